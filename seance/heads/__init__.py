@@ -1,0 +1,40 @@
+"""HTTP heads: read strictly, mapped, checked and rebuilt, without a socket.
+
+What a relay and an agent need of HTTP, and no more: the request of a client or an agent comes in
+as bytes and is a `Request` or a `Refusal`; its target says which room and what the local server
+shall be asked; the answer of the local server passes through a `LocalAnswer`, which opens the way
+for raw bytes only after a 101 that fits the key. h11 is the parser. This is not an HTTP server:
+no keep-alive, no request bodies, one exchange a connection.
+
+On the relay, in order: `RequestReader`, `resolve_target`, `check_upgrade`, `request_for_local`
+onto the stream, `LocalAnswer` over what comes back; `refusal_response` for every `Refusal` on the
+way. On the agent: `RequestReader` over the stream, then `request_with_host` for the local server.
+
+No head is ever copied from one side to the other. It is parsed and written anew, because the
+disagreement between two parsers over one copied head is what request smuggling lives on.
+"""
+
+from __future__ import annotations
+
+from seance.heads.answer import LocalAnswer
+from seance.heads.rebuild import Forwarded, request_for_local, request_with_host
+from seance.heads.request import Request, RequestReader
+from seance.heads.responses import plain_response, refusal_response
+from seance.heads.targets import Route, RouteKind, resolve_target
+from seance.heads.upgrade import accept_for_key, check_upgrade
+
+__all__ = [
+    "Forwarded",
+    "LocalAnswer",
+    "Request",
+    "RequestReader",
+    "Route",
+    "RouteKind",
+    "accept_for_key",
+    "check_upgrade",
+    "plain_response",
+    "refusal_response",
+    "request_for_local",
+    "request_with_host",
+    "resolve_target",
+]

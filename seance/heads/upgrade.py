@@ -1,0 +1,82 @@
+"""The WebSocket opening handshake: is this request one, and does this 101 answer it?
+
+Both questions are asked on the relay although it never speaks WebSocket with a client. Who splices
+after a handshake that one side did not agree to hands the client a raw connection to the local
+server; that is CVE-2018-1002105 and its many successors (RFC 9931 tells the story). Frames are not
+looked at anywhere in Seance.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+from seance.errors import Refusal
+from seance.heads.fields import Fields, field_values, list_tokens
+from seance.heads.request import Request
+
+__all__ = ["accept_for_key", "check_upgrade", "is_upgrade"]
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
+"""Sixteen bytes in base64 (RFC 6455, 4.1)."""
+
+
+def check_upgrade(request: Request) -> bytes:
+    """Check that the request asks for a WebSocket, and for nothing besides.
+
+    Upgrading to two protocols at once is refused, for the local server could choose the other.
+
+    Returns:
+        The value of Sec-WebSocket-Key; `accept_for_key` and `LocalAnswer` want it.
+
+    Raises:
+        Refusal: 405 for another method than GET, 426 for a request that is no upgrade to
+            WebSocket version 13, 400 for a bad key.
+    """
+    if request.method != b"GET":
+        raise Refusal(
+            405,
+            "Only GET is served here.",
+            code="method_not_allowed",
+            headers=((b"Allow", b"GET"),),
+        )
+    if not is_upgrade(request.headers):
+        raise Refusal(
+            426,
+            "A WebSocket is needed: this address speaks WebSocket, and the request does not ask for it.",
+            code="not_a_websocket",
+            headers=((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")),
+        )
+    if request.values(b"sec-websocket-version") != [b"13"]:
+        raise Refusal(
+            426,
+            "WebSocket version 13 is needed: this address speaks WebSocket as in RFC 6455.",
+            code="websocket_version",
+            headers=(
+                (b"Upgrade", b"websocket"),
+                (b"Connection", b"Upgrade"),
+                (b"Sec-WebSocket-Version", b"13"),
+            ),
+        )
+    keys = request.values(b"sec-websocket-key")
+    if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
+        raise Refusal(
+            400,
+            "Exactly one Sec-WebSocket-Key of sixteen bytes in base64 is needed.",
+            code="websocket_key",
+        )
+    return keys[0]
+
+
+def is_upgrade(fields: Fields) -> bool:
+    """Return whether the fields, of either side, say: WebSocket from here on, nothing else."""
+    protocols = [value.lower() for value in field_values(fields, b"upgrade")]
+    return protocols == [b"websocket"] and b"upgrade" in list_tokens(field_values(fields, b"connection"))
+
+
+def accept_for_key(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept that answers this key (RFC 6455, 4.2.2)."""
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest)

@@ -1,0 +1,111 @@
+"""Requests, answers and cuts that the tests of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TypeVar
+
+import h11
+from hypothesis import strategies as st
+
+from seance.errors import Refusal
+from seance.heads import Forwarded, LocalAnswer, Request, RequestReader
+
+Result = TypeVar("Result")
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""Key and answer as RFC 6455, 1.3 prints them."""
+
+FORWARDED = Forwarded("203.0.113.7", "https", b"relay.example")
+
+UPGRADE = (
+    b"Upgrade: websocket",
+    b"Connection: Upgrade",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: " + KEY,
+)
+
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
+)
+
+
+def head(
+    *lines: bytes, start: bytes = b"GET /client?room=a HTTP/1.1", host: bytes = b"relay.example"
+) -> bytes:
+    """Return a request head with a Host and these further lines."""
+    return b"\r\n".join((start, b"Host: " + host, *lines, b"", b""))
+
+
+def upgrade(*lines: bytes, start: bytes = b"GET /client?room=a HTTP/1.1") -> bytes:
+    """Return the head of a sound upgrade with these further lines."""
+    return head(*UPGRADE, *lines, start=start)
+
+
+def read(raw: bytes) -> Request:
+    """Return the request that these bytes are."""
+    request = RequestReader().receive(raw)
+    assert request is not None
+    return request
+
+
+def fields_of(raw: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a head that we wrote ourselves."""
+    lines = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+
+
+def single_bytes(raw: bytes) -> Iterator[bytes]:
+    """Cut everywhere."""
+    return (raw[i : i + 1] for i in range(len(raw)))
+
+
+@st.composite
+def cut_anywhere(draw: st.DrawFn, raw: bytes) -> list[bytes]:
+    """Cut at random places; empty pieces occur too."""
+    places = draw(st.lists(st.integers(0, len(raw)), max_size=8).map(sorted))
+    return [raw[a:b] for a, b in pairwise([0, *places, len(raw)])]
+
+
+def outcome(act: Callable[[], Result]) -> Result | tuple[int, str, str]:
+    """Return what it returns, or what it was refused with."""
+    try:
+        return act()
+    except Refusal as refusal:
+        return (refusal.status, refusal.code, refusal.sentence)
+
+
+class Client:
+    """What a client makes of the bytes that the relay sent, by h11's reading."""
+
+    def __init__(self, raw: bytes, *, is_ended: bool = True) -> None:
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(
+            h11.Request(method="GET", target="/", headers=[("Host", "a"), ("Upgrade", "websocket")])
+        )
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(raw)
+        if is_ended:
+            connection.receive_data(b"")
+        response = connection.next_event()
+        assert isinstance(response, h11.Response | h11.InformationalResponse)
+        self.status = response.status_code
+        self.fields = list(response.headers)
+        self.body = b""
+        self.is_whole = False
+        while isinstance(event := connection.next_event(), h11.Data):
+            self.body += event.data
+        self.is_whole = isinstance(event, h11.EndOfMessage)
+        self.rest = connection.trailing_data[0]
+
+
+def answer(*pieces: bytes, limit_bytes: int = 16384, is_ended: bool = False) -> tuple[LocalAnswer, bytes]:
+    """Return an answer after these pieces, and what it passed on."""
+    local = LocalAnswer(KEY, limit_bytes)
+    passed = b"".join([local.receive(piece) for piece in pieces])
+    if is_ended:
+        passed += local.receive_end()
+    return local, passed

@@ -1,0 +1,66 @@
+"""Yamux without I/O: many streams over one byte stream, each with its own flow control.
+
+The room holds one thing to use, :class:`Session`, and the values that go in and out of it. It
+reads no socket, no clock and no randomness and it writes no log, so that two sessions can be run
+against each other in a test, or a recorded one again, byte for byte.
+
+A relay opens a stream to an agent, in the verbs of a session's whole life:
+
+>>> relay, agent = Session(Role.SERVER), Session(Role.CLIENT)
+>>> stream_id = relay.open_stream(now=0.0)
+>>> relay.send_data(stream_id, b"GET / HTTP/1.1")
+14
+>>> agent.receive_data(b"".join(relay.next_message()), now=0.0)
+>>> agent.take_events()
+[StreamOpened(stream_id=2), DataReceived(stream_id=2, data=b'GET / HTTP/1.1')]
+>>> agent.accept_stream(stream_id)
+>>> agent.data_taken(stream_id, 14)
+>>> agent.end_stream(stream_id)
+>>> relay.receive_data(b"".join(agent.next_message()), now=0.1)
+>>> relay.take_events()
+[StreamAcknowledged(stream_id=2), StreamEnded(stream_id=2)]
+>>> relay.end_stream(stream_id)
+>>> relay.take_events()
+[EndSent(stream_id=2), StreamClosed(stream_id=2)]
+"""
+
+from __future__ import annotations
+
+from seance.yamux.constants import KIB, MIB, GoAwayCode, Role
+from seance.yamux.events import (
+    DataReceived,
+    EndSent,
+    Event,
+    GoAwayReceived,
+    PingAnswered,
+    SessionTimedOut,
+    StreamAcknowledged,
+    StreamClosed,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+    StreamWritable,
+)
+from seance.yamux.limits import Limits
+from seance.yamux.session import Session
+
+__all__ = [
+    "KIB",
+    "MIB",
+    "DataReceived",
+    "EndSent",
+    "Event",
+    "GoAwayCode",
+    "GoAwayReceived",
+    "Limits",
+    "PingAnswered",
+    "Role",
+    "Session",
+    "SessionTimedOut",
+    "StreamAcknowledged",
+    "StreamClosed",
+    "StreamEnded",
+    "StreamOpened",
+    "StreamReset",
+    "StreamWritable",
+]

@@ -1,0 +1,199 @@
+"""What the peer says, and what it does to the streams. The liberal half of a session.
+
+Called by :meth:`seance.yamux.session.Session.receive_data` alone. Accepted is everything that some
+implementation sends, flags in any combination on data and window updates alike. The order within one
+frame is SYN, RST, the ACK that every frame implies, its data or delta, FIN.
+
+What costs the peer the session is raised (RemoteProtocolError): broken framing, ids that are not its
+own or not new, data beyond a window, windows beyond 32 bits, and answers that it makes us queue
+and does not read. What costs it a stream is data after FIN, or an open beyond our limits. Everything
+else is ignored: a second FIN, an ACK nobody waits for, unknown flags, anything but data for a stream that is
+gone. That last is never answered with RST: it would hit frames that are still in flight (rust-yamux 110).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from seance.errors import RemoteProtocolError
+from seance.yamux.constants import (
+    ACK,
+    DATA,
+    FIN,
+    INITIAL_WINDOW_BYTES,
+    PING,
+    RST,
+    SESSION_ID,
+    SYN,
+    WINDOW_UPDATE,
+    GoAwayCode,
+)
+from seance.yamux.events import (
+    DataReceived,
+    GoAwayReceived,
+    PingAnswered,
+    StreamAcknowledged,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+from seance.yamux.frames import FrameDecoder
+from seance.yamux.halves import RECEIVING, Receiving, Step
+from seance.yamux.ledger import Ledger
+from seance.yamux.streams import Stream
+
+__all__ = ["Inbox"]
+
+_OPEN: Final = Receiving.OPEN
+
+
+class Inbox:
+    """Applies the peer's bytes to a ledger."""
+
+    __slots__ = ("_decoder", "_ledger")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._decoder = FrameDecoder()
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Apply bytes, cut anywhere. After an error nothing more may be received.
+
+        Raises:
+            RemoteProtocolError: See the top of this file.
+        """
+        ledger = self._ledger
+        ledger.check_control_queue()
+        streams = ledger.table.live
+        tell = ledger.events.append
+        for kind, flags, stream_id, length, body in self._decoder.decode(data):
+            if kind == DATA:
+                stream = streams.get(stream_id)
+                # The straight case first; _receive_data does the same, and everything else.
+                if stream is None or flags or not stream.is_acknowledged or stream.receiving is not _OPEN:
+                    self._receive_data(flags, stream_id, length, body)
+                    continue
+                window = stream.receive_window
+                if length > window.remaining_bytes:
+                    raise _beyond_window(stream_id, length, window.remaining_bytes)
+                if body:
+                    window.receive(len(body))
+                    tell(DataReceived(stream_id, body))
+            elif kind == WINDOW_UPDATE:
+                self._receive_window_update(flags, stream_id, length)
+            elif kind == PING:
+                self._receive_ping(flags, length, now)
+            else:
+                self._receive_go_away(length)
+                if ledger.is_closed:
+                    return
+
+    def _receive_data(self, flags: int, stream_id: int, announced: int, body: bytes) -> None:
+        """Take a data frame or a part of one: ``announced`` bytes are to come, ``body`` of them here."""
+        if stream_id == SESSION_ID and not flags & SYN:
+            msg = "The peer sent data on stream 0, which is the session itself."
+            raise RemoteProtocolError(msg, code="data_on_session")
+        ledger = self._ledger
+        stream = self._stream_for(stream_id, flags)
+        if stream is not None and announced:
+            window = stream.receive_window
+            if announced > window.remaining_bytes:
+                raise _beyond_window(stream_id, announced, window.remaining_bytes)
+            if (stream.receiving, Step.DATA) not in RECEIVING:
+                ledger.cut(stream, "data_after_end")
+                stream = None
+            elif body:
+                window.receive(len(body))
+                ledger.events.append(DataReceived(stream_id, body))
+        if stream is None:
+            if announced > ledger.stray_allowance_bytes:
+                msg = "The peer keeps sending data for streams that are gone."
+                raise RemoteProtocolError(msg, code="stray_data")
+            ledger.stray_allowance_bytes -= len(body)
+        elif flags & FIN:
+            self._receive_fin(stream)
+
+    def _receive_window_update(self, flags: int, stream_id: int, delta_bytes: int) -> None:
+        stream = self._stream_for(stream_id, flags)
+        if stream is None:
+            return
+        if not stream.send_window.grow(delta_bytes):
+            msg = f"The peer's window updates for stream {stream_id} add up to more than 2^32-1 bytes."
+            raise RemoteProtocolError(msg, code="window_overflow")
+        self._ledger.outbox.add_data(stream)
+        if flags & FIN:
+            self._receive_fin(stream)
+
+    def _stream_for(self, stream_id: int, flags: int) -> Stream | None:
+        """Apply SYN, RST and the ACK that every frame implies; None if the frame has no stream (now)."""
+        ledger = self._ledger
+        stream = self._receive_syn(stream_id, flags) if flags & SYN else ledger.table.live.get(stream_id)
+        if stream is None:
+            return None
+        is_unanswered = stream.is_outbound and not stream.is_acknowledged
+        if flags & RST:
+            ledger.forget(stream)
+            ledger.events.append(StreamReset(stream_id, "refused" if is_unanswered else "reset"))
+            return None
+        if is_unanswered:
+            ledger.table.acknowledge(stream)
+            ledger.events.append(StreamAcknowledged(stream_id))
+        return stream
+
+    def _receive_syn(self, stream_id: int, flags: int) -> Stream | None:
+        ledger = self._ledger
+        table, limits = ledger.table, ledger.limits
+        if not table.peer_ids.are_of(stream_id):
+            code = "stream_id_zero" if stream_id == SESSION_ID else "stream_id_parity"
+            msg = f"The peer opened stream {stream_id}, an id that is not its own to open."
+            raise RemoteProtocolError(msg, code=code)
+        if not table.peer_ids.claim(stream_id):
+            code = "stream_id_in_use" if stream_id in table.live else "stream_id_reused"
+            raise RemoteProtocolError(f"The peer opened stream {stream_id} a second time.", code=code)
+        if flags & RST:
+            return None  # Opened and cut in one frame: it never was.
+        if (
+            ledger.is_leaving
+            or len(table.live) >= limits.streams
+            or table.unaccepted_count >= limits.accept_backlog
+        ):
+            # The peer may have sent a window's worth before it learns of the refusal; that is no abuse.
+            ledger.stray_allowance_bytes += INITIAL_WINDOW_BYTES
+            ledger.outbox.add_flag(stream_id, RST)
+            ledger.check_control_queue()
+            return None
+        ledger.events.append(StreamOpened(stream_id))
+        return table.admit(stream_id)
+
+    def _receive_fin(self, stream: Stream) -> None:
+        is_first = stream.receiving is _OPEN
+        stream.receiving = RECEIVING[stream.receiving, Step.FIN]
+        if is_first:
+            ledger = self._ledger
+            ledger.outbox.withhold_credit(stream.stream_id)
+            ledger.events.append(StreamEnded(stream.stream_id))
+            ledger.close_if_ended(stream)
+
+    def _receive_ping(self, flags: int, value: int, now: float) -> None:
+        ledger = self._ledger
+        if flags & SYN:
+            if ledger.outbox.pong_count < ledger.limits.pongs:
+                ledger.outbox.add_pong(value)
+        elif flags & ACK:
+            round_trip_seconds = ledger.keepalive.answered(value, now)
+            if round_trip_seconds is not None:
+                ledger.events.append(PingAnswered(round_trip_seconds))
+
+    def _receive_go_away(self, code: int) -> None:
+        ledger = self._ledger
+        if code != GoAwayCode.NORMAL:
+            ledger.close_session()
+        elif ledger.peer_is_leaving:
+            return
+        ledger.peer_is_leaving = True
+        ledger.events.append(GoAwayReceived(code))
+
+
+def _beyond_window(stream_id: int, announced: int, remaining: int) -> RemoteProtocolError:
+    msg = f"The peer announced {announced} bytes on stream {stream_id}, whose window has {remaining} left."
+    return RemoteProtocolError(msg, code="window_exceeded")

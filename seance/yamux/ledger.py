@@ -1,0 +1,99 @@
+"""What both directions of a session share: who is alive, what waits to leave, what is to be told.
+
+Used by :mod:`seance.yamux.session`, which does what our side asks for, and :mod:`seance.yamux.inbox`, which
+does what the peer says. Both end streams, and both may end the session; so the ways to end are here,
+once, and no table can be forgotten in one of them (a stream that stays in a table after its end is the
+commonest leak among yamux implementations).
+"""
+
+from __future__ import annotations
+
+from seance.errors import RemoteProtocolError
+from seance.yamux.constants import RST, SYN, Role
+from seance.yamux.events import EndSent, Event, StreamClosed, StreamReset
+from seance.yamux.frames import ping_frame
+from seance.yamux.halves import Receiving, Sending
+from seance.yamux.keepalive import Keepalive
+from seance.yamux.limits import Limits
+from seance.yamux.outbox import Outbox
+from seance.yamux.streams import Stream, StreamTable
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The state of one session, and the ways in which streams and sessions end."""
+
+    __slots__ = (
+        "events",
+        "is_closed",
+        "is_leaving",
+        "keepalive",
+        "limits",
+        "outbox",
+        "peer_is_leaving",
+        "stray_allowance_bytes",
+        "table",
+    )
+
+    def __init__(self, role: Role, limits: Limits) -> None:
+        self.limits = limits
+        self.table = StreamTable(role, limits.id_gaps)
+        self.outbox = Outbox()
+        self.events: list[Event] = []
+        self.keepalive = Keepalive()
+        self.stray_allowance_bytes = limits.stray_bytes
+        """How much data for streams that are gone is still taken for a late arrival."""
+        self.is_leaving = False
+        self.peer_is_leaving = False
+        self.is_closed = False
+
+    def forget(self, stream: Stream) -> None:
+        """Take a stream out of everything: the one way out, for all ends."""
+        self.table.forget(stream)
+        self.outbox.forget(stream.stream_id)
+
+    def reset(self, stream: Stream) -> None:
+        """Cut a stream and tell the peer."""
+        # Until the RST gets there the peer may use up the window; that much is no abuse.
+        self.stray_allowance_bytes += stream.receive_window.remaining_bytes
+        self.forget(stream)
+        self.outbox.add_flag(stream.stream_id, RST)
+
+    def cut(self, stream: Stream, code: str) -> None:
+        """Cut a stream for what the peer did or failed to do, and tell both sides."""
+        self.reset(stream)
+        self.events.append(StreamReset(stream.stream_id, code))
+
+    def end_sending(self, stream: Stream) -> None:
+        """Note that our FIN is queued, after everything else."""
+        self.events.append(EndSent(stream.stream_id))
+        self.close_if_ended(stream)
+
+    def close_if_ended(self, stream: Stream) -> None:
+        """Forget a stream both of whose halves have ended."""
+        if stream.receiving is Receiving.ENDED and stream.sending is Sending.ENDED:
+            self.forget(stream)
+            self.events.append(StreamClosed(stream.stream_id))
+
+    def close_session(self, farewell: bytes = b"") -> None:
+        """End the session: nothing is left of it but what we still have to say."""
+        self.is_closed = True
+        self.table.clear()
+        self.outbox.clear()
+        self.outbox.add_farewell(farewell)
+
+    def queue_ping(self, now: float) -> None:
+        """Ask the peer for a sign of life."""
+        self.outbox.add_control(ping_frame(SYN, self.keepalive.ping(now)))
+
+    def check_control_queue(self) -> None:
+        """Raise RemoteProtocolError ("control_flood") if the peer does not read what it makes us say."""
+        if self.outbox.control_count > self.limits.control_frames + 3 * self.limits.streams:
+            msg = "The peer keeps asking for answers and does not read them."
+            raise RemoteProtocolError(msg, code="control_flood")
+
+    def check(self) -> None:
+        """Assert what always holds."""
+        self.table.check()
+        assert self.stray_allowance_bytes >= 0, "stray data is refused at its header"

@@ -1,0 +1,172 @@
+"""What waits to leave a session, and in which order it does.
+
+Called by :mod:`seance.yamux.session`, which decides *that* something is said; here is decided when.
+The order of precedence:
+
+1. answers to pings, because a peer that waits behind bulk data for one may give us up;
+2. control frames (SYN, ACK, FIN, RST, our pings) in the order in which they were queued;
+3. credit, one window update per stream, for all that was taken by the time it leaves;
+4. data, one frame of each stream in turn (:mod:`seance.yamux.scheduler`);
+5. the farewell, which is the last of its message.
+
+So control always overtakes data, which needs no care: a SYN or ACK has to, a RST drops the data, and a FIN is
+queued only when the data has left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Final
+
+from seance.yamux.constants import ACK, FIN, HEADER_BYTES, KIB
+from seance.yamux.frames import ping_frame, window_update_frame
+from seance.yamux.halves import SENDING, Sending, Step
+from seance.yamux.scheduler import Turns
+from seance.yamux.streams import Stream
+
+__all__ = ["Outbox"]
+
+_SMALLEST_PART_BYTES: Final = 1 * KIB
+"""A data frame is not cut down to less than this only because a message is nearly full."""
+
+
+class Outbox:
+    """Everything of one session that has not left yet."""
+
+    __slots__ = ("_control", "_credit", "_farewell", "_pongs", "_settled", "_turns")
+
+    def __init__(self) -> None:
+        self._pongs: deque[bytes] = deque()
+        self._control: deque[bytes] = deque()
+        self._credit: dict[int, Stream] = {}
+        self._turns = Turns()
+        self._farewell = b""
+        self._settled: list[Stream] = []
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether anything could leave now; data without window could not."""
+        return bool(self._control or self._turns or self._credit or self._pongs or self._farewell)
+
+    @property
+    def control_count(self) -> int:
+        """How many control frames wait; the session bounds it."""
+        return len(self._control)
+
+    @property
+    def pong_count(self) -> int:
+        """How many answers to pings wait; the session bounds it."""
+        return len(self._pongs)
+
+    @property
+    def turn_count(self) -> int:
+        """How many streams wait for their turn to send data."""
+        return len(self._turns)
+
+    def add_pong(self, value: int) -> None:
+        """Queue the answer to a ping."""
+        self._pongs.append(ping_frame(ACK, value))
+
+    def add_control(self, frame: bytes) -> None:
+        """Queue a control frame."""
+        self._control.append(frame)
+
+    def add_flag(self, stream_id: int, flag: int, delta_bytes: int = 0) -> None:
+        """Queue SYN, ACK, FIN or RST, alone on a window update of its own."""
+        self._control.append(window_update_frame(stream_id, flag, delta_bytes))
+
+    def add_fin(self, stream: Stream) -> None:
+        """Queue the FIN of a stream whose queue is empty; our half is then ENDED."""
+        stream.sending = SENDING[stream.sending, Step.FIN]
+        self.add_flag(stream.stream_id, FIN)
+
+    def add_credit(self, stream: Stream) -> None:
+        """Note that a stream owes the peer credit; how much is decided when it leaves."""
+        self._credit[stream.stream_id] = stream
+
+    def add_data(self, stream: Stream) -> None:
+        """Note that a stream may have data and window."""
+        if stream.queued_bytes and stream.send_window.available_bytes:
+            self._turns.add(stream)
+
+    def add_farewell(self, frame: bytes) -> None:
+        """Set the frame that leaves last."""
+        self._farewell = frame
+
+    def withhold_credit(self, stream_id: int) -> None:
+        """Owe a stream no credit any more."""
+        self._credit.pop(stream_id, None)
+
+    def forget(self, stream_id: int) -> None:
+        """Drop the data and the credit of a stream; its control frames still leave."""
+        self._turns.remove(stream_id)
+        self._credit.pop(stream_id, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._pongs.clear()
+        self._control.clear()
+        self._credit.clear()
+        self._turns.clear()
+        self._farewell = b""
+
+    def take_settled(self) -> list[Stream]:
+        """Return what ran low on data since the last call: streams to write to again, and ENDED ones."""
+        settled, self._settled = self._settled, []
+        return settled
+
+    def next_message(self, limit: int, low_water_bytes: int) -> list[bytes]:
+        """Take out the next frames, whole; see ``Session.next_message``. Next: ``take_settled``."""
+        pieces: list[bytes] = []
+        room = limit - len(self._farewell)
+        room = _move_frames(self._pongs, pieces, room)
+        room = _move_frames(self._control, pieces, room)
+        if self._credit:
+            room = self._write_credit(pieces, room)
+        if self._turns:
+            room = self._write_data(pieces, room, low_water_bytes)
+            room = _move_frames(self._control, pieces, room)  # The FINs of queues that have just run dry.
+        if self._farewell and room >= 0:
+            pieces.append(self._farewell)
+            self._farewell = b""
+        return pieces
+
+    def _write_credit(self, pieces: list[bytes], room: int) -> int:
+        for stream in list(islice(self._credit.values(), max(0, room) // HEADER_BYTES)):
+            del self._credit[stream.stream_id]
+            pieces.append(window_update_frame(stream.stream_id, 0, stream.receive_window.grant()))
+            room -= HEADER_BYTES
+        return room
+
+    def _write_data(self, pieces: list[bytes], room: int, low_water_bytes: int) -> int:
+        turns = self._turns
+        quantum_bytes = turns.quantum_bytes
+        while room > HEADER_BYTES and (stream := turns.take()) is not None:
+            count = min(stream.queued_bytes, stream.send_window.available_bytes, quantum_bytes)
+            if count > room - HEADER_BYTES:
+                count = room - HEADER_BYTES
+                if pieces and count < _SMALLEST_PART_BYTES:
+                    turns.put_back(stream)
+                    break
+            stream.write_frame(count, pieces)
+            room -= HEADER_BYTES + count
+            if stream.queued_bytes:
+                if stream.send_window.available_bytes:
+                    turns.add(stream)
+            elif stream.sending is Sending.ENDING:
+                self.add_fin(stream)
+                self._settled.append(stream)
+            if stream.is_congested and stream.queued_bytes <= low_water_bytes:
+                stream.is_congested = False
+                if stream.sending is Sending.OPEN:
+                    self._settled.append(stream)
+        return room
+
+
+def _move_frames(queue: deque[bytes], pieces: list[bytes], room: int) -> int:
+    """Move control frames from a queue into a message while there is room; return the room left."""
+    while queue and room >= HEADER_BYTES:
+        pieces.append(queue.popleft())
+        room -= HEADER_BYTES
+    return room

@@ -1,0 +1,63 @@
+"""What an import of ours drags in: never a reactor, and for the pure floors not even Twisted.
+
+A program that embeds Seance installs the reactor it likes; it could not if importing us had
+installed one already. Each look is taken in a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_house import FLOORS, PURE, ROOMS, SOURCES
+from tests.tools import ROOT
+
+LOOK = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+print(*[name for name in sys.argv[2:] if name in sys.modules])
+"""
+
+LOOK_AT_ALL = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    if "twisted.internet.reactor" in sys.modules:
+        raise SystemExit(f"{name} installs a reactor")
+"""
+
+IMPORTABLE = [name for name in SOURCES if name != "seance.__main__"]
+
+
+def run(code: str, *arguments: str) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
+
+
+def test_no_module_installs_a_reactor() -> None:
+    run(LOOK_AT_ALL, *IMPORTABLE)
+
+
+@pytest.mark.parametrize(
+    "room", sorted({ROOMS[name] for name in SOURCES if 0 <= FLOORS.get(ROOMS[name], 9) <= PURE})
+)
+def test_a_pure_room_leaves_twisted_out(room: str) -> None:
+    assert run(LOOK, f"seance.{room}", "twisted", "autobahn", "asyncio", "logging") == ""
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert run(LOOK, "seance", "twisted", "seance.errors") == ""
+
+
+def test_the_command_imports_no_service_before_it_is_asked_for_one() -> None:
+    assert run(LOOK, "seance.cli", "twisted", "seance.relay_tap", "seance.demo") == ""

@@ -1,0 +1,57 @@
+"""A reader of the events of one session, which knows the life of a stream."""
+
+from __future__ import annotations
+
+from seance.yamux import (
+    DataReceived,
+    EndSent,
+    Event,
+    StreamAcknowledged,
+    StreamClosed,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+    StreamWritable,
+)
+
+__all__ = ["Lives"]
+
+
+class Lives:
+    """Holds events to the life of a stream as ``seance/yamux/events.py`` tells it."""
+
+    def __init__(self) -> None:
+        self.over: set[int] = set()
+        self.begun: set[int] = set()
+        self.ended: set[int] = set()
+        self.sent_end: set[int] = set()
+
+    def cut(self, stream_id: int) -> None:
+        self.over.add(stream_id)
+
+    def note(self, event: Event) -> None:
+        stream_id = getattr(event, "stream_id", None)
+        if stream_id is None:
+            return
+        assert stream_id not in self.over, f"{event} comes after the last"
+        if isinstance(event, StreamOpened | StreamAcknowledged):
+            assert stream_id not in self.begun, f"{event} comes once"
+            self.begun.add(stream_id)
+        elif isinstance(event, DataReceived):
+            assert event.data, "never empty"
+            assert stream_id in self.begun
+            assert stream_id not in self.ended, "no data after the end"
+        elif isinstance(event, StreamEnded):
+            assert stream_id in self.begun
+            assert stream_id not in self.ended, f"{event} comes once"
+            self.ended.add(stream_id)
+        elif isinstance(event, EndSent):
+            assert stream_id not in self.sent_end, f"{event} comes once"
+            self.sent_end.add(stream_id)
+        elif isinstance(event, StreamWritable):
+            assert stream_id not in self.sent_end
+        elif isinstance(event, StreamClosed):
+            assert stream_id in self.ended & self.sent_end, "both halves have ended"
+            self.over.add(stream_id)
+        elif isinstance(event, StreamReset):
+            self.over.add(stream_id)

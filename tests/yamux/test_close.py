@@ -1,0 +1,349 @@
+"""Ending, half-closing and resetting streams."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from seance.errors import LocalProtocolError
+from seance.yamux import (
+    KIB,
+    DataReceived,
+    EndSent,
+    Session,
+    StreamClosed,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, WINDOW, WireFrame, data, frame, window
+from tests.yamux.pair import CALM, Pair, accepted, agent, bodies, fatal, pattern
+
+INITIAL = 256 * KIB
+
+
+class TestEnding:
+    def test_an_end_is_a_lone_window_update_with_fin(self) -> None:
+        end = accepted()
+        end.session.end_stream(2)
+        assert end.frames() == [WireFrame(WINDOW, FIN, 2, 0)]
+        assert end.take_all() == [EndSent(2)]
+
+    def test_an_end_follows_everything_that_was_queued(self) -> None:
+        """Case 82: in the same message, when it fits."""
+        end = accepted()
+        end.session.send_data(2, b"last words")
+        end.session.end_stream(2)
+        assert end.take_all() == [], "our end is not sent before the data"
+        assert end.message() == data(2, b"last words") + window(2, FIN)
+        assert end.take_all() == [EndSent(2)]
+
+    def test_an_end_waits_for_window(self) -> None:
+        end = accepted()
+        end.session.send_data(2, bytes(INITIAL + 5))
+        end.session.end_stream(2)
+        assert {one.flags for one in end.frames()} == {0}
+        end.receive(window(2, 0, 5))
+        assert [(one.kind, one.flags) for one in end.frames()] == [(DATA, 0), (WINDOW, FIN)]
+
+    def test_a_congested_stream_ends_once(self) -> None:
+        """It falls below its low water and runs dry within one message."""
+        end = accepted()
+        end.session.send_data(2, bytes(65 * KIB))
+        end.session.end_stream(2)
+        end.message(49 * KIB)
+        end.receive(window(2, FIN))
+        end.messages()
+        assert end.take_all() == [StreamEnded(2), EndSent(2), StreamClosed(2)]
+        assert end.session.stream_count == 0
+
+    def test_ending_twice_says_it_once(self) -> None:
+        """Case 83, for a stream: a second FIN would end a hashicorp session."""
+        end = accepted()
+        end.session.send_data(2, b"abc")
+        for _ in range(3):
+            end.session.end_stream(2)
+        assert [one.flags for one in end.frames()] == [0, FIN]
+        end.session.end_stream(2)
+        assert end.frames() == []
+
+    @pytest.mark.parametrize("is_drained", [False, True])
+    def test_nothing_can_be_sent_after_our_end(self, is_drained: bool) -> None:
+        """Case 55."""
+        end = accepted()
+        end.session.send_data(2, b"abc")
+        end.session.end_stream(2)
+        if is_drained:
+            end.messages()
+        with pytest.raises(LocalProtocolError) as caught:
+            end.session.send_data(2, b"more")
+        assert caught.value.code == "stream_closed"
+
+    def test_reading_goes_on_after_our_end(self) -> None:
+        """Cases 55 and 56: and so does its credit."""
+        end = accepted()
+        end.session.end_stream(2)
+        end.messages()
+        end.receive(data(2, bytes(INITIAL)))
+        end.session.data_taken(2, INITIAL)
+        assert end.frames() == [WireFrame(WINDOW, 0, 2, INITIAL)]
+        end.receive(data(2, b"answer") + window(2, FIN))
+        assert end.take_all()[-3:] == [DataReceived(2, b"answer"), StreamEnded(2), StreamClosed(2)]
+
+    def test_writing_goes_on_after_the_peers_end(self) -> None:
+        """Case 57."""
+        end = accepted()
+        end.receive(window(2, FIN))
+        end.session.send_data(2, b"answer")
+        end.session.end_stream(2)
+        assert end.message() == data(2, b"answer") + window(2, FIN)
+        assert end.take_all() == [StreamEnded(2), EndSent(2), StreamClosed(2)]
+
+    @pytest.mark.parametrize(
+        "ending", [window(2, FIN), data(2, b"", FIN), window(2, FIN, 100), window(2, FIN | 0x100)]
+    )
+    def test_the_peers_end_is_heard_on_any_frame(self, ending: bytes) -> None:
+        """Case 67."""
+        end = accepted()
+        end.receive(ending)
+        assert end.take_all() == [StreamEnded(2)]
+
+    def test_the_peers_end_comes_after_the_data_of_its_frame(self) -> None:
+        end = accepted()
+        end.receive(data(2, b"abc", FIN))
+        assert end.take_all() == [DataReceived(2, b"abc"), StreamEnded(2)]
+
+    def test_a_delta_on_the_peers_end_counts(self) -> None:
+        end = accepted()
+        end.receive(window(2, FIN, 100))
+        end.session.send_data(2, bytes(INITIAL + 200))
+        assert len(bodies(end.frames())) == INITIAL + 100
+
+    def test_a_full_window_then_the_end_is_read_to_the_last_byte(self) -> None:
+        """Case 58."""
+        pair = Pair()
+        stream_id = pair.open()
+        pair.relay.session.send_data(stream_id, pattern(INITIAL))
+        pair.relay.session.end_stream(stream_id)
+        pair.relay.session.go_away()
+        pair.pump()
+        assert pair.agent.take_data(stream_id) == pattern(INITIAL)
+        assert pair.agent.take(StreamEnded) == [StreamEnded(stream_id)]
+
+    @pytest.mark.parametrize("ours_first", [False, True])
+    def test_a_stream_is_forgotten_when_both_have_ended_in_either_order(self, ours_first: bool) -> None:
+        """Case 69."""
+        end = accepted()
+        if ours_first:
+            end.session.end_stream(2)
+            end.messages()
+        end.receive(window(2, FIN))
+        if not ours_first:
+            end.session.end_stream(2)
+            end.messages()
+        assert end.take_all()[-1] == StreamClosed(2)
+        assert end.session.stream_count == 0
+
+    def test_one_side_that_never_ends_keeps_the_stream_until_it_is_reset(self) -> None:
+        """Case 59: the timer is the owner's."""
+        pair = Pair()
+        stream_id = pair.open()
+        pair.relay.session.end_stream(stream_id)
+        pair.pump()
+        pair.now = 1e6
+        assert pair.relay.session.stream_count == 1
+        pair.relay.session.reset_stream(stream_id)
+        pair.pump()
+        assert pair.agent.take_all() == [StreamEnded(stream_id), StreamReset(stream_id, "reset")]
+        with pytest.raises(LocalProtocolError):
+            pair.agent.session.send_data(stream_id, b"abc")
+        assert (pair.relay.session.stream_count, pair.agent.session.stream_count) == (0, 0)
+
+
+class TestResetting:
+    def test_a_reset_is_a_lone_window_update_with_rst_once_and_without_event(self) -> None:
+        end = accepted()
+        end.session.reset_stream(2)
+        end.session.reset_stream(2)
+        assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
+        assert end.take_all() == []
+
+    def test_queued_data_is_dropped_and_nothing_follows_the_reset(self) -> None:
+        """Cases 66 and 87: what was given up is never sent later."""
+        end = accepted()
+        end.session.send_data(2, bytes(100 * KIB))
+        end.receive(data(2, bytes(INITIAL)))
+        end.session.data_taken(2, INITIAL)
+        end.session.reset_stream(2)
+        end.session.end_stream(2)
+        end.receive(window(2, 0, 1000))
+        assert [one.flags for one in end.frames()] == [RST]
+
+    def test_both_sides_are_told(self) -> None:
+        """Case 61."""
+        pair = Pair()
+        stream_id = pair.open()
+        pair.relay.session.send_data(stream_id, bytes(2 * INITIAL))
+        pair.agent.session.send_data(stream_id, bytes(2 * INITIAL))
+        pair.pump()
+        pair.agent.session.reset_stream(stream_id)
+        pair.pump()
+        assert pair.relay.take(StreamReset) == [StreamReset(stream_id, "reset")]
+        assert pair.agent.take(StreamReset) == []
+        for end in (pair.relay, pair.agent):
+            assert end.session.stream_count == 0
+            assert not end.session.wants_to_send
+
+    @pytest.mark.parametrize(
+        "reset",
+        [
+            window(2, RST),
+            window(2, RST, 9),
+            data(2, b"", RST),
+            data(2, b"dropped", RST),
+            window(2, RST | FIN),
+            window(2, RST | ACK),
+        ],
+    )
+    def test_the_peers_reset_is_heard_on_any_frame(self, reset: bytes) -> None:
+        """Cases 62, 63 and 67: an error code in its length is not ours to read; data before it stands."""
+        end = accepted()
+        end.session.send_data(2, b"never leaves")
+        end.receive(data(2, b"before") + reset)
+        assert end.take_all() == [DataReceived(2, b"before"), StreamReset(2, "reset")]
+        assert (end.frames(), end.session.stream_count) == ([], 0)
+
+    def test_an_abandoned_stream_is_told_data_first_then_the_reset(self) -> None:
+        """Case 66: what had left before the reset arrives before it."""
+        pair = Pair()
+        stream_id = pair.open()
+        pair.relay.session.send_data(stream_id, b"abc")
+        pair.pump()
+        pair.relay.session.reset_stream(stream_id)
+        pair.pump()
+        assert pair.agent.take_all() == [DataReceived(stream_id, b"abc"), StreamReset(stream_id, "reset")]
+
+    def test_data_in_flight_to_a_stream_that_we_reset_is_dropped_and_is_no_abuse(self) -> None:
+        """Case 60; ``stray_bytes=0`` shows that it is not counted."""
+        end = accepted(replace(CALM, stray_bytes=0))
+        end.receive(data(2, bytes(1000)))
+        end.session.reset_stream(2)
+        end.receive(data(2, bytes(INITIAL - 1000)) + window(2, 0, 9) + window(2, FIN))
+        assert end.take_all() == [DataReceived(2, bytes(1000))]
+        assert not end.session.is_closed
+
+    def test_a_stream_may_be_reset_in_the_middle_of_a_frame(self) -> None:
+        end = accepted(replace(CALM, stray_bytes=0))
+        text = data(2, bytes(1000), FIN) + window(4, SYN)
+        end.receive(text[:500])
+        end.session.reset_stream(2)
+        end.receive(text[500:])
+        assert end.take_all() == [DataReceived(2, bytes(488)), StreamOpened(4)]
+
+
+class TestLateFrames:
+    @pytest.mark.parametrize(
+        "late",
+        [
+            window(2),
+            window(2, 0, 9),
+            window(2, FIN),
+            window(2, RST),
+            window(2, ACK),
+            data(2, b"abc"),
+            data(2),
+        ],
+    )
+    @pytest.mark.parametrize("how", ["closed", "reset_by_us", "reset_by_peer", "never_was"])
+    def test_what_comes_for_a_stream_that_is_gone_is_ignored(self, late: bytes, how: str) -> None:
+        """Case 64: and never answered with RST."""
+        end = agent() if how == "never_was" else accepted()
+        if how == "closed":
+            end.session.end_stream(2)
+            end.receive(window(2, FIN))
+        elif how == "reset_by_us":
+            end.session.reset_stream(2)
+        elif how == "reset_by_peer":
+            end.receive(window(2, RST))
+        end.messages()
+        end.take_all()
+        end.receive(late)
+        assert (end.take_all(), end.frames()) == ([], [])
+        assert not end.session.is_closed
+
+    def test_a_second_end_and_an_ack_on_the_peers_own_stream_are_ignored(self) -> None:
+        """Case 64."""
+        end = accepted()
+        end.receive(window(2, ACK) + window(2, FIN) + window(2, FIN) + data(2, b"", FIN))
+        assert end.take_all() == [StreamEnded(2)]
+
+    def test_unknown_flags_are_ignored(self) -> None:
+        end = accepted()
+        end.receive(data(2, b"abc", 0xFFF0) + window(2, 0x10, 5) + frame(2, 0x80, 0, 1))
+        assert end.take_all() == [DataReceived(2, b"abc")]
+        assert end.frames() == []
+
+    def test_data_after_the_end_costs_the_stream_and_not_the_session(self) -> None:
+        """Case 65."""
+        end = accepted()
+        end.receive(window(2, FIN) + data(2, b"abc") + window(4, SYN))
+        assert end.take_all() == [StreamEnded(2), StreamReset(2, "data_after_end"), StreamOpened(4)]
+        assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
+
+    def test_data_after_the_end_beyond_the_window_costs_the_session(self) -> None:
+        end = accepted()
+        end.receive(window(2, FIN))
+        assert fatal(end, frame(DATA, 0, 2, INITIAL + 1)) == "window_exceeded"
+
+    def test_stray_data_is_counted_and_too_much_of_it_ends_the_session(self) -> None:
+        """The limit of stray data is reached, at the header."""
+        end = agent(replace(CALM, stray_bytes=1000))
+        end.receive(data(8, bytes(600)) + data(10, bytes(400)))
+        assert fatal(end, frame(DATA, 0, 8, 1)) == "stray_data"
+
+    def test_data_on_the_session_itself_ends_it(self) -> None:
+        assert fatal(agent(), data(0, b"abc")) == "data_on_session"
+
+    def test_a_window_update_for_the_session_itself_is_ignored(self) -> None:
+        end = agent()
+        end.receive(window(0, 0, 5) + window(0, FIN) + window(0, RST) + window(0, ACK))
+        assert (end.take_all(), end.frames()) == ([], [])
+
+
+class TestNothingIsLeftBehind:
+    def ways(self, first: Session, second: Session, stream_id: int, turn: int) -> None:
+        """End a stream in a different way each turn."""
+        steps = [
+            (first.end_stream, second.end_stream),
+            (second.end_stream, first.end_stream),
+            (first.reset_stream, second.end_stream),
+            (first.end_stream, second.reset_stream),
+            (first.reset_stream, second.reset_stream),
+        ][turn % 5]
+        for step in steps:
+            step(stream_id)
+
+    def test_a_hundred_rounds_leave_no_stream_and_no_table_entry(self) -> None:
+        """Cases 68 and 69."""
+        pair = Pair()
+        for turn in range(100):
+            stream_id = pair.relay.session.open_stream(pair.now)
+            if turn % 3:
+                pair.pump()
+            if turn % 2:
+                pair.agent.session.accept_stream(stream_id)
+            pair.relay.session.send_data(stream_id, bytes(70_000))
+            if turn % 7 == 0:
+                pair.pump()
+            self.ways(pair.relay.session, pair.agent.session, stream_id, turn)
+            pair.pump(on_turn=partial(pair.agent.take_data, stream_id))
+            pair.agent.session.end_stream(stream_id)
+            pair.pump()
+        for end in (pair.relay, pair.agent):
+            ledger = end.session._ledger
+            assert (ledger.table.live, ledger.table.deadlines, ledger.table.unaccepted_count) == ({}, {}, 0)
+            assert not end.session.wants_to_send
+            assert not ledger.outbox._credit
+            assert not ledger.outbox._settled

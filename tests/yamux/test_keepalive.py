@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from seance.yamux.keepalive import Keepalive, Verdict
+
+AFTER, DEAD = 5.0, 5.0
+
+
+def ask(keepalive: Keepalive, now: float) -> Verdict:
+    return keepalive.verdict(now, AFTER, DEAD)
+
+
+def due(keepalive: Keepalive) -> float | None:
+    return keepalive.deadline(AFTER, DEAD)
+
+
+def test_it_wants_to_know_the_time_at_once() -> None:
+    keepalive = Keepalive()
+    assert due(keepalive) == 0.0
+    assert ask(keepalive, 100.0) is Verdict.NOTHING
+    assert due(keepalive) == 105.0
+
+
+def test_silence_brings_a_ping_and_then_the_end() -> None:
+    """Cases 76 and 77: a silent peer is noticed within 10 s."""
+    keepalive = Keepalive()
+    keepalive.heard(100.0)
+    assert ask(keepalive, 104.9) is Verdict.NOTHING
+    assert ask(keepalive, 105.0) is Verdict.PING
+    keepalive.ping(105.0)
+    assert due(keepalive) == 110.0
+    assert ask(keepalive, 109.9) is Verdict.NOTHING
+    assert ask(keepalive, 110.0) is Verdict.DEAD
+
+
+def test_any_byte_is_life_even_if_the_answer_never_comes() -> None:
+    """Case 78."""
+    keepalive = Keepalive()
+    keepalive.ping(0.0)
+    for now in range(1, 100):
+        keepalive.heard(float(now))
+        assert ask(keepalive, now + 4.9) is not Verdict.DEAD
+    assert keepalive.is_ping_in_flight
+
+
+def test_a_ping_that_was_never_answered_is_given_up_for_a_new_one() -> None:
+    keepalive = Keepalive()
+    lost = keepalive.ping(0.0)
+    keepalive.heard(1.0)
+    assert ask(keepalive, 6.0) is Verdict.PING
+    current = keepalive.ping(6.0)
+    assert keepalive.answered(lost, 7.0) is None
+    assert keepalive.answered(current, 7.5) == 1.5
+
+
+def test_a_clock_that_jumped_asks_before_it_judges() -> None:
+    """A laptop that slept for an hour."""
+    keepalive = Keepalive()
+    keepalive.heard(0.0)
+    assert ask(keepalive, 3600.0) is Verdict.PING
+    keepalive.ping(3600.0)
+    assert ask(keepalive, 3600.0) is Verdict.NOTHING
+
+
+def test_a_byte_at_the_very_moment_of_the_ping_counts() -> None:
+    keepalive = Keepalive()
+    keepalive.ping(10.0)
+    keepalive.heard(10.0)
+    assert ask(keepalive, 14.9) is Verdict.NOTHING
+    assert ask(keepalive, 15.0) is Verdict.PING
+
+
+def test_an_answer_measures_the_round_trip() -> None:
+    """Case 70."""
+    keepalive = Keepalive()
+    value = keepalive.ping(1.0)
+    assert keepalive.round_trip_seconds is None
+    assert keepalive.answered(value, 1.25) == 0.25
+    assert keepalive.round_trip_seconds == 0.25
+    assert not keepalive.is_ping_in_flight
+
+
+def test_an_answer_to_nothing_means_nothing() -> None:
+    """Case 73."""
+    keepalive = Keepalive()
+    assert keepalive.answered(0, 1.0) is None
+    value = keepalive.ping(1.0)
+    assert keepalive.answered(value + 1, 2.0) is None
+    assert keepalive.is_ping_in_flight
+    assert keepalive.answered(value, 3.0) == 2.0
+    assert keepalive.answered(value, 4.0) is None
+
+
+def test_ping_values_stay_within_their_field() -> None:
+    keepalive = Keepalive()
+    keepalive._sent_value = 2**32 - 1
+    assert keepalive.ping(1.0) == 0
+
+
+def test_never_asking_means_never_judging() -> None:
+    keepalive = Keepalive()
+    assert keepalive.deadline(None, DEAD) is None
+    assert keepalive.verdict(1e9, None, DEAD) is Verdict.NOTHING
+
+
+def test_a_ping_of_the_application_is_judged_even_so() -> None:
+    keepalive = Keepalive()
+    keepalive.ping(1.0)
+    assert keepalive.deadline(None, DEAD) == 6.0
+    assert keepalive.verdict(6.0, None, DEAD) is Verdict.DEAD

@@ -1,0 +1,332 @@
+"""Pings, the keepalive, GoAway, and how a session ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from seance.errors import RemoteProtocolError
+from seance.yamux import (
+    KIB,
+    DataReceived,
+    GoAwayCode,
+    GoAwayReceived,
+    Limits,
+    PingAnswered,
+    SessionTimedOut,
+    StreamAcknowledged,
+    StreamOpened,
+)
+from tests.yamux.frame_bytes import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW, WireFrame, data, frame, window
+from tests.yamux.frame_bytes import go_away as go_away_frame
+from tests.yamux.frame_bytes import ping as ping_frame
+from tests.yamux.pair import CALM, Pair, accepted, agent, drain, fatal
+
+
+class TestPing:
+    def test_both_sides_measure_the_round_trip(self) -> None:
+        """Case 70."""
+        pair = Pair()
+        for end in (pair.relay, pair.agent):
+            assert end.session.round_trip_seconds is None
+            assert end.session.ping(pair.now)
+        pair.now = 0.25
+        pair.pump()
+        for end in (pair.relay, pair.agent):
+            assert end.take_all() == [PingAnswered(0.25)]
+            assert end.session.round_trip_seconds == 0.25
+
+    def test_there_is_one_ping_in_flight(self) -> None:
+        """Case 72."""
+        end = agent()
+        assert end.session.ping(0.0)
+        assert not end.session.ping(1.0)
+        assert len(end.frames()) == 1
+
+    def test_a_ping_that_nobody_answered_does_not_stop_the_next(self) -> None:
+        """Case 71: the peer spoke, but not of the ping."""
+        end = agent(Limits())
+        end.session.ping(0.0)
+        end.receive(window(2, SYN), 1.0)
+        end.session.handle_timeout(6.0)
+        assert [one.length for one in end.frames()] == [1, 2]
+        end.receive(ping_frame(ACK, 2), 6.5)
+        assert end.take(PingAnswered) == [PingAnswered(0.5)]
+
+    @pytest.mark.parametrize("value", [0, 1, 2**32 - 1])
+    def test_an_answer_repeats_the_value(self, value: int) -> None:
+        end = agent()
+        end.receive(ping_frame(SYN, value))
+        assert end.frames() == [WireFrame(PING, ACK, 0, value)]
+
+    def test_a_ping_about_a_stream_is_answered_for_the_session(self) -> None:
+        end = agent()
+        end.session.receive_data(frame(PING, SYN, 7, 3), 0.0)
+        assert drain(end.session) == ping_frame(ACK, 3)
+
+    def test_answers_to_nothing_are_ignored(self) -> None:
+        """Case 73."""
+        end = agent()
+        end.receive(ping_frame(ACK, 5) + ping_frame(0, 5))
+        end.session.ping(0.0)
+        end.receive(ping_frame(ACK, 5))
+        assert end.take_all() == []
+        assert not end.session.is_closed
+
+    def test_a_ping_is_answered_before_everything_else(self) -> None:
+        end = accepted()
+        end.session.send_data(2, bytes(100 * KIB))
+        end.session.open_stream(0.0)
+        end.receive(ping_frame(SYN, 9))
+        assert end.message(12) == ping_frame(ACK, 9)
+
+    def test_pings_while_we_cannot_write_do_not_stop_reading(self) -> None:
+        """Cases 74 and 75: the limit of pongs is reached, further pings are dropped."""
+        end = accepted()
+        end.receive(b"".join(ping_frame(SYN, value) for value in range(1000)) + data(2, b"abc"))
+        assert end.take_all() == [DataReceived(2, b"abc")]
+        assert [one.length for one in end.frames()] == list(range(32))
+        end.receive(ping_frame(SYN, 5000))
+        assert [one.length for one in end.frames()] == [5000]
+
+
+class TestKeepalive:
+    def test_pings_flow_unasked_while_it_is_quiet(self) -> None:
+        """Case 76."""
+        pair = Pair(Limits(), Limits())
+        for now in range(100):
+            pair.now = float(now)
+            pair.relay.session.handle_timeout(pair.now)
+            pair.pump()
+        answered = pair.relay.take(PingAnswered)
+        assert len(answered) == 19
+        assert not pair.relay.session.is_closed
+
+    def test_a_silent_peer_ends_the_session_within_ten_seconds(self) -> None:
+        """Case 77."""
+        end = agent(Limits())
+        session = end.session
+        session.open_stream(0.0)
+        session.handle_timeout(100.0)
+        end.take_all()
+        end.messages()
+        while (deadline := session.next_deadline()) is not None:
+            assert deadline <= 110.0
+            session.handle_timeout(deadline)
+        assert end.take_all() == [SessionTimedOut()]
+        assert session.is_closed
+        assert session.stream_count == 0
+        assert session.next_message() == []
+
+    def test_the_first_handle_timeout_starts_the_clock(self) -> None:
+        session = agent(Limits()).session
+        assert session.next_deadline() == 0.0
+        session.handle_timeout(1000.0)
+        assert session.next_deadline() == 1005.0
+        assert not session.wants_to_send
+
+    def test_inbound_bytes_keep_the_session_alive_however_late_the_pong(self) -> None:
+        """Case 78: part of a frame is enough."""
+        end = agent(Limits())
+        end.receive(frame(DATA, SYN, 2, 256 * KIB), 0.0)
+        for second in range(1, 60):
+            end.receive(bytes(10), float(second))
+            end.session.handle_timeout(float(second))
+        assert not end.session.is_closed
+
+    def test_a_body_that_never_comes_does_not_hold_the_session(self) -> None:
+        """Case 10: the peer announces a frame and falls silent."""
+        end = agent(Limits())
+        end.receive(frame(DATA, SYN, 2, 1000), 0.0)
+        end.session.handle_timeout(5.0)
+        end.session.handle_timeout(10.0)
+        assert end.take_all() == [StreamOpened(2), SessionTimedOut()]
+
+    def test_a_timeout_that_is_not_due_does_nothing(self) -> None:
+        end = agent(Limits())
+        end.receive(window(2, SYN), 0.0)
+        end.take_all()
+        for tick in range(49):
+            end.session.handle_timeout(tick / 10)
+        assert (end.take_all(), end.frames()) == ([], [])
+
+    def test_empty_data_is_no_sign_of_life(self) -> None:
+        end = agent(Limits())
+        end.session.handle_timeout(0.0)
+        end.session.receive_data(b"", 4.0)
+        assert end.session.next_deadline() == 5.0
+
+
+class TestGoAway:
+    def test_a_peer_that_leaves_gets_no_new_streams_and_keeps_the_old(self) -> None:
+        """Case 79: what hashicorp means by GoAway 0."""
+        pair = Pair()
+        stream_id = pair.open()
+        pair.agent.session.go_away()
+        pair.pump()
+        assert pair.relay.take_all() == [GoAwayReceived(0)]
+        assert pair.relay.session.peer_is_going_away
+        assert not pair.relay.session.is_closed
+        with pytest.raises(Exception, match="no more streams") as caught:
+            pair.relay.session.open_stream(0.0)
+        assert getattr(caught.value, "code", "") == "going_away"
+        pair.relay.session.send_data(stream_id, b"abc")
+        pair.pump()
+        assert pair.agent.take_data(stream_id) == b"abc"
+
+    def test_it_is_heard_once(self) -> None:
+        end = agent()
+        end.receive(go_away_frame(0) + go_away_frame(0))
+        assert end.take_all() == [GoAwayReceived(0)]
+
+    def test_we_open_nothing_after_our_own(self) -> None:
+        end = agent()
+        end.session.go_away()
+        assert end.session.is_going_away
+        with pytest.raises(Exception, match="no more streams") as caught:
+            end.session.open_stream(0.0)
+        assert getattr(caught.value, "code", "") == "going_away"
+
+    def test_what_the_peer_opens_after_our_own_is_reset(self) -> None:
+        """Case 81."""
+        end = accepted()
+        end.session.go_away()
+        end.receive(window(4, SYN) + data(2, b"abc"))
+        assert end.take_all() == [DataReceived(2, b"abc")]
+        assert end.frames() == [WireFrame(WINDOW, RST, 4, 0), WireFrame(GO_AWAY, 0, 0, 0)]
+
+    def test_it_is_the_last_of_its_message_and_said_once(self) -> None:
+        """Cases 82 and 83."""
+        end = accepted()
+        end.session.send_data(2, b"abc")
+        end.session.end_stream(2)
+        end.session.go_away()
+        end.session.go_away()
+        assert [one.kind for one in end.frames()] == [DATA, WINDOW, GO_AWAY]
+        end.session.go_away()
+        assert end.frames() == []
+
+    @pytest.mark.parametrize("limit", [12, 20, 24, 25])
+    def test_it_has_its_place_however_small_the_message(self, limit: int) -> None:
+        end = accepted()
+        end.session.open_stream(0.0)
+        end.session.open_stream(0.0)
+        end.session.go_away()
+        frames = [one for _ in range(3) for one in end.messages(limit)]
+        assert b"".join(frames).count(go_away_frame(0)) == 1
+
+    @pytest.mark.parametrize("code", [1, 2, 3, 2**32 - 1])
+    def test_any_other_code_of_the_peer_ends_the_session(self, code: int) -> None:
+        """Case 80."""
+        end = accepted()
+        end.session.send_data(2, b"abc")
+        end.receive(data(2, b"before") + go_away_frame(code) + data(2, b"after"))
+        assert end.take_all() == [DataReceived(2, b"before"), GoAwayReceived(code)]
+        assert end.session.is_closed
+        assert end.session.peer_is_going_away
+        assert (end.frames(), end.session.stream_count) == ([], 0)
+
+    @pytest.mark.parametrize("code", [GoAwayCode.PROTOCOL_ERROR, GoAwayCode.INTERNAL_ERROR])
+    def test_any_other_code_of_ours_is_all_that_still_leaves(self, code: GoAwayCode) -> None:
+        """Case 80."""
+        end = accepted()
+        end.session.send_data(2, b"abc")
+        end.session.open_stream(0.0)
+        end.session.go_away(code)
+        end.session.go_away(code)
+        assert end.session.is_closed
+        assert end.session.wants_to_send
+        assert end.frames() == [WireFrame(GO_AWAY, 0, 0, code)]
+
+    def test_an_error_after_a_friendly_goodbye_is_still_said(self) -> None:
+        end = agent()
+        end.session.go_away()
+        assert fatal(end, window(3, SYN)) == "stream_id_parity"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("chunk", "code"),
+        [(frame(DATA, 0, 2, 0, version=1), "bad_version"), (frame(4, 0, 0, 0), "bad_type")],
+    )
+    def test_broken_framing_ends_the_session_and_the_peer_is_told(self, chunk: bytes, code: str) -> None:
+        """Case 89."""
+        assert fatal(accepted(), chunk) == code
+
+    def test_an_error_says_what_the_peer_did(self) -> None:
+        end = accepted()
+        with pytest.raises(RemoteProtocolError) as caught:
+            end.receive(frame(DATA, 0, 2, 2**20))
+        assert (caught.value.code, caught.value.goaway) == ("window_exceeded", 1)
+        assert str(caught.value) == (
+            "The peer announced 1048576 bytes on stream 2, whose window has 262144 left."
+        )
+
+    def test_a_session_with_much_queued_is_over_at_once(self) -> None:
+        """Case 85: a thousand writes wait, the peer breaks off in the middle of a frame."""
+        wide = replace(CALM, streams=1000, unacknowledged=1000)
+        end = agent(wide)
+        for _ in range(1000):
+            end.session.send_data(end.session.open_stream(0.0), bytes(1000))
+        end.receive(frame(DATA, SYN, 2, 1000, bytes(10)))
+        end.session.go_away(GoAwayCode.INTERNAL_ERROR)
+        assert end.session.stream_count == 0
+        assert end.frames() == [WireFrame(GO_AWAY, 0, 0, 2)]
+
+    def test_a_peer_that_makes_us_answer_and_does_not_read_ends_the_session(self) -> None:
+        """The limit of control frames is reached within one chunk."""
+        end = agent(replace(CALM, streams=1, control_frames=10))
+        end.receive(window(2, SYN) + b"".join(window(4 + 2 * at, SYN) for at in range(13)))
+        assert len(end.session.next_message(0)) == 0
+        assert fatal(end, window(100, SYN)) == "control_flood"
+
+    def test_answers_of_the_application_count_as_well(self) -> None:
+        """Opened by the peer, accepted by us, reset by the peer, and nothing read."""
+        end = agent(replace(CALM, streams=1, control_frames=10))
+        for at in range(1, 15):
+            end.receive(window(2 * at, SYN))
+            end.session.accept_stream(2 * at)
+            end.receive(b"" if at == 14 else window(2 * at, RST))
+        assert fatal(end, window(28, RST)) == "control_flood"
+
+    def test_control_frames_that_are_read_are_never_too_many(self) -> None:
+        end = agent(replace(CALM, streams=1, control_frames=10))
+        end.receive(window(2, SYN))
+        for at in range(2, 200):
+            end.receive(window(2 * at, SYN))
+            end.messages()
+        assert not end.session.is_closed
+
+
+class TestForADebugger:
+    def test_a_session_says_what_it_is_and_has(self) -> None:
+        end = accepted()
+        end.session.open_stream(0.0)
+        end.session.send_data(2, b"abc")
+        end.receive(window(4, SYN) + ping_frame(SYN, 1))
+        assert repr(end.session) == (
+            "<Session client open: 3 streams, 1 unacknowledged, 1 unaccepted,"
+            " 1 with data to send, 2 control frames queued>"
+        )
+        lines = end.session.describe().splitlines()
+        assert lines[0] == repr(end.session)
+        assert [line.split()[1] for line in lines[1:]] == ["2", "1", "4"]
+
+    def test_it_says_who_is_leaving(self) -> None:
+        end = agent()
+        end.receive(go_away_frame(0))
+        end.session.go_away()
+        assert repr(end.session).startswith("<Session client leaving, peer leaving: 0 streams")
+        end.session.go_away(GoAwayCode.INTERNAL_ERROR)
+        assert repr(end.session).startswith("<Session client closed")
+
+    def test_it_knows_whether_it_has_something_to_say(self) -> None:
+        pair = Pair()
+        assert not pair.relay.session.wants_to_send
+        pair.relay.session.open_stream(0.0)
+        assert pair.relay.session.wants_to_send
+        pair.pump()
+        assert not pair.relay.session.wants_to_send
+        pair.accept_all()
+        assert pair.relay.take_all() == [StreamAcknowledged(2)]

@@ -1,0 +1,280 @@
+"""Two sessions and a wire that loses nothing, driven at random: nothing may get lost or out of order.
+
+The model is what each side was asked to do. Every message is held to the send rules, every event to the
+life of a stream, and after every step the sessions check themselves. At the end everything is ended or
+reset, and then nothing may be left: no stream, no queued byte, no credit that went astray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from seance.yamux import (
+    KIB,
+    DataReceived,
+    Event,
+    Role,
+    StreamClosed,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+from tests.yamux.lives import Lives
+from tests.yamux.pair import CALM, End, code_of
+
+SETTINGS = settings(max_examples=100, stateful_step_count=60, report_multiple_bugs=False)
+
+SIDES = st.sampled_from([Role.CLIENT, Role.SERVER])
+PICK = st.integers(0, 2**30)
+WINDOWS = st.sampled_from([256 * KIB, 300 * KIB])
+
+
+def stream_bytes(stream_id: int, start: int, count: int) -> bytes:
+    """The bytes ``start`` to ``start + count`` of what is sent on a stream, both ways alike."""
+    unit = bytes((stream_id + at) * 31 % 251 for at in range(251))
+    shift = start % 251
+    return (unit * (count // 251 + 2))[shift : shift + count]
+
+
+@dataclass
+class Direction:
+    """What one side has asked to be sent on a stream, and what the other has got."""
+
+    sent: int = 0
+    arrived: int = 0
+    held: int = 0
+    """What arrived and was not taken yet."""
+    is_ended: bool = False
+    end_arrived: bool = False
+
+
+@dataclass
+class Side:
+    end: End
+    inbound_wire: bytearray = field(default_factory=bytearray)
+    lives: Lives = field(default_factory=Lives)
+    known: list[int] = field(default_factory=list)
+    """Streams that this side has opened or seen opened and that are not over here."""
+
+
+class TwoSessions(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.sides: dict[Role, Side] = {}
+        self.directions: dict[tuple[int, Role], Direction] = {}
+        """By stream and sender."""
+        self.is_cut: set[int] = set()
+
+    @initialize(relay=WINDOWS, agent=WINDOWS, streams=st.sampled_from([3, 256]))
+    def begin(self, relay: int, agent: int, streams: int) -> None:
+        for role, window_bytes in ((Role.SERVER, relay), (Role.CLIENT, agent)):
+            limits = replace(
+                CALM, receive_window_bytes=window_bytes, streams=streams, send_queue_bytes=700 * KIB
+            )
+            self.sides[role] = Side(End(role, limits))
+
+    # What the owners do.
+
+    @rule(role=SIDES)
+    def open(self, role: Role) -> None:
+        session = self.sides[role].end.session
+        stream_id = session._ledger.table._next_stream_id
+        if code := code_of(session.open_stream, self.now):
+            assert code in ("too_many_streams", "going_away")
+            return
+        self.sides[role].known.append(stream_id)
+        self.directions[stream_id, Role.CLIENT] = Direction()
+        self.directions[stream_id, Role.SERVER] = Direction()
+        self.collect(role)
+
+    def pick(self, role: Role, pick: int) -> int | None:
+        known = self.sides[role].known
+        return known[pick % len(known)] if known else None
+
+    @rule(role=SIDES, pick=PICK)
+    def accept(self, role: Role, pick: int) -> None:
+        if (stream_id := self.pick(role, pick)) is not None:
+            self.sides[role].end.session.accept_stream(stream_id)
+
+    @rule(role=SIDES, pick=PICK, count=st.sampled_from([1, 100, 5000, 20_000, 70_000, 300_000]))
+    def send(self, role: Role, pick: int, count: int) -> None:
+        if (stream_id := self.pick(role, pick)) is None:
+            return
+        direction = self.directions[stream_id, role]
+        session = self.sides[role].end.session
+        code = code_of(session.send_data, stream_id, stream_bytes(stream_id, direction.sent, count))
+        if code == "send_queue_full":
+            self.is_cut.add(stream_id)
+            self.over(role, stream_id)
+        else:
+            assert code == ("stream_closed" if direction.is_ended else "")
+            direction.sent += 0 if code else count
+
+    @rule(role=SIDES, pick=PICK)
+    def end(self, role: Role, pick: int) -> None:
+        if (stream_id := self.pick(role, pick)) is not None:
+            self.directions[stream_id, role].is_ended = True
+            self.sides[role].end.session.end_stream(stream_id)
+            self.collect(role)
+
+    @rule(role=SIDES, pick=PICK, is_sure=st.sampled_from([False, False, True]))
+    def reset(self, role: Role, pick: int, is_sure: bool) -> None:
+        if is_sure and (stream_id := self.pick(role, pick)) is not None:
+            self.is_cut.add(stream_id)
+            self.sides[role].end.session.reset_stream(stream_id)
+            self.over(role, stream_id)
+
+    @rule(role=SIDES, pick=PICK, share=st.sampled_from([0.1, 0.5, 1.0]))
+    def take(self, role: Role, pick: int, share: float) -> None:
+        if (stream_id := self.pick(role, pick)) is not None:
+            direction = self.directions[stream_id, role.peer]
+            count = int(direction.held * share)
+            self.sides[role].end.session.data_taken(stream_id, count)
+            direction.held -= count
+
+    @rule(role=SIDES)
+    def ping(self, role: Role) -> None:
+        self.sides[role].end.session.ping(self.now)
+
+    @rule(role=SIDES, is_sure=st.sampled_from([False] * 9 + [True]))
+    def go_away(self, role: Role, is_sure: bool) -> None:
+        if is_sure:
+            self.sides[role].end.session.go_away()
+
+    @rule(role=SIDES, seconds=st.sampled_from([0.1, 12.0]))
+    def wait(self, role: Role, seconds: float) -> None:
+        """Time passes, and so may the patience with an open that the peer does not answer."""
+        self.now += seconds
+        session = self.sides[role].end.session
+        if (deadline := session.next_deadline()) is not None and not session._ledger.keepalive._is_in_doubt:
+            assert deadline > 0
+            session.handle_timeout(self.now)
+            self.collect(role)
+
+    # What the wire does.
+
+    @rule(role=SIDES, limit=st.sampled_from([13, 100, 5000, 65536]))
+    def transmit(self, role: Role, limit: int) -> None:
+        message = self.sides[role].end.message(limit)
+        self.sides[role.peer].inbound_wire += message
+        self.collect(role)
+
+    @precondition(lambda self: any(side.inbound_wire for side in self.sides.values()))
+    @rule(role=SIDES, count=st.sampled_from([1, 11, 12, 13, 500, 20_000, 10**6]))
+    def deliver(self, role: Role, count: int) -> None:
+        side = self.sides[role]
+        chunk = bytes(side.inbound_wire[:count])
+        del side.inbound_wire[:count]
+        if chunk:
+            side.end.receive(chunk, self.now)
+            self.collect(role)
+
+    # What must hold.
+
+    def over(self, role: Role, stream_id: int) -> None:
+        side = self.sides[role]
+        side.lives.cut(stream_id)
+        if stream_id in side.known:
+            side.known.remove(stream_id)
+
+    def collect(self, role: Role) -> None:
+        side = self.sides[role]
+        for event in side.end.take_all():
+            side.lives.note(event)
+            self.note(role, event)
+
+    def note(self, role: Role, event: Event) -> None:
+        if isinstance(event, StreamOpened):
+            self.sides[role].known.append(event.stream_id)
+        elif isinstance(event, DataReceived):
+            direction = self.directions[event.stream_id, role.peer]
+            count = len(event.data)
+            assert event.data == stream_bytes(event.stream_id, direction.arrived, count), "in order, unharmed"
+            direction.arrived += count
+            direction.held += count
+            assert direction.arrived <= direction.sent
+        elif isinstance(event, StreamEnded):
+            direction = self.directions[event.stream_id, role.peer]
+            assert direction.is_ended, "only what was ended ends"
+            assert direction.arrived == direction.sent, "everything comes before the end"
+            direction.end_arrived = True
+        elif isinstance(event, StreamReset):
+            assert event.code in ("reset", "refused", "open_timeout")
+            self.is_cut.add(event.stream_id)
+            self.over(role, event.stream_id)
+        elif isinstance(event, StreamClosed):
+            assert self.directions[event.stream_id, role.peer].end_arrived
+            self.over(role, event.stream_id)
+
+    @invariant()
+    def sessions_are_sound(self) -> None:
+        for side in self.sides.values():
+            side.end.session.check()
+            assert not side.end.session.is_closed
+            assert sorted(side.known) == sorted(side.end.session._streams)
+
+    def settle(self) -> None:
+        """Move and take everything, until both sides are quiet."""
+        is_quiet = False
+        while not is_quiet:
+            is_quiet = True
+            for role, side in self.sides.items():
+                for stream_id in list(side.known):
+                    side.end.session.accept_stream(stream_id)
+                    self.take(role, side.known.index(stream_id), 1.0)
+                while side.end.session.wants_to_send:
+                    self.transmit(role, 65536)
+                    is_quiet = False
+                if side.inbound_wire:
+                    self.deliver(role, 10**9)
+                    is_quiet = False
+
+    def credit_is_conserved(self) -> None:
+        """At rest, what one side may send is what the other has granted and not used."""
+        for role, side in self.sides.items():
+            others = self.sides[role.peer].end.session._streams
+            for stream_id, stream in side.end.session._streams.items():
+                if self.directions[stream_id, role].end_arrived:
+                    continue
+                window = others[stream_id].receive_window
+                assert stream.send_window.available_bytes == window.remaining_bytes
+
+    def teardown(self) -> None:
+        if not self.sides:
+            return
+        self.settle()
+        assert self.sides[Role.CLIENT].known == list(self.sides[Role.CLIENT].end.session._streams)
+        self.credit_is_conserved()
+        for role, side in self.sides.items():
+            for stream_id in list(side.known):
+                self.directions[stream_id, role].is_ended = True
+                side.end.session.end_stream(stream_id)
+                self.collect(role)
+        self.settle()
+        for (stream_id, _), direction in self.directions.items():
+            if stream_id not in self.is_cut:
+                assert direction.end_arrived
+                assert direction.arrived == direction.sent, "nothing is lost"
+        for side in self.sides.values():
+            ledger = side.end.session._ledger
+            assert side.known == []
+            assert (ledger.table.live, ledger.table.deadlines, ledger.table.unaccepted_count) == ({}, {}, 0)
+            assert not ledger.outbox.wants_to_send
+            assert not ledger.outbox._settled
+            assert side.end.session.take_events() == []
+
+
+def test_two_sessions_agree_whatever_their_owners_and_the_wire_do() -> None:
+    run_state_machine_as_test(TwoSessions, settings=SETTINGS)

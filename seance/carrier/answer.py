@@ -1,0 +1,61 @@
+"""The relay's side of a carrier: takes a connection whose upgrade request is already checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IProtocol, IReactorTime
+
+from seance.carrier.link_control import SUBPROTOCOL
+from seance.carrier.websocket import ServerSocket, make_server_factory
+from seance.heads import Request
+
+__all__ = ["CarrierAnswerer"]
+
+PASSED_ON = (b"sec-websocket-key", b"sec-websocket-version")
+
+
+class CarrierAnswerer:
+    """Answers the upgrade requests of agents. One for a relay.
+
+    Args:
+        reactor: Where time comes from.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._factory = make_server_factory(reactor)
+
+    def answer(
+        self,
+        request: Request,
+        trailing: bytes,
+        hand_over: Callable[[IProtocol], None],
+        make_protocol: Callable[[str | None], IProtocol],
+    ) -> None:
+        """Answer 101 and open the carrier.
+
+        Autobahn is shown a head of our own making, not the client's: its parser takes more
+        bytes for line ends than HTTP does (yamux.md 5.1, point 2).
+
+        Args:
+            request: A request that ``seance.heads.check_upgrade`` has passed.
+            trailing: What was read behind its head.
+            hand_over: Gives the connection to a protocol.
+            make_protocol: Called with the negotiated subprotocol (None: a plain peer) when the
+                carrier is open; what it returns gets a ``Carrier`` as transport.
+        """
+        socket = ServerSocket(self._reactor, make_protocol)
+        socket.factory = self._factory
+        hand_over(socket)
+        lines = [
+            b"GET /agent HTTP/1.1",
+            b"Host: relay",
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            *(name + b": " + value for name in PASSED_ON for value in request.values(name)),
+        ]
+        offers = b",".join(request.values(b"sec-websocket-protocol")).split(b",")
+        if SUBPROTOCOL.encode() in map(bytes.strip, offers):
+            lines.append(b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode())
+        socket.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n" + trailing)

@@ -1,0 +1,268 @@
+"""The agent's side of a carrier: from a relay's address to an open carrier, or one clear error.
+
+Every way in which this can fail ends in one Deferred: the name that does not resolve, the port
+nobody listens on, the certificate that does not fit, the relay that answers with a status, or
+with nothing at all. Autobahn's own agent API never reports some of them (yamux.md 5.1, point 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import h11
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet import error as net_errors
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+
+from seance import __version__
+from seance.carrier.websocket import ClientSocket, make_client_factory
+from seance.errors import CarrierLost, Refusal
+
+if TYPE_CHECKING:
+    from seance.carrier.address import RelayAddress
+
+__all__ = ["dial"]
+
+HEAD_BYTES = 16 * 1024
+REFUSAL_BYTES = 1024
+USER_AGENT = f"seance-agent/{__version__}"
+
+HANDSHAKE = (
+    b"upgrade",
+    b"connection",
+    b"sec-websocket-accept",
+    b"sec-websocket-protocol",
+    b"sec-websocket-extensions",
+)
+"""The fields of a 101 that are Autobahn's business."""
+
+
+def dial(
+    reactor: Any,  # noqa: ANN401  # IReactorTime and what HostnameEndpoint wants: no common type
+    address: RelayAddress,
+    room: str,
+    make_protocol: Callable[[str | None], IProtocol],
+    *,
+    deadline_seconds: float,
+    endpoint: IStreamClientEndpoint | None = None,
+) -> Deferred[IProtocol]:
+    """Open a carrier to a relay.
+
+    Args:
+        reactor: Where time and connections come from.
+        address: The relay.
+        room: The room to attach for.
+        make_protocol: Called with the negotiated subprotocol (None: a plain relay) when the
+            carrier is open; what it returns gets a ``Carrier`` as transport.
+        deadline_seconds: From name look-up to 101.
+        endpoint: What to connect instead of the address, for tests.
+
+    Returns:
+        Fires with the protocol. Fails with ``Refusal`` when the relay answered with another
+        status than 101, with ``CarrierLost`` for everything else. Cancelling drops the attempt.
+    """
+    attempt = _Attempt(reactor, address, room, make_protocol)
+    done = Deferred.fromCoroutine(attempt.run(endpoint))
+    return done.addTimeout(deadline_seconds, reactor).addErrback(attempt.explain, deadline_seconds)
+
+
+class _Attempt:
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401  # as above
+        address: RelayAddress,
+        room: str,
+        make_protocol: Callable[[str | None], IProtocol],
+    ) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._make_protocol = make_protocol
+        self._target = address.agent_target(room)
+
+    async def run(self, endpoint: IStreamClientEndpoint | None) -> IProtocol:
+        factory = _DialFactory(self._reactor, self._address, self._target, self._make_protocol)
+        socket = cast(_DialSocket, await (endpoint or self._endpoint()).connect(factory))
+        try:
+            return await socket.when_open
+        except CancelledError:
+            socket.transport.abortConnection()
+            raise
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        address = self._address
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, address.host, address.port)
+        if address.is_secure:
+            endpoint = wrapClientTLS(optionsForClientTLS(address.host), endpoint)
+        return endpoint
+
+    def explain(self, failure: Failure, deadline_seconds: float) -> Failure:
+        """Turn whatever the network said into one of our two errors."""
+        if failure.check(Refusal, CarrierLost, CancelledError) is not None:
+            return failure
+        where = self._address.host_header
+        why = _tls_reason(failure.value) if failure.check(SSL.Error) else failure.getErrorMessage()
+        for kind, sentence in (
+            (net_errors.DNSLookupError, f"The relay's name {self._address.host} cannot be resolved"),
+            (net_errors.ConnectionRefusedError, f"Nothing listens at the relay's address {where}"),
+            (net_errors.TimeoutError, f"The relay at {where} cannot be reached: no answer"),
+            (DeferredTimeout, f"The relay at {where} did not answer within {deadline_seconds:g} s"),
+            (net_errors.ConnectError, f"The relay at {where} cannot be reached: {why}"),
+            (net_errors.ConnectionAborted, f"The carrier to {where} was cut while it opened"),
+            (net_errors.ConnectionLost, f"The relay at {where} hung up: {why}"),
+            (net_errors.ConnectionDone, f"The relay at {where} hung up before it answered"),
+            (SSL.Error, f"The TLS handshake with the relay at {where} failed: {why}"),
+            (VerificationError, f"The certificate of the relay at {where} is for another name"),
+        ):
+            if failure.check(kind) is not None:
+                return Failure(CarrierLost(sentence, code="unreachable"))
+        return Failure(CarrierLost(f"No carrier to {where}: {why}", code="unreachable"))
+
+
+def _tls_reason(error: BaseException | None) -> str:
+    # What OpenSSL says is a list of triples, the last of each a text such as "certificate verify failed";
+    # what it does not say is a number and a text.
+    last = error.args[-1] if error is not None and error.args else ""
+    texts = [str(triple[-1]) for triple in last] if isinstance(last, list) else [str(last)]
+    return ", ".join(texts) or "no reason is known"
+
+
+class _DialFactory(Factory):
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        address: RelayAddress,
+        target: str,
+        make_protocol: Callable[[str | None], IProtocol],
+    ) -> None:
+        self._reactor = reactor
+        self._make_protocol = make_protocol
+        self._autobahn = make_client_factory(reactor, address.host, address.port, target, USER_AGENT)
+
+    def buildProtocol(self, addr: object) -> _DialSocket:
+        socket = _DialSocket(self._reactor, self._make_protocol)
+        socket.factory = self._autobahn
+        return socket
+
+
+class _DialSocket(ClientSocket):
+    """A client socket that reads the head of the answer before Autobahn does."""
+
+    def __init__(self, reactor: IReactorTime, make_protocol: Callable[[str | None], IProtocol]) -> None:
+        super().__init__(reactor, self._note_protocol)
+        self._make = make_protocol
+        self._answer: _Answer | None = _Answer()
+        self._opened: IProtocol | None = None
+        self.when_open: Deferred[IProtocol] = Deferred()
+
+    def _note_protocol(self, subprotocol: str | None) -> IProtocol:
+        self._opened = self._make(subprotocol)
+        return self._opened
+
+    def onOpen(self) -> None:
+        super().onOpen()
+        if self._opened is not None:
+            self.when_open.callback(self._opened)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._answer is not None:
+            try:
+                switched = self._answer.receive(data)
+            except (Refusal, CarrierLost) as error:
+                self._fail_open(error)
+                self.transport.abortConnection()
+                return
+            if switched is None:
+                return
+            data, self._answer = switched, None
+        super().dataReceived(data)
+
+    def failHandshake(self, reason: str) -> None:
+        self._fail_open(_not_a_relay(f"does not accept a WebSocket: {reason}"))
+        super().failHandshake(reason)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        answer, self._answer = self._answer, None
+        super().connectionLost(reason)
+        error = None if answer is None else answer.end()
+        self._fail_open(reason if error is None else error)
+
+    def _fail_open(self, error: Failure | Exception) -> None:
+        if not self.when_open.called:
+            self.when_open.errback(error)
+
+
+class _Answer:
+    """Reads what a relay answers: a 101 for Autobahn, or a status and its sentence for us."""
+
+    def __init__(self) -> None:
+        self._refusal: h11.Response | None = None
+        self._body = b""
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+        upgrade = [("Host", "relay"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+        self._http.send(h11.Request(method="GET", target="/agent", headers=upgrade))
+        self._http.send(h11.EndOfMessage())
+
+    def receive(self, data: bytes) -> bytes | None:
+        """Take the next bytes.
+
+        Returns:
+            For a 101, what Autobahn gets: a head that holds nothing but what belongs to the
+            handshake, in a form that its parser cannot misread, and what was glued to it.
+
+        Raises:
+            Refusal: It is another status, and its body is read.
+            CarrierLost: It is not HTTP, or no answer that a relay would give.
+        """
+        try:
+            self._http.receive_data(data)
+            while (event := self._http.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
+                    return _handshake(event) + self._http.trailing_data[0]
+                if isinstance(event, h11.Response):
+                    self._refusal = event
+                elif isinstance(event, h11.Data):
+                    self._body += bytes(event.data)
+                if isinstance(event, h11.EndOfMessage) or len(self._body) > REFUSAL_BYTES:
+                    raise cast(Exception, self.end())
+        except h11.RemoteProtocolError as error:
+            raise _not_a_relay(f"does not speak HTTP: {error}") from error
+        return None
+
+    def end(self) -> Refusal | CarrierLost | None:
+        """What it means if the connection ends now; None if it had not answered yet."""
+        answer = self._refusal
+        if answer is None:
+            return None
+        status = answer.status_code
+        if status < 400:
+            return _not_a_relay(f"is not a relay: it answered {status} to a WebSocket upgrade")
+        headers = tuple((bytes(name), bytes(value)) for name, value in answer.headers)
+        text = ""
+        if dict(headers).get(b"content-type", b"").startswith(b"text/plain"):
+            text = self._body[:REFUSAL_BYTES].decode("utf-8", "replace")
+        words = "".join(character if character.isprintable() else " " for character in text).split()
+        reason = bytes(answer.reason).decode("latin-1")
+        sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
+        return Refusal(status, sentence, code=f"http_{status}", headers=headers)
+
+
+def _handshake(event: h11.InformationalResponse) -> bytes:
+    fields = [b": ".join(field) for field in event.headers if field[0] in HANDSHAKE]
+    head = b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *fields, b"", b""])
+    if not head.isascii():
+        raise _not_a_relay("does not accept a WebSocket: its answer is not plain text")
+    return head
+
+
+def _not_a_relay(what: str) -> CarrierLost:
+    return CarrierLost(f"What answers at the relay's address {what}", code="not_a_relay")

@@ -1,0 +1,330 @@
+"""The Twisted ``Protocol`` that speaks yamux over whatever transport carries it.
+
+It drives a ``seance.yamux.Session``: bytes in, events out to ``StreamTransport``s, messages out.
+It knows no WebSocket; the carrier is any ``ITransport``, and each ``writeSequence`` it gets is
+whole frames of at most 64 KiB, because yamux-js cannot put a split frame together again
+(yamux.md 1.2, row 36).
+
+Two rules keep a link alive under load. *Reading is never gated on writing*: the carrier is never
+paused, not for a slow stream and not because our own answers cannot leave; a session that cannot
+write bounds its control frames instead (rust-yamux's write deadlock, yamux.md 2). *Writing is
+pulled*: while the carrier says "full", frames stay in the session, where the scheduler still can
+let a small one pass a big one; everything that one reactor turn has produced leaves together at
+its end, as one message where it fits (a 64-byte frame of its own costs ten times as much).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from seance.errors import LocalProtocolError, RemoteProtocolError
+from seance.mux.address import StreamAddress
+from seance.mux.stream import StreamTransport
+from seance.yamux import (
+    DataReceived,
+    EndSent,
+    GoAwayCode,
+    GoAwayReceived,
+    Limits,
+    Role,
+    Session,
+    SessionTimedOut,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+    StreamWritable,
+)
+
+__all__ = ["Mux"]
+
+MESSAGE_BYTES = 64 * 1024
+
+
+@implementer(IPushProducer)
+class Mux(Protocol):
+    """One yamux session over one carrier.
+
+    Give it a transport (``connectionMade`` starts it), then ``open_stream`` or ``listen``.
+
+    Args:
+        reactor: Where time comes from.
+        role: Who we are: the relay is the yamux server, the agent the client.
+        limits: The bounds of the session.
+        on_lost: Called once, with one sentence, when the session is over.
+        linger_seconds: How long a stream that we closed waits for the peer's end before it is
+            reset; hashicorp/yamux waits five minutes, half a minute is enough for a carrier.
+
+    Attributes:
+        session: The pure session, for its figures. Only ``seance.mux`` changes it.
+        link: What the carrier's address is, for people; empty before there is one.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        role: Role,
+        *,
+        limits: Limits | None = None,
+        on_lost: Callable[[str], None] | None = None,
+        linger_seconds: float = 30.0,
+    ) -> None:
+        self._reactor = reactor
+        self.session = Session(role, limits=limits or Limits())
+        self.high_water_bytes = self.session.limits.send_high_water_bytes
+        self.linger_seconds = linger_seconds
+        self.call_later = reactor.callLater
+        self._on_lost = on_lost
+        self._factory: IProtocolFactory | None = None
+        self._streams: dict[int, StreamTransport] = {}
+        self._flush_call: IDelayedCall | None = None
+        self._timeout_call: IDelayedCall | None = None
+        self._carrier_is_full = False
+        self._is_over = False
+        self.link = ""
+
+    # -- streams ---------------------------------------------------------------------------
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that a protocol holds or that still wait for the peer's end."""
+        return len(self._streams)
+
+    def open_stream(self, protocol: IProtocol) -> StreamTransport:
+        """Open a stream for ``protocol``, whose ``connectionMade`` is called at once.
+
+        There is no wait for the peer's acknowledgement, which would cost a round trip: a peer
+        that does not want the stream resets it, and ``connectionLost`` tells.
+
+        Raises:
+            LocalProtocolError: The session takes no further stream now; ``code`` says why.
+        """
+        if self._is_over:
+            raise LocalProtocolError("The connection below has ended.", code="session_closed")
+        stream_id = self.session.open_stream(self._reactor.seconds())
+        stream = self._add(stream_id)
+        self._rearm()
+        self.flush_soon()
+        stream.start(protocol)
+        return stream
+
+    def listen(self, factory: IProtocolFactory | None) -> None:
+        """Give streams that the peer opens to ``factory``; None resets them."""
+        self._factory = factory
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended; nothing brings it back."""
+        return self._is_over
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the peer's streams are taken."""
+        return self._factory is not None
+
+    def go_away(self) -> None:
+        """Tell the peer to open nothing more; streams that are open go on."""
+        self.session.go_away(GoAwayCode.NORMAL)
+        self.flush_soon()
+
+    def leave(self) -> None:
+        """Say GoAway as the last word; then close the carrier. What cannot leave now is lost."""
+        if self._is_over or self.transport is None:
+            return
+        self._flush()
+        self.session.go_away(GoAwayCode.NORMAL)
+        self._say_last()
+        self._carrier_is_full = True
+
+    def describe(self) -> str:
+        """One line for a debugger or a log at DEBUG."""
+        return f"<Mux over {self.link or 'nothing'}: {len(self._streams)} streams, {self.session!r}>"
+
+    # -- the carrier calls us --------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Start: register as the carrier's producer and arm the keepalive."""
+        transport = self.transport
+        assert transport is not None, "Twisted sets the transport before connectionMade"
+        self.link = str(transport.getPeer())
+        cast(IConsumer, transport).registerProducer(self, True)
+        self.session.handle_timeout(self._reactor.seconds())
+        self._rearm()
+        self.flush_soon()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes of the carrier, cut anywhere."""
+        if self._is_over:
+            return
+        try:
+            self.session.receive_data(data, self._reactor.seconds())
+        except RemoteProtocolError as error:
+            self._dispatch()
+            self._fail(f"The peer broke the yamux protocol: {error}")
+            return
+        self._dispatch()
+        if self.session.wants_to_send:
+            self.flush_soon()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The carrier is gone, and with it every stream."""
+        self._finish(f"The connection below ended: {reason.getErrorMessage()}")
+
+    def pauseProducing(self) -> None:
+        """The carrier is full: what comes next stays in the session."""
+        self._carrier_is_full = True
+
+    def resumeProducing(self) -> None:
+        """The carrier takes more."""
+        self._carrier_is_full = False
+        self.flush_soon()
+
+    def stopProducing(self) -> None:
+        """The carrier is closing; ``connectionLost`` follows."""
+        self._carrier_is_full = True
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """Let everything that this reactor turn produces leave together at its end."""
+        if self._flush_call is None and not self._is_over:
+            self._flush_call = self.call_later(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_call = None
+        transport = self.transport
+        if self._is_over or transport is None:
+            return
+        next_message = self.session.next_message
+        while not self._carrier_is_full:
+            pieces = next_message(MESSAGE_BYTES)
+            if not pieces:
+                break
+            transport.writeSequence(pieces)
+        self._dispatch()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        streams = self._streams
+        # A loop, because what a stream does with an event may bring further events at once.
+        while events := self.session.take_events():
+            for event in events:
+                if isinstance(event, DataReceived):
+                    if (stream := streams.get(event.stream_id)) is not None:
+                        stream.data_arrived(event.data)
+                elif isinstance(event, StreamOpened):
+                    self._opened(event.stream_id)
+                elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamReset)):
+                    if (stream := streams.get(event.stream_id)) is not None:
+                        self._tell_stream(stream, event)
+                elif isinstance(event, SessionTimedOut):
+                    self._fail("The peer did not answer in time")
+                elif isinstance(event, GoAwayReceived) and event.code != GoAwayCode.NORMAL:
+                    self._fail(f"The peer ended the session with GoAway {event.code}")
+
+    def _tell_stream(
+        self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamReset
+    ) -> None:
+        if isinstance(event, StreamWritable):
+            stream.writable()
+        elif isinstance(event, StreamEnded):
+            stream.end_arrived()
+        elif isinstance(event, EndSent):
+            stream.end_sent()
+        else:
+            stream.cut(f"The stream was reset ({event.code})")
+
+    def _opened(self, stream_id: int) -> None:
+        stream = self._add(stream_id)
+        protocol = None
+        if self._factory is not None:
+            try:
+                protocol = self._factory.buildProtocol(stream.getPeer())
+            except Exception:  # noqa: BLE001  # the factory's fault costs this stream, not the link
+                self._log.failure("A factory failed; its stream is refused", event="stream.factory_failed")
+        if protocol is None:
+            self.session.reset_stream(stream_id)
+            self.forget(stream)
+        else:
+            self.session.accept_stream(stream_id)
+            stream.start(protocol)
+        self.flush_soon()
+
+    def _add(self, stream_id: int) -> StreamTransport:
+        stream = StreamTransport(self, stream_id, StreamAddress(self.link, stream_id))
+        self._streams[stream_id] = stream
+        return stream
+
+    def forget(self, stream: StreamTransport) -> None:
+        """Drop a stream from the table; for ``StreamTransport`` alone."""
+        if self._streams.get(stream.stream_id) is stream:
+            del self._streams[stream.stream_id]
+
+    def _rearm(self) -> None:
+        # A timer that fires too early only looks and is set again, so a deadline that moves
+        # away (every inbound byte moves the keepalive's) costs nothing.
+        deadline = self.session.next_deadline()
+        if deadline is None or self._is_over:
+            return
+        now = self._reactor.seconds()
+        if self._timeout_call is not None:
+            if self._timeout_call.getTime() <= deadline:
+                return
+            self._timeout_call.cancel()
+        self._timeout_call = self.call_later(max(0.0, deadline - now), self._timed_out)
+
+    def _timed_out(self) -> None:
+        self._timeout_call = None
+        self.session.handle_timeout(self._reactor.seconds())
+        self._dispatch()
+        self.flush_soon()
+        self._rearm()
+
+    def _fail(self, sentence: str) -> None:
+        """End the session for a reason of ours: the GoAway leaves, then the carrier goes."""
+        if self._is_over:
+            return
+        if self.transport is not None:
+            self._say_last()
+            self.transport.loseConnection()
+        self._finish(sentence)
+
+    def _say_last(self) -> None:
+        # One message, and also into a full carrier: the GoAway is at its end.
+        transport = self.transport
+        assert transport is not None, "who says something has a carrier"
+        pieces = self.session.next_message(MESSAGE_BYTES)
+        if pieces:
+            transport.writeSequence(pieces)
+        cast(IConsumer, transport).unregisterProducer()
+
+    def _finish(self, sentence: str) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        for call in (self._flush_call, self._timeout_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._flush_call = self._timeout_call = None
+        for stream in list(self._streams.values()):
+            stream.cut(sentence)
+        self._streams.clear()
+        if self._on_lost is not None:
+            on_lost, self._on_lost = self._on_lost, None
+            on_lost(sentence)

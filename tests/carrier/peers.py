@@ -1,0 +1,253 @@
+"""The far end of a carrier, in the test's own hands: heads and frames byte by byte, no WebSocket library."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.task import Clock
+
+from seance.carrier import SUBPROTOCOL, Carrier, CarrierAnswerer, RelayAddress, dial
+from tests.ears import Ear
+from tests.rigs import ROOM, AgentDoor, OneByOne
+from tests.wire import Wire, WireEndpoint, run
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONTINUATION",
+    "PING",
+    "PONG",
+    "TEXT",
+    "Answered",
+    "Dialled",
+    "Frame",
+    "close",
+    "frame",
+]
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+MASK = b"\x11\x22\x33\x44"
+
+
+@dataclass(frozen=True)
+class Frame:
+    opcode: int
+    payload: bytes
+    is_final: bool = True
+    is_masked: bool = False
+
+    @property
+    def close_code(self) -> int:
+        return int.from_bytes(self.payload[:2], "big")
+
+
+def frame(
+    payload: bytes = b"",
+    opcode: int = BINARY,
+    *,
+    is_final: bool = True,
+    is_masked: bool = True,
+    announced: int | None = None,
+    reserved: int = 0,
+) -> bytes:
+    """Makes a frame; ``announced`` is a length that need not be true."""
+    length = len(payload) if announced is None else announced
+    first = is_final << 7 | reserved << 4 | opcode
+    if length < 126:
+        head = struct.pack("!BB", first, is_masked << 7 | length)
+    elif length < 1 << 16:
+        head = struct.pack("!BBH", first, is_masked << 7 | 126, length)
+    else:
+        head = struct.pack("!BBQ", first, is_masked << 7 | 127, length)
+    if not is_masked:
+        return head + payload
+    mask = MASK * (len(payload) // 4 + 1)
+    return head + MASK + bytes(a ^ b for a, b in zip(payload, mask, strict=False))
+
+
+def close(code: int, reason: bytes = b"", *, is_masked: bool = True) -> bytes:
+    return frame(struct.pack("!H", code) + reason, CLOSE, is_masked=is_masked)
+
+
+def read_frames(data: bytes) -> list[Frame]:
+    frames = []
+    while len(data) >= 2:
+        length, start = data[1] & 127, 2
+        if length == 126:
+            length, start = struct.unpack("!H", data[2:4])[0], 4
+        elif length == 127:
+            length, start = struct.unpack("!Q", data[2:10])[0], 10
+        is_masked = bool(data[1] & 128)
+        mask = data[start : start + 4] if is_masked else b"\0\0\0\0"
+        start += 4 * is_masked
+        if len(data) < start + length:
+            break
+        payload = data[start : start + length]
+        if is_masked:
+            payload = bytes(a ^ b for a, b in zip(payload, mask * (length // 4 + 1), strict=False))
+        frames.append(Frame(data[0] & 15, payload, bool(data[0] & 128), is_masked))
+        data = data[start + length :]
+    return frames
+
+
+class _Far(Ear):
+    """Splits what it hears into a head and frames."""
+
+    @property
+    def head(self) -> bytes:
+        return bytes(self.data).partition(b"\r\n\r\n")[0]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return read_frames(bytes(self.data).partition(b"\r\n\r\n")[2])
+
+
+class _Both:
+    """What the two below have in common.
+
+    Attributes:
+        ear: The protocol at our end of the carrier.
+        far: What the test has in its hands.
+        offered: What ``make_protocol`` was called with.
+    """
+
+    masks = True
+
+    def __init__(self, ear: Ear | None) -> None:
+        self.clock = Clock()
+        self.ear = ear or Ear()
+        self.far = _Far()
+        self.offered: list[str | None] = []
+        self.wire: Wire
+
+    def make_protocol(self, subprotocol: str | None) -> IProtocol:
+        self.offered.append(subprotocol)
+        return self.ear
+
+    @property
+    def carrier(self) -> Carrier:
+        carrier: Carrier = self.ear.transport
+        return carrier
+
+    def run(self) -> None:
+        run(self.clock)
+
+    def hear(self, *pieces: bytes) -> list[Frame]:
+        """Lets the far end say something; returns the frames that it then hears."""
+        before = len(self.far.frames)
+        for piece in pieces:
+            self.far.transport.write(piece)
+        self.run()
+        return self.far.frames[before:]
+
+    def end(self) -> None:
+        """Cuts the connection and looks whether anything is left."""
+        self.wire.near.abortConnection()
+        self.wire.far.abortConnection()
+        self.run()
+        assert self.clock.getDelayedCalls() == []
+
+
+class Answered(_Both):
+    """A carrier of the relay's; the test plays the agent.
+
+    Args:
+        offers: The values of ``Sec-WebSocket-Protocol``.
+        glued: What follows the request's head in the same piece.
+        fields: Further header fields of the request.
+    """
+
+    def __init__(
+        self,
+        ear: Ear | None = None,
+        *,
+        offers: tuple[bytes, ...] = (SUBPROTOCOL.encode(),),
+        glued: bytes = b"",
+        fields: tuple[bytes, ...] = (),
+        **shape: int,
+    ) -> None:
+        super().__init__(ear)
+        self.wire = Wire(self.clock, **shape)
+        self.door = AgentDoor(CarrierAnswerer(self.clock), self.make_protocol)
+        self.wire.join(self.door, self.far)
+        lines = [
+            b"GET /agent?room=room-1&token=SECRET HTTP/1.1",
+            b"Host: relay.example",
+            b"Connection: Upgrade",
+            b"Upgrade: websocket",
+            b"Sec-WebSocket-Version: 13",
+            b"Sec-WebSocket-Key: " + KEY,
+            *(b"Sec-WebSocket-Protocol: " + offer for offer in offers),
+            *fields,
+        ]
+        self.far.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + glued)
+        self.run()
+
+
+class Dialled(_Both):
+    """A carrier of the agent's; the test plays the relay.
+
+    Attributes:
+        results: What ``dial`` fired with.
+    """
+
+    masks = False
+
+    def __init__(
+        self,
+        ear: Ear | None = None,
+        *,
+        url: str = "ws://relay.example:8080",
+        make_protocol: Callable[[str | None], IProtocol] | None = None,
+        **shape: int,
+    ) -> None:
+        super().__init__(ear)
+        factory = OneByOne()
+        factory.coming.append(self.far)
+        endpoint = WireEndpoint(self.clock, factory, **shape)
+        self.results: list[Any] = []
+        self.dialling: Deferred[Any] = dial(
+            self.clock,
+            RelayAddress.from_url(url),
+            ROOM,
+            make_protocol or self.make_protocol,
+            deadline_seconds=15,
+            endpoint=endpoint,
+        ).addBoth(self.results.append)
+        (self.wire,) = endpoint.wires
+        self.run()
+
+    @property
+    def accept(self) -> bytes:
+        """The right value for ``Sec-WebSocket-Accept``."""
+        (key,) = [
+            line[19:] for line in self.far.head.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: ")
+        ]
+        return base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+
+    def switching(self, *fields: bytes, accept: bytes | None = None) -> bytes:
+        """A 101 with further fields."""
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols",
+            b"Upgrade: websocket",
+            b"Connection: Upgrade",
+            b"Sec-WebSocket-Accept: " + (self.accept if accept is None else accept),
+            *fields,
+        ]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def open(self, subprotocol: str | None = SUBPROTOCOL) -> Dialled:
+        """Accepts the upgrade."""
+        chosen = () if subprotocol is None else (b"Sec-WebSocket-Protocol: " + subprotocol.encode(),)
+        self.far.transport.write(self.switching(*chosen))
+        self.run()
+        assert self.results == [self.ear]
+        return self

@@ -1,0 +1,455 @@
+"""What the WebSocket under a carrier says and takes: messages, pings, closing, and peers that break rules."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.logger import globalLogPublisher
+
+from seance.carrier import Carrier
+from seance.carrier.websocket import CLOSE_SECONDS, MAX_MESSAGE_BYTES
+from tests.carrier.peers import BINARY, CLOSE, CONTINUATION, PING, PONG, Answered, Dialled, close, frame
+from tests.ears import Ear, PushSource, pattern
+
+KIB = 1024
+
+Ends = Answered | Dialled
+
+
+@pytest.fixture(params=["relay", "agent"])
+def join(request: pytest.FixtureRequest) -> Callable[..., Ends]:
+    """Makes a carrier of either side, with the test at the other."""
+    if request.param == "relay":
+        return Answered
+    return lambda *args, **kwargs: Dialled(*args, **kwargs).open()
+
+
+@pytest.fixture
+def ends(join: Callable[..., Ends]) -> Any:
+    ends = join()
+    yield ends
+    ends.end()
+
+
+# Messages
+
+
+def test_a_write_is_a_message(ends: Ends) -> None:
+    ends.carrier.write(b"one")
+    ends.carrier.writeSequence([b"t", b"w", b"o"])
+    ends.carrier.write(b"")
+    heard = ends.hear()
+    assert [(one.opcode, one.payload, one.is_final) for one in heard] == [
+        (BINARY, b"one", True),
+        (BINARY, b"two", True),
+    ]
+    assert all(one.is_masked is not ends.masks for one in heard)
+
+
+def test_a_long_write_is_several_messages(ends: Ends) -> None:
+    ends.carrier.write(pattern(64 * KIB))
+    assert [len(one.payload) for one in ends.hear()] == [64 * KIB]
+    ends.carrier.write(pattern(150 * KIB))
+    heard = ends.hear()
+    assert [len(one.payload) for one in heard] == [64 * KIB, 64 * KIB, 22 * KIB]
+    assert all(one.is_final and one.opcode == BINARY for one in heard)
+    assert b"".join(one.payload for one in heard) == pattern(150 * KIB)
+
+
+def test_boundaries_of_messages_and_fragments_mean_nothing(ends: Ends) -> None:
+    ends.hear(
+        frame(b"one ", is_masked=ends.masks),
+        frame(b"", is_masked=ends.masks),
+        frame(b"tw", is_final=False, is_masked=ends.masks),
+        frame(b"between", PING, is_masked=ends.masks),
+        frame(b"o th", CONTINUATION, is_final=False, is_masked=ends.masks),
+        frame(b"ree", CONTINUATION, is_masked=ends.masks),
+    )
+    assert ends.ear.data == b"one two three"
+    assert ends.ear.reentered == []
+
+
+def test_a_message_is_delivered_before_it_is_whole(ends: Ends) -> None:
+    whole = frame(pattern(200 * KIB), is_masked=ends.masks)
+    ends.hear(whole[: 100 * KIB])
+    assert 90 * KIB < len(ends.ear.data) < 100 * KIB
+    ends.hear(whole[100 * KIB :])
+    assert ends.ear.data == pattern(200 * KIB)
+
+
+def test_the_longest_message_may_be_announced(ends: Ends) -> None:
+    assert ends.hear(frame(b"begin", announced=MAX_MESSAGE_BYTES, is_masked=ends.masks)) == []
+    assert ends.ear.data == b"begin"
+
+
+# Rules
+
+
+@pytest.mark.parametrize("announced", [MAX_MESSAGE_BYTES + 1, 2**62])
+def test_a_longer_message_is_refused_at_its_header(ends: Ends, announced: int) -> None:
+    heard = ends.hear(frame(b"begin", announced=announced, is_masked=ends.masks))
+    assert [(one.opcode, one.close_code) for one in heard] == [(CLOSE, 1009)]
+    ends.hear(b"x" * 100_000)
+    assert ends.ear.data == b""
+
+
+def test_a_frame_with_the_wrong_mask_is_refused(ends: Ends) -> None:
+    heard = ends.hear(frame(b"bytes", is_masked=not ends.masks))
+    assert [(one.opcode, one.close_code) for one in heard] == [(CLOSE, 1002)]
+    assert ends.ear.data == b""
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"opcode": 3},
+        {"opcode": 11},
+        {"opcode": CONTINUATION},
+        {"opcode": PING, "is_final": False},
+        {"opcode": PING, "announced": 126},
+        {"opcode": PING, "announced": 2**40},
+        {"reserved": 1},
+        {"opcode": CLOSE, "payload": b"x"},
+        {"opcode": CLOSE, "payload": b"\x03\xed"},
+    ],
+    ids=str,
+)
+def test_a_broken_frame_is_refused(ends: Ends, broken: dict[str, Any]) -> None:
+    heard = ends.hear(frame(is_masked=ends.masks, **broken))
+    assert [(one.opcode, one.close_code) for one in heard] == [(CLOSE, 1002)]
+
+
+def test_a_peer_that_broke_a_rule_does_not_look_orderly_when_it_says_goodbye(ends: Ends) -> None:
+    ends.hear(frame(b"bytes", is_masked=not ends.masks))
+    ends.hear(close(1000, is_masked=ends.masks))
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionLost)
+    assert "frame" in str(ends.ear.reasons[0].value)
+    assert len(ends.far.frames) == 1
+
+
+def test_a_peer_that_broke_a_rule_and_stays_is_cut(ends: Ends) -> None:
+    ends.hear(frame(b"bytes", is_masked=not ends.masks))
+    assert not ends.ear.is_lost
+    ends.clock.advance(CLOSE_SECONDS)
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionLost)
+    assert "frame" in str(ends.ear.reasons[0].value)
+    assert ends.far.is_lost
+
+
+def test_after_a_broken_rule_nothing_is_kept(ends: Ends) -> None:
+    ends.hear(frame(b"", PING, announced=2**40, is_masked=ends.masks))
+    for _ in range(20):
+        ends.hear(b"x" * 60_000)
+    socket: Any = ends.carrier._socket
+    assert sum(map(len, socket.control_frame_data)) == 0
+    assert len(socket.data) < 64 * KIB
+
+
+def test_no_bytes_make_it_fail(join: Callable[..., Ends]) -> None:
+    """Whatever comes, the carrier goes on or ends: no failure is logged, which ``watch`` would see."""
+    for seed in range(60):
+        ends = join()
+        ends.hear(*nonsense(random.Random(seed), is_masked=ends.masks))
+        ends.clock.advance(CLOSE_SECONDS)
+        ends.run()
+        ends.end()
+        assert ends.ear.is_lost
+
+
+def nonsense(source: random.Random, *, is_masked: bool) -> list[bytes]:
+    """Frames of every kind, most of them not allowed, and now and then no frame at all."""
+    pieces = []
+    for _ in range(30):
+        one = frame(
+            source.randbytes(source.choice([0, 1, 2, 5, 125, 126, 300])),
+            source.choice([0, 1, 1, 2, 2, 2, 3, 7, 8, 9, 9, 10, 11, 15]),
+            is_final=source.random() < 0.7,
+            is_masked=is_masked is (source.random() < 0.9),
+            reserved=source.choice([0] * 9 + [4]),
+        )
+        pieces.append(one if source.random() < 0.9 else source.randbytes(20))
+    return pieces
+
+
+# Pings
+
+
+def test_a_ping_is_answered(ends: Ends) -> None:
+    heard = ends.hear(
+        frame(b"still there?", PING, is_masked=ends.masks), frame(b"", PING, is_masked=ends.masks)
+    )
+    assert [(one.opcode, one.payload) for one in heard] == [(PONG, b"still there?"), (PONG, b"")]
+    assert ends.hear(frame(b"unasked", PONG, is_masked=ends.masks)) == []
+
+
+def test_pings_of_a_peer_that_does_not_read_are_not_collected(ends: Ends) -> None:
+    ends.far.transport.pauseProducing()
+    source = PushSource(ends.carrier, pattern(1024 * KIB))
+    source.start()
+    ends.run()
+    assert ends.carrier.is_full
+    held = len(ends.wire.near.unsent) + len(ends.wire.far.unsent)
+    for number in range(500):
+        ends.far.transport.write(frame(b"%0100d" % number, PING, is_masked=ends.masks))
+    ends.run()
+    assert len(ends.wire.near.unsent) + len(ends.wire.far.unsent) == held
+    ends.far.transport.resumeProducing()
+    while not source.is_over:
+        ends.run()
+    ends.run()
+    assert [one.payload for one in ends.far.frames if one.opcode == PONG] == [b"%0100d" % 499]
+    assert not ends.carrier.is_full
+
+
+def test_a_producer_that_leaves_a_full_carrier_lets_the_pong_go(ends: Ends) -> None:
+    ends.far.transport.pauseProducing()
+    source = PushSource(ends.carrier, pattern(1024 * KIB))
+    source.start()
+    ends.run()
+    ends.hear(frame(b"?", PING, is_masked=ends.masks))
+    ends.carrier.unregisterProducer()
+    ends.far.transport.resumeProducing()
+    ends.run()
+    assert [one.payload for one in ends.far.frames if one.opcode == PONG] == [b"?"]
+
+
+# Closing
+
+
+def test_closing_can_say_why(ends: Ends) -> None:
+    ends.carrier.close(1001, "the relay is stopping")
+    ends.carrier.close(1000, "ignored")
+    (heard,) = ends.hear()
+    assert (heard.opcode, heard.close_code, heard.payload[2:]) == (CLOSE, 1001, b"the relay is stopping")
+    ends.hear(close(1000, is_masked=ends.masks))
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionDone)
+
+
+def test_a_long_reason_is_cut_between_letters(ends: Ends) -> None:
+    ends.carrier.close(1001, "ä" * 100)
+    (heard,) = ends.hear()
+    assert heard.payload[2:] == "ä".encode() * 61
+
+
+@pytest.mark.parametrize("code", [1000, 1001])
+def test_a_peer_may_close_in_good_order(ends: Ends, code: int) -> None:
+    source = PushSource(ends.carrier, b"")
+    ends.carrier.registerProducer(source, True)
+    heard = ends.hear(close(code, b"bye", is_masked=ends.masks))
+    assert [(one.opcode, one.close_code) for one in heard] == [(CLOSE, 1000)]
+    ends.carrier.write(b"too late")
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionDone)
+    assert source.stops == 1
+
+
+def test_a_peer_may_close_without_a_word(ends: Ends) -> None:
+    ends.hear(frame(b"", CLOSE, is_masked=ends.masks))
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionDone)
+
+
+def test_a_peer_that_closes_over_a_mistake_of_ours_is_quoted(ends: Ends) -> None:
+    ends.hear(close(1002, b"that was no yamux", is_masked=ends.masks))
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionLost)
+    assert "closed with 1002 (that was no yamux)" in str(ends.ear.reasons[0].value)
+
+
+def test_a_peer_that_gives_a_code_alone_is_quoted_too(ends: Ends) -> None:
+    ends.hear(close(1011, is_masked=ends.masks))
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert "closed with 1011 (no reason)" in str(ends.ear.reasons[0].value)
+
+
+def test_a_peer_that_hangs_up_without_a_close_frame_is_a_lost_connection(ends: Ends) -> None:
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionLost)
+
+
+def test_a_peer_that_does_not_answer_the_close_frame_is_cut(ends: Ends) -> None:
+    ends.carrier.loseConnection()
+    ends.run()
+    ends.clock.advance(CLOSE_SECONDS - 0.1)
+    ends.run()
+    assert not ends.ear.is_lost
+    ends.clock.advance(0.2)
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionLost)
+    assert "did not answer the close frame" in str(ends.ear.reasons[0].value)
+    assert ends.far.is_lost
+
+
+def test_a_peer_that_closes_and_does_not_hang_up_is_cut(ends: Ends) -> None:
+    ends.far.transport.pauseProducing()
+    ends.carrier.write(pattern(200 * KIB))
+    ends.hear(close(1000, is_masked=ends.masks))
+    assert not ends.ear.is_lost
+    ends.clock.advance(CLOSE_SECONDS)
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionDone)
+    assert ends.wire.far.is_connected or ends.wire.near.is_connected
+    ends.far.transport.resumeProducing()
+    ends.run()
+    assert ends.far.is_lost
+
+
+def test_writes_behind_the_peers_goodbye_are_dropped(join: Callable[..., Ends]) -> None:
+    ear = Ear(on_data=lambda _: ear.transport.write(b"answer"))
+    ends = join(ear)
+    heard = ends.hear(frame(b"?", is_masked=ends.masks) + close(1000, is_masked=ends.masks))
+    ends.carrier.write(b"nobody")
+    ends.carrier.send_control(b"{}")
+    ends.carrier.close(1001, "nobody")
+    assert [one.opcode for one in heard] == [BINARY, CLOSE]
+    ends.far.transport.loseConnection()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionDone)
+    ends.end()
+
+
+# What waits for a protocol that does not read
+
+
+def test_what_waits_is_at_most_what_was_read_at_once(join: Callable[..., Ends]) -> None:
+    ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
+    ends = join(ear)
+    ends.hear(b"".join(frame(b"%05d" % number, is_masked=ends.masks) for number in range(50_000)))
+    assert sum(map(len, ends.carrier._waiting)) <= 64 * KIB
+    assert len(ear.data) == 5
+    ear.on_data = None
+    while len(ear.data) < 5 * 50_000:
+        ear.transport.resumeProducing()
+        assert ends.clock.getDelayedCalls()
+        ends.run()
+    assert ear.data == b"".join(b"%05d" % number for number in range(50_000))
+    assert ear.reentered == []
+    ends.end()
+
+
+def stop_reading(join: Callable[..., Ends]) -> Ends:
+    """A protocol that reads the first of two messages, behind which the peer closed in good order."""
+    ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
+    ends = join(ear)
+    ends.hear(
+        b"".join(frame(word, is_masked=ends.masks) for word in (b"one", b"two"))
+        + close(1000, is_masked=ends.masks)
+    )
+    ends.far.transport.loseConnection()
+    ends.wire.near.resumeProducing()
+    ends.run()
+    assert not ends.wire.near.is_connected
+    assert ear.told == ["made", "data"]
+    return ends
+
+
+def test_an_orderly_end_waits_behind_what_is_not_read(join: Callable[..., Ends]) -> None:
+    ends = stop_reading(join)
+    ends.carrier.resumeProducing()
+    ends.run()
+    assert ends.ear.data == b"onetwo"
+    assert not ends.ear.is_lost
+    ends.carrier.resumeProducing()
+    ends.run()
+    assert ends.ear.was_lost_with(ConnectionDone)
+    ends.end()
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)]
+)
+def test_whoever_does_not_want_to_read_the_rest_can_end_it(
+    join: Callable[..., Ends], end: str, reason: type[BaseException]
+) -> None:
+    ends = stop_reading(join)
+    source = PushSource(ends.carrier, b"")
+    ends.carrier.registerProducer(source, True)
+    assert source.stops == 1
+    ends.carrier.unregisterProducer()
+    with ends.ear.calling() as carrier:
+        getattr(carrier, end)()
+    ends.run()
+    assert ends.ear.reentered == []
+    assert ends.ear.data == b"one"
+    if reason is ConnectionDone:
+        assert ends.ear.was_lost_with(ConnectionDone)
+    else:
+        assert ends.ear.is_lost
+    ends.end()
+
+
+def test_a_protocol_that_fails_over_what_waited_is_lost_too(join: Callable[..., Ends], watch: Any) -> None:
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    ends = stop_reading(join)
+    ends.ear.on_data = fail
+    ends.carrier.resumeProducing()
+    ends.run()
+    assert ends.ear.is_lost
+    assert len(watch.take(ZeroDivisionError)) == 1
+    ends.end()
+
+
+def test_a_cut_does_not_wait_behind_what_is_not_read(join: Callable[..., Ends]) -> None:
+    ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
+    ends = join(ear)
+    ends.hear(b"".join(frame(word, is_masked=ends.masks) for word in (b"one", b"two")))
+    ends.far.transport.abortConnection()
+    ends.wire.near.resumeProducing()
+    ends.run()
+    assert ear.was_lost_with(ConnectionLost)
+    assert ear.data == b"one"
+    ends.end()
+
+
+# Around it
+
+
+def test_no_timer_is_on_the_global_reactor(ends: Ends) -> None:
+    from twisted.internet import reactor
+
+    before = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+    ends.hear(frame(b"bytes", is_masked=ends.masks), frame(b"", PING, is_masked=ends.masks))
+    ends.carrier.loseConnection()
+    ends.run()
+    assert reactor.getDelayedCalls() == before  # type: ignore[attr-defined]
+    assert [call.getTime() for call in ends.clock.getDelayedCalls()] == [CLOSE_SECONDS]
+
+
+def test_an_idle_carrier_has_no_timer(ends: Ends) -> None:
+    assert ends.clock.getDelayedCalls() == []
+
+
+def test_nothing_of_a_request_or_of_what_passes_is_logged(join: Callable[..., Ends]) -> None:
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        ends = join()
+        ends.carrier.write(b"SECRET")
+        ends.hear(frame(b"SECRET", is_masked=ends.masks), frame(b"SECRET", 1, is_masked=not ends.masks))
+        ends.clock.advance(CLOSE_SECONDS)
+        ends.end()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert "SECRET" not in repr(events)
+    assert not [event for event in events if str(event.get("log_namespace", "")).startswith("autobahn")]
+
+
+def test_a_carrier_is_what_the_protocol_gets(ends: Ends) -> None:
+    assert type(ends.carrier) is Carrier
+    assert ends.carrier.getPeer() == ends.wire.near.getPeer() or ends.wire.far.getPeer()

@@ -1,0 +1,111 @@
+"""The other end of a link, in the test's own hands: it says any frame, and notes those that it hears."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+
+from seance.mux import Mux, StreamTransport
+from seance.yamux import Limits, Role
+from tests.ears import Ear
+from tests.rigs import OneByOne
+from tests.wire import Wire, run
+from tests.yamux.frame_bytes import ACK, PING, SYN, WireFrame, read_frames, window
+
+__all__ = ["CALM", "Link", "Peer"]
+
+CALM = Limits(ping_after_seconds=None)
+"""The default limits without a keepalive, for tests that move the clock for another reason."""
+
+
+class Peer(Ear):
+    """Speaks yamux frame by frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken = 0
+
+    @property
+    def frames(self) -> list[WireFrame]:
+        """All that was heard, but for pings."""
+        frames, _ = read_frames(bytes(self.data))
+        return [frame for frame in frames if frame.kind != PING]
+
+    @property
+    def pings(self) -> list[WireFrame]:
+        frames, _ = read_frames(bytes(self.data))
+        return [frame for frame in frames if frame.kind == PING]
+
+    def take(self) -> list[WireFrame]:
+        """What was heard since the last call."""
+        frames = self.frames[self._taken :]
+        self._taken += len(frames)
+        return frames
+
+    def body(self, stream_id: int) -> bytes:
+        return b"".join(frame.body for frame in self.frames if frame.stream_id == stream_id)
+
+
+class Link:
+    """A mux of ours, on the relay's side, and a ``Peer`` that plays the agent.
+
+    Attributes:
+        lost: What ``on_lost`` was told.
+    """
+
+    def __init__(self, limits: Limits = CALM, *, is_connected: bool = True, **shape: int) -> None:
+        self.clock = Clock()
+        self.wire = Wire(self.clock, **shape)
+        self.peer = Peer()
+        self.lost: list[str] = []
+        self.factory = OneByOne()
+        self.mux = Mux(
+            cast(IReactorTime, self.clock),
+            Role.SERVER,
+            limits=limits,
+            on_lost=self.lost.append,
+            linger_seconds=30.0,
+        )
+        if is_connected:
+            self.connect()
+
+    def connect(self) -> None:
+        self.wire.join(self.mux, self.peer)
+        self.run()
+
+    @property
+    def messages(self) -> list[bytes]:
+        """What the carrier was given: each is one message."""
+        return self.wire.near.written
+
+    def run(self) -> None:
+        run(self.clock)
+
+    def hear(self, *frames: bytes) -> list[WireFrame]:
+        """Lets the peer say something, all in one piece; returns what it hears until all is quiet."""
+        self.peer.transport.write(b"".join(frames))
+        self.run()
+        return self.peer.take()
+
+    def open(self, ear: Ear, *, window_bytes: int = 0) -> StreamTransport:
+        """Opens a stream of ours, which the peer takes and gives so much more window."""
+        stream = self.mux.open_stream(ear)
+        self.run()
+        self.hear(window(stream.stream_id, ACK, window_bytes))
+        return stream
+
+    def accept(self, ear: Ear, stream_id: int = 1, *, window_bytes: int = 0) -> Any:
+        """Lets the peer open a stream; returns its transport."""
+        self.factory.coming.append(ear)
+        self.mux.listen(self.factory)
+        self.hear(window(stream_id, SYN, window_bytes))
+        return ear.transport
+
+    def end(self) -> None:
+        """Cuts the carrier and looks whether anything is left."""
+        self.wire.near.abortConnection()
+        self.run()
+        assert self.clock.getDelayedCalls() == []
+        assert self.mux.stream_count == 0

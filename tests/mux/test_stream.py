@@ -1,0 +1,442 @@
+"""What a stream does beyond the transport contract: credit, lingering, cuts, and producers of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from seance.yamux import KIB, MIB, Limits
+from tests.conftest import Watch
+from tests.ears import Ear, HalfEar, PushSource, pattern
+from tests.mux.peer import Link
+from tests.yamux.frame_bytes import DATA, FIN, RST, WINDOW, WireFrame, data, window
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    link = Link()
+    yield link
+    link.end()
+
+
+def credit(frames: list[WireFrame]) -> int:
+    return sum(frame.length for frame in frames if frame.kind == WINDOW)
+
+
+def flags(frames: list[WireFrame]) -> list[int]:
+    return [frame.flags for frame in frames]
+
+
+# Credit
+
+
+def test_credit_goes_back_for_what_the_protocol_has_taken(link: Link) -> None:
+    link.accept(Ear())
+    assert credit(link.hear(data(1, pattern(200 * KIB)))) == 200 * KIB
+
+
+def test_no_credit_goes_back_while_the_protocol_does_not_read(link: Link) -> None:
+    ear = Ear()
+    link.accept(ear).pauseProducing()
+    assert link.hear(data(1, pattern(200 * KIB))) == []
+    assert ear.data == b""
+
+
+def test_credit_follows_as_soon_as_the_protocol_reads_again(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.pauseProducing()
+    link.hear(data(1, pattern(200 * KIB)))
+    transport.resumeProducing()
+    link.run()
+    assert ear.data == pattern(200 * KIB)
+    assert credit(link.peer.take()) == 200 * KIB
+
+
+def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link: Link) -> None:
+    ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
+    transport = link.accept(ear)
+    heard = link.hear(data(1, pattern(100 * KIB)), data(1, pattern(100 * KIB, 1)))
+    while len(ear.data) < 200 * KIB:
+        assert credit(heard) <= len(ear.data)
+        transport.resumeProducing()
+        link.run()
+        heard += link.peer.take()
+    assert ear.data == pattern(100 * KIB) + pattern(100 * KIB, 1)
+
+
+def test_resuming_what_was_not_paused_is_nothing(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.resumeProducing()
+    assert link.clock.getDelayedCalls() == []
+    transport.pauseProducing()
+    transport.resumeProducing()
+    assert link.clock.getDelayedCalls() == []
+
+
+def test_a_stream_that_is_paused_again_before_it_delivers_delivers_nothing(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.pauseProducing()
+    link.hear(data(1, b"wait", FIN))
+    transport.resumeProducing()
+    transport.pauseProducing()
+    link.run()
+    assert ear.told == ["made"]
+    transport.resumeProducing()
+    link.run()
+    assert ear.told == ["made", "data", "lost"]
+
+
+# After loseConnection
+
+
+def test_what_arrives_after_closing_does_not_cut_off_what_was_said_last(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear, window_bytes=0)
+    transport.write(pattern(400 * KIB))
+    transport.loseConnection()
+    link.run()
+    heard = link.hear(data(1, pattern(100 * KIB)))
+    assert RST not in flags(heard)
+    link.hear(window(1, 0, 400 * KIB))
+    assert link.peer.body(1) == pattern(400 * KIB)
+    assert link.peer.frames[-1].flags == FIN
+    assert ear.told == ["made", "lost"]
+    assert ear.was_lost_with(ConnectionDone)
+
+
+def test_what_arrives_after_closing_is_credited_so_that_the_peer_gets_to_its_end(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.pauseProducing()
+    link.hear(data(1, pattern(200 * KIB)))
+    transport.loseConnection()
+    link.run()
+    assert ear.was_lost_with(ConnectionDone)
+    assert credit(link.peer.take()) == 200 * KIB
+    assert credit(link.hear(data(1, pattern(200 * KIB)))) == 200 * KIB
+    assert link.mux.stream_count == 1
+    link.hear(data(1, b"the end", FIN))
+    assert link.mux.stream_count == 0
+    assert link.clock.getDelayedCalls() == []
+
+
+def test_a_closed_stream_waits_so_long_for_the_peers_end_and_no_longer(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.loseConnection()
+    link.run()
+    assert ear.was_lost_with(ConnectionDone)
+    assert flags(link.peer.take()) == [FIN]
+    link.clock.advance(29.9)
+    link.run()
+    assert link.peer.take() == []
+    assert link.mux.stream_count == 1
+    link.clock.advance(0.2)
+    link.run()
+    assert flags(link.peer.take()) == [RST]
+    assert link.mux.stream_count == 0
+
+
+def test_cutting_a_stream_that_waits_for_the_peers_end_resets_it_at_once(link: Link) -> None:
+    transport = link.accept(Ear())
+    transport.loseConnection()
+    link.run()
+    link.peer.take()
+    transport.abortConnection()
+    link.run()
+    assert flags(link.peer.take()) == [RST]
+    assert link.mux.stream_count == 0
+    assert link.clock.getDelayedCalls() == []
+
+
+def test_a_reset_by_the_peer_ends_the_waiting(link: Link) -> None:
+    ear = Ear()
+    link.accept(ear).loseConnection()
+    link.run()
+    link.hear(window(1, RST))
+    assert link.mux.stream_count == 0
+    assert link.clock.getDelayedCalls() == []
+    assert ear.was_lost_with(ConnectionDone)
+
+
+def test_a_lost_carrier_ends_the_waiting() -> None:
+    link = Link()
+    link.accept(Ear()).loseConnection()
+    link.run()
+    link.end()
+
+
+def test_nobody_waits_for_a_peer_that_has_ended(link: Link) -> None:
+    ear = HalfEar()
+    transport = link.accept(ear)
+    link.hear(data(1, b"all", FIN))
+    transport.loseConnection()
+    link.run()
+    assert ear.was_lost_with(ConnectionDone)
+    assert link.mux.stream_count == 0
+    assert link.clock.getDelayedCalls() == []
+
+
+def test_closing_waits_for_a_producer_and_its_last_words(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    source = PushSource(transport, b"")
+    transport.registerProducer(source, True)
+    transport.loseConnection()
+    link.run()
+    assert FIN not in flags(link.peer.take())
+    transport.write(b"the last words")
+    transport.unregisterProducer()
+    link.run()
+    assert link.peer.body(1) == b"the last words"
+    assert ear.was_lost_with(ConnectionDone)
+    assert source.stops == 0
+
+
+# Halves
+
+
+def test_the_end_of_the_write_half_waits_for_the_window(link: Link) -> None:
+    ear = HalfEar()
+    transport = link.accept(ear)
+    transport.write(pattern(300 * KIB))
+    transport.loseWriteConnection()
+    transport.loseWriteConnection()
+    transport.write(b"dropped")
+    link.run()
+    assert ear.told == ["made"]
+    assert flags(link.hear(window(1, 0, 1 * MIB)))[-1] == FIN
+    assert ear.told == ["made", "write ended"]
+    assert link.peer.body(1) == pattern(300 * KIB)
+    link.hear(data(1, b"answer", FIN))
+    assert ear.told == ["made", "write ended", "data", "read ended", "lost"]
+    assert ear.was_lost_with(ConnectionDone)
+
+
+def test_a_reactor_could_tell_a_stream_of_its_halves(link: Link) -> None:
+    ear = HalfEar()
+    transport = link.accept(ear)
+    transport.readConnectionLost(Failure(ConnectionDone()))
+    transport.writeConnectionLost(Failure(ConnectionDone()))
+    assert ear.told == ["made", "read ended", "write ended", "lost"]
+    transport.loseWriteConnection()
+    assert ear.was_lost_with(ConnectionDone)
+
+
+# Cuts
+
+
+def test_a_reset_by_the_peer_is_a_lost_connection(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.write(pattern(400 * KIB))
+    transport.pauseProducing()
+    link.hear(data(1, b"unread"), window(1, RST))
+    assert ear.told == ["made", "lost"]
+    assert ear.was_lost_with(ConnectionLost)
+    assert link.mux.stream_count == 0
+
+
+def test_after_cutting_nothing_that_came_along_is_delivered(link: Link) -> None:
+    ear = HalfEar(on_data=lambda _: ear.transport.abortConnection())
+    link.accept(ear)
+    heard = link.hear(data(1, b"one"), data(1, b"two"), data(1, b"three", FIN))
+    assert ear.data == b"one"
+    assert ear.told == ["made", "data", "lost"]
+    assert ear.was_lost_with(ConnectionAborted)
+    assert flags(heard)[-1] == RST
+
+
+def test_a_stream_that_was_cut_here_stays_so_when_the_carrier_goes_too() -> None:
+    link = Link()
+    ear = Ear()
+    link.accept(ear).abortConnection()
+    link.mux.connectionLost(Failure(ConnectionDone()))
+    link.end()
+    assert ear.was_lost_with(ConnectionAborted)
+
+
+def test_cutting_drops_the_end_that_was_on_its_way(link: Link) -> None:
+    ear = HalfEar()
+    transport = link.accept(ear)
+    transport.loseWriteConnection()
+    transport.abortConnection()
+    transport.loseWriteConnection()
+    transport.unregisterProducer()
+    link.run()
+    assert ear.told == ["made", "lost"]
+    assert ear.was_lost_with(ConnectionAborted)
+
+
+def test_writing_without_end_cuts_the_stream_alone() -> None:
+    link = Link(Limits(send_queue_bytes=1 * MIB, ping_after_seconds=None))
+    greedy, other = Ear(), Ear()
+    transport = link.accept(greedy, 1)
+    link.accept(other, 3)
+    with greedy.calling():
+        transport.write(pattern(1 * MIB))
+        transport.write(b"one more")
+        transport.write(b"dropped")
+    link.run()
+    assert greedy.reentered == []
+    assert greedy.was_lost_with(ConnectionLost)
+    assert "1048576" in str(greedy.reasons[0].value)
+    assert flags([frame for frame in link.peer.frames if frame.stream_id == 1])[-1] == RST
+    assert other.told == ["made"]
+    link.end()
+
+
+# Producers
+
+
+def test_a_producer_that_comes_to_a_full_stream_is_paused_at_once(link: Link) -> None:
+    transport = link.accept(Ear())
+    transport.write(pattern(400 * KIB))
+    link.run()
+    source = PushSource(transport, b"more")
+    transport.registerProducer(source, True)
+    assert source.is_paused
+    assert source.written_bytes == 0
+    link.hear(window(1, 0, 1 * MIB))
+    assert link.peer.body(1) == pattern(400 * KIB) + b"more"
+
+
+def test_a_producer_that_leaves_while_paused_takes_its_pause_along(link: Link) -> None:
+    transport = link.accept(Ear())
+    transport.registerProducer(PushSource(transport, b""), True)
+    transport.write(pattern(400 * KIB))
+    transport.unregisterProducer()
+    link.hear(window(1, 0, 1 * MIB))
+    source = PushSource(transport, b"more")
+    source.start()
+    link.run()
+    assert source.pauses == 0
+    assert link.peer.body(1) == pattern(400 * KIB) + b"more"
+
+
+class Teller:
+    """A pull producer that writes what it is told to, whenever it is asked."""
+
+    def __init__(self, *says: list[bytes]) -> None:
+        self.says = list(says)
+        self.asked = 0
+        self.stops = 0
+
+    def start(self, transport: object) -> None:
+        self.transport = transport
+        transport.registerProducer(self, False)  # type: ignore[attr-defined]
+
+    def resumeProducing(self) -> None:
+        self.asked += 1
+        for piece in self.says.pop(0) if self.says else []:
+            self.transport.write(piece)  # type: ignore[attr-defined]
+
+    def stopProducing(self) -> None:
+        self.stops += 1
+
+
+def test_a_pull_producer_is_asked_once_for_each_time_it_wrote(link: Link) -> None:
+    teller = Teller([b"one"], [b"two", b"three"], [], [b"never asked for"])
+    transport = link.accept(Ear())
+    teller.start(transport)
+    assert teller.asked == 1
+    link.run()
+    assert teller.asked == 3
+    assert link.peer.body(1) == b"onetwothree"
+    transport.write(b"by the way")
+    link.run()
+    assert teller.asked == 5
+    assert link.clock.getDelayedCalls() == []
+
+
+def test_a_pull_producer_waits_for_the_peers_window(link: Link) -> None:
+    teller = Teller([pattern(200 * KIB)], [pattern(200 * KIB, 1)], [b"end"])
+    teller.start(link.accept(Ear()))
+    link.run()
+    assert teller.asked == 2
+    link.hear(window(1, 0, 1 * MIB))
+    assert teller.asked == 4
+    assert link.peer.body(1) == pattern(200 * KIB) + pattern(200 * KIB, 1) + b"end"
+
+
+def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: Link) -> None:
+    transport = link.accept(Ear())
+    transport.write(pattern(400 * KIB))
+    teller = Teller([b"more"])
+    teller.start(transport)
+    link.run()
+    assert teller.asked == 0
+    link.hear(window(1, 0, 1 * MIB))
+    assert teller.asked == 2
+    assert link.peer.body(1).endswith(b"more")
+
+
+def test_a_pull_producer_is_stopped_and_not_asked_when_its_stream_is_cut(link: Link) -> None:
+    transport = link.accept(Ear())
+    teller = Teller([b"one"])
+    teller.start(transport)
+    transport.abortConnection()
+    link.run()
+    assert (teller.asked, teller.stops) == (1, 1)
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+def test_a_failing_producer_costs_one_stream(link: Link, watch: Watch, is_streaming: bool) -> None:
+    class Broken(Teller):
+        def pauseProducing(self) -> None:
+            pass
+
+        def resumeProducing(self) -> None:
+            if self.asked or is_streaming:
+                raise ZeroDivisionError
+            super().resumeProducing()
+
+        def stopProducing(self) -> None:
+            raise ZeroDivisionError
+
+    failing, other = Ear(), Ear()
+    transport = link.accept(failing, 1)
+    link.accept(other, 3)
+    broken = Broken([pattern(400 * KIB)])
+    broken.transport = transport
+    transport.registerProducer(broken, is_streaming)
+    if is_streaming:
+        transport.write(pattern(400 * KIB))
+    other.transport.write(b"unharmed")
+    link.hear(window(1, 0, 1 * MIB))
+    assert failing.was_lost_with(ZeroDivisionError)
+    assert link.peer.body(3) == b"unharmed"
+    assert len(watch.take(ZeroDivisionError)) == 2
+
+
+@pytest.mark.parametrize("name", ["readConnectionLost", "writeConnectionLost"])
+def test_a_protocol_that_fails_at_the_end_of_a_half_is_cut(link: Link, watch: Watch, name: str) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    ear = HalfEar()
+    setattr(ear, name, fail)
+    transport = link.accept(ear)
+    if name == "writeConnectionLost":
+        transport.loseWriteConnection()
+        link.run()
+    else:
+        link.hear(data(1, b"all", FIN))
+    assert flags(link.peer.frames)[-1] == RST
+    assert ear.was_lost_with(ZeroDivisionError)
+    assert len(watch.take(ZeroDivisionError)) == 1
+
+
+def test_what_is_not_bytes_is_refused_before_it_does_harm(link: Link) -> None:
+    transport = link.accept(Ear())
+    for wrong in ("text", bytearray(b"x"), memoryview(b"x"), None):
+        with pytest.raises(TypeError, match="takes bytes"):
+            transport.write(wrong)
+    link.run()
+    assert [frame for frame in link.peer.frames if frame.kind == DATA] == []

@@ -1,0 +1,268 @@
+"""One client on the relay: from a checked upgrade request to a splice.
+
+The relay never terminates the client's WebSocket. It opens a stream to the agent, writes the
+rebuilt request on it, and lets nothing of the client pass before the local server has answered
+with a 101 that fits the client's key; whatever the client sends earlier waits here, bounded
+(research: CVE-2018-1002105, where a proxy spliced before it was sure). Any other answer passes
+through and closes both sides. From the 101 on it is two transports and a ``Splice``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from seance.errors import Refusal
+from seance.heads import LocalAnswer, refusal_response
+from seance.net import HandOver, Leg
+from seance.tunnel.farewell import Farewell
+from seance.tunnel.link import RETRY_AFTER, Link
+from seance.tunnel.settings import RelaySettings
+from seance.tunnel.splice import Splice, SpliceReport
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from seance.mux import StreamTransport
+
+__all__ = ["ClientLeg"]
+
+
+class ClientLeg:
+    """Carries one upgrade through. Make it, then ``begin``.
+
+    Args:
+        reactor: Where time comes from.
+        settings: The relay's.
+        link: The agent's link.
+        door: The client's connection, still in the front's hands.
+        key: The client's ``Sec-WebSocket-Key``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: RelaySettings,
+        link: Link,
+        door: HandOver,
+        key: bytes,
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._link = link
+        self._door = door
+        self._answer = LocalAnswer(key, settings.head_bytes)
+        self._waiting_client = _WaitingClient(settings.early_bytes, self)
+        self._asking = _Asking(self)
+        self._stream: StreamTransport | None = None
+        self._timer: IDelayedCall | None = None
+        self._began_seconds = reactor.seconds()
+
+    def begin(self, head: bytes, early: bytes) -> None:
+        """Ask the local server.
+
+        Args:
+            head: The rebuilt request.
+            early: What the client sent behind its head.
+
+        Raises:
+            Refusal: The agent takes no further client; nothing has happened yet.
+        """
+        self._stream = self._link.open_stream(self._asking)
+        self._stream.write(head)
+        self._timer = self._reactor.callLater(self._settings.upgrade_seconds, self._too_late)
+        self._door.hand_over(self._waiting_client)
+        self._client.registerProducer(cast(IPushProducer, self._stream), True)
+        if early:
+            self._waiting_client.dataReceived(early)
+
+    # -- from the stream, before the 101 ---------------------------------------------------
+
+    def answer_arrived(self, data: bytes) -> None:
+        """The local server answers."""
+        client = self._client
+        try:
+            passed_on = self._answer.receive(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        if self._answer.is_switched:
+            self._join(passed_on)
+            return
+        if passed_on:
+            client.write(passed_on)
+        self._look_at_answer()
+
+    def answer_ended(self) -> None:
+        """The local server will say no more."""
+        try:
+            passed_on = self._answer.receive_end()
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        if passed_on:
+            self._client.write(passed_on)
+        self._look_at_answer()
+
+    def stream_lost(self) -> None:
+        """The stream was cut before the 101."""
+        self._stream = None
+        if self._answer.has_begun:
+            self._stop()
+            self._client.abortConnection()
+        elif self._link.is_attached:
+            sentence = "The local server behind this room does not answer: is it running?"
+            self._refuse(Refusal(502, sentence, code="local_server_gone"))
+        else:
+            sentence = "The agent of this room has just gone; try again."
+            self._refuse(Refusal(503, sentence, code="agent_gone", headers=(RETRY_AFTER,)))
+
+    # -- from the client, before the 101 ---------------------------------------------------
+
+    def client_lost(self) -> None:
+        """The client did not wait."""
+        self._stop()
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._asking.leg = None
+            stream.abortConnection()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _client(self) -> Leg:
+        return cast(Leg, self._door.transport)
+
+    def _join(self, first: bytes) -> None:
+        self._stop()
+        stream = self._stream
+        assert stream is not None, "an answer comes over the stream"
+        early = self._waiting_client
+        early.leg = self._asking.leg = None
+        splice = Splice(
+            self._reactor,
+            half_close_seconds=self._settings.half_close_seconds,
+            on_end=self._ended,
+        )
+        client = self._client
+        client.unregisterProducer()
+        client.write(first)
+        if early.is_paused:
+            client.resumeProducing()
+        stream.resumeProducing()
+        stream.protocol = splice.far
+        splice.far.makeConnection(stream)
+        self._door.hand_over(splice.near)
+        splice.start()
+        if early.held:
+            splice.near.dataReceived(bytes(early.held))
+        if early.has_ended:
+            splice.near.readConnectionLost()
+
+    def _look_at_answer(self) -> None:
+        if self._answer.is_finished:
+            self._stop()
+            self._drop_stream()
+            self._see_off(b"")
+        elif self._answer.is_broken:
+            self._stop()
+            self._drop_stream()
+            self._client.abortConnection()
+
+    def _too_late(self) -> None:
+        self._timer = None
+        if self._answer.has_begun:
+            self._drop_stream()
+            self._client.abortConnection()
+        else:
+            seconds = self._settings.upgrade_seconds
+            sentence = f"The local server behind this room did not answer within {seconds:g} s."
+            self._refuse(Refusal(502, sentence, code="local_server_silent"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._stop()
+        self._drop_stream()
+        self._see_off(refusal_response(refusal))
+
+    def _see_off(self, answer: bytes) -> None:
+        self._waiting_client.leg = None
+        self._door.hand_over(Farewell(self._reactor, answer))
+
+    def _drop_stream(self) -> None:
+        self._asking.leg = None
+        if self._stream is not None:
+            self._stream.abortConnection()
+            self._stream = None
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ended(self, report: SpliceReport) -> None:
+        self._log.info(
+            "A client left after {seconds:.1f} s: {sent} bytes from it, {received} to it ({reason})",
+            event="client.ended",
+            seconds=self._reactor.seconds() - self._began_seconds,
+            sent=report.near_bytes,
+            received=report.far_bytes,
+            reason=report.reason,
+        )
+
+
+@implementer(IHalfCloseableProtocol)
+class _WaitingClient(Protocol):
+    """The client's side until the 101: holds what it sends, up to a bound."""
+
+    def __init__(self, limit_bytes: int, leg: ClientLeg) -> None:
+        self._limit_bytes = limit_bytes
+        self.leg: ClientLeg | None = leg
+        self.held = bytearray()
+        self.is_paused = False
+        self.has_ended = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.held += data
+        if len(self.held) >= self._limit_bytes and not self.is_paused:
+            self.is_paused = True
+            cast(IPushProducer, self.transport).pauseProducing()
+
+    def readConnectionLost(self) -> None:
+        self.has_ended = True
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.leg is not None:
+            self.leg.client_lost()
+
+
+@implementer(IHalfCloseableProtocol)
+class _Asking(Protocol):
+    """The stream's side until the 101."""
+
+    def __init__(self, leg: ClientLeg) -> None:
+        self.leg: ClientLeg | None = leg
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.leg is not None:
+            self.leg.answer_arrived(data)
+
+    def readConnectionLost(self) -> None:
+        if self.leg is not None:
+            self.leg.answer_ended()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.leg is not None:
+            self.leg.stream_lost()

@@ -1,0 +1,77 @@
+"""The end of a connection that was refused: the answer must arrive, and nothing else happens.
+
+Closing a socket while bytes of the peer are still unread makes the kernel send a reset, and the
+reset destroys the answer in the peer's hands: whoever sent too long a head would never read
+"431". So the answer is written, our side is ended, and what still comes is thrown away, within
+bounds of bytes and time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from seance.net import Leg, end
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Farewell"]
+
+FAREWELL_SECONDS = 2.0
+FAREWELL_BYTES = 1024 * 1024
+
+
+@implementer(IHalfCloseableProtocol)
+class Farewell(Protocol):
+    """Writes one answer and sees the connection off.
+
+    Args:
+        reactor: Where time comes from.
+        answer: The whole answer.
+    """
+
+    def __init__(self, reactor: IReactorTime, answer: bytes) -> None:
+        self._reactor = reactor
+        self._answer = answer
+        self._left_bytes = FAREWELL_BYTES
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Write the answer and end our side."""
+        leg = cast(Leg, self.transport)
+        self._timer = self._reactor.callLater(FAREWELL_SECONDS, self._cut)
+        leg.write(self._answer)
+        end(leg)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Throw away what still comes, up to a bound."""
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            self._cut_now()
+
+    def readConnectionLost(self) -> None:
+        """The far side has ended too: the answer has arrived."""
+        cast(Leg, self.transport).loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our side has ended, as asked."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is over, one way or the other."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _cut_now(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._cut()
+
+    def _cut(self) -> None:
+        self._timer = None
+        cast(ITCPTransport, self.transport).abortConnection()

@@ -1,0 +1,118 @@
+"""The relay's side of a link: one agent, attached for one room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.logger import Logger
+
+from seance.carrier import Carrier
+from seance.errors import LocalProtocolError, Refusal
+from seance.mux import Mux, StreamTransport
+from seance.net import Occasion
+from seance.tunnel.settings import RelaySettings
+from seance.yamux import Limits, Role
+
+__all__ = ["Link"]
+
+GOING_AWAY = 1001
+RETRY_AFTER = (b"Retry-After", b"2")
+
+
+class Link:
+    """One attached agent. Made before the 101, so that its room is claimed by then.
+
+    Args:
+        reactor: Where time comes from.
+        settings: The relay's.
+        room: What it serves.
+        on_lost: Called once with a sentence when the link is over.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: RelaySettings,
+        room: str,
+        on_lost: Callable[[Link, str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._on_lost = on_lost
+        self._mux: Mux | None = None
+        self._lost: Occasion[None] = Occasion()
+        self._is_leaving = False
+        self.room = room
+
+    @property
+    def was_attached(self) -> bool:
+        """Whether the carrier has ever been open."""
+        return self._mux is not None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the carrier is open."""
+        return self._mux is not None and not self._mux.is_over
+
+    @property
+    def stream_count(self) -> int:
+        """Clients on this link now."""
+        return 0 if self._mux is None else self._mux.stream_count
+
+    def make_protocol(self, subprotocol: str | None) -> Mux:
+        """Make what runs over the carrier, for ``CarrierAnswerer.answer``."""
+        settings = self._settings
+        # What others keep for us is 256 of each (yamux.md 1.2, rows 6 and 7); ours has no such bounds.
+        limits = Limits(streams=settings.streams_per_plain_agent)
+        if subprotocol is not None:
+            streams = settings.streams_per_agent
+            limits = Limits(streams=streams, unacknowledged=streams, accept_backlog=streams)
+        self._log.info("An agent serves room {room}", room=self.room, event="link.attached")
+        self._mux = Mux(self._reactor, Role.SERVER, limits=limits, on_lost=self._note_lost)
+        return self._mux
+
+    def open_stream(self, protocol: IProtocol) -> StreamTransport:
+        """Open a stream to the agent for one client.
+
+        Raises:
+            Refusal: 429 when the room has as many clients as it may, 503 when the agent leaves.
+        """
+        mux = self._mux
+        if mux is None or self._is_leaving or mux.is_over:
+            sentence = "The agent of this room is not there at the moment; try again."
+            raise Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,))
+        try:
+            return mux.open_stream(protocol)
+        except LocalProtocolError as error:
+            if error.code in ("too_many_streams", "too_many_unacknowledged"):
+                sentence = "This room has as many clients as it may have; try again later."
+                raise Refusal(429, sentence, code="room_full", headers=(RETRY_AFTER,)) from error
+            sentence = "The agent of this room is leaving; try again."
+            raise Refusal(503, sentence, code="agent_leaving", headers=(RETRY_AFTER,)) from error
+
+    def when_lost(self) -> Deferred[None]:
+        """Wait for the end of the link."""
+        return self._lost.when()
+
+    def leave(self, reason: str) -> None:
+        """Take leave of the agent: GoAway, then a close frame with 1001."""
+        self._is_leaving = True
+        mux = self._mux
+        if mux is None or mux.is_over:
+            return
+        mux.leave()
+        cast(Carrier, mux.transport).close(GOING_AWAY, reason)
+
+    def cut(self) -> None:
+        """End the link now, if it is still there."""
+        if self.is_attached:
+            cast(Carrier, cast(Mux, self._mux).transport).abortConnection()
+
+    def _note_lost(self, sentence: str) -> None:
+        self._on_lost(self, sentence)
+        self._lost.fire(None)

@@ -1,0 +1,161 @@
+"""One stream on the agent: from the client's request head to a splice with the local server.
+
+The relay opens a stream for each client and writes the client's upgrade request on it first. The
+agent reads that head, dials the local server, hands the head over with the ``Host`` it expects, and
+from there on splices. The answer, 101 or not, is the local server's own and is checked by the relay.
+What can go wrong on this side becomes an HTTP answer on the stream, so that the client learns it
+before any 101: 502 when the local server does not take the connection, 400 when the head is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IPushProducer, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from seance.errors import Refusal
+from seance.heads import Request, RequestReader, refusal_response, request_with_host
+from seance.net import HandOver, Leg, tune
+from seance.tunnel.local_server import LocalServer
+from seance.tunnel.settings import AgentSettings
+from seance.tunnel.splice import Side, Splice, SpliceReport
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["LocalLegFactory"]
+
+
+class LocalLegFactory(Factory):
+    """Makes a ``LocalLeg`` for each stream that the relay opens.
+
+    Args:
+        reactor: Twisted's reactor.
+        settings: The agent's.
+        on_trouble: Called with a sentence when the local server cannot be reached.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+        settings: AgentSettings,
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self.reactor = reactor
+        self.settings = settings
+        self.on_trouble = on_trouble
+        self.local = LocalServer.from_text(settings.local)
+
+    @cached_property
+    def endpoint(self) -> IStreamClientEndpoint:
+        """How the local server is reached; made when the first client comes."""
+        return self.local.endpoint(self.reactor, self.settings.local_dial_seconds)
+
+    def buildProtocol(self, addr: IAddress | None) -> LocalLeg:
+        """Make the protocol of one stream."""
+        return LocalLeg(self)
+
+
+class LocalLeg(HandOver):
+    """Reads the head on a stream and brings it to the local server."""
+
+    _log = Logger()
+
+    def __init__(self, factory: LocalLegFactory) -> None:
+        self._factory = factory
+        self._settings = factory.settings
+        self._reader = RequestReader(self._settings.head_bytes)
+        self._timer: IDelayedCall | None = None
+        self._dialling: Deferred[None] | None = None
+        self._is_gone = False
+
+    def connectionMade(self) -> None:
+        """Start the time that the head may take."""
+        seconds = self._settings.head_seconds
+        self._timer = self._factory.reactor.callLater(seconds, self._too_late)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes until the head is whole; what follows waits in the stream's window."""
+        try:
+            request = self._reader.receive(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return
+        if request is not None:
+            self._stop_waiting()
+            cast(IPushProducer, self.transport).pauseProducing()
+            self._dialling = Deferred.fromCoroutine(self._dial(request))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client went before the local server was reached."""
+        self._is_gone = True
+        self._stop_waiting()
+        if self._dialling is not None:
+            self._dialling.cancel()
+
+    async def _dial(self, request: Request) -> None:
+        factory = self._factory
+        settings = self._settings
+        splice = Splice(
+            factory.reactor,
+            half_close_seconds=settings.half_close_seconds,
+            on_end=_no_report,
+        )
+        connecting = factory.endpoint.connect(_OneProtocol(splice.far))
+        connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
+        try:
+            await connecting
+        except Exception as error:  # noqa: BLE001  # whatever the network says; the client is told
+            self._dialling = None
+            if not self._is_gone:
+                why = Failure(error).getErrorMessage()
+                factory.on_trouble(f"The local server {factory.local} does not take connections: {why}")
+                sentence = "The local server behind this room does not take connections: is it running?"
+                self._refuse(Refusal(502, sentence, code="local_server_refused"))
+            return
+        self._dialling = None
+        host = None if settings.keep_host else factory.local.host_header
+        tune(splice.far.transport)
+        splice.far.leg.write(request_with_host(request, host) + self._reader.trailing)
+        stream = cast(Leg, self.transport)
+        self.hand_over(splice.near)
+        splice.start()
+        stream.resumeProducing()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._stop_waiting()
+        stream = cast(Leg, self.transport)
+        stream.write(refusal_response(refusal))
+        stream.loseConnection()
+
+    def _too_late(self) -> None:
+        self._timer = None
+        seconds = self._settings.head_seconds
+        self._refuse(Refusal(400, f"No request head came within {seconds:g} s.", code="head_timeout"))
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _OneProtocol(Factory):
+    noisy = False
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+
+    def buildProtocol(self, addr: IAddress | None) -> Side:
+        return self._side
+
+
+def _no_report(report: SpliceReport) -> None:
+    """The relay reports on clients; the agent sees the same splice from behind."""

@@ -1,0 +1,100 @@
+"""What the tunnel asks of the floors above it, so that it need not know them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+__all__ = ["Grant", "Page", "TokenRole", "Verifier"]
+
+
+class TokenRole(enum.Enum):
+    """What the bearer of a token may be. One role does not include another."""
+
+    AGENT = "agent"
+    CLIENT = "client"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a verified token allows.
+
+    Attributes:
+        role: What the bearer may be.
+        rooms: Exact names, or beginnings of names that end in one ``*``; empty means no room.
+        expires_at: Unix seconds; a session ends then.
+        subject: Whom the token was made for (``sub``).
+        token_id: The token's own name, by which it can be revoked (``jti``).
+        key_id: The key that signed it (``kid``).
+        origins: Web pages that may use it (``org``); None means any.
+        max_clients: Clients at a time for what it opens (``max.clients``); None means unlimited.
+        max_bytes_per_second: (``max.bps``); None means unlimited.
+        agent_identity: The one agent that its rooms belong to (``agt``).
+    """
+
+    role: TokenRole
+    rooms: tuple[str, ...]
+    expires_at: float
+    subject: str | None = None
+    token_id: str | None = None
+    key_id: str | None = None
+    origins: tuple[str, ...] | None = None
+    max_clients: int | None = None
+    max_bytes_per_second: int | None = None
+    agent_identity: str | None = None
+
+    def allows_room(self, room: str) -> bool:
+        """Whether ``room`` is one of the rooms; the empty name never is."""
+        return bool(room) and any(
+            room.startswith(one[:-1]) if one.endswith("*") else room == one for one in self.rooms
+        )
+
+
+class Verifier(Protocol):
+    """Who says what a token is worth. ``seance.auth`` has one."""
+
+    def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
+        """Say what a token allows to whoever wants to be ``role`` in ``room``.
+
+        Nearly always fires at once; a token signed with an unknown key may wait for one fetch of
+        the key set, 5 s at most. Cancelling ends the waiting.
+
+        Args:
+            token: As it came from the peer, whatever it is; empty for none.
+            role: What the bearer wants to be.
+            room: A room's name. For ``ADMIN`` alone it may be empty: then only the role is
+                looked at, and the caller asks ``allows_room`` for each room it shows.
+
+        Returns:
+            A Grant; fails with ``Refusal``: 401 with one sentence for whatever is wrong with the
+            token, 403 with one sentence for a good token that is not for this room or role.
+        """
+
+    def is_still_good(self, grant: Grant) -> bool:
+        """Whether what ``verify`` returned would be granted again now. Cheap; ask every second.
+
+        It is not once the token has expired, its key is gone, or it or its room is denied.
+        """
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have ``listener`` called when keys or the deny list have changed; returns its remover."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A web page that the relay shows at a share link.
+
+    Attributes:
+        body: The whole document, UTF-8 HTML.
+        headers: Header fields besides ``Content-Type`` and ``Content-Length``, such as a
+            content security policy.
+    """
+
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()

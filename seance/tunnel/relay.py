@@ -1,0 +1,195 @@
+"""The relay: listens, keeps the table of rooms, and brings clients to agents.
+
+``Relay(reactor, settings)`` is a Twisted service. ``startService`` listens; ``when_listening``
+tells where; ``stopService`` takes leave of the agents. Everything that arrives comes in through
+``seance.tunnel.front``. The doors (``twistd seance-relay``, ``seance relay``) only make settings
+and start this; a program of yours can do the same (docs/programmatic.md).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from seance.carrier import CarrierAnswerer
+from seance.errors import ConfigError
+from seance.net import Occasion
+from seance.tunnel.front import FrontFactory
+from seance.tunnel.link import Link
+from seance.tunnel.rooms import Rooms
+from seance.tunnel.settings import RelaySettings
+
+__all__ = ["Relay"]
+
+NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class Relay(Service):
+    """The public process.
+
+    Args:
+        reactor: Twisted's reactor.
+        settings: What it was told.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, settings: RelaySettings | None = None) -> None:  # noqa: ANN401  # no common type
+        self._reactor = reactor
+        self.settings = settings or RelaySettings()
+        self.answerer = CarrierAnswerer(reactor)
+        self.front = FrontFactory(reactor, self)
+        self._rooms: Rooms[Link] = Rooms()
+        self._listening: Occasion[list[IListeningPort]] = Occasion()
+        self._ports: list[IListeningPort] = []
+        self._claiming: Deferred[list[IListeningPort]] | None = None
+
+    # -- figures ---------------------------------------------------------------------------
+
+    @property
+    def room_count(self) -> int:
+        """Rooms that are served now."""
+        return len(self._rooms)
+
+    @property
+    def client_count(self) -> int:
+        """Clients that are connected to an agent now."""
+        return sum(link.stream_count for link in self._rooms)
+
+    def when_listening(self) -> Deferred[list[IListeningPort]]:
+        """Wait for the listening ports. Fails with ``ConfigError`` if one cannot be had."""
+        return self._listening.when()
+
+    # -- IService --------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: An address cannot be listened on, and that is known at once.
+        """
+        super().startService()
+        self._listening.reset()
+        self._claiming = Deferred.fromCoroutine(self._listen())
+        failure: list[Failure] = []
+        self._claiming.addCallbacks(self._listening.fire, failure.append)
+        if failure:
+            self._listening.fail(failure[0])
+            self.running = False
+            failure[0].raiseException()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, tell the agents, and wait until they are gone or ``drain_seconds`` are over."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._leave())
+
+    async def _listen(self) -> list[IListeningPort]:
+        try:
+            for text in self.settings.listen:
+                try:
+                    endpoint = serverFromString(self._reactor, text)
+                except Exception as error:  # each kind of endpoint fails in its own way
+                    sentence = f"The listen address {text!r} cannot be read: {error}."
+                    raise ConfigError(sentence, code="listen") from error
+                self._ports.append(await self._claim_port(endpoint, text))
+            if not self.settings.listen:
+                await self._listen_on_loopback()
+        except ConfigError:
+            for port in self._ports:
+                port.stopListening()
+            self._ports.clear()
+            raise
+        self._say_hello()
+        return list(self._ports)
+
+    async def _listen_on_loopback(self) -> None:
+        port = self.settings.port
+        first = TCP4ServerEndpoint(self._reactor, port, interface="127.0.0.1")
+        self._ports.append(await self._claim_port(first, f"127.0.0.1:{port}"))
+        port = _number(self._ports[0])
+        second = TCP6ServerEndpoint(self._reactor, port, interface="::1")
+        try:
+            self._ports.append(await self._claim_port(second, f"[::1]:{port}"))
+        except ConfigError as error:
+            cause = getattr(error.__cause__, "socketError", None)
+            if getattr(cause, "errno", None) not in NO_SUCH_FAMILY:
+                raise
+
+    async def _claim_port(self, endpoint: IStreamServerEndpoint, where: str) -> IListeningPort:
+        try:
+            return await endpoint.listen(self.front)
+        except CannotListenError as error:
+            why = getattr(error.socketError, "strerror", None) or str(error.socketError)
+            hint = "Stop what uses it, or choose another with --listen."
+            sentence = f"The relay cannot listen on {where}: {why}. {hint}"
+            raise ConfigError(sentence, code="listen") from error
+
+    def _say_hello(self) -> None:
+        port = _number(self._ports[0])
+        has_tls = bool(self.settings.listen) and self.settings.listen[0].startswith("ssl:")
+        base = f"{'wss' if has_tls else 'ws'}://localhost:{port}"
+        self._log.info("🔌 Tunnel Relay Server starting on port {port}", port=port, event="relay.listening")
+        self._log.info("Agent endpoint: {url}", url=f"{base}/agent?room=<room-id>", event="relay.listening")
+        self._log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
+
+    async def _leave(self) -> None:
+        if self._claiming is not None:
+            self._claiming.cancel()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        self.front.cut_unanswered()
+        links = list(self._rooms)
+        for link in links:
+            link.leave("the relay is stopping")
+        gone = _all_lost(links).addTimeout(self.settings.drain_seconds, self._reactor)
+        await gone.addErrback(lambda _: None)
+        for link in links:
+            link.cut()
+        await _all_lost(links)
+
+    # -- for the front ---------------------------------------------------------------------
+
+    def claim(self, room: str) -> Link:
+        """Give a room to a new link.
+
+        Raises:
+            Refusal: 409, another agent serves the room.
+        """
+        link = Link(self._reactor, self.settings, room, self._note_lost)
+        self._rooms.claim(room, link)
+        return link
+
+    def release(self, link: Link) -> None:
+        """Free the room of a link that never came up."""
+        self._rooms.release(link.room, link)
+
+    def find(self, room: str) -> Link:
+        """Return the link of a room.
+
+        Raises:
+            Refusal: 404, nobody serves it.
+        """
+        return self._rooms.find(room)
+
+    def _note_lost(self, link: Link, sentence: str) -> None:
+        self._rooms.release(link.room, link)
+        self._log.info(
+            "The agent of room {room} has left: {reason}", room=link.room, reason=sentence, event="link.lost"
+        )
+
+
+def _all_lost(links: list[Link]) -> Deferred[Any]:
+    return DeferredList([link.when_lost() for link in links], consumeErrors=True)
+
+
+def _number(port: IListeningPort) -> int:
+    return int(getattr(port.getHost(), "port", 0))

@@ -1,0 +1,122 @@
+"""What a relay and an agent can be told, as two frozen values.
+
+Not the place where options are parsed: ``seance.config`` makes these from flags, environment
+and file; a program that embeds Seance makes them itself. Every bound that a person may want to
+move is a field here, with its unit in its name and the reason for its default beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from seance.errors import ConfigError
+from seance.tunnel.ports import Page
+
+__all__ = ["ROOM_NAME", "AgentSettings", "RelaySettings", "check_room"]
+
+ROOM_NAME = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+"""The alphabet of a room: what stands in a URL path and query without escaping (RFC 3986, 2.3)."""
+
+DOT_SEGMENTS = (".", "..")
+"""Not rooms: every URL parser takes them for steps in a path."""
+
+KIB = 1024
+
+
+def check_room(room: str) -> str:
+    """Return ``room`` if it is a room name, for whoever takes one from a person.
+
+    Raises:
+        ConfigError: It is empty, longer than 128 characters or holds other characters.
+    """
+    if ROOM_NAME.fullmatch(room) is None or room in DOT_SEGMENTS:
+        sentence = (
+            f"The room name {room[:140]!r} is not usable: "
+            "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - without spaces."
+        )
+        raise ConfigError(sentence, code="room_name")
+    return room
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """What a relay can be told. Pass it to ``seance.tunnel.relay.Relay``.
+
+    Attributes:
+        listen: Twisted server endpoint strings. Empty means port ``port`` on the loopback
+            addresses of both families.
+        port: The port that an empty ``listen`` means; 0 lets the system choose.
+        pad: What a browser gets at ``/c/ROOM``; None answers 426 there.
+        head_bytes: The longest request head; 16 KiB is what node and h11 allow.
+        head_seconds: A connection must have sent its whole head by then, counted from accept.
+        upgrade_seconds: The local server must have answered by then. Firefox gives up on a
+            pending upgrade at 20 s (yjs.md, fact 2).
+        early_bytes: What a client may send between its head and the 101 of the local server.
+            A stock client sends nothing before the 101, so this is generous.
+        half_close_seconds: After one direction has ended, the other may be silent for so long.
+            hashicorp/yamux has the same five minutes.
+        unanswered_connections: Connections that have not sent a whole head yet, in all. The
+            next one closes the oldest, so that slow heads cannot keep good ones out.
+        streams_per_plain_agent: Clients at a time for an agent that negotiated nothing; yamux-js
+            stops at 256, rust-yamux dies at 513 (yamux.md 1.2, row 7).
+        streams_per_agent: Clients at a time for an agent of our own.
+        agent_origins: Web pages that may attach as agents. Programs send no ``Origin``; a page
+            that does would otherwise be able to host a room on a relay that only it can reach.
+        drain_seconds: How long stopping waits for agents to take their leave.
+    """
+
+    listen: tuple[str, ...] = ()
+    port: int = 8080
+    pad: Page | None = field(default=None, repr=False)
+    head_bytes: int = 16 * KIB
+    head_seconds: float = 5.0
+    upgrade_seconds: float = 15.0
+    early_bytes: int = 64 * KIB
+    half_close_seconds: float = 300.0
+    unanswered_connections: int = 4096
+    streams_per_plain_agent: int = 256
+    streams_per_agent: int = 16384
+    agent_origins: tuple[str, ...] = ()
+    drain_seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What an agent can be told. Pass it to ``seance.tunnel.agent.Agent``.
+
+    Attributes:
+        room: The room to serve; see ``check_room``.
+        relay: ``ws://`` or ``wss://`` and the relay's host, with a base path if it has one.
+        local: The local server: ``HOST:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
+        keep_host: Hand the public ``Host`` to the local server instead of its own.
+        head_bytes: The longest request head taken from the relay.
+        head_seconds: A stream must have brought its whole head by then.
+        local_dial_seconds: The local server must have taken the connection by then.
+        half_close_seconds: As for the relay.
+        dial_seconds: One attempt to reach the relay, from name lookup to 101.
+        backoff_base_seconds: The first wait between attempts is random between zero and this;
+            it doubles with every failure (full jitter).
+        backoff_cap_seconds: No wait is longer.
+        healthy_seconds: A link that lived so long starts the waits over.
+        streams: Clients at a time.
+        drain_seconds: How long stopping waits for what is queued to leave.
+    """
+
+    room: str
+    relay: str = "ws://localhost:8080"
+    local: str = "localhost:1234"
+    keep_host: bool = False
+    head_bytes: int = 32 * KIB
+    head_seconds: float = 10.0
+    local_dial_seconds: float = 5.0
+    half_close_seconds: float = 300.0
+    dial_seconds: float = 20.0
+    backoff_base_seconds: float = 0.5
+    backoff_cap_seconds: float = 30.0
+    healthy_seconds: float = 30.0
+    streams: int = 16384
+    drain_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_room(self.room)

@@ -1,0 +1,173 @@
+"""Two transports, joined: what arrives on one leaves on the other, until both have ended.
+
+Not a parser: no byte is looked at. Three facts are carried over, each as itself (docs/protocol.md,
+"Ends"): *data*, under back-pressure, so that neither side is read faster than the other takes;
+*end of data* as end of data, after the last byte; *gone* as gone, at once. chisel, frp and
+Twisted's own ``portforward`` close both sides when either ends, and lose the answer to whoever
+shuts down its writing side first.
+
+Used with the client and a stream on the relay, and with a stream and the local server on the agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from seance.net import Leg, end, is_orderly
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Splice", "SpliceReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpliceReport:
+    """How a splice ended.
+
+    Attributes:
+        near_bytes: What the near side sent.
+        far_bytes: What the far side sent.
+        reason: ``"ended"``, ``"near_gone"``, ``"far_gone"`` or ``"half_close_timeout"``.
+    """
+
+    near_bytes: int
+    far_bytes: int
+    reason: str
+
+
+class Splice:
+    """Joins two legs. Give ``near`` and ``far`` to the two transports as protocols, then ``start``.
+
+    Args:
+        reactor: Where time comes from.
+        half_close_seconds: After one direction has ended, the other may be silent for so long
+            before both are cut.
+        on_end: Called once, when both legs are gone.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        *,
+        half_close_seconds: float,
+        on_end: Callable[[SpliceReport], None],
+    ) -> None:
+        self._reactor = reactor
+        self._half_close_seconds = half_close_seconds
+        self._on_end = on_end
+        self.near = Side(self, "near_gone")
+        self.far = Side(self, "far_gone")
+        self.near.other, self.far.other = self.far, self.near
+        self._reason = "ended"
+        self._is_over = False
+        self._timer: IDelayedCall | None = None
+        self._bytes_at_timer = 0
+
+    def start(self) -> None:
+        """Begin, once both sides have their transport."""
+        for side in (self.near, self.far):
+            if not side.is_lost and not side.other.is_lost:
+                side.leg.registerProducer(cast(IPushProducer, side.other.leg), True)
+
+    # -- from the sides --------------------------------------------------------------------
+
+    def note(self, reason: str) -> None:
+        """Keep the first thing that went wrong, for the report."""
+        if self._reason == "ended":
+            self._reason = reason
+
+    def half_closed(self) -> None:
+        """One direction has ended: bound how long the other may stay silent."""
+        if self._timer is None and not (self.near.is_lost or self.far.is_lost):
+            self._bytes_at_timer = self._total_bytes()
+            self._timer = self._reactor.callLater(self._half_close_seconds, self._look)
+
+    def side_lost(self) -> None:
+        """A leg is gone for good."""
+        if self.near.is_lost and self.far.is_lost and not self._is_over:
+            self._is_over = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._on_end(SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason))
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._total_bytes() != self._bytes_at_timer:
+            self.half_closed()
+            return
+        self.note("half_close_timeout")
+        for side in (self.near, self.far):
+            if not side.is_lost:
+                side.leg.abortConnection()
+
+    def _total_bytes(self) -> int:
+        return self.near.received_bytes + self.far.received_bytes
+
+
+@implementer(IHalfCloseableProtocol)
+class Side(Protocol):
+    """The protocol at one leg of a splice.
+
+    Attributes:
+        leg: This side's transport.
+        other: The other side.
+        received_bytes: What arrived here.
+        is_lost: Whether the leg is gone.
+    """
+
+    leg: Leg
+    other: Side
+
+    def __init__(self, splice: Splice, gone: str) -> None:
+        self._splice = splice
+        self._gone = gone
+        self._has_ended = False
+        self.received_bytes = 0
+        self.is_lost = False
+
+    def connectionMade(self) -> None:
+        """Take the transport as this side's leg."""
+        self.leg = cast(Leg, self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Data leaves on the other leg."""
+        self.received_bytes += len(data)
+        self.other.leg.write(data)
+
+    def readConnectionLost(self) -> None:
+        """End of data here is end of data there."""
+        if not self._has_ended:
+            self._has_ended = True
+            if not self.other.is_lost:
+                end(self.other.leg)
+            self._splice.half_closed()
+
+    def writeConnectionLost(self) -> None:
+        """Our end of data has left; the far side knows."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Gone here is gone there, in the same manner."""
+        if self.is_lost:
+            return
+        self.is_lost = True
+        other = self.other
+        if not is_orderly(reason):
+            self._splice.note(self._gone)
+            if not other.is_lost:
+                other.leg.abortConnection()
+        elif not other.is_lost:
+            # Both directions here are over, so whatever the other side still says is for nobody.
+            other.leg.unregisterProducer()
+            other.leg.loseConnection()
+        self._splice.side_lost()

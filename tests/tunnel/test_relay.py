@@ -1,0 +1,122 @@
+"""The relay as a service: where it listens, how it fails to, and how it stops."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from seance.errors import ConfigError
+from seance.tunnel.relay import Relay
+from seance.tunnel.settings import RelaySettings
+from tests.tunnel.rig import Rig, reactor, request, until
+
+
+@ensureDeferred
+async def test_default_is_loopback_on_both_families_and_one_port() -> None:
+    relay = Relay(reactor, RelaySettings(port=0))
+    relay.startService()
+    hosts = [port.getHost() for port in await relay.when_listening()]
+    assert hosts[0].host == "127.0.0.1"
+    assert {host.host for host in hosts} <= {"127.0.0.1", "::1"}
+    assert len({host.port for host in hosts}) == 1
+    await relay.stopService()
+
+
+@ensureDeferred
+async def test_machine_without_ipv6_listens_on_the_other_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = reactor.listenTCP
+
+    def without_six(port: int, factory: object, backlog: int = 50, interface: str = "") -> object:
+        if ":" in interface:
+            from twisted.internet.error import CannotListenError
+
+            raise CannotListenError(interface, port, OSError(99, "Cannot assign requested address"))
+        return listen(port, factory, backlog, interface)
+
+    monkeypatch.setattr(reactor, "listenTCP", without_six)
+    relay = Relay(reactor, RelaySettings(port=0))
+    relay.startService()
+    assert len(await relay.when_listening()) == 1
+    await relay.stopService()
+
+
+@ensureDeferred
+async def test_port_in_use_is_a_sentence_at_once_and_leaves_nothing_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        listen = ("tcp:0:interface=127.0.0.1", f"tcp:{number}:interface=127.0.0.1")
+        relay = Relay(reactor, RelaySettings(listen=listen))
+        with pytest.raises(ConfigError, match=f"cannot listen on tcp:{number}.*in use.*--listen"):
+            relay.startService()
+        with pytest.raises(ConfigError):
+            await relay.when_listening()
+        assert not relay.running
+
+
+@ensureDeferred
+async def test_second_family_in_use_is_a_sentence_too() -> None:
+    try:
+        taken = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("needs IPv6 on loopback")
+    with taken:
+        relay = Relay(reactor, RelaySettings(port=taken.getsockname()[1]))
+        with pytest.raises(ConfigError, match="cannot listen on"):
+            relay.startService()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "tcp:x", "bogus:1", "ssl:0:privateKey=/nowhere.pem"])
+def test_listen_address_that_cannot_be_read_is_a_sentence(text: str) -> None:
+    relay = Relay(reactor, RelaySettings(listen=(text,)))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        relay.startService()
+
+
+@ensureDeferred
+async def test_stopping_tells_agents_and_cuts_strangers() -> None:
+    async with Rig() as rig:
+        stranger = await rig.connect(b"GET /")
+        client, local = await rig.joined()
+        await rig.relay.stopService()
+        await stranger.goes()
+        await client.goes()
+        await local.goes()
+        assert rig.relay.room_count == 0
+        assert rig.relay.client_count == 0
+
+
+@ensureDeferred
+async def test_agent_that_does_not_say_goodbye_is_not_waited_for() -> None:
+    async with Rig(relay={"drain_seconds": 0.05}) as rig:
+        assert rig.agent._mux is not None
+        raw = rig.agent._mux.transport.transport  # type: ignore[union-attr]
+        raw.pauseProducing()
+        await rig.relay.stopService()
+        assert rig.relay.room_count == 0
+        raw.resumeProducing()
+        await until(lambda: rig.agent.status.state.value == "waiting")
+
+
+@ensureDeferred
+async def test_stopped_relay_can_be_started_again() -> None:
+    async with Rig(with_agent=False) as rig:
+        await rig.relay.stopService()
+        rig.relay.startService()
+        ports = await rig.relay.when_listening()
+        rig.port = ports[0].getHost().port
+        client = await rig.connect(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+        await client.ends()
+
+
+@ensureDeferred
+async def test_rooms_do_not_see_each_other() -> None:
+    async with Rig() as rig:
+        await rig.attach(room="other")
+        assert rig.relay.room_count == 2
+        await rig.connect(request("/c/other/doc"))
+        assert (await rig.local()).received.startswith(b"GET /doc ")
+        assert rig.relay.find("r").stream_count == 0
+        assert rig.relay.find("other").stream_count == 1
+        assert rig.relay.client_count == 1

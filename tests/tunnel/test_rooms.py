@@ -1,0 +1,82 @@
+"""Whose room is whose: while an agent is there, and in the grace time after."""
+
+from __future__ import annotations
+
+import pytest
+
+from seance.errors import Refusal
+from seance.tunnel import rooms as rooms_module
+from seance.tunnel.rooms import Rooms
+
+
+def refused(rooms: Rooms[str], room: str, link: str, **who: object) -> str:
+    with pytest.raises(Refusal) as refusal:
+        rooms.claim(room, link, **who)  # type: ignore[arg-type]
+    assert refusal.value.status == 409
+    return refusal.value.code
+
+
+def test_same_identity_replaces_its_own_link_at_once() -> None:
+    rooms: Rooms[str] = Rooms()
+    assert rooms.claim("r", "old", identity="a") is None
+    assert rooms.claim("r", "new", identity="a") == "old"
+    assert rooms.find("r") == "new"
+    rooms.release("r", "old")
+    assert rooms.find("r") == "new"
+
+
+@pytest.mark.parametrize("identity", [None, "b"])
+def test_any_other_is_refused_while_the_first_is_there(identity: str | None) -> None:
+    rooms: Rooms[str] = Rooms()
+    rooms.claim("r", "first", identity="a")
+    assert refused(rooms, "r", "second", identity=identity) == "room_taken"
+
+
+def test_nameless_agent_never_replaces_a_nameless_agent() -> None:
+    rooms: Rooms[str] = Rooms()
+    rooms.claim("r", "first")
+    assert refused(rooms, "r", "second") == "room_taken"
+
+
+def test_room_is_kept_for_its_owner_for_the_grace_time() -> None:
+    rooms: Rooms[str] = Rooms(grace_seconds=60.0)
+    rooms.claim("r", "first", identity="a", now=0.0)
+    rooms.release("r", "first", now=100.0)
+    assert refused(rooms, "r", "second", identity="b", now=159.9) == "room_reserved"
+    assert refused(rooms, "r", "second", now=159.9) == "room_reserved"
+    with pytest.raises(Refusal, match="agent not connected"):
+        rooms.find("r")
+    assert rooms.claim("r", "again", identity="a", now=159.9) is None
+    assert rooms.find("r") == "again"
+
+
+def test_room_is_free_after_the_grace_time() -> None:
+    rooms: Rooms[str] = Rooms(grace_seconds=60.0)
+    rooms.claim("r", "first", identity="a", now=0.0)
+    rooms.release("r", "first", now=100.0)
+    assert rooms.claim("r", "second", identity="b", now=160.0) is None
+
+
+def test_room_of_a_nameless_agent_is_free_at_once() -> None:
+    rooms: Rooms[str] = Rooms()
+    rooms.claim("r", "first")
+    rooms.release("r", "first")
+    assert rooms.claim("r", "second", identity="b") is None
+
+
+def test_kept_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms_module, "MOST_RESERVED", 2)
+    rooms: Rooms[str] = Rooms()
+    for room in ("r1", "r2", "r3"):
+        rooms.claim(room, room, identity="a", now=0.0)
+        rooms.release(room, room, now=0.0)
+    assert rooms.claim("r1", "b", identity="b", now=1.0) is None
+    assert refused(rooms, "r2", "b", identity="b", now=1.0) == "room_reserved"
+
+
+def test_old_reservations_are_forgotten() -> None:
+    rooms: Rooms[str] = Rooms(grace_seconds=1.0)
+    for number in range(3):
+        rooms.claim(f"r{number}", "x", identity="a", now=number * 10.0)
+        rooms.release(f"r{number}", "x", now=number * 10.0)
+    assert list(rooms._reserved) == ["r2"]

@@ -1,0 +1,143 @@
+"""The small rooms of the tunnel: addresses, waits, the table of rooms, the farewell."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
+
+from seance.errors import ConfigError, Refusal
+from seance.net import Occasion
+from seance.tunnel.backoff import Backoff
+from seance.tunnel.farewell import FAREWELL_BYTES, FAREWELL_SECONDS, Farewell
+from seance.tunnel.link import Link
+from seance.tunnel.local_server import LocalServer
+from seance.tunnel.rooms import Rooms
+from seance.tunnel.settings import RelaySettings, check_room
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "host", "port", "header"),
+    [
+        ("localhost:1234", "tcp", "localhost", 1234, b"localhost:1234"),
+        ("127.0.0.1:80", "tcp", "127.0.0.1", 80, b"127.0.0.1"),
+        ("[::1]:1234", "tcp", "::1", 1234, b"[::1]:1234"),
+        ("unix:/run/y.sock", "unix", "/run/y.sock", 0, b"localhost"),
+        ("tls://box.local:443", "tls", "box.local", 443, b"box.local"),
+        ("tls://box.local:8443", "tls", "box.local", 8443, b"box.local:8443"),
+    ],
+)
+def test_local_server_is_read_and_written_alike(
+    text: str, kind: str, host: str, port: int, header: bytes
+) -> None:
+    local = LocalServer.from_text(text)
+    assert (local.kind, local.host, local.port, local.host_header) == (kind, host, port, header)
+    assert str(local) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "localhost:", ":1234", "localhost:0", "h:65536", "unix:", "http://h:1", "a b:1"]
+)
+def test_bad_local_server_is_a_sentence_with_the_forms(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"use HOST:PORT, unix:PATH or tls://HOST:PORT"):
+        LocalServer.from_text(text)
+
+
+@pytest.mark.parametrize("kind", ["h:1", "unix:/x", "tls://h:1"])
+def test_every_kind_has_an_endpoint(kind: str) -> None:
+    from twisted.internet import reactor
+    from twisted.internet.interfaces import IStreamClientEndpoint
+
+    assert IStreamClientEndpoint.providedBy(LocalServer.from_text(kind).endpoint(reactor, 1.0))
+
+
+def test_jitter_is_full_and_the_bound_starts_over() -> None:
+    rolls = iter([0.0, 0.5, 1.0, 1.0])
+    backoff = Backoff(1.0, 3.0, lambda: next(rolls))
+    assert [backoff.next_seconds() for _ in range(3)] == [0.0, 1.0, 3.0]
+    backoff.reset()
+    assert backoff.next_seconds() == 1.0
+
+
+def test_room_belongs_to_the_first_and_is_free_after_it() -> None:
+    rooms: Rooms[str] = Rooms()
+    rooms.claim("r", "first")
+    with pytest.raises(Refusal) as taken:
+        rooms.claim("r", "second")
+    assert taken.value.status == 409
+    rooms.release("r", "second")
+    assert rooms.find("r") == "first"
+    rooms.release("r", "first")
+    with pytest.raises(Refusal) as unknown:
+        rooms.find("r")
+    assert unknown.value.status == 404
+    assert len(rooms) == 0
+
+
+@pytest.mark.parametrize("room", ["a", "A-Z_0.9~", "x" * 128])
+def test_good_room_names(room: str) -> None:
+    assert check_room(room) == room
+
+
+@pytest.mark.parametrize("room", ["", ".", "..", "a/b", "a b", "x" * 129, "ü", "a\n"])
+def test_bad_room_names(room: str) -> None:
+    with pytest.raises(ConfigError, match="is not usable"):
+        check_room(room)
+
+
+def test_link_without_a_carrier_takes_nobody() -> None:
+    link = Link(Clock(), RelaySettings(), "r", lambda *args: None)
+    assert not link.is_attached
+    assert link.stream_count == 0
+    link.leave("nobody hears")
+    link.cut()
+    with pytest.raises(Refusal) as away:
+        link.open_stream(None)  # type: ignore[arg-type]
+    assert away.value.status == 503
+
+
+@implementer(IHalfCloseableDescriptor)
+class Transport(StringTransport):
+    def loseWriteConnection(self) -> None:
+        self.has_ended = True
+
+    def unregisterProducer(self) -> None:
+        """As real transports do, and StringTransport does not, say nothing if there is none."""
+
+
+def test_farewell_throws_away_what_still_comes_up_to_a_bound() -> None:
+    clock, transport = Clock(), Transport()
+    farewell = Farewell(clock, b"no")
+    farewell.makeConnection(transport)
+    assert transport.value() == b"no"
+    farewell.dataReceived(b"x" * FAREWELL_BYTES)
+    assert not transport.disconnecting
+    farewell.dataReceived(b"x")
+    assert transport.disconnecting
+    farewell.dataReceived(b"x")
+    farewell.connectionLost()
+    assert clock.getDelayedCalls() == []
+
+
+def test_farewell_ends_in_time() -> None:
+    clock, transport = Clock(), Transport()
+    farewell = Farewell(clock, b"no")
+    farewell.makeConnection(transport)
+    farewell.writeConnectionLost()
+    clock.advance(FAREWELL_SECONDS)
+    assert transport.disconnecting
+    farewell.connectionLost()
+
+
+def test_occasion_comes_once_for_everybody() -> None:
+    occasion: Occasion[int] = Occasion()
+    early, cancelled = occasion.when(), occasion.when()
+    cancelled.addErrback(lambda _: None).cancel()
+    occasion.fire(1)
+    occasion.fire(2)
+    seen: list[int] = []
+    early.addCallback(seen.append)
+    occasion.when().addCallback(seen.append)
+    assert seen == [1, 1]

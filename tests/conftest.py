@@ -49,7 +49,7 @@ __all__ = [
 SETTLE_SECONDS = 2.0
 """How long a test's sockets and calls may take to go once it has returned; a clean one waits 0."""
 
-DEADLINE_SHARE = 0.75
+DEADLINE_SHARE = 0.5
 """The part of pytest-timeout's time after which a test that waits for a Deferred is cancelled."""
 
 _call_failed = pytest.StashKey[bool]()

@@ -93,7 +93,7 @@ def test_good_allowed_leftover(): reactor.callLater(0.01, int)
 def test_bad_leftover_without_a_reason(): pass
 
 
-@pytest.mark.timeout(1)
+@pytest.mark.timeout(4)
 async def test_bad_endless_wait(): await defer.Deferred()
 
 
@@ -101,7 +101,7 @@ async def test_bad_endless_wait(): await defer.Deferred()
 async def endless(): await defer.Deferred()
 
 
-@pytest.mark.timeout(1)
+@pytest.mark.timeout(4)
 def test_bad_endless_fixture(endless): pass
 
 

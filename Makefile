@@ -1,0 +1,65 @@
+# What to do with a fresh clone. Needs Python >= 3.11, git and make; everything else comes into .venv.
+#
+#   make demo                       relay, agent and a shared text editor; prints a link
+#   make test                       the tests; PYTEST_FLAGS="--slow -x tests/mux" goes to pytest
+#   make help                       the rest
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
+PYTEST_FLAGS ?=
+DEMO_FLAGS ?=
+FUZZ_FLAGS ?= tests/yamux tests/heads
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types docs check fuzz install clean
+
+help:  ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: $(VENV)/.with-demo  ## run the demo: relay, agent and a shared text editor on this machine
+	@$(BIN)/seance demo $(DEMO_FLAGS)
+
+test: $(VENV)/.with-demo,test  ## run the tests (PYTEST_FLAGS=--slow for the slow ones too)
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.with-dev,docs  ## look for mistakes and untidiness
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.with-demo,test $(VENV)/.with-dev,docs  ## check the types
+	@$(BIN)/mypy
+
+docs: $(VENV)/.with-dev,docs  ## build the documentation into docs/_build/html
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+check: lint types docs test  ## all of the above but the demo
+
+fuzz: $(VENV)/.with-demo,test  ## run the property tests with many more examples, for minutes
+	@$(BIN)/python -m pytest --slow --hypothesis-profile=fuzz --timeout=7200 $(FUZZ_FLAGS) $(PYTEST_FLAGS)
+
+install: $(VENV)/.with-demo,test $(VENV)/.with-dev,docs  ## make .venv with all that the rest needs
+
+clean:  ## remove what was made, .venv too
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find seance tests twisted -name __pycache__ -prune -exec rm -rf {} +
+
+# One empty file for each set of extras that is installed, so that a second run starts at once.
+# editable_mode=compat: twistd looks for plugins along sys.path, and only this mode puts the checkout there.
+$(VENV)/.with-%: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing seance-tunnel[$*] into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check \
+		--config-settings editable_mode=compat -e '.[$*]'
+	@touch '$@'
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		$$python -c 'import ensurepip, venv' 2>/dev/null || { \
+			echo "$$python has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+		echo "Making $(VENV) with $$($$python --version) ..."; \
+		exec $$python -m venv $(VENV); \
+	done; \
+	echo "Python 3.11 or newer is needed (looked for: $(PYTHON)); name one with make PYTHON=/path/to/python" >&2; \
+	exit 1

@@ -1,0 +1,45 @@
+"""``twistd seance-agent`` and ``seance agent``: from options to an agent.
+
+twistd finds this module by its name, through ``twisted/plugins/seance_plugins.py``. To run an
+agent inside a program of your own, use ``seance.tunnel.agent.Agent`` directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.application.service import IService
+
+from seance.config import agent_settings
+from seance.flags import TableOptions
+from seance.foreground import run_in_foreground
+from seance.options import Program
+from seance.tunnel.agent import Agent
+from seance.tunnel.settings import AgentSettings
+
+__all__ = ["Options", "main", "makeService"]
+
+
+class Options(TableOptions[AgentSettings], program=Program.AGENT):
+    """What an agent can be told on the command line."""
+
+    longdesc = "Dials a relay and brings the clients of one room to a server on this machine."
+
+    def make_settings(
+        self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]
+    ) -> AgentSettings:
+        """Returns the settings."""
+        return agent_settings(flags, environment)
+
+
+def makeService(options: Options) -> IService:
+    """Returns the agent, not started; twistd calls this."""
+    # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    return Agent(reactor, options.settings)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs ``seance agent`` until it is told to stop; returns the exit status."""
+    return run_in_foreground("seance agent", Options(), makeService, arguments)

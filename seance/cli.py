@@ -1,0 +1,73 @@
+"""The ``seance`` command: which word starts what.
+
+Every command is a function ``main(arguments) -> int | None`` in a module that is imported when the
+command is used, so that ``seance relay`` needs nothing of the demo's extra packages. A new command
+is one line in the table.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from seance import __version__
+
+__all__ = ["COMMANDS", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One word after ``seance``.
+
+    Attributes:
+        target: ``module:function``; the function gets the arguments and returns the exit status.
+        help: What it does, for the list of commands.
+    """
+
+    target: str
+    help: str
+
+
+COMMANDS = {
+    "relay": Command("seance.relay_tap:main", "run a relay, as twistd -n seance-relay does"),
+    "agent": Command("seance.agent_tap:main", "run an agent, as twistd -n seance-agent does"),
+    "demo": Command("seance.demo:main", "run relay, agent and a shared text editor on this machine"),
+    "keygen": Command("seance.token_commands:keygen", "make a key that signs access tokens"),
+    "token": Command("seance.token_commands:token", "make an access token"),
+    "share": Command("seance.token_commands:share", "make a link that lets its bearer into one room"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    Args:
+        arguments: What was typed after ``seance``; the process's own arguments by default.
+
+    Raises:
+        SystemExit: The command found an option wrong, or only had to show its help.
+    """
+    word, *rest = list(sys.argv[1:] if arguments is None else arguments) or [""]
+    if word in ("--help", "-h", "help"):
+        print(_help(), end="")
+        return 0
+    if word == "--version":
+        print(f"seance-tunnel {__version__}")
+        return 0
+    command = COMMANDS.get(word)
+    if command is None:
+        problem = f"{word!r} is not a command" if word else "a command is missing"
+        print(f"seance: {problem}; write one of {', '.join(COMMANDS)}, or --help.", file=sys.stderr)
+        return 1
+    module, _, function = command.target.partition(":")
+    status = getattr(import_module(module), function)(rest)
+    return int(status or 0)
+
+
+def _help() -> str:
+    lines = ["Usage: seance COMMAND [options]", "", "Commands:"]
+    lines += [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
+    lines += ["", "seance COMMAND --help lists the options of a command.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""The command line of one program, made from the table of options.
+
+``usage.Options`` is what twistd asks for; ``seance relay`` and ``seance agent`` use the same
+classes. Parsing ends with ``settings`` filled, or with one sentence on stderr and status 1:
+twistd by itself would print all of its help before the sentence.
+
+Subclassed by ``seance.relay_tap`` and ``seance.agent_tap``, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import ClassVar, Generic, TypeVar
+
+from twisted.logger import Logger
+from twisted.python import usage
+
+from seance import __version__
+from seance.errors import ConfigError
+from seance.options import Option, Program, default_in_words, options_of
+
+__all__ = ["TableOptions"]
+
+Settings = TypeVar("Settings")
+
+HELP_COLUMNS = 100
+FLAG_COLUMNS = 30
+
+
+class TableOptions(usage.Options, Generic[Settings]):
+    """The flags of one program, as ``usage.Options``.
+
+    Call ``parseOptions``; then ``settings`` is what the program is told.
+
+    Attributes:
+        settings: The frozen settings, once the options are parsed.
+        command: How the program was called, for sentences and help.
+    """
+
+    program: ClassVar[Program]
+    longdesc: ClassVar[str]
+    _log = Logger()
+
+    def __init_subclass__(cls, program: Program) -> None:
+        """Gives the subclass one ``opt_`` method for each option, which is how Twisted finds them."""
+        cls.program = program
+        for option in options_of(program):
+            for name, method in _setters(option).items():
+                setattr(cls, f"opt_{name.replace('-', '_')}", method)
+
+    def __init__(self) -> None:
+        self.settings: Settings
+        self.command = f"seance-{self.program.value}"
+        self._given: dict[str, list[str]] = {}
+        super().__init__()
+
+    def make_settings(self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:
+        """Returns what the flags and the environment come to; the subclass knows how.
+
+        Raises:
+            ConfigError: Something is wrong, in one sentence.
+        """
+        raise NotImplementedError
+
+    def note(self, name: str, text: str) -> None:
+        """Keeps what the command line said; called by the ``opt_`` methods."""
+        self._given.setdefault(name, []).append(text)
+
+    def opt_config(self, path: str) -> None:
+        """Read a TOML file."""
+        self.note("config", path)
+
+    def opt_version(self) -> None:
+        """Say the version and end."""
+        sys.stdout.write(f"seance-tunnel {__version__}\n")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parses the command line.
+
+        Raises:
+            SystemExit: With one sentence, which Python prints to stderr, and status 1.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            sentence = str(error).rstrip(".")
+            raise SystemExit(
+                f"{self.command}: {sentence}; {self.command} --help lists the options."
+            ) from error
+        except ConfigError as error:
+            raise SystemExit(f"{self.command}: {error.sentence}") from error
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuses what is not an option."""
+        if arguments:
+            msg = f"{arguments[0]!r} is not an option"
+            raise usage.UsageError(msg)
+
+    def postOptions(self) -> None:
+        """Makes the settings, and has what goes wrong while starting said as plainly."""
+        self.settings = self.make_settings(self._given, os.environ)
+        if self.parent is not None:
+            self._say_config_errors_of_twistd()
+
+    def getSynopsis(self) -> str:
+        """Returns the first line of the help."""
+        return f"Usage: {self.command} [options]\n"
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Returns the options with their defaults and environment variables."""
+        lines = [_help_lines("--config FILE", "read a TOML file", "SEANCE_CONFIG")]
+        for option in options_of(self.program):
+            again = " (repeatable)" if option.repeatable else ""
+            notes = [default_in_words(option), option.variable, *option.also_from]
+            flag = f"--{option.name} {option.metavar}".rstrip()
+            lines.append(_help_lines(flag, option.help + again, ", ".join(note for note in notes if note)))
+        lines.append(_help_lines("--version", "say the version and end"))
+        lines.append(_help_lines("--help", "show this and end"))
+        return f"{self.longdesc}\n\nOptions:\n{''.join(lines)}"
+
+    def _say_config_errors_of_twistd(self) -> None:
+        """Has a ConfigError of ``startService`` end twistd with its sentence instead of a traceback.
+
+        A port in use shows only while the service starts. twistd then cleans up (its pid file, the
+        parent that waits) and lets the exception go on, so the interpreter's last word on an exception
+        is the place to turn it into a sentence; leaving with SystemExit would skip that cleaning.
+        """
+        usual = sys.excepthook
+
+        def say(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+            if not isinstance(error, ConfigError):
+                usual(kind, error, traceback)
+                return
+            # sys.stderr is Twisted's log by now. A daemon has no other place to say it.
+            self._log.error("{sentence}", sentence=error.sentence, event="config.refused")
+            if sys.__stderr__ is not None:
+                sys.__stderr__.write(f"{self.command}: {error.sentence}\n")
+
+        sys.excepthook = say
+
+
+def _setters(option: Option) -> dict[str, Callable[..., None]]:
+    """Returns the methods by which ``usage.Options`` tells us of one option."""
+
+    def take(self: TableOptions[object], text: str) -> None:
+        self.note(option.name, text)
+
+    def switch_on(self: TableOptions[object]) -> None:
+        self.note(option.name, "yes")
+
+    def switch_off(self: TableOptions[object]) -> None:
+        self.note(option.name, "no")
+
+    return (
+        {option.name: switch_on, f"no-{option.name}": switch_off} if option.is_flag else {option.name: take}
+    )
+
+
+def _help_lines(flag: str, text: str, notes: str = "") -> str:
+    body = f"{text} [{notes}]" if notes else text
+    indent = " " * FLAG_COLUMNS
+    gap = f"\n{indent}" if len(flag) + 4 > FLAG_COLUMNS else " " * (FLAG_COLUMNS - len(flag) - 2)
+    wrapped = textwrap.fill(body, HELP_COLUMNS - FLAG_COLUMNS, break_on_hyphens=False).replace(
+        "\n", f"\n{indent}"
+    )
+    return f"  {flag}{gap}{wrapped}\n"

@@ -1,0 +1,45 @@
+"""``twistd seance-relay`` and ``seance relay``: from options to a relay.
+
+twistd finds this module by its name, through ``twisted/plugins/seance_plugins.py``. To run a
+relay inside a program of your own, use ``seance.tunnel.relay.Relay`` directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.application.service import IService
+
+from seance.config import relay_settings
+from seance.flags import TableOptions
+from seance.foreground import run_in_foreground
+from seance.options import Program
+from seance.tunnel.relay import Relay
+from seance.tunnel.settings import RelaySettings
+
+__all__ = ["Options", "main", "makeService"]
+
+
+class Options(TableOptions[RelaySettings], program=Program.RELAY):
+    """What a relay can be told on the command line."""
+
+    longdesc = "Takes in agents at /agent?room=ROOM and brings clients at /client?room=ROOM to them."
+
+    def make_settings(
+        self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]
+    ) -> RelaySettings:
+        """Returns the settings."""
+        return relay_settings(flags, environment)
+
+
+def makeService(options: Options) -> IService:
+    """Returns the relay, not started; twistd calls this."""
+    # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    return Relay(reactor, options.settings)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs ``seance relay`` until it is told to stop; returns the exit status."""
+    return run_in_foreground("seance relay", Options(), makeService, arguments)

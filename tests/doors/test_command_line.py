@@ -1,0 +1,161 @@
+"""The real commands, each in a process of its own: what they print where, and their exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seance import __version__
+from seance.cli import COMMANDS
+from tests.processes import Process, environment
+
+SEANCE = [sys.executable, "-m", "seance"]
+TWISTD = [
+    sys.executable,
+    "-c",
+    "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()",
+]
+
+DEADLINE_SECONDS = 30.0
+
+WAYS = {
+    "twistd": {"relay": [*TWISTD, "-n", "seance-relay"], "agent": [*TWISTD, "-n", "seance-agent"]},
+    "seance": {"relay": [*SEANCE, "relay"], "agent": [*SEANCE, "agent"]},
+}
+
+
+def run(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment(), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_SECONDS,
+    )
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("program", "arguments", "variables", "part"),
+    [
+        ("agent", [], {}, "--room is missing"),
+        ("agent", ["--room", "r", "--nonsense"], {}, "option --nonsense not recognized"),
+        ("agent", ["--room", "r"], {"LOCAL_PORT": "x"}, "LOCAL_PORT: The local server 'localhost:x'"),
+        ("relay", ["--listen", "tcp:x"], {}, "--listen: 'tcp:x' is not an endpoint for Twisted"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_on_stderr_and_status_1(
+    way: str, program: str, arguments: list[str], variables: dict[str, str], part: str, tmp_path: Path
+) -> None:
+    finished = run([*WAYS[way][program], *arguments], tmp_path, **variables)
+    assert finished.returncode == 1
+    assert part in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+    assert finished.stdout == ""
+    assert not list(tmp_path.iterdir()), "a pid file stays behind"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_port_in_use_is_one_sentence_on_stderr_and_status_1(
+    way: str, taken_port: int, tmp_path: Path
+) -> None:
+    finished = run([*WAYS[way]["relay"], "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
+    assert finished.returncode == 1
+    assert len(finished.stderr.splitlines()) == 1
+    assert f"{taken_port}" in finished.stderr
+    assert "Address already in use" in finished.stderr
+    assert "Traceback" not in finished.stdout + finished.stderr
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_a_daemon_that_cannot_listen_says_so_and_leaves_no_pid_file(taken_port: int, tmp_path: Path) -> None:
+    finished = run([*TWISTD, "seance-relay", "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
+    assert finished.returncode == 1
+    assert "Traceback" not in finished.stdout + finished.stderr
+    assert "Address already in use" in (tmp_path / "twistd.log").read_text("utf-8")
+    assert "Traceback" not in (tmp_path / "twistd.log").read_text("utf-8")
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_service_in_the_foreground_in_order(number: signal.Signals) -> None:
+    command = [*SEANCE, "relay", "--listen", "tcp:0:interface=127.0.0.1"]
+    with Process(command, name="seance relay", env=environment()) as relay:
+        port = int(relay.when_line(r"Tunnel Relay Server starting on port (\d+)")[1])
+        assert port > 0
+        relay.signal(number)
+        assert relay.when_exited() == 0
+        relay.check_quiet()
+
+
+def test_relay_and_agent_find_each_other_without_twistd() -> None:
+    listen = [*SEANCE, "relay", "--listen", "tcp:0:interface=127.0.0.1"]
+    with Process(listen, name="seance relay", env=environment()) as relay:
+        port = relay.when_line(r"starting on port (\d+)")[1]
+        dial = [*SEANCE, "agent", "--room", "test-room", "--relay", f"ws://127.0.0.1:{port}"]
+        with Process(dial, name="seance agent", env=environment()) as agent:
+            agent.when_line(r"\[Agent\] Connected to relay for room: test-room")
+            agent.signal(signal.SIGINT)
+            assert agent.when_exited() == 0
+            agent.check_quiet()
+
+
+def test_a_terminal_without_the_signs_of_the_log_does_not_end_a_relay() -> None:
+    command = [*SEANCE, "relay", "--listen", "tcp:0:interface=127.0.0.1"]
+    variables = environment() | {"PYTHONIOENCODING": "ascii"}
+    with Process(command, name="seance relay", env=variables) as relay:
+        relay.when_line(r"\\U0001f50c Tunnel Relay Server starting on port (\d+)")
+        relay.signal(signal.SIGTERM)
+        assert relay.when_exited() == 0
+
+
+def test_the_command_says_its_version(tmp_path: Path) -> None:
+    finished = run([*SEANCE, "--version"], tmp_path)
+    assert (finished.returncode, finished.stdout) == (0, f"seance-tunnel {__version__}\n")
+
+
+def test_the_command_lists_what_it_can_do(tmp_path: Path) -> None:
+    finished = run([*SEANCE, "--help"], tmp_path)
+    assert finished.returncode == 0
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in finished.stdout
+        assert command.help in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"), [([], "a command is missing"), (["rellay"], "'rellay' is not a command")]
+)
+def test_an_unknown_command_is_one_sentence_and_status_1(
+    arguments: list[str], problem: str, tmp_path: Path
+) -> None:
+    finished = run([*SEANCE, *arguments], tmp_path)
+    assert finished.returncode == 1
+    assert finished.stderr == f"seance: {problem}; write one of {', '.join(COMMANDS)}, or --help.\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_of_its_own(name: str, tmp_path: Path) -> None:
+    finished = run([*SEANCE, name, "--help"], tmp_path)
+    assert finished.returncode == 0
+    assert f"seance {name}" in finished.stdout
+
+
+def test_twistd_lists_both_plugins(tmp_path: Path) -> None:
+    finished = run([*TWISTD, "--help"], tmp_path)
+    assert "seance-relay" in finished.stdout
+    assert "seance-agent" in finished.stdout

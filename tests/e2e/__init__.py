@@ -1,0 +1,1 @@
+"""Tests with real processes: twistd relay, twistd agent, stock clients and servers."""

@@ -1,0 +1,88 @@
+"""Every form of address that a client may be given leads to the document of the same name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import TunnelMaker
+    from tests.e2e.peers import LocalServer, Peer
+    from tests.processes import RelayProcess
+
+Y_WEBSOCKET_FORMS: list[tuple[str, dict[str, Any]]] = [
+    ("{relay}/client", {"params": {"room": "{room}"}}),
+    ("{relay}/client", {"params": {"room": "{room}", "yauth": "a b+c"}}),
+    ("{relay}/client", {"params": {"first": "1", "room": "{room}"}}),
+    ("{relay}/client?room={room}", {}),
+    ("{relay}/client?room={room}", {"params": {"token": "of-the-app"}}),
+    ("{relay}/c/{room}", {}),
+    ("{relay}/c/{room}/", {"params": {"token": "of-the-app"}}),
+]
+HOCUSPOCUS_FORMS = [
+    "{relay}/client?room={room}",
+    "{relay}/client/?room={room}",
+    "{relay}/client/some/path?room={room}&app=1",
+    "{relay}/c/{room}",
+    "{relay}/c/{room}/some/path?app=1",
+]
+
+
+def filled(form: Any, relay: RelayProcess, room: str) -> Any:
+    """The form with this relay and this room in it."""
+    if isinstance(form, dict):
+        return {name: filled(value, relay, room) for name, value in form.items()}
+    return form.format(relay=relay.url, room=room)
+
+
+@pytest.mark.parametrize("doc", ["doc", "folder/doc 1", "ünï"])
+@pytest.mark.parametrize("kind", ["y-websocket-3", "y-websocket-1"])
+def test_y_websocket_meets_the_local_client_by_every_form(
+    kind: str,
+    doc: str,
+    relay: RelayProcess,
+    node: Peer,
+    tunnel: TunnelMaker,
+    y_websocket_server: LocalServer,
+) -> None:
+    """A document that the local client knows as ``doc`` is ``doc`` from afar, not ``client/doc``."""
+    shared = tunnel(y_websocket_server.port)
+    local = f"local {kind} {doc}"
+    node.open(local, kind, shared.direct_url, doc)
+    node.ask("insert", name=local, text=f"<{local}>")
+    for number, (url, options) in enumerate(Y_WEBSOCKET_FORMS):
+        name = f"{number} {kind} {doc}"
+        node.open(name, kind, filled(url, relay, shared.room), doc, **filled(options, relay, shared.room))
+        node.ask("when_text", name=name, part=f"<{local}>")
+        assert node.ask("trace", name=name)["dials"] == 1
+        node.ask("leave", name=name)
+    node.ask("leave", name=local)
+
+
+@pytest.mark.parametrize("form", HOCUSPOCUS_FORMS)
+def test_hocuspocus_meets_the_local_client_by_every_form(
+    form: str, relay: RelayProcess, node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalServer
+) -> None:
+    shared = tunnel(hocuspocus_server.port)
+    local, far = f"local {form}", f"far {form}"
+    node.open(local, "hocuspocus", shared.direct_url, "doc")
+    node.ask("insert", name=local, text=f"<{form}>")
+    node.open(far, "hocuspocus", filled(form, relay, shared.room), "doc")
+    node.ask("when_text", name=far, part=f"<{form}>")
+    assert node.ask("trace", name=far)["dials"] == 1
+    node.ask("leave", name=far)
+    node.ask("leave", name=local)
+
+
+def test_a_token_that_hocuspocus_refuses_is_refused_in_band(
+    node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalServer
+) -> None:
+    """The refusal is a message of the local server's on an open socket; the tunnel adds no close."""
+    shared = tunnel(hocuspocus_server.port)
+    node.open("uninvited", "hocuspocus", shared.client_url, "doc", token="wrong")
+    node.ask("when_refused", name="uninvited", times=1)
+    trace = node.ask("trace", name="uninvited")
+    assert trace["opens"] == trace["dials"] == 1
+    assert trace["closes"] == []
+    node.ask("leave", name="uninvited")

@@ -1,0 +1,113 @@
+"""A thousand clients at once on one agent, and what is left when they have gone: nothing.
+
+Here the kernel is asked, from outside: file descriptors of the real relay and agent. Streams and delayed
+calls, which only the inside shows, are counted where both run in the reactor of the tests.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.peers import node_crowd
+from tests.processes import running_agent, running_node, running_relay, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.conftest import TunnelMaker
+    from tests.e2e.peers import Asked
+    from tests.processes import Process
+
+CLIENTS = 1000
+DESCRIPTORS = 8192
+ENDINGS = ["close", "fin", "reset"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_descriptors() -> Iterator[None]:
+    """The processes inherit the limit: each holds a socket or two for each client."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    assert enough >= 2 * CLIENTS + 200, (
+        f"{CLIENTS} clients need more than {hard} file descriptors (ulimit -n)"
+    )
+    if soft == resource.RLIM_INFINITY or soft >= enough:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def echo_server(many_descriptors: None) -> Iterator[Process]:
+    with running_node("echo_server.mjs", ready="running at", env={"PORT": "0"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def echo_port(echo_server: Process) -> int:
+    return int(echo_server.output.rsplit(" ", 1)[1])
+
+
+@pytest.fixture
+def crowd(many_descriptors: None) -> Iterator[Asked]:
+    with node_crowd() as crowd:
+        yield crowd
+
+
+@pytest.mark.slow
+def test_a_thousand_clients_of_one_agent_echo_at_the_same_time(echo_port: int, crowd: Asked) -> None:
+    with running_relay() as relay, running_agent(relay, "crowded", local_port=echo_port):
+        before = len(relay.open_descriptors())
+        assert crowd.ask("dial", url=relay.client_url("crowded"), count=CLIENTS, seconds=60) == CLIENTS
+        assert len(relay.open_descriptors()) >= before + CLIENTS
+        assert crowd.ask("echo", bytes=64, rounds=3, seconds=60) == 3 * CLIENTS
+        assert crowd.ask("echo", bytes=20_000, seconds=60) == CLIENTS
+        crowd.ask("end", how="close", seconds=60)
+        until("the relay has let them go", lambda: len(relay.open_descriptors()) == before)
+
+
+@pytest.mark.slow
+def test_a_hundred_rounds_leave_no_descriptor_behind(
+    echo_server: Process, echo_port: int, crowd: Asked
+) -> None:
+    """Closed, ended and reset by turns; the first round of each kind is not counted."""
+    with (
+        running_relay() as relay,
+        running_agent(relay, "churning", local_port=echo_port) as agent,
+    ):
+        processes = (relay, agent, echo_server)
+
+        def rounds(count: int) -> None:
+            for number in range(count):
+                crowd.ask("dial", url=relay.client_url("churning"), count=10)
+                assert crowd.ask("echo", bytes=1000) == 10
+                crowd.ask("end", how=ENDINGS[number % len(ENDINGS)])
+
+        rounds(len(ENDINGS))
+        for process in processes:
+            until("it has settled", lambda process=process: sockets_of(process) <= 3)  # type: ignore[misc]
+        before = [process.open_descriptors() for process in processes]
+        rounds(100)
+        for process, descriptors in zip(processes, before, strict=True):
+            left = f"{process.name} holds no more than before: {descriptors}"
+            same = len(descriptors)
+            until(left, lambda process=process, same=same: len(process.open_descriptors()) == same)  # type: ignore[misc]
+
+
+def sockets_of(process: Process) -> int:
+    """How many sockets a process holds, listening ones included."""
+    return sum(target.startswith("socket:") for target in process.open_descriptors().values())
+
+
+def test_fifty_clients_of_one_agent_echo_and_leave(echo_port: int, crowd: Asked, tunnel: TunnelMaker) -> None:
+    """The same in small, for every run."""
+    shared = tunnel(echo_port)
+    for how in ENDINGS:
+        assert crowd.ask("dial", url=shared.client_url, count=50) == 50
+        assert crowd.ask("echo", bytes=5000) == 50
+        crowd.ask("end", how=how)

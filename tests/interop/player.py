@@ -1,0 +1,202 @@
+"""Our session in the place of one side of a recorded scenario.
+
+The player does what the recorded program did (``do_open``, ``do_write`` ...) and insists on what it saw
+(``do_accept``, ``do_read``, ``do_eof`` ...). It has no wire of its own: a replay feeds it recorded bytes,
+a live test connects it to a running hashicorp/yamux. Only those two know whether something that
+has to come is there already or has to be waited for, so that is theirs: ``wait_for``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pytest
+
+from seance.errors import LocalProtocolError
+from seance.yamux import (
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    Limits,
+    PingAnswered,
+    Role,
+    Session,
+    StreamAcknowledged,
+    StreamClosed,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+from tests.interop.wire import RST, Frame, Recording, Step, frames_of, heard, pattern
+
+__all__ = ["History", "Player", "expected_history", "limits_for", "steps_of"]
+
+History: TypeAlias = list[str | bytearray]
+"""What one stream told, in order: words for events, and the bytes between them in one piece."""
+
+
+class Player:
+    """A session, what it said, and what it told of every stream.
+
+    Args:
+        role: ``"client"`` or ``"server"``.
+        limits: The session's.
+    """
+
+    def __init__(self, role: str, limits: Limits) -> None:
+        self.role = role
+        self.session = Session(Role[role.upper()], limits=limits)
+        self.now = 0.0
+        self.said = bytearray()
+        self.streams: dict[int, History] = defaultdict(list)
+        self.about_session: list[object] = []
+        self.taken_bytes: dict[int, int] = defaultdict(int)
+        self.written_bytes: dict[int, int] = defaultdict(int)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Insist on ``condition``; a player with a live wire waits for it."""
+        self.look()
+        assert condition()
+
+    def look(self) -> bytes:
+        """Take all that happened and all that can leave; returns the latter."""
+        fresh = bytearray()
+        while True:
+            for event in self.session.take_events():
+                self.told(event)
+            message = b"".join(self.session.next_message())
+            if not message:
+                break
+            assert len(message) <= 65536
+            list(frames_of(message))  # a message holds whole frames
+            fresh += message
+        self.said += fresh
+        return bytes(fresh)
+
+    def told(self, event: Event) -> None:
+        """Remember one event."""
+        if isinstance(event, DataReceived):
+            history = self.streams[event.stream_id]
+            if not history or isinstance(history[-1], str):
+                history.append(bytearray())
+            history[-1] += event.data  # type: ignore[operator]  # it is no str
+        elif isinstance(event, StreamReset):
+            self.streams[event.stream_id].append("reset")
+        elif isinstance(event, StreamOpened | StreamAcknowledged | StreamEnded | StreamClosed):
+            word = type(event).__name__.removeprefix("Stream").lower()
+            self.streams[event.stream_id].append(word)
+        elif isinstance(event, PingAnswered | GoAwayReceived):
+            self.about_session.append(event)
+
+    def data_of(self, stream: int) -> bytes:
+        """Everything that came on a stream."""
+        return b"".join(part for part in self.streams[stream] if isinstance(part, bytearray))
+
+    def frames(self) -> list[Frame]:
+        """Everything said so far."""
+        return list(frames_of(bytes(self.said)))
+
+    def pings_answered(self) -> int:
+        return sum(isinstance(event, PingAnswered) for event in self.about_session)
+
+    # What a program does, or sees, in a scenario
+
+    def do(self, step: Step) -> None:
+        getattr(self, f"do_{step['what']}")(step)
+        self.look()
+
+    def do_open(self, step: Step) -> None:
+        if "outcome" in step:
+            self.wait_for(lambda: self.session.peer_is_going_away)
+            with pytest.raises(LocalProtocolError) as refused:
+                self.session.open_stream(self.now)
+            assert refused.value.code == "going_away"
+        else:
+            assert self.session.open_stream(self.now) == step["stream"]
+
+    def do_accept(self, step: Step) -> None:
+        self.wait_for(lambda: "opened" in self.streams[step["stream"]])
+        self.session.accept_stream(step["stream"])
+
+    def do_write(self, step: Step) -> None:
+        stream = step["stream"]
+        self.session.send_data(stream, pattern(self.written_bytes[stream], step["count"]))
+        self.written_bytes[stream] += step["count"]
+
+    def do_flush(self, step: Step) -> None:
+        stream = step["stream"]
+
+        def has_left() -> bool:
+            left = sum(len(frame.body) for frame in self.frames() if frame.stream == stream)
+            return left == self.written_bytes[stream]
+
+        self.wait_for(has_left)
+
+    def do_read(self, step: Step) -> None:
+        stream = step["stream"]
+        self.taken_bytes[stream] += step["count"]
+        self.wait_for(lambda: len(self.data_of(stream)) >= self.taken_bytes[stream])
+        self.session.data_taken(stream, step["count"])
+
+    def do_eof(self, step: Step) -> None:
+        self.wait_for(lambda: "ended" in self.streams[step["stream"]])
+
+    def do_reset(self, step: Step) -> None:
+        self.wait_for(lambda: "reset" in self.streams[step["stream"]])
+
+    def do_end(self, step: Step) -> None:
+        self.session.end_stream(step["stream"])
+
+    def do_give_up(self, step: Step) -> None:
+        self.session.reset_stream(step["stream"])
+
+    def do_ping(self, step: Step) -> None:
+        assert self.session.ping(self.now)
+
+    def do_kept_alive(self, step: Step) -> None:
+        for _ in range(2):  # the first tells the session the time
+            deadline = self.session.next_deadline()
+            assert deadline is not None
+            self.now = max(self.now, deadline)
+            self.session.handle_timeout(self.now)
+
+    def do_go_away(self, step: Step) -> None:
+        self.session.go_away()
+
+    def do_session_over(self, step: Step) -> None:
+        assert self.session.is_closed
+
+
+def steps_of(recording: Recording, role: str) -> list[Step]:
+    """What the program on one side did and saw."""
+    return [step for step in recording["steps"] if step["who"] == role and step["what"] != "bytes"]
+
+
+def limits_for(recording: Recording, role: str) -> Limits:
+    """The limits that put our session into the place of a recorded side."""
+    window = recording["window_bytes"] or Limits().receive_window_bytes
+    backlog = recording["acceptor_backlog"] if role != recording["opener"] else 0
+    return Limits(receive_window_bytes=window, accept_backlog=backlog or Limits().accept_backlog)
+
+
+def expected_history(recording: Recording, role: str, stream: int) -> History:
+    """What our session has to tell of ``stream``, from what the recorded program did and saw."""
+    seen = [step for step in steps_of(recording, role) if step.get("stream") == stream]
+    did = [step["what"] for step in seen]
+    answers = [frame for frame in heard(recording, role) if frame.stream == stream]
+    history: History = []
+    if "open" not in did:
+        history.append("opened")
+    elif answers and not answers[0].flags & RST:
+        history.append("acknowledged")
+    if count := sum(step["count"] for step in seen if step["what"] == "read"):
+        history.append(bytearray(pattern(0, count)))
+    if "eof" in did:
+        history.append("ended")
+    if "reset" in did:
+        history.append("reset")
+    elif "eof" in did and "end" in did:
+        history.append("closed")
+    return history

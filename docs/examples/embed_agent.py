@@ -1,0 +1,37 @@
+"""A program that shares what it serves on this machine: an agent inside, and no twistd.
+
+    python embed_agent.py [RELAY]
+
+It shows what the agent is doing until Ctrl-C; then the agent takes leave of the relay.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorCore
+from twisted.internet.task import react
+
+from seance.tunnel.agent import Agent, AgentStatus
+from seance.tunnel.settings import AgentSettings
+
+
+def show(status: AgentStatus) -> None:
+    """A desktop app would colour its lamp here."""
+    print(f"{status.state.value}: {status.sentence}")
+
+
+async def main(reactor: IReactorCore, relay: str = "ws://localhost:8080") -> None:
+    settings = AgentSettings(room="test-room", relay=relay, local="localhost:1234")
+    agent = Agent(reactor, settings)
+    agent.on_status(show)
+    agent.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", agent.stopService)
+    await agent.when_connected()
+    print(f"Share this: {relay}/c/test-room")
+    await Deferred()  # the app's own work, until Ctrl-C
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

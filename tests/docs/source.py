@@ -1,0 +1,97 @@
+"""What the source says, read off its syntax trees: refusals, and the errors that end a session.
+
+Nothing is imported or run here, so a refusal that no test provokes is found all the same. A code
+that only a caller knows (``self._refusal(sentence, "code")``) is found at the calls.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.tools import ROOT
+
+__all__ = ["Said", "codes_of", "refusals"]
+
+HOLE = "…"
+"""What stands in a sentence for a value that is only known when it is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One ``raise Refusal(...)`` or ``raise RemoteProtocolError(...)``.
+
+    Attributes:
+        where: File and line, for failures.
+        status: The HTTP status; 0 where there is none.
+        code: The stable word.
+        sentence: The text with ``…`` for its holes; empty if it comes from elsewhere.
+    """
+
+    where: str
+    status: int
+    code: str
+    sentence: str
+
+
+def refusals(*rooms: str) -> list[Said]:
+    """Every refusal that the modules of these rooms give."""
+    return [said for path in _sources(rooms) for said in _said_in(path, "Refusal", "_refusal")]
+
+
+def codes_of(error: str, *rooms: str) -> set[str]:
+    """The codes with which the modules of these rooms raise an error."""
+    return {said.code for path in _sources(rooms) for said in _said_in(path, error, error)}
+
+
+def _sources(rooms: Iterable[str]) -> list[Path]:
+    return [path for room in rooms for path in sorted((ROOT / "seance" / room).rglob("*.py"))]
+
+
+def _said_in(path: Path, error: str, maker: str) -> Iterator[Said]:
+    tree = ast.parse(path.read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    texts = _assigned_texts(tree)
+    statuses = [node.args[0] for node in calls if _name(node) == error and node.args]
+    for call in calls:
+        if _name(call) not in (error, maker):
+            continue
+        arguments = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "code")]
+        codes = [_texts(one, texts) for one in arguments[1:]]
+        number = call.args[0] if call.args else None
+        if _name(call) == maker != error:
+            number = next((one for one in statuses if isinstance(one, ast.Constant)), None)
+        status = number.value if isinstance(number, ast.Constant) and isinstance(number.value, int) else 0
+        sentence = next((text for one in call.args for text in _texts(one, texts)), "")
+        for code in codes[-1] if codes else ():
+            if HOLE not in code and " " not in code:
+                yield Said(f"{path.relative_to(ROOT)}:{call.lineno}", status, code, sentence)
+
+
+def _name(call: ast.Call) -> str:
+    return getattr(call.func, "id", "") or getattr(call.func, "attr", "")
+
+
+def _assigned_texts(tree: ast.Module) -> dict[str, list[tuple[int, list[str]]]]:
+    """The texts that names are given, with their lines: ``msg = f"..."`` before a ``raise``."""
+    found: dict[str, list[tuple[int, list[str]]]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.setdefault(node.targets[0].id, []).append((node.lineno, _texts(node.value, {})))
+    return found
+
+
+def _texts(node: ast.expr, names: dict[str, list[tuple[int, list[str]]]]) -> list[str]:
+    """The texts that an expression may be."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(str(one.value) if isinstance(one, ast.Constant) else HOLE for one in node.values)]
+    if isinstance(node, ast.IfExp):
+        return [*_texts(node.body, names), *_texts(node.orelse, names)]
+    if isinstance(node, ast.Name):
+        before = [(line, texts) for line, texts in names.get(node.id, ()) if line <= node.lineno]
+        return max(before)[1] if before else []
+    return []

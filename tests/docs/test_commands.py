@@ -1,0 +1,160 @@
+"""Whatever a page has a person type exists: targets of make, options, files, versions, addresses."""
+
+from __future__ import annotations
+
+import configparser
+import functools
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seance.cli import COMMANDS
+from seance.heads import resolve_target
+from seance.options import Program, options_of
+from tests.docs.pages import PAGES, README, blocks, code_spans
+from tests.processes import PEERS
+from tests.tools import ROOT
+
+COMMON = {"--help", "--version", "--config"}
+FOREIGN = {"--config-settings", "--draft", "--slow"}
+"""Options of other programs that the pages mention: pip's, towncrier's, and those of our tests."""
+
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+PEER_VERSIONS = json.loads((PEERS / "package.json").read_text("utf-8"))["dependencies"]
+
+
+def typed(page: Path) -> list[list[str]]:
+    """What a page has one type, as words; a line is split at ``&&``."""
+    lines = []
+    for block in blocks(page, "console"):
+        text = block.text.replace("\\\n", " ")
+        lines += [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+    return [shlex.split(part) for line in lines for part in re.split(r"\s&&\s", line)]
+
+
+@functools.cache
+def flags_of(program: str) -> frozenset[str]:
+    """The options of relay, agent or demo."""
+    if program == "demo":
+        argv = [sys.executable, "-m", "seance", "demo", "--help"]
+        shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return frozenset(re.findall(r"--[a-z-]+", shown))
+    options = options_of(Program(program))
+    off = {f"--no-{option.name}" for option in options if option.is_flag}
+    return frozenset(COMMON | off | {f"--{option.name}" for option in options})
+
+
+def flags_in(words: list[str]) -> set[str]:
+    return {word for word in words if word.startswith("--")}
+
+
+def check_make(words: list[str]) -> None:
+    for word in words:
+        variable, is_assignment, value = word.partition("=")
+        if not is_assignment:
+            assert re.search(rf"^{word}:.*##", MAKEFILE, re.M), f"make {word}"
+            continue
+        assert re.search(rf"^{variable} \?=", MAKEFILE, re.M), variable
+        if variable == "DEMO_FLAGS":
+            assert flags_in(shlex.split(value)) <= flags_of("demo")
+
+
+def check_twistd(words: list[str]) -> None:
+    assert words[0] == "-n", "in the foreground, or nothing is seen"
+    assert flags_in(words) <= flags_of(words[1].removeprefix("seance-"))
+
+
+def check_seance(words: list[str]) -> None:
+    assert words[0] in COMMANDS
+    assert flags_in(words) <= flags_of(words[0])
+
+
+def check_pip(words: list[str]) -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for word in words:
+        extras = re.fullmatch(r"\.\[(.+)\]", word)
+        assert extras is None or set(extras[1].split(",")) <= set(setup["options.extras_require"])
+
+
+def check_npx(words: list[str]) -> None:
+    package, _, version = words[words.index("-p") + 1].rpartition("@")
+    assert PEER_VERSIONS[package] == version, "the pages and the tests use the same one"
+
+
+def check_address(words: list[str]) -> None:
+    [url] = [word for word in words if re.match(r"(ws|http)://localhost:8080/", word)]
+    resolve_target(url.split("localhost:8080")[1].encode())
+
+
+CHECKS = {
+    "make": check_make,
+    "twistd": check_twistd,
+    "seance": check_seance,
+    "pip": check_pip,
+    "npx": check_npx,
+    "wscat": check_address,
+    "curl": check_address,
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if typed(page)], ids=lambda page: page.name)
+def test_what_a_page_has_one_type_exists(page: Path) -> None:
+    folder = ROOT
+    for words in typed(page):
+        while re.fullmatch(r"[A-Z]+=\S*", words[0]):
+            words = words[1:]
+        command, *rest = words
+        if command == "cd":
+            folder = ROOT / rest[0]
+            assert folder.is_dir()
+        elif command == "node":
+            assert (folder / rest[0]).is_file()
+        elif command == "npm":
+            assert (folder / "package-lock.json").is_file()
+        else:
+            CHECKS[command](rest)
+
+
+def test_the_readme_has_the_commands_that_everything_begins_with() -> None:
+    lines = [" ".join(words) for words in typed(README)]
+    for wanted in (
+        "make demo",
+        "make test",
+        "pip install .",
+        "twistd -n seance-relay",
+        "twistd -n seance-agent --room test-room",
+        "wscat -c ws://localhost:8080/client?room=test-room",
+    ):
+        assert wanted in lines
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_a_page_mentions_exists(page: Path) -> None:
+    known = FOREIGN.union(*(flags_of(program) for program in ("relay", "agent", "demo")))
+    mentioned = {
+        flag
+        for span in code_spans(page)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])", span)
+    }
+    assert mentioned <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_that_a_page_mentions_exists(page: Path) -> None:
+    for span in code_spans(page):
+        if target := re.fullmatch(r"make ([a-z]+)", span):
+            check_make([target[1]])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_mentions_exists(page: Path) -> None:
+    """``tunnel/front.py`` in the text is a file of the package, or of the checkout."""
+    for span in code_spans(page):
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)+\.(py|md|mjs|go|cfg|toml|sh)", span):
+            assert (ROOT / "seance" / span).exists() or (ROOT / span).exists(), span

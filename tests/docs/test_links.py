@@ -1,0 +1,28 @@
+"""Links and pictures lead somewhere, as seen from the files themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, headings, links
+from tests.tools import ROOT
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_there_are_links_to_follow() -> None:
+    assert sum(len(links(page)) for page in PAGES) > 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for link in links(page):
+        place, _, heading = link.partition("#")
+        target = page.parent / place if place else page
+        assert target.exists(), f"{link}: no such file"
+        if heading:
+            assert heading in headings(target), f"{link}: {name(target.resolve())} has {headings(target)}"

@@ -1,0 +1,103 @@
+"""The tables of the pages against the source: a code, a bound or a field is not there undocumented."""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import re
+
+import pytest
+
+from seance.options import OPTIONS
+from seance.tunnel.agent import AgentState
+from seance.tunnel.settings import AgentSettings, RelaySettings
+from seance.yamux import KIB, MIB, Limits
+from tests.docs.pages import DOCS, blocks, code_spans, table
+from tests.docs.source import codes_of, refusals
+from tests.test_house import DOORS, FLOORS, ROOMS
+from tests.tools import ROOT
+
+PROTOCOL = DOCS / "protocol.md"
+PROGRAMMATIC = DOCS / "programmatic.md"
+DEPENDENCIES = DOCS / "decisions" / "0005-dependencies.md"
+
+UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
+
+
+def test_the_source_has_refusals_to_compare() -> None:
+    said = {(one.status, one.code) for one in refusals("tunnel", "heads", "carrier")}
+    assert {(404, "room_not_found"), (502, "accept_mismatch"), (400, "room_missing")} <= said
+    assert all(one.status and one.sentence for one in refusals("tunnel", "heads", "carrier"))
+
+
+def test_every_refusal_is_in_the_protocol_with_its_status_and_sentence() -> None:
+    written = [(int(row[0]), row[1].strip("`"), row[2]) for row in table(PROTOCOL, "Refusals")]
+    said = {(one.status, one.code, one.sentence) for one in refusals("tunnel", "heads", "carrier")}
+    assert set(written) == said
+    assert len(written) == len(set(written)), "a row is there twice"
+
+
+def test_everything_that_ends_a_session_is_in_the_protocol() -> None:
+    written = {row[0].strip("`") for row in table(PROTOCOL, "What ends the session")}
+    assert written == codes_of("RemoteProtocolError", "yamux")
+
+
+def test_every_bound_of_a_session_is_in_the_protocol_with_its_default() -> None:
+    written = {row[0].strip("`"): number(row[1]) for row in table(PROTOCOL, "Bounds of a session")}
+    assert written == {field.name: field.default for field in dataclasses.fields(Limits)}
+
+
+def number(text: str) -> float:
+    """``256 KiB`` as bytes, ``30`` as it stands."""
+    digits, _, unit = text.partition(" ")
+    return float(digits) * UNITS[unit]
+
+
+def test_what_the_protocol_names_as_an_option_is_one() -> None:
+    named = {span[1:-1] for span in code_spans(PROTOCOL) if re.fullmatch(r"\[[a-z-]+\]", span)}
+    assert len(named) > 5
+    assert named <= {option.name for option in OPTIONS}
+
+
+def test_every_state_of_an_agent_is_explained() -> None:
+    written = {row[0].strip("`") for row in table(PROGRAMMATIC, "An agent in your app")}
+    assert written == {state.value for state in AgentState}
+
+
+@pytest.mark.parametrize("settings", [RelaySettings, AgentSettings])
+def test_every_field_of_the_settings_is_in_the_reference(settings: type) -> None:
+    """The reference shows the docstring of the class, so that is where a field has to be."""
+    [reference] = blocks(PROGRAMMATIC, "{eval-rst}")
+    assert f"autoclass:: {settings.__module__}.{settings.__qualname__}\n" in reference.text
+    for field in dataclasses.fields(settings):
+        assert re.search(rf"^ {{8}}{field.name}: ", settings.__doc__ or "", re.M), field.name
+
+
+def test_every_dependency_is_accounted_for() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    lines = [setup["options"]["install_requires"], *extras.values()]
+    names = {re.split(r"[\s\[>=]", line)[0].lower() for line in "\n".join(lines).split("\n") if line}
+    account = DEPENDENCIES.read_text("utf-8").lower()
+    missing = [name for name in names if name not in account]
+    assert names > {"twisted", "pycrdt"}
+    assert not missing
+
+
+def test_every_room_is_in_the_picture_and_on_the_page_beside_it() -> None:
+    picture = (DOCS / "images" / "architecture.svg").read_text("utf-8")
+    drawn = set(re.findall(r"\w+", " ".join(re.findall(r">([^<>]*)<", picture))))
+    rooms = {room for room in ROOMS.values() if room and not room.startswith("__")}
+    assert rooms <= drawn
+    spans = set(code_spans(DOCS / "architecture.md"))
+    assert {room for room in rooms if FLOORS[room] < DOORS} <= spans
+
+
+def test_every_decision_is_in_the_index() -> None:
+    [contents] = blocks(DOCS / "decisions" / "index.md", "{toctree}")
+    listed = [line for line in contents.text.splitlines() if re.match(r"\d", line)]
+    assert listed == sorted(page.stem for page in (DOCS / "decisions").glob("0*.md"))
+    for name in listed:
+        first = (DOCS / "decisions" / f"{name}.md").read_text("utf-8").splitlines()[0]
+        assert first.startswith(f"# {int(name[:4])}. "), f"{name} begins with {first!r}"

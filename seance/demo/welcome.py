@@ -1,0 +1,85 @@
+"""What the demo says when it is up: the link, its QR code, and what to do with it."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Iterator
+
+import segno
+
+from seance.demo.trio import PORT, WILDCARDS, DemoSettings
+
+__all__ = ["share_link", "welcome"]
+
+ELSEWHERE = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104
+"""Addresses that are nowhere (RFC 5737, RFC 3849): the way there shows which of ours is used."""
+
+ON_ANY_TERMINAL = "\x1b[97;40m{}\x1b[0m"
+"""White blocks on black, whatever the terminal's own colours: scanners want it that way round."""
+
+
+def welcome(settings: DemoSettings, link: str, port: int, *, with_code: bool, is_terminal: bool) -> str:
+    """Return the whole text.
+
+    Args:
+        settings: What the demo was told.
+        link: The share link.
+        port: The relay's port.
+        with_code: Whether the QR code is wanted and can be shown.
+        is_terminal: Whether colours may be set.
+    """
+    code = [*_code(link, is_terminal), ""] if with_code else []
+    lines = ["", "Seance demo", "", *_about_port(settings, port)]
+    lines += ["Open this link in two tabs and write in both:", "", f"    {link}", "", *code]
+    lines += [*_what_next(settings, link), "Press Ctrl-C to end it.", ""]
+    return "\n".join(lines)
+
+
+def share_link(settings: DemoSettings, port: int, room: str) -> str:
+    """Return the link, with this machine named as others have to call it."""
+    host = settings.host or "localhost"
+    if host in WILDCARDS:
+        host = _own_address(host) or WILDCARDS[host]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/c/{room}"
+
+
+def _about_port(settings: DemoSettings, port: int) -> list[str]:
+    if settings.port is None and port != PORT:
+        return [f"Port {PORT} is taken, so the relay is on port {port} (--port chooses).", ""]
+    return []
+
+
+def _what_next(settings: DemoSettings, link: str) -> Iterator[str]:
+    if settings.host is None:
+        yield "Only this machine can open it. For phones and others in your network:"
+        yield "    seance demo --host 0.0.0.0"
+    else:
+        yield "Whoever is in your network and has the link can read and write."
+    if settings.store is None:
+        yield "The text is forgotten when the demo ends. To keep it:"
+        yield "    seance demo --store pad.sqlite"
+    else:
+        yield f"The text is kept in {settings.store}."
+    base = link.replace("http", "ws", 1)
+    yield "Your own y-websocket app takes the same link:"
+    yield f'    new WebsocketProvider("{base}", "pad", doc)'
+    yield ""
+
+
+def _code(link: str, is_terminal: bool) -> Iterator[str]:
+    out = io.StringIO()
+    segno.make(link, error="l", micro=False).terminal(out, border=2, compact=True)
+    for line in out.getvalue().splitlines():
+        yield "    " + (ON_ANY_TERMINAL.format(line) if is_terminal else line)
+
+
+def _own_address(wildcard: str) -> str | None:
+    family = socket.AF_INET6 if ":" in wildcard else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # No packet leaves: connecting a datagram socket only looks up the way.
+            probe.connect((ELSEWHERE[wildcard], 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

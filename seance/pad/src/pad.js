@@ -1,0 +1,103 @@
+// Puts the page together: a document, its connection, the editor, the people, the state line.
+
+import { WebsocketProvider } from "y-websocket"
+import * as Y from "yjs"
+import { addressFrom } from "./address.js"
+import { watchConnection } from "./connection.js"
+import { remoteCursors } from "./cursors.js"
+import { makeEditor } from "./editor.js"
+import { introduceMe, showPeople } from "./people.js"
+
+const element = (id) => document.getElementById(id)
+
+const sentences = {
+  connecting: "Connecting…",
+  reconnecting: "Reconnecting…",
+  live: "Live",
+  away: "Host away, retrying",
+  offline: "You are offline",
+  closed: "Closed by the host",
+}
+const notices = {
+  away: "The host’s machine cannot be reached right now. Keep writing and keep this tab open: your words are sent when it is back.",
+  offline: "This device has no network. Keep writing and keep this tab open: your words are sent when it is back.",
+}
+
+const { base, name, params, link } = addressFrom(location)
+const doc = new Y.Doc()
+const text = doc.getText("text")
+const provider = new WebsocketProvider(base, name, doc, {
+  params,
+  // Tabs of one browser would sync behind the tunnel's back, and look live with the host away.
+  disableBc: true,
+  // y-websocket has no jitter of its own; without some, a crowd redials in step.
+  maxBackoffTime: 2000 + Math.random() * 1500,
+})
+const { awareness } = provider
+
+const cursors = remoteCursors(text, awareness)
+const view = makeEditor(element("editor"), text, cursors.extension)
+introduceMe(awareness, element("name"), element("swatch"))
+showPeople(awareness, element("people"), element("count"), (clientId) => cursors.goTo(view, clientId))
+
+provider.on("status", ({ status }) => {
+  // Others took us for gone when the last connection ended; only a newer clock brings us back.
+  if (status === "connected") awareness.setLocalState(awareness.getLocalState())
+})
+
+let isUnsent = false
+doc.on("update", (_update, origin) => {
+  isUnsent ||= origin !== provider && !provider.synced
+  countWords()
+})
+provider.on("sync", (isSynced) => {
+  if (isSynced) isUnsent = false
+})
+addEventListener("beforeunload", (event) => {
+  if (isUnsent) event.preventDefault()
+})
+
+watchConnection(provider, (state, reason) => {
+  document.documentElement.dataset.state = state
+  element("state").textContent = sentences[state]
+  const notice = state === "closed" ? `The host closed this pad: ${reason}. Reload to try again.` : notices[state]
+  element("notice").hidden = !notice
+  element("notice").textContent = notice ?? ""
+  document.title = state === "live" ? "Seance pad" : `${sentences[state]} · Seance pad`
+})
+
+let counting = 0
+const countWords = () => {
+  clearTimeout(counting)
+  counting = setTimeout(() => {
+    const count = text.toString().match(/\S+/g)?.length ?? 0
+    element("words").textContent = count === 1 ? "1 word" : `${count} words`
+  }, 300)
+}
+countWords()
+
+const copy = async () => {
+  try {
+    await navigator.clipboard.writeText(link)
+    return "Link copied"
+  } catch {
+    // Not a secure context: plain http on a local network. The old way still works there.
+    const field = document.createElement("textarea")
+    field.value = link
+    field.className = "visually-hidden"
+    document.body.append(field)
+    field.select()
+    const isCopied = document.execCommand("copy")
+    field.remove()
+    return isCopied ? "Link copied" : "Copy it from the address bar"
+  }
+}
+let copied = 0
+element("copy").addEventListener("click", async () => {
+  element("copy-text").textContent = await copy()
+  clearTimeout(copied)
+  copied = setTimeout(() => (element("copy-text").textContent = "Copy link"), 2500)
+})
+
+// Where there is a keyboard, one may begin at once; where there is none, it would jump up unasked.
+if (matchMedia("(hover: hover)").matches) view.focus()

@@ -1,0 +1,108 @@
+"""``seance demo`` as a person starts it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import urllib.request
+
+import pytest
+
+from seance.demo import command, main
+from tests.processes import Process, environment
+
+
+def demo(*options: str, **more: str) -> Process:
+    """The demo as a process."""
+    argv = [sys.executable, "-m", "seance", "demo", *options]
+    return Process(argv, name="demo", env={**environment(), **more})
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--port", "http"], "'http' is not a port; write a number from 0 to 65535"),
+        (["--port", "65536"], "'65536' is not a port"),
+        (["--port", "-1"], "'-1' is not a port"),
+        (["--host", "http://x/"], "'http://x/' is not an address"),
+        (["--stor", "x"], "unrecognized arguments: --stor x"),
+        (["--store"], "--store: expected one argument"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("seance demo: ")
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_room_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--room", "a/b"]) == 1
+    assert capsys.readouterr().err.startswith("seance demo: The room name 'a/b' is not usable")
+
+
+def test_a_missing_extra_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "EXTRAS", ("pycrdt", "no_such_package_at_all"))
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert said == ("seance demo: the demo needs no_such_package_at_all: pip install 'seance-tunnel[demo]'\n")
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    for option in ("--store FILE", "--port N", "--host ADDRESS", "--room NAME", "--no-qr"):
+        assert option in said
+
+
+def test_it_shows_a_link_that_works_and_ends_at_ctrl_c() -> None:
+    with demo("--port", "0", "--room", "my-room") as process:
+        link = process.when_line(r"^ +(http://localhost:\d+/c/my-room)$")[1]
+        process.when_line("█")
+        process.when_line("Ctrl-C")
+        asked = urllib.request.Request(link, headers={"Accept": "text/html"})
+        with urllib.request.urlopen(asked) as answer:
+            assert b"<title>Seance pad</title>" in answer.read()
+        process.signal(signal.SIGINT)
+        assert process.when_exited() == 0
+        process.check_quiet()
+
+
+@pytest.mark.parametrize(("options", "encoding"), [(["--no-qr"], "utf-8"), ([], "ascii")])
+def test_the_code_is_left_out_where_it_is_unwanted_or_impossible(options: list[str], encoding: str) -> None:
+    with demo("--port", "0", *options, PYTHONIOENCODING=encoding) as process:
+        process.when_line("Ctrl-C")
+        assert "█" not in process.output
+        assert "u2588" not in process.output
+        process.signal(signal.SIGTERM)
+        process.when_exited()
+        process.check_quiet()
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with demo("--port", str(port)) as process:
+            assert process.when_exited() == 1
+            (line,) = process.output.splitlines()
+            assert line.startswith(f"seance demo: The relay cannot listen on 127.0.0.1:{port}: ")
+
+
+def test_a_store_that_cannot_be_opened_is_one_sentence() -> None:
+    with demo("--port", "0", "--store", "nowhere/at/all") as process:
+        assert process.when_exited() == 1
+        (line,) = process.output.splitlines()
+        assert line.startswith("seance demo: The store 'nowhere/at/all' cannot be opened: ")

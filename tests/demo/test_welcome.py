@@ -1,0 +1,74 @@
+"""What the demo says when it is up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from seance.demo.trio import DemoSettings
+from seance.demo.welcome import share_link, welcome
+
+LINK = "http://localhost:8080/c/abc"
+
+
+def text_for(settings: DemoSettings, port: int = 8080, **how: bool) -> str:
+    return welcome(settings, LINK, port, **{"with_code": False, "is_terminal": False, **how})
+
+
+def test_it_shows_the_link_and_what_to_do_with_it() -> None:
+    text = text_for(DemoSettings())
+    assert f"    {LINK}\n" in text
+    assert "two tabs" in text
+    assert 'new WebsocketProvider("ws://localhost:8080/c/abc", "pad", doc)' in text
+    assert "--host 0.0.0.0" in text
+    assert "--store pad.sqlite" in text
+    assert "Ctrl-C" in text
+
+
+def test_it_says_where_the_text_is_kept_and_who_can_read_it() -> None:
+    text = text_for(DemoSettings(host="0.0.0.0", store=Path("my.db")))
+    assert "kept in my.db" in text
+    assert "in your network" in text
+    assert "--store" not in text
+
+
+def test_another_port_is_mentioned_if_nobody_chose_it() -> None:
+    assert "Port 8080 is taken, so the relay is on port 9999" in text_for(DemoSettings(), 9999)
+    assert "taken" not in text_for(DemoSettings(port=9999), 9999)
+    assert "taken" not in text_for(DemoSettings(), 8080)
+
+
+def test_the_code_is_a_square_of_blocks() -> None:
+    lines = [line for line in text_for(DemoSettings(), with_code=True).splitlines() if "█" in line]
+    assert len(lines) > 10
+    assert {len(line) for line in lines} == {len(lines[0])}
+    assert 2 * len(lines) - len(lines[0].strip()) in (-1, 0, 1)
+    assert "█" not in text_for(DemoSettings())
+
+
+def test_on_a_terminal_the_code_has_its_own_colours() -> None:
+    """A code in the terminal's colours comes out inverted on a light one, and some scanners give up."""
+    text = text_for(DemoSettings(), with_code=True, is_terminal=True)
+    assert re.search(r"\x1b\[97;40m[ ▀▄█]+\x1b\[0m\n", text)
+    assert "\x1b" not in text_for(DemoSettings(), with_code=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "link"),
+    [
+        (None, "http://localhost:81/c/r"),
+        ("192.168.1.5", "http://192.168.1.5:81/c/r"),
+        ("::1", "http://[::1]:81/c/r"),
+    ],
+)
+def test_the_link_names_the_host_as_others_call_it(host: str | None, link: str) -> None:
+    assert share_link(DemoSettings(host=host), 81, "r") == link
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_for_all_addresses_the_link_names_one_of_this_machine(host: str) -> None:
+    link = share_link(DemoSettings(host=host), 81, "r")
+    assert re.fullmatch(r"http://([0-9.]+|\[[0-9a-f:]+\]):81/c/r", link)
+    assert host not in (link[7:14], link[8:10])

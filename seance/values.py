@@ -18,15 +18,19 @@ from twisted.internet.endpoints import serverFromString
 
 from seance.carrier import RelayAddress
 from seance.errors import ConfigError
+from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.settings import check_room
 
 __all__ = [
     "BARE_PORT",
+    "any_origin",
     "byte_count",
     "count",
     "listen_endpoint",
     "local_server",
+    "network",
+    "rate",
     "relay_url",
     "room_name",
     "seconds",
@@ -93,6 +97,21 @@ def byte_count(text: str) -> int:
         msg = f"{text!r} is not a size; write bytes from 1 to {MOST_BYTES}, or such as 64KiB or 1MiB"
         raise ValueError(msg)
     return number
+
+
+def rate(text: str) -> int:
+    """A number of bytes a second, or 0 for no bound."""
+    return 0 if text == "0" else byte_count(text)
+
+
+def network(text: str) -> str:
+    """An IP address, or a network in CIDR form."""
+    return _checked_by(lambda one: TrustedProxies((one,)), text)
+
+
+def any_origin(text: str) -> str:
+    """A web page's origin, or ``*`` for every page."""
+    return text if text == "*" else web_origin(text)
 
 
 def room_name(text: str) -> str:

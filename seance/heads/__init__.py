@@ -6,9 +6,11 @@ shall be asked; the answer of the local server passes through a `LocalAnswer`, w
 for raw bytes only after a 101 that fits the key. h11 is the parser. This is not an HTTP server:
 no keep-alive, no request bodies, one exchange a connection.
 
-On the relay, in order: `RequestReader`, `resolve_target`, `check_upgrade`, `request_for_local`
-onto the stream, `LocalAnswer` over what comes back; `refusal_response` for every `Refusal` on the
-way. On the agent: `RequestReader` over the stream, then `request_with_host` for the local server.
+On the relay, in order: `RequestReader`, `resolve_target`, `check_upgrade`, `check_origin`,
+`find_token`, `protocol_to_select`, `without_token`, `request_for_local` onto the stream,
+`LocalAnswer` over what comes back; `refusal_response` for every `Refusal` on the way, and `redact`
+for whatever is written down. On the agent: `RequestReader` over the stream, then
+`request_with_host` for the local server.
 
 No head is ever copied from one side to the other. It is parsed and written anew, because the
 disagreement between two parsers over one copied head is what request smuggling lives on.
@@ -17,24 +19,45 @@ disagreement between two parsers over one copied head is what request smuggling 
 from __future__ import annotations
 
 from seance.heads.answer import LocalAnswer
+from seance.heads.credentials import (
+    CLIENT_PROTOCOL,
+    Place,
+    Presented,
+    find_token,
+    is_seance_token,
+    protocol_to_select,
+    without_token,
+)
+from seance.heads.origins import check_origin
 from seance.heads.rebuild import Forwarded, request_for_local, request_with_host
+from seance.heads.redaction import MASK, redact
 from seance.heads.request import Request, RequestReader
 from seance.heads.responses import plain_response, refusal_response
 from seance.heads.targets import Route, RouteKind, resolve_target
 from seance.heads.upgrade import accept_for_key, check_upgrade
 
 __all__ = [
+    "CLIENT_PROTOCOL",
+    "MASK",
     "Forwarded",
     "LocalAnswer",
+    "Place",
+    "Presented",
     "Request",
     "RequestReader",
     "Route",
     "RouteKind",
     "accept_for_key",
+    "check_origin",
     "check_upgrade",
+    "find_token",
+    "is_seance_token",
     "plain_response",
+    "protocol_to_select",
+    "redact",
     "refusal_response",
     "request_for_local",
     "request_with_host",
     "resolve_target",
+    "without_token",
 ]

@@ -56,11 +56,18 @@ class LocalAnswer:
         limit_bytes: The bound for all heads of the answer together, interim ones included, and
             for a line between the chunks of a body. Bodies themselves are passed on as they come
             and have no bound.
+        select_protocol: What a 101 selects if the local server's selects nothing:
+            `protocol_to_select` says. The local server did not see that offer, and a browser
+            fails a connection where it offered protocols and none came back. A choice of the
+            local server's stands, whatever it is; the browser judges it.
     """
 
-    def __init__(self, key: bytes, limit_bytes: int = DEFAULT_HEAD_BYTES) -> None:
+    def __init__(
+        self, key: bytes, limit_bytes: int = DEFAULT_HEAD_BYTES, select_protocol: bytes | None = None
+    ) -> None:
         self._accept = accept_for_key(key)
         self._limit_bytes = limit_bytes
+        self._select_protocol = select_protocol
         self._head = HeadBuffer(limit_bytes)
         self._phase = _Phase.HEAD
         self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit_bytes)
@@ -171,7 +178,10 @@ class LocalAnswer:
             )
         self._phase = _Phase.SWITCHED
         start_line = b"HTTP/1.1 101 " + (event.reason or b"Switching Protocols")
-        return written_head(start_line, replaced(_without_length(end_to_end(fields)), SWITCHING))
+        ours = SWITCHING
+        if self._select_protocol is not None and not any(field_values(fields, b"sec-websocket-protocol")):
+            ours = ((b"Sec-WebSocket-Protocol", self._select_protocol), *SWITCHING)
+        return written_head(start_line, replaced(_without_length(end_to_end(fields)), ours))
 
     def _begin(self, event: h11.Response) -> bytes:
         fields = tuple(event.headers.raw_items())

@@ -5,8 +5,8 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 """
 
 from seance.net.handover import HandOver
-from seance.net.legs import Leg, end, is_orderly
+from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.occasion import Occasion
-from seance.net.sockets import tune
+from seance.net.sockets import descriptor_limit, tune
 
-__all__ = ["HandOver", "Leg", "Occasion", "end", "is_orderly", "tune"]
+__all__ = ["HandOver", "Leg", "Occasion", "descriptor_limit", "end", "is_orderly", "tune", "unsent_bytes"]

@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IProducer, ISSLTransport
 from twisted.python.failure import Failure
 
-__all__ = ["Leg", "end", "is_orderly"]
+__all__ = ["Leg", "end", "is_orderly", "unsent_bytes"]
 
 
 class Leg(Protocol):
@@ -57,6 +57,17 @@ def end(leg: Leg) -> None:
         leg.loseWriteConnection()  # type: ignore[attr-defined]  # given by the interface above
     else:
         leg.loseConnection()
+
+
+def unsent_bytes(leg: object) -> int:
+    """Return how much a TCP or TLS leg still holds in user space; 0 for what cannot tell.
+
+    Only good for seeing whether a peer takes anything: the kernel's share is not counted.
+    """
+    while (inner := getattr(leg, "transport", None)) is not None:
+        leg = inner
+    held = len(getattr(leg, "dataBuffer", b"")) - getattr(leg, "offset", 0)
+    return int(held + getattr(leg, "_tempDataLen", 0))
 
 
 def is_orderly(reason: Failure) -> bool:

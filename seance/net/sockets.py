@@ -14,10 +14,11 @@ Systems that lack an option go without it: each makes things better, none makes 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import socket
 from typing import Any
 
-__all__ = ["tune"]
+__all__ = ["descriptor_limit", "tune"]
 
 KEEPALIVE_IDLE_SECONDS = 15
 KEEPALIVE_INTERVAL_SECONDS = 5
@@ -34,6 +35,22 @@ OPTIONS: tuple[tuple[int, str, int], ...] = (
     (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", UNACKNOWLEDGED_SECONDS * 1000),
     (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOT_SENT_BYTES),
 )
+
+
+def descriptor_limit() -> int | None:
+    """Return how many connections the process can hold, if the system tells.
+
+    A fifth of a small limit, and 200 of a large one, stay for files, agents' local servers,
+    listeners and libraries.
+    """
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:  # not a UNIX
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    return int(soft - min(200, soft // 5))
 
 
 def tune(holder: Any) -> None:  # noqa: ANN401  # a transport or a listening port: no common type

@@ -10,38 +10,23 @@ where the one that was full longest ago makes room (a full bucket remembers noth
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 from seance.errors import Refusal
+from seance.tunnel.settings import RelaySettings
 
-__all__ = ["Admission", "AdmissionLimits", "Bucket", "holder_of"]
+__all__ = ["Admission", "Bucket", "holder_of"]
 
 MOST_RATES = 65536
 """Addresses or rooms whose rate is remembered at a time; about 20 MB when all are in use."""
 
+BURST_SECONDS = 10.0
+"""How many seconds' worth of upgrades may come at once, after a rest."""
+
+LOOPBACK = "loopback"
+"""The holder of 127.0.0.0/8 and ::1: a proxy in front of us, or the machine's own people."""
+
 RETRY_AFTER = (b"Retry-After", b"5")
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionLimits:
-    """The bounds, for one relay.
-
-    Attributes:
-        connections: Open connections in all.
-        connections_per_address: Open connections of one address. A classroom behind one NAT is a
-            few hundred tabs.
-        upgrades_per_address: Upgrades a second of one address, over time. y-websocket redials
-            every 2.5 s, so this is a hundred waiting tabs behind one NAT.
-        upgrades_per_room: Upgrades a second for one room, over time.
-        burst_seconds: How many seconds' worth may come at once, after a rest.
-    """
-
-    connections: int = 20_000
-    connections_per_address: int = 1_000
-    upgrades_per_address: float = 50.0
-    upgrades_per_room: float = 200.0
-    burst_seconds: float = 10.0
 
 
 class Bucket:
@@ -90,10 +75,19 @@ class Bucket:
 
 
 class Admission:
-    """The doorkeeper of one relay."""
+    """The doorkeeper of one relay.
 
-    def __init__(self, limits: AdmissionLimits) -> None:
-        self._limits = limits
+    Args:
+        settings: The relay's.
+        descriptors: How many connections the process can hold at all, if that is known.
+    """
+
+    def __init__(self, settings: RelaySettings, descriptors: int | None = None) -> None:
+        self._settings = settings
+        reserve = settings.reserved_connections
+        most = settings.connections + reserve
+        self.most_connections = most if descriptors is None else max(1, min(most, descriptors))
+        self.most_clients = max(1, self.most_connections - reserve)
         self._open: dict[str, int] = {}
         self._open_count = 0
         self._rates: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
@@ -107,15 +101,12 @@ class Admission:
         """Count a connection in. Call ``leave`` with the result when it is gone.
 
         Raises:
-            Refusal: 429, there are as many as there may be; nothing was counted.
+            Refusal: 429, this address has as many as it may have; nothing was counted.
         """
         holder = holder_of(address)
         count = self._open.get(holder, 0)
-        if self._open_count >= self._limits.connections:
-            sentence = "This relay has as many connections as it may have; try again later."
-            raise Refusal(429, sentence, code="relay_full", headers=(RETRY_AFTER,))
-        if count >= self._limits.connections_per_address:
-            sentence = "Your address has as many connections here as it may have; close some, or try again later."
+        if count >= self._settings.connections_per_address and not _is_loopback(holder):
+            sentence = "Your address has as many connections here as it may have; close some first."
             raise Refusal(429, sentence, code="address_full", headers=(RETRY_AFTER,))
         self._open[holder] = count + 1
         self._open_count += 1
@@ -130,17 +121,27 @@ class Admission:
         else:
             del self._open[holder]
 
+    @property
+    def is_full(self) -> bool:
+        """Whether accepting has to pause."""
+        return self._open_count >= self.most_connections
+
     def upgrade(self, address: str, room: str, now: float) -> None:
         """Count an upgrade.
 
         Raises:
-            Refusal: 429, they come too fast from this address or for this room.
+            Refusal: 429, the relay is full, or they come too fast from this address or for this room.
         """
-        limits = self._limits
+        settings = self._settings
+        if self._open_count > self.most_clients:
+            sentence = "This relay has as many connections as it may have; try again later."
+            raise Refusal(429, sentence, code="relay_full", headers=(RETRY_AFTER,))
         for kind, name, rate in (
-            ("address", holder_of(address), limits.upgrades_per_address),
-            ("room", room, limits.upgrades_per_room),
+            ("address", holder_of(address), settings.upgrades_per_address),
+            ("room", room, settings.upgrades_per_room),
         ):
+            if kind == "address" and _is_loopback(name):
+                continue
             if not self._bucket((kind, name), rate, now).take(1, now):
                 sentence = f"Too many connections a second for one {kind}; try again a little later."
                 raise Refusal(429, sentence, code=f"{kind}_rate", headers=(RETRY_AFTER,))
@@ -149,7 +150,7 @@ class Admission:
         rates = self._rates
         bucket = rates.get(key)
         if bucket is None:
-            bucket = rates[key] = Bucket(rate, max(1.0, rate * self._limits.burst_seconds), now)
+            bucket = rates[key] = Bucket(rate, max(1.0, rate * BURST_SECONDS), now)
             while len(rates) > MOST_RATES:
                 rates.popitem(last=False)
         else:
@@ -166,5 +167,11 @@ def holder_of(address: str) -> str:
     if isinstance(parsed, IPv6Address):
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
+        if parsed.is_loopback:
+            return LOOPBACK
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return str(parsed)
+    return LOOPBACK if parsed.is_loopback else str(parsed)
+
+
+def _is_loopback(holder: str) -> bool:
+    return holder == LOOPBACK

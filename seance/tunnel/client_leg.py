@@ -9,6 +9,7 @@ through and closes both sides. From the 101 on it is two transports and a ``Spli
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
@@ -42,6 +43,8 @@ class ClientLeg:
         link: The agent's link.
         door: The client's connection, still in the front's hands.
         key: The client's ``Sec-WebSocket-Key``.
+        select_protocol: The subprotocol to choose if the local server chooses none.
+        on_end: Called once when the client is gone, or never came to be one.
     """
 
     _log = Logger()
@@ -53,16 +56,21 @@ class ClientLeg:
         link: Link,
         door: HandOver,
         key: bytes,
+        *,
+        select_protocol: bytes | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._link = link
         self._door = door
-        self._answer = LocalAnswer(key, settings.head_bytes)
+        self._answer = LocalAnswer(key, settings.head_bytes, select_protocol)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
         self._asking = _Asking(self)
         self._stream: StreamTransport | None = None
         self._timer: IDelayedCall | None = None
+        self._splice: Splice | None = None
+        self._on_end = on_end
         self._began_seconds = reactor.seconds()
 
     def begin(self, head: bytes, early: bytes) -> None:
@@ -82,6 +90,13 @@ class ClientLeg:
         self._client.registerProducer(cast(IPushProducer, self._stream), True)
         if early:
             self._waiting_client.dataReceived(early)
+
+    def end(self, sentence: str) -> None:
+        """Send the client away: its token is no longer good, or somebody said so."""
+        if self._splice is not None:
+            self._splice.abort("sent_away")
+        elif self._timer is not None:
+            self._refuse(Refusal(401, sentence, code="sent_away"))
 
     # -- from the stream, before the 101 ---------------------------------------------------
 
@@ -115,8 +130,7 @@ class ClientLeg:
         """The stream was cut before the 101."""
         self._stream = None
         if self._answer.has_begun:
-            self._stop()
-            self._client.abortConnection()
+            self._cut()
         elif self._link.is_attached:
             sentence = "The local server behind this room does not answer: is it running?"
             self._refuse(Refusal(502, sentence, code="local_server_gone"))
@@ -133,6 +147,7 @@ class ClientLeg:
             stream, self._stream = self._stream, None
             self._asking.leg = None
             stream.abortConnection()
+        self._on_end()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -150,7 +165,10 @@ class ClientLeg:
             self._reactor,
             half_close_seconds=self._settings.half_close_seconds,
             on_end=self._ended,
+            stalled_seconds=self._settings.stalled_seconds or None,
+            pace=self._link.pace,
         )
+        self._splice = splice
         client = self._client
         client.unregisterProducer()
         client.write(first)
@@ -172,15 +190,12 @@ class ClientLeg:
             self._drop_stream()
             self._see_off(b"")
         elif self._answer.is_broken:
-            self._stop()
-            self._drop_stream()
-            self._client.abortConnection()
+            self._cut()
 
     def _too_late(self) -> None:
         self._timer = None
         if self._answer.has_begun:
-            self._drop_stream()
-            self._client.abortConnection()
+            self._cut()
         else:
             seconds = self._settings.upgrade_seconds
             sentence = f"The local server behind this room did not answer within {seconds:g} s."
@@ -191,8 +206,16 @@ class ClientLeg:
         self._drop_stream()
         self._see_off(refusal_response(refusal))
 
+    def _cut(self) -> None:
+        self._stop()
+        self._drop_stream()
+        self._waiting_client.leg = None
+        self._client.abortConnection()
+        self._on_end()
+
     def _see_off(self, answer: bytes) -> None:
         self._waiting_client.leg = None
+        self._on_end()
         self._door.hand_over(Farewell(self._reactor, answer))
 
     def _drop_stream(self) -> None:
@@ -207,6 +230,7 @@ class ClientLeg:
             self._timer = None
 
     def _ended(self, report: SpliceReport) -> None:
+        self._on_end()
         self._log.info(
             "A client left after {seconds:.1f} s: {sent} bytes from it, {received} to it ({reason})",
             event="client.ended",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IProtocolNegotiationFactory,
     IReactorTime,
@@ -31,19 +32,26 @@ from seance.heads import (
     RequestReader,
     Route,
     RouteKind,
+    check_origin,
     check_upgrade,
+    find_token,
     plain_response,
+    protocol_to_select,
     refusal_response,
     request_for_local,
     resolve_target,
+    without_token,
 )
 from seance.net import HandOver, tune
+from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
+from seance.tunnel.ports import Grant, TokenRole
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
 
+    from seance.tunnel.permits import Permit
     from seance.tunnel.relay import Relay
 
 __all__ = ["FrontFactory"]
@@ -64,6 +72,7 @@ class FrontFactory(Factory):
         self.reactor = reactor
         self.relay = relay
         self._unanswered: dict[Front, None] = {}
+        self._is_paused = False
 
     def buildProtocol(self, addr: IAddress | None) -> Front:
         """Make the protocol of one connection."""
@@ -88,6 +97,25 @@ class FrontFactory(Factory):
         """Count a connection out."""
         self._unanswered.pop(front, None)
 
+    def enter(self, address: str) -> str:
+        """Count a connection in, and pause accepting if it was the last one there is room for.
+
+        Raises:
+            Refusal: 429, its address has as many as it may have.
+        """
+        holder = self.relay.admission.enter(address)
+        if self.relay.admission.is_full and not self._is_paused:
+            self._is_paused = True
+            self.relay.pause_accepting()
+        return holder
+
+    def leave(self, holder: str) -> None:
+        """Count a connection out, and accept again if there is room now."""
+        self.relay.admission.leave(holder)
+        if self._is_paused and not self.relay.admission.is_full:
+            self._is_paused = False
+            self.relay.resume_accepting()
+
     def cut_unanswered(self) -> None:
         """Cut every connection that has not shown what it is; for stopping."""
         for front in list(self._unanswered):
@@ -104,16 +132,37 @@ class Front(HandOver):
         self._relay = factory.relay
         self._reader = RequestReader(self._relay.settings.head_bytes)
         self._timer: IDelayedCall | None = None
+        self._deciding: Deferred[None] | None = None
+        self._late = bytearray()
+        self._peer = ""
+        self._holder: str | None = None
+        self._is_gone = False
 
     def connectionMade(self) -> None:
-        """Start the time that a head may take."""
-        tune(self.transport)
+        """Count the connection in and start the time that a head may take."""
+        transport = cast(ITCPTransport, self.transport)
+        tune(transport)
+        if is_wrapped_by_stranger(transport, self._relay.proxies):
+            transport.abortConnection()
+            return
+        self._peer = peer_host(transport)
+        try:
+            self._holder = self._factory.enter(self._peer)
+        except Refusal as refusal:
+            self._see_off(refusal_response(refusal))
+            return
         seconds = self._relay.settings.head_seconds
         self._timer = self._factory.reactor.callLater(seconds, self.cut)
         self._factory.add(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes until the head is whole."""
+        if self._deciding is not None:
+            # Not paused meanwhile: a paused connection would not tell us that its client has gone.
+            self._late += data
+            if len(self._late) > self._relay.settings.early_bytes:
+                self.cut()
+            return
         try:
             request = self._reader.receive(data)
         except Refusal as refusal:
@@ -123,14 +172,19 @@ class Front(HandOver):
         if request is None:
             return
         self._stop_waiting()
-        try:
-            self._serve(request)
-        except Refusal as refusal:
-            self._see_off(refusal_response(refusal))
+        self._late += self._reader.trailing
+        self._deciding = Deferred.fromCoroutine(self._decide(request))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It went before it said what it wanted."""
+        """It went before it said what it wanted, or before we had decided."""
+        self._is_gone = True
         self._stop_waiting()
+        if self._holder is not None:
+            self._factory.leave(self._holder)
+            self._holder = None
+        if self._deciding is not None:
+            self._deciding.cancel()
+        super().connectionLost(reason)
 
     def cut(self) -> None:
         """End a connection that took too long to say what it wants."""
@@ -139,41 +193,95 @@ class Front(HandOver):
 
     # -- what it can be --------------------------------------------------------------------
 
-    def _serve(self, request: Request) -> None:
+    async def _decide(self, request: Request) -> None:
+        try:
+            await self._serve(request)
+        except Refusal as refusal:
+            if not self._is_gone:
+                self._see_off(refusal_response(refusal))
+        except CancelledError:
+            if not self._is_gone:
+                cast(ITCPTransport, self.transport).abortConnection()
+        except Exception:  # noqa: BLE001  # nobody foresaw it, so nobody is served
+            self._log.failure("A request could not be served", event="front.failed")
+            cast(ITCPTransport, self.transport).abortConnection()
+
+    async def _serve(self, request: Request) -> None:
         route = resolve_target(request.target)
         if route.kind is RouteKind.HEALTH:
             self._serve_plainly(request, plain_response(200, "OK"))
         elif route.kind is RouteKind.AGENT:
-            self._serve_agent(request, route)
+            await self._serve_agent(request, route)
         elif not self._serve_page(request, route):
-            self._serve_client(request, route)
+            await self._serve_client(request, route)
 
-    def _serve_agent(self, request: Request, route: Route) -> None:
+    async def _serve_agent(self, request: Request, route: Route) -> None:
         check_upgrade(request)
         origins = request.values(b"origin")
         if any(origin.decode("latin-1") not in self._relay.settings.agent_origins for origin in origins):
             # A web page can open this address too, and would become the host of a room.
             sentence = "This web page may not attach as an agent: its Origin is not allowed on this relay."
             raise Refusal(403, sentence, code="agent_origin")
-        link = self._relay.claim(route.room)
-        self._relay.answerer.answer(request, self._reader.trailing, self.hand_over, link.make_protocol)
+        grant = await self._grant(request, route, TokenRole.AGENT)
+        link = self._relay.claim(route.room, grant)
+        self._relay.answerer.answer(request, bytes(self._late), self.hand_over, link.make_protocol)
         if not link.was_attached:
             # What passes our checks passes Autobahn's; should they ever differ, no room is held.
             self._relay.release(link)
             cast(ITCPTransport, self.transport).abortConnection()
 
-    def _serve_client(self, request: Request, route: Route) -> None:
+    async def _serve_client(self, request: Request, route: Route) -> None:
         key = check_upgrade(request)
-        link = self._relay.find(route.room)
-        transport = cast(ITCPTransport, self.transport)
+        relay = self._relay
+        check_origin(request, relay.settings.origins)
+        address = relay.proxies.client_of(self._peer, request)
+        if address != self._peer:
+            self._factory.leave(cast(str, self._holder))
+            self._holder = None
+            self._holder = self._factory.enter(address)
+        relay.admission.upgrade(address, route.room, self._factory.reactor.seconds())
+        grant = await self._grant(request, route, TokenRole.CLIENT)
+        if grant is not None:
+            check_origin(request, grant.origins)
+        link = relay.find(route.room)
+        select_protocol = protocol_to_select(request)
+        public = request
+        request, route = without_token(request, route)
         forwarded = Forwarded(
-            client_address=str(getattr(transport.getPeer(), "host", "unknown")),
-            proto="https" if ISSLTransport.providedBy(transport) else "http",
-            host=request.values(b"host")[0],
+            client_address=address, proto=self._proto(public), host=public.values(b"host")[0]
         )
         head = request_for_local(request, route.local, forwarded)
-        leg = ClientLeg(self._factory.reactor, self._relay.settings, link, self, key)
-        leg.begin(head, self._reader.trailing)
+        permit: list[Permit] = []
+        leg = ClientLeg(
+            self._factory.reactor,
+            relay.settings,
+            link,
+            self,
+            key,
+            select_protocol=select_protocol,
+            on_end=lambda: relay.give_back(permit),
+        )
+        if grant is not None and relay.permits is not None:
+            permit.append(relay.permits.add(grant, leg.end))
+        try:
+            leg.begin(head, bytes(self._late))
+        except Refusal:
+            relay.give_back(permit)
+            raise
+
+    async def _grant(self, request: Request, route: Route, role: TokenRole) -> Grant | None:
+        verifier = self._relay.verifier
+        if verifier is None:
+            return None
+        presented = find_token(request, route)
+        return await verifier.verify(presented.token, role, route.room)
+
+    def _proto(self, request: Request) -> str:
+        if self._relay.proxies.trusts(self._peer):
+            told = request.values(b"x-forwarded-proto")
+            if told[-1:] in ([b"http"], [b"https"]):
+                return told[-1].decode()
+        return "https" if ISSLTransport.providedBy(self.transport) else "http"
 
     def _serve_page(self, request: Request, route: Route) -> bool:
         page = self._relay.settings.pad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from twisted.internet.defer import Deferred
@@ -13,6 +14,9 @@ from seance.carrier import Carrier
 from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import Occasion
+from seance.tunnel.gate import Pace
+from seance.tunnel.permits import Permit, Permits
+from seance.tunnel.ports import Grant
 from seance.tunnel.settings import RelaySettings
 from seance.yamux import Limits, Role
 
@@ -20,6 +24,7 @@ __all__ = ["Link"]
 
 GOING_AWAY = 1001
 RETRY_AFTER = (b"Retry-After", b"2")
+ROOM_FULL = "This room has as many clients as it may have; try again later."
 
 
 class Link:
@@ -48,6 +53,10 @@ class Link:
         self._lost: Occasion[None] = Occasion()
         self._is_leaving = False
         self.room = room
+        rate = settings.bytes_per_second_per_room
+        self.pace = Pace(reactor, rate) if rate else None
+        self.most_clients: int | None = None
+        self.permit: Permit | None = None
 
     @property
     def was_attached(self) -> bool:
@@ -63,6 +72,15 @@ class Link:
     def stream_count(self) -> int:
         """Clients on this link now."""
         return 0 if self._mux is None else self._mux.stream_count
+
+    def stand_on(self, grant: Grant, permits: Permits) -> None:
+        """Live as long as the agent's token is good, within the bounds that it sets for its room."""
+        # The bound of clients is the room's; the token itself may be used for one link at a time or more.
+        self.permit = permits.add(replace(grant, max_clients=None), self.leave)
+        self.most_clients = grant.max_clients
+        rate = grant.max_bytes_per_second
+        if rate and (self.pace is None or rate < self._settings.bytes_per_second_per_room):
+            self.pace = Pace(self._reactor, rate)
 
     def make_protocol(self, subprotocol: str | None) -> Mux:
         """Make what runs over the carrier, for ``CarrierAnswerer.answer``."""
@@ -83,6 +101,8 @@ class Link:
             Refusal: 429 when the room has as many clients as it may, 503 when the agent leaves.
         """
         mux = self._mux
+        if self.most_clients is not None and self.stream_count >= self.most_clients:
+            raise Refusal(429, ROOM_FULL, code="room_full", headers=(RETRY_AFTER,))
         if mux is None or self._is_leaving or mux.is_over:
             sentence = "The agent of this room is not there at the moment; try again."
             raise Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,))
@@ -90,8 +110,7 @@ class Link:
             return mux.open_stream(protocol)
         except LocalProtocolError as error:
             if error.code in ("too_many_streams", "too_many_unacknowledged"):
-                sentence = "This room has as many clients as it may have; try again later."
-                raise Refusal(429, sentence, code="room_full", headers=(RETRY_AFTER,)) from error
+                raise Refusal(429, ROOM_FULL, code="room_full", headers=(RETRY_AFTER,)) from error
             sentence = "The agent of this room is leaving; try again."
             raise Refusal(503, sentence, code="agent_leaving", headers=(RETRY_AFTER,)) from error
 

@@ -95,11 +95,12 @@ class LocalLeg(HandOver):
             self._dialling = Deferred.fromCoroutine(self._dial(request))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The client went before the local server was reached."""
+        """The client went, perhaps before the local server was reached."""
         self._is_gone = True
         self._stop_waiting()
         if self._dialling is not None:
             self._dialling.cancel()
+        super().connectionLost(reason)
 
     async def _dial(self, request: Request) -> None:
         factory = self._factory

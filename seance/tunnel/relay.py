@@ -20,10 +20,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import CarrierAnswerer
-from seance.errors import ConfigError
-from seance.net import Occasion
+from seance.errors import ConfigError, Refusal
+from seance.net import Occasion, descriptor_limit
+from seance.tunnel.addresses import TrustedProxies
+from seance.tunnel.admission import Admission
 from seance.tunnel.front import FrontFactory
 from seance.tunnel.link import Link
+from seance.tunnel.permits import Permit, Permits
+from seance.tunnel.ports import Grant, Verifier
 from seance.tunnel.rooms import Rooms
 from seance.tunnel.settings import RelaySettings
 
@@ -38,13 +42,27 @@ class Relay(Service):
     Args:
         reactor: Twisted's reactor.
         settings: What it was told.
+        verifier: Who judges tokens; None lets everybody in.
+
+    Raises:
+        ConfigError: A trusted proxy in ``settings`` cannot be read.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: RelaySettings | None = None) -> None:  # noqa: ANN401  # no common type
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401  # no common type
+        settings: RelaySettings | None = None,
+        *,
+        verifier: Verifier | None = None,
+    ) -> None:
         self._reactor = reactor
         self.settings = settings or RelaySettings()
+        self.verifier = verifier
+        self.permits = None if verifier is None else Permits(reactor, verifier)
+        self.proxies = TrustedProxies(self.settings.trusted_proxies)
+        self.admission = Admission(self.settings, descriptor_limit())
         self.answerer = CarrierAnswerer(reactor)
         self.front = FrontFactory(reactor, self)
         self._rooms: Rooms[Link] = Rooms()
@@ -85,6 +103,8 @@ class Relay(Service):
             self._listening.fail(failure[0])
             self.running = False
             failure[0].raiseException()
+        if self.permits is not None:
+            self.permits.start()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, tell the agents, and wait until they are gone or ``drain_seconds`` are over."""
@@ -141,6 +161,8 @@ class Relay(Service):
         self._log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
 
     async def _leave(self) -> None:
+        if self.permits is not None:
+            self.permits.stop()
         if self._claiming is not None:
             self._claiming.cancel()
         ports, self._ports = self._ports, []
@@ -156,21 +178,60 @@ class Relay(Service):
             link.cut()
         await _all_lost(links)
 
+    # -- for operators -------------------------------------------------------------------
+
+    def close_room(self, room: str, sentence: str) -> bool:
+        """Send the agent of a room away, and its clients with it; False if nobody serves it."""
+        try:
+            link = self._rooms.find(room)
+        except Refusal:
+            return False
+        link.leave(sentence)
+        return True
+
     # -- for the front ---------------------------------------------------------------------
 
-    def claim(self, room: str) -> Link:
+    def claim(self, room: str, grant: Grant | None = None) -> Link:
         """Give a room to a new link.
 
         Raises:
-            Refusal: 409, another agent serves the room.
+            Refusal: 409, another agent serves the room or has just done so.
         """
         link = Link(self._reactor, self.settings, room, self._note_lost)
-        self._rooms.claim(room, link)
+        identity = None if grant is None else grant.agent_identity or grant.subject
+        stale = self._rooms.claim(room, link, identity=identity, now=self._reactor.seconds())
+        if stale is not None:
+            self._log.info(
+                "The agent of room {room} has come back; its old link is cut",
+                room=room,
+                event="link.replaced",
+            )
+            stale.cut()
+        if grant is not None and self.permits is not None:
+            link.stand_on(grant, self.permits)
         return link
+
+    def give_back(self, permits: list[Permit]) -> None:
+        """Forget the permits of a client that has gone."""
+        if self.permits is not None:
+            while permits:
+                self.permits.remove(permits.pop())
 
     def release(self, link: Link) -> None:
         """Free the room of a link that never came up."""
-        self._rooms.release(link.room, link)
+        self._rooms.release(link.room, link, self._reactor.seconds())
+        if link.permit is not None:
+            self.give_back([link.permit])
+
+    def pause_accepting(self) -> None:
+        """Take no further connection until ``resume_accepting``; the kernel holds a few."""
+        for port in self._ports:
+            port.stopReading()  # type: ignore[attr-defined]  # of every reactor's ports
+
+    def resume_accepting(self) -> None:
+        """Take connections again."""
+        for port in self._ports:
+            port.startReading()  # type: ignore[attr-defined]  # as above
 
     def find(self, room: str) -> Link:
         """Return the link of a room.
@@ -181,7 +242,7 @@ class Relay(Service):
         return self._rooms.find(room)
 
     def _note_lost(self, link: Link, sentence: str) -> None:
-        self._rooms.release(link.room, link)
+        self.release(link)
         self._log.info(
             "The agent of room {room} has left: {reason}", room=link.room, reason=sentence, event="link.lost"
         )

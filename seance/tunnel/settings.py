@@ -63,6 +63,19 @@ class RelaySettings:
         streams_per_agent: Clients at a time for an agent of our own.
         agent_origins: Web pages that may attach as agents. Programs send no ``Origin``; a page
             that does would otherwise be able to host a room on a relay that only it can reach.
+        origins: Web pages that may connect as clients; ``("*",)`` for all of them.
+        trusted_proxies: Addresses or networks (CIDR) whose ``X-Forwarded-For`` and PROXY protocol
+            are believed.
+        connections: Open connections in all. Agents may use ``reserved_connections`` more.
+        reserved_connections: Connections that clients cannot take; accepting pauses beyond.
+        connections_per_address: Open connections of one IPv4 address or IPv6 /64; a school behind
+            one NAT is some hundreds. Loopback is not counted: behind it stands a proxy.
+        upgrades_per_address: Upgrades a second of one address, over time; ten seconds' worth may
+            come at once. y-websocket redials every 2.5 s: a hundred waiting tabs are 40.
+        upgrades_per_room: Upgrades a second for one room, likewise.
+        bytes_per_second_per_room: What all clients of a room may move, both directions together;
+            0 for no bound.
+        stalled_seconds: A client that takes nothing for so long, while bytes wait for it, is cut.
         drain_seconds: How long stopping waits for agents to take their leave.
     """
 
@@ -78,6 +91,15 @@ class RelaySettings:
     streams_per_plain_agent: int = 256
     streams_per_agent: int = 16384
     agent_origins: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ("*",)
+    trusted_proxies: tuple[str, ...] = ()
+    connections: int = 20_000
+    reserved_connections: int = 200
+    connections_per_address: int = 1_000
+    upgrades_per_address: int = 50
+    upgrades_per_room: int = 500
+    bytes_per_second_per_room: int = 0
+    stalled_seconds: float = 30.0
     drain_seconds: float = 3.0
 
 

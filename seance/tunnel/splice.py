@@ -20,7 +20,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.net import Leg, end, is_orderly
+from seance.net import Leg, end, is_orderly, unsent_bytes
+from seance.tunnel.gate import Gate, Pace
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -35,7 +36,8 @@ class SpliceReport:
     Attributes:
         near_bytes: What the near side sent.
         far_bytes: What the far side sent.
-        reason: ``"ended"``, ``"near_gone"``, ``"far_gone"`` or ``"half_close_timeout"``.
+        reason: ``"ended"``, ``"near_gone"``, ``"far_gone"``, ``"half_close_timeout"``, ``"stalled"``,
+            or what ``Splice.abort`` was told.
     """
 
     near_bytes: int
@@ -51,6 +53,8 @@ class Splice:
         half_close_seconds: After one direction has ended, the other may be silent for so long
             before both are cut.
         on_end: Called once, when both legs are gone.
+        stalled_seconds: A near side that takes nothing for so long is cut; None if it may.
+        pace: How fast both may talk together; None for as fast as they can.
     """
 
     def __init__(
@@ -59,12 +63,17 @@ class Splice:
         *,
         half_close_seconds: float,
         on_end: Callable[[SpliceReport], None],
+        stalled_seconds: float | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._reactor = reactor
         self._half_close_seconds = half_close_seconds
         self._on_end = on_end
-        self.near = Side(self, "near_gone")
-        self.far = Side(self, "far_gone")
+        self._stalled_seconds = stalled_seconds
+        self._pace = pace
+        self._gates: list[Gate] = []
+        self.near = Side(self, "near_gone") if pace is None else PacedSide(self, "near_gone", pace)
+        self.far = Side(self, "far_gone") if pace is None else PacedSide(self, "far_gone", pace)
         self.near.other, self.far.other = self.far, self.near
         self._reason = "ended"
         self._is_over = False
@@ -73,9 +82,32 @@ class Splice:
 
     def start(self) -> None:
         """Begin, once both sides have their transport."""
+        if self.near.is_lost or self.far.is_lost:
+            return
+        near, far = self.near.leg, self.far.leg
+        if self._stalled_seconds is None and self._pace is None:
+            near.registerProducer(cast(IPushProducer, far), True)
+            far.registerProducer(cast(IPushProducer, near), True)
+            return
+        from_far = Gate(
+            self._reactor,
+            far,
+            on_stalled=None if self._stalled_seconds is None else self._stalled,
+            stalled_seconds=self._stalled_seconds or 0.0,
+            unsent_bytes=lambda: unsent_bytes(near),
+        )
+        from_near = Gate(self._reactor, near)
+        self._gates = [from_near, from_far]
+        self.near.gate, self.far.gate = from_near, from_far
+        near.registerProducer(from_far, True)
+        far.registerProducer(from_near, True)
+
+    def abort(self, reason: str) -> None:
+        """Cut both legs."""
+        self.note(reason)
         for side in (self.near, self.far):
-            if not side.is_lost and not side.other.is_lost:
-                side.leg.registerProducer(cast(IPushProducer, side.other.leg), True)
+            if not side.is_lost:
+                side.leg.abortConnection()
 
     # -- from the sides --------------------------------------------------------------------
 
@@ -97,6 +129,8 @@ class Splice:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+            for gate in self._gates:
+                gate.close()
             self._on_end(SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason))
 
     # -- inside ----------------------------------------------------------------------------
@@ -106,10 +140,10 @@ class Splice:
         if self._total_bytes() != self._bytes_at_timer:
             self.half_closed()
             return
-        self.note("half_close_timeout")
-        for side in (self.near, self.far):
-            if not side.is_lost:
-                side.leg.abortConnection()
+        self.abort("half_close_timeout")
+
+    def _stalled(self) -> None:
+        self.abort("stalled")
 
     def _total_bytes(self) -> int:
         return self.near.received_bytes + self.far.received_bytes
@@ -128,6 +162,7 @@ class Side(Protocol):
 
     leg: Leg
     other: Side
+    gate: Gate | None = None
 
     def __init__(self, splice: Splice, gone: str) -> None:
         self._splice = splice
@@ -171,3 +206,18 @@ class Side(Protocol):
             other.leg.unregisterProducer()
             other.leg.loseConnection()
         self._splice.side_lost()
+
+
+class PacedSide(Side):
+    """A side that rests when the two together have said more than their pace allows."""
+
+    def __init__(self, splice: Splice, gone: str, pace: Pace) -> None:
+        super().__init__(splice, gone)
+        self._pace = pace
+
+    def dataReceived(self, data: bytes) -> None:
+        """Data leaves on the other leg, and is counted."""
+        super().dataReceived(data)
+        seconds = self._pace.spend(len(data))
+        if seconds and self.gate is not None and not self.is_lost:
+            self.gate.rest(seconds)

@@ -124,6 +124,45 @@ class TestSwitch:
         assert (refusal.status, refusal.code) == (502, "local_server_malformed")
 
 
+def selected(*lines: bytes, select: bytes | None = b"seance.v1") -> list[bytes]:
+    """Return which protocols the client sees selected, given these lines in the local server's 101."""
+    local = LocalAnswer(KEY, select_protocol=select)
+    raw = switching(b"Upgrade: websocket", b"Connection: Upgrade", *lines, ACCEPTED)
+    fields = Client(local.receive(raw)).fields
+    assert local.is_switched
+    return [value for name, value in fields if name == b"sec-websocket-protocol"]
+
+
+class TestSelectedProtocol:
+    def test_ours_is_selected_where_the_local_server_selects_none(self) -> None:
+        assert selected() == [b"seance.v1"]
+        assert selected(b"Sec-WebSocket-Protocol:") == [b"seance.v1"]
+        assert selected(b"sec-websocket-protocol: ", b"Sec-WebSocket-Protocol:") == [b"seance.v1"]
+
+    @pytest.mark.parametrize("choice", [b"yjs", b"never.offered", b"seance.v1"])
+    def test_choice_of_the_local_server_stands(self, choice: bytes) -> None:
+        assert selected(b"Sec-WebSocket-Protocol: " + choice) == [choice]
+
+    def test_two_choices_are_the_clients_to_judge(self) -> None:
+        line = b"Sec-WebSocket-Protocol: "
+        assert selected(line + b"a", line + b"b") == [b"a", b"b"]
+
+    def test_none_is_selected_for_a_client_that_did_not_offer_ours(self) -> None:
+        assert selected(select=None) == []
+        assert selected(b"Sec-WebSocket-Protocol: yjs", select=None) == [b"yjs"]
+
+    def test_head_is_otherwise_the_same(self) -> None:
+        local = LocalAnswer(KEY, select_protocol=b"seance.v1")
+        bare = answer(SWITCHING)[1]
+        line = b"Sec-WebSocket-Protocol: seance.v1\r\n"
+        assert local.receive(SWITCHING + b"\x81\x00").replace(line, b"") == bare + b"\x81\x00"
+
+    @pytest.mark.parametrize("name", ["length", "chunked"])
+    def test_nothing_is_selected_in_a_refusal(self, name: str) -> None:
+        raw, _ = FINAL[name]
+        assert LocalAnswer(KEY, select_protocol=b"seance.v1").receive(raw) == answer(raw)[1]
+
+
 MALFORMED = [
     b"\x00",
     b"SSH-2.0-OpenSSH_9.6\r\n\r\n",

@@ -1,0 +1,114 @@
+"""Who is inside on which token, and what ends with it.
+
+A token opens a session; the session must not outlive it. Once a second, and at once when keys or
+the deny list have changed, every grant is asked whether it still is good; what was opened with one
+that is not ends, with the reason. Nobody else is touched. Not the place where tokens are judged:
+that is the ``Verifier``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+
+from seance.errors import Refusal
+from seance.tunnel.ports import Grant, Verifier
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Permit", "Permits"]
+
+LOOK_SECONDS = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Permit:
+    """One session that stands on one grant.
+
+    Attributes:
+        grant: What it stands on.
+        end: Called once with a sentence when the grant is no longer good.
+    """
+
+    grant: Grant
+    end: Callable[[str], None]
+
+    @property
+    def holder(self) -> str:
+        """Whose sessions are counted together."""
+        return self.grant.token_id or self.grant.subject or self.grant.key_id or ""
+
+
+class Permits:
+    """The sessions of one relay that stand on tokens.
+
+    Args:
+        reactor: Where time comes from.
+        verifier: Whom to ask.
+    """
+
+    def __init__(self, reactor: IReactorTime, verifier: Verifier) -> None:
+        self._reactor = reactor
+        self._verifier = verifier
+        self._permits: dict[Permit, None] = {}
+        self._counts: dict[str, int] = {}
+        self._timer: IDelayedCall | None = None
+        self._stop_listening: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        """The number of sessions that stand on tokens now."""
+        return len(self._permits)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._stop_listening = self._verifier.on_change(self.look)
+        self._timer = self._reactor.callLater(LOOK_SECONDS, self._tick)
+
+    def stop(self) -> None:
+        """Look no more; the sessions are whoever stops us's to end."""
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def add(self, grant: Grant, end: Callable[[str], None]) -> Permit:
+        """Note a session. ``remove`` it when it is over.
+
+        Raises:
+            Refusal: 429, this token has as many clients as it may have.
+        """
+        permit = Permit(grant, end)
+        count = self._counts.get(permit.holder, 0)
+        if grant.max_clients is not None and count >= grant.max_clients:
+            sentence = "This token has as many connections as it allows; close one first."
+            raise Refusal(429, sentence, code="token_full")
+        self._counts[permit.holder] = count + 1
+        self._permits[permit] = None
+        return permit
+
+    def remove(self, permit: Permit) -> None:
+        """Forget a session; once is enough, twice is harmless."""
+        if permit in self._permits:
+            del self._permits[permit]
+            count = self._counts[permit.holder] - 1
+            if count:
+                self._counts[permit.holder] = count
+            else:
+                del self._counts[permit.holder]
+
+    def look(self) -> None:
+        """End every session whose grant is no longer good."""
+        is_still_good = self._verifier.is_still_good
+        for permit in [permit for permit in self._permits if not is_still_good(permit.grant)]:
+            self.remove(permit)
+            permit.end("The token of this session has expired or was revoked.")
+
+    def _tick(self) -> None:
+        self._timer = self._reactor.callLater(LOOK_SECONDS, self._tick)
+        self.look()

@@ -1,0 +1,164 @@
+"""A connection that is handed from the protocol that read its head to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from seance.net import HandOver
+from tests.ears import Ear, HalfEar
+from tests.wire import Wire, run
+
+
+class Head(HandOver):
+    """Reads up to a full stop."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.read = b""
+        self.was_lost = False
+        self.successor: Any = Ear()
+
+    def dataReceived(self, data: bytes) -> None:
+        head, dot, rest = data.partition(b".")
+        self.read += head
+        if dot:
+            self.hand_over(self.successor)
+            if rest:
+                self.successor.dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.was_lost = True
+        super().connectionLost(reason)
+
+
+class Door:
+    """A wire with a ``Head`` at one end."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.wire = Wire(self.clock)
+        self.head = Head()
+        self.far = HalfEar()
+        self.wire.join(self.head, self.far)
+
+    def hear(self, data: bytes) -> None:
+        self.far.transport.write(data)
+        run(self.clock)
+
+    def end_of_data(self) -> None:
+        self.far.transport.loseWriteConnection()
+        run(self.clock)
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    door = Door()
+    yield door
+    door.wire.near.abortConnection()
+    run(door.clock)
+
+
+def test_what_follows_goes_to_the_successor(door: Door) -> None:
+    successor = door.head.successor
+    door.hear(b"he")
+    assert successor.told == []
+    door.hear(b"ad.and ")
+    assert successor.told == ["made", "data"]
+    assert successor.transport is door.head.transport
+    door.hear(b"on")
+    assert door.head.read == b"head"
+    assert successor.data == b"and on"
+    door.far.transport.loseConnection()
+    run(door.clock)
+    assert successor.was_lost_with(ConnectionDone)
+    assert door.head.was_lost, "the first protocol may have something to put away, too"
+
+
+def test_a_connection_that_is_never_handed_over_is_the_first_protocols(door: Door) -> None:
+    door.hear(b"he")
+    door.far.transport.abortConnection()
+    run(door.clock)
+    assert door.head.was_lost
+    assert door.head.successor.told == []
+
+
+def test_a_connection_can_be_handed_on(door: Door) -> None:
+    first, second = door.head.successor, HalfEar()
+    door.hear(b".one")
+    door.head.hand_over(second)
+    door.hear(b"two")
+    assert first.data == b"one"
+    assert second.data == b"two"
+    door.end_of_data()
+    assert second.told == ["made", "data", "read ended"]
+    door.head.transport.loseConnection()
+    run(door.clock)
+    assert second.was_lost_with(ConnectionDone)
+    assert first.told == ["made", "data"]
+
+
+def test_a_successor_may_hand_on_from_inside_data_received(door: Door) -> None:
+    second = Ear()
+    door.head.successor.on_data = lambda _: door.head.hand_over(second)
+    door.hear(b".one")
+    door.hear(b"two")
+    assert second.data == b"two"
+
+
+def test_the_end_of_data_before_the_head_is_whole_closes(door: Door) -> None:
+    assert IHalfCloseableProtocol.providedBy(door.head)
+    door.hear(b"he")
+    door.end_of_data()
+    assert door.head.was_lost
+    assert door.far.told[-1] == "read ended"
+
+
+def test_the_end_of_data_is_told_to_whoever_can_tell_it_from_the_end_of_all(door: Door) -> None:
+    door.head.successor = successor = HalfEar()
+    door.hear(b".all")
+    door.end_of_data()
+    assert successor.told == ["made", "data", "read ended"]
+    successor.transport.write(b"answer")
+    successor.transport.loseWriteConnection()
+    run(door.clock)
+    assert successor.told == ["made", "data", "read ended", "write ended"]
+    assert door.far.data == b"answer"
+
+
+def test_the_end_of_data_closes_a_successor_that_cannot_tell(door: Door) -> None:
+    successor = door.head.successor
+    successor.on_made = lambda ear: ear.transport.write(b"answer")
+    door.hear(b".all")
+    door.end_of_data()
+    assert successor.told == ["made", "data", "lost"]
+    assert successor.was_lost_with(ConnectionDone)
+    assert door.far.data == b"answer"
+
+
+def test_our_own_end_of_data_is_nobodys_business_who_cannot_tell(door: Door) -> None:
+    door.hear(b".all")
+    door.head.transport.loseWriteConnection()
+    run(door.clock)
+    assert door.head.successor.told == ["made", "data"]
+    assert door.far.told[-1] == "read ended"
+
+
+def test_nothing_can_be_handed_over_that_is_not_connected() -> None:
+    with pytest.raises(AssertionError, match="after connectionMade"):
+        Head().hand_over(Ear())
+
+
+def test_halves_that_end_before_there_is_a_connection_are_nothing() -> None:
+    head = Head()
+    head.readConnectionLost()
+    head.writeConnectionLost()
+    assert not head.was_lost

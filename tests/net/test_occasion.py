@@ -1,0 +1,91 @@
+"""Something that happens at most once, and those who wait for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from seance.net import Occasion
+
+
+def results_of(*waiting: Deferred[Any]) -> list[Any]:
+    results: list[Any] = []
+    for one in waiting:
+        one.addBoth(results.append)
+    return results
+
+
+def test_everyone_who_waits_is_told_once() -> None:
+    occasion: Occasion[str] = Occasion()
+    assert not occasion.has_come
+    results = results_of(occasion.when(), occasion.when())
+    assert results == []
+    occasion.fire("now")
+    occasion.fire("again")
+    occasion.fail(Failure(ValueError()))
+    assert results == ["now", "now"]
+    assert occasion.has_come
+
+
+def test_whoever_comes_later_is_told_at_once() -> None:
+    occasion: Occasion[None] = Occasion()
+    occasion.fire(None)
+    assert results_of(occasion.when(), occasion.when()) == [None, None]
+
+
+def test_what_will_not_come_is_told_too() -> None:
+    occasion: Occasion[str] = Occasion()
+    before = results_of(occasion.when())
+    occasion.fail(Failure(ValueError("never")))
+    occasion.fire("too late")
+    occasion.fail(Failure(KeyError()))
+    after = results_of(occasion.when())
+    assert [type(failure.value) for failure in before + after] == [ValueError, ValueError]
+    assert occasion.has_come
+
+
+def test_a_failure_that_nobody_waits_for_is_no_unhandled_error() -> None:
+    occasion: Occasion[str] = Occasion()
+    occasion.fail(Failure(ValueError("never")))
+
+
+def test_each_has_a_deferred_of_their_own() -> None:
+    occasion: Occasion[str] = Occasion()
+    first, second = occasion.when(), occasion.when()
+    first.addCallback(lambda _: "spoilt")
+    results = results_of(second)
+    first.cancel()
+    occasion.fire("now")
+    assert results == ["now"]
+    assert isinstance(results_of(first)[0].value, CancelledError)
+
+
+def test_whoever_gave_up_is_not_told() -> None:
+    occasion: Occasion[str] = Occasion()
+    waiting = occasion.when()
+    results = results_of(waiting)
+    waiting.cancel()
+    occasion.fire("now")
+    assert len(results) == 1
+    assert results[0].check(CancelledError)
+
+
+def test_it_can_be_waited_for_again() -> None:
+    occasion: Occasion[int] = Occasion()
+    occasion.fire(1)
+    occasion.reset()
+    assert not occasion.has_come
+    results = results_of(occasion.when())
+    occasion.reset()
+    occasion.fire(2)
+    assert results == [2]
+
+
+def test_those_who_are_told_may_ask_again_meanwhile() -> None:
+    occasion: Occasion[str] = Occasion()
+    inner: list[Any] = []
+    occasion.when().addCallback(lambda _: occasion.when().addCallback(inner.append))
+    occasion.fire("now")
+    assert inner == ["now"]

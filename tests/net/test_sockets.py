@@ -1,0 +1,119 @@
+"""Socket options: really set where there is a socket that has them, and harmless elsewhere."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
+
+from seance.net import descriptor_limit, sockets, tune
+from tests.ears import Ear
+from tests.rigs import CarrierRig, MuxRig, OneByOne, TcpRig, WireRig
+
+
+def options_of(sock: socket.socket) -> dict[str, int]:
+    found = {}
+    for level, name, _ in sockets.OPTIONS:
+        if hasattr(socket, name):
+            found[name] = sock.getsockopt(level, getattr(socket, name))
+    return found
+
+
+WANTED = {name: value for _, name, value in sockets.OPTIONS if hasattr(socket, name)}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_options_are_set_on_a_connection() -> None:
+    rig = TcpRig()
+    near, far = Ear(), Ear()
+    await rig.connect(near, far)
+    assert options_of(near.transport.socket) != WANTED
+    tune(near.transport)
+    assert options_of(near.transport.socket) == WANTED
+    transport = near.transport
+    transport.loseConnection()
+    await rig.until(lambda: near.is_lost and far.is_lost)
+    tune(transport)
+    await rig.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_options_of_a_port_are_those_of_what_it_accepts() -> None:
+    rig = TcpRig()
+    await rig.connect(Ear(), Ear())
+    assert rig._port is not None
+    tune(rig._port)
+    assert options_of(rig._port.socket) == WANTED  # type: ignore[attr-defined]
+    far = Ear()
+    await rig.connect(Ear(), far)
+    if "TCP_USER_TIMEOUT" in WANTED:
+        assert options_of(far.transport.socket) == WANTED
+    await rig.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
+    from twisted.internet import reactor as global_reactor
+
+    reactor: Any = global_reactor
+    near, far, server, client = Ear(), Ear(), OneByOne(), OneByOne()
+    server.coming.append(far)
+    client.coming.append(near)
+    path = str(tmp_path / "socket")
+    port = await UNIXServerEndpoint(reactor, path).listen(server)
+    await UNIXClientEndpoint(reactor, path).connect(client)
+    tune(port)
+    tune(near.transport)
+    assert near.transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    near.transport.abortConnection()
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("make_rig", [WireRig, MuxRig, CarrierRig])
+@pytest_twisted.ensureDeferred
+async def test_what_has_no_socket_is_left_alone(make_rig: Any) -> None:
+    rig = make_rig()
+    near = Ear()
+    await rig.connect(near, Ear())
+    tune(near.transport)
+    tune(None)
+    await rig.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_option_that_the_system_lacks_or_refuses_is_gone_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ((socket.SOL_SOCKET, "SO_NO_SUCH", 1), (9999, "SO_KEEPALIVE", 1), *sockets.OPTIONS[:1])
+    monkeypatch.setattr(sockets, "OPTIONS", options)
+    rig = TcpRig()
+    near = Ear()
+    await rig.connect(near, Ear())
+    tune(near.transport)
+    assert near.transport.getTcpNoDelay()
+    await rig.stop()
+
+
+@pytest.mark.parametrize(("soft", "expected"), [(100, 80), (1000, 800), (65536, 65336)])
+def test_some_descriptors_are_kept_for_others(
+    monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 1 << 20))
+    assert descriptor_limit() == expected
+
+
+def test_a_system_without_a_limit_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    assert descriptor_limit() is None
+
+
+def test_a_system_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert descriptor_limit() is None

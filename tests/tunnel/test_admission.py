@@ -1,0 +1,518 @@
+"""Who may come in and how often; who is inside on which token; how fast and how long they may be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from seance.errors import ConfigError, Refusal
+from seance.heads import RequestReader
+from seance.tunnel import admission as admission_module
+from seance.tunnel.addresses import TrustedProxies
+from seance.tunnel.admission import BURST_SECONDS, LOOPBACK, Admission, Bucket, holder_of
+from seance.tunnel.gate import Gate, Pace
+from seance.tunnel.permits import Permits
+from seance.tunnel.ports import Grant, TokenRole
+from seance.tunnel.settings import RelaySettings
+from tests.tunnel.rig import Rig, reactor, request, turn, until
+
+
+def status(received: bytes) -> int:
+    return int(received.split(b" ", 2)[1])
+
+
+def code_of(call: Any, *args: Any) -> str:
+    with pytest.raises(Refusal) as refusal:
+        call(*args)
+    assert refusal.value.status == 429
+    return refusal.value.code
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("address", "holder"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1%eth0", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::1", LOOPBACK),
+        ("127.0.0.9", LOOPBACK),
+        ("local", "local"),
+    ],
+)
+def test_addresses_are_counted_as_their_owners_hold_them(address: str, holder: str) -> None:
+    assert holder_of(address) == holder
+
+
+def test_one_address_has_only_so_many_connections() -> None:
+    admission = Admission(RelaySettings(connections_per_address=2))
+    held = [admission.enter("203.0.113.7"), admission.enter("203.0.113.7")]
+    assert code_of(admission.enter, "203.0.113.7") == "address_full"
+    admission.enter("203.0.113.8")
+    admission.leave(held[0])
+    admission.enter("203.0.113.7")
+    assert admission.open_count == 3
+
+
+def test_loopback_is_not_counted_by_address() -> None:
+    admission = Admission(RelaySettings(connections_per_address=1, upgrades_per_address=1))
+    for _ in range(50):
+        admission.enter("127.0.0.1")
+        admission.upgrade("::1", "r", 0.0)
+    assert admission.open_count == 50
+
+
+def test_clients_leave_a_reserve_for_agents() -> None:
+    admission = Admission(RelaySettings(connections=2, reserved_connections=1))
+    for _ in range(3):
+        assert not admission.is_full
+        admission.enter("127.0.0.1")
+    assert admission.is_full
+    assert code_of(admission.upgrade, "127.0.0.1", "r", 0.0) == "relay_full"
+
+
+def test_descriptors_bound_what_settings_promise() -> None:
+    admission = Admission(RelaySettings(connections=1000, reserved_connections=10), descriptors=100)
+    assert (admission.most_connections, admission.most_clients) == (100, 90)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "addresses"),
+    [
+        ("address_rate", RelaySettings(upgrades_per_address=1), ["203.0.113.7"]),
+        ("room_rate", RelaySettings(upgrades_per_room=1), [f"203.0.113.{n}" for n in range(100)]),
+    ],
+)
+def test_upgrades_have_a_rate_and_a_burst(kind: str, settings: RelaySettings, addresses: list[str]) -> None:
+    admission = Admission(settings)
+    burst = int(BURST_SECONDS)
+    for number in range(burst):
+        admission.upgrade(addresses[number % len(addresses)], "r", 0.0)
+    assert code_of(admission.upgrade, addresses[-1], "r", 0.0) == kind
+    admission.upgrade(addresses[-1], "r", 1.0)
+    assert code_of(admission.upgrade, addresses[-1], "r", 1.0) == kind
+
+
+def test_remembered_rates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "MOST_RATES", 4)
+    admission = Admission(RelaySettings())
+    for number in range(100):
+        admission.upgrade(f"203.0.113.{number}", f"r{number}", 0.0)
+    assert len(admission._rates) == 4
+
+
+def test_bucket_lends_and_says_for_how_long() -> None:
+    bucket = Bucket(100, 100, 0.0)
+    assert bucket.owe(100, 0.0) == 0.0
+    assert bucket.owe(50, 0.0) == 0.5
+    assert bucket.owe(0, 0.5) == 0.0
+    assert not bucket.take(1, 0.5)
+
+
+# Trusted proxies
+
+
+def sent_with(*fields: str) -> Any:
+    reader = RequestReader()
+    return reader.receive(request("/client?room=r", *fields))
+
+
+@pytest.mark.parametrize(
+    ("peer", "fields", "client"),
+    [
+        ("198.51.100.1", ("X-Forwarded-For: 6.6.6.6",), "198.51.100.1"),
+        ("10.0.0.1", (), "10.0.0.1"),
+        ("10.0.0.1", ("X-Forwarded-For: 203.0.113.7",), "203.0.113.7"),
+        ("10.0.0.1", ("X-Forwarded-For: 6.6.6.6, 203.0.113.7",), "203.0.113.7"),
+        ("10.0.0.1", ("X-Forwarded-For: 203.0.113.7, 10.0.0.2",), "203.0.113.7"),
+        ("10.0.0.1", ("X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 203.0.113.7"), "203.0.113.7"),
+        ("10.0.0.1", ("X-Forwarded-For: unknown, 10.0.0.2",), "10.0.0.2"),
+        ("::ffff:10.0.0.1", ("X-Forwarded-For: 203.0.113.7",), "203.0.113.7"),
+        ("local", ("X-Forwarded-For: 203.0.113.7",), "local"),
+    ],
+)
+def test_client_address_is_read_from_the_right_behind_trusted_networks_only(
+    peer: str, fields: tuple[str, ...], client: str
+) -> None:
+    assert TrustedProxies(("10.0.0.0/8",)).client_of(peer, sent_with(*fields)) == client
+
+
+def test_trusted_proxy_that_is_no_network_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="not an address or network"):
+        TrustedProxies(("proxy.example",))
+
+
+@ensureDeferred
+async def test_local_server_is_told_the_client_of_a_trusted_proxy() -> None:
+    async with Rig(relay={"trusted_proxies": ("127.0.0.1",)}) as rig:
+        fields = ("X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https")
+        await rig.connect(request("/client?room=r", *fields))
+        head = (await rig.local()).received
+        assert head.count(b"X-Forwarded-For: 203.0.113.7\r\n") == 1
+        assert b"X-Forwarded-Proto: https\r\n" in head
+
+
+@ensureDeferred
+async def test_clients_behind_a_trusted_proxy_are_counted_by_their_own_addresses() -> None:
+    async with Rig(relay={"trusted_proxies": ("127.0.0.1",), "connections_per_address": 1}) as rig:
+        for expected, client in ((101, "203.0.113.7"), (429, "203.0.113.7"), (101, "203.0.113.8")):
+            player = await rig.connect(request("/client?room=r", f"X-Forwarded-For: {client}"))
+            if expected == 101:
+                await until(lambda: rig.relay.client_count)
+            else:
+                await player.ends()
+                assert status(player.received) == 429
+        await until(lambda: rig.relay.client_count == 2)
+
+
+@ensureDeferred
+async def test_proxy_protocol_is_believed_from_trusted_proxies_only() -> None:
+    listen = ("haproxy:tcp:0:interface=127.0.0.1",)
+    line = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
+    async with Rig(relay={"listen": listen, "trusted_proxies": ("127.0.0.1",)}, with_agent=False) as rig:
+        client = await rig.connect(line + b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+        await client.ends()
+        assert status(client.received) == 200
+    async with Rig(relay={"listen": listen}, with_agent=False) as rig:
+        client = await rig.connect(line + b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+        await client.goes()
+        assert not client.received
+
+
+# The front
+
+
+@ensureDeferred
+async def test_accepting_pauses_when_full_and_goes_on_when_somebody_leaves() -> None:
+    limits = {"connections": 1, "reserved_connections": 1}
+    async with Rig(relay=limits, with_agent=False) as rig:
+        first, second = await rig.connect(b"GET /"), await rig.connect(b"GET /")
+        await until(lambda: rig.relay.admission.is_full)
+        third = await rig.connect(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+        await turn(0.05)
+        assert rig.relay.admission.open_count == 2
+        first.leg.abortConnection()
+        await third.ends()
+        assert status(third.received) == 200
+        second.leg.abortConnection()
+
+
+@ensureDeferred
+async def test_address_with_too_many_connections_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "LOOPBACK", "nobody")
+    monkeypatch.setattr(admission_module, "holder_of", lambda address: address)
+    async with Rig(relay={"connections_per_address": 1}, with_agent=False) as rig:
+        await rig.connect(b"GET /")
+        await until(lambda: rig.relay.admission.open_count == 1)
+        second = await rig.connect(b"GET /")
+        await second.ends()
+        assert status(second.received) == 429
+
+
+@ensureDeferred
+async def test_web_page_that_may_not_connect_is_refused() -> None:
+    async with Rig(relay={"origins": ("https://app.example",)}) as rig:
+        client = await rig.connect(request("/client?room=r", "Origin: https://evil.example"))
+        await client.ends()
+        assert status(client.received) == 403
+        await rig.connect(request("/client?room=r", "Origin: https://app.example"))
+        await rig.local()
+
+
+# Tokens
+
+
+class Verifier:
+    """Judges tokens as the test says; the real one is in ``seance.auth``."""
+
+    def __init__(self, grants: dict[str, Grant]) -> None:
+        self.grants = grants
+        self.asked: list[tuple[str, TokenRole, str]] = []
+        self.listeners: list[Any] = []
+        self.waiting: Deferred[None] | None = None
+
+    def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
+        self.asked.append((token, role, room))
+        if self.waiting is not None:
+            return self.waiting.addCallback(lambda _: self._judge(token))
+        try:
+            return succeed(self._judge(token))
+        except Refusal:
+            from twisted.internet.defer import fail
+
+            return fail()
+
+    def _judge(self, token: str) -> Grant:
+        if token not in self.grants:
+            raise Refusal(401, "This token is not good.", code="token")
+        return self.grants[token]
+
+    def is_still_good(self, grant: Grant) -> bool:
+        return grant in self.grants.values()
+
+    def on_change(self, listener: Any) -> Any:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+
+AGENT = Grant(TokenRole.AGENT, ("r",), 0.0, subject="host")
+CLIENT = Grant(TokenRole.CLIENT, ("r",), 0.0, token_id="c1")
+
+
+class TokenRig(Rig):
+    def __init__(self, verifier: Verifier, **options: Any) -> None:
+        super().__init__(with_agent=False, **options)
+        self.relay.verifier = verifier
+        self.relay.permits = Permits(reactor, verifier)
+
+
+def bearer(token: str) -> str:
+    return f"Authorization: Bearer {token}"
+
+
+JWT = "eyJ0eXAiOiJzZWFuY2Urand0In0.e30."
+"""A token that looks like ours (header ``{"typ":"seance+jwt"}``); its end says whose it is."""
+
+
+async def attach_raw(rig: Rig, token: str = JWT + "a") -> Any:
+    agent = await rig.connect(request("/agent?room=r", bearer(token)))
+    await agent.ends() if b"HTTP/1.1 4" in agent.received else await agent.receives(b"\r\n\r\n")
+    return agent
+
+
+@ensureDeferred
+async def test_nobody_enters_without_a_good_token() -> None:
+    verifier = Verifier({JWT + "a": AGENT})
+    async with TokenRig(verifier) as rig:
+        for target in ("/agent?room=r", "/client?room=r", "/client?room=unknown"):
+            stranger = await rig.connect(request(target, bearer(JWT + "x")))
+            await stranger.ends()
+            assert status(stranger.received) == 401
+        assert rig.relay.room_count == 0
+        assert [role for _, role, _ in verifier.asked] == [TokenRole.AGENT, *[TokenRole.CLIENT] * 2]
+
+
+@ensureDeferred
+async def test_session_ends_when_its_token_is_no_longer_good() -> None:
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
+    async with TokenRig(verifier) as rig:
+        await attach_raw(rig)
+        client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: rig.relay.client_count == 1)
+        assert rig.relay.permits is not None
+        assert len(rig.relay.permits) == 2
+        del verifier.grants[JWT + "c"]
+        verifier.listeners[0]()
+        await client.ends()
+        assert status(client.received) == 401
+        assert len(rig.relay.permits) == 1
+        assert rig.relay.room_count == 1
+
+
+@ensureDeferred
+async def test_agent_ends_with_its_token_within_a_second_or_two() -> None:
+    verifier = Verifier({JWT + "a": AGENT})
+    async with TokenRig(verifier) as rig:
+        agent = await attach_raw(rig)
+        verifier.grants.clear()
+        await agent.goes()
+        await until(lambda: rig.relay.room_count == 0)
+        assert rig.relay.permits is not None
+        assert len(rig.relay.permits) == 0
+
+
+@ensureDeferred
+async def test_token_bounds_its_own_connections() -> None:
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, max_clients=1)})
+    async with TokenRig(verifier) as rig:
+        await attach_raw(rig)
+        first = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: rig.relay.client_count == 1)
+        second = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await second.ends()
+        assert status(second.received) == 429
+        first.leg.abortConnection()
+        await until(lambda: rig.relay.client_count == 0)
+        await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: rig.relay.client_count == 1)
+
+
+@ensureDeferred
+async def test_agents_token_bounds_the_clients_of_its_room() -> None:
+    verifier = Verifier({JWT + "a": replace(AGENT, max_clients=1), JWT + "c": CLIENT})
+    async with TokenRig(verifier) as rig:
+        await attach_raw(rig)
+        await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: rig.relay.client_count == 1)
+        second = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await second.ends()
+        assert status(second.received) == 429
+
+
+@ensureDeferred
+async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> None:
+    other = Grant(TokenRole.AGENT, ("r",), 0.0, subject="other")
+    verifier = Verifier({JWT + "a": AGENT, JWT + "b": other})
+    async with TokenRig(verifier) as rig:
+        old = await attach_raw(rig)
+        thief = await rig.connect(request("/agent?room=r", bearer(JWT + "b")))
+        await thief.ends()
+        assert status(thief.received) == 409
+        new = await attach_raw(rig)
+        await old.goes()
+        assert new.lost is None
+        assert rig.relay.room_count == 1
+        new.leg.abortConnection()
+        await until(lambda: rig.relay.room_count == 0)
+        thief = await rig.connect(request("/agent?room=r", bearer(JWT + "b")))
+        await thief.ends()
+        assert b"is kept for its agent" in thief.received
+
+
+@ensureDeferred
+async def test_web_page_of_another_origin_than_the_tokens_is_refused() -> None:
+    only = replace(CLIENT, origins=("https://app.example",))
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": only})
+    async with TokenRig(verifier) as rig:
+        await attach_raw(rig)
+        page = await rig.connect(
+            request("/client?room=r", bearer(JWT + "c"), "Origin: https://evil.example")
+        )
+        await page.ends()
+        assert status(page.received) == 403
+
+
+@ensureDeferred
+async def test_client_may_leave_and_send_while_its_token_is_looked_at() -> None:
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
+    async with TokenRig(verifier) as rig:
+        agent = await attach_raw(rig)
+        verifier.waiting = Deferred()
+        patient = await rig.connect(request("/client?room=r", bearer(JWT + "c")) + b"early")
+        await until(lambda: len(verifier.asked) == 2)
+        patient.send(b" bird")
+        verifier.waiting.callback(None)
+        await until(lambda: rig.relay.client_count == 1)
+        verifier.waiting = Deferred()
+        hasty = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: len(verifier.asked) == 3)
+        hasty.leg.abortConnection()
+        await turn(0.05)
+        assert rig.relay.client_count == 1
+        assert agent.lost is None
+        verifier.waiting = Deferred()
+        flooding = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: len(verifier.asked) == 4)
+        flooding.send(b"x" * 100_000)
+        await flooding.goes()
+        verifier.waiting = Deferred()
+        unlucky = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: len(verifier.asked) == 5)
+        verifier.waiting.cancel()
+        await unlucky.goes()
+
+
+@ensureDeferred
+async def test_room_can_be_closed_by_hand() -> None:
+    async with Rig() as rig:
+        client, _ = await rig.joined()
+        assert rig.relay.close_room("r", "closed by hand")
+        await client.goes()
+        await until(lambda: rig.relay.room_count == 0)
+        assert not rig.relay.close_room("unknown", "")
+
+
+# Pace and patience
+
+
+class Leg:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self.calls.append(name)
+
+
+def test_gate_resumes_only_when_neither_reason_holds() -> None:
+    clock, leg = Clock(), Leg()
+    gate = Gate(clock, leg)  # type: ignore[arg-type]
+    gate.rest(1.0)
+    gate.rest(5.0)
+    gate.pauseProducing()
+    clock.advance(1.0)
+    assert "resumeProducing" not in leg.calls
+    gate.resumeProducing()
+    assert leg.calls[-1] == "resumeProducing"
+    gate.rest(1.0)
+    gate.resumeProducing()
+    assert leg.calls[-1] == "pauseProducing"
+    clock.advance(1.0)
+    assert leg.calls[-1] == "resumeProducing"
+    gate.stopProducing()
+    assert leg.calls[-1] == "loseConnection"
+    assert clock.getDelayedCalls() == []
+
+
+def test_consumer_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_not() -> None:
+    clock, given_up = Clock(), []
+    held = [100]
+    gate = Gate(
+        clock,
+        Leg(),  # type: ignore[arg-type]
+        on_stalled=lambda: given_up.append(clock.seconds()),
+        stalled_seconds=30.0,
+        unsent_bytes=lambda: held[0],
+    )
+    gate.pauseProducing()
+    gate.pauseProducing()
+    clock.advance(30.0)
+    held[0] = 100
+    assert given_up == [30.0]
+    gate.resumeProducing()
+    gate.pauseProducing()
+    held[0] = 99
+    clock.advance(30.0)
+    assert given_up == [30.0]
+    gate.close()
+    assert clock.getDelayedCalls() == []
+
+
+def test_pace_lets_a_seconds_worth_through_and_then_asks_for_rest() -> None:
+    clock = Clock()
+    pace = Pace(clock, 1000)
+    assert pace.spend(1000) == 0.0
+    assert pace.spend(500) == 0.5
+
+
+@ensureDeferred
+async def test_client_that_takes_nothing_is_cut() -> None:
+    async with Rig(relay={"stalled_seconds": 0.2}) as rig:
+        client, local = await rig.joined()
+        quick, quick_local = await rig.joined()
+        client.leg.pauseProducing()
+        local.send(b"x" * 30_000_000)
+        await local.goes()
+        quick_local.send(b"still here")
+        await quick.receives(b"still here")
+        client.leg.resumeProducing()
+        await client.goes()
+
+
+@ensureDeferred
+async def test_room_with_a_pace_keeps_it_and_loses_nothing() -> None:
+    async with Rig(relay={"bytes_per_second_per_room": 1_000_000}) as rig:
+        client, local = await rig.joined()
+        began = reactor.seconds()
+        local.send(b"x" * 1_300_000)
+        await until(lambda: len(client.received) == 1_300_000)
+        assert reactor.seconds() - began > 0.2
+        client.send(b"y" * 50_000)
+        await until(lambda: len(local.received) == 50_000)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 
+from seance.auth.agent_key import agent_identity
 from seance.config import agent_settings
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
+from seance.hangup import OnHangUp
 from seance.options import Program
 from seance.tunnel.agent import Agent
 from seance.tunnel.settings import AgentSettings
@@ -37,7 +39,12 @@ def makeService(options: Options) -> IService:
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    return Agent(reactor, options.settings)
+    service = MultiService()
+    identity = agent_identity(options.settings.identity)
+    Agent(reactor, options.settings, identity=identity).setServiceParent(service)
+    # It looks at its files whenever it dials, so there is nothing to do but to live on.
+    OnHangUp(reactor).setServiceParent(service)
+    return service
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -53,7 +53,11 @@ def run_in_foreground(
         # The log speaks to people, and a terminal that lacks a sign must not end a relay.
         sys.stdout.reconfigure(errors="backslashreplace")
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
-    service = make_service(options)
+    try:
+        service = make_service(options)
+    except ConfigError as error:
+        sys.stderr.write(f"{command}: {error.sentence}\n")
+        return 1
     status = [0]
 
     def start() -> None:

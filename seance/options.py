@@ -83,6 +83,7 @@ class Option:
 
 _RELAY, _AGENT = Program.RELAY, Program.AGENT
 _SIZE, _TIME, _COUNT = values.byte_count, values.seconds, values.count
+_FILE = values.file_path
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -94,7 +95,47 @@ OPTIONS: tuple[Option, ...] = (
         "PORT for the loopback addresses; without it port 8080 on the loopback addresses",
         repeatable=True,
     ),
+    Option(
+        _RELAY,
+        "tls-cert",
+        "FILE",
+        _FILE,
+        "speak TLS on every --listen that is not an ssl: endpoint, with this certificate chain (PEM)",
+    ),
+    Option(
+        _RELAY,
+        "tls-key",
+        "FILE",
+        _FILE,
+        "the key of --tls-cert (PEM), where it is not in the same file",
+    ),
+    Option(
+        _RELAY,
+        "agent-ca",
+        "FILE",
+        _FILE,
+        "an authority of your own (PEM) for certificates that agents may show",
+    ),
     Option(_RELAY, "pad", "", values.truth, "show a shared text editor to a browser at /c/ROOM"),
+    Option(
+        _RELAY,
+        "auth-key",
+        "FILE",
+        values.file_path,
+        "a key that signs tokens, as seance keygen writes it; give several to change keys",
+        repeatable=True,
+    ),
+    Option(
+        _RELAY,
+        "auth-jwks",
+        "FILE|URL",
+        values.file_path,
+        "a JWK set with further keys: a file, or an https URL that is fetched now and then",
+    ),
+    Option(
+        _RELAY, "deny", "FILE", values.file_path, "what was taken back: lines of jti:ID, sub:NAME, room:NAME"
+    ),
+    Option(_RELAY, "open", "", values.truth, "listen beyond loopback without any key: everybody may enter"),
     Option(_RELAY, "head-bytes", "SIZE", _SIZE, "the longest request head"),
     Option(_RELAY, "head-seconds", "SECONDS", _TIME, "a connection must have sent its whole head by then"),
     Option(_RELAY, "upgrade-seconds", "SECONDS", _TIME, "the local server must have answered by then"),
@@ -176,6 +217,13 @@ OPTIONS: tuple[Option, ...] = (
         _TIME,
         "a client that takes nothing for so long, while bytes wait for it, is cut",
     ),
+    Option(
+        _RELAY,
+        "room-grace-seconds",
+        "SECONDS",
+        _TIME,
+        "how long a room is kept for an agent that has gone, if it has proven who it is",
+    ),
     Option(_RELAY, "drain-seconds", "SECONDS", _TIME, "how long stopping waits for agents to take leave"),
     Option(_AGENT, "room", "NAME", values.room_name, "the room to serve", also_from=("ROOM_ID",)),
     Option(
@@ -188,11 +236,63 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _AGENT,
+        "tls-ca",
+        "FILE",
+        _FILE,
+        "believe these authorities (PEM) when the relay shows its certificate, and not the system's",
+    ),
+    Option(_AGENT, "tls-cert", "FILE", _FILE, "show this certificate (PEM) to a relay that asks for one"),
+    Option(
+        _AGENT,
+        "tls-key",
+        "FILE",
+        _FILE,
+        "the key of --tls-cert (PEM), where it is not in the same file",
+    ),
+    Option(
+        _AGENT,
+        "tls-insecure",
+        "",
+        values.truth,
+        "do not check the certificate of the relay, which has to be on this machine",
+    ),
+    Option(
+        _AGENT,
         "local",
         "ADDRESS",
         values.local_server,
         "the local server: HOST:PORT, PORT, unix:PATH or tls://HOST:PORT",
         also_from=("LOCAL_HOST", "LOCAL_PORT"),
+    ),
+    Option(
+        _AGENT,
+        "local-ca",
+        "FILE",
+        _FILE,
+        "believe these authorities (PEM) when a local server with tls:// shows its certificate",
+    ),
+    Option(
+        _AGENT,
+        "local-insecure",
+        "",
+        values.truth,
+        "do not check the certificate of a local server with tls://, which has to be on this machine",
+    ),
+    Option(
+        _AGENT,
+        "identity",
+        "FILE",
+        _FILE,
+        "the agent's own key, by which a relay knows it again; made if it is not there. auto: in the folder "
+        "where programs keep their state; none: have no key",
+    ),
+    Option(_AGENT, "token", "TOKEN", values.token, "lets the agent into a relay that asks for tokens"),
+    Option(
+        _AGENT,
+        "token-file",
+        "FILE",
+        values.file_path,
+        "a file that holds the token; it is read again for each dial and whenever it changes",
     ),
     Option(_AGENT, "keep-host", "", values.truth, "leave the public Host in requests to the local server"),
     Option(_AGENT, "head-bytes", "SIZE", _SIZE, "the longest request head taken from the relay"),

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 
+from seance.auth.identity import IdentityChecker
+from seance.auth.service import AuthService
 from seance.config import relay_settings
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
+from seance.hangup import OnHangUp
 from seance.options import Program
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
@@ -37,7 +40,18 @@ def makeService(options: Options) -> IService:
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    return Relay(reactor, options.settings)
+    settings = options.settings
+    service = MultiService()
+    rereads = []
+    auth = None
+    if settings.auth_key or settings.auth_jwks:
+        auth = AuthService(reactor, keys=settings.auth_key, jwks=settings.auth_jwks, deny=settings.deny)
+        auth.setServiceParent(service)  # before the relay, which asks it
+        rereads.append(auth.reread)
+    relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker())
+    relay.setServiceParent(service)
+    OnHangUp(reactor, *rereads, relay.reread).setServiceParent(service)
+    return service
 
 
 def main(arguments: Sequence[str]) -> int:

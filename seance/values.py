@@ -27,6 +27,7 @@ __all__ = [
     "any_origin",
     "byte_count",
     "count",
+    "file_path",
     "listen_endpoint",
     "local_server",
     "network",
@@ -34,6 +35,7 @@ __all__ = [
     "relay_url",
     "room_name",
     "seconds",
+    "token",
     "truth",
     "web_origin",
 ]
@@ -41,6 +43,7 @@ __all__ = [
 LONGEST_SECONDS = 86_400.0
 MOST_BYTES = 1 << 30
 MOST_COUNT = 1 << 24
+LONGEST_TOKEN = 4096
 LONGEST_UNIX_BYTES = 5 + 107
 """``unix:`` and what fits into a socket address on Linux (unix(7))."""
 
@@ -140,6 +143,22 @@ def local_server(text: str) -> str:
         raise ValueError(msg)
     _checked_by(LocalServer.from_text, address)
     return address
+
+
+def file_path(text: str) -> str:
+    """The path of a file; whether it is there shows when it is read."""
+    if not text or "\0" in text:
+        msg = f"{text!r} is no path of a file"
+        raise ValueError(msg)
+    return text
+
+
+def token(text: str) -> str:
+    """A token. What is wrong with one is said without showing it."""
+    if not 1 <= len(text) <= LONGEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        msg = f"what is given is no token; write one line of at most {LONGEST_TOKEN} characters"
+        raise ValueError(msg)
+    return text
 
 
 def web_origin(text: str) -> str:

@@ -118,9 +118,12 @@ class TransportContract(FlowContract):
         near, far = ends
         near.transport.loseConnection()
         far_transport = far.transport
-        while not (near.is_lost and far.is_lost):
+
+        def write_on() -> bool:
             far_transport.write(b"nobody reads this")
-            await rig.turn()
+            return near.is_lost and far.is_lost
+
+        await rig.until(write_on)
         assert near.was_lost_with(ConnectionDone)
         assert far.was_lost_with(far.reasons[0].type)
         assert near.data == b""

@@ -260,7 +260,9 @@ class FlowContract:
         expected = b"".join(pattern(1 * KIB, number) for number in range(20))
         await rig.settle()
         while far.data != expected:
+            before = len(far.data)
             far.transport.resumeProducing()
+            await rig.until(lambda before=before: len(far.data) > before)
             await rig.settle()
             assert not far.is_lost
         far.transport.resumeProducing()

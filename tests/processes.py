@@ -252,10 +252,18 @@ def twistd(plugin: str, *options: str) -> list[str]:
     return [sys.executable, "-c", code, "-n", "--pidfile=", plugin, *options]
 
 
+_state = tempfile.TemporaryDirectory(prefix="seance-state-")
+"""Where agents keep their key: all of them one, as on a person's machine, and none of the person's."""
+
+
 def environment() -> dict[str, str]:
     """The checkout comes first on the path: the processes run the code that the other tests import."""
     path = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "XDG_STATE_HOME": _state.name,
+    }
 
 
 @contextlib.contextmanager

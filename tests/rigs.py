@@ -23,7 +23,7 @@ from seance.heads import RequestReader, refusal_response
 from seance.mux import Mux
 from seance.net import HandOver
 from seance.yamux import Limits, Role
-from tests.wire import Wire, WireEndpoint, run
+from tests.wire import Wire, WireEndpoint, run, run_until
 
 __all__ = [
     "ROOM",
@@ -74,10 +74,6 @@ class Rig:
         """Lets things happen until ``condition`` is true, and fails if it does not become so."""
         raise NotImplementedError
 
-    async def turn(self) -> None:
-        """Lets one turn of the reactor pass."""
-        raise NotImplementedError
-
     async def settle(self) -> None:
         """Lets everything happen that is under way."""
         raise NotImplementedError
@@ -120,10 +116,7 @@ class TcpRig(Rig):
         while not condition():
             if self._reactor.seconds() > give_up_at:
                 pytest.fail("what was waited for did not happen")
-            await self.turn()
-
-    async def turn(self) -> None:
-        await task.deferLater(self._reactor, 0)
+            await task.deferLater(self._reactor, 0)
 
     async def settle(self) -> None:
         for _ in range(10):
@@ -147,18 +140,16 @@ class ClockRig(Rig):
         self.wires: list[Wire] = []
 
     async def until(self, condition: Callable[[], object]) -> None:
-        while not condition():
-            if not any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
-                pytest.fail("what was waited for did not happen, and nothing else will")
-            self.clock.advance(0)
-
-    async def turn(self) -> None:
-        self.clock.advance(0)
+        run_until(self.clock, lambda: condition() or self._is_quiet())
+        if not condition():
+            pytest.fail("what was waited for did not happen, and nothing else will")
 
     async def settle(self) -> None:
+        run_until(self.clock, self._is_quiet)
+
+    def _is_quiet(self) -> bool:
         # What waits for a second or more is a timer, and none of the contract's business.
-        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
-            self.clock.advance(0)
+        return all(call.getTime() > self.clock.seconds() for call in self.clock.getDelayedCalls())
 
     async def stop(self) -> None:
         for wire in self.wires:

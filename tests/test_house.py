@@ -39,6 +39,7 @@ FLOORS = {
     "demo": 5,
     "flags": 5,
     "foreground": 5,
+    "hangup": 5,
     "options": 5,
     "relay_tap": 5,
     "token_commands": 5,

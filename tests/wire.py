@@ -11,6 +11,7 @@ receives, as a reactor would let it.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -35,7 +36,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Wire", "WireEnd", "WireEndpoint", "run"]
+__all__ = ["Wire", "WireEnd", "WireEndpoint", "run", "run_until"]
 
 KIB = 1024
 WHOLE = 64 * KIB
@@ -46,6 +47,16 @@ def run(clock: Clock, turns: int = 50) -> None:
     """Lets everything happen that is due now."""
     for _ in range(turns):
         clock.advance(0)
+
+
+def run_until(clock: Clock, condition: Callable[[], object], turns: int = 20_000) -> None:
+    """Lets everything happen that is due now until ``condition`` is true; fails if that takes too long."""
+    for _ in range(turns):
+        if condition():
+            return
+        clock.advance(0)
+    msg = f"what was waited for did not happen in {turns} turns"
+    raise AssertionError(msg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 
 from seance.carrier.link_control import SUBPROTOCOL
-from seance.carrier.websocket import ServerSocket, make_server_factory
+from seance.carrier.websocket import ServerSocket, check_headers, make_server_factory
 from seance.heads import Request
 
 __all__ = ["CarrierAnswerer"]
@@ -32,6 +32,8 @@ class CarrierAnswerer:
         trailing: bytes,
         hand_over: Callable[[IProtocol], None],
         make_protocol: Callable[[str | None], IProtocol],
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Answer 101 and open the carrier.
 
@@ -44,8 +46,14 @@ class CarrierAnswerer:
             hand_over: Gives the connection to a protocol.
             make_protocol: Called with the negotiated subprotocol (None: a plain peer) when the
                 carrier is open; what it returns gets a ``Carrier`` as transport.
+            headers: Further header fields of the 101.
+
+        Raises:
+            LocalProtocolError: One of ``headers`` is not legal; nothing is answered then.
         """
+        check_headers(headers or {})
         socket = ServerSocket(self._reactor, make_protocol)
+        socket.answer_headers = headers or {}
         socket.factory = self._factory
         hand_over(socket)
         lines = [

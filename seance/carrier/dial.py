@@ -7,7 +7,7 @@ with nothing at all. Autobahn's own agent API never reports some of them (yamux.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -24,9 +24,11 @@ from twisted.python.failure import Failure
 
 from seance import __version__
 from seance.carrier.websocket import ClientSocket, make_client_factory
-from seance.errors import CarrierLost, Refusal
+from seance.errors import CarrierLost, LocalProtocolError, Refusal, SeanceError
 
 if TYPE_CHECKING:
+    from autobahn.twisted.websocket import WebSocketClientFactory
+
     from seance.carrier.address import RelayAddress
 
 __all__ = ["dial"]
@@ -53,6 +55,7 @@ def dial(
     *,
     deadline_seconds: float,
     endpoint: IStreamClientEndpoint | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Deferred[IProtocol]:
     """Open a carrier to a relay.
 
@@ -63,13 +66,16 @@ def dial(
         make_protocol: Called with the negotiated subprotocol (None: a plain relay) when the
             carrier is open; what it returns gets a ``Carrier`` as transport.
         deadline_seconds: From name look-up to 101.
-        endpoint: What to connect instead of the address, for tests.
+        endpoint: What to connect instead of the address: one that knows how, or a test's.
+        headers: Further header fields of the request, none that a handshake has anyway. Those of
+            the answer are in ``Carrier.headers`` or ``Refusal.headers``.
 
     Returns:
         Fires with the protocol. Fails with ``Refusal`` when the relay answered with another
-        status than 101, with ``CarrierLost`` for everything else. Cancelling drops the attempt.
+        status than 101, with ``LocalProtocolError`` when one of ``headers`` is not legal, with
+        ``CarrierLost`` for everything else. Cancelling drops the attempt.
     """
-    attempt = _Attempt(reactor, address, room, make_protocol)
+    attempt = _Attempt(reactor, address, room, make_protocol, headers or {})
     done = Deferred.fromCoroutine(attempt.run(endpoint))
     return done.addTimeout(deadline_seconds, reactor).addErrback(attempt.explain, deadline_seconds)
 
@@ -81,14 +87,20 @@ class _Attempt:
         address: RelayAddress,
         room: str,
         make_protocol: Callable[[str | None], IProtocol],
+        headers: Mapping[str, str],
     ) -> None:
         self._reactor = reactor
         self._address = address
         self._make_protocol = make_protocol
+        self._headers = headers
         self._target = address.agent_target(room)
 
     async def run(self, endpoint: IStreamClientEndpoint | None) -> IProtocol:
-        factory = _DialFactory(self._reactor, self._address, self._target, self._make_protocol)
+        address = self._address
+        autobahn = make_client_factory(
+            self._reactor, address.host, address.port, self._target, USER_AGENT, self._headers
+        )
+        factory = _DialFactory(self._reactor, autobahn, self._make_protocol)
         socket = cast(_DialSocket, await (endpoint or self._endpoint()).connect(factory))
         try:
             return await socket.when_open
@@ -105,8 +117,11 @@ class _Attempt:
 
     def explain(self, failure: Failure, deadline_seconds: float) -> Failure:
         """Turn whatever the network said into one of our two errors."""
-        if failure.check(Refusal, CarrierLost, CancelledError) is not None:
+        if failure.check(Refusal, CarrierLost, LocalProtocolError, CancelledError) is not None:
             return failure
+        if isinstance(failure.value, SeanceError):
+            # An endpoint of ours knows better, say what is wrong with a certificate.
+            return Failure(CarrierLost(failure.value.sentence, code=failure.value.code))
         where = self._address.host_header
         why = _tls_reason(failure.value) if failure.check(SSL.Error) else failure.getErrorMessage()
         for kind, sentence in (
@@ -140,13 +155,12 @@ class _DialFactory(Factory):
     def __init__(
         self,
         reactor: IReactorTime,
-        address: RelayAddress,
-        target: str,
+        autobahn: WebSocketClientFactory,
         make_protocol: Callable[[str | None], IProtocol],
     ) -> None:
         self._reactor = reactor
         self._make_protocol = make_protocol
-        self._autobahn = make_client_factory(reactor, address.host, address.port, target, USER_AGENT)
+        self._autobahn = autobahn
 
     def buildProtocol(self, addr: object) -> _DialSocket:
         socket = _DialSocket(self._reactor, self._make_protocol)
@@ -183,6 +197,7 @@ class _DialSocket(ClientSocket):
                 return
             if switched is None:
                 return
+            self.answer_headers = self._answer.headers
             data, self._answer = switched, None
         super().dataReceived(data)
 
@@ -205,6 +220,7 @@ class _Answer:
     """Reads what a relay answers: a 101 for Autobahn, or a status and its sentence for us."""
 
     def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
         self._refusal: h11.Response | None = None
         self._body = b""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
@@ -227,6 +243,7 @@ class _Answer:
             self._http.receive_data(data)
             while (event := self._http.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
+                    self.headers = {_text(name): _text(value) for name, value in event.headers}
                     return _handshake(event) + self._http.trailing_data[0]
                 if isinstance(event, h11.Response):
                     self._refusal = event
@@ -251,7 +268,7 @@ class _Answer:
         if dict(headers).get(b"content-type", b"").startswith(b"text/plain"):
             text = self._body[:REFUSAL_BYTES].decode("utf-8", "replace")
         words = "".join(character if character.isprintable() else " " for character in text).split()
-        reason = bytes(answer.reason).decode("latin-1")
+        reason = _text(answer.reason)
         sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
         return Refusal(status, sentence, code=f"http_{status}", headers=headers)
 
@@ -262,6 +279,10 @@ def _handshake(event: h11.InformationalResponse) -> bytes:
     if not head.isascii():
         raise _not_a_relay("does not accept a WebSocket: its answer is not plain text")
     return head
+
+
+def _text(content: bytes) -> str:
+    return bytes(content).decode("latin-1")
 
 
 def _not_a_relay(what: str) -> CarrierLost:

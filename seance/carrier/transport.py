@@ -10,7 +10,7 @@ message boundaries mean nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IProducer,
     IProtocol,
     IPushProducer,
+    ITCPTransport,
     ITransport,
 )
 from twisted.python.failure import Failure
@@ -61,17 +62,26 @@ class Carrier:
     Args:
         socket: The open WebSocket, which also bounds how long a closing handshake may take.
         subprotocol: What was negotiated; None is a plain peer that gets no text messages.
+        headers: See below.
 
     Attributes:
+        headers: On the agent's side, what the 101 said, names in small letters; on the relay's, what
+            we have added to it.
         on_control: Called with each link control message (an object with a ``t``).
+        peer_close_code: The code of the other side's close frame, once the carrier is lost; None
+            without one.
         is_full: Whether a push producer is being held back, because the peer does not read.
     """
 
-    def __init__(self, socket: Socket, *, subprotocol: str | None) -> None:
+    def __init__(
+        self, socket: Socket, *, subprotocol: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._socket = socket
         self.transport = cast(ITransport, socket.transport)
         self.subprotocol = subprotocol
+        self.headers = headers or {}
         self.on_control: Callable[[dict[str, object]], None] | None = None
+        self.peer_close_code: int | None = None
         self.is_full = False
         self._protocol: IProtocol | None = None
         self._producer: IProducer | None = None
@@ -143,9 +153,10 @@ class Carrier:
         self._is_closing = self._is_aborting = True
         self._waiting.clear()
         if self._reason is not None:
+            self._reason = Failure(ConnectionAborted())
             self._socket.call_soon(self._lose)
         else:
-            cast("_Abortable", self.transport).abortConnection()
+            cast(ITCPTransport, self.transport).abortConnection()
 
     def getPeer(self) -> IAddress:
         """The address of the other end of the connection below."""
@@ -279,11 +290,6 @@ class Carrier:
         if not self._sent_close:
             self._sent_close = True
             self._socket.send_close(self._close_code, self._close_reason)
-
-
-class _Abortable(Protocol):
-    def abortConnection(self) -> None:
-        """Cut the connection."""
 
 
 @implementer(IPushProducer)

@@ -33,13 +33,14 @@ from twisted.python.failure import Failure
 from seance.carrier.link_control import MAX_TEXT_BYTES, SUBPROTOCOL, parse_control
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
+from seance.heads.fields import written_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["ClientSocket", "ServerSocket", "make_client_factory", "make_server_factory"]
+__all__ = ["ClientSocket", "ServerSocket", "check_headers", "make_client_factory", "make_server_factory"]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """hashicorp/yamux sends a whole window in one message; no peer is granted a larger one."""
@@ -99,6 +100,7 @@ class _Socket:
     remoteCloseReason: str | None
     websocket_protocol_in_use: str | None
 
+    answer_headers: Mapping[str, str] = {}  # of the 101 that opens it
     _carrier: Carrier | None = None
     _abort_call: IDelayedCall | None = None
     _unanswered_ping: bytes | None = None
@@ -121,6 +123,7 @@ class _Socket:
             self._abort_call = None
         super().connectionLost(reason)  # type: ignore[misc]  # Autobahn's
         if self._carrier is not None:
+            self._carrier.peer_close_code = self.remoteCloseCode
             self._carrier.lost(self._how_it_ended())
 
     def _how_it_ended(self) -> str:
@@ -137,7 +140,7 @@ class _Socket:
         self._ending_on_failure(super().consumeData)  # type: ignore[misc]  # Autobahn's
 
     def onOpen(self) -> None:
-        self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use)
+        self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use, headers=self.answer_headers)
         self._ending_on_failure(self._start)
 
     def onPing(self, payload: bytes) -> None:
@@ -262,13 +265,22 @@ class _Socket:
 class ServerSocket(_Socket, WebSocketServerProtocol):
     """The relay's side of a carrier."""
 
-    def onConnect(self, request: ConnectionRequest) -> str | None:
+    def onConnect(self, request: ConnectionRequest) -> tuple[str | None, Mapping[str, str]]:
         """Choose the subprotocol: ours where it was offered, none otherwise."""
-        return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None
+        return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None, self.answer_headers
 
 
 class ClientSocket(_Socket, WebSocketClientProtocol):
     """The agent's side of a carrier; ``seance.carrier.dial`` reads the answer's head before it."""
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse further headers that could end a line: Autobahn writes whatever it is given.
+
+    Raises:
+        LocalProtocolError: ``"field_invalid"``.
+    """
+    written_head(b"GET / HTTP/1.1", [(name.encode(), value.encode()) for name, value in headers.items()])
 
 
 def make_server_factory(reactor: IReactorTime) -> WebSocketServerFactory:
@@ -290,10 +302,22 @@ def make_server_factory(reactor: IReactorTime) -> WebSocketServerFactory:
 
 
 def make_client_factory(
-    reactor: IReactorTime, host: str, port: int, target: str, user_agent: str
+    reactor: IReactorTime,
+    host: str,
+    port: int,
+    target: str,
+    user_agent: str,
+    headers: Mapping[str, str],
 ) -> WebSocketClientFactory:
-    """Make the object from which Autobahn's client protocols take request and options."""
-    factory = WebSocketClientFactory(protocols=[SUBPROTOCOL], useragent=user_agent, reactor=reactor)
+    """Make the object from which Autobahn's client protocols take request and options.
+
+    Raises:
+        LocalProtocolError: A further header is not legal.
+    """
+    check_headers(headers)
+    factory = WebSocketClientFactory(
+        protocols=[SUBPROTOCOL], useragent=user_agent, headers=dict(headers), reactor=reactor
+    )
     factory.log = _Silence()
     # Nothing but the request is made of these. Given a URL, Autobahn would write the Host of an IPv6
     # address without its brackets, and take a host named "unix" for something else.

@@ -120,7 +120,7 @@ class Trio:
     def _relay_on(self, port: int) -> Relay:
         host = self.settings.host
         listen = () if host is None else (f"tcp:{port}:interface={quoteStringArgument(host)}",)
-        relay = Relay(self._reactor, RelaySettings(listen=listen, port=port, pad=make_pad_page()))
+        relay = Relay(self._reactor, RelaySettings(listen=listen, port=port, pad=make_pad_page(), open=True))
         self._run(relay)
         return relay
 

@@ -117,10 +117,10 @@ class Mux(Protocol):
         if self._is_over:
             raise LocalProtocolError("The connection below has ended.", code="session_closed")
         stream_id = self.session.open_stream(self._reactor.seconds())
-        stream = self._add(stream_id)
+        stream = StreamTransport(self, stream_id, StreamAddress(self.link, stream_id), protocol)
         self._rearm()
         self.flush_soon()
-        stream.start(protocol)
+        self._start(stream)
         return stream
 
     def listen(self, factory: IProtocolFactory | None) -> None:
@@ -150,6 +150,10 @@ class Mux(Protocol):
         self.session.go_away(GoAwayCode.NORMAL)
         self._say_last()
         self._carrier_is_full = True
+
+    def end(self, sentence: str) -> None:
+        """Take the session for over, and its streams with it. The carrier is the caller's to close."""
+        self._finish(sentence)
 
     def describe(self) -> str:
         """One line for a debugger or a log at DEBUG."""
@@ -251,25 +255,23 @@ class Mux(Protocol):
             stream.cut(f"The stream was reset ({event.code})")
 
     def _opened(self, stream_id: int) -> None:
-        stream = self._add(stream_id)
+        address = StreamAddress(self.link, stream_id)
         protocol = None
         if self._factory is not None:
             try:
-                protocol = self._factory.buildProtocol(stream.getPeer())
+                protocol = self._factory.buildProtocol(address)
             except Exception:  # noqa: BLE001  # the factory's fault costs this stream, not the link
                 self._log.failure("A factory failed; its stream is refused", event="stream.factory_failed")
         if protocol is None:
             self.session.reset_stream(stream_id)
-            self.forget(stream)
         else:
             self.session.accept_stream(stream_id)
-            stream.start(protocol)
+            self._start(StreamTransport(self, stream_id, address, protocol))
         self.flush_soon()
 
-    def _add(self, stream_id: int) -> StreamTransport:
-        stream = StreamTransport(self, stream_id, StreamAddress(self.link, stream_id))
-        self._streams[stream_id] = stream
-        return stream
+    def _start(self, stream: StreamTransport) -> None:
+        self._streams[stream.stream_id] = stream
+        stream.start()
 
     def forget(self, stream: StreamTransport) -> None:
         """Drop a stream from the table; for ``StreamTransport`` alone."""
@@ -298,8 +300,6 @@ class Mux(Protocol):
 
     def _fail(self, sentence: str) -> None:
         """End the session for a reason of ours: the GoAway leaves, then the carrier goes."""
-        if self._is_over:
-            return
         if self.transport is not None:
             self._say_last()
             self.transport.loseConnection()

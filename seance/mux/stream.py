@@ -66,7 +66,6 @@ class StreamTransport:
         "_incoming",
         "_is_aborting",
         "_is_closing",
-        "_is_delivering",
         "_is_ending",
         "_is_lost",
         "_is_paused",
@@ -81,14 +80,13 @@ class StreamTransport:
         "stream_id",
     )
 
-    def __init__(self, mux: Mux, stream_id: int, address: StreamAddress) -> None:
+    def __init__(self, mux: Mux, stream_id: int, address: StreamAddress, protocol: IProtocol) -> None:
         self._mux = mux
         self._address = address
         self.stream_id = stream_id
-        self.protocol: IProtocol | None = None
+        self.protocol: IProtocol | None = protocol
         self._incoming: deque[bytes] = deque()
         self._is_paused = False
-        self._is_delivering = False
         self._got_end = False  # the peer's FIN has arrived
         self._told_end = False  # and the protocol knows
         self._is_ending = False  # our FIN is asked for: nothing more may be written
@@ -233,7 +231,7 @@ class StreamTransport:
         """Deliver what has waited, from the next turn on, then whatever arrives."""
         if self._is_paused:
             self._is_paused = False
-            if not self._is_delivering and (self._incoming or self._got_end):
+            if self._incoming or self._got_end:
                 self._mux.call_later(0, self._deliver_waiting)
 
     def stopProducing(self) -> None:
@@ -242,10 +240,9 @@ class StreamTransport:
 
     # -- from the mux ----------------------------------------------------------------------
 
-    def start(self, protocol: IProtocol) -> None:
-        """The stream is open, as far as we know: ``protocol`` gets this transport."""
-        self.protocol = protocol
-        self._call(protocol.makeConnection, self)
+    def start(self) -> None:
+        """The stream is open, as far as we know: the protocol gets this transport."""
+        self._call(cast(IProtocol, self.protocol).makeConnection, self)
 
     def data_arrived(self, data: bytes) -> None:
         """Take the body of a data frame."""
@@ -253,15 +250,14 @@ class StreamTransport:
             self._mux.session.data_taken(self.stream_id, len(data))
         elif not self._is_aborting:
             self._incoming.append(data)
-            if not self._is_paused and not self._is_delivering:
-                self._deliver()
+            self._deliver()
 
     def end_arrived(self) -> None:
         """Take the peer's FIN."""
         self._got_end = True
         if self._is_closing or self._is_lost:
             self._settle()
-        elif not self._is_delivering:
+        else:
             self._deliver()
 
     def end_sent(self) -> None:
@@ -296,11 +292,10 @@ class StreamTransport:
             self._mux.flush_soon()
 
     def _deliver(self) -> None:
-        # A loop and a flag instead of recursion: a protocol may pause, resume, write or close
-        # from inside dataReceived, and still sees the chunks one after the other.
+        # Never entered a second time from inside dataReceived: what a protocol does there, resume
+        # included, calls nobody back before the next turn.
         incoming = self._incoming
         data_taken = self._mux.session.data_taken
-        self._is_delivering = True
         try:
             while incoming and not self._is_paused:
                 data = incoming.popleft()
@@ -308,8 +303,6 @@ class StreamTransport:
                 cast(IProtocol, self.protocol).dataReceived(data)
         except Exception:  # noqa: BLE001  # whatever the application's protocol raises
             self._blame_protocol()
-        finally:
-            self._is_delivering = False
         if self._got_end and not incoming and not self._is_paused and not self._told_end:
             self._tell_end()
 
@@ -365,9 +358,8 @@ class StreamTransport:
             self._is_lost = True
             self._incoming.clear()
             self._stop_producer()
-            protocol, self.protocol = self.protocol, None
-            if protocol is not None:
-                self._call(protocol.connectionLost, reason)
+            protocol, self.protocol = cast(IProtocol, self.protocol), None
+            self._call(protocol.connectionLost, reason)
         if self._is_aborting or (self._sent_end and self._got_end):
             self._mux.forget(self)
 

@@ -4,9 +4,30 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 ``tests/contract.py``. Used by ``seance.tunnel``.
 """
 
+from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
+from seance.net.files import Lookout
 from seance.net.handover import HandOver
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.occasion import Occasion
+from seance.net.peer import PeerCertificate, peer_certificate
+from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import descriptor_limit, tune
 
-__all__ = ["HandOver", "Leg", "Occasion", "descriptor_limit", "end", "is_orderly", "tune", "unsent_bytes"]
+__all__ = [
+    "ClientTls",
+    "HandOver",
+    "HandshakeLog",
+    "Leg",
+    "Lookout",
+    "Occasion",
+    "PeerCertificate",
+    "ServerTls",
+    "TlsEndpoint",
+    "descriptor_limit",
+    "end",
+    "is_loopback_host",
+    "is_orderly",
+    "peer_certificate",
+    "tune",
+    "unsent_bytes",
+]

@@ -43,11 +43,14 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     """
     # Opening must not wait either: the path may have become a pipe.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             msg = "is not a plain file"
             raise ValueError(msg)
-        content = file.read(limit_bytes + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit_bytes:
         msg = f"is longer than {limit_bytes} bytes"
         raise ValueError(msg)
@@ -74,6 +77,11 @@ class Watched(Generic[T]):
         self._paths = tuple(paths)
         self._read = read
         self._seen: tuple[tuple[int, ...] | None, ...] = ()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether ``load`` has been called, and has succeeded."""
+        return hasattr(self, "content")
 
     def load(self) -> None:
         """Read them for the first time.
@@ -130,8 +138,10 @@ class Lookout(Service):
         self._looking.clock = reactor
 
     def startService(self) -> None:
-        """Begin to look."""
+        """Begin to look, if there is anything to look at."""
         super().startService()
+        if not self._watched:
+            return
         self._looking.start(LOOK_SECONDS, now=False).addErrback(self._log_mistake)
 
     def stopService(self) -> None:
@@ -145,8 +155,8 @@ class Lookout(Service):
         self._look(force=True)
 
     def _look(self, *, force: bool = False) -> None:
-        # A list, so that every one of them is looked at.
-        if any([watched.look(force=force) for watched in self._watched]):
+        changes = [watched.look(force=force) for watched in self._watched]
+        if any(changes):
             self._on_change()
 
     def _log_mistake(self, failure: Failure) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
@@ -44,9 +44,8 @@ PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?P<kind>(?:[A-Z0-9]+ )?PRIVATE KEY)-----.+?-----END (?P=kind)-----", re.DOTALL
 )
 
-KEYS = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
-
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+"""The kinds of keys that certificates for TLS have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +93,22 @@ def read_authorities(ca_file: PathLike) -> tuple[x509.Certificate, ...]:
 
 
 def tls_context(
-    credentials: Credentials | None, authorities: Iterable[x509.Certificate] = ()
+    credentials: Credentials | None,
+    authorities: Iterable[x509.Certificate],
+    prepare: Callable[[SSL.Context], None],
 ) -> SSL.Context:
     """Make what both sides of TLS have in common: versions, ciphers, certificates.
 
     Args:
         credentials: What to show; None for nothing.
         authorities: Whom to believe; none of the system's are added.
+        prepare: Does what one side alone needs.
 
     Raises:
         ConfigError: OpenSSL does not take the certificate, say because its key is too short.
     """
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_cipher_list(CIPHERS)
     # Renegotiation makes the peer pay little and us much, and TLS 1.3 has done away with it;
     # compression tells an eavesdropper about what is compressed (CRIME).
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
@@ -126,6 +127,10 @@ def tls_context(
     assert store is not None, "a context that OpenSSL has made has a store"
     for certificate in authorities:
         store.add_cert(crypto.X509.from_cryptography(certificate))
+    prepare(context)
+    # Last: some releases of pyOpenSSL try the list out on a connection, and a context that has made
+    # one cannot be changed any more.
+    context.set_cipher_list(CIPHERS)
     return context
 
 
@@ -156,7 +161,7 @@ def _key(path: Path, *, is_apart: bool) -> PrivateKey:
         raise ConfigError(sentence, code="tls_file") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"The private key in {path} cannot be read.", code="tls_file") from error
-    if not isinstance(key, KEYS):
+    if not isinstance(key, PrivateKey):
         sentence = f"The private key in {path} is of a kind that TLS does not use; RSA, EC and Ed25519 are."
         raise ConfigError(sentence, code="tls_file")
     return key

@@ -17,15 +17,12 @@ from typing import TYPE_CHECKING, Any
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.errors import Refusal
-from seance.heads import refusal_response
 from seance.net.files import Watched
-from seance.net.legs import end
 from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
+from seance.net.tls_transport import TlsFactory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,17 +70,15 @@ class ServerTls(Watched[SSL.Context]):
         """Read the files now; False, and a line in the log, if they are no good."""
         return self.look(force=True)
 
-    def wrap(self, factory: IProtocolFactory, reactor: IReactorTime) -> TLSMemoryBIOFactory:
+    def wrap(self, factory: IProtocolFactory, reactor: IReactorTime) -> TlsFactory:
         """Return a factory that speaks TLS and has ``factory`` make what speaks inside.
 
         The protocols that it makes are connected at accept, before the handshake, and have to bound
         the time that it takes.
         """
-        wrapped = TLSMemoryBIOFactory(self, False, factory, clock=reactor)
-        wrapped.protocol = _ServerTransport
-        return wrapped
+        return TlsFactory(self, False, factory, reactor)
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803  # Twisted calls us
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803  # Twisted's names
         """Make OpenSSL's part of one connection."""
         return SSL.Connection(self.content, None)
 
@@ -111,7 +106,8 @@ class HandshakeLog:
             reason: What ``connectionLost`` was told.
             peer: Who it was.
         """
-        if reason.check(SSL.Error) is None:
+        error = reason.value
+        if not isinstance(error, SSL.Error):
             return
         now = self._reactor.seconds()
         if now < self._silent_until:
@@ -121,54 +117,30 @@ class HandshakeLog:
         self._log.info(
             "A TLS handshake with {peer} failed: {reason} ({untold} more since the last such line)",
             peer=peer,
-            reason=openssl_words(reason.value),
+            reason=openssl_words(error),
             untold=self._untold,
             event="tls.handshake_failed",
         )
         self._untold = 0
 
 
-class _ServerTransport(BufferingTLSTransport):
-    """Twisted's TLS, with an answer for those who do not speak it."""
-
-    def dataReceived(self, data: bytes) -> None:
-        # A TLS record begins with 22 here, an HTTP request with a letter.
-        if data[:1].isalpha():
-            self._answer_plainly()
-            return
-        # From here on Twisted's own method, without a detour.
-        self.dataReceived = super().dataReceived  # type: ignore[method-assign]  # once, for speed
-        self.dataReceived(data)
-
-    def _answer_plainly(self) -> None:
-        self.dataReceived = _ignore  # type: ignore[method-assign]  # nothing more is read from this one
-        sentence = "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
-        transport: Any = self.transport
-        transport.write(refusal_response(Refusal(400, sentence, code="tls_expected")))
-        # Only this half: closing with bytes unread would reset the connection and destroy the answer.
-        # The far side closes the other half, or whoever waits for a head inside loses patience.
-        end(transport)
-
-
-def _ignore(data: bytes) -> None:
-    """What comes is for nobody."""
-
-
 def _server_context(
     cert_file: PathLike, key_file: PathLike | None, client_ca_file: PathLike | None
 ) -> SSL.Context:
     authorities = () if client_ca_file is None else read_authorities(client_ca_file)
-    context = tls_context(read_credentials(cert_file, key_file), authorities)
-    context.set_alpn_select_callback(_select_protocol)
-    context.set_session_id(SESSION_ID)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    if authorities:
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
-        context.set_verify_depth(LONGEST_CHAIN)
+
+    def prepare(context: SSL.Context) -> None:
+        context.set_alpn_select_callback(_select_protocol)
+        context.set_session_id(SESSION_ID)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        if authorities:
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
+            context.set_verify_depth(LONGEST_CHAIN)
         for authority in authorities:
             # Named to the client: a browser then does not offer its user certificates of others.
             context.add_client_ca(authority)
-    return context
+
+    return tls_context(read_credentials(cert_file, key_file), authorities, prepare)
 
 
 def _select_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:  # noqa: ANN401  # bytes or a mark

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from twisted.internet.interfaces import ITransport
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
+from twisted.protocols.policies import ProtocolWrapper
 
 from seance.errors import ConfigError
 from seance.heads import Request
@@ -77,6 +78,9 @@ def peer_host(transport: ITransport) -> str:
 
 def is_wrapped_by_stranger(transport: object, proxies: TrustedProxies) -> bool:
     """Whether this is a PROXY protocol connection from somebody who is not a trusted proxy."""
+    # Under TLS, if there is TLS: a proxy's header comes before the handshake that it passes on.
+    while isinstance(transport, ProtocolWrapper) and not isinstance(transport, HAProxyProtocolWrapper):
+        transport = transport.transport
     if not isinstance(transport, HAProxyProtocolWrapper):
         return False
     return transport.transport is None or not proxies.trusts(peer_host(transport.transport))

@@ -15,7 +15,7 @@ from ipaddress import IPv6Address, ip_address
 from seance.errors import Refusal
 from seance.tunnel.settings import RelaySettings
 
-__all__ = ["Admission", "Bucket", "holder_of"]
+__all__ = ["LOOPBACK", "Admission", "Bucket", "holder_of"]
 
 MOST_RATES = 65536
 """Addresses or rooms whose rate is remembered at a time; about 20 MB when all are in use."""

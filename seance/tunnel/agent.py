@@ -10,6 +10,7 @@ is the most reported fault of desktop agents, yjs.md, row 20).
 from __future__ import annotations
 
 import enum
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,22 +18,29 @@ from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import ITransport
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from seance.carrier import SUBPROTOCOL, Carrier, RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
 from seance.mux import Mux
-from seance.net import Occasion, tune
+from seance.net import ClientTls, Occasion, TlsEndpoint, tune
 from seance.tunnel.backoff import Backoff
+from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
+from seance.tunnel.ports import AgentIdentity
 from seance.tunnel.settings import AgentSettings
+from seance.tunnel.token_source import TokenSource
 from seance.yamux import Limits, Role
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
 
 GOING_AWAY = 1001
+
+TOKEN_LOOK_SECONDS = 2.0
+"""From one look at the token file to the next, while a link is up."""
 
 
 class AgentState(enum.Enum):
@@ -67,23 +75,36 @@ class Agent(Service):
     Args:
         reactor: Twisted's reactor.
         settings: What it was told.
+        identity: Who it is, from ``seance.auth.agent_key.agent_identity``; None for a plain agent,
+            whose room anybody may take once its link is gone.
 
     Raises:
-        ConfigError: The relay URL or the local server in ``settings`` cannot be read.
+        ConfigError: The relay URL or the local server in ``settings`` cannot be read, or one on another
+            machine is not to be checked.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: AgentSettings) -> None:  # noqa: ANN401  # no common type
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401  # no common type
+        settings: AgentSettings,
+        *,
+        identity: AgentIdentity | None = None,
+    ) -> None:
         self._reactor = reactor
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
+        self._introduction = Introduction(identity, settings.room, self._relay.host_header)
+        self._tls = _tls_to(self._relay, settings)
+        self._token = TokenSource(settings.token or "", settings.token_file or "")
         self._streams = LocalLegFactory(reactor, settings, self._note_local_trouble)
         self._backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds, random.random)
         self._listeners: list[Callable[[AgentStatus], None]] = []
         self._connected: Occasion[None] = Occasion()
         self._lost: Occasion[str] = Occasion()
         self._mux: Mux | None = None
+        self._renewing: IDelayedCall | None = None
         self._loop: Deferred[None] | None = None
         self._status = AgentStatus(AgentState.STOPPED, "The agent is not running.")
 
@@ -115,7 +136,14 @@ class Agent(Service):
     # -- IService --------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Begin to dial."""
+        """Begin to dial.
+
+        Raises:
+            ConfigError: A file with certificates cannot be used.
+        """
+        for tls in (self._tls, self._streams.tls):
+            if tls is not None:
+                tls.load()
         super().startService()
         self._backoff.reset()
         self._loop = Deferred.fromCoroutine(self._run())
@@ -163,15 +191,11 @@ class Agent(Service):
         self._log.info("[Agent] Connecting to relay: {url}", url=url, event="link.dialling")
         self._tell(AgentState.CONNECTING, f"Connecting to {self._relay.host_header}.")
         self._lost = Occasion()
-        await dial(
-            self._reactor,
-            self._relay,
-            settings.room,
-            self._make_protocol,
-            deadline_seconds=settings.dial_seconds,
-        )
+        await self._dial()
         mux = cast(Mux, self._mux)
-        tune(cast(ITransport, mux.transport))
+        carrier = cast(Carrier, mux.transport)
+        self._introduction.note_attached(carrier.headers)
+        tune(carrier)
         began_seconds = self._reactor.seconds()
         self._log.info(
             "[Agent] Connected to relay for room: {room}", room=settings.room, event="link.attached"
@@ -181,15 +205,62 @@ class Agent(Service):
         )
         self._tell(AgentState.CONNECTED, f"Connected to {self._relay.host_header}.")
         self._connected.fire(None)
+        if settings.token_file:
+            self._renew_token(carrier)
         try:
             sentence = await self._lost.when()
         finally:
+            if self._renewing is not None:
+                self._renewing.cancel()
+                self._renewing = None
             self._connected = Occasion()
             self._mux = None
         if self._reactor.seconds() - began_seconds >= settings.healthy_seconds:
             self._backoff.reset()
+        if carrier.peer_close_code == REPLACED:
+            self._introduction.note_replaced()
+            sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
         self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")
         return sentence
+
+    async def _dial(self) -> None:
+        """Dial once, and a second time at once if the relay has but asked who we are."""
+        try:
+            await self._dial_once()
+        except Refusal as refusal:
+            if not self._introduction.is_asked(refusal):
+                raise
+            await self._dial_once()
+
+    def _dial_once(self) -> Deferred[IProtocol]:
+        return dial(
+            self._reactor,
+            self._relay,
+            self.settings.room,
+            self._make_protocol,
+            deadline_seconds=self.settings.dial_seconds,
+            endpoint=self._endpoint(),
+            headers=self._introduction.headers() | self._authorization(),
+        )
+
+    def _authorization(self) -> dict[str, str]:
+        token = self._token.read()
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _renew_token(self, carrier: Carrier) -> None:
+        """Look whether the token file has a new token, and pass it on over the link that is up."""
+        self._renewing = self._reactor.callLater(TOKEN_LOOK_SECONDS, self._renew_token, carrier)
+        token = self._token.changed()
+        if token is not None:
+            carrier.send_control(json.dumps({"t": "token", "token": token}).encode())
+            self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
+
+    def _endpoint(self) -> IStreamClientEndpoint | None:
+        if self._tls is None:
+            return None
+        relay = self._relay
+        endpoint = HostnameEndpoint(self._reactor, relay.host, relay.port)
+        return TlsEndpoint(self._reactor, endpoint, self._tls, f"the relay at {relay.host_header}")
 
     def _make_protocol(self, subprotocol: str | None) -> Mux:
         # A plain relay opens what other implementations take; ours may open as many as it is told.
@@ -223,3 +294,15 @@ class Agent(Service):
                 listener(status)
             except Exception:  # noqa: BLE001  # a listener's fault is not the link's
                 self._log.failure("A status listener failed", event="status.listener_failed")
+
+
+def _tls_to(relay: RelayAddress, settings: AgentSettings) -> ClientTls | None:
+    if not relay.is_secure:
+        return None
+    return ClientTls(
+        relay.host,
+        ca_file=settings.tls_ca,
+        cert_file=settings.tls_cert,
+        key_file=settings.tls_key,
+        insecure=settings.tls_insecure,
+    )

@@ -46,7 +46,8 @@ from seance.net import HandOver, tune
 from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
-from seance.tunnel.ports import Grant, TokenRole
+from seance.tunnel.introduction import AGENT_FIELD, NONCE_FIELD, REPLACE_FIELD
+from seance.tunnel.ports import Grant, TokenRole, identity_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
@@ -184,6 +185,8 @@ class Front(HandOver):
             self._holder = None
         if self._deciding is not None:
             self._deciding.cancel()
+        if self._successor is None:
+            self._relay.handshakes.note(reason, self._peer)
         super().connectionLost(reason)
 
     def cut(self) -> None:
@@ -223,9 +226,20 @@ class Front(HandOver):
             sentence = "This web page may not attach as an agent: its Origin is not allowed on this relay."
             raise Refusal(403, sentence, code="agent_origin")
         grant = await self._grant(request, route, TokenRole.AGENT)
-        link = self._relay.claim(route.room, grant)
-        self._relay.answerer.answer(request, bytes(self._late), self.hand_over, link.make_protocol)
-        if not link.was_attached:
+        identity, headers = self._identity(request, route, grant)
+        link = self._relay.claim(
+            route.room,
+            grant,
+            identity=identity,
+            address=self._relay.proxies.client_of(self._peer, request),
+            may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
+        )
+        self._relay.answerer.answer(
+            request, bytes(self._late), self.hand_over, link.make_protocol, headers=headers
+        )
+        if link.was_attached:
+            link.take_tokens(self._relay.verifier, self._relay.permits)
+        else:
             # What passes our checks passes Autobahn's; should they ever differ, no room is held.
             self._relay.release(link)
             cast(ITCPTransport, self.transport).abortConnection()
@@ -262,7 +276,7 @@ class Front(HandOver):
             on_end=lambda: relay.give_back(permit),
         )
         if grant is not None and relay.permits is not None:
-            permit.append(relay.permits.add(grant, leg.end))
+            permit.append(relay.permits.add(grant, leg.end, most=grant.max_clients))
         try:
             leg.begin(head, bytes(self._late))
         except Refusal:
@@ -275,6 +289,24 @@ class Front(HandOver):
             return None
         presented = find_token(request, route)
         return await verifier.verify(presented.token, role, route.room)
+
+    def _identity(
+        self, request: Request, route: Route, grant: Grant | None
+    ) -> tuple[str | None, dict[str, str]]:
+        """Return who an agent is, and the header fields that its answer gets for it."""
+        named = None if grant is None else identity_of(grant)
+        identities = self._relay.identities
+        claims = request.values(AGENT_FIELD.lower().encode())
+        if named is not None or identities is None or not claims:
+            return named, {}
+        host = request.values(b"host")[0]
+        if self._relay.proxies.trusts(self._peer):
+            told = b",".join(request.values(b"x-forwarded-host")).rpartition(b",")[2].strip()
+            host = told or host
+        now = self._factory.reactor.seconds()
+        claim = b",".join(claims).decode("latin-1")
+        identity = identities.check(claim, route.room, host.decode("latin-1"), now)
+        return identity, {NONCE_FIELD: identities.challenge(now)}
 
     def _proto(self, request: Request) -> str:
         if self._relay.proxies.trusts(self._peer):

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from seance.carrier import Carrier
 from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import Occasion
 from seance.tunnel.gate import Pace
+from seance.tunnel.introduction import REPLACED
 from seance.tunnel.permits import Permit, Permits
-from seance.tunnel.ports import Grant
+from seance.tunnel.ports import Grant, TokenRole, Verifier, identity_of
 from seance.tunnel.settings import RelaySettings
 from seance.yamux import Limits, Role
 
@@ -57,6 +58,7 @@ class Link:
         self.pace = Pace(reactor, rate) if rate else None
         self.most_clients: int | None = None
         self.permit: Permit | None = None
+        self._renewal: Deferred[Grant] | None = None
 
     @property
     def was_attached(self) -> bool:
@@ -75,12 +77,44 @@ class Link:
 
     def stand_on(self, grant: Grant, permits: Permits) -> None:
         """Live as long as the agent's token is good, within the bounds that it sets for its room."""
-        # The bound of clients is the room's; the token itself may be used for one link at a time or more.
-        self.permit = permits.add(replace(grant, max_clients=None), self.leave)
+        self.permit = permits.add(grant, self.leave)
         self.most_clients = grant.max_clients
         rate = grant.max_bytes_per_second
         if rate and (self.pace is None or rate < self._settings.bytes_per_second_per_room):
             self.pace = Pace(self._reactor, rate)
+
+    def take_tokens(self, verifier: Verifier | None, permits: Permits | None) -> None:
+        """Let the agent renew its token over the link: ``{"t": "token", "token": "..."}``."""
+        if verifier is None or permits is None or self._mux is None or self._mux.is_over:
+            return
+
+        def arrived(message: dict[str, object]) -> None:
+            token = message.get("token")
+            if message["t"] == "token" and isinstance(token, str) and self._renewal is None:
+                deciding = self._renewal = verifier.verify(token, TokenRole.AGENT, self.room)
+                deciding.addCallback(self._renew, permits).addErrback(self._note_refused)
+
+        cast(Carrier, self._mux.transport).on_control = arrived
+
+    def _renew(self, grant: Grant, permits: Permits) -> None:
+        self._renewal = None
+        before = self.permit
+        if before is None or self._mux is None or self._mux.is_over:
+            return
+        if identity_of(grant) != identity_of(before.grant):
+            self._log.warn("The agent of room {room} sent somebody else's token", **self._named("refused"))
+            return
+        permits.remove(before)
+        self.stand_on(grant, permits)
+        self._log.info("The agent of room {room} has renewed its token", **self._named("renewed"))
+
+    def _note_refused(self, failure: Failure) -> None:
+        self._renewal = None
+        failure.trap(Refusal, CancelledError)
+        self._log.warn("The agent of room {room} sent a token that is not good", **self._named("refused"))
+
+    def _named(self, what: str) -> dict[str, str]:
+        return {"room": self.room, "event": f"token.{what}"}
 
     def make_protocol(self, subprotocol: str | None) -> Mux:
         """Make what runs over the carrier, for ``CarrierAnswerer.answer``."""
@@ -127,11 +161,28 @@ class Link:
         mux.leave()
         cast(Carrier, mux.transport).close(GOING_AWAY, reason)
 
+    def make_way(self) -> None:
+        """The same agent has come with another carrier: end now, and say why to whoever still listens.
+
+        What the old carrier still brings is dropped, and so is the carrier if it does not close.
+        The close code matters when the old one is no stale one but that of a second process with
+        the same key: that one must not take the room back.
+        """
+        mux = self._mux
+        if mux is None or mux.is_over:
+            return
+        carrier = cast(Carrier, mux.transport)
+        mux.leave()
+        carrier.close(REPLACED, "the same agent has taken the room with another connection")
+        mux.end("The same agent has taken the room with another connection.")
+
     def cut(self) -> None:
         """End the link now, if it is still there."""
         if self.is_attached:
             cast(Carrier, cast(Mux, self._mux).transport).abortConnection()
 
     def _note_lost(self, sentence: str) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
         self._on_lost(self, sentence)
         self._lost.fire(None)

@@ -19,9 +19,9 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.errors import Refusal
+from seance.errors import Refusal, SeanceError
 from seance.heads import Request, RequestReader, refusal_response, request_with_host
-from seance.net import HandOver, Leg, tune
+from seance.net import ClientTls, HandOver, Leg, tune
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.splice import Side, Splice, SpliceReport
@@ -53,11 +53,14 @@ class LocalLegFactory(Factory):
         self.settings = settings
         self.on_trouble = on_trouble
         self.local = LocalServer.from_text(settings.local)
+        self.tls: ClientTls | None = None
+        if self.local.kind == "tls":
+            self.tls = ClientTls(self.local.host, ca_file=settings.local_ca, insecure=settings.local_insecure)
 
     @cached_property
     def endpoint(self) -> IStreamClientEndpoint:
         """How the local server is reached; made when the first client comes."""
-        return self.local.endpoint(self.reactor, self.settings.local_dial_seconds)
+        return self.local.endpoint(self.reactor, self.settings.local_dial_seconds, self.tls)
 
     def buildProtocol(self, addr: IAddress | None) -> LocalLeg:
         """Make the protocol of one stream."""
@@ -118,7 +121,9 @@ class LocalLeg(HandOver):
             self._dialling = None
             if not self._is_gone:
                 why = Failure(error).getErrorMessage()
-                factory.on_trouble(f"The local server {factory.local} does not take connections: {why}")
+                if not isinstance(error, SeanceError):
+                    why = f"The local server {factory.local} does not take connections: {why}"
+                factory.on_trouble(why)
                 sentence = "The local server behind this room does not take connections: is it running?"
                 self._refuse(Refusal(502, sentence, code="local_server_refused"))
             return

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 
 from seance.errors import ConfigError
+from seance.net import ClientTls, TlsEndpoint
 
 __all__ = ["LocalServer"]
 
@@ -63,8 +63,19 @@ class LocalServer:
             return host.encode("ascii")
         return f"{host}:{self.port}".encode("ascii")
 
-    def endpoint(self, reactor: Any, timeout_seconds: float) -> IStreamClientEndpoint:  # noqa: ANN401  # no common type
+    def endpoint(
+        self,
+        reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+        timeout_seconds: float,
+        tls: ClientTls | None = None,
+    ) -> IStreamClientEndpoint:
         """Make the endpoint that connects to it.
+
+        Args:
+            reactor: Twisted's reactor.
+            timeout_seconds: For one attempt.
+            tls: How to be sure who it is, where it is ``tls``; by default its name and the
+                authorities of the system.
 
         A name is tried on all its addresses: ``localhost`` may be listening on 127.0.0.1 or on ::1
         alone, depending on what the resolver told the local server first (yjs.md 1.6).
@@ -75,7 +86,7 @@ class LocalServer:
             reactor, self.host, self.port, timeout=timeout_seconds, attemptDelay=0.1
         )
         if self.kind == "tls":
-            endpoint = wrapClientTLS(optionsForClientTLS(self.host), endpoint)
+            endpoint = TlsEndpoint(reactor, endpoint, tls or ClientTls(self.host), f"the local server {self}")
         return endpoint
 
     def __str__(self) -> str:

@@ -77,15 +77,20 @@ class Permits:
             self._timer.cancel()
             self._timer = None
 
-    def add(self, grant: Grant, end: Callable[[str], None]) -> Permit:
+    def add(self, grant: Grant, end: Callable[[str], None], *, most: int | None = None) -> Permit:
         """Note a session. ``remove`` it when it is over.
+
+        Args:
+            grant: What it stands on.
+            end: Called once with a sentence when the grant is no longer good.
+            most: How many sessions the token may have at a time; None for any number.
 
         Raises:
             Refusal: 429, this token has as many clients as it may have.
         """
         permit = Permit(grant, end)
         count = self._counts.get(permit.holder, 0)
-        if grant.max_clients is not None and count >= grant.max_clients:
+        if most is not None and count >= most:
             sentence = "This token has as many connections as it allows; close one first."
             raise Refusal(429, sentence, code="token_full")
         self._counts[permit.holder] = count + 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-__all__ = ["Grant", "Page", "TokenRole", "Verifier"]
+__all__ = ["AgentIdentity", "Grant", "IdentityVerifier", "Page", "TokenRole", "Verifier", "identity_of"]
 
 
 class TokenRole(enum.Enum):
@@ -56,6 +56,11 @@ class Grant:
         )
 
 
+def identity_of(grant: Grant) -> str | None:
+    """Return the agent identity that a token names: ``agt``, or else whom it was made for."""
+    return grant.agent_identity or grant.subject
+
+
 class Verifier(Protocol):
     """Who says what a token is worth. ``seance.auth`` has one."""
 
@@ -84,6 +89,50 @@ class Verifier(Protocol):
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have ``listener`` called when keys or the deny list have changed; returns its remover."""
+
+
+class AgentIdentity(Protocol):
+    """Who an agent is, on its own side. ``seance.auth.agent_key`` has one."""
+
+    def announce(self, host: str) -> str:
+        """Return the ``Seance-Agent`` for the relay at ``host`` that proves nothing yet."""
+
+    def prove(self, nonce: str, room: str, host: str) -> str:
+        """Return the ``Seance-Agent`` that proves it, once.
+
+        Args:
+            nonce: What the relay at ``host`` sent in ``Seance-Nonce``.
+            room: The room that the agent is to serve.
+            host: Host and port of the relay, as they are dialled.
+        """
+
+
+class IdentityVerifier(Protocol):
+    """Who tells agents apart, on the relay's side. ``seance.auth.identity`` has one.
+
+    Nothing of it waits, and both take about as long as a head takes to parse.
+    """
+
+    def challenge(self, now: float) -> str:
+        """Return a fresh nonce, for the 101 of an agent, which spares its next dial a round trip.
+
+        Args:
+            now: Seconds, monotonic.
+        """
+
+    def check(self, claim: str, room: str, host: str, now: float) -> str:
+        """Return who the agent has proven to be; a proof is good once.
+
+        Args:
+            claim: The value of ``Seance-Agent`` as it came. Without that field an agent has no
+                identity, and nobody is asked.
+            room: The room it asks for.
+            host: The ``Host`` it asked for.
+            now: Seconds, by the same clock as for ``challenge``.
+
+        Raises:
+            Refusal: 401 ``identity_proof``, with a fresh nonce in ``Seance-Nonce``.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,23 +15,26 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import CarrierAnswerer
 from seance.errors import ConfigError, Refusal
-from seance.net import Occasion, descriptor_limit
+from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, descriptor_limit
 from seance.tunnel.addresses import TrustedProxies
-from seance.tunnel.admission import Admission
+from seance.tunnel.admission import LOOPBACK, Admission, holder_of
 from seance.tunnel.front import FrontFactory
 from seance.tunnel.link import Link
 from seance.tunnel.permits import Permit, Permits
-from seance.tunnel.ports import Grant, Verifier
+from seance.tunnel.ports import Grant, IdentityVerifier, Verifier
 from seance.tunnel.rooms import Rooms
-from seance.tunnel.settings import RelaySettings
+from seance.tunnel.settings import RelaySettings, has_tls
 
 __all__ = ["Relay"]
+
+IDENTITY_SHOWN = 8
+"""Characters of an identity that stand in the log: enough to tell two apart."""
 
 NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -43,6 +46,8 @@ class Relay(Service):
         reactor: Twisted's reactor.
         settings: What it was told.
         verifier: Who judges tokens; None lets everybody in.
+        identities: Who tells agents apart; None takes them all for plain ones, unless a token says
+            who they are.
 
     Raises:
         ConfigError: A trusted proxy in ``settings`` cannot be read.
@@ -56,16 +61,21 @@ class Relay(Service):
         settings: RelaySettings | None = None,
         *,
         verifier: Verifier | None = None,
+        identities: IdentityVerifier | None = None,
     ) -> None:
         self._reactor = reactor
         self.settings = settings or RelaySettings()
         self.verifier = verifier
+        self.identities = identities
         self.permits = None if verifier is None else Permits(reactor, verifier)
         self.proxies = TrustedProxies(self.settings.trusted_proxies)
         self.admission = Admission(self.settings, descriptor_limit())
         self.answerer = CarrierAnswerer(reactor)
         self.front = FrontFactory(reactor, self)
-        self._rooms: Rooms[Link] = Rooms()
+        self.handshakes = HandshakeLog(reactor)
+        self._tls = _tls_of(self.settings)
+        self._lookout = Lookout(reactor, [self._tls] if self._tls else [], self._note_new_certificate)
+        self._rooms: Rooms[Link] = Rooms(self.settings.room_grace_seconds)
         self._listening: Occasion[list[IListeningPort]] = Occasion()
         self._ports: list[IListeningPort] = []
         self._claiming: Deferred[list[IListeningPort]] | None = None
@@ -92,7 +102,8 @@ class Relay(Service):
         """Listen.
 
         Raises:
-            ConfigError: An address cannot be listened on, and that is known at once.
+            ConfigError: An address cannot be listened on, or a certificate not be used, and that is
+                known at once.
         """
         super().startService()
         self._listening.reset()
@@ -103,6 +114,7 @@ class Relay(Service):
             self._listening.fail(failure[0])
             self.running = False
             failure[0].raiseException()
+        self._lookout.startService()
         if self.permits is not None:
             self.permits.start()
 
@@ -111,8 +123,14 @@ class Relay(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._leave())
 
+    def reread(self) -> None:
+        """Read the certificate again, for SIGHUP; a changed one is read without being told."""
+        self._lookout.reread()
+
     async def _listen(self) -> list[IListeningPort]:
         try:
+            if self._tls is not None:
+                self._tls.load()
             for text in self.settings.listen:
                 try:
                     endpoint = serverFromString(self._reactor, text)
@@ -122,6 +140,7 @@ class Relay(Service):
                 self._ports.append(await self._claim_port(endpoint, text))
             if not self.settings.listen:
                 await self._listen_on_loopback()
+            self._check_safety()
         except ConfigError:
             for port in self._ports:
                 port.stopListening()
@@ -129,6 +148,19 @@ class Relay(Service):
             raise
         self._say_hello()
         return list(self._ports)
+
+    def _check_safety(self) -> None:
+        """Refuse to let the whole network in by mistake."""
+        if self.verifier is not None or self.settings.open:
+            return
+        for port in self._ports:
+            host = str(getattr(port.getHost(), "host", "127.0.0.1"))
+            if holder_of(host) != LOOPBACK:
+                sentence = (
+                    f"Without a key anybody who reaches {host} could enter every room: give --auth-key FILE "
+                    "(seance keygen makes one), or say --open if that is what you want."
+                )
+                raise ConfigError(sentence, code="unsafe")
 
     async def _listen_on_loopback(self) -> None:
         port = self.settings.port
@@ -144,8 +176,11 @@ class Relay(Service):
                 raise
 
     async def _claim_port(self, endpoint: IStreamServerEndpoint, where: str) -> IListeningPort:
+        factory: IProtocolFactory = self.front
+        if self._tls is not None and not has_tls(where):
+            factory = self._tls.wrap(self.front, self._reactor)
         try:
-            return await endpoint.listen(self.front)
+            return await endpoint.listen(factory)
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or str(error.socketError)
             hint = "Stop what uses it, or choose another with --listen."
@@ -154,13 +189,17 @@ class Relay(Service):
 
     def _say_hello(self) -> None:
         port = _number(self._ports[0])
-        has_tls = bool(self.settings.listen) and self.settings.listen[0].startswith("ssl:")
-        base = f"{'wss' if has_tls else 'ws'}://localhost:{port}"
+        is_secure = self._tls is not None or any(has_tls(one) for one in self.settings.listen[:1])
+        base = f"{'wss' if is_secure else 'ws'}://localhost:{port}"
         self._log.info("🔌 Tunnel Relay Server starting on port {port}", port=port, event="relay.listening")
         self._log.info("Agent endpoint: {url}", url=f"{base}/agent?room=<room-id>", event="relay.listening")
         self._log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
 
+    def _note_new_certificate(self) -> None:
+        self._log.info("The certificate was read again and holds from now on", event="tls.reloaded")
+
     async def _leave(self) -> None:
+        self._lookout.stopService()
         if self.permits is not None:
             self.permits.stop()
         if self._claiming is not None:
@@ -191,22 +230,51 @@ class Relay(Service):
 
     # -- for the front ---------------------------------------------------------------------
 
-    def claim(self, room: str, grant: Grant | None = None) -> Link:
+    def claim(
+        self,
+        room: str,
+        grant: Grant | None = None,
+        *,
+        identity: str | None = None,
+        address: str = "",
+        may_replace: bool = True,
+    ) -> Link:
         """Give a room to a new link.
+
+        Args:
+            room: The room.
+            grant: What the agent's token allows; None if none is asked for.
+            identity: Who the agent has proven to be, or None.
+            address: Where it dials from, for the log.
+            may_replace: Whether it wants the room if the same agent serves it already.
 
         Raises:
             Refusal: 409, another agent serves the room or has just done so.
         """
         link = Link(self._reactor, self.settings, room, self._note_lost)
-        identity = None if grant is None else grant.agent_identity or grant.subject
-        stale = self._rooms.claim(room, link, identity=identity, now=self._reactor.seconds())
+        who = "nobody in particular" if identity is None else identity[:IDENTITY_SHOWN]
+        now = self._reactor.seconds()
+        try:
+            stale = self._rooms.claim(room, link, identity=identity, now=now, may_replace=may_replace)
+        except Refusal as refusal:
+            self._log.warn(
+                "Room {room} was refused to agent {identity} from {address}: {code}",
+                room=room,
+                identity=who,
+                address=address,
+                code=refusal.code,
+                event="room.refused",
+            )
+            raise
         if stale is not None:
             self._log.info(
-                "The agent of room {room} has come back; its old link is cut",
+                "Room {room} was taken over from its old link by the same agent {identity} from {address}",
                 room=room,
-                event="link.replaced",
+                identity=who,
+                address=address,
+                event="room.taken_over",
             )
-            stale.cut()
+            stale.make_way()
         if grant is not None and self.permits is not None:
             link.stand_on(grant, self.permits)
         return link
@@ -246,6 +314,12 @@ class Relay(Service):
         self._log.info(
             "The agent of room {room} has left: {reason}", room=link.room, reason=sentence, event="link.lost"
         )
+
+
+def _tls_of(settings: RelaySettings) -> ServerTls | None:
+    if settings.tls_cert is None:
+        return None
+    return ServerTls(settings.tls_cert, settings.tls_key, settings.agent_ca)
 
 
 def _all_lost(links: list[Link]) -> Deferred[Any]:

@@ -57,7 +57,15 @@ class Rooms(Generic[Link]):
         """The links, in the order in which they came; safe against changes meanwhile."""
         return iter([seat.link for seat in self._seats.values()])
 
-    def claim(self, room: str, link: Link, *, identity: str | None = None, now: float = 0.0) -> Link | None:
+    def claim(
+        self,
+        room: str,
+        link: Link,
+        *,
+        identity: str | None = None,
+        now: float = 0.0,
+        may_replace: bool = True,
+    ) -> Link | None:
         """Give a room to a link. ``release`` it when the link is gone.
 
         Args:
@@ -65,6 +73,7 @@ class Rooms(Generic[Link]):
             link: Who serves it from now on.
             identity: Who the agent has proven to be, or None.
             now: Seconds, monotonic.
+            may_replace: Whether it wants the room if the same agent serves it already.
 
         Returns:
             The same agent's earlier link, which is to be cut now, or None.
@@ -74,7 +83,7 @@ class Rooms(Generic[Link]):
         """
         seat = self._seats.get(room)
         if seat is not None:
-            if identity is None or identity != seat.identity:
+            if identity is None or identity != seat.identity or not may_replace:
                 sentence = (
                     "This room is taken: another agent serves it. Stop that one, or choose another name."
                 )

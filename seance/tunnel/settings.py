@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from seance.errors import ConfigError
 from seance.tunnel.ports import Page
 
-__all__ = ["ROOM_NAME", "AgentSettings", "RelaySettings", "check_room"]
+__all__ = ["ROOM_NAME", "AgentSettings", "RelaySettings", "check_room", "has_tls"]
 
 ROOM_NAME = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 """The alphabet of a room: what stands in a URL path and query without escaping (RFC 3986, 2.3)."""
@@ -39,6 +39,11 @@ def check_room(room: str) -> str:
     return room
 
 
+def has_tls(listen: str) -> bool:
+    """Whether an endpoint string brings its own TLS."""
+    return re.match(r"(haproxy:)?ssl:", listen) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
     """What a relay can be told. Pass it to ``seance.tunnel.relay.Relay``.
@@ -47,7 +52,16 @@ class RelaySettings:
         listen: Twisted server endpoint strings. Empty means port ``port`` on the loopback
             addresses of both families.
         port: The port that an empty ``listen`` means; 0 lets the system choose.
+        tls_cert: A certificate chain, PEM: everything that listens speaks TLS then, but for
+            ``ssl:`` endpoints, which do already.
+        tls_key: Its key; None: it is in the certificate's file.
+        agent_ca: The authority of client certificates, PEM. Whoever has one may show it; see
+            ``seance.net.peer_certificate``.
         pad: What a browser gets at ``/c/ROOM``; None answers 426 there.
+        auth_key: Files with the keys that sign tokens; several for changing them.
+        auth_jwks: A file or ``https`` URL with such keys of somebody else.
+        deny: A file with what was taken back: tokens, subjects, rooms.
+        open: Listen beyond loopback although anybody may enter.
         head_bytes: The longest request head; 16 KiB is what node and h11 allow.
         head_seconds: A connection must have sent its whole head by then, counted from accept.
         upgrade_seconds: The local server must have answered by then. Firefox gives up on a
@@ -75,13 +89,22 @@ class RelaySettings:
         upgrades_per_room: Upgrades a second for one room, likewise.
         bytes_per_second_per_room: What all clients of a room may move, both directions together;
             0 for no bound.
+        room_grace_seconds: A room is kept for so long for the agent that has gone, if it has an
+            identity: whoever else took it would be sent the documents of its clients.
         stalled_seconds: A client that takes nothing for so long, while bytes wait for it, is cut.
         drain_seconds: How long stopping waits for agents to take their leave.
     """
 
     listen: tuple[str, ...] = ()
     port: int = 8080
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    agent_ca: str | None = None
     pad: Page | None = field(default=None, repr=False)
+    auth_key: tuple[str, ...] = ()
+    auth_jwks: str | None = None
+    deny: str | None = None
+    open: bool = False
     head_bytes: int = 16 * KIB
     head_seconds: float = 5.0
     upgrade_seconds: float = 15.0
@@ -99,8 +122,17 @@ class RelaySettings:
     upgrades_per_address: int = 50
     upgrades_per_room: int = 500
     bytes_per_second_per_room: int = 0
+    room_grace_seconds: float = 60.0
     stalled_seconds: float = 30.0
     drain_seconds: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.tls_cert is None:
+            for name, value in (("--tls-key", self.tls_key), ("--agent-ca", self.agent_ca)):
+                if value is not None:
+                    raise ConfigError(f"{name} needs a certificate to go with; name it with --tls-cert.")
+        elif self.listen and all(has_tls(one) for one in self.listen):
+            raise ConfigError("--tls-cert is for nothing: each --listen names an ssl: endpoint already.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +142,19 @@ class AgentSettings:
     Attributes:
         room: The room to serve; see ``check_room``.
         relay: ``ws://`` or ``wss://`` and the relay's host, with a base path if it has one.
+        tls_ca: The only authorities to believe when the relay shows its certificate, PEM; None for
+            those of the system.
+        tls_cert: A certificate of the agent's own, PEM, for a relay that asks for one.
+        tls_key: Its key; None: it is in the certificate's file.
+        tls_insecure: Do not check the relay's certificate; on this machine alone.
         local: The local server: ``HOST:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
+        local_ca: As ``tls_ca``, for a local server with ``tls://``.
+        local_insecure: As ``tls_insecure``, for a local server with ``tls://``.
+        identity: Where the agent's own key is: a file, ``auto`` for the folder where programs keep
+            their state, or ``none``. ``seance.auth.agent_key.agent_identity`` makes of it what
+            ``Agent`` takes besides the settings; who does not give it one has a plain agent.
+        token: What lets it into a relay that asks for tokens.
+        token_file: A file that holds the token, read again for each dial and whenever it changes.
         keep_host: Hand the public ``Host`` to the local server instead of its own.
         head_bytes: The longest request head taken from the relay.
         head_seconds: A stream must have brought its whole head by then.
@@ -127,7 +171,16 @@ class AgentSettings:
 
     room: str
     relay: str = "ws://localhost:8080"
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_insecure: bool = False
     local: str = "localhost:1234"
+    local_ca: str | None = None
+    local_insecure: bool = False
+    identity: str = "auto"
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
     keep_host: bool = False
     head_bytes: int = 32 * KIB
     head_seconds: float = 10.0
@@ -142,3 +195,13 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         check_room(self.room)
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ConfigError("--tls-key needs a certificate to go with; name it with --tls-cert.")
+        for_relay = (self.tls_ca, self.tls_cert, self.tls_insecure or None)
+        if any(for_relay) and not self.relay.lower().startswith("wss:"):
+            raise ConfigError(
+                "--tls-ca, --tls-cert and --tls-insecure need a --relay with wss://, not ws://."
+            )
+        for_local = (self.local_ca, self.local_insecure or None)
+        if any(for_local) and not self.local.startswith("tls:"):
+            raise ConfigError("--local-ca and --local-insecure need a --local with tls://.")

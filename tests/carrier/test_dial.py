@@ -20,6 +20,7 @@ from seance.errors import CarrierLost, Refusal
 from tests.carrier.peers import Dialled, frame
 from tests.conftest import Watch
 from tests.ears import Ear
+from tests.wire import run_until
 
 
 def answer(
@@ -109,14 +110,11 @@ def test_the_protocol_is_given_out_before_it_hears_anything() -> None:
 @pytest.mark.parametrize("chop_bytes", [1, 7, 200])
 def test_a_101_may_come_in_pieces_and_after_other_news(chop_bytes: int) -> None:
     ends = Dialled(chop_bytes=chop_bytes, seed=chop_bytes)
-    while not ends.far.head.endswith(b"Sec-WebSocket-Version: 13"):
-        ends.run()
+    run_until(ends.clock, lambda: ends.far.head.endswith(b"Sec-WebSocket-Version: 13"))
     ends.far.transport.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ends.switching(b"X-Any: thing"))
     ends.far.transport.write(frame(b"glued", is_masked=False))
-    for _ in range(20):
-        ends.run()
+    run_until(ends.clock, lambda: ends.ear.data == b"glued")
     assert ends.results == [ends.ear]
-    assert ends.ear.data == b"glued"
     ends.end()
 
 
@@ -407,7 +405,10 @@ def attempt(endpoint: Unreachable) -> tuple[Clock, Deferred[Any], list[Any]]:
             "The TLS handshake with the relay at relay.example failed: Unexpected EOF",
         ),
         (SSL.Error([]), "The TLS handshake with the relay at relay.example failed: no reason is known"),
-        (SSL.ZeroReturnError(), "The TLS handshake with the relay at relay.example failed: no reason is known"),
+        (
+            SSL.ZeroReturnError(),
+            "The TLS handshake with the relay at relay.example failed: no reason is known",
+        ),
         (VerificationError(errors=[]), "The certificate of the relay at relay.example is for another name"),
         (ValueError("unforeseen"), "No carrier to relay.example: unforeseen"),
     ],
@@ -427,6 +428,17 @@ def test_connecting_is_given_up_with_the_attempt() -> None:
     assert endpoint.was_cancelled
     assert results[0].check(CancelledError)
     assert clock.getDelayedCalls() == []
+
+
+def test_no_timer_of_the_attempt_is_on_the_global_reactor() -> None:
+    from twisted.internet import reactor
+
+    before = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+    ends = Dialled()
+    assert reactor.getDelayedCalls() == before  # type: ignore[attr-defined]
+    assert [call.getTime() for call in ends.clock.getDelayedCalls()] == [15]
+    ends.open()
+    ends.end()
 
 
 def test_connecting_counts_against_the_deadline() -> None:

@@ -14,6 +14,7 @@ from seance.carrier import Carrier
 from seance.carrier.websocket import CLOSE_SECONDS, MAX_MESSAGE_BYTES
 from tests.carrier.peers import BINARY, CLOSE, CONTINUATION, PING, PONG, Answered, Dialled, close, frame
 from tests.ears import Ear, PushSource, pattern
+from tests.wire import run_until
 
 KIB = 1024
 
@@ -201,8 +202,7 @@ def test_pings_of_a_peer_that_does_not_read_are_not_collected(ends: Ends) -> Non
     ends.run()
     assert len(ends.wire.near.unsent) + len(ends.wire.far.unsent) == held
     ends.far.transport.resumeProducing()
-    while not source.is_over:
-        ends.run()
+    run_until(ends.clock, lambda: source.is_over)
     ends.run()
     assert [one.payload for one in ends.far.frames if one.opcode == PONG] == [b"%0100d" % 499]
     assert not ends.carrier.is_full
@@ -232,6 +232,15 @@ def test_closing_can_say_why(ends: Ends) -> None:
     ends.far.transport.loseConnection()
     ends.run()
     assert ends.ear.was_lost_with(ConnectionDone)
+
+
+def test_closing_is_said_once(ends: Ends) -> None:
+    ends.carrier.registerProducer(PushSource(ends.carrier, b""), True)
+    ends.carrier.loseConnection()
+    assert ends.hear() == []
+    ends.carrier.unregisterProducer()
+    ends.carrier.unregisterProducer()
+    assert [one.opcode for one in ends.hear()] == [CLOSE]
 
 
 def test_a_long_reason_is_cut_between_letters(ends: Ends) -> None:
@@ -332,10 +341,8 @@ def test_what_waits_is_at_most_what_was_read_at_once(join: Callable[..., Ends]) 
     assert sum(map(len, ends.carrier._waiting)) <= 64 * KIB
     assert len(ear.data) == 5
     ear.on_data = None
-    while len(ear.data) < 5 * 50_000:
-        ear.transport.resumeProducing()
-        assert ends.clock.getDelayedCalls()
-        ends.run()
+    ear.transport.resumeProducing()
+    run_until(ends.clock, lambda: len(ear.data) == 5 * 50_000)
     assert ear.data == b"".join(b"%05d" % number for number in range(50_000))
     assert ear.reentered == []
     ends.end()
@@ -370,25 +377,29 @@ def test_an_orderly_end_waits_behind_what_is_not_read(join: Callable[..., Ends])
 
 
 @pytest.mark.parametrize(
-    ("end", "reason"), [("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)]
+    ("calls", "reason"),
+    [
+        (["loseConnection"], ConnectionDone),
+        (["abortConnection"], ConnectionAborted),
+        (["loseConnection", "abortConnection"], ConnectionAborted),
+    ],
 )
 def test_whoever_does_not_want_to_read_the_rest_can_end_it(
-    join: Callable[..., Ends], end: str, reason: type[BaseException]
+    join: Callable[..., Ends], calls: list[str], reason: type[BaseException]
 ) -> None:
     ends = stop_reading(join)
     source = PushSource(ends.carrier, b"")
-    ends.carrier.registerProducer(source, True)
-    assert source.stops == 1
+    for count in (1, 2):
+        ends.carrier.registerProducer(source, True)
+        assert source.stops == count
     ends.carrier.unregisterProducer()
     with ends.ear.calling() as carrier:
-        getattr(carrier, end)()
+        for call in calls:
+            getattr(carrier, call)()
     ends.run()
     assert ends.ear.reentered == []
     assert ends.ear.data == b"one"
-    if reason is ConnectionDone:
-        assert ends.ear.was_lost_with(ConnectionDone)
-    else:
-        assert ends.ear.is_lost
+    assert ends.ear.was_lost_with(reason)
     ends.end()
 
 

@@ -184,7 +184,9 @@ async def test_tls_with_a_relay_that_has_none_fails_in_one_sentence() -> None:
     relay = Relay()
     await relay.listen()
     relay._certificate = CERTIFICATE
-    assert (await fails(relay, "127.0.0.1")).startswith("The TLS handshake with the relay at 127.0.0.1:PORT failed")
+    assert (await fails(relay, "127.0.0.1")).startswith(
+        "The TLS handshake with the relay at 127.0.0.1:PORT failed"
+    )
     await relay.stop()
 
 

@@ -26,6 +26,7 @@ from tests.processes import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.processes import RelayProcess
 
@@ -243,14 +244,15 @@ def room_is_free(relay: RelayProcess, room: str) -> bool:
 
 
 def test_a_taken_room_stays_with_its_first_agent(
-    relay: RelayProcess, listener: Listener, new_room: str, bystander: Exchange
+    relay: RelayProcess, listener: Listener, new_room: str, bystander: Exchange, tmp_path: Path
 ) -> None:
     head, body = answer_to(relay, agent_upgrade("served"))
     assert head.status == 409
     assert is_sentence(body)
     with running_agent(relay, new_room, local_port=listener.port) as first:
         place = f"127.0.0.1:{free_port()}"
-        with AgentProcess(new_room, "--relay", relay.url, "--local", place) as second:
+        key = str(tmp_path / "another key")
+        with AgentProcess(new_room, "--relay", relay.url, "--local", place, "--identity", key) as second:
             second.when_line("409|taken")
             with Exchange.open(("127.0.0.1", relay.port), f"/c/{new_room}/doc", listener) as exchange:
                 check_alive(exchange)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seance.heads import MASK, redact
@@ -94,7 +94,7 @@ BITS = st.lists(
     st.sampled_from(
         [
             *("access_token", "seance.token.", "Authorization", "cookie", "Bearer ", "eyJ", "b", MASK),
-            *("eyJhbGciOiJFZERTQSJ9", "a" * 16, "s" * 32, ": ", "=", ", ", "'", '"', "\\", "?" + MASK),
+            *("eyJhbGciOiJFZERTQSJ9", "a" * 16, "q" * 32, ": ", "=", ", ", "'", '"', "\\", "?" + MASK),
             *("\n", "\r\n", " ", "\t", "?", "&", ".", "%2E", "/", *"([)]<>*", "\u2028", "\udc80"),
         ]
     )
@@ -103,7 +103,6 @@ BITS = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(max_examples=500)
 @given(before=BITS, canary=st.sampled_from(CANARIES), after=BITS)
 def test_no_token_survives_anywhere(before: str, canary: str, after: str) -> None:
     redacted = redact(before + canary + after)
@@ -111,7 +110,6 @@ def test_no_token_survives_anywhere(before: str, canary: str, after: str) -> Non
     assert canary.rpartition(".")[2] not in redacted
 
 
-@settings(max_examples=500)
 @given(text=BITS)
 def test_redacted_text_stays_as_it_is(text: str) -> None:
     assert redact(redact(text)) == redact(text)
@@ -146,8 +144,9 @@ def test_no_value_of_a_query_survives(path: str, names: list[str]) -> None:
         *("seance.token. ", '"', "seance.token."),
     ],
 )
+@pytest.mark.timeout(15)
 def test_hostile_text_costs_no_more_than_its_length(bit: str) -> None:
-    """Tried again from every place, a hundred thousand characters would take a minute each."""
+    """Linear, this takes a tenth of a second; with a part that is tried again from every place, a minute."""
     starts = ("", "authorization", "authorization':'", "access_token", "?", "eyJ")
     redacted = redact("\n".join(start + bit * (100_000 // len(bit)) for start in starts))
     assert redact(redacted) == redacted

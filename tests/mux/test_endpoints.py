@@ -26,7 +26,7 @@ from seance.yamux import KIB
 from tests.ears import Ear, PushSource, pattern
 from tests.mux.peer import CALM, Link
 from tests.rigs import OneByOne, join_muxes
-from tests.wire import Wire, run
+from tests.wire import Wire, run, run_until
 
 
 class Ends:
@@ -164,9 +164,7 @@ def test_a_web_server_and_a_web_client_work_over_a_link(ends: Ends, is_persisten
         agent.request(b"GET", b"http://room/").addCallback(
             lambda response, ear=ear: response.deliverBody(ear)
         )
-        while not ear.is_lost:
-            assert ends.clock.getDelayedCalls()
-            ends.run()
+        run_until(ends.clock, lambda ear=ear: ear.is_lost)
         assert ear.was_lost_with(ResponseDone)
         assert ear.data == BODY
     assert ends.relay.stream_count == int(is_persistent)

@@ -16,7 +16,7 @@ from tests.conftest import Watch
 from tests.ears import Ear, HalfEar, pattern
 from tests.mux.peer import CALM, Link
 from tests.rigs import OneByOne, join_muxes
-from tests.wire import Wire, run
+from tests.wire import Wire, run, run_until
 from tests.yamux.frame_bytes import (
     ACK,
     DATA,
@@ -104,11 +104,13 @@ def test_one_slow_stream_never_stops_the_carrier() -> None:
     slow.transport.pauseProducing()
     to_slow.write(pattern(1 * MIB))
     to_quick.write(pattern(1 * MIB, 1))
-    while len(quick.data) < MIB:
-        assert clock.getDelayedCalls()
-        clock.advance(0)
+
+    def is_over() -> bool:
         assert wire.near.is_reading
         assert wire.far.is_reading
+        return len(quick.data) == MIB
+
+    run_until(clock, is_over)
     assert slow.data == b""
     assert quick.data == pattern(1 * MIB, 1)
     slow.transport.resumeProducing()
@@ -263,6 +265,9 @@ def test_a_lost_carrier_is_lost_streams() -> None:
     assert paused.data == b""
     assert len(link.lost) == 1
     assert link.lost[0].startswith("The connection below ended")
+    assert link.mux.is_over
+    link.mux.dataReceived(window(7, SYN))
+    assert link.mux.stream_count == 0
     link.end()
 
 
@@ -339,6 +344,8 @@ def test_leaving_says_so_at_once(link: Link) -> None:
     before = len(link.messages)
     link.mux.leave()
     assert len(link.messages) > before
+    stream.write(b"too late")
+    link.run()
     link.mux.transport.loseConnection()
     link.run()
     assert [frame.kind for frame in link.peer.frames][-2:] == [DATA, GO_AWAY]
@@ -407,6 +414,30 @@ def test_a_peer_that_gives_none_is_dead() -> None:
     assert ear.was_lost_with(ConnectionLost)
     assert link.peer.was_lost_with(ConnectionDone)
     link.end()
+
+
+def test_the_earliest_of_all_deadlines_counts() -> None:
+    link = Link(Limits(ping_after_seconds=60, open_timeout_seconds=10))
+    ear = Ear()
+    link.mux.open_stream(ear)
+    link.run()
+    assert [call.getTime() for call in link.clock.getDelayedCalls()] == [10]
+    link.clock.advance(10)
+    link.run()
+    assert ear.was_lost_with(ConnectionLost)
+    assert [call.getTime() for call in link.clock.getDelayedCalls()] == [60]
+    link.end()
+
+
+def test_a_session_without_a_carrier_dies_of_age_too() -> None:
+    link = Link(Limits(ping_after_seconds=5, dead_after_seconds=5), is_connected=False)
+    ear = Ear()
+    link.mux.open_stream(ear)
+    for _ in range(3):
+        link.clock.advance(5)
+    assert link.lost == ["The peer did not answer in time"]
+    assert ear.was_lost_with(ConnectionLost)
+    assert link.clock.getDelayedCalls() == []
 
 
 def test_a_link_can_be_described_without_saying_what_passes(link: Link) -> None:

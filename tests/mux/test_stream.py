@@ -59,13 +59,18 @@ def test_credit_follows_as_soon_as_the_protocol_reads_again(link: Link) -> None:
 def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link: Link) -> None:
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     transport = link.accept(ear)
-    heard = link.hear(data(1, pattern(100 * KIB)), data(1, pattern(100 * KIB, 1)))
+    link.hear(data(1, pattern(100 * KIB)), data(1, pattern(100 * KIB, 1)))
+    pieces = 1
     while len(ear.data) < 200 * KIB:
-        assert credit(heard) <= len(ear.data)
+        assert credit(link.peer.frames) <= len(ear.data)
+        before = len(ear.data)
         transport.resumeProducing()
         link.run()
-        heard += link.peer.take()
+        assert len(ear.data) > before
+        pieces += 1
+    assert pieces > 1
     assert ear.data == pattern(100 * KIB) + pattern(100 * KIB, 1)
+    assert credit(link.peer.frames) > 100 * KIB
 
 
 def test_resuming_what_was_not_paused_is_nothing(link: Link) -> None:
@@ -219,6 +224,17 @@ def test_the_end_of_the_write_half_waits_for_the_window(link: Link) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
+def test_whoever_cannot_tell_halves_can_end_one(link: Link) -> None:
+    ear = Ear()
+    link.accept(ear).loseWriteConnection()
+    link.run()
+    assert flags(link.peer.take())[-1] == FIN
+    link.hear(data(1, b"answer"))
+    assert ear.told == ["made", "data"]
+    link.hear(data(1, b"", FIN))
+    assert ear.was_lost_with(ConnectionDone)
+
+
 def test_a_reactor_could_tell_a_stream_of_its_halves(link: Link) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
@@ -226,6 +242,21 @@ def test_a_reactor_could_tell_a_stream_of_its_halves(link: Link) -> None:
     transport.writeConnectionLost(Failure(ConnectionDone()))
     assert ear.told == ["made", "read ended", "write ended", "lost"]
     transport.loseWriteConnection()
+    assert ear.was_lost_with(ConnectionDone)
+
+
+def test_the_end_of_all_stops_a_producer_before_what_is_queued_has_left(link: Link) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    source = PushSource(transport, pattern(1 * MIB))
+    source.start()
+    link.run()
+    heard = link.hear(data(1, b"all", FIN))
+    assert source.stops == 1
+    assert not ear.is_lost
+    assert FIN not in flags(heard)
+    link.hear(window(1, 0, 1 * MIB))
+    assert link.peer.body(1) == pattern(source.written_bytes)
     assert ear.was_lost_with(ConnectionDone)
 
 
@@ -363,6 +394,18 @@ def test_a_pull_producer_waits_for_the_peers_window(link: Link) -> None:
     link.hear(window(1, 0, 1 * MIB))
     assert teller.asked == 4
     assert link.peer.body(1) == pattern(200 * KIB) + pattern(200 * KIB, 1) + b"end"
+
+
+def test_a_pull_producer_is_not_asked_while_others_fill_the_stream(link: Link) -> None:
+    teller = Teller([b"one"], [b"two"])
+    transport = link.accept(Ear())
+    teller.start(transport)
+    transport.write(pattern(400 * KIB))
+    link.run()
+    assert teller.asked == 1
+    link.hear(window(1, 0, 1 * MIB))
+    assert teller.asked == 3
+    assert link.peer.body(1) == b"one" + pattern(400 * KIB) + b"two"
 
 
 def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: Link) -> None:

@@ -47,6 +47,7 @@ async def test_a_leg_without_halves_is_closed_in_whole() -> None:
     rig = CarrierRig()
     near, far = HalfEar(), HalfEar()
     await rig.connect(near, far)
+    near.transport.registerProducer(PushSource(near.transport, b""), True)
     near.transport.write(b"all")
     assert unsent_bytes(near.transport) == 0, "a wire in memory cannot tell"
     end(near.transport)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -70,6 +72,17 @@ def test_whoever_gave_up_is_not_told() -> None:
     occasion.fire("now")
     assert len(results) == 1
     assert results[0].check(CancelledError)
+
+
+def test_whoever_gave_up_is_not_kept() -> None:
+    occasion: Occasion[str] = Occasion()
+    waiting = occasion.when().addErrback(lambda _: None)
+    gone = weakref.ref(waiting)
+    waiting.cancel()
+    del waiting
+    gc.collect()
+    assert gone() is None
+    assert not occasion.has_come
 
 
 def test_it_can_be_waited_for_again() -> None:

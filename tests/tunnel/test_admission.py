@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from seance.errors import ConfigError, Refusal
@@ -16,8 +14,6 @@ from seance.tunnel import admission as admission_module
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.admission import BURST_SECONDS, LOOPBACK, Admission, Bucket, holder_of
 from seance.tunnel.gate import Gate, Pace
-from seance.tunnel.permits import Permits
-from seance.tunnel.ports import Grant, TokenRole
 from seance.tunnel.settings import RelaySettings
 from tests.tunnel.rig import Rig, reactor, request, turn, until
 
@@ -207,7 +203,6 @@ async def test_accepting_pauses_when_full_and_goes_on_when_somebody_leaves() -> 
 
 @ensureDeferred
 async def test_address_with_too_many_connections_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission_module, "LOOPBACK", "nobody")
     monkeypatch.setattr(admission_module, "holder_of", lambda address: address)
     async with Rig(relay={"connections_per_address": 1}, with_agent=False) as rig:
         await rig.connect(b"GET /")
@@ -225,209 +220,6 @@ async def test_web_page_that_may_not_connect_is_refused() -> None:
         assert status(client.received) == 403
         await rig.connect(request("/client?room=r", "Origin: https://app.example"))
         await rig.local()
-
-
-# Tokens
-
-
-class Verifier:
-    """Judges tokens as the test says; the real one is in ``seance.auth``."""
-
-    def __init__(self, grants: dict[str, Grant]) -> None:
-        self.grants = grants
-        self.asked: list[tuple[str, TokenRole, str]] = []
-        self.listeners: list[Any] = []
-        self.waiting: Deferred[None] | None = None
-
-    def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
-        self.asked.append((token, role, room))
-        if self.waiting is not None:
-            return self.waiting.addCallback(lambda _: self._judge(token))
-        try:
-            return succeed(self._judge(token))
-        except Refusal:
-            from twisted.internet.defer import fail
-
-            return fail()
-
-    def _judge(self, token: str) -> Grant:
-        if token not in self.grants:
-            raise Refusal(401, "This token is not good.", code="token")
-        return self.grants[token]
-
-    def is_still_good(self, grant: Grant) -> bool:
-        return grant in self.grants.values()
-
-    def on_change(self, listener: Any) -> Any:
-        self.listeners.append(listener)
-        return lambda: self.listeners.remove(listener)
-
-
-AGENT = Grant(TokenRole.AGENT, ("r",), 0.0, subject="host")
-CLIENT = Grant(TokenRole.CLIENT, ("r",), 0.0, token_id="c1")
-
-
-class TokenRig(Rig):
-    def __init__(self, verifier: Verifier, **options: Any) -> None:
-        super().__init__(with_agent=False, **options)
-        self.relay.verifier = verifier
-        self.relay.permits = Permits(reactor, verifier)
-
-
-def bearer(token: str) -> str:
-    return f"Authorization: Bearer {token}"
-
-
-JWT = "eyJ0eXAiOiJzZWFuY2Urand0In0.e30."
-"""A token that looks like ours (header ``{"typ":"seance+jwt"}``); its end says whose it is."""
-
-
-async def attach_raw(rig: Rig, token: str = JWT + "a") -> Any:
-    agent = await rig.connect(request("/agent?room=r", bearer(token)))
-    await agent.ends() if b"HTTP/1.1 4" in agent.received else await agent.receives(b"\r\n\r\n")
-    return agent
-
-
-@ensureDeferred
-async def test_nobody_enters_without_a_good_token() -> None:
-    verifier = Verifier({JWT + "a": AGENT})
-    async with TokenRig(verifier) as rig:
-        for target in ("/agent?room=r", "/client?room=r", "/client?room=unknown"):
-            stranger = await rig.connect(request(target, bearer(JWT + "x")))
-            await stranger.ends()
-            assert status(stranger.received) == 401
-        assert rig.relay.room_count == 0
-        assert [role for _, role, _ in verifier.asked] == [TokenRole.AGENT, *[TokenRole.CLIENT] * 2]
-
-
-@ensureDeferred
-async def test_session_ends_when_its_token_is_no_longer_good() -> None:
-    verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
-    async with TokenRig(verifier) as rig:
-        await attach_raw(rig)
-        client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
-        assert rig.relay.permits is not None
-        assert len(rig.relay.permits) == 2
-        del verifier.grants[JWT + "c"]
-        verifier.listeners[0]()
-        await client.ends()
-        assert status(client.received) == 401
-        assert len(rig.relay.permits) == 1
-        assert rig.relay.room_count == 1
-
-
-@ensureDeferred
-async def test_agent_ends_with_its_token_within_a_second_or_two() -> None:
-    verifier = Verifier({JWT + "a": AGENT})
-    async with TokenRig(verifier) as rig:
-        agent = await attach_raw(rig)
-        verifier.grants.clear()
-        await agent.goes()
-        await until(lambda: rig.relay.room_count == 0)
-        assert rig.relay.permits is not None
-        assert len(rig.relay.permits) == 0
-
-
-@ensureDeferred
-async def test_token_bounds_its_own_connections() -> None:
-    verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, max_clients=1)})
-    async with TokenRig(verifier) as rig:
-        await attach_raw(rig)
-        first = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
-        second = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await second.ends()
-        assert status(second.received) == 429
-        first.leg.abortConnection()
-        await until(lambda: rig.relay.client_count == 0)
-        await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
-
-
-@ensureDeferred
-async def test_agents_token_bounds_the_clients_of_its_room() -> None:
-    verifier = Verifier({JWT + "a": replace(AGENT, max_clients=1), JWT + "c": CLIENT})
-    async with TokenRig(verifier) as rig:
-        await attach_raw(rig)
-        await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
-        second = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await second.ends()
-        assert status(second.received) == 429
-
-
-@ensureDeferred
-async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> None:
-    other = Grant(TokenRole.AGENT, ("r",), 0.0, subject="other")
-    verifier = Verifier({JWT + "a": AGENT, JWT + "b": other})
-    async with TokenRig(verifier) as rig:
-        old = await attach_raw(rig)
-        thief = await rig.connect(request("/agent?room=r", bearer(JWT + "b")))
-        await thief.ends()
-        assert status(thief.received) == 409
-        new = await attach_raw(rig)
-        await old.goes()
-        assert new.lost is None
-        assert rig.relay.room_count == 1
-        new.leg.abortConnection()
-        await until(lambda: rig.relay.room_count == 0)
-        thief = await rig.connect(request("/agent?room=r", bearer(JWT + "b")))
-        await thief.ends()
-        assert b"is kept for its agent" in thief.received
-
-
-@ensureDeferred
-async def test_web_page_of_another_origin_than_the_tokens_is_refused() -> None:
-    only = replace(CLIENT, origins=("https://app.example",))
-    verifier = Verifier({JWT + "a": AGENT, JWT + "c": only})
-    async with TokenRig(verifier) as rig:
-        await attach_raw(rig)
-        page = await rig.connect(
-            request("/client?room=r", bearer(JWT + "c"), "Origin: https://evil.example")
-        )
-        await page.ends()
-        assert status(page.received) == 403
-
-
-@ensureDeferred
-async def test_client_may_leave_and_send_while_its_token_is_looked_at() -> None:
-    verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
-    async with TokenRig(verifier) as rig:
-        agent = await attach_raw(rig)
-        verifier.waiting = Deferred()
-        patient = await rig.connect(request("/client?room=r", bearer(JWT + "c")) + b"early")
-        await until(lambda: len(verifier.asked) == 2)
-        patient.send(b" bird")
-        verifier.waiting.callback(None)
-        await until(lambda: rig.relay.client_count == 1)
-        verifier.waiting = Deferred()
-        hasty = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: len(verifier.asked) == 3)
-        hasty.leg.abortConnection()
-        await turn(0.05)
-        assert rig.relay.client_count == 1
-        assert agent.lost is None
-        verifier.waiting = Deferred()
-        flooding = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: len(verifier.asked) == 4)
-        flooding.send(b"x" * 100_000)
-        await flooding.goes()
-        verifier.waiting = Deferred()
-        unlucky = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: len(verifier.asked) == 5)
-        verifier.waiting.cancel()
-        await unlucky.goes()
-
-
-@ensureDeferred
-async def test_room_can_be_closed_by_hand() -> None:
-    async with Rig() as rig:
-        client, _ = await rig.joined()
-        assert rig.relay.close_room("r", "closed by hand")
-        await client.goes()
-        await until(lambda: rig.relay.room_count == 0)
-        assert not rig.relay.close_room("unknown", "")
 
 
 # Pace and patience

@@ -1,0 +1,158 @@
+"""What the claims of a token say: signed bytes in, a ``Grant`` out, or a refusal.
+
+Not the place for signatures: by the time bytes come here, a key of ours has signed them. They are
+read strictly all the same, because whoever signs may be another program with other habits, and
+a claim that two programs read differently is a hole. Pure: the time is an argument. PyJWT's own
+checks are not used, because they read the clock themselves, take a number for a string here and
+there, and let a name stand in an object twice.
+
+==========  ========================================================================================
+``aud``     ``seance-relay``, alone. A list may hold it, but nothing beside it: whoever else may
+            receive a token could use it here.
+``exp``     required; whole Unix seconds. ``nbf`` and ``iat`` likewise, but optional.
+``role``    required; ``agent``, ``client`` or ``admin``.
+``room``    a name or a list of names, each with at most one ``*``, at its end. Missing means none.
+``sub``     whom it is for; ``jti`` its own name; ``agt`` the agent that its rooms belong to.
+``org``     web pages that may use it, as origins; missing means any, an empty list none.
+``max``     an object with ``clients`` and ``bps`` (bytes per second), each optional.
+==========  ========================================================================================
+
+Other claims are ignored, as RFC 7519 section 4 has it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from seance.auth.refusals import not_accepted
+from seance.auth.strict_json import object_from_json
+from seance.errors import Refusal
+from seance.tunnel.ports import Grant, TokenRole
+
+__all__ = ["AUDIENCE", "CLOCK_SKEW_SECONDS", "ROOM_PATTERN", "grant_from_claims"]
+
+AUDIENCE = "seance-relay"
+
+CLOCK_SKEW_SECONDS = 30
+"""How far ahead the clock of whoever made the token may be. There is none for ``exp``: a session
+ends at the second that its token names."""
+
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999. Tokens that live long are the choice of whoever makes them."""
+
+ROOM_PATTERN = re.compile(r"[A-Za-z0-9._~-]{1,128}|[A-Za-z0-9._~-]{0,127}\*")
+ORIGIN = re.compile(r"https?://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?")
+
+MOST_ROOMS = 64
+MOST_ORIGINS = 16
+LONGEST_TEXT = 256
+LARGEST_NUMBER = 2**53 - 1
+"""What every JSON reader can hold exactly (RFC 8259, section 6)."""
+
+
+def grant_from_claims(payload: bytes, *, key_id: str | None, now: float) -> Grant:
+    """Return what the claims allow.
+
+    Args:
+        payload: The signed bytes; the caller has checked the signature and bounded the length.
+        key_id: The key that signed them.
+        now: Unix seconds.
+
+    Raises:
+        Refusal: 401; its ``code`` says what is wrong.
+    """
+    try:
+        claims = object_from_json(payload)
+    except ValueError:
+        raise not_accepted("token_claims") from None
+    _check_audience(claims)
+    expires_at = _check_times(claims, now)
+    return Grant(
+        role=_role(claims),
+        rooms=_strings(claims, "room", ROOM_PATTERN, MOST_ROOMS) or (),
+        expires_at=expires_at,
+        subject=_text(claims, "sub"),
+        token_id=_text(claims, "jti"),
+        key_id=key_id,
+        origins=_strings(claims, "org", ORIGIN, MOST_ORIGINS),
+        max_clients=_limit(claims, "clients"),
+        max_bytes_per_second=_limit(claims, "bps"),
+        agent_identity=_text(claims, "agt"),
+    )
+
+
+def _check_audience(claims: Mapping[str, object]) -> None:
+    if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):
+        raise not_accepted("token_audience")
+
+
+def _check_times(claims: Mapping[str, object], now: float) -> int:
+    expires_at = _seconds(claims, "exp")
+    if expires_at is None:
+        raise _wrong("exp")
+    if expires_at <= now:
+        raise not_accepted("token_expired")
+    for name in ("nbf", "iat"):
+        begins_at = _seconds(claims, name)
+        if begins_at is not None and begins_at > now + CLOCK_SKEW_SECONDS:
+            raise not_accepted("token_not_yet_valid")
+    return expires_at
+
+
+def _seconds(claims: Mapping[str, object], name: str) -> int | None:
+    return _number(claims, name, least=0, most=LAST_SECOND)
+
+
+def _role(claims: Mapping[str, object]) -> TokenRole:
+    role = claims.get("role")
+    for one in TokenRole:
+        if role == one.value:
+            return one
+    raise _wrong("role")
+
+
+def _text(claims: Mapping[str, object], name: str) -> str | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TEXT:
+        raise _wrong(name)
+    # What is printable has no half surrogates, which would stop whoever writes it down; and what has
+    # a space at its end cannot be written into a deny list.
+    if not value.isprintable() or value != value.strip():
+        raise _wrong(name)
+    return value
+
+
+def _strings(
+    claims: Mapping[str, object], name: str, form: re.Pattern[str], most: int
+) -> tuple[str, ...] | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    values = value if isinstance(value, list) else [value]
+    if len(values) > most or not all(isinstance(one, str) and form.fullmatch(one) for one in values):
+        raise _wrong(name)
+    return tuple(values)
+
+
+def _limit(claims: Mapping[str, object], name: str) -> int | None:
+    limits = claims.get("max", {})
+    if not isinstance(limits, dict):
+        raise _wrong("max")
+    return _number(limits, name, least=1, most=LARGEST_NUMBER)
+
+
+def _number(claims: Mapping[str, object], name: str, *, least: int, most: int) -> int | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    # Exactly an int: True is one too, and 1.5 or 1e400 seconds are no time that a person meant.
+    if type(value) is not int or not least <= value <= most:
+        raise _wrong(name)
+    return value
+
+
+def _wrong(name: str) -> Refusal:
+    return not_accepted(f"token_claim_{name}")

@@ -1,0 +1,35 @@
+"""The two answers to a token that will not do, each always with the same words.
+
+Whoever guesses at tokens learns from the answer that it was no, and nothing else. What was wrong
+is in ``code``, which goes to logs and metrics and never to the peer.
+"""
+
+from __future__ import annotations
+
+from seance.errors import Refusal
+
+__all__ = ["not_accepted", "not_allowed"]
+
+NOT_ACCEPTED = "A valid access token is needed here: ask whoever invited you for a new link."
+NOT_ALLOWED = "The access token is not for this room or this role: ask for one that is."
+
+CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="seance"'),)
+"""RFC 9110, 11.6.1: a 401 says how to do better. No ``error``: see above."""
+
+
+def not_accepted(code: str) -> Refusal:
+    """Return the 401: something is wrong with the token itself.
+
+    Args:
+        code: What is wrong, for logs and metrics; starts with ``token_``.
+    """
+    return Refusal(401, NOT_ACCEPTED, code=code, headers=CHALLENGE)
+
+
+def not_allowed(code: str) -> Refusal:
+    """Return the 403: the token is good, but not for what was asked.
+
+    Args:
+        code: What it is not good for: ``token_room``, ``token_role`` or ``room_denied``.
+    """
+    return Refusal(403, NOT_ALLOWED, code=code)

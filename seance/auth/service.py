@@ -1,0 +1,238 @@
+"""The service that says what a token is worth: keys, deny list and time brought together.
+
+``AuthService`` is the ``Verifier`` that a relay is given. It owns the files and the key set, looks
+at the files once a second, and tells its listeners when something has changed; they then ask
+``is_still_good`` for each of their sessions, so that whoever is still allowed notices nothing.
+It writes no line about a refused token: a stranger would decide how long the log becomes.
+
+Start it before the relay: until it runs, every token is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from seance.auth.claims import grant_from_claims
+from seance.auth.deny import DenyList
+from seance.auth.fetch import KeySetUrl
+from seance.auth.files import WatchedFile, deny_file, key_file, key_set_file
+from seance.auth.jwks import RemoteKeys
+from seance.auth.keys import Key
+from seance.auth.refusals import not_accepted, not_allowed
+from seance.auth.verifier import Header, read_header, signed_payload
+from seance.errors import Refusal
+from seance.tunnel.ports import Grant, TokenRole
+
+if TYPE_CHECKING:
+    from twisted.web.iweb import IPolicyForHTTPS
+
+__all__ = ["LOOK_SECONDS", "AuthService"]
+
+LOOK_SECONDS = 1.0
+"""From one look at the files to the next. With the listener's own turn, a key that was taken away
+ends its sessions within two seconds."""
+
+MOST_LISTENERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission(Grant):
+    """A grant, with what it takes to say whether it would be given again."""
+
+    key: Key = field(kw_only=True, repr=False)
+    room: str = field(kw_only=True, repr=False)
+
+
+class AuthService(Service):
+    """Verifies tokens; implements ``seance.tunnel.ports.Verifier``.
+
+    Args:
+        reactor: Twisted's reactor.
+        keys: Key files: JWK, JWK set or PEM. Of a private key only the public part is kept.
+        jwks: A JWK set from somebody else: a file, or an ``https://`` URL.
+        deny: The deny list's file.
+        now: What time it is, in Unix seconds.
+        policy: Which certificates the URL's host may have; those of the system by default.
+
+    Raises:
+        ConfigError: The URL of the key set will not do.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401  # no common type
+        *,
+        keys: Sequence[str | os.PathLike[str]] = (),
+        jwks: str | os.PathLike[str] | None = None,
+        deny: str | os.PathLike[str] | None = None,
+        now: Callable[[], float] = time.time,
+        policy: IPolicyForHTTPS | None = None,
+    ) -> None:
+        self._now = now
+        self._ring: dict[str, Key] = {}
+        self._listeners: dict[object, Callable[[], None]] = {}
+        self._key_files = [key_file(Path(path)) for path in keys]
+        self._remote: RemoteKeys | None = None
+        if jwks is not None and "://" in str(jwks):
+            url = KeySetUrl(str(jwks))
+            fetch = partial(url.fetch, reactor, policy)
+            self._remote = RemoteKeys(reactor, fetch, name=url.name, on_change=self._change)
+        elif jwks is not None:
+            self._key_files.append(key_set_file(Path(jwks)))
+        self._deny_file = None if deny is None else deny_file(Path(deny))
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+
+    # -- IService --------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Read the files and begin to look after them.
+
+        Raises:
+            ConfigError: One cannot be read or makes no sense.
+        """
+        for file in self._files():
+            file.load()
+        super().startService()
+        self._fill_ring()
+        self._looking.start(LOOK_SECONDS, now=False).addErrback(self._log_mistake)
+        if self._remote is not None:
+            self._remote.start()
+
+    def stopService(self) -> None:
+        """Leave off. Tokens that wait for a key set are refused."""
+        super().stopService()
+        if self._looking.running:
+            self._looking.stop()
+        if self._remote is not None:
+            self._remote.stop()
+
+    def reread(self) -> None:
+        """Read all files and fetch the key set now; for SIGHUP. Before the start it does nothing.
+
+        Call it in the reactor's thread, which a signal handler reaches by ``callFromThread``.
+        """
+        if not self.running:
+            return
+        self._look(force=True)
+        if self._remote is not None:
+            self._remote.refresh()
+
+    # -- Verifier --------------------------------------------------------------------------
+
+    def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
+        """Say what a token allows; see ``Verifier``."""
+        try:
+            header = read_header(token)
+            key = self._find(header)
+            if key is None and header.key_id is not None and self._remote is not None:
+                waiting = self._remote.when_refreshed()
+                if waiting is not None:
+                    return waiting.addCallback(lambda _: self._admit(token, header, role, room))
+            return succeed(self._admit(token, header, role, room))
+        except Refusal as refusal:
+            return fail(refusal)
+
+    def is_still_good(self, grant: Grant) -> bool:
+        """Whether a grant of ours would be given again now; see ``Verifier``."""
+        return (
+            isinstance(grant, _Admission)
+            and self._now() < grant.expires_at
+            and self._ring.get(grant.key.key_id) == grant.key
+            and not self._denied.denies_bearer(grant)
+            and not self._denied.denies_room(grant.room)
+        )
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have ``listener`` called after a change; returns its remover. See ``Verifier``."""
+        if len(self._listeners) >= MOST_LISTENERS:
+            msg = f"more than {MOST_LISTENERS} listeners: somebody forgets to remove theirs"
+            raise RuntimeError(msg)
+        mark = object()
+        self._listeners[mark] = listener
+
+        def remove() -> None:
+            self._listeners.pop(mark, None)
+
+        return remove
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _admit(self, token: str, header: Header, role: TokenRole, room: str) -> Grant:
+        key = self._find(header)
+        if key is None:
+            raise not_accepted("token_key_unknown")
+        payload = signed_payload(token, header, key)
+        grant = grant_from_claims(payload, key_id=key.key_id, now=self._now())
+        if self._denied.denies_bearer(grant):
+            raise not_accepted("token_denied")
+        if grant.role is not role:
+            raise not_allowed("token_role")
+        if (room or role is not TokenRole.ADMIN) and not grant.allows_room(room):
+            raise not_allowed("token_room")
+        if self._denied.denies_room(room):
+            raise not_allowed("room_denied")
+        inherited = {one.name: getattr(grant, one.name) for one in fields(grant)}
+        return _Admission(**inherited, key=key, room=room)
+
+    def _find(self, header: Header) -> Key | None:
+        """Return the key that a token names; one that names none means the only one there is."""
+        if header.key_id is not None:
+            return self._ring.get(header.key_id)
+        return next(iter(self._ring.values())) if len(self._ring) == 1 else None
+
+    @property
+    def _denied(self) -> DenyList:
+        return _NOTHING_DENIED if self._deny_file is None else self._deny_file.content
+
+    def _files(self) -> Iterable[WatchedFile[Any]]:
+        return self._key_files if self._deny_file is None else [*self._key_files, self._deny_file]
+
+    def _look(self, *, force: bool = False) -> None:
+        changes = [file.look(force=force) for file in self._files()]
+        if any(changes):
+            self._change()
+
+    def _change(self) -> None:
+        self._fill_ring()
+        self._log.info(
+            "Keys and deny list were read again: {keys} keys", keys=len(self._ring), event="auth.changed"
+        )
+        for listener in list(self._listeners.values()):
+            try:
+                listener()
+            except Exception:  # noqa: BLE001  # of whoever listens; the others are told all the same
+                self._log.failure("A listener for changed keys has failed", event="auth.mistake")
+
+    def _fill_ring(self) -> None:
+        """Put all keys under their names; files win over the set, and earlier files over later ones."""
+        ring: dict[str, Key] = {}
+        remote = self._remote.keys if self._remote is not None else ()
+        for key in [*(key for file in self._key_files for key in file.content), *remote]:
+            if ring.setdefault(key.key_id, key) != key:
+                self._log.warn(
+                    "Two different keys are called {key_id}; the later one is not used",
+                    key_id=key.key_id,
+                    event="auth.key_shadowed",
+                )
+        self._ring = ring
+
+    def _log_mistake(self, failure: Failure) -> None:
+        self._log.failure("Key files are no longer looked after", failure, event="auth.mistake")
+
+
+_NOTHING_DENIED = DenyList()

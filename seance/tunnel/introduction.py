@@ -1,0 +1,84 @@
+"""What an agent says of itself when it dials: who it is, and whether it may be put before another.
+
+State for one agent and one relay, without clock or socket. The agent asks for the ``headers`` of
+each attempt and tells what came of it. docs/protocol.md, "Proving who an agent is".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from seance.errors import Refusal
+from seance.tunnel.ports import AgentIdentity
+
+__all__ = ["AGENT_FIELD", "NONCE_FIELD", "REPLACED", "REPLACE_FIELD", "Introduction"]
+
+AGENT_FIELD = "Seance-Agent"
+NONCE_FIELD = "Seance-Nonce"
+REPLACE_FIELD = "Seance-Replace"
+
+REPLACED = 4409
+"""The close code for a carrier whose room the same agent has taken with another one."""
+
+_NONCE = re.compile(r"[\w-]{1,128}", re.ASCII)
+
+
+class Introduction:
+    """Call ``headers`` before each attempt, and one of the others after it.
+
+    Args:
+        identity: Who the agent is; None for a plain one.
+        room: The room it serves.
+        host: Host and port of the relay, always written alike.
+    """
+
+    def __init__(self, identity: AgentIdentity | None, room: str, host: str) -> None:
+        self._identity = identity
+        self._room = room
+        self._host = host
+        self._nonce: str | None = None
+        self._gives_way = False
+
+    def headers(self) -> dict[str, str]:
+        """Return the header fields for the next attempt. A nonce is used up by it."""
+        headers = {}
+        if self._identity is not None:
+            nonce, self._nonce = self._nonce, None
+            headers[AGENT_FIELD] = (
+                self._identity.announce(self._host)
+                if nonce is None
+                else self._identity.prove(nonce, self._room, self._host)
+            )
+        if self._gives_way:
+            headers[REPLACE_FIELD] = "no"
+        return headers
+
+    def is_asked(self, refusal: Refusal) -> bool:
+        """Whether a refusal asks for a proof that the next ``headers`` will hold."""
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in refusal.headers}
+        return refusal.status == 401 and self._keep_nonce(fields)
+
+    def note_attached(self, headers: Mapping[str, str]) -> None:
+        """The relay has let us in.
+
+        Args:
+            headers: What its 101 said, names in small letters.
+        """
+        self._gives_way = False
+        self._keep_nonce(headers)
+
+    def note_replaced(self) -> None:
+        """Another process with our key has taken the room.
+
+        From now on we wait until it has gone, as anybody else does: two that both took the room
+        back would throw out each other's clients for ever.
+        """
+        self._gives_way = True
+
+    def _keep_nonce(self, headers: Mapping[str, str]) -> bool:
+        nonce = headers.get(NONCE_FIELD.lower(), "")
+        if self._identity is None or _NONCE.fullmatch(nonce) is None:
+            return False
+        self._nonce = nonce
+        return True

@@ -1,0 +1,182 @@
+"""Files that change under us: what was good stays until something good replaces it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from twisted.logger import LogEvent
+
+from seance.auth.files import WatchedFile, key_file
+from seance.errors import ConfigError
+from tests.auth.tokens import ed_key, pem, public_pem, secret_key, write_jwks
+
+
+def words(text: bytes) -> list[bytes]:
+    if b"bad" in text:
+        msg = "holds something bad"
+        raise ValueError(msg)
+    return text.split()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "words"
+    path.write_text("one")
+    return path
+
+
+@pytest.fixture
+def file(path: Path) -> WatchedFile[list[bytes]]:
+    file = WatchedFile(path, lambda text, _: words(text), limit_bytes=100, what="word list")
+    file.load()
+    return file
+
+
+def test_what_has_not_changed_is_not_read(file: WatchedFile[list[bytes]], path: Path) -> None:
+    path.chmod(0)
+    path.chmod(0o644)
+    assert not file.look()
+    assert file.content == [b"one"]
+
+
+def test_another_size_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
+    path.write_text("one two")
+    assert file.look()
+    assert file.content == [b"one", b"two"]
+    assert not file.look()
+
+
+def test_another_time_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
+    path.write_text("two")
+    os.utime(path, ns=(0, 1))
+    assert file.look()
+    assert file.content == [b"two"]
+
+
+def test_another_file_in_its_place_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
+    status = path.stat()
+    other = path.with_name("other")
+    other.write_text("two")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.rename(path)
+    assert file.look()
+    assert file.content == [b"two"]
+
+
+def test_a_link_that_leads_elsewhere_is_seen(tmp_path: Path, path: Path) -> None:
+    """How a volume of secrets is exchanged."""
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    file = WatchedFile(link, lambda text, _: words(text), limit_bytes=100, what="word list")
+    file.load()
+    (tmp_path / "other").write_text("two")
+    (tmp_path / "new").symlink_to(tmp_path / "other")
+    (tmp_path / "new").rename(link)
+    assert file.look()
+    assert file.content == [b"two"]
+
+
+def test_the_same_words_written_again_are_no_change(file: WatchedFile[list[bytes]], path: Path) -> None:
+    path.write_text("  one")
+    assert not file.look()
+
+
+def test_a_bad_file_changes_nothing_and_is_mentioned_once(
+    file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
+) -> None:
+    path.write_text("bad")
+    assert [file.look() for _ in range(5)] == [False] * 5
+    assert file.content == [b"one"]
+    assert [(event["event"], event["problem"]) for event in log] == [
+        ("auth.file_kept", "holds something bad")
+    ]
+    path.write_text("one more")
+    assert file.look()
+
+
+def test_a_file_that_is_gone_changes_nothing_and_is_mentioned_once(
+    file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
+) -> None:
+    path.unlink()
+    assert [file.look() for _ in range(5)] == [False] * 5
+    assert file.content == [b"one"]
+    assert [event["problem"] for event in log] == ["cannot be read (No such file or directory)"]
+    path.write_text("two")
+    assert file.look()
+
+
+@pytest.mark.parametrize("become", [Path.mkdir, os.mkfifo])
+def test_a_path_that_has_become_something_else_changes_nothing(
+    become: object, file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
+) -> None:
+    path.unlink()
+    become(path)  # type: ignore[operator]
+    assert not file.look()
+    assert file.content == [b"one"]
+    assert len(log) == 1
+
+
+def test_a_file_that_grows_beyond_its_bound_changes_nothing(
+    file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
+) -> None:
+    path.write_text("x" * 101)
+    assert not file.look()
+    assert log[0]["problem"] == "is longer than 100 bytes"
+    path.write_text("x" * 100)
+    assert file.look()
+
+
+def test_it_can_be_read_though_it_looks_the_same(file: WatchedFile[list[bytes]], path: Path) -> None:
+    status = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not file.look()
+    assert file.look(force=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("bad", r"^The word list .*/words holds something bad\.$"),
+        (None, r"^The word list .*/words cannot be read \(No such file or directory\)\.$"),
+    ],
+)
+def test_at_the_start_it_has_to_be_good(content: str | None, sentence: str, path: Path) -> None:
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    file = WatchedFile(path, lambda text, _: words(text), limit_bytes=100, what="word list")
+    with pytest.raises(ConfigError, match=sentence):
+        file.load()
+
+
+def test_a_private_key_that_others_can_read_is_mentioned(tmp_path: Path, log: list[LogEvent]) -> None:
+    path = write_jwks(tmp_path / "keys", ed_key())
+    path.chmod(0o640)
+    key_file(path).load()
+    assert [event["event"] for event in log] == ["auth.key_exposed"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_public_key_may_be_read_by_everybody(mode: int, tmp_path: Path, log: list[LogEvent]) -> None:
+    (tmp_path / "key").write_bytes(public_pem(ed_key().signing))
+    (tmp_path / "key").chmod(mode)
+    key_file(tmp_path / "key").load()
+    assert log == []
+
+
+def test_a_shared_secret_that_others_can_read_is_mentioned(tmp_path: Path, log: list[LogEvent]) -> None:
+    path = write_jwks(tmp_path / "keys", secret_key())
+    path.chmod(0o604)
+    key_file(path).load()
+    assert [event["event"] for event in log] == ["auth.key_exposed"]
+
+
+def test_of_a_private_key_only_what_verifies_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(pem(ed_key().signing))
+    (tmp_path / "key").chmod(0o600)
+    file = key_file(tmp_path / "key")
+    file.load()
+    assert [key.signing for key in file.content] == [None]

@@ -1,0 +1,229 @@
+"""What a real browser makes of our token among its subprotocols: Chromium, our heads, stock servers.
+
+A browser that offers protocols fails a connection whose answer selects none of them, or one that it
+did not offer. So this cannot be shown with a client of our own. There is no relay here and no agent:
+a few lines of asyncio stand in for them, so that a failure is a failure of ``seance.heads``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from seance.heads import (
+    Forwarded,
+    LocalAnswer,
+    Place,
+    Presented,
+    Request,
+    RequestReader,
+    check_upgrade,
+    find_token,
+    plain_response,
+    protocol_to_select,
+    request_for_local,
+    resolve_target,
+    without_token,
+)
+from tests.heads.tokens import APP, OURS
+from tests.pad.browser import Browser, running_browser
+from tests.processes import DEADLINE_SECONDS, PEERS, Process, node_modules
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+TOKEN = OURS.decode()
+OFFER = ["seance.v1", f"seance.token.{TOKEN}"]
+
+FIRST_OFFER_SERVER = """
+import { WebSocketServer } from 'ws'
+const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+server.on('connection', socket => socket.on('message', message => socket.send(String(message))))
+server.on('listening', () => console.log(`running on port ${server.address().port}`))
+"""
+"""``ws`` as it comes: it selects the first protocol of the offer."""
+
+DIAL = """([address, protocols]) => new Promise(resolve => {
+  const socket = new WebSocket(address.replace('http', 'ws'), protocols)
+  socket.onopen = () => socket.send('hello')
+  socket.onerror = () => resolve({ error: true })
+  socket.onmessage = ({ data }) => {
+    socket.onclose = () => resolve({ protocol: socket.protocol, data })
+    socket.close()
+  }
+})"""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What went through the door: what the client presented, and the head that went on."""
+
+    presented: Presented
+    head: bytes
+
+
+class Door:
+    """Does with heads what a relay does, in a thread of its own; serves an empty page besides."""
+
+    def __init__(self) -> None:
+        self.local_port = 0
+        self.selects = True
+        self.passages: list[Passage] = []
+        self._listening: Future[int] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._listening.result(DEADLINE_SECONDS)}"
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listening.set_result(server.sockets[0].getsockname()[1])
+        async with server:
+            await self._over.wait()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            heads = RequestReader()
+            request = None
+            while request is None:
+                data = await reader.read(65536)
+                if not data:
+                    return
+                request = heads.receive(data)
+            if request.values(b"upgrade"):
+                await self._join(request, reader, writer)
+            else:
+                writer.write(plain_response(200, "<!doctype html>", content_type=b"text/html"))
+
+    async def _join(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        key, route = check_upgrade(request), resolve_target(request.target)
+        presented = find_token(request, route)
+        answer = LocalAnswer(key, select_protocol=protocol_to_select(request) if self.selects else None)
+        request, route = without_token(request, route)
+        head = request_for_local(request, route.local, Forwarded("127.0.0.1", "http", b"localhost"))
+        self.passages.append(Passage(presented, head))
+        local_reader, local_writer = await asyncio.open_connection("127.0.0.1", self.local_port)
+        with contextlib.closing(local_writer):
+            local_writer.write(head)
+            while not answer.is_switched:
+                data = await local_reader.read(65536)
+                writer.write(answer.receive(data) if data else answer.receive_end())
+            await asyncio.gather(_copy(reader, local_writer), _copy(local_reader, writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.write_eof()
+
+
+@pytest.fixture(scope="module")
+def first_offer_server() -> Iterator[int]:
+    node_modules()
+    argv = ["node", "--input-type=module", "--eval", FIRST_OFFER_SERVER]
+    with Process(argv, name="ws server", cwd=PEERS) as server:
+        yield int(server.when_line(r"running on port (\d+)")[1])
+
+
+@pytest.fixture(scope="module")
+def choosing_server() -> Iterator[int]:
+    """Selects ``y.chosen`` if it is offered, and otherwise nothing."""
+    node_modules()
+    argv = ["node", str(PEERS / "echo_server.mjs")]
+    with Process(argv, name="echo server", env={"PORT": "0"}) as server:
+        yield int(server.when_line(r"on port (\d+)")[1])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def module_door(browser: Browser) -> Iterator[Door]:
+    with contextlib.closing(Door()) as door:
+        browser.ask("open", who="ada", url=door.url)
+        yield door
+
+
+@pytest.fixture
+def door(module_door: Door) -> Door:
+    module_door.selects = True
+    module_door.passages.clear()
+    return module_door
+
+
+def dialled(browser: Browser, door: Door, offer: list[str], target: str = "/c/ID/doc") -> dict[str, Any]:
+    """Let the page open a WebSocket, say something and close; says what came of it."""
+    arguments = json.dumps([door.url + target, offer])
+    answer: dict[str, Any] = browser.ask("evaluate", who="ada", expression=f"({DIAL})({arguments})")
+    assert len(door.passages) == 1
+    assert OURS not in door.passages[0].head
+    assert b"seance." not in door.passages[0].head
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("offer", "selected"),
+    [
+        (OFFER, "seance.v1"),
+        (OFFER[::-1], "seance.v1"),
+        ([*OFFER, "yjs"], "yjs"),
+        (["yjs", *OFFER], "yjs"),
+        ([OFFER[1], "Yjs.V2", OFFER[0], "yjs"], "Yjs.V2"),
+        (["yjs"], "yjs"),
+        ([], ""),
+    ],
+    ids=["token", "token first", "app last", "app first", "among", "app alone", "none"],
+)
+def test_server_that_selects_the_first_offer_suits_the_browser(
+    browser: Browser, door: Door, first_offer_server: int, offer: list[str], selected: str
+) -> None:
+    door.local_port = first_offer_server
+    assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
+    expected = Presented(TOKEN, Place.SUBPROTOCOL) if OFFER[1] in offer else Presented()
+    assert door.passages[0].presented == expected
+
+
+@pytest.mark.parametrize(
+    ("offer", "selected"),
+    [(OFFER, "seance.v1"), ([*OFFER, "yjs"], "seance.v1"), ([*OFFER, "yjs", "y.chosen"], "y.chosen")],
+    ids=["token", "app not selected", "app selected"],
+)
+def test_server_that_selects_what_it_knows_suits_the_browser(
+    browser: Browser, door: Door, choosing_server: int, offer: list[str], selected: str
+) -> None:
+    door.local_port = choosing_server
+    assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
+
+
+def test_browser_fails_where_nothing_is_selected(browser: Browser, door: Door, choosing_server: int) -> None:
+    """The reason for all this, and the proof that the tests above could fail."""
+    door.local_port, door.selects = choosing_server, False
+    assert dialled(browser, door, OFFER) == {"error": True}
+
+
+@pytest.mark.parametrize("app", ["token=own", f"access_token={APP.decode()}"])
+def test_token_in_the_address_is_found_and_the_apps_own_goes_on(
+    browser: Browser, door: Door, first_offer_server: int, app: str
+) -> None:
+    door.local_port = first_offer_server
+    target = f"/c/ID/doc?{app}&access_token={TOKEN}"
+    assert dialled(browser, door, [], target) == {"protocol": "", "data": "hello"}
+    assert door.passages[0].presented == Presented(TOKEN, Place.QUERY)
+    assert door.passages[0].head.startswith(f"GET /doc?{app} HTTP/1.1\r\n".encode())

@@ -1,0 +1,162 @@
+"""Files that are read again: what is good replaces what was good, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from seance.errors import ConfigError
+from seance.net.files import LOOK_SECONDS, Lookout, Watched
+from tests.conftest import Watch
+
+
+class Texts:
+    """Two files that are read together."""
+
+    def __init__(self, folder: Path) -> None:
+        self.one, self.other = folder / "one", folder / "other"
+        self.one.write_text("1")
+        self.other.write_text("2")
+        self.reads = 0
+        self.watched = Watched((self.one, self.other), self.read)
+
+    def read(self) -> str:
+        self.reads += 1
+        try:
+            text = self.one.read_text() + self.other.read_text()
+        except OSError as error:
+            raise ConfigError(f"It cannot be read ({error.strerror}).") from error
+        if not text.isdigit():
+            raise ConfigError("It is no number.")
+        return text
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Texts:
+    return Texts(tmp_path)
+
+
+def test_files_are_read_when_they_are_loaded(texts: Texts) -> None:
+    assert not texts.watched.is_loaded
+    texts.watched.load()
+    assert texts.watched.is_loaded
+    assert texts.watched.content == "12"
+
+
+def test_files_that_make_no_sense_at_first_are_an_error(texts: Texts) -> None:
+    texts.one.write_text("x")
+    with pytest.raises(ConfigError, match="no number"):
+        texts.watched.load()
+    assert not texts.watched.is_loaded
+
+
+def test_files_that_have_not_changed_are_not_read(texts: Texts) -> None:
+    texts.watched.load()
+    assert not texts.watched.look()
+    assert texts.reads == 1
+
+
+def test_unchanged_files_are_read_by_force(texts: Texts) -> None:
+    texts.watched.load()
+    assert texts.watched.look(force=True)
+    assert texts.reads == 2
+
+
+@pytest.mark.parametrize("name", ["one", "other"])
+def test_a_change_of_either_file_is_seen(texts: Texts, name: str) -> None:
+    texts.watched.load()
+    getattr(texts, name).write_text("34")
+    assert texts.watched.look()
+    assert "34" in texts.watched.content
+    assert not texts.watched.look()
+
+
+def test_a_file_put_in_the_place_of_another_is_seen_though_size_and_time_are_the_same(texts: Texts) -> None:
+    texts.watched.load()
+    status = texts.one.stat()
+    new = texts.one.with_name("new")
+    new.write_text("9")
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(texts.one)
+    assert texts.watched.look()
+    assert texts.watched.content == "92"
+
+
+def test_a_link_that_leads_elsewhere_is_seen(texts: Texts) -> None:
+    target = texts.one.rename(texts.one.with_name("old"))
+    texts.one.symlink_to(target)
+    texts.watched.load()
+    texts.one.with_name("new").write_text("7")
+    texts.one.unlink()
+    texts.one.symlink_to(texts.one.with_name("new"))
+    assert texts.watched.look()
+    assert texts.watched.content == "72"
+
+
+@pytest.mark.parametrize("problem", ["gone", "nonsense"])
+def test_what_was_good_stays_until_something_good_comes(
+    texts: Texts, problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts.watched.load()
+    if problem == "gone":
+        texts.one.unlink()
+    else:
+        texts.one.write_text("nonsense")
+    for _ in range(3):
+        assert not texts.watched.look()
+    assert texts.watched.content == "12"
+    why = "It cannot be read (No such file or directory)" if problem == "gone" else "It is no number"
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"{why}; what was read before stays in force."]
+    texts.one.write_text("5")
+    assert texts.watched.look()
+    assert texts.watched.content == "52"
+
+
+def test_a_lookout_looks_once_a_second_while_it_runs(texts: Texts) -> None:
+    clock = Clock()
+    changes: list[str] = []
+    texts.watched.load()
+    lookout = Lookout(clock, [texts.watched], lambda: changes.append(texts.watched.content))
+    lookout.startService()
+    texts.one.write_text("34")
+    assert not changes
+    clock.advance(LOOK_SECONDS)
+    assert changes == ["342"]
+    clock.advance(LOOK_SECONDS)
+    assert changes == ["342"]
+    lookout.stopService()
+    texts.one.write_text("5")
+    clock.advance(LOOK_SECONDS)
+    assert changes == ["342"]
+    assert not clock.getDelayedCalls()
+
+
+def test_a_lookout_reads_at_once_when_it_is_told_to(texts: Texts) -> None:
+    changes: list[str] = []
+    texts.watched.load()
+    Lookout(Clock(), [texts.watched], lambda: changes.append(texts.watched.content)).reread()
+    assert changes == ["12"]
+    assert texts.reads == 2
+
+
+def test_a_lookout_that_has_nothing_to_look_at_does_not_turn(texts: Texts) -> None:
+    clock = Clock()
+    lookout = Lookout(clock, [], lambda: None)
+    lookout.startService()
+    assert not clock.getDelayedCalls()
+    lookout.stopService()
+
+
+def test_a_mistake_of_who_listens_is_logged(texts: Texts, watch: Watch) -> None:
+    clock = Clock()
+    texts.watched.load()
+    lookout = Lookout(clock, [texts.watched], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    lookout.startService()
+    texts.one.write_text("34")
+    clock.advance(LOOK_SECONDS)
+    assert len(watch.take(ZeroDivisionError)) == 1
+    lookout.stopService()

@@ -1,0 +1,318 @@
+"""The server's side of TLS, against the standard library's client, in memory."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from seance.errors import ConfigError
+from seance.net import HandshakeLog, ServerTls, peer_certificate
+from seance.net.server_tls import COMPLAINT_SECONDS
+from tests.certificates import Authority, CertificateFiles
+from tests.tls.rig import Shaken, shake_hands
+
+
+def client(authority: Authority, *, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority.file)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+def is_good(shaken: Shaken) -> bool:
+    assert shaken.server_error is None
+    assert shaken.client_error is None
+    return shaken.client.version() is not None
+
+
+def with_certificate(context: ssl.SSLContext, files: CertificateFiles) -> ssl.SSLContext:
+    context.load_cert_chain(files.chain, files.key)
+    return context
+
+
+# Versions, ciphers, protocols
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_from_1_2_on_is_spoken(server: ServerTls, authority: Authority, version: ssl.TLSVersion) -> None:
+    shaken = shake_hands(server, client(authority, version=version))
+    assert is_good(shaken)
+    assert shaken.client.version() == version.name.replace("_", ".")
+
+
+@pytest.mark.parametrize(("minor", "name"), [(1, "1.0"), (2, "1.1")])
+def test_older_tls_is_refused_for_its_version(server: ServerTls, minor: int, name: str) -> None:
+    """The hello of such a client, by hand: the libraries of today do not say it any more."""
+    suites = b"\xc0\x13\xc0\x14\x00\x2f\x00\x35"
+    hello = bytes([3, minor]) + bytes(32) + b"\0" + len(suites).to_bytes(2, "big") + suites + b"\x01\x00"
+    message = b"\x01" + len(hello).to_bytes(3, "big") + hello
+    connection = server.serverConnectionForTLS(None)  # type: ignore[arg-type]
+    connection.set_accept_state()
+    connection.bio_write(b"\x16\x03\x01" + len(message).to_bytes(2, "big") + message)
+    with pytest.raises(SSL.Error, match="unsupported protocol"):
+        connection.do_handshake()
+    kind, _, _, _, _, *alert = connection.bio_read(100)
+    assert (kind, alert) == (21, [2, 70]), "a fatal alert: protocol_version (RFC 8446, 6)"
+
+
+@pytest.mark.parametrize(
+    ("cipher", "is_spoken"),
+    [
+        ("ECDHE-RSA-AES128-GCM-SHA256", True),
+        ("ECDHE-RSA-CHACHA20-POLY1305", True),
+        ("ECDHE-RSA-AES128-SHA256", False),
+        ("AES128-GCM-SHA256", False),
+        ("AES128-SHA256", False),
+    ],
+)
+def test_only_ciphers_with_forward_secrecy_and_authentication_are_spoken(
+    authority: Authority, cipher: str, is_spoken: bool
+) -> None:
+    files = authority.issue("localhost", key=rsa.generate_private_key(65537, 2048))
+    tls = ServerTls(files.both)
+    tls.load()
+    context = client(authority, version=ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers(cipher)
+    shaken = shake_hands(tls, context)
+    assert (shaken.server_error is None) == is_spoken
+    if not is_spoken:
+        assert "no shared cipher" in str(shaken.server_error)
+
+
+def test_renegotiation_is_refused(server: ServerTls, authority: Authority) -> None:
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    ours, theirs = server.serverConnectionForTLS(None), SSL.Connection(context, None)  # type: ignore[arg-type]
+    ours.set_accept_state()
+    theirs.set_connect_state()
+
+    def exchange() -> None:
+        for source, target in ((theirs, ours), (ours, theirs)) * 3:
+            with suppress(SSL.WantReadError):
+                source.do_handshake()
+            with suppress(SSL.WantReadError):
+                target.bio_write(source.bio_read(65536))
+            with suppress(SSL.WantReadError):
+                target.recv(100)
+
+    exchange()
+    assert ours.get_protocol_version_name() == "TLSv1.2"
+    theirs.renegotiate()
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        exchange()
+    assert ours.total_renegotiations() == 0
+
+
+@pytest.mark.parametrize(
+    ("offered", "selected"),
+    [([], None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), (["h2"], None)],
+)
+def test_http_1_1_is_what_we_say_we_speak(
+    server: ServerTls, authority: Authority, offered: list[str], selected: str | None
+) -> None:
+    context = client(authority)
+    if offered:
+        context.set_alpn_protocols(offered)
+    shaken = shake_hands(server, context)
+    assert is_good(shaken)
+    assert shaken.client.selected_alpn_protocol() == selected
+
+
+def test_a_client_that_comes_back_is_spared_the_signature(server: ServerTls, authority: Authority) -> None:
+    context = client(authority)
+    first = shake_hands(server, context)
+    again = shake_hands(server, context, first.client.session)
+    assert is_good(again)
+    assert again.client.session_reused
+    server.reload()
+    after = shake_hands(server, context, again.client.session)
+    assert is_good(after)
+    assert not after.client.session_reused
+
+
+# Reloading
+
+
+def test_a_renewed_certificate_is_for_the_next_handshake(server: ServerTls, authority: Authority) -> None:
+    before = shake_hands(server, client(authority))
+    renewed = authority.issue("localhost", subject="renewed")
+    assert server.look()
+    after = shake_hands(server, client(authority))
+    assert after.client.getpeercert()["serialNumber"] == f"{renewed.certificate.serial_number:X}".zfill(40)  # type: ignore[index]
+    assert before.client.getpeercert() != after.client.getpeercert()
+    before.client.write(b"still here")
+    before.run()
+    assert is_good(before)
+
+
+def test_bad_new_files_leave_the_old_certificate(
+    server: ServerTls, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serial = shake_hands(server, client(authority)).client.getpeercert()["serialNumber"]  # type: ignore[index]
+    other = authority.issue("localhost", file="other")
+    shutil.copy(other.chain, tmp_path / "server-chain.pem")
+    assert not server.look()
+    assert not server.reload()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert "does not belong to the first certificate" in warnings[0]
+    assert warnings[0].endswith("; what was read before stays in force.")
+    assert shake_hands(server, client(authority)).client.getpeercert()["serialNumber"] == serial  # type: ignore[index]
+    shutil.copy(other.key, tmp_path / "server-key.pem")
+    assert server.look()
+    assert shake_hands(server, client(authority)).client.getpeercert()["serialNumber"] != serial  # type: ignore[index]
+
+
+# Client certificates
+
+
+@pytest.fixture
+def asking(authority: Authority, tmp_path: Path) -> ServerTls:
+    """A server that asks for certificates of an authority of their own."""
+    files = authority.issue("localhost")
+    tls = ServerTls(files.both, None, Authority(tmp_path, "agents").file)
+    tls.load()
+    return tls
+
+
+def issue_to_agent(tmp_path: Path, *names: str, **options: object) -> tuple[Authority, CertificateFiles]:
+    """A new authority in the place of the one that ``asking`` has read, and a certificate of it."""
+    agents = Authority(tmp_path, "agents")
+    return agents, agents.issue(*names, file="agent", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_certificate_tells_who_it_is(
+    asking: ServerTls, authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    names = ("agent.example", "spiffe://example/agent")
+    _, files = issue_to_agent(tmp_path, *names, subject="an agent", for_servers=False)
+    assert asking.look()
+    shaken = shake_hands(asking, with_certificate(client(authority, version=version), files))
+    assert is_good(shaken)
+    shown = peer_certificate(shaken)
+    assert shown is not None
+    assert shown.common_name == "an agent"
+    assert shown.dns_names == ("agent.example",)
+    assert shown.uris == ("spiffe://example/agent",)
+    assert len(bytes.fromhex(shown.fingerprint)) == 32
+    assert shown.expires_at == files.certificate.not_valid_after_utc.timestamp()
+
+
+def test_a_certificate_without_names_is_known_by_its_fingerprint(
+    asking: ServerTls, authority: Authority, tmp_path: Path
+) -> None:
+    _, files = issue_to_agent(tmp_path, subject="an agent")
+    asking.look()
+    shown = peer_certificate(shake_hands(asking, with_certificate(client(authority), files)))
+    assert shown is not None
+    assert (shown.common_name, shown.dns_names, shown.uris) == ("an agent", (), ())
+
+
+def test_a_client_without_a_certificate_is_welcome_and_nobody(
+    asking: ServerTls, authority: Authority
+) -> None:
+    shaken = shake_hands(asking, client(authority))
+    assert is_good(shaken)
+    assert peer_certificate(shaken) is None
+
+
+def test_what_comes_back_without_a_full_handshake_is_the_same_one(
+    asking: ServerTls, authority: Authority, tmp_path: Path
+) -> None:
+    _, files = issue_to_agent(tmp_path, subject="an agent")
+    asking.look()
+    context = with_certificate(client(authority), files)
+    first = shake_hands(asking, context)
+    again = shake_hands(asking, context, first.client.session)
+    assert again.client.session_reused
+    assert peer_certificate(again) == peer_certificate(first) != None  # noqa: E711  # both are there
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    "kind", ["unknown authority", "the server's authority", "self-signed", "for servers"]
+)
+def test_a_client_certificate_that_is_no_good_ends_the_handshake(
+    asking: ServerTls, authority: Authority, tmp_path: Path, kind: str, version: ssl.TLSVersion
+) -> None:
+    if kind == "for servers":
+        _, files = issue_to_agent(tmp_path, for_servers=True)
+        asking.look()
+    elif kind == "self-signed":
+        files = authority.self_signed("agent", file="agent")
+    else:
+        other = authority if kind.startswith("the") else Authority(tmp_path, "other")
+        files = other.issue("agent", file="agent")
+    shaken = shake_hands(asking, with_certificate(client(authority, version=version), files))
+    assert shaken.server_error is not None
+    assert "certificate verify failed" in str(shaken.server_error)
+    assert shaken.client_error is not None
+    assert "ALERT" in str(shaken.client_error)
+    assert peer_certificate(shaken) is None
+
+
+def test_a_certificate_that_nobody_asked_for_tells_nothing(server: ServerTls, authority: Authority) -> None:
+    files = authority.issue("agent", file="agent")
+    shaken = shake_hands(server, with_certificate(client(authority), files))
+    assert is_good(shaken)
+    assert peer_certificate(shaken) is None
+
+
+def test_a_client_is_told_whose_certificates_are_wanted(asking: ServerTls) -> None:
+    """Browsers would otherwise offer their user every certificate that they have."""
+    theirs = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+    ours = asking.serverConnectionForTLS(None)  # type: ignore[arg-type]
+    theirs.set_connect_state()
+    ours.set_accept_state()
+    for connection, other in ((theirs, ours), (ours, theirs)):
+        with pytest.raises(SSL.WantReadError):
+            connection.do_handshake()
+        other.bio_write(connection.bio_read(65536))
+    theirs.do_handshake()
+    [name] = theirs.get_client_ca_list(as_cryptography=True)
+    assert name.rfc4514_string() == "CN=agents"
+
+
+def test_what_has_no_tls_has_no_certificate() -> None:
+    assert peer_certificate(object()) is None
+    assert peer_certificate(None) is None
+
+
+# The log
+
+
+def test_failed_handshakes_are_a_line_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    clock.advance(100)
+    log = HandshakeLog(clock)
+    failure = Failure(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")]))
+    for _ in range(3):
+        log.note(failure, "192.0.2.7")
+    clock.advance(COMPLAINT_SECONDS)
+    log.note(failure, "192.0.2.8")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"A TLS handshake with 192.0.2.{peer} failed: tlsv1 alert unknown ca "
+        f"({more} more since the last such line)"
+        for peer, more in ((7, 0), (8, 2))
+    ]
+
+
+def test_connections_that_merely_end_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    HandshakeLog(Clock()).note(Failure(ConnectionDone()), "192.0.2.7")
+    assert not caplog.records
+
+
+def test_a_server_that_was_given_nonsense_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        ServerTls(tmp_path / "nowhere.pem").load()

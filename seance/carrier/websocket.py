@@ -15,6 +15,7 @@ and after that nothing it sends is kept.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from autobahn.twisted.websocket import (
@@ -31,6 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier.link_control import MAX_TEXT_BYTES, SUBPROTOCOL, parse_control
+from seance.carrier.shortcut import binary_frame, masked_binary_frame, take_binary_frames
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
 from seance.heads.fields import written_head
@@ -93,6 +95,8 @@ class _Socket:
     STATE_OPEN: int
     STATE_CLOSING: int
     current_frame: Any
+    data: bytes
+    inside_message: bool
     failedByMe: bool
     wasClean: bool
     wasNotCleanReason: str | None
@@ -115,7 +119,26 @@ class _Socket:
     # -- from Twisted ----------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
-        self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
+        if (
+            self.state == self.STATE_OPEN
+            and self._carrier is not None
+            and not self.data
+            and self.current_frame is None
+            and not self.inside_message
+            and not self.failedByMe
+        ):
+            self._ending_on_failure(self._take_shortcut, data)
+        else:
+            self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
+
+    def _take_shortcut(self, data: bytes) -> None:
+        taken = take_binary_frames(data, self.factory.isServer, self._deliver)
+        if taken < len(data):
+            self._dataReceived(data[taken:])  # type: ignore[attr-defined]  # as above
+
+    def _deliver(self, payload: bytes) -> bool:
+        cast(Carrier, self._carrier).binary_arrived(payload)
+        return self.state == self.STATE_OPEN and not self.failedByMe
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._abort_call is not None:
@@ -217,8 +240,12 @@ class _Socket:
     # -- from the carrier ------------------------------------------------------------------
 
     def send_binary(self, payload: bytes) -> None:
-        if self.state == self.STATE_OPEN:
-            self.sendMessage(payload, isBinary=True)  # type: ignore[attr-defined]  # Autobahn's
+        if self.state != self.STATE_OPEN:
+            return
+        if self.factory.isServer:
+            self.transport.writeSequence(binary_frame(payload))
+        else:
+            self.transport.write(masked_binary_frame(payload, os.urandom(4)))
 
     def send_text(self, payload: bytes) -> None:
         if self.state == self.STATE_OPEN:
@@ -241,9 +268,9 @@ class _Socket:
         carrier = cast(Carrier, self._carrier)
         carrier.start(self._make_protocol(carrier.subprotocol))
 
-    def _ending_on_failure(self, callback: Callable[[], object]) -> None:
+    def _ending_on_failure(self, callback: Callable[..., object], *args: object) -> None:
         try:
-            callback()
+            callback(*args)
         except Exception:  # noqa: BLE001  # whatever our own callbacks raise
             self._log.failure("A carrier failed and is cut", event="carrier.failed")
             (self._carrier or self.transport).abortConnection()

@@ -64,7 +64,6 @@ class Authority:
         valid: tuple[datetime.timedelta, datetime.timedelta] = (-HOUR, HOUR),
         for_servers: bool | None = None,
         key: Any = None,
-        signed_with: hashes.HashAlgorithm | None = None,
     ) -> CertificateFiles:
         """Makes a certificate for hosts, addresses or URIs.
 
@@ -75,7 +74,6 @@ class Authority:
             valid: From when to when, from now on.
             for_servers: For servers alone, for clients alone, or for both (None).
             key: Its key, where it shall be a particular one.
-            signed_with: The hash, where it shall be a particular one.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(subject), self.name, key.public_key(), *valid)
@@ -85,7 +83,7 @@ class Authority:
         if for_servers is not None:
             usage = ExtendedKeyUsageOID.SERVER_AUTH if for_servers else ExtendedKeyUsageOID.CLIENT_AUTH
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        certificate = builder.sign(self.key, signed_with or hashes.SHA256())
+        certificate = builder.sign(self.key, hashes.SHA256())
         chain = _pem(certificate) + (b"" if self._parent is None else _pem(self.certificate))
         return self._put(file, certificate, chain, key)
 
@@ -105,7 +103,7 @@ class Authority:
         paths = [self._folder / f"{file}-{part}.pem" for part in ("chain", "key", "both")]
         for path, content in zip(paths, (chain, _key_pem(key), chain + _key_pem(key)), strict=True):
             path.write_bytes(content)
-        return CertificateFiles(*paths, certificate)
+        return CertificateFiles(paths[0], paths[1], paths[2], certificate)
 
 
 def make_certificate(*names: str) -> PrivateCertificate:

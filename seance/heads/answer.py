@@ -155,7 +155,7 @@ class LocalAnswer:
                 event = cast(h11.InformationalResponse | h11.Response, self._reader.next_event())
             except (RemoteProtocolError, h11.RemoteProtocolError) as error:
                 raise self._malformed() from error
-            data = self._head.trailing
+            data, self._head.trailing = self._head.trailing, b""
             if isinstance(event, h11.Response):
                 return self._begin(event) + self._receive_body(data)
             if event.status_code == 101:

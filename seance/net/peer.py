@@ -41,7 +41,7 @@ def peer_certificate(transport: object) -> PeerCertificate | None:
         None if there is no TLS, the other end has shown none, or none was verified.
     """
     connection = _connection(transport)
-    if connection is None or not connection.get_context().get_verify_mode() & SSL.VERIFY_PEER:
+    if connection is None or not connection.get_verify_mode() & SSL.VERIFY_PEER:
         return None
     certificate = connection.get_peer_certificate(as_cryptography=True)
     if certificate is None:

@@ -180,7 +180,8 @@ class ClientLeg:
         self._door.hand_over(splice.near)
         splice.start()
         if early.held:
-            splice.near.dataReceived(bytes(early.held))
+            held, early.held = bytes(early.held), bytearray()
+            splice.near.dataReceived(held)
         if early.has_ended:
             splice.near.readConnectionLost()
 

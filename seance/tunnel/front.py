@@ -174,6 +174,7 @@ class Front(HandOver):
             return
         self._stop_waiting()
         self._late += self._reader.trailing
+        del self._reader  # we live as long as the connection does, and what it has read need not
         self._deciding = Deferred.fromCoroutine(self._decide(request))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -235,7 +236,7 @@ class Front(HandOver):
             may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
         )
         self._relay.answerer.answer(
-            request, bytes(self._late), self.hand_over, link.make_protocol, headers=headers
+            request, self._take_late(), self.hand_over, link.make_protocol, headers=headers
         )
         if link.was_attached:
             link.take_tokens(self._relay.verifier, self._relay.permits)
@@ -278,7 +279,7 @@ class Front(HandOver):
         if grant is not None and relay.permits is not None:
             permit.append(relay.permits.add(grant, leg.end, most=grant.max_clients))
         try:
-            leg.begin(head, bytes(self._late))
+            leg.begin(head, self._take_late())
         except Refusal:
             relay.give_back(permit)
             raise
@@ -335,6 +336,10 @@ class Front(HandOver):
         self._see_off(response)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _take_late(self) -> bytes:
+        late, self._late = bytes(self._late), bytearray()
+        return late
 
     def _see_off(self, answer: bytes) -> None:
         self.hand_over(Farewell(self._factory.reactor, answer))

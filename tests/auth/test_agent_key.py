@@ -184,7 +184,7 @@ def test_machine_that_keeps_nothing_gets_a_key_for_the_process_and_a_warning(
     def note(event: LogEvent) -> None:
         events.append(event)
 
-    globalLogPublisher.addObserver(note)
+    globalLogPublisher.addObserver(note)  # type: ignore[arg-type]  # a function will do
     try:
         if kind == "no home":
 
@@ -198,7 +198,7 @@ def test_machine_that_keeps_nothing_gets_a_key_for_the_process_and_a_warning(
             (tmp_path / ".local").write_text("")
             key = auto(tmp_path)
     finally:
-        globalLogPublisher.removeObserver(note)
+        globalLogPublisher.removeObserver(note)  # type: ignore[arg-type]
     assert key is not None
     assert key.identity(HOST) == key.identity(HOST)
     assert [event["event"] for event in events] == ["identity.not_kept"]

@@ -186,7 +186,8 @@ def test_no_claim_and_no_host_upsets_it(claim: str, host: str) -> None:
 def test_nonces_are_never_the_same_and_say_nothing_of_the_key() -> None:
     made = [IdentityChecker(random.Random(7).randbytes).challenge(5.0) for _ in range(2)]
     assert made[0] == made[1], "the only sources are the clock and what was injected"
-    checker = IdentityChecker(lambda count: bytes(count))
+    checker = IdentityChecker(lambda count: b"r" * count)
+    assert identity_module._decoded(checker.challenge(5.0))[8:16] == b"r" * 8
     assert len({checker.challenge(5.0) for _ in range(100)}) == 100
 
 

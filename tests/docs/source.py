@@ -1,22 +1,24 @@
 """What the source says, read off its syntax trees: refusals, and the errors that end a session.
 
 Nothing is imported or run here, so a refusal that no test provokes is found all the same. A code
-that only a caller knows (``self._refusal(sentence, "code")``) is found at the calls.
+that only a caller knows (``self._refusal(sentence, "code")``) is found at the calls, and so are those of
+the two functions that refuse tokens. What is said in other words each time has holes.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.tools import ROOT
 
-__all__ = ["Said", "codes_of", "refusals"]
+__all__ = ["Said", "codes_of", "refusals", "token_codes"]
 
 HOLE = "…"
-"""What stands in a sentence for a value that is only known when it is said."""
+"""What stands in a code or a sentence for something that is only known when it is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Said:
     Attributes:
         where: File and line, for failures.
         status: The HTTP status; 0 where there is none.
-        code: The stable word.
-        sentence: The text with ``…`` for its holes; empty if it comes from elsewhere.
+        code: The stable word, perhaps with a hole.
+        sentence: The text with ``…`` for its holes, which it may be as a whole.
     """
 
     where: str
@@ -35,10 +37,25 @@ class Said:
     code: str
     sentence: str
 
+    def is_written(self, status: int, code: str, sentence: str) -> bool:
+        """Whether a row of a table says this; it may fill the holes, or leave them."""
+        return status == self.status and _fits(code, self.code) and _fits(sentence, self.sentence)
+
 
 def refusals(*rooms: str) -> list[Said]:
     """Every refusal that the modules of these rooms give."""
     return [said for path in _sources(rooms) for said in _said_in(path, "Refusal", "_refusal")]
+
+
+def token_codes(refuser: str) -> set[str]:
+    """The codes with which ``auth`` calls ``not_accepted`` or ``not_allowed``."""
+    calls = [
+        node
+        for path in _sources(["auth"])
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and _name(node) == refuser
+    ]
+    return {code for call in calls for code in _texts(call.args[0], {})}
 
 
 def codes_of(error: str, *rooms: str) -> set[str]:
@@ -64,10 +81,15 @@ def _said_in(path: Path, error: str, maker: str) -> Iterator[Said]:
         if _name(call) == maker != error:
             number = next((one for one in statuses if isinstance(one, ast.Constant)), None)
         status = number.value if isinstance(number, ast.Constant) and isinstance(number.value, int) else 0
-        sentence = next((text for one in call.args for text in _texts(one, texts)), "")
+        sentence = next((text for one in call.args for text in _texts(one, texts)), HOLE)
         for code in codes[-1] if codes else ():
-            if HOLE not in code and " " not in code:
+            # A code that is made of a peer's status is for whoever dials, and never on the wire.
+            if " " not in code and (status or HOLE not in code):
                 yield Said(f"{path.relative_to(ROOT)}:{call.lineno}", status, code, sentence)
+
+
+def _fits(text: str, form: str) -> bool:
+    return re.fullmatch(re.escape(form).replace(HOLE, ".+"), text) is not None
 
 
 def _name(call: ast.Call) -> str:

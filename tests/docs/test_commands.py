@@ -20,6 +20,7 @@ from tests.docs.pages import PAGES, README, blocks, code_spans
 from tests.processes import PEERS
 from tests.tools import ROOT
 
+PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share")
 COMMON = {"--help", "--version", "--config"}
 FOREIGN = {"--config-settings", "--draft", "--slow"}
 """Options of other programs that the pages mention: pip's, towncrier's, and those of our tests."""
@@ -39,9 +40,9 @@ def typed(page: Path) -> list[list[str]]:
 
 @functools.cache
 def flags_of(program: str) -> frozenset[str]:
-    """The options of relay, agent or demo."""
-    if program == "demo":
-        argv = [sys.executable, "-m", "seance", "demo", "--help"]
+    """The options of a command: from the table, or those that its help shows."""
+    if program not in {one.value for one in Program}:
+        argv = [sys.executable, "-m", "seance", program, "--help"]
         shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         return frozenset(re.findall(r"--[a-z-]+", shown))
     options = options_of(Program(program))
@@ -136,7 +137,7 @@ def test_the_readme_has_the_commands_that_everything_begins_with() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_a_page_mentions_exists(page: Path) -> None:
-    known = FOREIGN.union(*(flags_of(program) for program in ("relay", "agent", "demo")))
+    known = FOREIGN.union(*(flags_of(program) for program in PROGRAMS))
     mentioned = {
         flag
         for span in code_spans(page)

@@ -4,37 +4,94 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import json
 import re
 
 import pytest
 
-from seance.options import OPTIONS
+from seance.auth.claims import grant_from_claims
+from seance.auth.refusals import NOT_ACCEPTED, NOT_ALLOWED
+from seance.options import OPTIONS, Program, default_in_words, options_of
 from seance.tunnel.agent import AgentState
 from seance.tunnel.settings import AgentSettings, RelaySettings
 from seance.yamux import KIB, MIB, Limits
 from tests.docs.pages import DOCS, blocks, code_spans, table
-from tests.docs.source import codes_of, refusals
+from tests.docs.source import HOLE, codes_of, refusals, token_codes
 from tests.test_house import DOORS, FLOORS, ROOMS
 from tests.tools import ROOT
 
 PROTOCOL = DOCS / "protocol.md"
+SECURITY = DOCS / "security.md"
 PROGRAMMATIC = DOCS / "programmatic.md"
 DEPENDENCIES = DOCS / "decisions" / "0005-dependencies.md"
+
+REFUSING = ("tunnel", "heads", "carrier", "net", "auth")
+"""The rooms whose refusals a peer may read."""
+
+ALL_CLAIMS = {
+    "aud": "seance-relay",
+    "role": "client",
+    "room": "r",
+    "exp": 1,
+    "nbf": 0,
+    "iat": 0,
+    "sub": "s",
+    "jti": "j",
+    "agt": "a",
+    "org": [],
+    "max": {"clients": 1, "bps": 1},
+}
+"""Whatever ``seance.auth.claims`` reads: a token with these leaves no field of a grant empty."""
 
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
 
 
 def test_the_source_has_refusals_to_compare() -> None:
-    said = {(one.status, one.code) for one in refusals("tunnel", "heads", "carrier")}
+    said = {(one.status, one.code) for one in refusals(*REFUSING)}
     assert {(404, "room_not_found"), (502, "accept_mismatch"), (400, "room_missing")} <= said
-    assert all(one.status and one.sentence for one in refusals("tunnel", "heads", "carrier"))
+    assert all(one.status for one in refusals(*REFUSING))
+    elsewhere = {one.code for one in refusals(*REFUSING) if one.sentence == HOLE}
+    assert elsewhere == {"sent_away", "identity_proof"}, "the sentence has to be known from the source"
 
 
 def test_every_refusal_is_in_the_protocol_with_its_status_and_sentence() -> None:
     written = [(int(row[0]), row[1].strip("`"), row[2]) for row in table(PROTOCOL, "Refusals")]
-    said = {(one.status, one.code, one.sentence) for one in refusals("tunnel", "heads", "carrier")}
-    assert set(written) == said
+    said = refusals(*REFUSING)
+    assert [one for one in said if not any(one.is_written(*row) for row in written)] == []
+    assert [row for row in written if not any(one.is_written(*row) for one in said)] == []
     assert len(written) == len(set(written)), "a row is there twice"
+
+
+def test_whatever_a_token_is_refused_for_is_in_the_protocol() -> None:
+    written = {(row[0], row[1].strip("`")) for row in table(PROTOCOL, "Tokens that will not do")}
+    said = {("401", code) for code in token_codes("not_accepted")}
+    assert ("401", "token_signature") in said
+    assert written == said | {("403", code) for code in token_codes("not_allowed")}
+    page = PROTOCOL.read_text("utf-8").replace("\n", " ")
+    assert f"“{NOT_ACCEPTED}”" in page
+    assert f"“{NOT_ALLOWED}”" in page
+
+
+@pytest.mark.parametrize("heading", ["Limits of a relay", "Limits of an agent"])
+def test_every_limit_has_its_default_and_the_test_that_reaches_it(heading: str) -> None:
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    program = Program(heading.rpartition(" ")[2])
+    defaults = {option.name: default_in_words(option) or "none" for option in options_of(program)}
+    rows = table(SECURITY, heading)
+    assert len(rows) >= 5
+    for what, default, option, _, reached in rows:
+        name = option.strip("`").removeprefix("--")
+        assert not name or default.replace(" ", "") == defaults[name], what
+        named = re.findall(r"`(test_\w+)`", reached)
+        assert named, what
+        assert [one for one in named if f"def {one}(" not in tests] == [], what
+
+
+def test_every_claim_of_a_token_is_explained() -> None:
+    written = {row[0].strip("`") for row in table(SECURITY, "What a token says")}
+    grant = grant_from_claims(json.dumps(ALL_CLAIMS).encode(), key_id=None, now=0)
+    assert written == ALL_CLAIMS.keys()
+    assert None not in dataclasses.astuple(dataclasses.replace(grant, key_id="k"))
 
 
 def test_everything_that_ends_a_session_is_in_the_protocol() -> None:

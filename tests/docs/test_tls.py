@@ -1,61 +1,130 @@
-"""The line of the quick start that puts a relay on the internet, with a certificate of the test's own."""
+"""The pages' way onto the internet, command by command, with a certificate of the test's own."""
 
 from __future__ import annotations
 
-import datetime
+import re
+import shlex
 import socket
 import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.sync.server import Server, ServerConnection, serve
 
-from tests.docs.pages import DOCS
-from tests.processes import DEADLINE_SECONDS, AgentProcess, running_relay
+from tests.certificates import Authority
+from tests.docs.pages import DOCS, README
+from tests.docs.test_commands import typed
+from tests.processes import DEADLINE_SECONDS, AgentProcess, RelayProcess, environment, running_relay
 
-LISTEN = "ssl:443:privateKey=key.pem:certKey=chain.pem"
+PAGES = [README, DOCS / "quickstart.md"]
+COMMANDS = ("keygen", "seance-relay", "token", "seance-agent", "share")
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for ``localhost`` in a folder."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    form, encryption = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(encoding, form, encryption))
-    (tmp_path / "chain.pem").write_bytes(made.public_bytes(encoding))
+def folder(tmp_path: Path) -> Path:
+    """Where the commands are typed: with a certificate for ``localhost``, whose authority is beside it."""
+    files = Authority(tmp_path).issue("localhost")
+    (tmp_path / "chain.pem").write_bytes(files.chain.read_bytes())
+    (tmp_path / "key.pem").write_bytes(files.key.read_bytes())
     return tmp_path
 
 
-def listening_with(certificate: Path) -> str:
-    """The endpoint of the quick start, on a free port of the loopback address."""
-    assert f"--listen {LISTEN}\n" in (DOCS / "quickstart.md").read_text("utf-8")
-    endpoint = LISTEN.replace("443", "0").replace("=key", f"={certificate}/key")
-    return endpoint.replace("=chain", f"={certificate}/chain") + ":interface=127.0.0.1"
+def steps_of(page: Path) -> list[list[str]]:
+    """The commands under the heading about the internet, without ``twistd -n`` and ``seance``."""
+    own = [words for words in typed(page) if words[0] in ("twistd", "seance")]
+    start = next(number for number, words in enumerate(own) if "keygen" in words)
+    steps = [words[2:] if words[0] == "twistd" else words[1:] for words in own[start : start + len(COMMANDS)]]
+    assert tuple(words[0] for words in steps) == COMMANDS
+    return steps
+
+
+def in_folder(folder: Path, words: list[str]) -> list[str]:
+    """The same words with their files in the folder."""
+    return [str(folder / word) if re.search(r"\.(pem|key|pub|token)$", word) else word for word in words]
+
+
+def run(folder: Path, words: list[str]) -> str:
+    """Type a command in the folder; gives what it printed, and puts it into a file if that was asked for."""
+    command, _, file = shlex.join(words).partition(" '>' ")
+    argv = [sys.executable, "-m", "seance", *shlex.split(command)]
+    env = environment()
+    shown = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+    if file:
+        (folder / file).write_text(shown)
+    return shown
+
+
+@contextmanager
+def running(folder: Path, words: list[str]) -> Iterator[RelayProcess]:
+    """The relay of a page, on a free port of the loopback address."""
+    assert words[1:3] == ["--listen", "tcp:443"]
+    with running_relay(*in_folder(folder, words[3:])) as relay:
+        yield relay
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_way_onto_the_internet_leads_there(page: Path, folder: Path) -> None:
+    make_key, relay_words, make_token, agent_words, make_link = steps_of(page)
+    assert "seance.key.pub" in run(folder, make_key)
+    run(folder, make_token)
+    trust = ssl.create_default_context(cafile=folder / "authority.pem")
+    with (
+        serve(echo, "127.0.0.1", 0) as local,
+        local_thread(local),
+        running(folder, relay_words) as relay,
+    ):
+        address = f"wss://localhost:{relay.port}"
+        options = [
+            word.replace("wss://relay.example", address) for word in in_folder(folder, agent_words[3:])
+        ]
+        options += ["--tls-ca", str(folder / "authority.pem")]
+        options += ["--local", f"127.0.0.1:{local.socket.getsockname()[1]}"]
+        with AgentProcess(agent_words[2], *options) as agent:
+            agent.when_connected()
+            link = run(folder, [word.replace("wss://relay.example", address) for word in make_link]).strip()
+            assert link.startswith(address.replace("wss", "https"))
+            link = link.replace("https", "wss")
+            with connect(link, ssl=trust, proxy=None) as client:
+                client.send("hello")
+                assert client.recv(DEADLINE_SECONDS) == "hello"
+            with pytest.raises(InvalidStatus, match="401"):
+                connect(link.partition("?")[0], ssl=trust, proxy=None)
+        agent.check_quiet()
+
+
+def echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+@contextmanager
+def local_thread(local: Server) -> Iterator[None]:
+    thread = threading.Thread(target=local.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        local.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"], ["h2", "http/1.1"]], ids=str)
 def test_a_relay_with_tls_serves_what_offers_protocols_as_browsers_do(
-    certificate: Path, protocols: list[str]
+    folder: Path, protocols: list[str]
 ) -> None:
-    context = ssl.create_default_context(cafile=certificate / "chain.pem")
+    run(folder, ["keygen"])
+    context = ssl.create_default_context(cafile=folder / "authority.pem")
     if protocols:
         context.set_alpn_protocols(protocols)
     with (
-        running_relay(listen=listening_with(certificate)) as relay,
+        running(folder, steps_of(README)[1]) as relay,
         socket.create_connection(("127.0.0.1", relay.port), DEADLINE_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
@@ -63,16 +132,9 @@ def test_a_relay_with_tls_serves_what_offers_protocols_as_browsers_do(
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_an_agent_dials_a_relay_with_tls(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "chain.pem"))
-    with running_relay(listen=listening_with(certificate)) as relay:
-        with AgentProcess("test-room", "--relay", f"wss://localhost:{relay.port}") as agent:
-            agent.when_connected()
-        agent.check_quiet()
-
-
-def test_an_agent_refuses_a_relay_whose_certificate_it_cannot_check(certificate: Path) -> None:
-    with running_relay(listen=listening_with(certificate)) as relay:
+def test_an_agent_refuses_a_relay_whose_certificate_it_cannot_check(folder: Path) -> None:
+    run(folder, ["keygen"])
+    with running(folder, steps_of(README)[1]) as relay:
         with AgentProcess("test-room", "--relay", f"wss://localhost:{relay.port}") as agent:
             agent.when_line("(?i)certificate")
             agent.when_line("Next attempt in")

@@ -26,7 +26,6 @@ from tests.processes import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.processes import RelayProcess
 
@@ -244,15 +243,16 @@ def room_is_free(relay: RelayProcess, room: str) -> bool:
 
 
 def test_a_taken_room_stays_with_its_first_agent(
-    relay: RelayProcess, listener: Listener, new_room: str, bystander: Exchange, tmp_path: Path
+    relay: RelayProcess, listener: Listener, new_room: str, bystander: Exchange
 ) -> None:
+    """Neither has a key, so the room is free as soon as the first has gone."""
     head, body = answer_to(relay, agent_upgrade("served"))
     assert head.status == 409
     assert is_sentence(body)
-    with running_agent(relay, new_room, local_port=listener.port) as first:
+    plain = ("--identity", "none")
+    with running_agent(relay, new_room, *plain, local_port=listener.port) as first:
         place = f"127.0.0.1:{free_port()}"
-        key = str(tmp_path / "another key")
-        with AgentProcess(new_room, "--relay", relay.url, "--local", place, "--identity", key) as second:
+        with AgentProcess(new_room, "--relay", relay.url, "--local", place, *plain) as second:
             second.when_line("409|taken")
             with Exchange.open(("127.0.0.1", relay.port), f"/c/{new_room}/doc", listener) as exchange:
                 check_alive(exchange)

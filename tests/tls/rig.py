@@ -19,7 +19,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 
 from seance.net import ServerTls
 from tests.certificates import Authority, CertificateFiles
-from tests.tunnel.rig import Player, Rig, reactor
+from tests.tunnel.rig import Player, Rig, reactor, until
 
 __all__ = ["One", "Shaken", "TlsRig", "shake_hands"]
 
@@ -72,6 +72,15 @@ class TlsRig(Rig):
     async def connect_plainly(self, first: bytes = b"") -> Player:
         """Opens a connection without TLS."""
         return await self._connect(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), first)
+
+    async def serial(self) -> int:
+        """Connects, and gives the serial number of the certificate that is shown."""
+        client = await self.connect()
+        await until(lambda: client.leg.getHandle().get_cipher_name())
+        number: int = client.leg.getPeerCertificate().get_serial_number()
+        client.leg.abortConnection()
+        await client.goes()
+        return number
 
     async def _connect(self, endpoint: Any, first: bytes) -> Player:
         player = Player()

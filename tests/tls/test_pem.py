@@ -167,9 +167,7 @@ def test_what_will_not_do_is_one_sentence(
 
 def test_authorities_that_are_none_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
-    with pytest.raises(
-        ConfigError, match=r"^The authority file .* holds no certificate in PEM form\.$"
-    ):
+    with pytest.raises(ConfigError, match=r"^The authority file .* holds no certificate in PEM form\.$"):
         read_authorities(tmp_path / "ca.pem")
 
 

@@ -1,0 +1,158 @@
+"""TLS as a person starts it: relay and agent as processes, stock clients, signals and exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
+
+from tests.certificates import Authority
+from tests.processes import (
+    DEADLINE_SECONDS,
+    AgentProcess,
+    Process,
+    RelayProcess,
+    environment,
+    running_relay,
+    twistd,
+    until,
+)
+
+SEANCE = (sys.executable, "-m", "seance")
+
+
+def echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+@contextlib.contextmanager
+def echo_server(context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A stock WebSocket server on a port of its own."""
+    with serve(echo, "127.0.0.1", 0, ssl=context, max_size=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.socket.getsockname()[1]
+        server.shutdown()
+        thread.join()
+
+
+def trusting(authority: Authority) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=authority.file)
+
+
+def client(authority: Authority, port: int, room: str) -> ClientConnection:
+    url = f"wss://localhost:{port}/c/{room}/document"
+    return connect(url, ssl=trusting(authority), max_size=None, open_timeout=DEADLINE_SECONDS)
+
+
+def serial(authority: Authority, port: int) -> int:
+    """The serial number of the certificate that is shown now."""
+    with (
+        socket.create_connection(("localhost", port), DEADLINE_SECONDS) as plain,
+        trusting(authority).wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        return int(secured.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
+
+
+def test_a_tunnel_with_tls_on_every_leg_and_a_renewed_certificate(authority: Authority) -> None:
+    files = authority.issue("localhost")
+    first = files.certificate.serial_number
+    local_files = authority.issue("localhost", file="local")
+    local_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    local_context.load_cert_chain(local_files.chain, local_files.key)
+    with (
+        echo_server(local_context) as local_port,
+        running_relay("--tls-cert", str(files.chain), "--tls-key", str(files.key)) as relay,
+        AgentProcess(
+            "my-room",
+            *("--relay", f"wss://localhost:{relay.port}", "--tls-ca", str(authority.file)),
+            *("--local", f"tls://localhost:{local_port}", "--local-ca", str(authority.file)),
+        ) as agent,
+    ):
+        assert f"Client endpoint: wss://localhost:{relay.port}/client?room=<room-id>" in relay.output
+        agent.when_connected()
+        with client(authority, relay.port, "my-room") as socket:
+            message = bytes(range(256)) * 4 * 1024 * 5
+            socket.send(message)
+            assert socket.recv(DEADLINE_SECONDS) == message
+            assert serial(authority, relay.port) == first
+            renewed = authority.issue("localhost").certificate.serial_number
+            relay.signal(signal.SIGHUP)
+            relay.when_line("SIGHUP: files are read again")
+            until("the new one is shown", lambda: serial(authority, relay.port) == renewed)
+            socket.send("still here")
+            assert socket.recv(DEADLINE_SECONDS) == "still here"
+        agent.signal(signal.SIGHUP)
+        agent.when_line("SIGHUP")
+        assert "Disconnected" not in agent.output
+    agent.check_quiet()
+
+
+def test_seance_relay_takes_a_changed_certificate_by_itself_and_leaves_a_bad_one(
+    authority: Authority,
+) -> None:
+    files = authority.issue("localhost")
+    listen = ("--listen", "tcp:0:interface=127.0.0.1", "--tls-cert", str(files.both))
+    argv = [*SEANCE, "relay", *listen]
+    with Process(argv, name="seance relay", env=environment()) as relay:
+        port = int(relay.when_line(r"starting on port (\d+)")[1])
+        files.both.write_text("nonsense")
+        relay.when_line(r"holds no certificate in PEM form; what was read before stays in force\.")
+        assert serial(authority, port) == files.certificate.serial_number
+        relay.signal(signal.SIGHUP)
+        relay.when_line("SIGHUP")
+        relay.when_line(r"what was read before stays in force\.")
+        renewed = authority.issue("localhost")
+        relay.when_line("The certificate was read again and holds from now on")
+        assert serial(authority, port) == renewed.certificate.serial_number
+    relay.check_quiet()
+
+
+def test_a_relay_says_who_did_not_like_its_certificate(authority: Authority, tmp_path: Path) -> None:
+    files = Authority(tmp_path, "stranger").issue("localhost")
+    with RelayProcess("--tls-cert", str(files.both)) as relay:
+        options = ("--relay", f"wss://localhost:{relay.port}", "--tls-ca", str(authority.file))
+        with AgentProcess("my-room", *options) as agent:
+            agent.when_line(
+                rf"\[Agent\] The certificate of the relay at localhost:{relay.port} "
+                r"comes from an authority that is not trusted here\."
+            )
+            agent.when_line("Next attempt in")
+        agent.check_quiet()
+        relay.when_line("A TLS handshake with 127.0.0.1 failed: .*unknown ca")
+    relay.check_quiet()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        twistd("seance-relay", "--tls-cert", "nowhere.pem"),
+        [*SEANCE, "relay", "--tls-cert", "nowhere.pem"],
+        twistd("seance-agent", "--room", "r", "--relay", "wss://localhost", "--tls-ca", "nowhere.pem"),
+        [
+            *[sys.executable, "-m", "seance", "agent", "--room", "r", "--relay", "wss://relay.example"],
+            "--tls-insecure",
+        ],
+    ],
+    ids=["twistd relay", "seance relay", "twistd agent", "seance agent"],
+)
+def test_what_will_not_do_is_one_sentence_and_status_1(argv: list[str]) -> None:
+    with Process(argv, name="it", env=environment()) as process:
+        assert process.when_exited() == 1
+        is_file = "nowhere.pem" in argv
+        wanted = "nowhere.pem cannot be read" if is_file else "relay.example has to be checked"
+        [line] = [
+            line for line in process.output.splitlines() if line.startswith("seance") and wanted in line
+        ]
+        assert line.endswith(".")
+        process.check_quiet()

@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_FLAGS ?=
 DEMO_FLAGS ?=
-FUZZ_FLAGS ?= tests/yamux tests/heads
+FUZZ_FLAGS ?= tests/yamux tests/heads tests/auth tests/attacks/test_fuzz_mutants.py \
+	tests/attacks/test_fuzz_link_control.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

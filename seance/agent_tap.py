@@ -16,6 +16,7 @@ from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.options import Program
+from seance.redacting import redact_logs
 from seance.tunnel.agent import Agent
 from seance.tunnel.settings import AgentSettings
 
@@ -36,6 +37,7 @@ class Options(TableOptions[AgentSettings], program=Program.AGENT):
 
 def makeService(options: Options) -> IService:
     """Returns the agent, not started; twistd calls this."""
+    redact_logs()  # twistd begins to write its log only after this
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 

@@ -18,6 +18,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from seance.errors import ConfigError
 from seance.flags import TableOptions
+from seance.redacting import redact_logs
 
 __all__ = ["run_in_foreground"]
 
@@ -52,6 +53,7 @@ def run_in_foreground(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The log speaks to people, and a terminal that lacks a sign must not end a relay.
         sys.stdout.reconfigure(errors="backslashreplace")
+    redact_logs()  # before what writes, which is added now
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
     try:
         service = make_service(options)

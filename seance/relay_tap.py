@@ -17,6 +17,7 @@ from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.options import Program
+from seance.redacting import redact_logs
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
 
@@ -37,6 +38,7 @@ class Options(TableOptions[RelaySettings], program=Program.RELAY):
 
 def makeService(options: Options) -> IService:
     """Returns the relay, not started; twistd calls this."""
+    redact_logs()  # twistd begins to write its log only after this
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 

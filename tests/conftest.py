@@ -58,7 +58,7 @@ _running: list[pytest.Item] = []
 
 # Property tests: no deadline, because a busy machine is no mistake; many more examples on request.
 settings.register_profile("suite", deadline=None)
-settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+settings.register_profile("fuzz", deadline=None, max_examples=8_000)
 settings.load_profile("suite")
 
 

@@ -41,6 +41,7 @@ FLOORS = {
     "foreground": 5,
     "hangup": 5,
     "options": 5,
+    "redacting": 5,
     "relay_tap": 5,
     "token_commands": 5,
     "values": 5,

@@ -8,6 +8,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
+from twisted.internet.interfaces import ISSLTransport
 
 __all__ = ["PeerCertificate", "certificate_names", "peer_certificate"]
 
@@ -29,6 +30,11 @@ class PeerCertificate:
     uris: tuple[str, ...]
     fingerprint: str
     expires_at: float
+
+    @property
+    def name(self) -> str:
+        """What to know the holder by: what stays the same when the certificate is renewed, if anything."""
+        return next(iter((*self.uris, *self.dns_names, self.common_name or self.fingerprint)))
 
 
 def peer_certificate(transport: object) -> PeerCertificate | None:
@@ -76,9 +82,9 @@ def _connection(transport: object) -> SSL.Connection | None:
     """Find OpenSSL's part of a connection, which may be some layers down."""
     layer: Any = transport
     while layer is not None:
-        get_handle = getattr(layer, "getHandle", None)
-        handle = None if get_handle is None else get_handle()
-        if isinstance(handle, SSL.Connection):
-            return handle
+        if ISSLTransport.providedBy(layer):
+            handle = layer.getHandle()
+            # None once the connection is lost.
+            return handle if isinstance(handle, SSL.Connection) else None
         layer = getattr(layer, "transport", None)
     return None

@@ -126,14 +126,14 @@ class Admission:
         """Whether accepting has to pause."""
         return self._open_count >= self.most_connections
 
-    def upgrade(self, address: str, room: str, now: float) -> None:
-        """Count an upgrade.
+    def upgrade(self, address: str, room: str, now: float, *, is_agent: bool = False) -> None:
+        """Count an upgrade. Agents may use the reserve of connections; their rates are the same.
 
         Raises:
             Refusal: 429, the relay is full, or they come too fast from this address or for this room.
         """
         settings = self._settings
-        if self._open_count > self.most_clients:
+        if self._open_count > self.most_clients and not is_agent:
             sentence = "This relay has as many connections as it may have; try again later."
             raise Refusal(429, sentence, code="relay_full", headers=(RETRY_AFTER,))
         for kind, name, rate in (

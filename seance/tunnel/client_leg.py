@@ -22,6 +22,7 @@ from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
 from seance.net import HandOver, Leg
 from seance.tunnel.farewell import Farewell
+from seance.tunnel.gate import Pace
 from seance.tunnel.link import RETRY_AFTER, Link
 from seance.tunnel.settings import RelaySettings
 from seance.tunnel.splice import Splice, SpliceReport
@@ -44,6 +45,8 @@ class ClientLeg:
         door: The client's connection, still in the front's hands.
         key: The client's ``Sec-WebSocket-Key``.
         select_protocol: The subprotocol to choose if the local server chooses none.
+        bytes_per_second: What this client may move, both directions together, besides what its room
+            may; None for no bound of its own.
         on_end: Called once when the client is gone, or never came to be one.
     """
 
@@ -58,6 +61,7 @@ class ClientLeg:
         key: bytes,
         *,
         select_protocol: bytes | None = None,
+        bytes_per_second: int | None = None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
@@ -70,6 +74,9 @@ class ClientLeg:
         self._stream: StreamTransport | None = None
         self._timer: IDelayedCall | None = None
         self._splice: Splice | None = None
+        self._pace = link.pace
+        if bytes_per_second:
+            self._pace = Pace(reactor, bytes_per_second, within=link.pace)
         self._on_end = on_end
         self._began_seconds = reactor.seconds()
 
@@ -166,7 +173,7 @@ class ClientLeg:
             half_close_seconds=self._settings.half_close_seconds,
             on_end=self._ended,
             stalled_seconds=self._settings.stalled_seconds or None,
-            pace=self._link.pace,
+            pace=self._pace,
         )
         self._splice = splice
         client = self._client

@@ -42,7 +42,7 @@ from seance.heads import (
     resolve_target,
     without_token,
 )
-from seance.net import HandOver, tune
+from seance.net import HandOver, PeerCertificate, peer_certificate, tune
 from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
@@ -226,13 +226,19 @@ class Front(HandOver):
             # A web page can open this address too, and would become the host of a room.
             sentence = "This web page may not attach as an agent: its Origin is not allowed on this relay."
             raise Refusal(403, sentence, code="agent_origin")
-        grant = await self._grant(request, route, TokenRole.AGENT)
-        identity, headers = self._identity(request, route, grant)
+        address = self._count_as_client_of_proxy(request)
+        self._relay.admission.upgrade(address, route.room, self._factory.reactor.seconds(), is_agent=True)
+        certificate = self._agent_certificate()
+        if certificate is None:
+            grant = await self._grant(request, route, TokenRole.AGENT)
+            identity, headers = self._identity(request, route, grant)
+        else:
+            grant, identity, headers = None, f"certificate {certificate.fingerprint}", {}
         link = self._relay.claim(
             route.room,
             grant,
             identity=identity,
-            address=self._relay.proxies.client_of(self._peer, request),
+            address=address,
             may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
         )
         self._relay.answerer.answer(
@@ -249,11 +255,7 @@ class Front(HandOver):
         key = check_upgrade(request)
         relay = self._relay
         check_origin(request, relay.settings.origins)
-        address = relay.proxies.client_of(self._peer, request)
-        if address != self._peer:
-            self._factory.leave(cast(str, self._holder))
-            self._holder = None
-            self._holder = self._factory.enter(address)
+        address = self._count_as_client_of_proxy(request)
         relay.admission.upgrade(address, route.room, self._factory.reactor.seconds())
         grant = await self._grant(request, route, TokenRole.CLIENT)
         if grant is not None:
@@ -274,6 +276,7 @@ class Front(HandOver):
             self,
             key,
             select_protocol=select_protocol,
+            bytes_per_second=None if grant is None else grant.max_bytes_per_second,
             on_end=lambda: relay.give_back(permit),
         )
         if grant is not None and relay.permits is not None:
@@ -283,6 +286,29 @@ class Front(HandOver):
         except Refusal:
             relay.give_back(permit)
             raise
+
+    def _count_as_client_of_proxy(self, request: Request) -> str:
+        """Return whose connection this is, counted as that from now on."""
+        address = self._relay.proxies.client_of(self._peer, request)
+        if address != self._peer:
+            self._factory.leave(cast(str, self._holder))
+            self._holder = None
+            self._holder = self._factory.enter(address)
+        return address
+
+    def _agent_certificate(self) -> PeerCertificate | None:
+        """Return the certificate that lets an agent in without a token, if it has shown one.
+
+        Raises:
+            Refusal: 401, certificates are the only way in here and there is none.
+        """
+        if self._relay.settings.agent_ca is None:
+            return None
+        certificate = peer_certificate(self.transport)
+        if certificate is None and self._relay.verifier is None:
+            sentence = "This relay lets agents in by their certificates, and this one has shown none."
+            raise Refusal(401, sentence, code="agent_certificate")
+        return certificate
 
     async def _grant(self, request: Request, route: Route, role: TokenRole) -> Grant | None:
         verifier = self._relay.verifier

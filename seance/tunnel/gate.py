@@ -25,20 +25,23 @@ __all__ = ["Gate", "Pace"]
 
 
 class Pace:
-    """The bytes a second of one room, shared by all its clients, both directions together.
+    """The bytes a second of a room, shared by all its clients, or of one client; both directions together.
 
     Args:
         reactor: Where time comes from.
         bytes_per_second: At most, over time; a second's worth may come at once.
+        within: A further pace that what is spent here is spent of as well.
     """
 
-    def __init__(self, reactor: IReactorTime, bytes_per_second: int) -> None:
+    def __init__(self, reactor: IReactorTime, bytes_per_second: int, *, within: Pace | None = None) -> None:
         self._reactor = reactor
+        self._within = within
         self._bucket = Bucket(bytes_per_second, bytes_per_second, reactor.seconds())
 
     def spend(self, count: int) -> float:
         """Count bytes that have come; returns for how many seconds their source has to rest."""
-        return self._bucket.owe(count, self._reactor.seconds())
+        seconds = self._bucket.owe(count, self._reactor.seconds())
+        return seconds if self._within is None else max(seconds, self._within.spend(count))
 
 
 @implementer(IPushProducer)

@@ -127,6 +127,10 @@ class RelaySettings:
     drain_seconds: float = 3.0
 
     def __post_init__(self) -> None:
+        if self.deny is not None and not self.auth_key and self.auth_jwks is None:
+            raise ConfigError(
+                "--deny takes tokens back, and without --auth-key or --auth-jwks none are asked for."
+            )
         if self.tls_cert is None:
             for name, value in (("--tls-key", self.tls_key), ("--agent-ca", self.agent_ca)):
                 if value is not None:

@@ -14,8 +14,10 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from zope.interface import implementer
 
 from seance.net import ServerTls
 from tests.certificates import Authority, CertificateFiles
@@ -103,6 +105,7 @@ class One(Factory):
         return self._protocol
 
 
+@implementer(ISSLTransport)
 class Shaken:
     """A handshake in memory, and what came of it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import ssl
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,11 +205,12 @@ def test_a_client_certificate_tells_who_it_is(
     assert shown.common_name == "an agent"
     assert shown.dns_names == ("agent.example",)
     assert shown.uris == ("spiffe://example/agent",)
+    assert shown.name == "spiffe://example/agent"
     assert len(bytes.fromhex(shown.fingerprint)) == 32
     assert shown.expires_at == files.certificate.not_valid_after_utc.timestamp()
 
 
-def test_a_certificate_without_names_is_known_by_its_fingerprint(
+def test_a_certificate_without_other_names_is_known_by_its_subject(
     asking: ServerTls, authority: Authority, tmp_path: Path
 ) -> None:
     _, files = issue_to_agent(tmp_path, subject="an agent")
@@ -216,6 +218,9 @@ def test_a_certificate_without_names_is_known_by_its_fingerprint(
     shown = peer_certificate(shake_hands(asking, with_certificate(client(authority), files)))
     assert shown is not None
     assert (shown.common_name, shown.dns_names, shown.uris) == ("an agent", (), ())
+    assert shown.name == "an agent"
+    assert replace(shown, common_name=None).name == shown.fingerprint
+    assert replace(shown, dns_names=("a.example", "b.example")).name == "a.example"
 
 
 def test_a_client_without_a_certificate_is_welcome_and_nobody(

@@ -318,32 +318,49 @@ async def test_an_agent_attaches_by_itself_once_the_certificate_is_renewed(autho
 # Certificates of agents
 
 
-@pytest.mark.parametrize("shows", [True, False])
-@ensureDeferred
-async def test_the_relay_knows_an_agent_by_its_certificate(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, shows: bool
-) -> None:
+def agent_with_certificate(authority: Authority) -> dict[str, Any]:
     files = authority.issue("spiffe://example/agent", subject="an agent", file="agent")
-    options = {"tls_cert": str(files.chain), "tls_key": str(files.key)} if shows else {}
+    return {"tls_cert": str(files.chain), "tls_key": str(files.key)}
+
+
+@ensureDeferred
+async def test_the_two_ends_of_a_carrier_know_each_other_by_their_certificates(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     relay = {"agent_ca": str(authority.file)}
-    async with TlsRig(authority, relay=relay, agent=options, with_agent=False) as rig:
+    async with TlsRig(authority, relay=relay, with_agent=False) as rig:
         fronts = fronts_of(rig, monkeypatch)
-        agent = await rig.attach()
+        agent = await rig.attach(**agent_with_certificate(authority))
         shown = peer_certificate(fronts[0].transport)
-        if shows:
-            assert shown is not None
-            assert (shown.common_name, shown.uris) == ("an agent", ("spiffe://example/agent",))
-        else:
-            assert shown is None
-        carrier = agent._mux.transport  # type: ignore[union-attr]
-        seen = peer_certificate(carrier)
+        assert shown is not None
+        assert (shown.common_name, shown.uris) == ("an agent", ("spiffe://example/agent",))
+        seen = peer_certificate(agent._mux.transport)  # type: ignore[union-attr]
         assert seen is not None
         assert seen.dns_names == ("localhost",)
+        agent._mux.transport.abortConnection()  # type: ignore[union-attr]
+        await until(lambda: not cast(Any, fronts[0].transport).connected)
+        assert peer_certificate(fronts[0].transport) is None
+
+
+@ensureDeferred
+async def test_an_agent_without_a_certificate_is_refused_where_nothing_else_would_let_it_in(
+    authority: Authority,
+) -> None:
+    async with TlsRig(authority, relay={"agent_ca": str(authority.file)}, with_agent=False) as rig:
+        agent = rig.make_agent()
+        news: list[AgentStatus] = []
+        agent.on_status(news.append)
+        agent.startService()
+        await until(lambda: agent.status.state is AgentState.WAITING)
+        assert news[-1].sentence == (
+            "This relay lets agents in by their certificates, and this one has shown none."
+        )
 
 
 @ensureDeferred
 async def test_clients_need_no_certificate_where_agents_may_have_one(authority: Authority) -> None:
-    async with TlsRig(authority, relay={"agent_ca": str(authority.file)}) as rig:
+    relay, agent = {"agent_ca": str(authority.file)}, agent_with_certificate(authority)
+    async with TlsRig(authority, relay=relay, agent=agent) as rig:
         client, local = await rig.joined()
         client.send(b"hello")
         await local.receives(b"hello")

@@ -9,9 +9,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, fail, succeed
 
 from seance.errors import Refusal
+from seance.tunnel.admission import BURST_SECONDS
 from seance.tunnel.permits import Permits
 from seance.tunnel.ports import Grant, TokenRole
-from tests.tunnel.rig import Rig, reactor, request, turn, until
+from tests.tunnel.rig import Rig, answer_101, reactor, request, turn, until
 
 
 def status(received: bytes) -> int:
@@ -212,3 +213,27 @@ async def test_room_can_be_closed_by_hand() -> None:
         await client.goes()
         await until(lambda: rig.relay.room_count == 0)
         assert not rig.relay.close_room("unknown", "")
+
+
+@ensureDeferred
+async def test_token_bounds_the_bytes_of_its_client() -> None:
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, max_bytes_per_second=1_000_000)})
+    async with TokenRig(verifier) as rig:
+        await rig.attach(token=JWT + "a")
+        client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        local = await rig.local()
+        began = reactor.seconds()
+        local.send(answer_101() + b"x" * 1_300_000)
+        await until(lambda: len(client.received) > 1_300_000)
+        assert reactor.seconds() - began > 0.2
+
+
+@ensureDeferred
+async def test_agents_have_the_same_rates_as_clients() -> None:
+    verifier = Verifier({JWT + "a": AGENT})
+    async with TokenRig(verifier, relay={"upgrades_per_room": 1}) as rig:
+        for _ in range(int(BURST_SECONDS)):
+            await attach_raw(rig)
+        agent = await rig.connect(request("/agent?room=r", bearer(JWT + "a")))
+        await agent.ends()
+        assert status(agent.received) == 429

@@ -1,0 +1,266 @@
+"""A token is seen by nobody but the relay: neither the logs, nor the local server, nor a refusal show one.
+
+Each token here carries marks that occur nowhere else: its payload, its signature, or all of it where it
+is no JWT. They are sent in every place where a token may travel, good ones and bad ones, and then looked
+for in everything that anybody wrote down.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
+from zope.interface import implementer
+
+from seance.auth.service import AuthService
+from seance.tunnel import agent as agent_module
+from seance.tunnel.permits import Permits
+from tests.attacks.parties import EchoServer, RawAgent
+from tests.auth.tokens import claims, secret_key, sign, write_jwks
+from tests.conftest import Watch
+from tests.e2e.wire import Wire, upgrade
+from tests.processes import (
+    AgentProcess,
+    Process,
+    RelayProcess,
+    environment,
+    running_agent,
+    running_relay,
+    twistd,
+    until,
+)
+from tests.tunnel.rig import Rig, reactor, request, turn
+from tests.tunnel.rig import until as when
+
+ROOM = "canary-room"
+QUERY = "canary-in-the-query"
+"""What an app keeps in its own query: its local server gets it, no log does."""
+
+PLACES = {
+    "bearer": ("/c/{room}/doc", "Authorization: Bearer {token}"),
+    "bearer, client form": ("/client?room={room}", "Authorization: bearer {token}"),
+    "subprotocol": ("/c/{room}/doc", "Sec-WebSocket-Protocol: seance.v1, seance.token.{token}"),
+    "subprotocols": ("/c/{room}/doc", "Sec-WebSocket-Protocol: seance.token.{token}, yjs, seance.v1"),
+    "query": ("/client?room={room}&access_token={token}", ""),
+    "query before the room": ("/client?access_token={token}&room={room}", ""),
+    "query of a document": ("/client/doc?room={room}&x=1&access_token={token}&y=2", ""),
+    "query behind a pasted room": ("/client?room={room}/doc?access_token={token}", ""),
+    "query of a share link": ("/c/{room}?access_token={token}", ""),
+    "query of a shared document": ("/c/{room}/doc?x=1&access_token={token}", ""),
+    "query with a document behind it": ("/c/{room}?access_token={token}/doc", ""),
+    "query with a document and a query": ("/c/{room}?access_token={token}/doc?x=1", ""),
+    "query in escapes": ("/c/{room}/doc?access_token={escaped}", ""),
+    "second query": ("/c/{room}?x=1/doc?access_token={token}", ""),
+    "everywhere": (
+        "/c/{room}/doc?access_token={token}&access_token={token}",
+        "Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: seance.v1, seance.token.{token}",
+    ),
+}
+
+
+@dataclass
+class Canaries:
+    """Makes tokens and remembers by what each would be known."""
+
+    marks: list[str] = field(default_factory=lambda: [QUERY])
+
+    def token(self, *, role: str = "client", room: str = ROOM, seconds: float = 3600, **more: Any) -> str:
+        key = secret_key()
+        named = claims(role=role, room=room, exp=int(time.time() + seconds), sub="canary", **more)
+        named["nonce"] = len(self.marks)
+        return self._marked(sign(named, material=key.signing, algorithm="HS256", kid=key.key_id))
+
+    def forged(self) -> str:
+        return self._marked(self.token()[:-6] + "canary")
+
+    def garbage(self) -> str:
+        self.marks.append(f"garbage-canary-{len(self.marks)}")
+        return self.marks[-1]
+
+    def _marked(self, token: str) -> str:
+        self.marks += token.split(".")[1:]
+        return token
+
+    def bad(self) -> list[str]:
+        """Wrong in every way for a client of the room."""
+        return [
+            self.token(seconds=-3600),
+            self.token(room="another-room"),
+            self.token(role="agent"),
+            self.token(aud="somebody-else"),
+            self.forged(),
+            self.garbage(),
+        ]
+
+    def check_unseen(self, text: str) -> None:
+        seen = [mark for mark in self.marks if mark in text]
+        assert seen == [], f"of {len(self.marks)} marks in:\n{text}"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    return str(write_jwks(tmp_path / "keys", secret_key()))
+
+
+@pytest.fixture
+def canaries() -> Canaries:
+    return Canaries()
+
+
+def asking(place: str, token: str) -> tuple[str, str]:
+    """Target and field of a request that carries the token in this place, and the app's own secret."""
+    target, line = PLACES[place]
+    filled = target.format(room=ROOM, token=token, escaped="".join(f"%{ord(one):02X}" for one in token))
+    return f"{filled}{'&' if '?' in filled else '?'}q={QUERY}", line.format(token=token)
+
+
+def ask(relay: RelayProcess, target: str, line: str) -> tuple[int, str]:
+    """The status of the answer, and all of it as text."""
+    with Wire.dial(("127.0.0.1", relay.port)) as client:
+        client.send(upgrade(target, f"{line}\r\n".encode() if line else b""))
+        head = client.read_head()
+        rest = b"" if head.status == 101 else client.read_to_end()
+        return head.status, repr(head) + rest.decode("latin-1")
+
+
+@pytest.mark.slow
+def test_token_is_in_no_output_of_relay_and_agent(key_file: str, tmp_path: Path, canaries: Canaries) -> None:
+    file = tmp_path / "token"
+    file.write_text(canaries.token(role="agent") + "\n")
+    with EchoServer(keeps=True) as server, running_relay("--auth-key", key_file) as relay:
+        with running_agent(relay, ROOM, "--token-file", str(file), local_port=server.port) as agent:
+            answers = []
+            for place in PLACES:
+                seen = len(server.heads)
+                status, text = ask(relay, *asking(place, canaries.token()))
+                assert status == 101, f"{place}: {text}"
+                assert len(server.heads) == seen + 1
+                answers.append(text)
+                for token in canaries.bad():
+                    status, text = ask(relay, *asking(place, token))
+                    assert status in (401, 403), f"{place}: {text}"
+                    answers.append(text)
+            assert len(server.heads) == len(PLACES)
+            relay.when_line("A client left")
+            # The agent renews its token over the link, with a good one and with one of somebody else.
+            file.write_text(canaries.token(role="agent"))
+            relay.when_line("has renewed its token")
+            file.write_text(canaries.token(role="agent", agt="somebody-else"))
+            relay.when_line("somebody else's token")
+            file.write_text(canaries.garbage())
+            relay.when_line("a token that is not good")
+        refused = [canaries.token(), canaries.token(role="agent", seconds=-3600), canaries.garbage()]
+        outputs = [refused_agent(relay, "--token", token) for token in refused]
+        file.write_text(f"{canaries.garbage()}\n{canaries.garbage()}\n")
+        outputs.append(refused_agent(relay, "--token-file", str(file)))
+        for token in (canaries.token(), *canaries.bad()):
+            status, text = ask(relay, f"/agent?room=another-one&access_token={token}", "")
+            assert status in (401, 403)
+            answers.append(text)
+    for text in (relay.output, agent.output, *outputs, *answers):
+        canaries.check_unseen(text)
+    at_local_server = b"".join(server.heads) + bytes(server.received)
+    assert at_local_server.count(QUERY.encode()) == len(PLACES)
+    canaries.marks.remove(QUERY)
+    canaries.check_unseen(at_local_server.decode("latin-1"))
+
+
+def refused_agent(relay: RelayProcess, *options: str) -> str:
+    """What an agent says that does not get in, at its first attempt and as it ends."""
+    with AgentProcess("another-room", "--relay", relay.url, "--local", "127.0.0.1:9", *options) as agent:
+        agent.when_line(r"\[Agent\] Next attempt")
+    agent.check_quiet()
+    return agent.output
+
+
+@pytest.mark.slow
+def test_token_that_cannot_be_one_is_not_repeated_on_stderr(canaries: Canaries) -> None:
+    for wrong in (f"{canaries.garbage()} {canaries.garbage()}", canaries.garbage() * 500):
+        argv = twistd("seance-agent", "--room", ROOM, "--token", wrong)
+        with Process(argv, name="agent", env=environment()) as agent:
+            assert agent.when_exited() == 1
+        assert "token" in agent.output
+        canaries.check_unseen(agent.output)
+
+
+def test_link_control_shows_no_token(key_file: str, canaries: Canaries) -> None:
+    """An agent of somebody else's making, which renews with anything."""
+    with running_relay("--auth-key", key_file) as relay:
+        bearer = f"Authorization: Bearer {canaries.token(role='agent')}\r\n"
+        control = b"Sec-WebSocket-Protocol: seance.link.v1\r\n"
+        with RawAgent(relay, ROOM, bearer.encode() + control) as agent:
+            assert agent.head.status == 101
+            for token in (canaries.token(role="agent"), *canaries.bad()):
+                agent.say_text(json.dumps({"t": "token", "token": token}).encode())
+                relay.when_line(r"has renewed its token|not good|somebody else's")
+            agent.say_text(b'{"t": "token", "token": "%s"' % canaries.garbage().encode())
+            assert agent.farewell() == []
+        until("the link is over", lambda: "has left" in relay.output)
+    canaries.check_unseen(relay.output)
+
+
+@ensureDeferred
+@pytest.mark.timeout(40)
+async def test_token_is_in_no_log_event_whatever_its_level(
+    key_file: str,
+    tmp_path: Path,
+    canaries: Canaries,
+    monkeypatch: pytest.MonkeyPatch,
+    watch: Watch,
+) -> None:
+    """With every event written out, DEBUG and tracebacks included, and with every field that it holds."""
+    written: list[str] = []
+
+    @implementer(ILogObserver)
+    def write(event: LogEvent) -> None:
+        written.append(eventAsText(event))
+        written.append(repr({name: value for name, value in event.items() if name != "log_failure"}))
+
+    monkeypatch.setattr(agent_module, "TOKEN_LOOK_SECONDS", 0.02)
+    globalLogPublisher.addObserver(write)
+    file = tmp_path / "token"
+    file.write_text(canaries.token(role="agent"))
+    auth = AuthService(reactor, keys=[key_file])
+    auth.startService()
+    rig = Rig(with_agent=False, agent={"room": ROOM, "token_file": str(file)})
+    rig.relay.verifier, rig.relay.permits = auth, Permits(reactor, auth)
+    try:
+        async with rig:
+            await rig.attach()
+            for place in PLACES:
+                for token in (canaries.token(), *canaries.bad()):
+                    target, line = asking(place, token)
+                    client = await rig.connect(request(target, *filter(None, [line])))
+                    await when(lambda client=client: client.has_ended or len(rig.locals) > 0)
+                    while rig.locals:
+                        await rig.local()
+                        local = rig.locals.pop()
+                        written.append(bytes(local.received).decode("latin-1").replace(QUERY, ""))
+                        client.leg.abortConnection()
+                        await local.goes()
+            for token in (canaries.token(role="agent"), canaries.garbage()):
+                said = len(written)
+                file.write_text(token)
+                await when(lambda said=said: any("token" in text for text in written[said:]))
+            monkeypatch.setattr(rig.relay, "find", fail)
+            for place in PLACES:
+                target, line = asking(place, canaries.token())
+                client = await rig.connect(request(target, *filter(None, [line])))
+                await client.goes()
+            await turn()
+            assert len(watch.take(ZeroDivisionError)) == len(PLACES)
+    finally:
+        auth.stopService()
+        globalLogPublisher.removeObserver(write)
+    assert sum("Traceback" in text for text in written) >= len(PLACES)
+    canaries.check_unseen("\n".join(written))
+
+
+def fail(room: str) -> None:
+    raise ZeroDivisionError

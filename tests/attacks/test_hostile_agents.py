@@ -1,0 +1,162 @@
+"""Agents that break the protocol or take nothing: they lose their link, and nobody else notices.
+
+The agents are raw, the relay is a real process. What yamux itself makes of every wrong frame is in
+``tests/yamux``; here it is about the process around it: its memory, its rooms, its other clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.attacks.parties import MIB, Innocent, RawAgent, dial_quietly, innocent_room, say, settles
+from tests.e2e.wire import KEY, Wire, frame, switching, upgrade
+from tests.processes import running_relay, until
+from tests.yamux.frame_bytes import ACK, DATA, GO_AWAY, SYN, data, window
+from tests.yamux.frame_bytes import frame as yamux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.processes import RelayProcess
+
+KIB = 1024
+CREDIT = 256 * KIB
+MOST = 0xFFFFFFFF
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[RelayProcess]:
+    with running_relay("--upgrade-seconds", "1", "--room-grace-seconds", "1") as relay:
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def target(relay: RelayProcess) -> Iterator[str]:
+    with innocent_room(relay) as target:
+        yield target
+
+
+BREACHES: dict[str, Callable[[int], bytes]] = {
+    "A26 SYN with more data than credit": lambda _: yamux(DATA, SYN, 1, CREDIT + 1, b"x" * (CREDIT + 1)),
+    "A26 SYN that announces 4 GiB": lambda _: yamux(DATA, SYN, 1, MOST),
+    "A23 data that announces 4 GiB": lambda stream: yamux(DATA, 0, stream, MOST),
+    "A24 data beyond the window": lambda stream: yamux(DATA, 0, stream, CREDIT + 1, b"x" * (CREDIT + 1)),
+    "A25 window updates past 2^32": lambda stream: window(stream, 0, MOST) * 2,
+    "A25 a window a little past 2^32": lambda stream: window(stream, 0, MOST - CREDIT + KIB),
+    "A29 a stream of the relay's numbers": lambda _: window(1000, SYN),
+    "A29 unknown version": lambda stream: yamux(DATA, 0, stream, 0, version=1),
+    "A29 unknown type": lambda stream: yamux(9, 0, stream, 0),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_agent_that_breaks_yamux_is_sent_away_and_its_room_is_free(
+    breach: str, relay: RelayProcess, target: str
+) -> None:
+    before = relay.resident_bytes()
+    with Innocent(relay, target, name=breach), RawAgent(relay, "hostile") as agent:
+        assert agent.head.status == 101
+        with Wire.dial(("127.0.0.1", relay.port)) as client:
+            client.send(upgrade("/c/hostile"))
+            stream = agent.take_stream()
+            agent.say(BREACHES[breach](stream))
+            said = agent.farewell()
+            assert [(one.kind, one.length) for one in said][-1:] == [(GO_AWAY, 1)]
+            assert client.read_head().status in (502, 503)
+            client.read_to_end()
+        with RawAgent(relay, "hostile") as successor:
+            assert successor.head.status == 101
+    assert relay.resident_bytes() - before < 4 * MIB
+    until("the room is free again", lambda: is_free(relay, "hostile"))
+
+
+def is_free(relay: RelayProcess, room: str) -> bool:
+    with Wire.dial(("127.0.0.1", relay.port)) as client:
+        client.send(upgrade(f"/c/{room}"))
+        return client.read_head().status == 404
+
+
+@pytest.mark.slow
+def test_agent_that_takes_nothing_gets_no_memory_and_no_time(relay: RelayProcess, target: str) -> None:
+    """A27: it completes the upgrade and stops. Its clients are refused, and their bytes go."""
+    count = 300
+    before, descriptors = relay.resident_bytes(), len(relay.open_descriptors())
+    with Innocent(relay, target, name="deaf agent"), RawAgent(relay, "deaf") as agent:
+        assert agent.head.status == 101
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Wire.dial(("127.0.0.1", relay.port))) for _ in range(count)]
+            for client in clients:
+                client.send(upgrade("/c/deaf") + b"early" * 10_000)
+            statuses = [client.read_head().status for client in clients]
+            grown = relay.resident_bytes() - before
+            for client in clients:
+                client.read_to_end()
+        say("deaf agent", refused_502=statuses.count(502), refused_429=statuses.count(429), kib=grown // KIB)
+        # 256 streams is what a plain agent may have at a time (--streams-per-plain-agent).
+        assert set(statuses) == {502, 429}
+        assert statuses.count(502) >= 256
+        assert grown < 256 * 2 * 64 * KIB
+    until("its room is free", lambda: is_free(relay, "deaf"))
+    settles(relay, "deaf agent", descriptors)
+
+
+@pytest.mark.slow
+def test_agent_that_answers_but_takes_nothing_holds_its_clients_back() -> None:
+    """A27: it says 101 blindly, so the clients may talk; what they say waits with them, not with us."""
+    count, each_bytes = 40, 4 * MIB
+    with (
+        running_relay() as relay,  # a fresh one: what others have freed would hide what this one takes
+        innocent_room(relay) as target,
+        Innocent(relay, target, name="agent that takes nothing"),
+        RawAgent(relay, "mute") as agent,
+        contextlib.ExitStack() as stack,
+    ):
+        before = relay.resident_bytes()
+        clients = [stack.enter_context(dial_quietly(relay)) for _ in range(count)]
+        for number, client in enumerate(clients, 1):
+            client.sendall(upgrade("/c/mute"))
+            stream = 2 * number
+            assert agent.take_stream() == stream
+            agent.say(window(stream, 0, 64 * MIB), data(stream, switching(KEY)))
+            assert client.recv(4 * KIB).startswith(b"HTTP/1.1 101 ")
+            client.setblocking(False)
+        sent, grown = 0, 0
+        for _ in range(60):
+            for client in clients:
+                with contextlib.suppress(BlockingIOError):
+                    sent += client.send(b"x" * min(each_bytes, MIB))
+            agent.say(window(2, 0, 1))  # a sign of life, now and then
+            Innocent(relay, target, name="between").visit()
+            grown = max(grown, relay.resident_bytes() - before)
+        say("agent that takes nothing", sent_mib=round(sent / MIB, 1), grown_kib=grown // KIB)
+        # High water (64 KiB) and one more read of at most 64 KiB for each client, the carrier's own buffer.
+        assert grown < count * 2 * 64 * KIB + 4 * MIB
+
+
+def test_link_control_of_any_length_costs_no_memory(relay: RelayProcess, target: str) -> None:
+    """A text message that never ends, in fragments: 16 KiB are read, then the link is over."""
+    before = relay.resident_bytes()
+    control = b"Sec-WebSocket-Protocol: seance.link.v1\r\n"
+    with Innocent(relay, target, name="endless text"), RawAgent(relay, "talker", control) as agent:
+        agent.wire.send(frame(1, b'{"t":', final=False, masked=True))
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                agent.wire.send(frame(0, b" " * 8 * KIB, final=False, masked=True))
+        with contextlib.suppress(ConnectionError):
+            agent.farewell()
+    assert relay.resident_bytes() - before < 2 * MIB
+    until("its room is free", lambda: is_free(relay, "talker"))
+
+
+def test_answers_to_nobody_are_no_way_in(relay: RelayProcess, target: str) -> None:
+    """Acknowledgements and data for streams that never were: counted, then the link ends (A31)."""
+    with Innocent(relay, target, name="stray frames"), RawAgent(relay, "stray") as agent:
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):
+                agent.say(window(4, ACK), data(4, b"x" * 32 * KIB))
+        with contextlib.suppress(ConnectionError):
+            assert agent.farewell()[-1].kind == GO_AWAY
+    until("its room is free", lambda: is_free(relay, "stray"))

@@ -25,6 +25,9 @@ from seance.options import Option, Program, default_in_words, options_of
 
 __all__ = ["TableOptions"]
 
+TWISTD_PID_FILE = "twistd.pid"
+"""What ``twistd`` writes if it is not told otherwise."""
+
 Settings = TypeVar("Settings")
 
 HELP_COLUMNS = 100
@@ -105,7 +108,14 @@ class TableOptions(usage.Options, Generic[Settings]):
         """Makes the settings, and has what goes wrong while starting said as plainly."""
         self.settings = self.make_settings(self._given, os.environ)
         if self.parent is not None:
+            self._write_no_pid_file()
             self._say_config_errors_of_twistd()
+
+    def _write_no_pid_file(self) -> None:
+        """In the foreground nobody needs a pid file, and two programs in one folder cannot share it."""
+        parent = self.parent
+        if parent is not None and parent.get("nodaemon") and parent.get("pidfile") == TWISTD_PID_FILE:
+            parent["pidfile"] = ""
 
     def getSynopsis(self) -> str:
         """Returns the first line of the help."""

@@ -249,7 +249,7 @@ class AgentProcess(Process):
 def twistd(plugin: str, *options: str) -> list[str]:
     """The command line of one of our twistd plugins, with the interpreter of the tests."""
     code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
-    return [sys.executable, "-c", code, "-n", "--pidfile=", plugin, *options]
+    return [sys.executable, "-c", code, "-n", plugin, *options]
 
 
 _state = tempfile.TemporaryDirectory(prefix="seance-state-")

@@ -57,15 +57,22 @@ AUTOBAHN_ROOMS = {"carrier", "yserver"}
 
 NOT_PURE = {
     "asyncio",
+    "datetime",
+    "http.client",
     "logging",
+    "os",
     "random",
     "secrets",
     "select",
     "selectors",
     "socket",
     "ssl",
+    "subprocess",
+    "tempfile",
     "threading",
     "time",
+    "urllib.request",
+    "uuid",
 }
 """The sockets, clocks, logs and sources of randomness of the standard library."""
 

@@ -2,7 +2,8 @@
 
     python embed_agent.py [RELAY]
 
-It shows what the agent is doing until Ctrl-C; then the agent takes leave of the relay.
+It shows what the agent is doing until Ctrl-C; then the agent takes leave of the relay. With the key of
+this machine's agents it counts as the same agent as one that twistd runs here, and may take over its room.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
+from seance.auth.agent_key import agent_identity
 from seance.tunnel.agent import Agent, AgentStatus
 from seance.tunnel.settings import AgentSettings
 
@@ -24,7 +26,7 @@ def show(status: AgentStatus) -> None:
 
 async def main(reactor: IReactorCore, relay: str = "ws://localhost:8080") -> None:
     settings = AgentSettings(room="test-room", relay=relay, local="localhost:1234")
-    agent = Agent(reactor, settings)
+    agent = Agent(reactor, settings, identity=agent_identity())
     agent.on_status(show)
     agent.startService()
     reactor.addSystemEventTrigger("before", "shutdown", agent.stopService)

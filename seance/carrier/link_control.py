@@ -1,7 +1,8 @@
 """Text messages on a carrier: JSON objects with a ``t`` key, for peers that negotiated them.
 
-Nothing is said yet; what will be said (acknowledgements, drain notices) needs no change of the
-handshake, and a peer that negotiates nothing never sees a text message. A message with an unknown
+One word exists: ``token``, with which an agent renews its token (``seance.tunnel.link``). Further ones
+(acknowledgements, drain notices) need no change of the handshake, and a peer that negotiates
+nothing never sees a text message. A message with an unknown
 ``t`` is ignored, so that either side may learn new words first. Wire format: docs/protocol.md.
 """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import segno
 
@@ -19,7 +20,15 @@ ON_ANY_TERMINAL = "\x1b[97;40m{}\x1b[0m"
 """White blocks on black, whatever the terminal's own colours: scanners want it that way round."""
 
 
-def welcome(settings: DemoSettings, link: str, port: int, *, with_code: bool, is_terminal: bool) -> str:
+def welcome(
+    settings: DemoSettings,
+    link: str,
+    port: int,
+    *,
+    with_code: bool,
+    is_terminal: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> str:
     """Return the whole text.
 
     Args:
@@ -28,11 +37,12 @@ def welcome(settings: DemoSettings, link: str, port: int, *, with_code: bool, is
         port: The relay's port.
         with_code: Whether the QR code is wanted and can be shown.
         is_terminal: Whether colours may be set.
+        environment: The environment variables, which tell whether ``make`` has started us.
     """
     code = [*_code(link, is_terminal), ""] if with_code else []
     lines = ["", "Seance demo", "", *_about_port(settings, port)]
     lines += ["Open this link in two tabs and write in both:", "", f"    {link}", "", *code]
-    lines += [*_what_next(settings, link), "Press Ctrl-C to end it.", ""]
+    lines += [*_what_next(settings, link, environment), "Press Ctrl-C to end it.", ""]
     return "\n".join(lines)
 
 
@@ -50,21 +60,27 @@ def _about_port(settings: DemoSettings, port: int) -> list[str]:
     return []
 
 
-def _what_next(settings: DemoSettings, link: str) -> Iterator[str]:
+def _what_next(settings: DemoSettings, link: str, environment: Mapping[str, str]) -> Iterator[str]:
     if settings.host is None:
         yield "Only this machine can open it. For phones and others in your network:"
-        yield "    seance demo --host 0.0.0.0"
+        yield f"    {_command('--host 0.0.0.0', environment)}"
     else:
         yield "Whoever is in your network and has the link can read and write."
     if settings.store is None:
         yield "The text is forgotten when the demo ends. To keep it:"
-        yield "    seance demo --store pad.sqlite"
+        yield f"    {_command('--store pad.sqlite', environment)}"
     else:
         yield f"The text is kept in {settings.store}."
     base = link.replace("http", "ws", 1)
     yield "Your own y-websocket app takes the same link:"
     yield f'    new WebsocketProvider("{base}", "pad", doc)'
     yield ""
+
+
+def _command(flags: str, environment: Mapping[str, str]) -> str:
+    """Return what to type to have the demo with these flags, however this one was started."""
+    # ``make demo`` installs into an environment that is on nobody's PATH.
+    return f'make demo DEMO_FLAGS="{flags}"' if "MAKELEVEL" in environment else f"seance demo {flags}"
 
 
 def _code(link: str, is_terminal: bool) -> Iterator[str]:

@@ -83,7 +83,7 @@ def _connection(transport: object) -> SSL.Connection | None:
     layer: Any = transport
     while layer is not None:
         if ISSLTransport.providedBy(layer):
-            handle = layer.getHandle()
+            handle = layer.getHandle()  # type: ignore[attr-defined]  # the interface lacks it, all who provide it do not
             # None once the connection is lost.
             return handle if isinstance(handle, SSL.Connection) else None
         layer = getattr(layer, "transport", None)

@@ -173,7 +173,9 @@ class Agent(Service):
             try:
                 sentence = await self._attempt()
             except CancelledError:
-                return
+                if not self.running:
+                    return
+                sentence = "An attempt to connect was cancelled."
             except (Refusal, CarrierLost) as error:
                 sentence = error.sentence
                 self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.refused")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.interfaces import (
     IProtocolNegotiationFactory,
     IReactorTime,
@@ -47,6 +47,7 @@ from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.introduction import AGENT_FIELD, NONCE_FIELD, REPLACE_FIELD
+from seance.tunnel.link import RETRY_AFTER
 from seance.tunnel.ports import Grant, TokenRole, identity_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
     from seance.tunnel.relay import Relay
 
 __all__ = ["FrontFactory"]
+
+VERIFY_SECONDS = 15.0
+"""How long a token may be looked at. A fetch of the key set has 5 s of its own; this is for verifiers
+that hang."""
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -73,6 +78,7 @@ class FrontFactory(Factory):
         self.reactor = reactor
         self.relay = relay
         self._unanswered: dict[Front, None] = {}
+        self._deciding: dict[Front, None] = {}
         self._is_paused = False
 
     def buildProtocol(self, addr: IAddress | None) -> Front:
@@ -119,8 +125,15 @@ class FrontFactory(Factory):
 
     def cut_unanswered(self) -> None:
         """Cut every connection that has not shown what it is; for stopping."""
-        for front in list(self._unanswered):
+        for front in [*self._unanswered, *self._deciding]:
             front.cut()
+
+    def note_deciding(self, front: Front, is_deciding: bool) -> None:
+        """Keep in mind whose head is read and whose fate is open."""
+        if is_deciding:
+            self._deciding[front] = None
+        else:
+            self._deciding.pop(front, None)
 
 
 class Front(HandOver):
@@ -150,7 +163,9 @@ class Front(HandOver):
         try:
             self._holder = self._factory.enter(self._peer)
         except Refusal as refusal:
-            self._see_off(refusal_response(refusal))
+            # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
+            transport.write(refusal_response(refusal))
+            transport.loseConnection()
             return
         seconds = self._relay.settings.head_seconds
         self._timer = self._factory.reactor.callLater(seconds, self.cut)
@@ -198,6 +213,7 @@ class Front(HandOver):
     # -- what it can be --------------------------------------------------------------------
 
     async def _decide(self, request: Request) -> None:
+        self._factory.note_deciding(self, True)
         try:
             await self._serve(request)
         except Refusal as refusal:
@@ -209,6 +225,8 @@ class Front(HandOver):
         except Exception:  # noqa: BLE001  # nobody foresaw it, so nobody is served
             self._log.failure("A request could not be served", event="front.failed")
             cast(ITCPTransport, self.transport).abortConnection()
+        finally:
+            self._factory.note_deciding(self, False)
 
     async def _serve(self, request: Request) -> None:
         route = resolve_target(request.target)
@@ -291,9 +309,10 @@ class Front(HandOver):
         """Return whose connection this is, counted as that from now on."""
         address = self._relay.proxies.client_of(self._peer, request)
         if address != self._peer:
+            # In before out: who is refused stays counted until it has gone.
+            holder = self._factory.enter(address)
             self._factory.leave(cast(str, self._holder))
-            self._holder = None
-            self._holder = self._factory.enter(address)
+            self._holder = holder
         return address
 
     def _agent_certificate(self) -> PeerCertificate | None:
@@ -315,7 +334,12 @@ class Front(HandOver):
         if verifier is None:
             return None
         presented = find_token(request, route)
-        return await verifier.verify(presented.token, role, route.room)
+        deciding = verifier.verify(presented.token, role, route.room)
+        try:
+            return await deciding.addTimeout(VERIFY_SECONDS, self._factory.reactor)
+        except TimeoutError as error:
+            sentence = "Whether this token is good could not be found out in time; try again."
+            raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
 
     def _identity(
         self, request: Request, route: Route, grant: Grant | None

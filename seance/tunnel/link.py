@@ -59,6 +59,7 @@ class Link:
         self.most_clients: int | None = None
         self.permit: Permit | None = None
         self._renewal: Deferred[Grant] | None = None
+        self._next_token: str | None = None
 
     @property
     def was_attached(self) -> bool:
@@ -90,9 +91,17 @@ class Link:
 
         def arrived(message: dict[str, object]) -> None:
             token = message.get("token")
-            if message["t"] == "token" and isinstance(token, str) and self._renewal is None:
+            if message["t"] == "token" and isinstance(token, str):
+                self._next_token = token  # the latest counts, if several come while one is looked at
+                if self._renewal is None:
+                    look()
+
+        def look() -> None:
+            token, self._next_token = self._next_token, None
+            if token is not None:
                 deciding = self._renewal = verifier.verify(token, TokenRole.AGENT, self.room)
                 deciding.addCallback(self._renew, permits).addErrback(self._note_refused)
+                deciding.addCallback(lambda _: look())
 
         cast(Carrier, self._mux.transport).on_control = arrived
 
@@ -182,6 +191,7 @@ class Link:
             cast(Carrier, cast(Mux, self._mux).transport).abortConnection()
 
     def _note_lost(self, sentence: str) -> None:
+        self._next_token = None
         if self._renewal is not None:
             self._renewal.cancel()
         self._on_lost(self, sentence)

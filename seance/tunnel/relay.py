@@ -143,7 +143,7 @@ class Relay(Service):
             self._check_safety()
         except ConfigError:
             for port in self._ports:
-                port.stopListening()
+                maybeDeferred(port.stopListening).addErrback(self._note_stop_failure)
             self._ports.clear()
             raise
         self._say_hello()
@@ -195,6 +195,9 @@ class Relay(Service):
         self._log.info("Agent endpoint: {url}", url=f"{base}/agent?room=<room-id>", event="relay.listening")
         self._log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
 
+    def _note_stop_failure(self, failure: Failure) -> None:
+        self._log.failure("A port could not be closed", failure, event="relay.stop_failed")
+
     def _note_new_certificate(self) -> None:
         self._log.info("The certificate was read again and holds from now on", event="tls.reloaded")
 
@@ -215,7 +218,8 @@ class Relay(Service):
         await gone.addErrback(lambda _: None)
         for link in links:
             link.cut()
-        await _all_lost(links)
+        gone = _all_lost(links).addTimeout(self.settings.drain_seconds, self._reactor)
+        await gone.addErrback(lambda _: None)
 
     # -- for operators -------------------------------------------------------------------
 
@@ -251,6 +255,8 @@ class Relay(Service):
         Raises:
             Refusal: 409, another agent serves the room or has just done so.
         """
+        if not self.running:
+            raise Refusal(503, "This relay is stopping; try again.", code="relay_stopping")
         link = Link(self._reactor, self.settings, room, self._note_lost)
         who = "nobody in particular" if identity is None else identity[:IDENTITY_SHOWN]
         now = self._reactor.seconds()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,10 @@ from seance.demo.welcome import share_link, welcome
 LINK = "http://localhost:8080/c/abc"
 
 
-def text_for(settings: DemoSettings, port: int = 8080, **how: bool) -> str:
-    return welcome(settings, LINK, port, **{"with_code": False, "is_terminal": False, **how})
+def text_for(settings: DemoSettings, port: int = 8080, **how: Any) -> str:
+    return welcome(
+        settings, LINK, port, **{"with_code": False, "is_terminal": False, "environment": {}, **how}
+    )
 
 
 def test_it_shows_the_link_and_what_to_do_with_it() -> None:
@@ -32,6 +35,16 @@ def test_it_says_where_the_text_is_kept_and_who_can_read_it() -> None:
     assert "kept in my.db" in text
     assert "in your network" in text
     assert "--store" not in text
+
+
+def test_who_typed_make_is_told_to_type_make() -> None:
+    """``make demo`` puts no ``seance`` on anybody's PATH."""
+    text = text_for(DemoSettings(), environment={"MAKELEVEL": "1"})
+    assert '    make demo DEMO_FLAGS="--host 0.0.0.0"\n' in text
+    assert '    make demo DEMO_FLAGS="--store pad.sqlite"\n' in text
+    assert "seance demo" not in text
+    assert "    seance demo --host 0.0.0.0\n" in text_for(DemoSettings())
+    assert "make" not in text_for(DemoSettings())
 
 
 def test_another_port_is_mentioned_if_nobody_chose_it() -> None:

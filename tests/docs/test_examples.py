@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 from tests.docs.pages import DOCS, README, Block, noted
-from tests.processes import Process, environment, running_relay
+from tests.processes import Process, environment, running_agent, running_relay
 from tests.tools import ROOT
 
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
@@ -61,6 +61,19 @@ def test_embed_agent() -> None:
         process.when_line("^Share this")
         end(process)
         assert as_printed(process) == PRINTS["embed_agent.py"].text
+
+
+def test_embed_agent_takes_the_room_of_the_agent_that_twistd_runs() -> None:
+    """Whoever tries the README from top to bottom still has that one running."""
+    with (
+        running_relay() as relay,
+        running_agent(relay, "test-room", local_port=1234) as first,
+        running("embed_agent.py", relay.url) as second,
+    ):
+        second.when_line("^Share this")
+        first.when_line("Another process with this agent's key has taken the room")
+        end(second)
+        second.check_quiet()
 
 
 def test_embed_asyncio() -> None:

@@ -159,3 +159,21 @@ def test_twistd_lists_both_plugins(tmp_path: Path) -> None:
     finished = run([*TWISTD, "--help"], tmp_path)
     assert "seance-relay" in finished.stdout
     assert "seance-agent" in finished.stdout
+
+
+def test_two_programs_run_in_one_folder_with_the_commands_of_the_readme(tmp_path: Path) -> None:
+    """``twistd -n`` would refuse the second for the pid file of the first, which nobody needs."""
+    (tmp_path / "twistd.pid").write_text(str(os.getpid()))
+    code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
+    command = [sys.executable, "-c", code, "-n", "seance-relay", "--listen", "tcp:0:interface=127.0.0.1"]
+    told = {**os.environ, **environment()}
+    with subprocess.Popen(command, cwd=tmp_path, env=told, stdout=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout is not None
+        lines = []
+        for line in relay.stdout:
+            lines.append(line)
+            if "starting on port" in line:
+                break
+        relay.terminate()
+    assert "starting on port" in lines[-1], lines
+    assert (tmp_path / "twistd.pid").read_text() == str(os.getpid())

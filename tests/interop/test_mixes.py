@@ -21,7 +21,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.interop.mixes import (
-    YARDSTICK,
     Tunnel,
     agent_of,
     client_url,
@@ -32,7 +31,7 @@ from tests.interop.mixes import (
 )
 from tests.processes import Process, free_port, until
 
-FOREIGN = ["go"] if YARDSTICK is None else ["go", "yardstick"]
+FOREIGN = ["go", "yardstick"]
 MIXES = [("ours", make) for make in FOREIGN] + [(make, "ours") for make in FOREIGN]
 KIB = 1024
 MIB = 1024 * KIB
@@ -159,31 +158,27 @@ def test_our_agent_finds_a_foreign_relay_that_came_back(make: str) -> None:
             assert client.recv(timeout=15) == "again"
 
 
-if YARDSTICK is not None:
-
-    @pytest.mark.parametrize("mix", [mix for mix in MIXES if "yardstick" in mix], ids="_".join)
-    @pytest.mark.parametrize(
-        "load",
-        [
-            pytest.param("-mode echo -n 20 -m 20 -s 64", id="echo"),
-            pytest.param("-mode fan -n 20 -m 10 -s 128", id="fan"),
-            pytest.param("-mode flood -n 8 -m 500 -s 64", id="flood"),
-            pytest.param("-mode flood -n 4 -m 64 -s 262144", id="bulk", marks=pytest.mark.slow),
-        ],
-    )
-    def test_load_of_the_yardstick_gets_through(mix: tuple[str, str], load: str) -> None:
-        """Its load program ends with an error for any message that does not come back as it was sent."""
-        port = free_port()
-        server = Process(
-            [yardstick("load"), "-mode", "server", "-addr", f"127.0.0.1:{port}"], name="load server"
-        )
-        with (
-            server,
-            relay_of(mix[0]) as relay_url,
-            agent_of(mix[1], relay_url, "test-room", port),
-        ):
-            until("the local server is up", lambda: status_of(client_url(relay_url, "test-room")) == 101)
-            argv = [yardstick("load"), *load.split(), "-url", client_url(relay_url, "test-room")]
-            result = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
-            assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
-            assert "msgs/s=" in result.stdout
+@pytest.mark.parametrize("mix", [mix for mix in MIXES if "yardstick" in mix], ids="_".join)
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param("-mode echo -n 20 -m 20 -s 64", id="echo"),
+        pytest.param("-mode fan -n 20 -m 10 -s 128", id="fan"),
+        pytest.param("-mode flood -n 8 -m 500 -s 64", id="flood"),
+        pytest.param("-mode flood -n 4 -m 64 -s 262144", id="bulk", marks=pytest.mark.slow),
+    ],
+)
+def test_load_of_the_yardstick_gets_through(mix: tuple[str, str], load: str) -> None:
+    """Its load program ends with an error for any message that does not come back as it was sent."""
+    port = free_port()
+    server = Process([yardstick("load"), "-mode", "server", "-addr", f"127.0.0.1:{port}"], name="load server")
+    with (
+        server,
+        relay_of(mix[0]) as relay_url,
+        agent_of(mix[1], relay_url, "test-room", port),
+    ):
+        until("the local server is up", lambda: status_of(client_url(relay_url, "test-room")) == 101)
+        argv = [yardstick("load"), *load.split(), "-url", client_url(relay_url, "test-room")]
+        result = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+        assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+        assert "msgs/s=" in result.stdout

@@ -20,7 +20,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory
 
 from seance.errors import ConfigError, Gone
-from seance.net import ServerTls, TlsEndpoint, is_loopback_host
+from seance.net import ServerTls, TlsEndpoint, is_loopback_host, peer_certificate
 from seance.net.client_tls import ClientTls
 from seance.tunnel.agent import Agent, AgentState, AgentStatus
 from seance.tunnel.settings import AgentSettings
@@ -279,6 +279,7 @@ async def test_what_is_not_checked_is_taken_whatever_it_shows(authority: Authori
     files = authority.self_signed("elsewhere.example")
     async with Server(ServerTls(files.chain, files.key)) as server:
         player = await server.connect(ClientTls("localhost", insecure=True))
+        assert peer_certificate(player.transport) is None, "what is not verified tells nothing"
         player.leg.loseConnection()
         await player.goes()
 

@@ -76,6 +76,8 @@ async def test_a_listener_with_tls_of_its_own_keeps_it(authority: Authority) -> 
         ):
             rig.port = port.getHost().port
             assert await rig.serial() == serial
+            client = await rig.connect(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+            await client.receives(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize("has_tls", [True, False])
@@ -157,6 +159,20 @@ class Rude(Player):
         """Not even this makes it close."""
 
 
+async def rude_client(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> tuple[Rude, Player]:
+    """Such a client, and its connection at the local server, which has answered."""
+    client = Rude()
+    monkeypatch.setattr("tests.tls.rig.Player", lambda: client)
+    await rig.connect_plainly()
+    client.step()
+    await until(lambda: client.tls.get_cipher_name())
+    client.step(request())
+    local = await rig.local()
+    local.send(answer_101())
+    await until(lambda: client.plain.endswith(b"\r\n\r\n"))
+    return client, local
+
+
 @ensureDeferred
 async def test_a_client_that_never_answers_a_goodbye_is_not_waited_for(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
@@ -164,36 +180,24 @@ async def test_a_client_that_never_answers_a_goodbye_is_not_waited_for(
     monkeypatch.setattr(tls_transport, "GOODBYE_SECONDS", 0.05)
     async with TlsRig(authority) as rig:
         fronts = fronts_of(rig, monkeypatch)
-        client = Rude()
-        monkeypatch.setattr("tests.tls.rig.Player", lambda: client)
-        await rig.connect_plainly()
-        client.step()
-        await until(lambda: client.tls.get_cipher_name())
-        client.step(request())
-        local = await rig.local()
-        local.send(answer_101() + b"the last word")
+        client, local = await rude_client(rig, monkeypatch)
+        local.send(b"the last word")
         local.leg.loseConnection()
         await until(lambda: client.plain.endswith(b"the last word"))
         await until(lambda: not cast(Any, fronts[0].transport).connected)
 
 
 @ensureDeferred
-async def test_a_slow_reader_gets_all_of_it_before_it_is_given_up(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
+async def test_a_client_whose_records_make_no_sense_is_cut_and_nothing_of_them_passes(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tls_transport, "GOODBYE_SECONDS", 0.2)
     async with TlsRig(authority) as rig:
-        client, local = await rig.joined()
-        client.leg.pauseProducing()
-        local.send(pattern(8 * MIB))
-        local.leg.loseWriteConnection()
-        while client.lost is None:
-            client.leg.resumeProducing()
-            await turn(0.01)
-            if client.lost is None:
-                client.leg.pauseProducing()
-                await turn(0.02)
-        assert client.received == pattern(8 * MIB)
+        client, local = await rude_client(rig, monkeypatch)
+        local.received = b""
+        client.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert not (await local.goes()).check(ConnectionDone)
+        assert not local.received
+        assert "handshake" not in caplog.text
 
 
 # What cannot hold it up
@@ -243,7 +247,7 @@ async def test_stalled_handshakes_are_bounded_in_number(authority: Authority) ->
 @pytest.mark.parametrize("first", [b"GET /client?room=r HTTP/1.1\r\nHost: h\r\n\r\n", b"P"])
 @ensureDeferred
 async def test_plain_http_is_told_in_one_sentence_what_to_write(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, first: bytes
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: bytes
 ) -> None:
     async with TlsRig(authority, relay={"head_seconds": 0.3}, with_agent=False) as rig:
         fronts = fronts_of(rig, monkeypatch)
@@ -259,6 +263,7 @@ async def test_plain_http_is_told_in_one_sentence_what_to_write(
         client.send(b"and on and on")
         await until(lambda: not cast(Any, fronts[0].transport).connected)
         assert rig.relay.front.unanswered_count == 0
+        assert "handshake" not in caplog.text
 
 
 @ensureDeferred
@@ -271,7 +276,7 @@ async def test_noise_is_hung_up_on(authority: Authority, caplog: pytest.LogCaptu
 
 @ensureDeferred
 async def test_a_strange_proxy_under_tls_is_not_believed(authority: Authority) -> None:
-    options = {"listen": ("haproxy:tcp:0:interface=127.0.0.1",)}
+    options: dict[str, Any] = {"listen": ("haproxy:tcp:0:interface=127.0.0.1",), "head_seconds": 100.0}
     header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
     async with TlsRig(authority, relay=options, with_agent=False) as rig:
         client = await rig.connect_plainly(header)

@@ -207,9 +207,10 @@ async def test_address_with_too_many_connections_is_told_so(monkeypatch: pytest.
     async with Rig(relay={"connections_per_address": 1}, with_agent=False) as rig:
         await rig.connect(b"GET /")
         await until(lambda: rig.relay.admission.open_count == 1)
-        second = await rig.connect(b"GET /")
+        second = await rig.connect()
         await second.ends()
         assert status(second.received) == 429
+        assert rig.relay.admission.open_count == 1
 
 
 @ensureDeferred

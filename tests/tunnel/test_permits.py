@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, fail, succeed
 
 from seance.errors import Refusal
+from seance.tunnel import front as front_module
 from seance.tunnel.admission import BURST_SECONDS
 from seance.tunnel.permits import Permits
 from seance.tunnel.ports import Grant, TokenRole
@@ -237,3 +239,31 @@ async def test_agents_have_the_same_rates_as_clients() -> None:
         agent = await rig.connect(request("/agent?room=r", bearer(JWT + "a")))
         await agent.ends()
         assert status(agent.received) == 429
+
+
+@ensureDeferred
+async def test_agent_whose_token_is_looked_at_while_the_relay_stops_is_not_taken() -> None:
+    verifier = Verifier({JWT + "a": AGENT})
+    async with TokenRig(verifier) as rig:
+        verifier.waiting = Deferred()
+        agent = await rig.connect(request("/agent?room=r", bearer(JWT + "a")))
+        await until(lambda: verifier.asked)
+        waiting, verifier.waiting = verifier.waiting, None
+        await rig.relay.stopService()
+        await agent.goes()
+        if not waiting.called:
+            waiting.callback(None)
+        assert rig.relay.room_count == 0
+        with pytest.raises(Refusal, match="stopping"):
+            rig.relay.claim("r")
+
+
+@ensureDeferred
+async def test_verifier_that_hangs_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "VERIFY_SECONDS", 0.05)
+    verifier = Verifier({JWT + "a": AGENT})
+    async with TokenRig(verifier) as rig:
+        verifier.waiting = Deferred()
+        agent = await rig.connect(request("/agent?room=r", bearer(JWT + "a")))
+        await agent.ends()
+        assert status(agent.received) == 503

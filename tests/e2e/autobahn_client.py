@@ -1,0 +1,32 @@
+"""Runs the cases of the Autobahn test suite against a URL and prints each verdict, as one line of JSON.
+
+A program, started by ``test_autobahn_suite``: kosoku puts a small Autobahn of its own into the
+process, which works only where the real one has not been imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import kosoku
+
+CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
+
+
+async def run(url: str) -> list[kosoku.CaseResult]:
+    """Return a result for each case."""
+    try:
+        return await kosoku.run_fuzzingclient(url, CASES, concurrency=8)
+    except kosoku.FailureError as failure:
+        results: list[kosoku.CaseResult] = failure.results
+        return results
+
+
+if __name__ == "__main__":
+    verdicts = {
+        result.case_id: (result.behavior.value, result.behavior_close.value, result.remote_close_code)
+        for result in asyncio.run(run(sys.argv[1]))
+    }
+    print(json.dumps(verdicts))

@@ -1,0 +1,141 @@
+"""The end of a TLS connection whose other end does not answer the goodbye, by a clock of the test's own."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from seance.net import ServerTls
+from seance.net.tls_transport import GOODBYE_SECONDS
+from tests.certificates import Authority
+from tests.tls.rig import One
+from tests.tunnel.rig import Player
+
+
+class Below(StringTransport):
+    """A TCP transport that says how much it holds, and what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dataBuffer = b""
+        self.told: list[str] = []
+
+    def loseConnection(self) -> None:
+        self.told.append("lose")
+
+    def abortConnection(self) -> None:
+        self.told.append("abort")
+
+
+class Connection:
+    """A connection to a server of ours, with a client of the standard library, after the handshake."""
+
+    def __init__(self, server: ServerTls, authority: Authority) -> None:
+        self.clock = Clock()
+        self.player = Player()
+        self.below = Below()
+        self.tls: Any = server.wrap(One(self.player), self.clock).buildProtocol(None)
+        self.tls.makeConnection(self.below)
+        self._to_client, self._to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=authority.file)
+        self.client = context.wrap_bio(self._to_client, self._to_server, server_hostname="localhost")
+        for _ in range(3):
+            with suppress(ssl.SSLWantReadError):
+                self.client.do_handshake()
+            self.exchange()
+
+    def exchange(self) -> None:
+        if data := self._to_server.read():
+            self.tls.dataReceived(data)
+        self._to_client.write(self.below.value())
+        self.below.clear()
+
+    def hold(self, count: int) -> None:
+        """Has the transport below hold so many bytes."""
+        self.below.dataBuffer = bytes(count)
+
+
+@pytest.fixture
+def connection(server: ServerTls, authority: Authority) -> Connection:
+    return Connection(server, authority)
+
+
+def test_a_goodbye_that_is_answered_ends_it_at_once(connection: Connection) -> None:
+    connection.tls.write(b"the last word")
+    connection.tls.loseConnection()
+    connection.exchange()
+    assert connection.client.read() == b"the last word"
+    assert connection.client.read() == b""
+    connection.client.unwrap()
+    connection.exchange()
+    assert connection.below.told[:1] == ["lose"]
+    connection.tls.connectionLost(Failure(ConnectionDone()))
+    assert connection.clock.getDelayedCalls() == []
+
+
+def test_a_goodbye_that_is_not_answered_ends_it_after_a_while(connection: Connection) -> None:
+    connection.tls.loseConnection()
+    connection.clock.advance(GOODBYE_SECONDS - 0.1)
+    assert connection.below.told == []
+    connection.clock.advance(0.1)
+    assert connection.below.told == ["lose"]
+
+
+def test_saying_goodbye_twice_is_saying_it_once(connection: Connection) -> None:
+    connection.tls.loseConnection()
+    connection.tls.loseConnection()
+    assert len(connection.clock.getDelayedCalls()) == 1
+
+
+def test_who_takes_what_is_there_is_waited_for(connection: Connection) -> None:
+    connection.hold(1000)
+    connection.tls.loseConnection()
+    for left in (900, 500, 1):
+        connection.hold(left)
+        connection.clock.advance(GOODBYE_SECONDS)
+        assert connection.below.told == []
+    connection.hold(0)
+    connection.clock.advance(GOODBYE_SECONDS)
+    assert connection.below.told == ["lose"]
+
+
+def test_who_takes_nothing_is_cut(connection: Connection) -> None:
+    connection.hold(1000)
+    connection.tls.loseConnection()
+    connection.clock.advance(GOODBYE_SECONDS)
+    assert connection.below.told == ["abort"]
+
+
+@implementer(IPushProducer)
+class Producer:
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+
+def test_while_somebody_still_writes_no_goodbye_is_said_and_none_awaited(connection: Connection) -> None:
+    connection.tls.registerProducer(Producer(), True)
+    connection.tls.loseConnection()
+    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(GOODBYE_SECONDS)
+    assert connection.below.told == []
+    connection.tls.unregisterProducer()
+    connection.clock.advance(GOODBYE_SECONDS)
+    assert connection.below.told == ["lose"]
+
+
+def test_nothing_is_left_of_the_wait_once_it_is_over(connection: Connection) -> None:
+    connection.tls.loseConnection()
+    connection.tls.connectionLost(Failure(ConnectionDone()))
+    assert connection.clock.getDelayedCalls() == []

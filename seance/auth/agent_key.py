@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.logger import Logger
 
 from seance.auth.identity import VERSION, base64url, framed, proof_message, thumbprint
-from seance.auth.reading import read_bounded
 from seance.errors import ConfigError
+from seance.net import read_bounded
 
 __all__ = ["AUTO", "NONE", "AgentKey", "agent_identity", "key_from_file", "state_folder"]
 

@@ -1,9 +1,7 @@
-"""Files that are read again when they change: keys, key sets, the deny list.
+"""The files of keys, key sets and the deny list, which are read again when they change.
 
-The rule for all of them: what was good once stays in force until something good replaces it. A file
-that is half written, or gone because a volume is away for a moment, must neither throw people
-out nor let anybody in who was denied; it costs one line in the log. So deleting a file takes nothing
-back: an empty JWK set (``{"keys": []}``) or an empty deny list is how to say *none*.
+How that is done, and that what was good stays in force, is ``seance.net.files``. Deleting a file takes
+nothing back: an empty JWK set (``{"keys": []}``) or an empty deny list is how to say *none*.
 
 Called by ``seance.auth.service``, which has the clock. Reading blocks, for files of a few KiB.
 """
@@ -13,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from twisted.logger import Logger
 
@@ -21,8 +19,8 @@ from seance.auth.deny import LONGEST_DENY_FILE, DenyList, deny_list_from_text
 from seance.auth.jwks import keys_from_jwks
 from seance.auth.key_files import LONGEST_KEY_FILE, is_open_to_others
 from seance.auth.keys import Key, keys_from_text
-from seance.auth.reading import read_bounded
 from seance.errors import ConfigError
+from seance.net import Watched, read_bounded
 
 __all__ = ["WatchedFile", "deny_file", "key_file", "key_set_file"]
 
@@ -31,10 +29,8 @@ T = TypeVar("T")
 _log = Logger()
 
 
-class WatchedFile(Generic[T]):
+class WatchedFile(Watched[T]):
     """One file and what it says.
-
-    Call ``load`` once, then ``look`` as often as you like.
 
     Args:
         path: Where it is.
@@ -42,9 +38,6 @@ class WatchedFile(Generic[T]):
             a sentence.
         limit_bytes: It may not be longer.
         what: What to call it in sentences, such as ``key file``.
-
-    Attributes:
-        content: What it said when it was last good.
     """
 
     def __init__(
@@ -55,68 +48,17 @@ class WatchedFile(Generic[T]):
         limit_bytes: int,
         what: str,
     ) -> None:
-        self.content: T
-        self._path = path
-        self._parse = parse
-        self._limit_bytes = limit_bytes
-        self._what = what
-        self._seen: tuple[int, ...] | None = None
+        def read() -> T:
+            try:
+                return parse(*read_bounded(path, limit_bytes))
+            except OSError as error:
+                msg = f"The {what} {path} cannot be read ({error.strerror})."
+                raise ConfigError(msg, code="auth_file") from error
+            except ValueError as error:
+                msg = f"The {what} {path} {error}."
+                raise ConfigError(msg, code="auth_file") from error
 
-    def load(self) -> None:
-        """Read it for the first time.
-
-        Raises:
-            ConfigError: It cannot be read or makes no sense.
-        """
-        self._seen = self._state()
-        try:
-            self._read()
-        except OSError as error:
-            msg = f"The {self._what} {self._path} cannot be read ({error.strerror})."
-            raise ConfigError(msg, code="auth_file") from error
-        except ValueError as error:
-            msg = f"The {self._what} {self._path} {error}."
-            raise ConfigError(msg, code="auth_file") from error
-
-    def look(self, *, force: bool = False) -> bool:
-        """Read it again if it has changed, or in any case with ``force``.
-
-        Returns:
-            Whether it says something else now. If it makes no sense, it does not.
-        """
-        state = self._state()
-        if state == self._seen and not force:
-            return False
-        self._seen = state
-        try:
-            return self._read()
-        except OSError as error:
-            self._warn(f"cannot be read ({error.strerror})")
-        except ValueError as error:
-            self._warn(str(error))
-        return False
-
-    def _read(self) -> bool:
-        content = self._parse(*read_bounded(self._path, self._limit_bytes))
-        is_new = content != getattr(self, "content", None)
-        self.content = content
-        return is_new
-
-    def _state(self) -> tuple[int, ...] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
-
-    def _warn(self, problem: str) -> None:
-        _log.warn(
-            "The {what} {path} {problem}; what it said before stays in force.",
-            what=self._what,
-            path=str(self._path),
-            problem=problem,
-            event="auth.file_kept",
-        )
+        super().__init__((path,), read)
 
 
 def key_file(path: Path) -> WatchedFile[tuple[Key, ...]]:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seance.auth.keys import Key, keys_from_text
-from seance.auth.reading import read_bounded
 from seance.errors import ConfigError
+from seance.net import read_bounded
 
 __all__ = ["LONGEST_KEY_FILE", "is_open_to_others", "public_path", "signing_key_from_file", "write_key"]
 

@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from seance.auth.claims import grant_from_claims
 from seance.auth.deny import DenyList
@@ -33,16 +31,13 @@ from seance.auth.keys import Key
 from seance.auth.refusals import not_accepted, not_allowed
 from seance.auth.verifier import Header, read_header, signed_payload
 from seance.errors import Refusal
+from seance.net import Lookout
 from seance.tunnel.ports import Grant, TokenRole
 
 if TYPE_CHECKING:
     from twisted.web.iweb import IPolicyForHTTPS
 
-__all__ = ["LOOK_SECONDS", "AuthService"]
-
-LOOK_SECONDS = 1.0
-"""From one look at the files to the next. With the listener's own turn, a key that was taken away
-ends its sessions within two seconds."""
+__all__ = ["AuthService"]
 
 MOST_LISTENERS = 64
 
@@ -94,8 +89,7 @@ class AuthService(Service):
         elif jwks is not None:
             self._key_files.append(key_set_file(Path(jwks)))
         self._deny_file = None if deny is None else deny_file(Path(deny))
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = reactor
+        self._lookout = Lookout(reactor, self._files(), self._change)
 
     # -- IService --------------------------------------------------------------------------
 
@@ -109,15 +103,14 @@ class AuthService(Service):
             file.load()
         super().startService()
         self._fill_ring()
-        self._looking.start(LOOK_SECONDS, now=False).addErrback(self._log_mistake)
+        self._lookout.startService()
         if self._remote is not None:
             self._remote.start()
 
     def stopService(self) -> None:
         """Leave off. Tokens that wait for a key set are refused."""
         super().stopService()
-        if self._looking.running:
-            self._looking.stop()
+        self._lookout.stopService()
         if self._remote is not None:
             self._remote.stop()
 
@@ -128,7 +121,7 @@ class AuthService(Service):
         """
         if not self.running:
             return
-        self._look(force=True)
+        self._lookout.reread()
         if self._remote is not None:
             self._remote.refresh()
 
@@ -202,11 +195,6 @@ class AuthService(Service):
     def _files(self) -> Iterable[WatchedFile[Any]]:
         return self._key_files if self._deny_file is None else [*self._key_files, self._deny_file]
 
-    def _look(self, *, force: bool = False) -> None:
-        changes = [file.look(force=force) for file in self._files()]
-        if any(changes):
-            self._change()
-
     def _change(self) -> None:
         self._fill_ring()
         self._log.info(
@@ -230,9 +218,6 @@ class AuthService(Service):
                     event="auth.key_shadowed",
                 )
         self._ring = ring
-
-    def _log_mistake(self, failure: Failure) -> None:
-        self._log.failure("Key files are no longer looked after", failure, event="auth.mistake")
 
 
 _NOTHING_DENIED = DenyList()

@@ -5,7 +5,7 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 """
 
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
-from seance.net.files import Lookout
+from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.occasion import Occasion
@@ -23,11 +23,13 @@ __all__ = [
     "PeerCertificate",
     "ServerTls",
     "TlsEndpoint",
+    "Watched",
     "descriptor_limit",
     "end",
     "is_loopback_host",
     "is_orderly",
     "peer_certificate",
+    "read_bounded",
     "tune",
     "unsent_bytes",
 ]

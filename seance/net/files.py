@@ -2,7 +2,7 @@
 
 The rule for all of them: what was good once stays in force until something good replaces it. A file
 that is half written, or gone because a volume is away for a moment, costs one line in the log and
-nothing else. ``Watched`` knows what some files say *together*, because a certificate and its key
+nothing else; so deleting one takes nothing back. ``Watched`` knows what some files say *together*, because a certificate and its key
 are only good as a pair; ``Lookout`` is the service that has the clock and looks once a second.
 
 Looking instead of being told: a change is seen on every system and file system, through the
@@ -34,8 +34,8 @@ LOOK_SECONDS = 1.0
 """From one look at the files to the next."""
 
 
-def read_bounded(path: Path, limit_bytes: int) -> bytes:
-    """Return what a file holds.
+def read_bounded(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
+    """Return what a file holds, and what it was when that was read.
 
     Raises:
         OSError: It cannot be read.
@@ -44,7 +44,8 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     # Opening must not wait either: the path may have become a pipe.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             msg = "is not a plain file"
             raise ValueError(msg)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -54,7 +55,7 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     if len(content) > limit_bytes:
         msg = f"is longer than {limit_bytes} bytes"
         raise ValueError(msg)
-    return content
+    return content, status
 
 
 class Watched(Generic[T]):
@@ -97,14 +98,14 @@ class Watched(Generic[T]):
         """Read them again if one has changed, or in any case with ``force``.
 
         Returns:
-            Whether they were read again and are good. If not, ``content`` is what it was.
+            Whether they say something else now. If they make no sense, they do not.
         """
         states = self._states()
         if states == self._seen and not force:
             return False
         self._seen = states
         try:
-            self.content = self._read()
+            content = self._read()
         except ConfigError as error:
             self._log.warn(
                 "{problem}; what was read before stays in force.",
@@ -112,7 +113,9 @@ class Watched(Generic[T]):
                 event="file.kept",
             )
             return False
-        return True
+        is_new = content != self.content
+        self.content = content
+        return is_new
 
     def _states(self) -> tuple[tuple[int, ...] | None, ...]:
         return tuple(_state(path) for path in self._paths)
@@ -124,7 +127,7 @@ class Lookout(Service):
     Args:
         reactor: Where time comes from.
         watched: What to look at; must be loaded before this is started.
-        on_change: Called after something was read again.
+        on_change: Called after something has changed.
     """
 
     _log = Logger()
@@ -151,8 +154,12 @@ class Lookout(Service):
             self._looking.stop()
 
     def reread(self) -> None:
-        """Read everything now, changed or not; for SIGHUP. Call it in the reactor's thread."""
-        self._look(force=True)
+        """Read everything now, changed or not; for SIGHUP. Before the start it does nothing.
+
+        Call it in the reactor's thread, which a signal handler reaches by ``callFromThread``.
+        """
+        if self.running:
+            self._look(force=True)
 
     def _look(self, *, force: bool = False) -> None:
         changes = [watched.look(force=force) for watched in self._watched]

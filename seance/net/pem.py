@@ -169,7 +169,7 @@ def _key(path: Path, *, is_apart: bool) -> PrivateKey:
 
 def _content(path: Path, what: str) -> bytes:
     try:
-        return read_bounded(path, LONGEST_FILE_BYTES)
+        return read_bounded(path, LONGEST_FILE_BYTES)[0]
     except OSError as error:
         sentence = f"The {what} file {path} cannot be read ({error.strerror})."
         raise ConfigError(sentence, code="tls_file") from error

@@ -251,7 +251,7 @@ class Front(HandOver):
             grant = await self._grant(request, route, TokenRole.AGENT)
             identity, headers = self._identity(request, route, grant)
         else:
-            grant, identity, headers = None, f"certificate {certificate.fingerprint}", {}
+            grant, identity, headers = None, f"certificate {certificate.name}", {}
         link = self._relay.claim(
             route.room,
             grant,

@@ -25,7 +25,7 @@ from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, descriptor_li
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.admission import LOOPBACK, Admission, holder_of
 from seance.tunnel.front import FrontFactory
-from seance.tunnel.link import Link
+from seance.tunnel.link import RETRY_AFTER, Link
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, IdentityVerifier, Verifier
 from seance.tunnel.rooms import Rooms
@@ -256,7 +256,8 @@ class Relay(Service):
             Refusal: 409, another agent serves the room or has just done so.
         """
         if not self.running:
-            raise Refusal(503, "This relay is stopping; try again.", code="relay_stopping")
+            sentence = "This relay is stopping; try again."
+            raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
         link = Link(self._reactor, self.settings, room, self._note_lost)
         who = "nobody in particular" if identity is None else identity[:IDENTITY_SHOWN]
         now = self._reactor.seconds()

@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent
 
-from seance.auth.service import LOOK_SECONDS, MOST_LISTENERS, AuthService
+from seance.auth.service import MOST_LISTENERS, AuthService
 from seance.errors import ConfigError
+from seance.net.files import LOOK_SECONDS
 from seance.tunnel.ports import Grant, TokenRole
 from tests.auth.conftest import Start
 from tests.auth.tokens import (
@@ -253,7 +254,7 @@ def test_a_spoilt_deny_list_lets_nobody_back_in(
     for _ in range(3):
         clock.advance(LOOK_SECONDS)
     assert code(service, token(jti="t")) == "token_denied"
-    assert [event["event"] for event in log] == ["auth.file_kept"]
+    assert [event["event"] for event in log] == ["file.kept"]
 
 
 # Listeners

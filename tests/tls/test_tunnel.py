@@ -146,7 +146,7 @@ class Rude(Player):
         self.step()
 
     def step(self, first: bytes = b"") -> None:
-        with suppress(SSL.WantReadError, SSL.ZeroReturnError):
+        with suppress(SSL.Error):
             self.tls.do_handshake()
             if first:
                 self.tls.send(first)

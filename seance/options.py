@@ -114,7 +114,7 @@ OPTIONS: tuple[Option, ...] = (
         "agent-ca",
         "FILE",
         _FILE,
-        "an authority of your own (PEM) for certificates that agents may show",
+        "an authority of your own (PEM): an agent that shows a certificate of it needs no token",
     ),
     Option(_RELAY, "pad", "", values.truth, "show a shared text editor to a browser at /c/ROOM"),
     Option(

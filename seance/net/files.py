@@ -2,8 +2,9 @@
 
 The rule for all of them: what was good once stays in force until something good replaces it. A file
 that is half written, or gone because a volume is away for a moment, costs one line in the log and
-nothing else; so deleting one takes nothing back. ``Watched`` knows what some files say *together*, because a certificate and its key
-are only good as a pair; ``Lookout`` is the service that has the clock and looks once a second.
+nothing else; so deleting one takes nothing back. ``Watched`` knows what some files say *together*,
+because a certificate and its key are only good as a pair; ``Lookout`` is the service that has the
+clock and looks once a second. Used by the tunnel for certificates and by ``seance.auth`` for keys.
 
 Looking instead of being told: a change is seen on every system and file system, through the
 symbolic links that certbot and Kubernetes swap, for one ``stat`` a second. Reading blocks; the
@@ -44,13 +45,14 @@ def read_bounded(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
     # Opening must not wait either: the path may have become a pipe.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = "is not a plain file"
-            raise ValueError(msg)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                msg = "is not a plain file"
+                raise ValueError(msg)
             content = file.read(limit_bytes + 1)
     finally:
+        # Here, and not by the file: there is none if this is a folder.
         os.close(descriptor)
     if len(content) > limit_bytes:
         msg = f"is longer than {limit_bytes} bytes"

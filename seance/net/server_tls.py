@@ -43,6 +43,11 @@ SESSION_ID = b"seance"
 resume one where client certificates are asked for."""
 
 
+RESUME_SECONDS = 300
+"""How long a ticket is good: long enough for everybody to come back after a hiccup. Whoever comes back with
+one is not checked anew, so this is also how much longer than its time a client certificate may live."""
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls(Watched[SSL.Context]):
     """A certificate, its key, and what clients may prove themselves with.
@@ -133,6 +138,7 @@ def _server_context(
         context.set_alpn_select_callback(_select_protocol)
         context.set_session_id(SESSION_ID)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_timeout(RESUME_SECONDS)
         if authorities:
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
             context.set_verify_depth(LONGEST_CHAIN)

@@ -55,8 +55,8 @@ class RelaySettings:
         tls_cert: A certificate chain, PEM: everything that listens speaks TLS then, but for
             ``ssl:`` endpoints, which do already.
         tls_key: Its key; None: it is in the certificate's file.
-        agent_ca: The authority of client certificates, PEM. Whoever has one may show it; see
-            ``seance.net.peer_certificate``.
+        agent_ca: The authority of agents' certificates, PEM. An agent that shows one needs no token;
+            see ``seance.net.peer_certificate`` for what it says.
         pad: What a browser gets at ``/c/ROOM``; None answers 426 there.
         auth_key: Files with the keys that sign tokens; several for changing them.
         auth_jwks: A file or ``https`` URL with such keys of somebody else.

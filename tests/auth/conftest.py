@@ -49,7 +49,7 @@ def log() -> Iterator[list[LogEvent]]:
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
-        if str(event.get("event", "")).startswith("auth."):
+        if str(event.get("event", "")).startswith(("auth.", "file.")):
             events.append(event)
 
     globalLogPublisher.addObserver(note)

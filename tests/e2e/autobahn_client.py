@@ -15,10 +15,10 @@ import kosoku
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 
 
-async def run(url: str) -> list[kosoku.CaseResult]:
-    """Return a result for each case."""
+async def run(url: str, cases: list[str]) -> list[kosoku.CaseResult]:
+    """Return a result for each case; one after the other where single ones are asked for."""
     try:
-        return await kosoku.run_fuzzingclient(url, CASES, concurrency=8)
+        return await kosoku.run_fuzzingclient(url, cases or CASES, concurrency=1 if cases else 8)
     except kosoku.FailureError as failure:
         results: list[kosoku.CaseResult] = failure.results
         return results
@@ -27,6 +27,6 @@ async def run(url: str) -> list[kosoku.CaseResult]:
 if __name__ == "__main__":
     verdicts = {
         result.case_id: (result.behavior.value, result.behavior_close.value, result.remote_close_code)
-        for result in asyncio.run(run(sys.argv[1]))
+        for result in asyncio.run(run(sys.argv[1], sys.argv[2:]))
     }
     print(json.dumps(verdicts))

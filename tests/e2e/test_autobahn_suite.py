@@ -35,10 +35,10 @@ def echo_port() -> Iterator[int]:
         yield int(server.output.rsplit(" ", 1)[1])
 
 
-def verdicts(url: str) -> dict[str, Verdict]:
+def verdicts(url: str, *cases: str) -> dict[str, Verdict]:
     """Each case's verdict on the exchange, on the closing handshake, and the peer's close code."""
     # A process of its own: kosoku brings an Autobahn of its own, which must not meet the real one.
-    command = [sys.executable, "-m", "tests.e2e.autobahn_client", url]
+    command = [sys.executable, "-m", "tests.e2e.autobahn_client", url, *cases]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert run.returncode == 0, run.stderr
     return {case: tuple(verdict) for case, verdict in json.loads(run.stdout.splitlines()[-1]).items()}
@@ -51,6 +51,13 @@ def test_all_247_core_cases_have_the_verdict_of_a_direct_run(echo_port: int, tun
     direct = verdicts(shared.direct_url)
     through = verdicts(shared.client_url)
     assert len(direct) == CASE_COUNT
+    differing = [case for case in direct if through.get(case) != direct[case]]
+    if differing:
+        # The suite has time-outs of its own, and on a loaded machine one may pass on either way: what
+        # differs is asked again, both ways, one case at a time, and then has to agree.
+        print(f"asked again: { {case: (direct[case], through.get(case)) for case in differing} }")
+        direct |= verdicts(shared.direct_url, *differing)
+        through |= verdicts(shared.client_url, *differing)
     assert through == direct
     assert {verdict[0] for verdict in through.values()} <= {"OK", "NON-STRICT", "INFORMATIONAL"}
     assert {verdict[1] for verdict in through.values()} <= {"OK", "INFORMATIONAL"}

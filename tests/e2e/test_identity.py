@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.processes import RelayProcess
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:

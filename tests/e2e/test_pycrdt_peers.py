@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Tunnel, TunnelMaker
     from tests.e2e.peers import Peer
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

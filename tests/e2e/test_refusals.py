@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.e2e.peers import Peer
     from tests.processes import RelayProcess
 
+pytestmark = pytest.mark.slow
+
 # Refusals to wait for, and the milliseconds that the client's own back-off takes up to the last of
 # them: y-websocket waits 200, 400, 800 ms; Hocuspocus at least a second each time.
 KINDS = {"y-websocket-3": (4, 1_300), "y-websocket-1": (4, 1_300), "hocuspocus": (3, 1_900)}

@@ -31,6 +31,8 @@ from tests.interop.mixes import (
 )
 from tests.processes import Process, free_port, until
 
+pytestmark = pytest.mark.slow
+
 FOREIGN = ["go", "yardstick"]
 MIXES = [("ours", make) for make in FOREIGN] + [(make, "ours") for make in FOREIGN]
 KIB = 1024

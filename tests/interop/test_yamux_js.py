@@ -25,6 +25,8 @@ from tests.interop.mixes import Tunnel, client_url, local_server, relay_of, stat
 from tests.processes import running_process, until
 from tests.tools import require
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).parent / "yamuxjs"
 INSTALL = "cp agent.mjs package.json package-lock.json .npmrc {into} && cd {into} && npm ci"
 

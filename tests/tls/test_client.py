@@ -177,7 +177,18 @@ async def test_a_certificate_signed_with_sha_1_is_refused_in_one_sentence(
     sign = f"openssl x509 -req -sha1 -in request -CA {authority.file} -CAkey ca-key.pem -CAcreateserial"
     for command in (ask, f"{sign} -extfile extensions -out {files.chain}"):
         subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    async with Server(ServerTls(files.chain, files.key)) as server:
+    tls = ServerTls(files.chain, files.key)
+    try:
+        tls.load()
+    except ConfigError as error:
+        problem = error.sentence
+    else:
+        problem = ""
+    if problem:
+        # OpenSSL 3 does not even show it.
+        assert problem.endswith("cannot be used: ca md too weak.")
+        return
+    async with Server(tls) as server:
         sentence = await refused(server, ClientTls("localhost", ca_file=authority.file))
         assert sentence == "The certificate of the server is signed in a way that is no longer safe."
 

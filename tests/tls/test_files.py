@@ -61,8 +61,14 @@ def test_files_that_have_not_changed_are_not_read(texts: Texts) -> None:
 
 def test_unchanged_files_are_read_by_force(texts: Texts) -> None:
     texts.watched.load()
-    assert texts.watched.look(force=True)
+    assert not texts.watched.look(force=True), "they say what they said"
     assert texts.reads == 2
+    status = texts.one.stat()
+    texts.one.write_text("9")
+    os.utime(texts.one, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not texts.watched.look()
+    assert texts.watched.look(force=True)
+    assert texts.watched.content == "92"
 
 
 @pytest.mark.parametrize("name", ["one", "other"])
@@ -138,9 +144,17 @@ def test_a_lookout_looks_once_a_second_while_it_runs(texts: Texts) -> None:
 def test_a_lookout_reads_at_once_when_it_is_told_to(texts: Texts) -> None:
     changes: list[str] = []
     texts.watched.load()
-    Lookout(Clock(), [texts.watched], lambda: changes.append(texts.watched.content)).reread()
-    assert changes == ["12"]
+    lookout = Lookout(Clock(), [texts.watched], lambda: changes.append(texts.watched.content))
+    lookout.reread()
+    assert texts.reads == 1, "not before it was started"
+    lookout.startService()
+    lookout.reread()
     assert texts.reads == 2
+    assert changes == []
+    texts.one.write_text("34")
+    lookout.reread()
+    assert changes == ["342"]
+    lookout.stopService()
 
 
 def test_a_lookout_that_has_nothing_to_look_at_does_not_turn(texts: Texts) -> None:

@@ -79,6 +79,7 @@ def test_a_goodbye_that_is_answered_ends_it_at_once(connection: Connection) -> N
     connection.exchange()
     assert connection.below.told[:1] == ["lose"]
     connection.tls.connectionLost(Failure(ConnectionDone()))
+    connection.clock.advance(0)
     assert connection.clock.getDelayedCalls() == []
 
 

@@ -147,7 +147,7 @@ WRONG = {
     odd_key: "The private key in K is of a kind that TLS does not use; RSA, EC and Ed25519 are.",
     another_key: "The key in K does not belong to the first certificate in C.",
     broken_certificate: "The certificate file C holds no certificate in PEM form.",
-    folder: "The certificate file F is not a plain file.",
+    folder: "The certificate file F cannot be read (Is a directory).",
     pipe: "The key file K is not a plain file.",
     too_long: "The certificate file C is longer than 1048576 bytes.",
 }

@@ -27,6 +27,8 @@ from tests.processes import (
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 SEANCE = (sys.executable, "-m", "seance")
 
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from seance.errors import ConfigError
 from seance.net import HandshakeLog, ServerTls, peer_certificate
-from seance.net.server_tls import COMPLAINT_SECONDS
+from seance.net.server_tls import COMPLAINT_SECONDS, RESUME_SECONDS
 from tests.certificates import Authority, CertificateFiles
 from tests.tls.rig import Shaken, shake_hands
 
@@ -134,6 +134,7 @@ def test_a_client_that_comes_back_is_spared_the_signature(server: ServerTls, aut
     again = shake_hands(server, context, first.client.session)
     assert is_good(again)
     assert again.client.session_reused
+    assert again.client.session.ticket_lifetime_hint == RESUME_SECONDS
     server.reload()
     after = shake_hands(server, context, again.client.session)
     assert is_good(after)
@@ -273,6 +274,8 @@ def test_a_certificate_that_nobody_asked_for_tells_nothing(server: ServerTls, au
     assert peer_certificate(shaken) is None
 
 
+# pyOpenSSL would rather give out these names in another form, which not every release of it knows.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_client_is_told_whose_certificates_are_wanted(asking: ServerTls) -> None:
     """Browsers would otherwise offer their user every certificate that they have."""
     theirs = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
@@ -284,8 +287,8 @@ def test_a_client_is_told_whose_certificates_are_wanted(asking: ServerTls) -> No
             connection.do_handshake()
         other.bio_write(connection.bio_read(65536))
     theirs.do_handshake()
-    [name] = theirs.get_client_ca_list(as_cryptography=True)
-    assert name.rfc4514_string() == "CN=agents"
+    [name] = theirs.get_client_ca_list()
+    assert name.CN == "agents"
 
 
 def test_what_has_no_tls_has_no_certificate() -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.peers import Peer, node_peer, python_peer
 from tests.processes import Process, environment
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["y-websocket-3", "y-websocket-1"]
 
 

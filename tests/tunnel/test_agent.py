@@ -191,7 +191,7 @@ async def test_healthy_link_starts_the_waits_over() -> None:
         rig.relay.find("r").cut()
         await until(lambda: rig.relay.room_count == 0)
         await until(lambda: rig.relay.room_count == 1)
-        assert rig.agent._backoff._bound_seconds == 0.002
+        assert rig.agent._backoff._bound_seconds < 0.4
 
 
 @ensureDeferred

@@ -152,7 +152,7 @@ class Rude(Player):
                 self.tls.send(first)
             while True:
                 self.plain += self.tls.recv(65536)
-        with suppress(SSL.WantReadError):
+        with suppress(SSL.Error):  # nothing to send, or what went wrong before once more
             self.send(self.tls.bio_read(65536))
 
     def readConnectionLost(self) -> None:

@@ -6,13 +6,24 @@ from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IProtocol, IReactorTime
 
-from seance.carrier.link_control import SUBPROTOCOL
+from seance.carrier.link_control import choose_subprotocol
 from seance.carrier.websocket import ServerSocket, check_headers, make_server_factory
 from seance.heads import Request
 
-__all__ = ["CarrierAnswerer"]
+__all__ = ["CarrierAnswerer", "negotiated"]
 
 PASSED_ON = (b"sec-websocket-key", b"sec-websocket-version")
+
+
+def negotiated(request: Request, *, may_resume: bool) -> str | None:
+    """Return the subprotocol for an agent's request; None for a plain agent.
+
+    Args:
+        request: The request.
+        may_resume: Whether links are kept when their carrier is lost.
+    """
+    offers = b",".join(request.values(b"sec-websocket-protocol")).decode("latin-1").split(",")
+    return choose_subprotocol([offer.strip() for offer in offers], may_resume=may_resume)
 
 
 class CarrierAnswerer:
@@ -33,6 +44,7 @@ class CarrierAnswerer:
         hand_over: Callable[[IProtocol], None],
         make_protocol: Callable[[str | None], IProtocol],
         *,
+        may_resume: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Answer 101 and open the carrier.
@@ -46,6 +58,7 @@ class CarrierAnswerer:
             hand_over: Gives the connection to a protocol.
             make_protocol: Called with the negotiated subprotocol (None: a plain peer) when the
                 carrier is open; what it returns gets a ``Carrier`` as transport.
+            may_resume: As for ``negotiated``.
             headers: Further header fields of the 101.
 
         Raises:
@@ -63,7 +76,7 @@ class CarrierAnswerer:
             b"Connection: Upgrade",
             *(name + b": " + value for name in PASSED_ON for value in request.values(name)),
         ]
-        offers = b",".join(request.values(b"sec-websocket-protocol")).split(b",")
-        if SUBPROTOCOL.encode() in map(bytes.strip, offers):
-            lines.append(b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode())
+        subprotocol = negotiated(request, may_resume=may_resume)
+        if subprotocol is not None:
+            lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
         socket.dataReceived(b"\r\n".join(lines) + b"\r\n\r\n" + trailing)

@@ -23,6 +23,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from seance import __version__
+from seance.carrier.link_control import SUBPROTOCOL, SUBPROTOCOLS
 from seance.carrier.websocket import ClientSocket, make_client_factory
 from seance.errors import CarrierLost, LocalProtocolError, Refusal, SeanceError
 
@@ -56,6 +57,7 @@ def dial(
     deadline_seconds: float,
     endpoint: IStreamClientEndpoint | None = None,
     headers: Mapping[str, str] | None = None,
+    may_resume: bool = False,
 ) -> Deferred[IProtocol]:
     """Open a carrier to a relay.
 
@@ -69,13 +71,14 @@ def dial(
         endpoint: What to connect instead of the address: one that knows how, or a test's.
         headers: Further header fields of the request, none that a handshake has anyway. Those of
             the answer are in ``Carrier.headers`` or ``Refusal.headers``.
+        may_resume: Whether to offer that the link may outlive its carrier.
 
     Returns:
         Fires with the protocol. Fails with ``Refusal`` when the relay answered with another
         status than 101, with ``LocalProtocolError`` when one of ``headers`` is not legal, with
         ``CarrierLost`` for everything else. Cancelling drops the attempt.
     """
-    attempt = _Attempt(reactor, address, room, make_protocol, headers or {})
+    attempt = _Attempt(reactor, address, room, make_protocol, headers or {}, may_resume)
     done = Deferred.fromCoroutine(attempt.run(endpoint))
     return done.addTimeout(deadline_seconds, reactor).addErrback(attempt.explain, deadline_seconds)
 
@@ -88,9 +91,11 @@ class _Attempt:
         room: str,
         make_protocol: Callable[[str | None], IProtocol],
         headers: Mapping[str, str],
+        may_resume: bool,
     ) -> None:
         self._reactor = reactor
         self._address = address
+        self._offers = SUBPROTOCOLS if may_resume else (SUBPROTOCOL,)
         self._make_protocol = make_protocol
         self._headers = headers
         self._target = address.agent_target(room)
@@ -98,7 +103,13 @@ class _Attempt:
     async def run(self, endpoint: IStreamClientEndpoint | None) -> IProtocol:
         address = self._address
         autobahn = make_client_factory(
-            self._reactor, address.host, address.port, self._target, USER_AGENT, self._headers
+            self._reactor,
+            address.host,
+            address.port,
+            self._target,
+            USER_AGENT,
+            self._headers,
+            self._offers,
         )
         factory = _DialFactory(self._reactor, autobahn, self._make_protocol)
         socket = cast(_DialSocket, await (endpoint or self._endpoint()).connect(factory))

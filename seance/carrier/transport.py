@@ -45,6 +45,9 @@ class Socket(Protocol):
     def send_text(self, payload: bytes) -> None:
         """Send one text message."""
 
+    def send_ping(self) -> None:
+        """Ask for a sign of life."""
+
     def send_close(self, code: int, reason: str) -> None:
         """Say goodbye with a close frame."""
 
@@ -70,6 +73,10 @@ class Carrier:
         on_control: Called with each link control message (an object with a ``t``).
         peer_close_code: The code of the other side's close frame, once the carrier is lost; None
             without one.
+        was_cut: Whether, once the carrier is lost, that was without a close frame of the other side and
+            without a fault of it: the connection below is gone, and nobody said why.
+        has_heard: Set with every byte that comes; whoever listens for life (``seance.carrier.pulse``)
+            takes it back.
         is_full: Whether a push producer is being held back, because the peer does not read.
     """
 
@@ -82,6 +89,8 @@ class Carrier:
         self.headers = headers or {}
         self.on_control: Callable[[dict[str, object]], None] | None = None
         self.peer_close_code: int | None = None
+        self.was_cut = False
+        self.has_heard = True
         self.is_full = False
         self._protocol: IProtocol | None = None
         self._producer: IProducer | None = None
@@ -213,7 +222,11 @@ class Carrier:
         """Whoever consumed us is gone: close, as TCP transports do."""
         self.loseConnection()
 
-    # -- link control ----------------------------------------------------------------------
+    # -- life and link control -------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Ask for a sign of life; every WebSocket answers."""
+        self._socket.send_ping()
 
     def send_control(self, message: bytes) -> None:
         """Send a link control message.

@@ -31,14 +31,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.carrier.link_control import MAX_TEXT_BYTES, SUBPROTOCOL, parse_control
+from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
 from seance.carrier.shortcut import binary_frame, masked_binary_frame, take_binary_frames
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
 from seance.heads.fields import written_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
 
@@ -119,9 +119,12 @@ class _Socket:
     # -- from Twisted ----------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
+        carrier = self._carrier
+        if carrier is not None:
+            carrier.has_heard = True
         if (
             self.state == self.STATE_OPEN
-            and self._carrier is not None
+            and carrier is not None
             and not self.data
             and self.current_frame is None
             and not self.inside_message
@@ -147,6 +150,7 @@ class _Socket:
         super().connectionLost(reason)  # type: ignore[misc]  # Autobahn's
         if self._carrier is not None:
             self._carrier.peer_close_code = self.remoteCloseCode
+            self._carrier.was_cut = self.remoteCloseCode is None and not self.failedByMe
             self._carrier.lost(self._how_it_ended())
 
     def _how_it_ended(self) -> str:
@@ -251,6 +255,10 @@ class _Socket:
         if self.state == self.STATE_OPEN:
             self.sendMessage(payload, isBinary=False)  # type: ignore[attr-defined]  # Autobahn's
 
+    def send_ping(self) -> None:
+        if self.state == self.STATE_OPEN:
+            self.sendPing()  # type: ignore[attr-defined]  # Autobahn's
+
     def send_close(self, code: int, reason: str) -> None:
         self.sendCloseFrame(code, encode_truncate(reason, CONTROL_BYTES - 2))
 
@@ -293,8 +301,8 @@ class ServerSocket(_Socket, WebSocketServerProtocol):
     """The relay's side of a carrier."""
 
     def onConnect(self, request: ConnectionRequest) -> tuple[str | None, Mapping[str, str]]:
-        """Choose the subprotocol: ours where it was offered, none otherwise."""
-        return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None, self.answer_headers
+        """Select the subprotocol: ``seance.carrier.answer`` offers just the one that was chosen."""
+        return next(iter(request.protocols), None), self.answer_headers
 
 
 class ClientSocket(_Socket, WebSocketClientProtocol):
@@ -335,6 +343,7 @@ def make_client_factory(
     target: str,
     user_agent: str,
     headers: Mapping[str, str],
+    offers: Sequence[str],
 ) -> WebSocketClientFactory:
     """Make the object from which Autobahn's client protocols take request and options.
 
@@ -343,7 +352,7 @@ def make_client_factory(
     """
     check_headers(headers)
     factory = WebSocketClientFactory(
-        protocols=[SUBPROTOCOL], useragent=user_agent, headers=dict(headers), reactor=reactor
+        protocols=list(offers), useragent=user_agent, headers=dict(headers), reactor=reactor
     )
     factory.log = _Silence()
     # Nothing but the request is made of these. Given a URL, Autobahn would write the Host of an IPv6

@@ -96,6 +96,8 @@ class Mux(Protocol):
         self._timeout_call: IDelayedCall | None = None
         self._carrier_is_full = False
         self._is_over = False
+        self._stood_seconds = 0.0
+        self._stands_since: float | None = None
         self.link = ""
 
     # -- streams ---------------------------------------------------------------------------
@@ -104,6 +106,11 @@ class Mux(Protocol):
     def stream_count(self) -> int:
         """Streams that a protocol holds or that still wait for the peer's end."""
         return len(self._streams)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What streams have written and has not left, for want of the peer's window or of the carrier."""
+        return sum(map(self.session.queued_bytes, self._streams))
 
     def open_stream(self, protocol: IProtocol) -> StreamTransport:
         """Open a stream for ``protocol``, whose ``connectionMade`` is called at once.
@@ -116,7 +123,7 @@ class Mux(Protocol):
         """
         if self._is_over:
             raise LocalProtocolError("The connection below has ended.", code="session_closed")
-        stream_id = self.session.open_stream(self._reactor.seconds())
+        stream_id = self.session.open_stream(self._now())
         stream = StreamTransport(self, stream_id, StreamAddress(self.link, stream_id), protocol)
         self._rearm()
         self.flush_soon()
@@ -155,6 +162,26 @@ class Mux(Protocol):
         """Take the session for over, and its streams with it. The carrier is the caller's to close."""
         self._finish(sentence)
 
+    def stand_still(self) -> None:
+        """Let no time pass for the session: the carrier below is away, and nobody can answer."""
+        if self._stands_since is None and not self._is_over:
+            self._stands_since = self._reactor.seconds()
+            if self._timeout_call is not None:
+                self._timeout_call.cancel()
+                self._timeout_call = None
+
+    def go_on(self) -> None:
+        """The carrier is back: deadlines go on with what was left of them."""
+        if self._stands_since is not None:
+            self._stood_seconds += self._reactor.seconds() - self._stands_since
+            self._stands_since = None
+            self._rearm()
+
+    def _now(self) -> float:
+        """The time of the session, which stands still while its carrier is away."""
+        now = self._reactor.seconds() if self._stands_since is None else self._stands_since
+        return now - self._stood_seconds
+
     def describe(self) -> str:
         """One line for a debugger or a log at DEBUG."""
         return f"<Mux over {self.link or 'nothing'}: {len(self._streams)} streams, {self.session!r}>"
@@ -167,7 +194,7 @@ class Mux(Protocol):
         assert transport is not None, "Twisted sets the transport before connectionMade"
         self.link = str(transport.getPeer())
         cast(IConsumer, transport).registerProducer(self, True)
-        self.session.handle_timeout(self._reactor.seconds())
+        self.session.handle_timeout(self._now())
         self._rearm()
         self.flush_soon()
 
@@ -176,7 +203,7 @@ class Mux(Protocol):
         if self._is_over:
             return
         try:
-            self.session.receive_data(data, self._reactor.seconds())
+            self.session.receive_data(data, self._now())
         except RemoteProtocolError as error:
             self._dispatch()
             self._fail(f"The peer broke the yamux protocol: {error}")
@@ -282,8 +309,9 @@ class Mux(Protocol):
         # A timer that fires too early only looks and is set again, so a deadline that moves
         # away (every inbound byte moves the keepalive's) costs nothing.
         deadline = self.session.next_deadline()
-        if deadline is None or self._is_over:
+        if deadline is None or self._is_over or self._stands_since is not None:
             return
+        deadline += self._stood_seconds
         now = self._reactor.seconds()
         if self._timeout_call is not None:
             if self._timeout_call.getTime() <= deadline:
@@ -293,7 +321,7 @@ class Mux(Protocol):
 
     def _timed_out(self) -> None:
         self._timeout_call = None
-        self.session.handle_timeout(self._reactor.seconds())
+        self.session.handle_timeout(self._now())
         self._dispatch()
         self.flush_soon()
         self._rearm()

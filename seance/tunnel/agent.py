@@ -4,7 +4,12 @@
 up; ``when_connected`` and ``on_status`` tell how it goes; ``stopService`` takes leave. The loop in
 ``_run`` is the only thing that dials. It cannot die: each attempt has a deadline, each failure leads
 to a wait, and whatever nobody foresaw is logged and leads to a wait as well (a loop that stopped
-is the most reported fault of desktop agents, yjs.md, row 20).
+is the most reported fault of desktop agents, yjs.md, row 20). Time and again it looks up: a
+``Vigil`` notices that the machine has slept or the network has changed, and ``nudge`` lets an app
+say so; both lead to a look at the link now instead of later.
+
+A relay that is going to stop says ``drain``: the agent then dials the one that takes its place first,
+and leaves the old one when the new link is up.
 """
 
 from __future__ import annotations
@@ -14,33 +19,46 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from seance.carrier import SUBPROTOCOL, Carrier, RelayAddress, dial
+from seance.carrier import RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
-from seance.mux import Mux
-from seance.net import ClientTls, Occasion, TlsEndpoint, tune
+from seance.net import ClientTls, Occasion, TlsEndpoint
+from seance.resume import RESUME_FIELD, Drain
+from seance.tunnel.arrival import Arrival, retry_after_seconds
+from seance.tunnel.attachment import Attachment
 from seance.tunnel.backoff import Backoff
 from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
 from seance.tunnel.ports import AgentIdentity
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.token_source import TokenSource
-from seance.yamux import Limits, Role
+from seance.tunnel.vigil import Vigil, address_towards
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
 
+NORMAL_CLOSE = 1000
 GOING_AWAY = 1001
 
 TOKEN_LOOK_SECONDS = 2.0
 """From one look at the token file to the next, while a link is up."""
+
+RESUME_DIAL_SECONDS = 5.0
+"""One attempt to come back to a session that is kept: its time is short."""
+
+PROBE_SECONDS = 2.0
+"""An attempt that has lasted so long is given up for a new one when something has happened."""
+
+SURELY_LOST_SECONDS = 10.0
+"""After so long without us the relay has cut the carrier: it is no use to ask whether it still lives."""
 
 
 class AgentState(enum.Enum):
@@ -49,6 +67,7 @@ class AgentState(enum.Enum):
     STOPPED = "stopped"
     CONNECTING = "connecting"
     CONNECTED = "connected"
+    RESUMING = "resuming"
     WAITING = "waiting"
     LOCAL_TROUBLE = "local_trouble"
 
@@ -58,10 +77,11 @@ class AgentStatus:
     """One change, as ``Agent.on_status`` tells it.
 
     Attributes:
-        state: What the agent is doing now. ``LOCAL_TROUBLE`` is news about the local server and
+        state: What the agent is doing now. While ``RESUMING`` the relay keeps our clients, and neither
+            they nor the local server notice. ``LOCAL_TROUBLE`` is news about the local server and
             changes nothing about the link.
         sentence: The same for a person.
-        retry_seconds: How long it waits before it dials again, while ``WAITING``.
+        retry_seconds: How long it waits before it dials again, while ``WAITING`` or ``RESUMING``.
     """
 
     state: AgentState
@@ -99,13 +119,22 @@ class Agent(Service):
         self._tls = _tls_to(self._relay, settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
         self._streams = LocalLegFactory(reactor, settings, self._note_local_trouble)
-        self._backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds, random.random)
+        base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
+        self._backoff = Backoff(base, cap, random.random)
+        self._resume_backoff = Backoff(base, settings.resume_backoff_cap_seconds, random.random)
         self._listeners: list[Callable[[AgentStatus], None]] = []
         self._connected: Occasion[None] = Occasion()
-        self._lost: Occasion[str] = Occasion()
-        self._mux: Mux | None = None
+        self._attachment: Attachment | None = None
+        self._next: Attachment | None = None
+        self._dialling: Deferred[IProtocol] | None = None
+        self._dialling_since = 0.0
+        self._woken: Occasion[None] = Occasion()
+        self._is_hurried = False
+        self._retry_after_seconds = 0.0
         self._renewing: IDelayedCall | None = None
+        self._moving: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
+        self._vigil = Vigil(reactor, self._note_event, own_address=self._own_address)
         self._status = AgentStatus(AgentState.STOPPED, "The agent is not running.")
 
     # -- figures ---------------------------------------------------------------------------
@@ -118,11 +147,35 @@ class Agent(Service):
     @property
     def client_count(self) -> int:
         """Clients that are connected now."""
-        return 0 if self._mux is None else self._mux.stream_count
+        return 0 if self._attachment is None else self._attachment.stream_count
 
     def when_connected(self) -> Deferred[None]:
         """Wait until the link is up; fires at once if it is. Cancelling only stops the waiting."""
         return self._connected.when()
+
+    def nudge(self, slept_seconds: float = 0.0) -> None:
+        """Look after the link now: the network has changed, or the machine has slept.
+
+        For an app that knows such things, though most are noticed anyway. If a link is up the relay is asked
+        for a sign of life within two seconds; if not, the next attempt begins at once.
+
+        Args:
+            slept_seconds: How long this process did not run, if that is what happened.
+        """
+        attachment = self._attachment
+        if not self.running:
+            return
+        if attachment is not None and attachment.is_up:
+            if slept_seconds >= SURELY_LOST_SECONDS and attachment.wish() is not None:
+                self._is_hurried = True
+                attachment.drop_carrier()
+            else:
+                attachment.probe()
+        elif self._dialling is None:
+            self._woken.fire(None)
+        elif self._reactor.seconds() - self._dialling_since >= PROBE_SECONDS:
+            self._is_hurried = True
+            self._dialling.cancel()
 
     def on_status(self, listener: Callable[[AgentStatus], None]) -> Callable[[], None]:
         """Call ``listener`` with every further change.
@@ -146,115 +199,217 @@ class Agent(Service):
                 tls.load()
         super().startService()
         self._backoff.reset()
+        self._vigil.start()
         self._loop = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Take leave of the relay, waiting at most ``drain_seconds``, and dial no more."""
+        """Let what is queued leave and take leave of the relay, in ``drain_seconds``; dial no more."""
         super().stopService()
         return Deferred.fromCoroutine(self._leave())
 
     async def _leave(self) -> None:
+        self._vigil.stop()
+        self._stop_moving()
         loop, self._loop = self._loop, None
-        mux = self._mux
-        if mux is not None and not self._lost.has_come:
-            gone = self._lost.when()
-            mux.leave()
-            cast(Carrier, mux.transport).close(GOING_AWAY, "the agent is stopping")
-            gone.addTimeout(self.settings.drain_seconds, self._reactor)
-            await gone.addErrback(lambda _: None)
+        for attachment in (self._attachment, self._next):
+            if attachment is not None and attachment.is_up:
+                await attachment.finish(self.settings.drain_seconds, GOING_AWAY, "the agent is stopping")
         if loop is not None:
             loop.cancel()
+        for attachment in (self._attachment, self._next):
+            if attachment is not None:
+                attachment.end("The agent is stopping.")
+        self._attachment = self._next = None
         self._tell(AgentState.STOPPED, "The agent has stopped.")
 
     # -- the loop --------------------------------------------------------------------------
 
     async def _run(self) -> None:
         while self.running:
+            self._retry_after_seconds = 0.0
             try:
-                sentence = await self._attempt()
+                fresh, self._next = self._next, None
+                sentence = await self._live(fresh or await self._connect(self._attachment))
             except CancelledError:
                 if not self.running:
                     return
                 sentence = "An attempt to connect was cancelled."
             except (Refusal, CarrierLost) as error:
                 sentence = error.sentence
+                self._retry_after_seconds = retry_after_seconds(error)
                 self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.refused")
             except Exception:  # noqa: BLE001  # the loop must not die of what nobody foresaw
                 sentence = "An attempt to connect failed in an unforeseen way; the log has the details."
                 self._log.failure("[Agent] An attempt to connect failed", event="link.failed")
-            if not self.running:
-                return
-            await self._wait(sentence)
+            if self.running and self._next is None:
+                await self._wait(sentence)
 
-    async def _attempt(self) -> str:
-        """Dial once and live as long as the link does; returns how it ended."""
-        settings = self.settings
-        url = self._relay.agent_url(settings.room)
+    async def _connect(self, kept: Attachment | None) -> Attachment:
+        """Dial once, and a second time at once if the relay has but asked who we are.
+
+        Args:
+            kept: A session to go on with, if it still can.
+
+        Returns:
+            A session whose carrier is open: that one, or a new one.
+        """
+        if kept is not None and kept.is_over:
+            kept = None
+        url = self._relay.agent_url(self.settings.room)
         self._log.info("[Agent] Connecting to relay: {url}", url=url, event="link.dialling")
-        self._tell(AgentState.CONNECTING, f"Connecting to {self._relay.host_header}.")
-        self._lost = Occasion()
-        await self._dial()
-        mux = cast(Mux, self._mux)
-        carrier = cast(Carrier, mux.transport)
-        self._introduction.note_attached(carrier.headers)
-        tune(carrier)
-        began_seconds = self._reactor.seconds()
-        self._log.info(
-            "[Agent] Connected to relay for room: {room}", room=settings.room, event="link.attached"
-        )
-        self._log.info(
-            "[Agent] Tunneling: {local} -> relay", local=self._streams.local, event="link.attached"
-        )
-        self._tell(AgentState.CONNECTED, f"Connected to {self._relay.host_header}.")
-        self._connected.fire(None)
-        if settings.token_file:
-            self._renew_token(carrier)
+        if self._attachment is kept:
+            state = AgentState.CONNECTING if kept is None else AgentState.RESUMING
+            self._tell(state, f"Connecting to {self._relay.host_header}.")
         try:
-            sentence = await self._lost.when()
+            return await self._dial(kept)
+        except Refusal as refusal:
+            if not self._introduction.is_asked(refusal):
+                raise
+            return await self._dial(kept)
+
+    async def _dial(self, kept: Attachment | None) -> Attachment:
+        settings = self.settings
+        arrival = Arrival(self._attach, kept)
+        wish = None if kept is None else kept.wish()
+        headers = self._introduction.headers() | self._authorization()
+        if wish is not None:
+            headers[RESUME_FIELD] = wish.written()
+        self._dialling_since = self._reactor.seconds()
+        self._dialling = dial(
+            self._reactor,
+            self._relay,
+            settings.room,
+            arrival.make_protocol,
+            deadline_seconds=settings.dial_seconds if wish is None else RESUME_DIAL_SECONDS,
+            endpoint=self._endpoint(),
+            headers=headers,
+            may_resume=settings.resume,
+        )
+        try:
+            await self._dialling
         finally:
+            self._dialling = None
+        return arrival.result()
+
+    def _attach(self, subprotocol: str | None) -> Attachment:
+        return Attachment(self._reactor, self.settings, self._streams, subprotocol, self._note_control)
+
+    async def _live(self, attachment: Attachment) -> str:
+        """Live as long as the carrier does; returns how it ended."""
+        is_resumed = attachment is self._attachment
+        self._attachment = attachment
+        carrier = attachment.carrier
+        assert carrier is not None, "it is open"
+        self._introduction.note_attached(carrier.headers)
+        self._resume_backoff.reset()
+        self._is_hurried = False
+        began_seconds = self._reactor.seconds()
+        self._say_connected(is_resumed)
+        self._connected.fire(None)
+        if self.settings.token_file:
+            self._renew_token(attachment)
+        try:
+            sentence = await attachment.when_down()
+        finally:
+            self._stop_moving()
             if self._renewing is not None:
                 self._renewing.cancel()
                 self._renewing = None
             self._connected = Occasion()
-            self._mux = None
-        if self._reactor.seconds() - began_seconds >= settings.healthy_seconds:
+        if self._reactor.seconds() - began_seconds >= self.settings.healthy_seconds:
             self._backoff.reset()
         if carrier.peer_close_code == REPLACED:
             self._introduction.note_replaced()
+            self._backoff.slow_down()
             sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
-        self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")
+        if self._next is None:
+            self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")
         return sentence
 
-    async def _dial(self) -> None:
-        """Dial once, and a second time at once if the relay has but asked who we are."""
-        try:
-            await self._dial_once()
-        except Refusal as refusal:
-            if not self._introduction.is_asked(refusal):
-                raise
-            await self._dial_once()
+    def _say_connected(self, is_resumed: bool) -> None:
+        if is_resumed:
+            self._log.info(
+                "[Agent] Resumed; {clients} clients have noticed nothing",
+                clients=self.client_count,
+                event="link.resumed",
+            )
+        else:
+            self._log.info(
+                "[Agent] Connected to relay for room: {room}", room=self.settings.room, event="link.attached"
+            )
+            self._log.info(
+                "[Agent] Tunneling: {local} -> relay", local=self._streams.local, event="link.attached"
+            )
+        self._tell(AgentState.CONNECTED, f"Connected to {self._relay.host_header}.")
 
-    def _dial_once(self) -> Deferred[IProtocol]:
-        return dial(
-            self._reactor,
-            self._relay,
-            self.settings.room,
-            self._make_protocol,
-            deadline_seconds=self.settings.dial_seconds,
-            endpoint=self._endpoint(),
-            headers=self._introduction.headers() | self._authorization(),
+    async def _wait(self, sentence: str) -> None:
+        attachment = self._attachment
+        is_kept = attachment is not None and not attachment.is_over
+        seconds = (self._resume_backoff if is_kept else self._backoff).next_seconds()
+        if self._is_hurried:
+            seconds = 0.0
+        seconds = max(seconds, self._retry_after_seconds)
+        self._log.info("[Agent] Next attempt in {seconds:.1f} s", seconds=seconds, event="link.waiting")
+        self._tell(AgentState.RESUMING if is_kept else AgentState.WAITING, sentence, seconds)
+        self._is_hurried = False
+        self._woken = Occasion()
+        waiting = self._woken.when().addTimeout(seconds, self._reactor)
+        try:
+            await waiting
+        except TimeoutError:
+            pass
+        except CancelledError:
+            self.running = False
+
+    # -- moving to another relay -----------------------------------------------------------
+
+    def _note_control(self, attachment: Attachment, message: dict[str, object]) -> None:
+        if message["t"] != "drain" or attachment is not self._attachment or self._moving is not None:
+            return
+        drain = Drain.read(message)
+        if drain is not None:
+            self._log.info("[Agent] The relay is going to stop", event="link.draining")
+            self._moving = Deferred.fromCoroutine(self._move(attachment, drain))
+            self._moving.addErrback(self._note_move_failed)
+
+    async def _move(self, old: Attachment, drain: Drain) -> None:
+        """Dial the relay that takes the old one's place, then leave the old one."""
+        await deferLater(self._reactor, drain.in_seconds)
+        backoff = Backoff(
+            self.settings.backoff_base_seconds, self.settings.resume_backoff_cap_seconds, random.random
         )
+        give_up_at = self._reactor.seconds() + drain.try_seconds
+        while self._reactor.seconds() < give_up_at:
+            try:
+                self._next = await self._connect(None)
+            except (Refusal, CarrierLost):
+                await deferLater(self._reactor, backoff.next_seconds())
+            else:
+                reason = "the agent has moved to another relay"
+                await old.finish(self.settings.drain_seconds, NORMAL_CLOSE, reason)
+                return
+
+    def _note_move_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("[Agent] Moving to another relay failed", failure, event="link.failed")
+
+    def _stop_moving(self) -> None:
+        moving, self._moving = self._moving, None
+        if moving is not None:
+            moving.cancel()
+
+    # -- for one attempt -------------------------------------------------------------------
 
     def _authorization(self) -> dict[str, str]:
         token = self._token.read()
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _renew_token(self, carrier: Carrier) -> None:
+    def _renew_token(self, attachment: Attachment) -> None:
         """Look whether the token file has a new token, and pass it on over the link that is up."""
-        self._renewing = self._reactor.callLater(TOKEN_LOOK_SECONDS, self._renew_token, carrier)
+        self._renewing = self._reactor.callLater(TOKEN_LOOK_SECONDS, self._renew_token, attachment)
         token = self._token.changed()
         if token is not None:
-            carrier.send_control(json.dumps({"t": "token", "token": token}).encode())
+            attachment.send_control(json.dumps({"t": "token", "token": token}).encode())
             self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
 
     def _endpoint(self) -> IStreamClientEndpoint | None:
@@ -264,24 +419,16 @@ class Agent(Service):
         endpoint = HostnameEndpoint(self._reactor, relay.host, relay.port)
         return TlsEndpoint(self._reactor, endpoint, self._tls, f"the relay at {relay.host_header}")
 
-    def _make_protocol(self, subprotocol: str | None) -> Mux:
-        # A plain relay opens what other implementations take; ours may open as many as it is told.
-        streams = self.settings.streams if subprotocol == SUBPROTOCOL else min(self.settings.streams, 256)
-        limits = Limits(streams=streams, unacknowledged=streams, accept_backlog=streams)
-        self._mux = Mux(self._reactor, Role.CLIENT, limits=limits, on_lost=self._lost.fire)
-        self._mux.listen(self._streams)
-        return self._mux
-
-    async def _wait(self, sentence: str) -> None:
-        seconds = self._backoff.next_seconds()
-        self._log.info("[Agent] Next attempt in {seconds:.1f} s", seconds=seconds, event="link.waiting")
-        self._tell(AgentState.WAITING, sentence, seconds)
-        try:
-            await deferLater(self._reactor, seconds)
-        except CancelledError:
-            self.running = False
-
     # -- inside ----------------------------------------------------------------------------
+
+    def _note_event(self, what: str, slept_seconds: float) -> None:
+        self._log.info("[Agent] Looking after the link: {what}", what=what, event="link.nudged")
+        self.nudge(slept_seconds)
+
+    def _own_address(self) -> str | None:
+        carrier = None if self._attachment is None else self._attachment.carrier
+        peer: IAddress | None = None if carrier is None else carrier.getPeer()
+        return address_towards(getattr(peer, "host", None))
 
     def _note_local_trouble(self, sentence: str) -> None:
         self._log.warn("[Agent] {sentence}", sentence=sentence, event="local.unreachable")

@@ -31,6 +31,10 @@ class Backoff:
         self._bound_seconds = min(self._bound_seconds * 2, self._cap_seconds)
         return bound * self._random()
 
+    def slow_down(self) -> None:
+        """Wait as long as ever from now on: there is nothing to hurry for."""
+        self._bound_seconds = self._cap_seconds
+
     def reset(self) -> None:
         """Start over: the link was healthy."""
         self._bound_seconds = self._base_seconds

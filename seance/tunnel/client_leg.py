@@ -5,6 +5,9 @@ rebuilt request on it, and lets nothing of the client pass before the local serv
 with a 101 that fits the client's key; whatever the client sends earlier waits here, bounded
 (research: CVE-2018-1002105, where a proxy spliced before it was sure). Any other answer passes
 through and closes both sides. From the 101 on it is two transports and a ``Splice``.
+
+A client that loses its agent, or its relay, is *seen off* (``see_off``): the splice hands its
+connection back, and it gets all that was written to it, a close frame where one may stand, and the end.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from zope.interface import implementer
 
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
+from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
 from seance.net import HandOver, Leg
+from seance.tunnel.drain import Departures
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.gate import Pace
 from seance.tunnel.link import RETRY_AFTER, Link
@@ -34,6 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientLeg"]
 
+END_OF_HEAD = b"\r\n\r\n"
+
+COME_AGAIN = "The agent of this room, or the relay, is restarting; try again."
+
+SEE_OFF_SECONDS = 5.0
+"""How long a client that is seen off may take for what is left; y-websocket closes within one round trip."""
+
 
 class ClientLeg:
     """Carries one upgrade through. Make it, then ``begin``.
@@ -44,6 +56,7 @@ class ClientLeg:
         link: The agent's link.
         door: The client's connection, still in the front's hands.
         key: The client's ``Sec-WebSocket-Key``.
+        departures: Who decides when it is seen off.
         select_protocol: The subprotocol to choose if the local server chooses none.
         bytes_per_second: What this client may move, both directions together, besides what its room
             may; None for no bound of its own.
@@ -60,6 +73,7 @@ class ClientLeg:
         door: HandOver,
         key: bytes,
         *,
+        departures: Departures,
         select_protocol: bytes | None = None,
         bytes_per_second: int | None = None,
         on_end: Callable[[], None] = lambda: None,
@@ -74,6 +88,9 @@ class ClientLeg:
         self._stream: StreamTransport | None = None
         self._timer: IDelayedCall | None = None
         self._splice: Splice | None = None
+        self._walk = FrameWalk()
+        self._departures = departures
+        self._is_seen_off = False
         self._pace = link.pace
         if bytes_per_second:
             self._pace = Pace(reactor, bytes_per_second, within=link.pace)
@@ -91,6 +108,7 @@ class ClientLeg:
             Refusal: The agent takes no further client; nothing has happened yet.
         """
         self._stream = self._link.open_stream(self._asking)
+        self._departures.add(self, self._link)
         self._stream.write(head)
         self._timer = self._reactor.callLater(self._settings.upgrade_seconds, self._too_late)
         self._door.hand_over(self._waiting_client)
@@ -104,6 +122,30 @@ class ClientLeg:
             self._splice.abort("sent_away")
         elif self._timer is not None:
             self._refuse(Refusal(401, sentence, code="sent_away"))
+
+    def see_off(self) -> None:
+        """Send the client away so that it comes again: its agent is gone for good, or the relay stops."""
+        splice = self._splice
+        if splice is None:
+            if self._timer is not None and not self._answer.has_begun:
+                self._refuse(Refusal(503, COME_AGAIN, code="agent_gone", headers=(RETRY_AFTER,)))
+            return
+        near = splice.near
+        if near.is_lost:
+            return
+        last = b""
+        if self._walk.is_between_frames and not splice.far.has_ended:
+            last = close_frame(SERVICE_RESTART, COME_AGAIN)
+        self._is_seen_off = True
+        splice.release_near("seen_off")
+        farewell = Farewell(self._reactor, last, seconds=SEE_OFF_SECONDS, on_end=self._leave)
+        self._door.hand_over(farewell)
+        if near.has_ended:
+            farewell.readConnectionLost()
+
+    def cut(self) -> None:
+        """End the connection now, whatever it is doing."""
+        self._client.abortConnection()
 
     # -- from the stream, before the 101 ---------------------------------------------------
 
@@ -155,6 +197,7 @@ class ClientLeg:
             self._asking.leg = None
             stream.abortConnection()
         self._on_end()
+        self._leave()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -174,8 +217,11 @@ class ClientLeg:
             on_end=self._ended,
             stalled_seconds=self._settings.stalled_seconds or None,
             pace=self._pace,
+            watch=self._walk.receive,
+            on_far_cut=self._far_cut,
         )
         self._splice = splice
+        self._walk.receive(first[first.index(END_OF_HEAD) + len(END_OF_HEAD) :])
         client = self._client
         client.unregisterProducer()
         client.write(first)
@@ -220,11 +266,22 @@ class ClientLeg:
         self._waiting_client.leg = None
         self._client.abortConnection()
         self._on_end()
+        self._leave()
 
     def _see_off(self, answer: bytes) -> None:
         self._waiting_client.leg = None
         self._on_end()
-        self._door.hand_over(Farewell(self._reactor, answer))
+        self._door.hand_over(Farewell(self._reactor, answer, on_end=self._leave))
+
+    def _far_cut(self) -> bool:
+        if self._link.is_alive:
+            return False  # only this stream: the local server has reset it, and gone is gone
+        cast(Splice, self._splice).near.leg.pauseProducing()  # what it says meanwhile would be for nobody
+        self._departures.lost_agent(self)
+        return True
+
+    def _leave(self) -> None:
+        self._departures.remove(self, self._link)
 
     def _drop_stream(self) -> None:
         self._asking.leg = None
@@ -239,6 +296,8 @@ class ClientLeg:
 
     def _ended(self, report: SpliceReport) -> None:
         self._on_end()
+        if not self._is_seen_off:
+            self._leave()
         self._log.info(
             "A client left after {seconds:.1f} s: {sent} bytes from it, {received} to it ({reason})",
             event="client.ended",

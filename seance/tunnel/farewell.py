@@ -8,6 +8,7 @@ bounds of bytes and time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, ITCPTransport
@@ -32,19 +33,30 @@ class Farewell(Protocol):
 
     Args:
         reactor: Where time comes from.
-        answer: The whole answer.
+        answer: The whole answer; or the last that is said, behind all that was written before.
+        seconds: How long it may take to arrive before the connection is cut.
+        on_end: Called once, when the connection is gone.
     """
 
-    def __init__(self, reactor: IReactorTime, answer: bytes) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        answer: bytes,
+        *,
+        seconds: float = FAREWELL_SECONDS,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self._reactor = reactor
         self._answer = answer
+        self._seconds = seconds
+        self._on_end = on_end
         self._left_bytes = FAREWELL_BYTES
         self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Write the answer and end our side."""
         leg = cast(Leg, self.transport)
-        self._timer = self._reactor.callLater(FAREWELL_SECONDS, self._cut)
+        self._timer = self._reactor.callLater(self._seconds, self._cut)
         leg.write(self._answer)
         end(leg)
 
@@ -66,6 +78,7 @@ class Farewell(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._on_end()
 
     def _cut_now(self) -> None:
         if self._timer is not None:

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from seance.carrier import RESUMABLE, negotiated
 from seance.errors import Refusal
 from seance.heads import (
     Forwarded,
@@ -43,12 +44,18 @@ from seance.heads import (
     without_token,
 )
 from seance.net import HandOver, PeerCertificate, peer_certificate, tune
+from seance.resume import RESUME_FIELD, Wish
 from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
+from seance.tunnel.admission import LOOPBACK
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.introduction import AGENT_FIELD, NONCE_FIELD, REPLACE_FIELD
 from seance.tunnel.link import RETRY_AFTER
+from seance.tunnel.pages import page_response
+from seance.tunnel.permits import CertificateGrant
 from seance.tunnel.ports import Grant, TokenRole, identity_of
+from seance.tunnel.presence import is_status
+from seance.tunnel.unanswered import Unanswered
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
@@ -77,8 +84,12 @@ class FrontFactory(Factory):
     def __init__(self, reactor: IReactorTime, relay: Relay) -> None:
         self.reactor = reactor
         self.relay = relay
-        self._unanswered: dict[Front, None] = {}
+        settings = relay.settings
+        self.unanswered = Unanswered(
+            settings.unanswered_connections, settings.unanswered_connections_per_address
+        )
         self._deciding: dict[Front, None] = {}
+        self.seeing_off: dict[Front, None] = {}
         self._is_paused = False
 
     def buildProtocol(self, addr: IAddress | None) -> Front:
@@ -92,28 +103,23 @@ class FrontFactory(Factory):
     @property
     def unanswered_count(self) -> int:
         """Connections whose head is not complete yet."""
-        return len(self._unanswered)
-
-    def add(self, front: Front) -> None:
-        """Count a connection in; over the bound, the one that has taken longest is cut."""
-        self._unanswered[front] = None
-        if len(self._unanswered) > self.relay.settings.unanswered_connections:
-            next(iter(self._unanswered)).cut()
-
-    def remove(self, front: Front) -> None:
-        """Count a connection out."""
-        self._unanswered.pop(front, None)
+        return len(self.unanswered)
 
     def enter(self, address: str) -> str:
         """Count a connection in, and pause accepting if it was the last one there is room for.
+
+        Then the one that has taken longest to say what it wants makes room for whoever comes next:
+        the last places are for agents, and silence must not keep them.
 
         Raises:
             Refusal: 429, its address has as many as it may have.
         """
         holder = self.relay.admission.enter(address)
-        if self.relay.admission.is_full and not self._is_paused:
-            self._is_paused = True
-            self.relay.pause_accepting()
+        if self.relay.admission.is_full:
+            if not self._is_paused:
+                self._is_paused = True
+                self.relay.pause_accepting()
+            self.unanswered.cut_oldest()
         return holder
 
     def leave(self, holder: str) -> None:
@@ -124,8 +130,9 @@ class FrontFactory(Factory):
             self.relay.resume_accepting()
 
     def cut_unanswered(self) -> None:
-        """Cut every connection that has not shown what it is; for stopping."""
-        for front in [*self._unanswered, *self._deciding]:
+        """Cut every connection that has not shown what it is, or that was refused; for stopping."""
+        self.unanswered.cut_all()
+        for front in [*self._deciding, *self.seeing_off]:
             front.cut()
 
     def note_deciding(self, front: Front, is_deciding: bool) -> None:
@@ -147,9 +154,12 @@ class Front(HandOver):
         self._reader = RequestReader(self._relay.settings.head_bytes)
         self._timer: IDelayedCall | None = None
         self._deciding: Deferred[None] | None = None
+        self._sent_away: Refusal | None = None
         self._late = bytearray()
         self._peer = ""
         self._holder: str | None = None
+        self._counted_as = ""
+        self._has_begun = False
         self._is_gone = False
 
     def connectionMade(self) -> None:
@@ -164,12 +174,18 @@ class Front(HandOver):
             self._holder = self._factory.enter(self._peer)
         except Refusal as refusal:
             # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
-            transport.write(refusal_response(refusal))
-            transport.loseConnection()
+            # Nor for a handshake, before which nothing can be said: that would be a place for nothing.
+            if ISSLTransport.providedBy(transport):
+                transport.abortConnection()
+            else:
+                transport.write(refusal_response(refusal))
+                transport.loseConnection()
             return
+        self._counted_as = self._peer
         seconds = self._relay.settings.head_seconds
-        self._timer = self._factory.reactor.callLater(seconds, self.cut)
-        self._factory.add(self)
+        self._timer = self._factory.reactor.callLater(seconds, self._too_slow)
+        is_shared = self._holder == LOOPBACK or self._relay.proxies.trusts(self._peer)
+        self._factory.unanswered.add(self, None if is_shared else self._holder)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes until the head is whole."""
@@ -179,6 +195,7 @@ class Front(HandOver):
             if len(self._late) > self._relay.settings.early_bytes:
                 self.cut()
             return
+        self._has_begun = True
         try:
             request = self._reader.receive(data)
         except Refusal as refusal:
@@ -188,6 +205,8 @@ class Front(HandOver):
         if request is None:
             return
         self._stop_waiting()
+        # Again, for the PROXY protocol: its line has come since the connection was made.
+        self._peer = peer_host(cast(ITCPTransport, self.transport))
         self._late += self._reader.trailing
         del self._reader  # we live as long as the connection does, and what it has read need not
         self._deciding = Deferred.fromCoroutine(self._decide(request))
@@ -206,9 +225,18 @@ class Front(HandOver):
         super().connectionLost(reason)
 
     def cut(self) -> None:
-        """End a connection that took too long to say what it wants."""
+        """End a connection that has not said what it wants, to make room."""
         self._stop_waiting()
         cast(ITCPTransport, self.transport).abortConnection()
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if not self._has_begun:
+            self.cut()
+            return
+        self._stop_waiting()
+        sentence = "The head of this request did not come in time; send all of it at once."
+        self._see_off(refusal_response(Refusal(408, sentence, code="head_timeout")))
 
     # -- what it can be --------------------------------------------------------------------
 
@@ -220,7 +248,9 @@ class Front(HandOver):
             if not self._is_gone:
                 self._see_off(refusal_response(refusal))
         except CancelledError:
-            if not self._is_gone:
+            if self._sent_away is not None:
+                self._see_off(refusal_response(self._sent_away))
+            elif not self._is_gone:
                 cast(ITCPTransport, self.transport).abortConnection()
         except Exception:  # noqa: BLE001  # nobody foresaw it, so nobody is served
             self._log.failure("A request could not be served", event="front.failed")
@@ -230,11 +260,22 @@ class Front(HandOver):
 
     async def _serve(self, request: Request) -> None:
         route = resolve_target(request.target)
+        is_draining = self._relay.is_draining
         if route.kind is RouteKind.HEALTH:
-            self._serve_plainly(request, plain_response(200, "OK"))
+            response = plain_response(503, "draining") if is_draining else plain_response(200, "OK")
+            self._serve_plainly(request, response)
+        elif is_draining:
+            sentence = "This relay is stopping; try again."
+            raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
         elif route.kind is RouteKind.AGENT:
             await self._serve_agent(request, route)
-        elif not self._serve_page(request, route):
+        elif is_status(request, route):
+            answering = self._relay.presence.answer(request, route, self, self._admit, self._relay.permits)
+            if (status := await answering) is not None:
+                self._serve_plainly(request, status)
+        elif (page := page_response(self._relay.settings.pad, request, route)) is not None:
+            self._serve_plainly(request, page)
+        else:
             await self._serve_client(request, route)
 
     async def _serve_agent(self, request: Request, route: Route) -> None:
@@ -247,72 +288,107 @@ class Front(HandOver):
         address = self._count_as_client_of_proxy(request)
         self._relay.admission.upgrade(address, route.room, self._factory.reactor.seconds(), is_agent=True)
         certificate = self._agent_certificate()
+        grant: Grant | None
         if certificate is None:
             grant = await self._grant(request, route, TokenRole.AGENT)
-            identity, headers = self._identity(request, route, grant)
         else:
-            grant, identity, headers = None, f"certificate {certificate.name}", {}
-        link = self._relay.claim(
-            route.room,
-            grant,
-            identity=identity,
-            address=address,
-            may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
-        )
+            grant = CertificateGrant.of(certificate)
+        may_resume = self._relay.settings.resume_seconds > 0
+        subprotocol = negotiated(request, may_resume=may_resume)
+        wish = _wish_of(request) if subprotocol == RESUMABLE else None
+        back = None if wish is None else self._relay.resume(route.room, wish, grant, address=address)
+        if isinstance(back, tuple):
+            link, headers = back
+            headers |= self._challenge(request)
+        else:
+            if certificate is None:
+                identity, headers = self._identity(request, route, grant)
+            else:
+                identity, headers = identity_of(cast(Grant, grant)), {}
+            link = self._relay.claim(
+                route.room,
+                grant,
+                identity=identity,
+                address=address,
+                may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
+            )
+            headers |= link.expect(subprotocol, back or "")
         self._relay.answerer.answer(
-            request, self._take_late(), self.hand_over, link.make_protocol, headers=headers
+            request,
+            self._take_late(),
+            self.hand_over,
+            link.make_protocol,
+            may_resume=may_resume,
+            headers=headers,
         )
-        if link.was_attached:
-            link.take_tokens(self._relay.verifier, self._relay.permits)
-        else:
+        if not link.was_attached:
             # What passes our checks passes Autobahn's; should they ever differ, no room is held.
             self._relay.release(link)
             cast(ITCPTransport, self.transport).abortConnection()
+        elif isinstance(back, tuple):
+            link.give_up()
+        else:
+            link.watch_carrier()
+            if certificate is None:
+                link.take_tokens(self._relay.verifier, self._relay.permits)
 
     async def _serve_client(self, request: Request, route: Route) -> None:
         key = check_upgrade(request)
         relay = self._relay
-        check_origin(request, relay.settings.origins)
+        grant = await self._admit(request, route)
+        permit: list[Permit] = []
+        if grant is not None and relay.permits is not None:
+            permit.append(relay.permits.add(grant, self._send_away, most=grant.max_clients))
+        try:
+            link = await relay.when_served(route.room)
+            select_protocol = protocol_to_select(request)
+            public = request
+            request, route = without_token(request, route)
+            forwarded = Forwarded(
+                client_address=self._counted_as, proto=self._proto(public), host=public.values(b"host")[0]
+            )
+            head = request_for_local(request, route.local, forwarded)
+            leg = ClientLeg(
+                self._factory.reactor,
+                relay.settings,
+                link,
+                self,
+                key,
+                departures=relay.departures,
+                select_protocol=select_protocol,
+                bytes_per_second=None if grant is None else grant.max_bytes_per_second,
+                on_end=lambda: relay.give_back(permit),
+            )
+            for one in permit:
+                one.end = leg.end
+            leg.begin(head, self._take_late())
+        except BaseException:
+            relay.give_back(permit)
+            raise
+
+    async def _admit(self, request: Request, route: Route) -> Grant | None:
+        """Make the checks that whoever wants something of a room has to pass; returns what a token allows."""
+        check_origin(request, self._relay.settings.origins)
         address = self._count_as_client_of_proxy(request)
-        relay.admission.upgrade(address, route.room, self._factory.reactor.seconds())
+        self._relay.admission.upgrade(address, route.room, self._factory.reactor.seconds())
         grant = await self._grant(request, route, TokenRole.CLIENT)
         if grant is not None:
             check_origin(request, grant.origins)
-        link = relay.find(route.room)
-        select_protocol = protocol_to_select(request)
-        public = request
-        request, route = without_token(request, route)
-        forwarded = Forwarded(
-            client_address=address, proto=self._proto(public), host=public.values(b"host")[0]
-        )
-        head = request_for_local(request, route.local, forwarded)
-        permit: list[Permit] = []
-        leg = ClientLeg(
-            self._factory.reactor,
-            relay.settings,
-            link,
-            self,
-            key,
-            select_protocol=select_protocol,
-            bytes_per_second=None if grant is None else grant.max_bytes_per_second,
-            on_end=lambda: relay.give_back(permit),
-        )
-        if grant is not None and relay.permits is not None:
-            permit.append(relay.permits.add(grant, leg.end, most=grant.max_clients))
-        try:
-            leg.begin(head, self._take_late())
-        except Refusal:
-            relay.give_back(permit)
-            raise
+        return grant
+
+    def _send_away(self, sentence: str) -> None:
+        """Refuse a client that waits for its agent: its token is no longer good."""
+        self._sent_away = Refusal(401, sentence, code="sent_away")
+        cast("Deferred[None]", self._deciding).cancel()
 
     def _count_as_client_of_proxy(self, request: Request) -> str:
         """Return whose connection this is, counted as that from now on."""
         address = self._relay.proxies.client_of(self._peer, request)
-        if address != self._peer:
+        if address != self._counted_as:
             # In before out: who is refused stays counted until it has gone.
             holder = self._factory.enter(address)
             self._factory.leave(cast(str, self._holder))
-            self._holder = holder
+            self._holder, self._counted_as = holder, address
         return address
 
     def _agent_certificate(self) -> PeerCertificate | None:
@@ -357,7 +433,14 @@ class Front(HandOver):
         now = self._factory.reactor.seconds()
         claim = b",".join(claims).decode("latin-1")
         identity = identities.check(claim, route.room, host.decode("latin-1"), now)
-        return identity, {NONCE_FIELD: identities.challenge(now)}
+        return identity, self._challenge(request)
+
+    def _challenge(self, request: Request) -> dict[str, str]:
+        """Return what an agent with a key will have to prove itself with next time."""
+        identities = self._relay.identities
+        if identities is None or not request.values(AGENT_FIELD.lower().encode()):
+            return {}
+        return {NONCE_FIELD: identities.challenge(self._factory.reactor.seconds())}
 
     def _proto(self, request: Request) -> str:
         if self._relay.proxies.trusts(self._peer):
@@ -365,17 +448,6 @@ class Front(HandOver):
             if told[-1:] in ([b"http"], [b"https"]):
                 return told[-1].decode()
         return "https" if ISSLTransport.providedBy(self.transport) else "http"
-
-    def _serve_page(self, request: Request, route: Route) -> bool:
-        page = self._relay.settings.pad
-        if page is None or not route.is_share_link or request.values(b"upgrade"):
-            return False
-        if not any(b"text/html" in value for value in request.values(b"accept")):
-            return False
-        content_type = b"text/html; charset=utf-8"
-        response = plain_response(200, page.body, content_type=content_type, headers=page.headers)
-        self._serve_plainly(request, response)
-        return True
 
     def _serve_plainly(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
@@ -392,11 +464,20 @@ class Front(HandOver):
         return late
 
     def _see_off(self, answer: bytes) -> None:
-        self.hand_over(Farewell(self._factory.reactor, answer))
+        self._factory.seeing_off[self] = None
+        self.hand_over(Farewell(self._factory.reactor, answer, on_end=self._seen_off))
+
+    def _seen_off(self) -> None:
+        self._factory.seeing_off.pop(self, None)
 
     def _stop_waiting(self) -> None:
-        self._factory.remove(self)
+        self._factory.unanswered.remove(self)
         if self._timer is not None:
             if self._timer.active():
                 self._timer.cancel()
             self._timer = None
+
+
+def _wish_of(request: Request) -> Wish | None:
+    values = request.values(RESUME_FIELD.lower().encode())
+    return Wish.read(values[0].decode("latin-1")) if len(values) == 1 else None

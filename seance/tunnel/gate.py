@@ -97,9 +97,8 @@ class Gate:
             self._leg.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The consumer is gone."""
+        """The consumer is gone; what becomes of the leg then is the splice's to say."""
         self.close()
-        self._leg.loseConnection()
 
     def close(self) -> None:
         """Cancel what is pending: the splice is over."""

@@ -1,4 +1,8 @@
-"""The relay's side of a link: one agent, attached for one room."""
+"""The relay's side of a link: one agent, attached for one room.
+
+A link of a plain agent lives and dies with its carrier. That of an agent which can resume has a
+``KeptSession`` between the two, and is over when that is.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.carrier import Carrier
+from seance.carrier import RESUMABLE, Carrier, Inlet, LastingCarrier, Pulse
 from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import Occasion
+from seance.resume import SESSION_FIELD, Drain, Wish
 from seance.tunnel.gate import Pace
 from seance.tunnel.introduction import REPLACED
+from seance.tunnel.kept_session import KeptSession
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, TokenRole, Verifier, identity_of
 from seance.tunnel.settings import RelaySettings
@@ -24,6 +30,10 @@ from seance.yamux import Limits, Role
 __all__ = ["Link"]
 
 GOING_AWAY = 1001
+
+PING_SECONDS = 60.0
+"""How long the answer to a yamux ping may take where it is the carrier's pulse that tells life from death."""
+
 RETRY_AFTER = (b"Retry-After", b"2")
 ROOM_FULL = "This room has as many clients as it may have; try again later."
 
@@ -53,6 +63,11 @@ class Link:
         self._mux: Mux | None = None
         self._lost: Occasion[None] = Occasion()
         self._is_leaving = False
+        self._session: KeptSession | None = None
+        self._pulse: Pulse | None = None
+        self._subprotocol: str | None = None
+        self._was_attached = False
+        self.on_change: Callable[[Link], None] = lambda link: None
         self.room = room
         rate = settings.bytes_per_second_per_room
         self.pace = Pace(reactor, rate) if rate else None
@@ -63,13 +78,28 @@ class Link:
 
     @property
     def was_attached(self) -> bool:
-        """Whether the carrier has ever been open."""
-        return self._mux is not None
+        """Whether a carrier has ever been open."""
+        return self._was_attached
 
     @property
     def is_attached(self) -> bool:
-        """Whether the carrier is open."""
-        return self._mux is not None and not self._mux.is_over
+        """Whether a carrier is open."""
+        return self.is_alive and not self.is_resuming
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is an agent, or one that may come back to its clients."""
+        return self._mux is not None and not self._mux.is_over and self._was_attached
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether the carrier is lost, and the agent may come back to this link."""
+        return self.is_alive and self._session is not None and self._session.is_detached
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is held in memory for the agent."""
+        return 0 if self._session is None else self._session.kept_bytes
 
     @property
     def stream_count(self) -> int:
@@ -84,9 +114,14 @@ class Link:
         if rate and (self.pace is None or rate < self._settings.bytes_per_second_per_room):
             self.pace = Pace(self._reactor, rate)
 
+    def watch_carrier(self) -> None:
+        """Look after the carrier that is open now, unless its session does, because it can resume."""
+        if self.is_alive and self._session is None:
+            self._pulse = Pulse(self._reactor, cast(Carrier, self._below))
+
     def take_tokens(self, verifier: Verifier | None, permits: Permits | None) -> None:
         """Let the agent renew its token over the link: ``{"t": "token", "token": "..."}``."""
-        if verifier is None or permits is None or self._mux is None or self._mux.is_over:
+        if verifier is None or permits is None or not self.is_alive:
             return
 
         def arrived(message: dict[str, object]) -> None:
@@ -103,12 +138,12 @@ class Link:
                 deciding.addCallback(self._renew, permits).addErrback(self._note_refused)
                 deciding.addCallback(lambda _: look())
 
-        cast(Carrier, self._mux.transport).on_control = arrived
+        self._below.on_control = arrived
 
     def _renew(self, grant: Grant, permits: Permits) -> None:
         self._renewal = None
         before = self.permit
-        if before is None or self._mux is None or self._mux.is_over:
+        if before is None or not self.is_alive:
             return
         if identity_of(grant) != identity_of(before.grant):
             self._log.warn("The agent of room {room} sent somebody else's token", **self._named("refused"))
@@ -125,17 +160,108 @@ class Link:
     def _named(self, what: str) -> dict[str, str]:
         return {"room": self.room, "event": f"token.{what}"}
 
-    def make_protocol(self, subprotocol: str | None) -> Mux:
-        """Make what runs over the carrier, for ``CarrierAnswerer.answer``."""
+    def expect(self, subprotocol: str | None, why: str = "") -> dict[str, str]:
+        """Get ready for the first carrier.
+
+        Args:
+            subprotocol: What was negotiated; None for a plain agent.
+            why: Why it is not the old session that goes on, if the agent has asked for that.
+
+        Returns:
+            What the 101 has to say. Next: ``make_protocol``.
+        """
         settings = self._settings
+        self._subprotocol = subprotocol
         # What others keep for us is 256 of each (yamux.md 1.2, rows 6 and 7); ours has no such bounds.
         limits = Limits(streams=settings.streams_per_plain_agent)
         if subprotocol is not None:
             streams = settings.streams_per_agent
-            limits = Limits(streams=streams, unacknowledged=streams, accept_backlog=streams)
-        self._log.info("An agent serves room {room}", room=self.room, event="link.attached")
+            limits = Limits(
+                streams=streams,
+                unacknowledged=streams,
+                accept_backlog=streams,
+                ping_after_seconds=None,
+                dead_after_seconds=PING_SECONDS,
+            )
         self._mux = Mux(self._reactor, Role.SERVER, limits=limits, on_lost=self._note_lost)
-        return self._mux
+        if subprotocol != RESUMABLE:
+            return {}
+        self._session = KeptSession(self._reactor, settings, self._mux, self._note_carrier)
+        return {SESSION_FIELD: self._session.begin(why).written()}
+
+    def is_asked_for(self, wish: Wish, grant: Grant | None) -> bool:
+        """Whether whoever wishes so is the agent that this link belongs to.
+
+        Args:
+            wish: What it says.
+            grant: What its token allows, which has to be of the same agent as before.
+        """
+        if not self.is_alive or self._is_leaving or self._session is None:
+            return False
+        before = None if self.permit is None else identity_of(self.permit.grant)
+        is_same = (None if grant is None else identity_of(grant)) == before
+        return self._session.is_asked_for(wish) and is_same
+
+    def resume(self, wish: Wish, grant: Grant | None, permits: Permits | None) -> dict[str, str] | None:
+        """Get ready for another carrier; for an agent that ``is_asked_for``.
+
+        Args:
+            wish: What the agent asks for.
+            grant: What its token allows; None if none is asked for.
+            permits: Who takes grants back.
+
+        Returns:
+            What the 101 has to say, next: ``make_protocol``; None if the link cannot go on.
+
+        Raises:
+            Refusal: 429, it comes back again and again.
+        """
+        field = None if self._session is None else self._session.resume(wish)
+        if field is None:
+            return None
+        if grant is not None and permits is not None:
+            self._renew(grant, permits)
+        return {SESSION_FIELD: field.written()}
+
+    def make_protocol(self, _subprotocol: str | None) -> IProtocol:
+        """Make what runs over the carrier, for ``CarrierAnswerer.answer``."""
+        if self._session is not None:
+            return Inlet(self._session.on_open)
+        self._note_carrier()
+        return cast(Mux, self._mux)
+
+    def give_up(self) -> None:
+        """The carrier that was expected has not opened."""
+        if self._session is not None:
+            self._session.give_up()
+
+    def _note_carrier(self) -> None:
+        room = self.room
+        if self.is_resuming:
+            self._log.info("The agent of room {room} has lost its carrier", room=room, event="link.detached")
+        elif self._was_attached:
+            self._log.info("The agent of room {room} is back", room=room, event="link.resumed")
+        else:
+            self._was_attached = True
+            self._log.info("An agent serves room {room}", room=room, event="link.attached")
+        self.on_change(self)
+
+    @property
+    def _below(self) -> Carrier | LastingCarrier:
+        """What the session runs over."""
+        return cast("Carrier | LastingCarrier", cast(Mux, self._mux).transport)
+
+    def notice_drain(self, in_seconds: float, try_seconds: float) -> bool:
+        """Ask the agent to look for another relay; False if it would not understand.
+
+        Args:
+            in_seconds: When to begin.
+            try_seconds: How long to try.
+        """
+        if not self.is_attached or self._subprotocol is None:
+            return False
+        self._below.send_control(Drain(in_seconds, try_seconds).written())
+        return True
 
     def open_stream(self, protocol: IProtocol) -> StreamTransport:
         """Open a stream to the agent for one client.
@@ -161,14 +287,14 @@ class Link:
         """Wait for the end of the link."""
         return self._lost.when()
 
-    def leave(self, reason: str) -> None:
-        """Take leave of the agent: GoAway, then a close frame with 1001."""
+    def leave(self, reason: str, code: int = GOING_AWAY) -> None:
+        """Take leave of the agent for good: GoAway, then a close frame."""
         self._is_leaving = True
         mux = self._mux
-        if mux is None or mux.is_over:
+        if mux is None or not self.is_alive:
             return
         mux.leave()
-        cast(Carrier, mux.transport).close(GOING_AWAY, reason)
+        self._below.close(code, reason)
 
     def make_way(self) -> None:
         """The same agent has come with another carrier: end now, and say why to whoever still listens.
@@ -178,20 +304,24 @@ class Link:
         the same key: that one must not take the room back.
         """
         mux = self._mux
-        if mux is None or mux.is_over:
+        if mux is None or not self.is_alive:
             return
-        carrier = cast(Carrier, mux.transport)
         mux.leave()
-        carrier.close(REPLACED, "the same agent has taken the room with another connection")
+        self._below.close(REPLACED, "the same agent has taken the room with another connection")
         mux.end("The same agent has taken the room with another connection.")
 
     def cut(self) -> None:
         """End the link now, if it is still there."""
-        if self.is_attached:
-            cast(Carrier, cast(Mux, self._mux).transport).abortConnection()
+        if self.is_alive:
+            self._below.abortConnection()
 
     def _note_lost(self, sentence: str) -> None:
         self._next_token = None
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
+        if self._session is not None:
+            self._session.end(sentence)
         if self._renewal is not None:
             self._renewal.cancel()
         self._on_lost(self, sentence)

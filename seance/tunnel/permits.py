@@ -8,6 +8,7 @@ that is the ``Verifier``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,14 +16,26 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.errors import Refusal
-from seance.tunnel.ports import Grant, Verifier
+from seance.net import PeerCertificate
+from seance.tunnel.ports import Grant, TokenRole, Verifier
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Permit", "Permits"]
+__all__ = ["CertificateGrant", "Permit", "Permits"]
 
 LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateGrant(Grant):
+    """What an agent's certificate allows: to serve any room until it expires. Nobody takes it back."""
+
+    @classmethod
+    def of(cls, certificate: PeerCertificate) -> CertificateGrant:
+        """Return what this certificate allows."""
+        name = f"certificate {certificate.name}"
+        return cls(TokenRole.AGENT, ("*",), certificate.expires_at, agent_identity=name)
 
 
 @dataclass(eq=False, slots=True)
@@ -32,14 +45,18 @@ class Permit:
     Attributes:
         grant: What it stands on.
         end: Called once with a sentence when the grant is no longer good.
+        is_counted: Whether it is one of those that ``most`` bounds.
     """
 
     grant: Grant
     end: Callable[[str], None]
+    is_counted: bool = True
 
     @property
     def holder(self) -> str:
-        """Whose sessions are counted together."""
+        """Whose sessions are counted together; empty for those that are not."""
+        if not self.is_counted:
+            return ""
         return self.grant.token_id or self.grant.subject or self.grant.key_id or ""
 
 
@@ -48,12 +65,16 @@ class Permits:
 
     Args:
         reactor: Where time comes from.
-        verifier: Whom to ask.
+        verifier: Whom to ask about tokens; None if there are none.
+        now: What time it is, in Unix seconds, for certificates.
     """
 
-    def __init__(self, reactor: IReactorTime, verifier: Verifier) -> None:
+    def __init__(
+        self, reactor: IReactorTime, verifier: Verifier | None, now: Callable[[], float] = time.time
+    ) -> None:
         self._reactor = reactor
         self._verifier = verifier
+        self._now = now
         self._permits: dict[Permit, None] = {}
         self._counts: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
@@ -65,7 +86,8 @@ class Permits:
 
     def start(self) -> None:
         """Begin to look."""
-        self._stop_listening = self._verifier.on_change(self.look)
+        if self._verifier is not None:
+            self._stop_listening = self._verifier.on_change(self.look)
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._tick)
 
     def stop(self) -> None:
@@ -77,18 +99,21 @@ class Permits:
             self._timer.cancel()
             self._timer = None
 
-    def add(self, grant: Grant, end: Callable[[str], None], *, most: int | None = None) -> Permit:
+    def add(
+        self, grant: Grant, end: Callable[[str], None], *, most: int | None = None, is_counted: bool = True
+    ) -> Permit:
         """Note a session. ``remove`` it when it is over.
 
         Args:
             grant: What it stands on.
             end: Called once with a sentence when the grant is no longer good.
             most: How many sessions the token may have at a time; None for any number.
+            is_counted: Whether this is one of those.
 
         Raises:
             Refusal: 429, this token has as many clients as it may have.
         """
-        permit = Permit(grant, end)
+        permit = Permit(grant, end, is_counted)
         count = self._counts.get(permit.holder, 0)
         if most is not None and count >= most:
             sentence = "This token has as many connections as it allows; close one first."
@@ -109,10 +134,18 @@ class Permits:
 
     def look(self) -> None:
         """End every session whose grant is no longer good."""
-        is_still_good = self._verifier.is_still_good
+        is_still_good = self._is_still_good
         for permit in [permit for permit in self._permits if not is_still_good(permit.grant)]:
             self.remove(permit)
-            permit.end("The token of this session has expired or was revoked.")
+            if isinstance(permit.grant, CertificateGrant):
+                permit.end("The certificate of this session has expired.")
+            else:
+                permit.end("The token of this session has expired or was revoked.")
+
+    def _is_still_good(self, grant: Grant) -> bool:
+        if isinstance(grant, CertificateGrant):
+            return self._now() < grant.expires_at
+        return self._verifier is not None and self._verifier.is_still_good(grant)
 
     def _tick(self) -> None:
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._tick)

@@ -22,12 +22,16 @@ from twisted.python.failure import Failure
 from seance.carrier import CarrierAnswerer
 from seance.errors import ConfigError, Refusal
 from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, descriptor_limit
+from seance.resume import Wish
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.admission import LOOPBACK, Admission, holder_of
+from seance.tunnel.drain import Departures, Drain
 from seance.tunnel.front import FrontFactory
 from seance.tunnel.link import RETRY_AFTER, Link
+from seance.tunnel.parking import Parking
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, IdentityVerifier, Verifier
+from seance.tunnel.presence import Presence
 from seance.tunnel.rooms import Rooms
 from seance.tunnel.settings import RelaySettings, has_tls
 
@@ -35,6 +39,9 @@ __all__ = ["Relay"]
 
 IDENTITY_SHOWN = 8
 """Characters of an identity that stand in the log: enough to tell two apart."""
+
+LAST_CALL_SECONDS = 1.0
+"""For sockets that were cut to be gone, which takes one turn of the reactor."""
 
 NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -67,7 +74,8 @@ class Relay(Service):
         self.settings = settings or RelaySettings()
         self.verifier = verifier
         self.identities = identities
-        self.permits = None if verifier is None else Permits(reactor, verifier)
+        may_expire = verifier is not None or self.settings.agent_ca is not None
+        self.permits = Permits(reactor, verifier) if may_expire else None
         self.proxies = TrustedProxies(self.settings.trusted_proxies)
         self.admission = Admission(self.settings, descriptor_limit())
         self.answerer = CarrierAnswerer(reactor)
@@ -75,10 +83,17 @@ class Relay(Service):
         self.handshakes = HandshakeLog(reactor)
         self._tls = _tls_of(self.settings)
         self._lookout = Lookout(reactor, [self._tls] if self._tls else [], self._note_new_certificate)
-        self._rooms: Rooms[Link] = Rooms(self.settings.room_grace_seconds)
+        grace_seconds, known_seconds = self.settings.room_grace_seconds, self.settings.known_room_seconds
+        self._rooms: Rooms[Link] = Rooms(grace_seconds, known_seconds)
+        self._rooms.on_change(self._note_room)
+        self.parking = Parking(reactor, self.settings, self._is_served)
+        self.presence = Presence(reactor, self.settings, self._rooms)
         self._listening: Occasion[list[IListeningPort]] = Occasion()
         self._ports: list[IListeningPort] = []
         self._claiming: Deferred[list[IListeningPort]] | None = None
+        self.departures = Departures(reactor)
+        self._drain: Drain | None = None
+        self.is_draining = False
 
     # -- figures ---------------------------------------------------------------------------
 
@@ -106,6 +121,9 @@ class Relay(Service):
                 known at once.
         """
         super().startService()
+        self.is_draining = False
+        self.parking.open()
+        self.presence.open()
         self._listening.reset()
         self._claiming = Deferred.fromCoroutine(self._listen())
         failure: list[Failure] = []
@@ -119,8 +137,12 @@ class Relay(Service):
             self.permits.start()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, tell the agents, and wait until they are gone or ``drain_seconds`` are over."""
+        """Stop listening, send agents and clients away, and wait for that, ``drain_seconds`` at most.
+
+        ``seance.tunnel.drain`` says who goes when. A second call waits for the same.
+        """
         super().stopService()
+        self.is_draining = True
         return Deferred.fromCoroutine(self._leave())
 
     def reread(self) -> None:
@@ -180,7 +202,7 @@ class Relay(Service):
         if self._tls is not None and not has_tls(where):
             factory = self._tls.wrap(self.front, self._reactor)
         try:
-            return await endpoint.listen(factory)
+            port = await endpoint.listen(factory)
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or str(error.socketError)
             hint = "Stop what uses it, or choose another with --listen."
@@ -202,24 +224,27 @@ class Relay(Service):
         self._log.info("The certificate was read again and holds from now on", event="tls.reloaded")
 
     async def _leave(self) -> None:
+        if self._drain is not None:
+            await self._drain.when_over()
+            return
+        drain = self._drain = Drain(self._reactor, self.settings, self.departures)
         self._lookout.stopService()
-        if self.permits is not None:
-            self.permits.stop()
         if self._claiming is not None:
             self._claiming.cancel()
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
-        self.front.cut_unanswered()
+        self.parking.close()
+        self.presence.close()
         links = list(self._rooms)
-        for link in links:
-            link.leave("the relay is stopping")
-        gone = _all_lost(links).addTimeout(self.settings.drain_seconds, self._reactor)
+        drain.begin(links)
+        await drain.when_over()
+        self.front.cut_unanswered()
+        if self.permits is not None:
+            self.permits.stop()
+        gone = _all_lost(links).addTimeout(LAST_CALL_SECONDS, self._reactor)
         await gone.addErrback(lambda _: None)
-        for link in links:
-            link.cut()
-        gone = _all_lost(links).addTimeout(self.settings.drain_seconds, self._reactor)
-        await gone.addErrback(lambda _: None)
+        self._drain = None
 
     # -- for operators -------------------------------------------------------------------
 
@@ -259,6 +284,7 @@ class Relay(Service):
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
         link = Link(self._reactor, self.settings, room, self._note_lost)
+        link.on_change = self._note_changed
         who = "nobody in particular" if identity is None else identity[:IDENTITY_SHOWN]
         now = self._reactor.seconds()
         try:
@@ -286,6 +312,38 @@ class Relay(Service):
             link.stand_on(grant, self.permits)
         return link
 
+    def resume(
+        self, room: str, wish: Wish, grant: Grant | None, *, address: str = ""
+    ) -> tuple[Link, dict[str, str]] | str:
+        """Let an agent that has lost its carrier go on where it was.
+
+        Args:
+            room: The room.
+            wish: What the agent says about its session.
+            grant: What its token allows; None if none is asked for.
+            address: Where it dials from, for the log.
+
+        Returns:
+            Its link, and what the 101 has to say; or why it has to begin anew: ``unknown`` or ``gap``.
+
+        Raises:
+            Refusal: 429, it comes back again and again.
+        """
+        link = self._rooms.get(room)
+        if link is None or not self.running or not link.is_asked_for(wish, grant):
+            self._log.info(
+                "A session that an agent at {address} asked for in room {room} is not known here",
+                address=address,
+                room=room,
+                event="session.unknown",
+            )
+            return "unknown"
+        headers = link.resume(wish, grant, self.permits)
+        if headers is None:
+            link.make_way()
+            return "gap"
+        return link, headers
+
     def give_back(self, permits: list[Permit]) -> None:
         """Forget the permits of a client that has gone."""
         if self.permits is not None:
@@ -294,7 +352,8 @@ class Relay(Service):
 
     def release(self, link: Link) -> None:
         """Free the room of a link that never came up."""
-        self._rooms.release(link.room, link, self._reactor.seconds())
+        now = self._reactor.seconds()
+        self._rooms.release(link.room, link, now, was_served=link.was_attached)
         if link.permit is not None:
             self.give_back([link.permit])
 
@@ -315,6 +374,44 @@ class Relay(Service):
             Refusal: 404, nobody serves it.
         """
         return self._rooms.find(room)
+
+    def is_known(self, room: str) -> bool:
+        """Whether a room is served, or has been lately."""
+        return self._rooms.since(room, self._reactor.seconds()) is not None
+
+    @property
+    def refuses_unknown_rooms_to_all(self) -> bool:
+        """Whether there is nothing to look at in a sound upgrade but its room, for ``Doorstep``."""
+        settings = self.settings
+        is_busy = self.is_draining or self.verifier is not None
+        return not is_busy and settings.origins == ("*",) and not settings.trusted_proxies
+
+    async def when_served(self, room: str) -> Link:
+        """Return the link of a room; if its agent is away for the moment, wait until it is back.
+
+        Raises:
+            Refusal: 404, nobody serves it and nobody has done so lately; 503, the agent did not come
+                back in time, as many wait for it as may, or the relay is stopping.
+        """
+        link = self._rooms.get(room)
+        if link is None:
+            is_away = self._rooms.since(room, self._reactor.seconds()) is not None
+        else:
+            is_away = link.is_resuming
+        if is_away:
+            await self.parking.when_back(room)
+        return self._rooms.find(room)
+
+    def _is_served(self, room: str) -> bool:
+        link = self._rooms.get(room)
+        return link is not None and link.is_attached
+
+    def _note_changed(self, link: Link) -> None:
+        self._rooms.note_change(link.room, link, self._reactor.seconds())
+
+    def _note_room(self, room: str) -> None:
+        if self._is_served(room):
+            self.parking.note_back(room)
 
     def _note_lost(self, link: Link, sentence: str) -> None:
         self.release(link)

@@ -22,6 +22,7 @@ DOT_SEGMENTS = (".", "..")
 """Not rooms: every URL parser takes them for steps in a path."""
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 def check_room(room: str) -> str:
@@ -72,6 +73,8 @@ class RelaySettings:
             hashicorp/yamux has the same five minutes.
         unanswered_connections: Connections that have not sent a whole head yet, in all. The
             next one closes the oldest, so that slow heads cannot keep good ones out.
+        unanswered_connections_per_address: The same for one IPv4 address or IPv6 /64. Loopback and
+            trusted proxies are not counted. Two hundred tabs behind one NAT may come back at once.
         streams_per_plain_agent: Clients at a time for an agent that negotiated nothing; yamux-js
             stops at 256, rust-yamux dies at 513 (yamux.md 1.2, row 7).
         streams_per_agent: Clients at a time for an agent of our own.
@@ -91,8 +94,29 @@ class RelaySettings:
             0 for no bound.
         room_grace_seconds: A room is kept for so long for the agent that has gone, if it has an
             identity: whoever else took it would be sent the documents of its clients.
+        known_room_seconds: A room whose agent has gone is known for so long: its clients may wait for
+            it. Nobody may, for a room that was never served. Ten minutes are a host who changes trains.
+        park_seconds: How long a client waits for the agent of a known room. Firefox gives up on a
+            pending upgrade at 20 s (yjs.md, fact 2).
+        parked_per_room: Clients that wait for one room; more are refused at once. As many as a plain
+            agent may have, and a sixteenth of all, so that one room is never all of them.
+        parked: Clients that wait in all; a fifth of ``connections``.
+        resume_seconds: How long the clients of an agent whose carrier is lost are kept for it; 0 for
+            not at all. y-websocket gives up on a silent socket after 30 s (yjs.md, fact 2).
+        resume_bytes: What is kept for an agent that has not acknowledged it, at most; beyond, its
+            clients are read no further. 4 MiB are 320 Mbit/s at 100 ms.
+        resume_bytes_in_all: The same for all agents together: beyond four fifths of it those
+            that are away longest are given up, and at the whole no further agent is let in.
+        watchers_per_room: Streams of a room's status at a time, one for each open page.
+        watchers: The same in all.
         stalled_seconds: A client that takes nothing for so long, while bytes wait for it, is cut.
-        drain_seconds: How long stopping waits for agents to take their leave.
+        drain_seconds: How long stopping may take in all: agents move, clients are sent away, what is
+            left is cut. Kubernetes gives 30 s before it kills; less is needed where nobody is left.
+        drain_spread_seconds: Agents are told to move within so long, evenly; as many as 45 s where
+            one relay has thousands of them.
+        drain_try_seconds: How long an agent may look for another relay before its clients are sent away.
+        drain_clients_per_second: Clients that are sent away in a second, since they come back at once and
+            without jitter; a fifth of what one relay can take in. More if the time would not suffice.
     """
 
     listen: tuple[str, ...] = ()
@@ -111,6 +135,7 @@ class RelaySettings:
     early_bytes: int = 64 * KIB
     half_close_seconds: float = 300.0
     unanswered_connections: int = 4096
+    unanswered_connections_per_address: int = 256
     streams_per_plain_agent: int = 256
     streams_per_agent: int = 16384
     agent_origins: tuple[str, ...] = ()
@@ -123,8 +148,20 @@ class RelaySettings:
     upgrades_per_room: int = 500
     bytes_per_second_per_room: int = 0
     room_grace_seconds: float = 60.0
+    known_room_seconds: float = 600.0
+    park_seconds: float = 15.0
+    parked_per_room: int = 256
+    parked: int = 4096
+    watchers_per_room: int = 256
+    watchers: int = 4096
+    resume_seconds: float = 20.0
+    resume_bytes: int = 4 * MIB
+    resume_bytes_in_all: int = 512 * MIB
     stalled_seconds: float = 30.0
-    drain_seconds: float = 3.0
+    drain_seconds: float = 30.0
+    drain_spread_seconds: float = 5.0
+    drain_try_seconds: float = 5.0
+    drain_clients_per_second: int = 200
 
     def __post_init__(self) -> None:
         if self.deny is not None and not self.auth_key and self.auth_jwks is None:
@@ -169,6 +206,9 @@ class AgentSettings:
             it doubles with every failure (full jitter).
         backoff_cap_seconds: No wait is longer.
         healthy_seconds: A link that lived so long starts the waits over.
+        resume: Ask the relay to keep our clients while a carrier is lost.
+        resume_bytes: What is kept for a relay that has not acknowledged it, at most.
+        resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept.
         streams: Clients at a time.
         drain_seconds: How long stopping waits for what is queued to leave.
     """
@@ -194,6 +234,9 @@ class AgentSettings:
     backoff_base_seconds: float = 0.5
     backoff_cap_seconds: float = 30.0
     healthy_seconds: float = 30.0
+    resume: bool = True
+    resume_bytes: int = 4 * MIB
+    resume_backoff_cap_seconds: float = 2.0
     streams: int = 16384
     drain_seconds: float = 2.0
 

@@ -6,6 +6,9 @@ Not a parser: no byte is looked at. Three facts are carried over, each as itself
 Twisted's own ``portforward`` close both sides when either ends, and lose the answer to whoever
 shuts down its writing side first.
 
+The near side can be taken out again, by whoever has something to say to it that the far side did not:
+``release_near``.
+
 Used with the client and a stream on the relay, and with a stream and the local server on the agent.
 """
 
@@ -37,7 +40,7 @@ class SpliceReport:
         near_bytes: What the near side sent.
         far_bytes: What the far side sent.
         reason: ``"ended"``, ``"near_gone"``, ``"far_gone"``, ``"half_close_timeout"``, ``"stalled"``,
-            or what ``Splice.abort`` was told.
+            or what ``Splice.abort`` or ``Splice.release_near`` was told.
     """
 
     near_bytes: int
@@ -55,6 +58,9 @@ class Splice:
         on_end: Called once, when both legs are gone.
         stalled_seconds: A near side that takes nothing for so long is cut; None if it may.
         pace: How fast both may talk together; None for as fast as they can.
+        watch: Called with all that passes from the far side to the near one.
+        on_far_cut: Called when the far side is gone without an end. Returns whether the near side is
+            the caller's now, to ``release_near``; otherwise it is cut as well.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Splice:
         on_end: Callable[[SpliceReport], None],
         stalled_seconds: float | None = None,
         pace: Pace | None = None,
+        watch: Callable[[bytes], None] | None = None,
+        on_far_cut: Callable[[], bool] = lambda: False,
     ) -> None:
         self._reactor = reactor
         self._half_close_seconds = half_close_seconds
@@ -75,6 +83,8 @@ class Splice:
         self.near = Side(self, "near_gone") if pace is None else PacedSide(self, "near_gone", pace)
         self.far = Side(self, "far_gone") if pace is None else PacedSide(self, "far_gone", pace)
         self.near.other, self.far.other = self.far, self.near
+        self.far.watch = watch
+        self._on_far_cut = on_far_cut
         self._reason = "ended"
         self._is_over = False
         self._timer: IDelayedCall | None = None
@@ -85,7 +95,7 @@ class Splice:
         if self.near.is_lost or self.far.is_lost:
             return
         near, far = self.near.leg, self.far.leg
-        if self._stalled_seconds is None and self._pace is None:
+        if self._stalled_seconds is None and self._pace is None and self.far.watch is None:
             near.registerProducer(cast(IPushProducer, far), True)
             far.registerProducer(cast(IPushProducer, near), True)
             return
@@ -109,7 +119,33 @@ class Splice:
             if not side.is_lost:
                 side.leg.abortConnection()
 
+    def release_near(self, reason: str) -> None:
+        """Take the near leg out, reading: it is the caller's from now on, with another protocol.
+
+        What the near side has said still leaves on the far leg, which then ends; what the far side
+        still says is for nobody.
+        """
+        self.note(reason)
+        near, far = self.near, self.far
+        near.is_lost = True
+        near.leg.unregisterProducer()
+        for gate in self._gates:
+            gate.close()
+        if not far.is_lost:
+            far.leg.unregisterProducer()
+            far.leg.loseConnection()
+        near.leg.resumeProducing()
+        self.side_lost()
+
     # -- from the sides --------------------------------------------------------------------
+
+    def cut_arrived(self, side: Side) -> None:
+        """A leg is gone without an end: so is the other, unless somebody takes care of it."""
+        if side.other.is_lost:
+            return
+        if side is self.far and self._on_far_cut():
+            return
+        side.other.leg.abortConnection()
 
     def note(self, reason: str) -> None:
         """Keep the first thing that went wrong, for the report."""
@@ -156,18 +192,21 @@ class Side(Protocol):
     Attributes:
         leg: This side's transport.
         other: The other side.
+        watch: Called with what arrives here, once it was passed on.
         received_bytes: What arrived here.
-        is_lost: Whether the leg is gone.
+        has_ended: Whether this side has said all.
+        is_lost: Whether the leg is gone, or somebody else's.
     """
 
     leg: Leg
     other: Side
     gate: Gate | None = None
+    watch: Callable[[bytes], None] | None = None
 
     def __init__(self, splice: Splice, gone: str) -> None:
         self._splice = splice
         self._gone = gone
-        self._has_ended = False
+        self.has_ended = False
         self.received_bytes = 0
         self.is_lost = False
 
@@ -179,11 +218,13 @@ class Side(Protocol):
         """Data leaves on the other leg."""
         self.received_bytes += len(data)
         self.other.leg.write(data)
+        if self.watch is not None:
+            self.watch(data)
 
     def readConnectionLost(self) -> None:
         """End of data here is end of data there."""
-        if not self._has_ended:
-            self._has_ended = True
+        if not self.has_ended:
+            self.has_ended = True
             if not self.other.is_lost:
                 end(self.other.leg)
             self._splice.half_closed()
@@ -199,8 +240,7 @@ class Side(Protocol):
         other = self.other
         if not is_orderly(reason):
             self._splice.note(self._gone)
-            if not other.is_lost:
-                other.leg.abortConnection()
+            self._splice.cut_arrived(self)
         elif not other.is_lost:
             # Both directions here are over, so whatever the other side still says is for nobody.
             other.leg.unregisterProducer()

@@ -180,9 +180,9 @@ class Rig:
         await agent.when_connected()
         return agent
 
-    async def connect(self, first: bytes = b"") -> Player:
-        """Open a raw connection to the relay and write ``first`` on it."""
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
+    async def connect(self, first: bytes = b"", *, bind: str = "127.0.0.1") -> Player:
+        """Open a raw connection to the relay, from an address of this machine, and write ``first`` on it."""
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port, bindAddress=(bind, 0))
         player = Player()
         self.clients.append(player)
         await endpoint.connect(_One(player))

@@ -310,12 +310,53 @@ async def test_client_that_does_not_read_stops_its_local_server_and_nobody_else(
 
 
 @ensureDeferred
-async def test_agent_that_goes_resets_its_clients() -> None:
+async def test_agent_that_goes_ends_its_clients_and_tells_them_to_come_again() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
+        local.send(b"\x82\x05hello")
+        await client.receives(b"hello")
         await rig.agent.stopService()
-        assert (await client.goes()).check(ConnectionLost)
+        await client.ends()
+        assert client.received.startswith(b"\x82\x05hello\x88")
+        assert client.received[9:11] == (1012).to_bytes(2, "big")
+        client.leg.loseConnection()
+        assert (await client.goes()).check(ConnectionDone)
         await local.goes()
+
+
+@ensureDeferred
+async def test_agent_that_goes_in_the_middle_of_a_frame_ends_its_clients_without_a_word() -> None:
+    async with Rig() as rig:
+        client, local = await rig.joined()
+        local.send(b"\x82\x05hel")
+        await client.receives(b"hel")
+        await rig.agent.stopService()
+        await client.ends()
+        assert client.received == b"\x82\x05hel"
+
+
+@ensureDeferred
+async def test_client_whose_local_server_had_ended_gets_nothing_more_when_the_agent_goes() -> None:
+    async with Rig() as rig:
+        client, local = await rig.joined()
+        local.send(b"\x82\x05hello")
+        local.leg.loseWriteConnection()
+        await client.ends()
+        await rig.agent.stopService()
+        await turn(0.05)
+        assert client.received == b"\x82\x05hello"
+
+
+@ensureDeferred
+async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes() -> None:
+    async with Rig() as rig:
+        client, local = await rig.joined()
+        client.leg.loseWriteConnection()
+        await local.ends()
+        await rig.agent.stopService()
+        await client.ends()
+        assert client.received[:1] == b"\x88"
+        await until(lambda: len(rig.relay.departures) == 0)
 
 
 @ensureDeferred
@@ -339,7 +380,10 @@ async def test_hundred_rounds_leave_nothing_behind() -> None:
             await client.goes()
             await local.goes()
         await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
-        assert rig.agent._mux is not None
-        assert rig.agent._mux.session.stream_count == 0
+        assert rig.agent._attachment is not None
+        assert rig.agent._attachment.mux.session.stream_count == 0
         calls = [call for call in reactor.getDelayedCalls() if "seance" in str(call)]
-        assert all("Mux._timed_out" in str(call) for call in calls), "only the two keepalives tick"
+        ticking = ("Pulse._look", "Vigil._look", "LastingCarrier._tell", "Mux._timed_out")
+        assert all(any(tick in str(call) for tick in ticking) for call in calls), (
+            "nothing but what looks for life"
+        )

@@ -85,7 +85,7 @@ async def test_health_answers_head_without_a_body() -> None:
 @ensureDeferred
 async def test_connection_that_says_nothing_is_cut_in_time() -> None:
     async with Rig(relay={"head_seconds": 0.1}, with_agent=False) as rig:
-        client = await rig.connect(b"GET /client?ro")
+        client = await rig.connect()
         assert (await client.goes()).check(ConnectionLost)
         assert rig.relay.front.unanswered_count == 0
 
@@ -170,8 +170,8 @@ async def test_room_is_full_at_the_bound_of_a_plain_agent() -> None:
 @ensureDeferred
 async def test_agent_that_said_go_away_gets_no_more_clients() -> None:
     async with Rig() as rig:
-        assert rig.agent._mux is not None
-        rig.agent._mux.go_away()
+        assert rig.agent._attachment is not None
+        rig.agent._attachment.mux.go_away()
         link = rig.relay.find("r")
         await until(lambda: link._mux is not None and link._mux.session.peer_is_going_away)
         client = await rig.connect(request())

@@ -212,7 +212,7 @@ async def test_room_can_be_closed_by_hand() -> None:
     async with Rig() as rig:
         client, _ = await rig.joined()
         assert rig.relay.close_room("r", "closed by hand")
-        await client.goes()
+        await client.ends()
         await until(lambda: rig.relay.room_count == 0)
         assert not rig.relay.close_room("unknown", "")
 

@@ -80,3 +80,74 @@ def test_old_reservations_are_forgotten() -> None:
         rooms.claim(f"r{number}", "x", identity="a", now=number * 10.0)
         rooms.release(f"r{number}", "x", now=number * 10.0)
     assert list(rooms._reserved) == ["r2"]
+
+
+def test_room_is_known_for_a_while_after_any_agent_has_gone() -> None:
+    rooms: Rooms[str] = Rooms(known_seconds=600.0)
+    assert rooms.since("r", 0.0) is None
+    rooms.claim("r", "nameless", now=1.0)
+    assert rooms.since("r", 5000.0) == 1.0
+    rooms.release("r", "nameless", now=5000.0)
+    assert rooms.get("r") is None
+    assert rooms.since("r", 5599.0) == 5000.0
+    assert rooms.since("r", 5600.0) is None
+
+
+def test_being_known_keeps_a_room_for_nobody() -> None:
+    rooms: Rooms[str] = Rooms()
+    rooms.claim("r", "nameless", now=0.0)
+    rooms.release("r", "nameless", now=1.0)
+    assert rooms.claim("r", "stranger", identity="b", now=1.0) is None
+
+
+def test_link_that_never_came_up_makes_no_room_known_and_none_forgotten() -> None:
+    rooms: Rooms[str] = Rooms()
+    rooms.claim("r", "stillborn", now=0.0)
+    rooms.release("r", "stillborn", now=1.0, was_served=False)
+    assert rooms.since("r", 1.0) is None
+    rooms.claim("r", "first", now=2.0)
+    rooms.release("r", "first", now=3.0)
+    rooms.claim("r", "stillborn", now=4.0)
+    rooms.release("r", "stillborn", now=5.0, was_served=False)
+    assert rooms.since("r", 5.0) == 3.0
+
+
+def test_known_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms_module, "MOST_KNOWN", 2)
+    rooms: Rooms[str] = Rooms()
+    for now, room in enumerate(("r1", "r2", "r3")):
+        rooms.claim(room, room, now=float(now))
+        rooms.release(room, room, now=float(now))
+    assert [rooms.since(room, 3.0) for room in ("r1", "r2", "r3")] == [None, 1.0, 2.0]
+
+
+def test_old_known_rooms_are_forgotten_in_the_order_in_which_they_went() -> None:
+    rooms: Rooms[str] = Rooms(known_seconds=10.0)
+    for room in ("r1", "r2"):
+        rooms.claim(room, room, now=0.0)
+    rooms.release("r1", "r1", now=1.0)
+    rooms.release("r2", "r2", now=2.0)
+    rooms.claim("r1", "again", now=3.0)
+    rooms.release("r1", "again", now=11.5)
+    assert list(rooms._gone_at) == ["r2", "r1"]
+    rooms.claim("r3", "r3", now=12.0)
+    rooms.release("r3", "r3", now=12.0)
+    assert list(rooms._gone_at) == ["r1", "r3"]
+
+
+def test_every_change_of_a_room_is_told() -> None:
+    rooms: Rooms[str] = Rooms()
+    told: list[str] = []
+    stop = rooms.on_change(told.append)
+    rooms.claim("r", "old", identity="a", now=0.0)
+    rooms.note_change("r", "old", 1.0)
+    rooms.note_change("r", "somebody else", 2.0)
+    assert (told, rooms.since("r", 2.0)) == (["r"] * 2, 1.0)
+    rooms.claim("r", "new", identity="a", now=3.0)
+    rooms.release("r", "old", now=4.0)
+    rooms.release("r", "new", now=5.0)
+    assert told == ["r"] * 4
+    stop()
+    stop()
+    rooms.claim("r", "new", identity="a", now=6.0)
+    assert told == ["r"] * 4

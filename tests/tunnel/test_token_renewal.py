@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
 
-from seance.carrier import Carrier
 from seance.errors import CarrierLost, ConfigError
 from seance.tunnel import agent as agent_module
 from seance.tunnel.agent import AgentState
@@ -97,9 +96,9 @@ async def test_renewal_with_what_is_not_the_agents_own_good_token_changes_nothin
         agent = await rig.attach(token=OLD)
         link = rig.relay.find("r")
         permit = link.permit
-        assert agent._mux is not None
+        assert agent._attachment is not None
         asked = len(verifier.asked)
-        cast(Carrier, agent._mux.transport).send_control(json.dumps(message).encode())
+        agent._attachment.send_control(json.dumps(message).encode())
         await until(lambda: len(verifier.asked) > asked) if isinstance(message.get("token"), str) and message[
             "t"
         ] == "token" else await turn(0.05)

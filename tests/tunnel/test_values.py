@@ -61,6 +61,14 @@ def test_jitter_is_full_and_the_bound_starts_over() -> None:
     assert backoff.next_seconds() == 1.0
 
 
+def test_wait_that_is_slowed_down_is_as_long_as_ever_until_the_next_reset() -> None:
+    backoff = Backoff(1.0, 30.0, lambda: 1.0)
+    backoff.slow_down()
+    assert [backoff.next_seconds() for _ in range(2)] == [30.0, 30.0]
+    backoff.reset()
+    assert backoff.next_seconds() == 1.0
+
+
 def test_room_belongs_to_the_first_and_is_free_after_it() -> None:
     rooms: Rooms[str] = Rooms()
     rooms.claim("r", "first")

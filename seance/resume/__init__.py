@@ -1,0 +1,35 @@
+"""What lets a link outlive its carriers: counts, checks and proofs. Pure: bytes and times in, decisions out.
+
+A link is a byte stream in each direction, and a carrier is whatever moves its bytes at the moment.
+``Continuity`` knows what has to be sent again when the next carrier comes, ``Proof`` whether
+whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead. The
+words that the two sides exchange about it are in ``seance.resume.words``. Wire format:
+docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
+"""
+
+from seance.resume.continuity import KEPT_BYTES, Continuity
+from seance.resume.heartbeat import LOOK_SECONDS, Beat, Heartbeat
+from seance.resume.incoming import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
+from seance.resume.outgoing import Outgoing
+from seance.resume.proof import Proof
+from seance.resume.words import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, SessionField, Wish
+
+__all__ = [
+    "BYE",
+    "KEPT_BYTES",
+    "LOOK_SECONDS",
+    "RESUME_FIELD",
+    "SESSION_FIELD",
+    "TELL_AFTER_BYTES",
+    "TELL_AFTER_SECONDS",
+    "Ack",
+    "Beat",
+    "Continuity",
+    "Drain",
+    "Heartbeat",
+    "Incoming",
+    "Outgoing",
+    "Proof",
+    "SessionField",
+    "Wish",
+]

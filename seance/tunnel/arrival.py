@@ -1,0 +1,105 @@
+"""What comes of one dial of an agent: the old session again, or a new one, or neither.
+
+The relay says in its 101 which it is. An old one that it has not kept ends here at that moment, and
+its connections to the local server with it. Whoever resumes has to find the ``Seance-Session`` field:
+something between us that answers in the relay's place does not write it (reliability.md 2.4, R17).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IProtocol
+
+from seance.carrier import RESUMABLE, Carrier, Inlet
+from seance.errors import CarrierLost, Refusal, RemoteProtocolError
+from seance.resume import BYE, SESSION_FIELD, SessionField
+from seance.tunnel.attachment import Attachment
+
+__all__ = ["Arrival", "retry_after_seconds"]
+
+PROTOCOL_ERROR = 1002
+
+NO_SESSION = "The relay's answer does not say which session this is; something between us alters it."
+
+LONGEST_RETRY_SECONDS = 60.0
+"""No relay can make us wait longer with ``Retry-After``."""
+
+
+class Arrival:
+    """What comes of one dial. Give ``make_protocol`` to ``dial``; then ask for the ``result``.
+
+    Args:
+        attach: Makes a session for a negotiated subprotocol.
+        kept: The session that was asked for, if one was.
+    """
+
+    def __init__(self, attach: Callable[[str | None], Attachment], kept: Attachment | None) -> None:
+        self._attach = attach
+        self._kept = kept
+        self._attachment: Attachment | None = None
+        self._problem = NO_SESSION
+
+    def make_protocol(self, subprotocol: str | None) -> IProtocol:
+        """Make what runs over the carrier."""
+        if subprotocol == RESUMABLE:
+            return Inlet(self._opened)
+        self._attachment = self._attach(subprotocol)
+        return self._attachment.mux
+
+    def result(self) -> Attachment:
+        """Return the session, whose carrier is open now.
+
+        Raises:
+            CarrierLost: There is none.
+        """
+        attachment = self._attachment
+        if attachment is None:
+            raise CarrierLost(self._problem, code="no_session")
+        if attachment.carrier is None:
+            self._give_up_kept("it does not resume sessions any more")
+            attachment.note_open()
+        return attachment
+
+    def _opened(self, inlet: Inlet) -> None:
+        carrier = inlet.carrier
+        field = SessionField.read(carrier.headers.get(SESSION_FIELD.lower(), ""))
+        if field is None:
+            carrier.abortConnection()
+        elif field.is_resumed:
+            self._resume(inlet, carrier, field)
+        else:
+            self._give_up_kept(field.why)
+            self._attachment = self._attach(RESUMABLE)
+            self._attachment.open(inlet, field)
+
+    def _resume(self, inlet: Inlet, carrier: Carrier, field: SessionField) -> None:
+        kept = self._kept
+        try:
+            if kept is None or kept.is_over:
+                raise RemoteProtocolError("The session was over before it was resumed.", code="resume")
+            kept.resume(inlet, field)
+        except RemoteProtocolError as error:
+            self._problem = error.sentence
+            carrier.send_control(BYE)
+            carrier.close(PROTOCOL_ERROR, error.sentence)
+        else:
+            self._attachment = kept
+
+    def _give_up_kept(self, why: str) -> None:
+        if self._kept is not None:
+            self._kept.end(f"The relay has not kept the session: {why or 'no reason is given'}.")
+
+
+def retry_after_seconds(error: Refusal | CarrierLost) -> float:
+    """Return for how long a relay asks us to stay away.
+
+    Made up to a quarter longer by chance, so that not all who were refused together come together.
+    """
+    if not isinstance(error, Refusal):
+        return 0.0
+    for name, value in error.headers:
+        if name.lower() == b"retry-after" and value.isdigit() and len(value) <= 5:
+            return min(float(value), LONGEST_RETRY_SECONDS) * (1 + random.random() / 4)  # noqa: S311  # no secret
+    return 0.0

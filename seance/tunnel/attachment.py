@@ -1,0 +1,247 @@
+"""The agent's side of a link: a session, and the carriers it has run over.
+
+Made by ``Agent`` with each session. Where the relay can resume, the session survives its carrier: the
+connections to the local server stay open, and ``wish`` says what the next dial has to ask for. It is
+the relay that judges; if it stays out of reach for longer than it would keep our clients, waiting has
+no purpose any more, and the session ends here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.defer import Deferred, TimeoutError  # Twisted's own
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from seance.carrier import RESUMABLE, Carrier, Inlet, LastingCarrier, Pulse
+from seance.errors import LocalProtocolError, RemoteProtocolError
+from seance.mux import Mux
+from seance.net import Occasion, tune
+from seance.resume import SessionField, Wish
+from seance.tunnel.settings import AgentSettings
+from seance.yamux import Limits, Role
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Attachment"]
+
+PLAIN_STREAMS = 256
+"""What a plain relay may open; ours may open as many as it is told (yamux.md 1.2, row 7)."""
+
+PING_SECONDS = 60.0
+"""How long the answer to a yamux ping may take where it is the carrier's pulse that tells life from death."""
+
+LAST_PART = 0.25
+"""Of the time for taking leave: kept for the closing handshake."""
+
+LOOK_SECONDS = 0.02
+"""How often is looked whether anything is still queued."""
+
+MARGIN_SECONDS = 5.0
+"""The relay may have noticed the loss later than we have, and its time runs from then."""
+
+
+class Attachment:
+    """One session with a relay. ``open`` it over the first carrier, ``resume`` it over the next ones.
+
+    Args:
+        reactor: Where time comes from.
+        settings: The agent's.
+        streams: Gets the streams that the relay opens.
+        subprotocol: What was negotiated; None is a plain relay.
+        on_control: Called with link control messages: an object with a ``t``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: AgentSettings,
+        streams: IProtocolFactory,
+        subprotocol: str | None,
+        on_control: Callable[[Attachment, dict[str, object]], None],
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._on_control = on_control
+        most = settings.streams if subprotocol is not None else min(settings.streams, PLAIN_STREAMS)
+        limits = Limits(streams=most, unacknowledged=most, accept_backlog=most)
+        if subprotocol is not None:
+            limits = Limits(
+                streams=most,
+                unacknowledged=most,
+                accept_backlog=most,
+                ping_after_seconds=None,
+                dead_after_seconds=PING_SECONDS,
+            )
+        self.mux = Mux(reactor, Role.CLIENT, limits=limits, on_lost=self._over)
+        self.mux.listen(streams)
+        self._lasting: LastingCarrier | None = None
+        if subprotocol == RESUMABLE:
+            self._lasting = LastingCarrier(
+                reactor, self.mux, on_detached=self._detached, kept_bytes=settings.resume_bytes
+            )
+        self._field: SessionField | None = None
+        self._carrier: Carrier | None = None
+        self._pulse: Pulse | None = None
+        self._expiry: IDelayedCall | None = None
+        self._down: Occasion[str] = Occasion()
+
+    # -- facts -----------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended, and its streams with it."""
+        return self.mux.is_over
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has a carrier now."""
+        if self.is_over or self._carrier is None:
+            return False
+        return self._lasting is None or self._lasting.is_attached
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """The latest carrier."""
+        return self._carrier
+
+    @property
+    def stream_count(self) -> int:
+        """Clients now."""
+        return self.mux.stream_count
+
+    def when_down(self) -> Deferred[str]:
+        """Wait until the carrier is lost or the session over: fires with a sentence."""
+        return self._down.when()
+
+    def wish(self) -> Wish | None:
+        """What the next dial has to ask for; None if there is nothing to resume."""
+        if self.is_over or self._lasting is None or self._field is None:
+            return None
+        incoming = self._lasting.continuity.incoming
+        return Wish(self._field.sid, self._field.token, incoming.count, incoming.crc)
+
+    # -- carriers --------------------------------------------------------------------------
+
+    def open(self, inlet: Inlet, field: SessionField) -> None:
+        """Begin over the first carrier.
+
+        Args:
+            inlet: At its end.
+            field: What the relay says about the session.
+        """
+        lasting = cast(LastingCarrier, self._lasting)
+        self._field = field
+        lasting.on_control = lambda message: self._on_control(self, message)
+        lasting.join(inlet, lasting.begin(0, 0))
+        self._note_carrier(inlet.carrier)
+
+    def resume(self, inlet: Inlet, field: SessionField) -> None:
+        """Go on over another carrier.
+
+        Raises:
+            RemoteProtocolError: The relay's numbers do not fit; the session is over.
+        """
+        lasting = cast(LastingCarrier, self._lasting)
+        try:
+            epoch = lasting.begin(field.received, field.crc)
+        except (LocalProtocolError, RemoteProtocolError) as error:
+            self.end(str(error))
+            raise RemoteProtocolError(str(error), code="resume") from error
+        self._field = field
+        self._down = Occasion()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self.mux.go_on()
+        lasting.join(inlet, epoch)
+        self._note_carrier(inlet.carrier)
+
+    def note_open(self) -> None:
+        """The one carrier of a link that cannot resume is open."""
+        carrier = cast(Carrier, self.mux.transport)
+        carrier.on_control = lambda message: self._on_control(self, message)
+        self._note_carrier(carrier)
+        self._pulse = Pulse(self._reactor, carrier)
+
+    def probe(self) -> None:
+        """Look whether the relay is still there, within two seconds."""
+        if self._lasting is not None:
+            self._lasting.probe()
+        elif self._pulse is not None:
+            self._pulse.probe()
+
+    def drop_carrier(self) -> None:
+        """Take the carrier for dead without asking; ``when_down`` fires."""
+        if self.is_up and self._carrier is not None:
+            self._carrier.abortConnection()
+
+    def send_control(self, message: bytes) -> None:
+        """Send a link control message, if the relay understands any."""
+        if not self.is_over and self.mux.transport is not None:
+            self._below.send_control(message)
+
+    def leave(self, code: int, reason: str) -> None:
+        """Take leave for good: GoAway, ``bye``, a close frame. Next: ``when_down``."""
+        if not self.is_over:
+            self.mux.leave()
+            self._below.close(code, reason)
+
+    async def finish(self, seconds: float, code: int, reason: str) -> None:
+        """Let what is queued leave, then ``leave`` and wait for the end; ``seconds`` at most in all.
+
+        GoAway goes ahead where the relay is one of ours: it opens nothing more meanwhile. Other
+        implementations close over it, so they get it last.
+        """
+        reactor = self._reactor
+        until_seconds = reactor.seconds() + seconds
+        if self._carrier is not None and self._carrier.subprotocol is not None:
+            self.mux.go_away()
+        while self.mux.queued_bytes and reactor.seconds() < until_seconds - seconds * LAST_PART:
+            await deferLater(reactor, LOOK_SECONDS)
+        gone = self.when_down()
+        self.leave(code, reason)
+        left_seconds = max(until_seconds - reactor.seconds(), 0.0)
+        await gone.addTimeout(left_seconds, reactor).addErrback(lambda failure: failure.trap(TimeoutError))
+
+    def end(self, sentence: str) -> None:
+        """It is over here, whatever the relay believes: cut the streams and the carrier."""
+        if self._lasting is not None:
+            self._lasting.expire(sentence)
+        elif not self.is_over and self.mux.transport is not None:
+            cast(Carrier, self.mux.transport).abortConnection()
+
+    # -- inside ----------------------------------------------------------------------------
+
+    @property
+    def _below(self) -> Carrier | LastingCarrier:
+        return cast("Carrier | LastingCarrier", self.mux.transport)
+
+    def _note_carrier(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        tune(carrier)
+
+    def _detached(self, sentence: str) -> None:
+        self.mux.stand_still()
+        seconds = cast(SessionField, self._field).window_seconds + MARGIN_SECONDS
+        self._expiry = self._reactor.callLater(seconds, self._expire)
+        self._down.fire(sentence)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self.end("The relay could not be reached in time; its clients are gone by now.")
+
+    def _over(self, sentence: str) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
+        self._down.fire(sentence)

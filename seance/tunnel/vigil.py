@@ -1,0 +1,92 @@
+"""Notices that this machine has slept, or stands in another network.
+
+Sleep shows in two ways, looked for once a second: the wall clock has run on where the monotonic one stood
+(Linux, CLOCK_MONOTONIC), or a whole second has taken many (a stopped process, a busy loop, systems whose
+monotonic clock runs through). Another network shows in the address from which the relay would be reached: to
+ask for it costs two system calls and sends nothing. Either way nothing is wrong for sure, so whoever is
+told only looks whether the link still lives.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Vigil", "address_towards"]
+
+LOOK_SECONDS = 1.0
+SLEPT_SECONDS = 3.0
+"""Time that is missing on either clock before it counts as sleep."""
+
+
+class Vigil:
+    """Looks once a second, between ``start`` and ``stop``.
+
+    Args:
+        reactor: Where time comes from.
+        on_event: Called with half a sentence, what has happened, and the seconds that were slept.
+        own_address: Returns the address that we have in the present network, or None.
+        wall_seconds: The wall clock.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        on_event: Callable[[str, float], None],
+        *,
+        own_address: Callable[[], str | None] = lambda: None,
+        wall_seconds: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._on_event = on_event
+        self._own_address = own_address
+        self._wall_seconds = wall_seconds
+        self._timer: IDelayedCall | None = None
+        self._looked_at = self._wall_at = 0.0
+        self._address: str | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._looked_at, self._wall_at = self._reactor.seconds(), self._wall_seconds()
+        self._address = self._own_address()
+        self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+        now, wall = self._reactor.seconds(), self._wall_seconds()
+        passed, passed_on_wall = now - self._looked_at, wall - self._wall_at
+        self._looked_at, self._wall_at = now, wall
+        address = self._own_address()
+        before, self._address = self._address, address
+        slept = max(passed, passed_on_wall) - LOOK_SECONDS
+        if slept >= SLEPT_SECONDS:
+            self._on_event("the machine or this process has slept", slept)
+        elif address is not None and before is not None and address != before:
+            self._on_event("the network has changed", 0.0)
+        elif address is not None and before is None:
+            self._on_event("the network is back", 0.0)
+
+
+def address_towards(peer: str | None) -> str | None:
+    """Return from which address this machine would send to ``peer``, an IP address; None if not at all."""
+    if peer is None:
+        return None
+    family = socket.AF_INET6 if ":" in peer else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((peer, 9))  # nothing is sent: UDP
+        return str(probe.getsockname()[0])
+    return None

@@ -17,6 +17,8 @@ from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.options import Program
 from seance.redacting import redact_logs
+from seance.steady import use_steady_clock
+from seance.stopping import OnStopSignal
 from seance.tunnel.agent import Agent
 from seance.tunnel.settings import AgentSettings
 
@@ -41,7 +43,9 @@ def makeService(options: Options) -> IService:
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
+    use_steady_clock(reactor)
     service = MultiService()
+    OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     identity = agent_identity(options.settings.identity)
     Agent(reactor, options.settings, identity=identity).setServiceParent(service)
     # It looks at its files whenever it dials, so there is nothing to do but to live on.

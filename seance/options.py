@@ -82,7 +82,11 @@ class Option:
 
 
 _RELAY, _AGENT = Program.RELAY, Program.AGENT
+KIB = 1024
+MIB = 1024 * KIB
+
 _SIZE, _TIME, _COUNT = values.byte_count, values.seconds, values.count
+_TIME_OR_NONE = values.seconds_or_none
 _FILE = values.file_path
 
 OPTIONS: tuple[Option, ...] = (
@@ -156,6 +160,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _RELAY,
+        "unanswered-connections-per-address",
+        "COUNT",
+        _COUNT,
+        "connections without a whole head of one IPv4 address or IPv6 /64; one more closes its oldest",
+    ),
+    Option(
+        _RELAY,
         "streams-per-plain-agent",
         "COUNT",
         _COUNT,
@@ -224,7 +235,67 @@ OPTIONS: tuple[Option, ...] = (
         _TIME,
         "how long a room is kept for an agent that has gone, if it has proven who it is",
     ),
-    Option(_RELAY, "drain-seconds", "SECONDS", _TIME, "how long stopping waits for agents to take leave"),
+    Option(
+        _RELAY,
+        "known-room-seconds",
+        "SECONDS",
+        _TIME,
+        "how long clients may wait for a room whose agent has gone; later they are told that there is none",
+    ),
+    Option(
+        _RELAY,
+        "resume-seconds",
+        "SECONDS",
+        _TIME_OR_NONE,
+        "how long the clients of an agent whose carrier is lost are kept for it; 0 for not at all",
+    ),
+    Option(
+        _RELAY,
+        "resume-bytes",
+        "SIZE",
+        _SIZE,
+        "what is kept for one agent that has not acknowledged it, at most",
+    ),
+    Option(_RELAY, "resume-bytes-in-all", "SIZE", _SIZE, "what is kept for all agents together, at most"),
+    Option(_RELAY, "park-seconds", "SECONDS", _TIME, "how long a client waits for the agent of a known room"),
+    Option(_RELAY, "parked-per-room", "COUNT", _COUNT, "clients that wait for the agent of one room"),
+    Option(_RELAY, "parked", "COUNT", _COUNT, "clients that wait for agents, in all"),
+    Option(
+        _RELAY,
+        "watchers-per-room",
+        "COUNT",
+        _COUNT,
+        "pages that follow whether the agent of one room is there",
+    ),
+    Option(_RELAY, "watchers", "COUNT", _COUNT, "pages that follow whether agents are there, in all"),
+    Option(
+        _RELAY,
+        "drain-seconds",
+        "SECONDS",
+        _TIME,
+        "how long stopping may take: agents move, clients are sent away, what is left is cut",
+    ),
+    Option(
+        _RELAY,
+        "drain-spread-seconds",
+        "SECONDS",
+        _TIME,
+        "when stopping, agents are told to move within so long, one after the other",
+    ),
+    Option(
+        _RELAY,
+        "drain-try-seconds",
+        "SECONDS",
+        _TIME,
+        "when stopping, how long an agent may look for another relay before its clients are sent away",
+    ),
+    Option(
+        _RELAY,
+        "drain-clients-per-second",
+        "COUNT",
+        _COUNT,
+        "when stopping, clients that are sent away in a second; more if the time would not suffice",
+    ),
     Option(_AGENT, "room", "NAME", values.room_name, "the room to serve", also_from=("ROOM_ID",)),
     Option(
         _AGENT,
@@ -321,6 +392,27 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(_AGENT, "backoff-cap-seconds", "SECONDS", _TIME, "no wait between attempts is longer"),
     Option(_AGENT, "healthy-seconds", "SECONDS", _TIME, "a link that lived so long starts the waits over"),
+    Option(
+        _AGENT,
+        "resume",
+        "",
+        values.truth,
+        "ask the relay to keep our clients while a carrier is lost",
+    ),
+    Option(
+        _AGENT,
+        "resume-bytes",
+        "SIZE",
+        _SIZE,
+        "what is kept for a relay that has not acknowledged it, at most",
+    ),
+    Option(
+        _AGENT,
+        "resume-backoff-cap-seconds",
+        "SECONDS",
+        _TIME,
+        "no wait between attempts is longer while the relay keeps our clients",
+    ),
     Option(_AGENT, "streams", "COUNT", _COUNT, "clients at a time"),
     Option(_AGENT, "drain-seconds", "SECONDS", _TIME, "how long stopping waits for what is queued to leave"),
 )
@@ -337,9 +429,12 @@ def default_in_words(option: Option) -> str:
     if option.is_required:
         return "required"
     if option.is_flag:
-        return "off"
+        return "on" if default else "off"
     if option.parse is values.byte_count and isinstance(default, int):
-        return f"{default // 1024}KiB" if default % 1024 == 0 else str(default)
+        unit, name = (MIB, "MiB") if default % MIB == 0 else (KIB, "KiB")
+        return f"{default // unit}{name}" if default % unit == 0 else str(default)
+    if isinstance(default, tuple):
+        return " ".join(default)
     return f"{default:g}" if isinstance(default, float) else str(default or "")
 
 

@@ -18,6 +18,8 @@ from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.options import Program
 from seance.redacting import redact_logs
+from seance.steady import use_steady_clock
+from seance.stopping import OnStopSignal
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
 
@@ -42,8 +44,10 @@ def makeService(options: Options) -> IService:
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
+    use_steady_clock(reactor)
     settings = options.settings
     service = MultiService()
+    OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     rereads = []
     auth = None
     if settings.auth_key or settings.auth_jwks:

@@ -35,6 +35,7 @@ __all__ = [
     "relay_url",
     "room_name",
     "seconds",
+    "seconds_or_none",
     "token",
     "truth",
     "web_origin",
@@ -82,6 +83,11 @@ def seconds(text: str) -> float:
         msg = f"{text!r} is not a time; write seconds from 0.01 to {LONGEST_SECONDS:.0f}, such as 2.5"
         raise ValueError(msg)
     return number
+
+
+def seconds_or_none(text: str) -> float:
+    """A time as ``seconds`` takes it, or 0."""
+    return 0.0 if text in ("0", "0.0") else seconds(text)
 
 
 def count(text: str) -> int:

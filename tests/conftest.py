@@ -34,10 +34,11 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.canaries import tokens_in
+
 __all__ = [
     "Watch",
     "pytest_addoption",
-    "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_make_collect_report",
@@ -52,16 +53,15 @@ SETTLE_SECONDS = 2.0
 DEADLINE_SHARE = 0.5
 """The part of pytest-timeout's time after which a test that waits for a Deferred is cancelled."""
 
-PURE_FOLDERS = ("heads", "yamux")
-"""Tests of the pure floor: thousands, and no Deferred whose error a collection would bring to light."""
-
 _call_failed = pytest.StashKey[bool]()
 _running: list[pytest.Item] = []
 
 
-# Property tests: no deadline, because a busy machine is no mistake; many more examples on request.
-settings.register_profile("suite", deadline=None)
-settings.register_profile("fuzz", deadline=None, max_examples=8_000)
+# Property tests: no deadline, because a busy machine is no mistake; the slow run has Hypothesis' own
+# hundred examples of each, or a multiple of that, the quick run a quarter and ``make fuzz`` many more.
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.register_profile("suite", deadline=None, max_examples=100)
+settings.register_profile("fuzz", deadline=None, max_examples=3_000)
 settings.load_profile("suite")
 
 
@@ -79,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Shows Twisted's log in the report of a failing test, and bounds every wait in the reactor."""
     observer = STDLibLogObserver()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)
+    if not config.getoption("--slow") and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("quick")
     _bound_waits()
 
 
@@ -90,12 +92,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Takes all that is there by now out of the collector's sight: a collection is then cheap."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -133,7 +129,9 @@ def _skip_reason(longrepr: object) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remembers whose waits are to be bounded."""
+    """Remembers whose waits are to be bounded; between folders, lets the collector see everything again."""
+    if _running and _running[0].path.parent != item.path.parent:
+        gc.unfreeze()
     _running[:] = [item]
     return (yield)
 
@@ -185,13 +183,15 @@ class Watch:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._failures: list[LogEvent] = []
+        self._tokens: list[str] = []
         # The objects are kept, so that none of their ids is given away a second time.
         self._before = [*reactor.getDelayedCalls(), *_selectables(reactor)]
         self._known = set(map(id, self._before))
         self._sockets = _open_sockets()
 
     def __call__(self, event: LogEvent) -> None:
-        """Keeps what was logged as an error or worse."""
+        """Keeps what was logged as an error or worse, and what shows a token."""
+        self._tokens += tokens_in(eventAsText(event))
         level = event.get("log_level")
         if event.get("isError") or (level is not None and level >= LogLevel.error):
             self._failures.append(event)
@@ -207,7 +207,8 @@ class Watch:
 
     def failures(self) -> list[str]:
         """Says which failures were logged and not taken."""
-        return [f"logged: {eventAsText(event)}" for event in self._failures]
+        tokens = [f"a token was logged: {token}" for token in self._tokens]
+        return tokens + [f"logged: {eventAsText(event)}" for event in self._failures]
 
     def leftovers(self) -> list[str]:
         """Says what is in the reactor now and was not when the test began."""
@@ -244,14 +245,17 @@ def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
 
     watching = Watch(reactor)
     globalLogPublisher.addObserver(watching)
+    # What lives on from here is taken out of the collector's sight, so that the collection after the test
+    # looks at what the test made and at nothing else; the whole heap would take it seconds a hundred tests.
+    gc.collect()
+    gc.freeze()
     try:
         yield watching
         may_leave = request.node.get_closest_marker("leaves_running")
         if may_leave and not may_leave.kwargs.get("reason", "".join(may_leave.args)):
             pytest.fail("leaves_running needs a reason")
         leftovers = [] if may_leave else _leftovers_after_settling(watching)
-        if request.path.parent.name not in PURE_FOLDERS:
-            gc.collect()
+        gc.collect()
         found = watching.failures() + leftovers
         if leftovers:
             watching.clear()

@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
+from tests.canaries import tokens_in
 from tests.tools import ROOT, require
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Process:
         env: Added to the environment of the tests.
         cwd: Where it runs; a fresh temporary directory if not said, never the checkout.
         stdin: ``subprocess.PIPE`` for a program that is written to, or a file descriptor.
+        may_show_tokens: Whether it is a program that is there to print tokens.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Process:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stdin: int = subprocess.DEVNULL,
+        may_show_tokens: bool = False,
     ) -> None:
         self.name = name
+        self._may_show_tokens = may_show_tokens
         self._scratch = tempfile.TemporaryDirectory(prefix="seance-")
         self._news = threading.Condition()
         self._lines: list[str] = []
@@ -207,8 +211,10 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.stop()
+        if kind is None and not self._may_show_tokens:
+            assert tokens_in(self.output) == [], f"{self.name} shows a token"
 
 
 class RelayProcess(Process):

@@ -42,7 +42,9 @@ FLOORS = {
     "hangup": 5,
     "options": 5,
     "redacting": 5,
+    "steady": 5,
     "relay_tap": 5,
+    "stopping": 5,
     "token_commands": 5,
     "values": 5,
 }

@@ -33,6 +33,7 @@ from seance.heads.rebuild import Forwarded, request_for_local, request_with_host
 from seance.heads.redaction import MASK, redact
 from seance.heads.request import Request, RequestReader
 from seance.heads.responses import plain_response, refusal_response
+from seance.heads.sharing import event_stream_head, preflight_response, sharing_fields
 from seance.heads.targets import Route, RouteKind, resolve_target
 from seance.heads.upgrade import accept_for_key, check_upgrade
 
@@ -50,14 +51,17 @@ __all__ = [
     "accept_for_key",
     "check_origin",
     "check_upgrade",
+    "event_stream_head",
     "find_token",
     "is_seance_token",
     "plain_response",
+    "preflight_response",
     "protocol_to_select",
     "redact",
     "refusal_response",
     "request_for_local",
     "request_with_host",
     "resolve_target",
+    "sharing_fields",
     "without_token",
 ]

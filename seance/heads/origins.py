@@ -20,7 +20,7 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]*)(?::(
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def check_origin(request: Request, allowed: tuple[str, ...] | None, *, require: bool = False) -> None:
+def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
     """Refuse a web page that is not on the list.
 
     Scheme, host and port have to be the same, in any case and with the default port told or not.
@@ -32,16 +32,11 @@ def check_origin(request: Request, allowed: tuple[str, ...] | None, *, require: 
         request: Any.
         allowed: Origins as browsers write them, such as ``https://app.example``; the list
             ``("*",)`` and None allow every page, the empty list none.
-        require: Also refuse whoever sends no Origin; otherwise such programs may pass.
 
     Raises:
         Refusal: 403 ``"origin"``.
     """
     origins = request.values(b"origin")
-    if require and not origins:
-        raise Refusal(
-            403, "Only web pages may connect here, and this request names none in Origin.", code="origin"
-        )
     if allowed is None or allowed == ("*",):
         return
     known = {_canonical(entry) for entry in allowed} - {None}

@@ -8,8 +8,10 @@ would rather mask too much: whatever looks like a token goes, and all that stand
 It is a net under a tightrope. Callers still keep tokens, payloads and queries out of what they log;
 this catches what an exception's text or a local variable brings along.
 
-Linear in the text, whatever the text. Every repeated part of the pattern is possessive and either
-ends a match or cannot be entered twice by the same characters, so there is nothing to try again.
+Linear in the text, whatever the text. Every repeated part of the pattern is possessive or is the last
+of its match, and none can be entered twice by the same characters, so there is nothing to try again.
+Only single characters are repeated possessively: of a group, Python before 3.11.5 gets that wrong
+(gh-106052), and takes one character too many.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ MASK = "***"
 """Stands for every secret. No part of the pattern begins or goes on with it, which keeps a text that
 was redacted before as it is."""
 
-_ASSIGNED = r"""(?:\\*+["'])?+[ \t]*+(?:[:=]|(?<=["']),)[ \t]*+"""
+_ASSIGNED = r"""(?:\\*+["'])?[ \t]*+(?:[:=]|(?<=["']),)[ \t]*+"""
 r"""What stands between a name and its value: ``: ``, ``=``, ``': '`` of a dict or ``', '`` of a pair."""
 
 _FIELD = "(?i:authorization|cookie)"
@@ -39,10 +41,10 @@ _SECRET = re.compile(
 
   | (?P<name>(?i:seance\.token\.))[^\s,;"'\\<>&]++
 
-  | (?P<parameter>(?i:access_token){_ASSIGNED}[(\[]?+b?+(?:\\*+["'])?+)[^\s,;"'\\<>&]++
+  | (?P<parameter>(?i:access_token){_ASSIGNED}[(\[]?+b?+(?:\\*+["'])?)[^\s,;"'\\<>&]++
 
     # Where name and value are quoted, as in JSON and in Python, up to the closing quote.
-  | (?P<quoted>{_FIELD}\\*+["'][ \t]*+[:=,][ \t]*+b?+(?P<quote>["']))(?:\\.|(?!(?P=quote))[^\\\r\n])*+
+  | (?P<quoted>{_FIELD}\\*+["'][ \t]*+[:=,][ \t]*+b?+(?P<quote>["']))(?:[^\\\r\n"']++|\\.|(?!(?P=quote))["'])*
 
     # Otherwise to the end of the line, for such a value may hold anything.
   | (?P<line>{_FIELD}{_ASSIGNED})[^\r\n]++

@@ -109,7 +109,7 @@ class Mux(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """What streams have written and has not left, for want of the peer's window or of the carrier."""
+        """What waits to leave on all streams together; looks at each."""
         return sum(map(self.session.queued_bytes, self._streams))
 
     def open_stream(self, protocol: IProtocol) -> StreamTransport:
@@ -353,6 +353,7 @@ class Mux(Protocol):
         for stream in list(self._streams.values()):
             stream.cut(sentence)
         self._streams.clear()
+        self.session.close()
         if self._on_lost is not None:
             on_lost, self._on_lost = self._on_lost, None
             on_lost(sentence)

@@ -18,12 +18,16 @@ import importlib
 import socket
 from typing import Any
 
-__all__ = ["descriptor_limit", "tune"]
+__all__ = ["CARRIER_UNACKNOWLEDGED_SECONDS", "descriptor_limit", "tune"]
 
 KEEPALIVE_IDLE_SECONDS = 15
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_PROBES = 3
 UNACKNOWLEDGED_SECONDS = 30
+
+CARRIER_UNACKNOWLEDGED_SECONDS = 10
+"""For carriers: their own pulse has noticed by then, so this is for what the pulse cannot see."""
+
 NOT_SENT_BYTES = 128 * 1024
 
 OPTIONS: tuple[tuple[int, str, int], ...] = (
@@ -53,8 +57,12 @@ def descriptor_limit() -> int | None:
     return int(soft - min(200, soft // 5))
 
 
-def tune(holder: Any) -> None:  # noqa: ANN401  # a transport or a listening port: no common type
+def tune(holder: Any, *, unacknowledged_seconds: int | None = None) -> None:  # noqa: ANN401  # no common type
     """Set the options above on a transport's or a listening port's socket.
+
+    Args:
+        holder: A transport or a listening port.
+        unacknowledged_seconds: Another value for ``TCP_USER_TIMEOUT``.
 
     On Linux a listening socket passes them on to what it accepts. UNIX sockets, in-memory
     transports and yamux streams have nothing to set and are left alone.
@@ -68,7 +76,10 @@ def tune(holder: Any) -> None:  # noqa: ANN401  # a transport or a listening por
         sock = getattr(holder, "socket", None)
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    for level, name, value in OPTIONS:
+    for level, name, default in OPTIONS:
+        value = default
+        if name == "TCP_USER_TIMEOUT" and unacknowledged_seconds is not None:
+            value = unacknowledged_seconds * 1000
         option = getattr(socket, name, None)
         if option is not None:
             with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ where the one that was full longest ago makes room (a full bucket remembers noth
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from seance.errors import Refusal
@@ -158,6 +159,7 @@ class Admission:
         return bucket
 
 
+@lru_cache(maxsize=4096)
 def holder_of(address: str) -> str:
     """Return what one customer holds: an IPv4 address, the /64 of an IPv6 one, or the text itself."""
     try:

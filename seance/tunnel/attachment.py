@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from seance.carrier import RESUMABLE, Carrier, Inlet, LastingCarrier, Pulse
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux import Mux
-from seance.net import Occasion, tune
+from seance.net import CARRIER_UNACKNOWLEDGED_SECONDS, Occasion, tune
 from seance.resume import SessionField, Wish
 from seance.tunnel.settings import AgentSettings
 from seance.yamux import Limits, Role
@@ -225,7 +225,7 @@ class Attachment:
 
     def _note_carrier(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        tune(carrier)
+        tune(carrier, unacknowledged_seconds=CARRIER_UNACKNOWLEDGED_SECONDS)
 
     def _detached(self, sentence: str) -> None:
         self.mux.stand_still()

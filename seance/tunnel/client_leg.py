@@ -128,7 +128,8 @@ class ClientLeg:
         splice = self._splice
         if splice is None:
             if self._timer is not None and not self._answer.has_begun:
-                self._refuse(Refusal(503, COME_AGAIN, code="agent_gone", headers=(RETRY_AFTER,)))
+                sentence = "This relay is stopping; try again."
+                self._refuse(Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,)))
             return
         near = splice.near
         if near.is_lost:

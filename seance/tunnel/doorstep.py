@@ -5,10 +5,10 @@ upgrades a second that lead nowhere. Through ``Front`` each costs a transport, a
 parsed head and some turns of the reactor. Here it costs four system calls and a look-up.
 
 ``Doorstep`` stands in for the socket of a listening TCP port. Its ``accept`` looks at what the kernel has
-(``MSG_PEEK``; with ``TCP_DEFER_ACCEPT`` a connection is not there before its first bytes are), and answers itself if
-that is the whole head of a sound upgrade for a room that nobody knows. **Everything else is let through
-untouched**, to Twisted's own ``Port`` and to ``Front``, with its bytes unread: no data yet, half a head, more than a
-head, a room that is known, a relay with keys, with a list of origins, with proxies, or full.
+(``MSG_PEEK``; with ``TCP_DEFER_ACCEPT`` a connection is not there before its first bytes are), and answers
+itself if that is the whole head of a sound upgrade for a room that nobody knows. **Everything else is let
+through untouched**, to Twisted's own ``Port`` and to ``Front``, with its bytes unread: no data yet, half a
+head, more than one, a room that is known, a relay with keys, with a list of origins, with proxies, or full.
 
 There is no second parser. A head is judged once by the same functions as in ``Front``, and the verdict is
 kept under its bytes *without the key*, which is random for each dial: sixteen bytes in base64 in one
@@ -25,12 +25,13 @@ import errno
 import re
 import socket
 from collections import OrderedDict, deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from seance.errors import Refusal
-from seance.heads import RequestReader, RouteKind, check_upgrade, refusal_response, resolve_target
+from seance.heads import RequestReader, RouteKind, check_upgrade, plain_response, resolve_target
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -84,6 +85,11 @@ def room_of(head: bytes) -> str | None:
     return route.room if route.kind is RouteKind.CLIENT else None
 
 
+@lru_cache(maxsize=64)
+def _written(status: int, sentence: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return plain_response(status, sentence + "\n", headers=headers)
+
+
 class Doorstep:
     """A listening socket whose ``accept`` refuses what it can. ``close`` it with its port.
 
@@ -117,10 +123,10 @@ class Doorstep:
         """
         listener = getattr(port, "socket", None)
         defer = getattr(socket, "TCP_DEFER_ACCEPT", None)
-        is_plain = getattr(port, "factory", None) is relay.front and isinstance(listener, socket.socket)
-        if not is_plain or defer is None or not (PEEK and SEND):
+        if not isinstance(listener, socket.socket) or defer is None or not (PEEK and SEND):
             return
-        if listener.family in (socket.AF_INET, socket.AF_INET6):
+        # TLS and the PROXY protocol wrap the factory.
+        if port.factory is relay.front and listener.family in (socket.AF_INET, socket.AF_INET6):
             listener.setsockopt(socket.IPPROTO_TCP, defer, DEFER_SECONDS)
             listener.listen(max(port.backlog, BACKLOG))
             port.socket = cls(listener, reactor, relay)
@@ -132,11 +138,15 @@ class Doorstep:
             OSError: As of any listening socket; ``EAGAIN`` also when others ought to have a turn.
         """
         for _ in range(MOST_IN_TURN):
-            accepted = self._listener.accept()
-            answer = self._answer_to(*accepted)
+            connection, address = self._listener.accept()
+            try:
+                head = connection.recv(MOST_HEAD_BYTES, PEEK)
+            except OSError:
+                return connection, address
+            answer = self._answer_to(head, address[0])
             if answer is None:
-                return accepted
-            self._see_off(accepted[0], answer)
+                return connection, address
+            self._see_off(connection, len(head), answer)
         raise BlockingIOError(errno.EAGAIN, "enough for one turn")
 
     def close(self) -> None:
@@ -150,29 +160,24 @@ class Doorstep:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _answer_to(self, connection: socket.socket, address: tuple[Any, ...]) -> bytes | None:
-        """Return the refusal that a connection gets, having read its head; None to let it through."""
+    def _answer_to(self, head: bytes, address: str) -> bytes | None:
+        """Return the refusal that is the answer to this; None to let it through."""
         relay = self._relay
-        if not relay.refuses_unknown_rooms_to_all:
-            return None
-        try:
-            head = connection.recv(MOST_HEAD_BYTES, PEEK)
-        except OSError:
-            return None
         room = self._judge(head)
-        if room is None or relay.is_known(room):
+        if room is None or not relay.refuses_unknown_rooms_to_all or relay.is_known(room):
             return None
         admission = relay.admission
         if admission.is_full or len(head) > relay.settings.head_bytes:
             return None
         try:
-            admission.leave(admission.enter(address[0]))
-            admission.upgrade(address[0], room, self._reactor.seconds())
-            relay.find(room)
+            holder = admission.enter(address)
+            try:
+                admission.upgrade(address, room, self._reactor.seconds())
+                relay.find(room)
+            finally:
+                admission.leave(holder)
         except Refusal as refusal:
-            # Read now, or closing would send a reset that destroys the answer.
-            connection.recv(len(head))
-            return refusal_response(refusal)
+            return _written(refusal.status, refusal.sentence, refusal.headers)
         return None
 
     def _judge(self, head: bytes) -> str | None:
@@ -188,8 +193,10 @@ class Doorstep:
                 self._judged.popitem(last=False)
             return room
 
-    def _see_off(self, connection: socket.socket, answer: bytes) -> None:
+    def _see_off(self, connection: socket.socket, head_bytes: int, answer: bytes) -> None:
         try:
+            # What is left unread would make closing a reset, which destroys the answer.
+            connection.recv(head_bytes)
             connection.send(answer, SEND)
             connection.shutdown(socket.SHUT_WR)
         except OSError:

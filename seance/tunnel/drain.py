@@ -8,7 +8,7 @@ a single timer, and nobody who has been told has to be remembered.
 
 Clients cannot move: their sockets end in this process. They are closed when their agent has left,
 or has shown that it finds no replacement, or when time runs out, and never more than so many a second,
-because stock clients redial within 300 ms and without jitter (yjs.md, section 1.1). Until its turn
+because stock clients come back at once and without jitter (yjs.md, row 30). Until its turn
 comes, a client whose agent is still here goes on working.
 
 ``Departures`` is the list of the clients and the pace; it exists as long as the relay and lets a client

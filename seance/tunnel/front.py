@@ -43,7 +43,7 @@ from seance.heads import (
     resolve_target,
     without_token,
 )
-from seance.net import HandOver, PeerCertificate, peer_certificate, tune
+from seance.net import CARRIER_UNACKNOWLEDGED_SECONDS, HandOver, PeerCertificate, peer_certificate, tune
 from seance.resume import RESUME_FIELD, Wish
 from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.admission import LOOPBACK
@@ -321,6 +321,7 @@ class Front(HandOver):
             may_resume=may_resume,
             headers=headers,
         )
+        tune(self.transport, unacknowledged_seconds=CARRIER_UNACKNOWLEDGED_SECONDS)
         if not link.was_attached:
             # What passes our checks passes Autobahn's; should they ever differ, no room is held.
             self._relay.release(link)
@@ -376,9 +377,9 @@ class Front(HandOver):
             check_origin(request, grant.origins)
         return grant
 
-    def _send_away(self, sentence: str) -> None:
+    def _send_away(self, why: str) -> None:
         """Refuse a client that waits for its agent: its token is no longer good."""
-        self._sent_away = Refusal(401, sentence, code="sent_away")
+        self._sent_away = Refusal(401, why, code="sent_away")
         cast("Deferred[None]", self._deciding).cancel()
 
     def _count_as_client_of_proxy(self, request: Request) -> str:

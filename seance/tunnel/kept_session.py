@@ -72,6 +72,11 @@ class KeptSession:
         return self._expiry is not None
 
     @property
+    def away_since_seconds(self) -> float:
+        """When the carrier was lost; 0 while it is there."""
+        return 0.0 if self._expiry is None else self._expiry.getTime() - self._settings.resume_seconds
+
+    @property
     def kept_bytes(self) -> int:
         """What it holds in memory for its agent."""
         return self.lasting.continuity.outgoing.kept_bytes

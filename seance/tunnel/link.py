@@ -97,9 +97,20 @@ class Link:
         return self.is_alive and self._session is not None and self._session.is_detached
 
     @property
+    def away_since_seconds(self) -> float:
+        """When the carrier was lost, while the link ``is_resuming``."""
+        return 0.0 if self._session is None else self._session.away_since_seconds
+
+    @property
     def kept_bytes(self) -> int:
-        """What is held in memory for the agent."""
+        """What the agent has not acknowledged."""
         return 0 if self._session is None else self._session.kept_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held in memory for the agent, with what its clients' streams queue while it is away."""
+        queued = self._mux.queued_bytes if self._mux is not None and self.is_resuming else 0
+        return self.kept_bytes + queued
 
     @property
     def stream_count(self) -> int:
@@ -309,6 +320,11 @@ class Link:
         mux.leave()
         self._below.close(REPLACED, "the same agent has taken the room with another connection")
         mux.end("The same agent has taken the room with another connection.")
+
+    def give_up_waiting(self, sentence: str) -> None:
+        """Do not wait any longer for an agent that is away; ``on_lost`` follows."""
+        if self._session is not None and self.is_resuming:
+            self._session.end(sentence)
 
     def cut(self) -> None:
         """End the link now, if it is still there."""

@@ -25,6 +25,8 @@ from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, descriptor_li
 from seance.resume import Wish
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.admission import LOOPBACK, Admission, holder_of
+from seance.tunnel.allowance import Allowance
+from seance.tunnel.doorstep import Doorstep
 from seance.tunnel.drain import Departures, Drain
 from seance.tunnel.front import FrontFactory
 from seance.tunnel.link import RETRY_AFTER, Link
@@ -86,6 +88,7 @@ class Relay(Service):
         grace_seconds, known_seconds = self.settings.room_grace_seconds, self.settings.known_room_seconds
         self._rooms: Rooms[Link] = Rooms(grace_seconds, known_seconds)
         self._rooms.on_change(self._note_room)
+        self.allowance = Allowance(reactor, self.settings.resume_bytes_in_all, lambda: self._rooms)
         self.parking = Parking(reactor, self.settings, self._is_served)
         self.presence = Presence(reactor, self.settings, self._rooms)
         self._listening: Occasion[list[IListeningPort]] = Occasion()
@@ -133,6 +136,7 @@ class Relay(Service):
             self.running = False
             failure[0].raiseException()
         self._lookout.startService()
+        self.allowance.start()
         if self.permits is not None:
             self.permits.start()
 
@@ -208,6 +212,8 @@ class Relay(Service):
             hint = "Stop what uses it, or choose another with --listen."
             sentence = f"The relay cannot listen on {where}: {why}. {hint}"
             raise ConfigError(sentence, code="listen") from error
+        Doorstep.stand_before(port, self._reactor, self)
+        return port
 
     def _say_hello(self) -> None:
         port = _number(self._ports[0])
@@ -229,6 +235,7 @@ class Relay(Service):
             return
         drain = self._drain = Drain(self._reactor, self.settings, self.departures)
         self._lookout.stopService()
+        self.allowance.stop()
         if self._claiming is not None:
             self._claiming.cancel()
         ports, self._ports = self._ports, []
@@ -283,6 +290,9 @@ class Relay(Service):
         if not self.running:
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
+        if self.allowance.is_used_up:
+            sentence = "This relay has no memory left for a further agent; try again later."
+            raise Refusal(503, sentence, code="relay_memory", headers=(RETRY_AFTER,))
         link = Link(self._reactor, self.settings, room, self._note_lost)
         link.on_change = self._note_changed
         who = "nobody in particular" if identity is None else identity[:IDENTITY_SHOWN]

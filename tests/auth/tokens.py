@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def ed_key(key_id: str = "ed") -> Key:
 
 @cache
 def _ed_key(key_id: str) -> Key:
-    private = ed25519.Ed25519PrivateKey.generate()
+    # The same in every process: a signature that is kept in a file stays good.
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(sha256(key_id.encode()).digest())
     jwk = jwt.get_algorithm_by_name("EdDSA").to_jwk(private, as_dict=True)
     return key_from_jwk({**jwk, "kid": key_id})
 

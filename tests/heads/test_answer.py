@@ -439,7 +439,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=settings().max_examples * 5)
 @given(
     raw=st.lists(PARTS | st.binary(max_size=3), max_size=12).map(b"".join),
     limit_bytes=st.integers(1, 500),

@@ -10,9 +10,9 @@ from seance.heads import check_origin
 from tests.heads.samples import outcome, read, upgrade
 
 
-def passes(*origins: str, allowed: tuple[str, ...] | None, require: bool = False) -> bool:
+def passes(*origins: str, allowed: tuple[str, ...] | None) -> bool:
     request = read(upgrade(*(b"Origin: " + origin.encode() for origin in origins)))
-    refused = outcome(lambda: check_origin(request, allowed, require=require))
+    refused = outcome(lambda: check_origin(request, allowed))
     assert refused is None or refused[:2] == (403, "origin")
     return refused is None
 
@@ -36,7 +36,7 @@ def passes(*origins: str, allowed: tuple[str, ...] | None, require: bool = False
 )
 def test_listed_page_may_connect(origin: str, entry: str) -> None:
     assert passes(origin, allowed=("https://first.example", entry))
-    assert passes(origin, allowed=(entry,), require=True)
+    assert passes(origin, allowed=(entry,))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,6 @@ def test_every_origin_of_a_request_has_to_be_allowed() -> None:
 @pytest.mark.parametrize("origin", ["https://any.example", "null", "nonsense", ""])
 def test_no_list_and_the_star_allow_every_page(origin: str, allowed: tuple[str, ...] | None) -> None:
     assert passes(origin, allowed=allowed)
-    assert passes(origin, allowed=allowed, require=True)
 
 
 def test_empty_list_allows_no_page() -> None:
@@ -77,9 +76,8 @@ def test_empty_list_allows_no_page() -> None:
 
 
 @pytest.mark.parametrize("allowed", [None, ("*",), (), ("https://a.example",)])
-def test_program_without_an_origin_passes_unless_one_is_required(allowed: tuple[str, ...] | None) -> None:
+def test_program_without_an_origin_passes(allowed: tuple[str, ...] | None) -> None:
     assert passes(allowed=allowed)
-    assert not passes(allowed=allowed, require=True)
 
 
 @given(

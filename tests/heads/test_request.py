@@ -317,7 +317,7 @@ PARTS = st.sampled_from(
 NEARLY_HEADS = st.lists(PARTS | st.binary(max_size=4), max_size=14).map(b"".join)
 
 
-@settings(max_examples=400)
+@settings(max_examples=settings().max_examples * 4)
 @given(raw=NEARLY_HEADS, limit_bytes=st.integers(1, 400), data=st.data())
 def test_any_bytes_are_a_request_or_a_refusal_whatever_the_cuts(
     raw: bytes, limit_bytes: int, data: st.DataObject

@@ -160,6 +160,10 @@ def test_our_agent_finds_a_foreign_relay_that_came_back(make: str) -> None:
             assert client.recv(timeout=15) == "again"
 
 
+def finished(argv: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
+
+
 @pytest.mark.parametrize("mix", [mix for mix in MIXES if "yardstick" in mix], ids="_".join)
 @pytest.mark.parametrize(
     "load",
@@ -171,7 +175,11 @@ def test_our_agent_finds_a_foreign_relay_that_came_back(make: str) -> None:
     ],
 )
 def test_load_of_the_yardstick_gets_through(mix: tuple[str, str], load: str) -> None:
-    """Its load program ends with an error for any message that does not come back as it was sent."""
+    """Its load program ends with an error for any message that does not come back as it was sent.
+
+    In ``fan`` it may also wait for ever, without any tunnel too: its server counts a client only after the
+    101 has left, and on a busy machine the first broadcast overtakes that. Then it is asked again.
+    """
     port = free_port()
     server = Process([yardstick("load"), "-mode", "server", "-addr", f"127.0.0.1:{port}"], name="load server")
     with (
@@ -181,6 +189,10 @@ def test_load_of_the_yardstick_gets_through(mix: tuple[str, str], load: str) -> 
     ):
         until("the local server is up", lambda: status_of(client_url(relay_url, "test-room")) == 101)
         argv = [yardstick("load"), *load.split(), "-url", client_url(relay_url, "test-room")]
-        result = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+        try:
+            result = finished(argv, 15 if "fan" in argv else 100)
+        except subprocess.TimeoutExpired:
+            assert "fan" in argv
+            result = finished(argv, 60)
         assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
         assert "msgs/s=" in result.stdout

@@ -16,6 +16,7 @@ import pytest
 
 from seance.errors import LocalProtocolError
 from seance.yamux import GoAwayReceived, Limits
+from seance.yamux.keepalive import Keepalive
 from tests.built import go_program
 from tests.interop.live import Live
 from tests.interop.player import expected_history, limits_for, steps_of
@@ -91,6 +92,22 @@ def test_megabyte_goes_back_on_a_stream_of_theirs(role: str, our_window: int, th
         live.order("eof", stream)
         live.wait_for(lambda: "closed" in live.streams[stream])
         assert live.session.stream_count == 0
+
+
+@both_roles
+def test_our_window_grows_and_they_make_use_of_it(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a long path: what is taken here at once would be taken within a round trip there."""
+    monkeypatch.setattr(Keepalive, "is_measuring_due", lambda self, now: False)
+    with Live(role) as live:
+        live.session._ledger.keepalive.least_round_trip_seconds = 60.0
+        stream = live.order("open")["stream"]
+        live.order("write", stream, 8 * MIB)
+        live.take_until(stream, lambda: len(live.data_of(stream)) >= 4 * MIB)
+        window = live.session._streams[stream].receive_window
+        assert window.size_bytes == 512 * 1024
+        live.wait_for(lambda: window.remaining_bytes == 0)
+        live.take_until(stream, lambda: len(live.data_of(stream)) == 8 * MIB)
+        assert live.data_of(stream) == pattern(0, 8 * MIB)
 
 
 @both_roles

@@ -49,9 +49,12 @@ serve({
   open: async ({ who, url, seconds, ...options }) => {
     const context = await browser.newContext({ viewport: { width: 1120, height: 720 }, ...options })
     const page = await context.newPage()
-    const notes = { requests: [], trouble: [] }
+    const notes = { requests: [], trouble: [], closes: 0 }
     page.on('request', request => { notes.requests.push(request.url()) })
-    page.on('websocket', socket => { notes.requests.push(socket.url()) })
+    page.on('websocket', socket => {
+      notes.requests.push(socket.url())
+      socket.on('close', () => { notes.closes += 1 })
+    })
     page.on('console', message => {
       if (message.type() === 'error' || message.type() === 'warning') notes.trouble.push(message.text())
     })

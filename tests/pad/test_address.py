@@ -34,3 +34,19 @@ def test_the_document_is_where_the_page_is(url: str, base: str, name: str, param
     said = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     assert (said["base"], said["name"], said["params"]) == (base, name, params)
     assert said["link"] == url.partition("#")[0]
+    question_mark, query = said["link"].partition("?")[1:]
+    assert said["status"] == base.replace("ws", "http", 1) + "/status" + question_mark + query
+
+
+ASK_LAPSE = """
+const { lapse } = await import(process.argv[1])
+const seconds = [0, 7, 59.4, 60, 3599, 3600, 7300, -3]
+console.log(JSON.stringify([lapse(0), ...seconds.map(since => lapse(1e6, 1e6 + since * 1000))]))
+"""
+
+
+def test_how_long_ago_is_said_in_one_unit() -> None:
+    require("node")
+    argv = ["node", "--input-type=module", "-e", ASK_LAPSE, str(SOURCES / "host.js")]
+    said = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert said == ["", "0 s", "7 s", "59 s", "1 min", "59 min", "1 h", "2 h", "0 s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -108,8 +109,8 @@ def test_the_page_asks_for_nothing_and_breaks_no_policy(
         browser.ask("type", who="Ada", text=text)
         browser.ask("when_caret", who="Ben", name="Ada")
         notes = browser.ask("notes", who="Ben")
-        own = room.link.replace("http", "ws", 1) + "/pad"
-        assert [url for url in notes["requests"] if not url.startswith("data:")] == [room.link, own]
+        own = [room.link, room.link + "/status", room.link.replace("http", "ws", 1) + "/pad"]
+        assert sorted(url for url in notes["requests"] if not url.startswith("data:")) == sorted(own)
         assert notes["trouble"] == []
         is_styled = "getComputedStyle(document.querySelector('.cm-content')).whiteSpace"
         assert browser.ask("evaluate", who="Ben", expression=is_styled) == "break-spaces"
@@ -126,7 +127,9 @@ def test_the_host_goes_and_comes_back_and_nothing_written_meanwhile_is_lost(
         browser.ask("when_text", who="Ben", text="Before. ")
     for name in people:
         browser.ask("when_state", who=name, state="away", seconds=30)
-    assert browser.ask("content", who="Ada", of="#state") == "Host away, retrying"
+    assert browser.ask("content", who="Ada", of="#state") == "Host away"
+    assert re.fullmatch(r"for \d+ s", browser.ask("content", who="Ada", of="#since"))
+    assert browser.ask("content", who="Ada", of="#host") == "Host away"
     assert "keep this tab open" in browser.ask("content", who="Ada", of="#notice")
     browser.ask("when_people", who="Ada", names=[])
     browser.ask("type", who="Ada", text="Meanwhile.")
@@ -138,6 +141,8 @@ def test_the_host_goes_and_comes_back_and_nothing_written_meanwhile_is_lost(
         browser.ask("when_people", who="Ada", names=["Ben"])
         browser.ask("when_people", who="Ben", names=["Ada"])
         assert browser.ask("evaluate", who="Ada", expression="document.getElementById('notice').hidden")
+        assert browser.ask("content", who="Ada", of="#host") == "Host online"
+        assert browser.ask("content", who="Ada", of="#since") == ""
 
 
 def test_the_page_is_there_before_the_host_is(browser: Browser, room: Room, people: list[str]) -> None:

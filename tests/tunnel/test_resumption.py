@@ -219,3 +219,34 @@ async def test_client_that_does_not_read_while_its_agent_is_away_keeps_memory_bo
         await back(rig, link)
         await until(lambda: len(local.received) >= received + 100 * 65536)
         assert isinstance(client, Player)
+
+
+@ensureDeferred
+async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() -> None:
+    async with Rig(relay={"resume_bytes_in_all": 300_000}, agent=QUICK) as rig:
+        client, local = await rig.joined()
+        link = rig.relay.find("r")
+        rig.agent._dial = cut_off  # type: ignore[method-assign]
+        raw_of(link).abortConnection()
+        await until(lambda: link.is_resuming)
+        for _ in range(40):
+            client.send(b"x" * 65536)
+            await turn()
+        assert link.held_bytes < 300_000, "a client is read no further than its stream takes"
+        rig.relay.allowance._most_bytes = link.held_bytes
+        await client.ends()
+        await until(lambda: rig.relay.room_count == 0)
+        await rig.agent.stopService()
+        await local.goes()
+
+
+@ensureDeferred
+async def test_no_agent_is_let_in_when_memory_is_used_up() -> None:
+    async with Rig(with_agent=False) as rig:
+        rig.relay.allowance._most_bytes = 0
+        agent = rig.make_agent()
+        news: list[AgentStatus] = []
+        agent.on_status(news.append)
+        agent.startService()
+        await until(lambda: any("no memory left" in status.sentence for status in news))
+        assert news[-1].retry_seconds >= 2  # type: ignore[operator]  # it waits

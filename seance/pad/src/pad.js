@@ -6,6 +6,7 @@ import { addressFrom } from "./address.js"
 import { watchConnection } from "./connection.js"
 import { remoteCursors } from "./cursors.js"
 import { makeEditor } from "./editor.js"
+import { lapse } from "./host.js"
 import { introduceMe, showPeople } from "./people.js"
 
 const element = (id) => document.getElementById(id)
@@ -14,16 +15,23 @@ const sentences = {
   connecting: "Connecting…",
   reconnecting: "Reconnecting…",
   live: "Live",
-  away: "Host away, retrying",
+  resuming: "Host reconnecting",
+  away: "Host away",
   offline: "You are offline",
   closed: "Closed by the host",
+}
+const hosts = {
+  online: "Host online",
+  resuming: "Host reconnecting",
+  away: "Host away",
+  unknown: "Host not there yet",
 }
 const notices = {
   away: "The host’s machine cannot be reached right now. Keep writing and keep this tab open: your words are sent when it is back.",
   offline: "This device has no network. Keep writing and keep this tab open: your words are sent when it is back.",
 }
 
-const { base, name, params, link } = addressFrom(location)
+const { base, name, params, link, status } = addressFrom(location)
 const doc = new Y.Doc()
 const text = doc.getText("text")
 const provider = new WebsocketProvider(base, name, doc, {
@@ -57,12 +65,22 @@ addEventListener("beforeunload", (event) => {
   if (isUnsent) event.preventDefault()
 })
 
-watchConnection(provider, (state, reason) => {
-  document.documentElement.dataset.state = state
-  element("state").textContent = sentences[state]
+const show = (id, text) => {
+  // Only what is new: whoever listens to the page hears each change.
+  if (element(id).textContent !== text) element(id).textContent = text
+}
+
+watchConnection(provider, status, (state, reason, host) => {
+  const { dataset } = document.documentElement
+  dataset.state = state
+  dataset.host = host.state
+  show("state", sentences[state])
+  const time = state === host.state ? lapse(host.since) : ""
+  show("since", time && `for ${time}`)
+  show("host", hosts[host.state] ?? "")
   const notice = state === "closed" ? `The host closed this pad: ${reason}. Reload to try again.` : notices[state]
   element("notice").hidden = !notice
-  element("notice").textContent = notice ?? ""
+  show("notice", notice ?? "")
   document.title = state === "live" ? "Seance pad" : `${sentences[state]} · Seance pad`
 })
 

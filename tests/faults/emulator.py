@@ -1,0 +1,104 @@
+"""A line between two machines, in user space: it loses, delays and cuts what ``tc netem`` would.
+
+Each machine is a network namespace with a TUN device; a thread reads IP packets from one device
+and writes them to the other, or does not. A kernel without the netem module (those of many CI machines) needs
+nothing more. The faults are under TCP, so the kernels of both ends retransmit, probe and time out as they do
+on a bad network.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import random
+import select
+import threading
+import time
+from typing import Self
+
+__all__ = ["Line"]
+
+PACKET_BYTES = 2048
+LOOK_SECONDS = 0.05
+
+
+class Line:
+    """Carries packets between two TUN devices for the time of a ``with`` block.
+
+    Args:
+        near: The device of whoever dials.
+        far: The other.
+        seed: Of the losses.
+
+    Attributes:
+        cuts_up: Whether packets from near to far are lost.
+        cuts_down: Whether those from far to near are.
+        delay_seconds: How long each packet takes.
+        loss: Which share of the packets is lost, from 0 to 1.
+        lost: How many packets were lost.
+    """
+
+    def __init__(self, near: int, far: int, *, seed: int = 1) -> None:
+        self._near, self._far = near, far
+        self._dice = random.Random(seed)
+        self._is_over = False
+        self._on_the_way: list[tuple[float, int, int, bytes]] = []
+        self._count = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.cuts_up = False
+        self.cuts_down = False
+        self.delay_seconds = 0.0
+        self.loss = 0.0
+        self.lost = 0
+
+    def cut(self) -> None:
+        """Loses everything, both ways."""
+        self.cuts_up = self.cuts_down = True
+
+    def heal(self) -> None:
+        """Carries everything again."""
+        self.cuts_up = self.cuts_down = False
+        self.loss = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        poll = select.epoll()
+        for device in (self._near, self._far):
+            poll.register(device, select.EPOLLIN)
+        with poll:
+            while not self._is_over:
+                wait = self._on_the_way[0][0] - time.monotonic() if self._on_the_way else LOOK_SECONDS
+                for device, _ in poll.poll(min(max(wait, 0.0), LOOK_SECONDS)):
+                    self._take(device)
+                self._deliver()
+
+    def _take(self, device: int) -> None:
+        is_cut = self.cuts_up if device == self._near else self.cuts_down
+        out = self._far if device == self._near else self._near
+        while True:
+            try:
+                packet = os.read(device, PACKET_BYTES)
+            except BlockingIOError:
+                return
+            if is_cut or (self.loss and self._dice.random() < self.loss):
+                self.lost += 1
+                continue
+            self._count += 1
+            due = time.monotonic() + self.delay_seconds
+            heapq.heappush(self._on_the_way, (due, self._count, out, packet))
+
+    def _deliver(self) -> None:
+        now = time.monotonic()
+        while self._on_the_way and self._on_the_way[0][0] <= now:
+            _, _, device, packet = heapq.heappop(self._on_the_way)
+            try:
+                os.write(device, packet)
+            except OSError:  # full, or its address was just taken away
+                self.lost += 1

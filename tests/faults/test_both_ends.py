@@ -1,0 +1,131 @@
+"""F13 and F14: what stands at the two ends of the tunnel fails; the link between them does not mind.
+
+The local server dies, refuses, hangs or drops some of its clients; clients are killed in crowds, never read,
+or read a few bytes a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import time
+
+import pytest
+
+from tests.attacks.parties import EchoServer
+from tests.e2e.wire import Wire, upgrade
+from tests.faults.figures import Stopwatch, report
+from tests.faults.stage import ROOM, Stage, settles
+from tests.processes import running_agent, until
+
+MIB = 1024 * 1024
+
+
+def status_of(stage: Stage, target: str = f"/c/{ROOM}/0") -> int:
+    """What a client is answered."""
+    with Wire.dial(stage.relay_address) as client:
+        client.send(upgrade(target))
+        return client.read_head().status
+
+
+def test_clients_that_the_local_server_drops_are_told_and_the_others_stay() -> None:
+    """F13."""
+    with Stage(clients=20) as stage:
+        stage.let_clients_in()
+        assert stage.load.drop_at_server(lambda number: number % 2 == 0) == 10
+        until("they were told", lambda: stage.load.toll().clients_disconnected == 10)
+        restore = stage.when_messages_pass()
+        stage.load.settle()
+        toll = stage.load.toll()
+        report("F13 half dropped", restore_s=restore, **dataclasses.asdict(toll), **stage.figures())
+        assert toll.clients_disconnected == 10
+        assert not any(list(toll.fates.values())[1:]), toll
+        assert stage.cutter.pair_count == 1
+
+
+def test_a_local_server_that_is_killed_costs_its_clients_and_not_the_link() -> None:
+    """F13: whoever comes meanwhile is refused before any 101."""
+    with Stage(clients=20) as stage:
+        stage.let_clients_in()
+        dials = len(stage.cutter.dials)
+        stage.load.stop_listening()
+        until("all were told", lambda: stage.load.connected_count == 0)
+        assert status_of(stage) == 502
+        stage.load.resume_listening()
+        restore = stage.when_messages_pass()
+        stage.load.settle()
+        toll = stage.load.toll()
+        report("F13 killed", restore_s=restore, **dataclasses.asdict(toll), **stage.figures())
+        assert set(stage.load.refusals) <= {502}
+        assert toll.clients_disconnected == 20
+        assert not any(list(toll.fates.values())[1:]), toll
+        assert len(stage.cutter.dials) == dials
+
+
+def test_a_local_server_that_hangs_is_an_answer_in_time() -> None:
+    """F13: the kernel takes the connection, nobody answers."""
+    with (
+        Stage(clients=5, relay_options=("--upgrade-seconds", "2")) as stage,
+        socket.create_server(("127.0.0.1", 0)) as hung,
+        running_agent(stage.relay, "hung", local_port=hung.getsockname()[1]) as agent,
+    ):
+        stage.let_clients_in()
+        before = len(agent.open_descriptors())
+        watch = Stopwatch()
+        assert status_of(stage, "/c/hung") == 502
+        report("F13 hangs", answered_s=watch.seconds)
+        stage.when_messages_pass()
+        settles(agent, before)
+
+
+@pytest.mark.slow
+def test_crowds_that_are_killed_or_do_not_read_leave_nothing() -> None:
+    """F14: a hundred vanish at once, others take nothing or next to nothing of what is poured on them.
+
+    Twice, because Python keeps what it has once had: the second crowd may cost no more than the first.
+    """
+    with (
+        Stage(clients=10, relay_options=("--stalled-seconds", "3"), slack_bytes=64 * MIB) as stage,
+        EchoServer(pour_bytes=4 * MIB) as pouring,
+        running_agent(stage.relay, "poured", local_port=pouring.port) as agent,
+    ):
+        stage.let_clients_in()
+        processes = (stage.relay, agent)
+        descriptors = [len(process.open_descriptors()) for process in processes]
+        held = []
+        for _ in range(2):
+            a_crowd_comes_and_goes(stage)
+            until("the local server has been left", lambda: pouring.open_count == 0)
+            for process, before in zip(processes, descriptors, strict=True):
+                settles(process, before)
+            held.append([process.resident_bytes() for process in processes])
+        stage.when_messages_pass()
+        stage.load.settle()
+        toll = stage.load.toll()
+        grown = [after - before for before, after in zip(*held, strict=True)]
+        report("F14", grown_mib=[one // MIB for one in grown], **dataclasses.asdict(toll), **stage.figures())
+        assert not any(toll.fates.values()), toll
+        assert max(grown) < 8 * MIB
+
+
+def a_crowd_comes_and_goes(stage: Stage) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def joined() -> Wire:
+            client = stack.enter_context(Wire.dial(stage.relay_address))
+            client.send(upgrade("/c/poured"))
+            assert client.read_head().status == 101
+            return client
+
+        killed, deaf, slow = ([joined() for _ in range(count)] for count in (100, 10, 3))
+        for client in killed:
+            client.cut()
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for client in slow:
+                with contextlib.suppress(ConnectionError):
+                    client.read_exactly(1)
+            time.sleep(1)
+        for client in (*deaf, *slow):
+            client.cut()

@@ -1,0 +1,115 @@
+"""F15 and F16: a relay is told to stop, alone or with another one to take its place.
+
+Agents move, clients cannot: each is told once that the service restarts, comes back to the new relay, and
+loses nothing that was said after that. Whatever is going on at the time, the old one ends in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+
+import pytest
+
+from tests.e2e.peers import LocalServer, node_peer
+from tests.faults.figures import Stopwatch, report
+from tests.faults.stage import Stage
+from tests.processes import RelayProcess, running_agent, until
+
+CLIENTS = 20
+DRAIN_SECONDS = 30.0
+
+
+@pytest.mark.parametrize("count", [CLIENTS, pytest.param(500, marks=pytest.mark.slow)])
+def test_everybody_goes_over_to_the_relay_that_takes_the_place(count: int) -> None:
+    """F15, with one relay after the other."""
+    with Stage(clients=count, every_seconds=0.1 * count / CLIENTS) as stage:
+        stage.let_clients_in()
+        watch = Stopwatch()
+        old = stage.restart_relay()
+        stage.agent.when_connected()
+        attach = watch.seconds
+        assert old.when_exited(deadline_seconds=DRAIN_SECONDS) == 0
+        gone = watch.seconds
+        old.stop()
+        restore = attach + stage.when_messages_pass()
+        stage.load.settle()
+        toll = stage.load.toll()
+        report(
+            f"F15 relay restarted, {count} clients",
+            attach_s=attach,
+            exit_s=gone,
+            restore_s=restore,
+            **dataclasses.asdict(toll),
+            **stage.figures(),
+        )
+        fates = toll.fates
+        assert fates.pop("clients_disconnected") == count, "each once"
+        assert not any(fates.values()), toll
+        until("the old connections have gone", lambda: stage.load.local_count == count)
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.slow)])
+def test_stock_clients_are_told_once_and_come_back(count: int) -> None:
+    """F15 with y-websocket: code 1012, one further dial for each, one document in the end."""
+    with LocalServer("y-websocket") as server, node_peer() as node:
+        old = RelayProcess()
+        with old, running_agent(old, "room", local_port=server.port) as agent:
+            names = [f"client {number}" for number in range(count)]
+            for name in names:
+                node.open(name, "y-websocket-3", old.client_url("room"), "doc")
+            node.when_synced(*names)
+            watch = Stopwatch()
+            old.signal(signal.SIGTERM)
+            old.when_line("Taking leave")
+            with RelayProcess(listen=f"tcp:{old.port}:interface=127.0.0.1") as new:
+                node.ask("edits", names=names[:8], count=20)
+                assert old.when_exited(deadline_seconds=DRAIN_SECONDS) == 0
+                gone = watch.seconds
+                agent.when_connected()
+                until("all are told", lambda: all(node.ask("trace", name=name)["closes"] for name in names))
+                node.when_synced(*names)
+                node.when_equal(*names)
+                restore = watch.seconds
+                traces = [node.ask("trace", name=name) for name in names]
+                agent.signal(signal.SIGTERM)
+                agent.when_exited()
+                new.check_quiet()
+            old.check_quiet()
+    dials = [trace["dials"] for trace in traces]
+    closes = sorted({code for trace in traces for code in trace["closes"]})
+    report(
+        f"F15 relay restarted, {count} y-websocket clients",
+        exit_s=gone,
+        restore_s=restore,
+        dials=sum(dials),
+        dials_most=max(dials),
+        close_codes=closes,
+    )
+    assert closes == [1012]
+    assert all(len(trace["closes"]) == 1 for trace in traces), "each is told once"
+
+
+@pytest.mark.parametrize("who", ["relay", "agent"])
+@pytest.mark.parametrize("later_seconds", [0.0, 0.1, 0.4])
+def test_a_process_that_is_stopped_while_a_session_is_resumed_ends_in_order(
+    who: str, later_seconds: float
+) -> None:
+    """F16: the carrier was cut, and the agent comes back, replays, or has just done so.
+
+    Whoever is away when the other side stops cannot be told, and finds out when the session expires.
+    """
+    options = ("--drain-try-seconds", "0.2", "--resume-seconds", "2")
+    with Stage(clients=CLIENTS, relay_options=options) as stage:
+        stage.let_clients_in()
+        stage.cutter.reset()
+        time.sleep(later_seconds)
+        watch = Stopwatch()
+        stopped = getattr(stage, who)
+        stopped.signal(signal.SIGTERM)
+        assert stopped.when_exited() == 0
+        until("all clients were told", lambda: stage.load.connected_count == 0)
+        report(f"F16 {who} stopped {later_seconds} s after a cut", exit_s=watch.seconds)
+        stopped.check_quiet()
+        stage.load.hang_up()

@@ -1,0 +1,50 @@
+"""What was received, as two numbers."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seance.resume import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
+
+
+@pytest.mark.parametrize("origin", [0, 2**32 - 10, 2**64 - 40])
+def test_bytes_are_counted_as_they_are_handed_on(origin: int) -> None:
+    incoming = Incoming(origin=origin)
+    assert (incoming.count, incoming.crc, incoming.untold_bytes) == (origin, 0, 0)
+    assert incoming.take(b"abc") == 3
+    assert incoming.take(b"defghijklmnopqrstuvw") == 23
+    assert (incoming.count, incoming.crc) == (origin + 23, crc32(b"abcdefghijklmnopqrstuvw"))
+
+
+def test_what_was_told_is_known() -> None:
+    incoming = Incoming()
+    incoming.take(b"abc")
+    assert incoming.tell() == (3, crc32(b"abc"))
+    assert incoming.untold_bytes == 0
+    assert incoming.take(b"d") == incoming.untold_bytes == 1
+    assert incoming.tell() == (4, crc32(b"abcd"))
+    assert incoming.tell() == (4, crc32(b"abcd"))
+
+
+def test_nothing_changes_nothing() -> None:
+    incoming = Incoming()
+    incoming.take(b"abc")
+    assert incoming.take(b"") == 3
+    assert incoming.tell() == (3, crc32(b"abc"))
+
+
+def test_peer_is_told_after_64_kib_or_a_quarter_of_a_second() -> None:
+    assert TELL_AFTER_BYTES == 64 * 1024
+    assert TELL_AFTER_SECONDS == 0.25
+
+
+@given(st.lists(st.binary(max_size=50)))
+def test_cuts_mean_nothing(pieces: list[bytes]) -> None:
+    incoming = Incoming()
+    for piece in pieces:
+        incoming.take(piece)
+    assert incoming.tell() == (len(b"".join(pieces)), crc32(b"".join(pieces)))

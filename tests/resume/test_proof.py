@@ -1,0 +1,68 @@
+"""Who may come back: whoever has the newest secret, or shows again the one that it has shown."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seance.resume import Proof
+
+
+def test_first_secret_fits_and_no_other() -> None:
+    proof = Proof("first")
+    assert proof.fits("first")
+    for wrong in ("", "firs", "first ", "First", "second"):
+        assert not proof.fits(wrong)
+
+
+def test_secret_that_was_shown_stays_good_until_the_new_one_has_arrived() -> None:
+    proof = Proof("first")
+    proof.renew("first", "second")
+    assert proof.fits("first"), "the 101 with the second may have been lost"
+    assert proof.fits("second")
+    proof.settle()
+    assert not proof.fits("first")
+    assert proof.fits("second")
+
+
+def test_however_many_answers_are_lost_the_secret_that_the_agent_has_stays_good() -> None:
+    proof = Proof("0")
+    for number in range(1, 20):
+        proof.renew("0", str(number))
+        assert proof.fits("0")
+        assert proof.fits(str(number))
+        assert not proof.fits(str(number - 1)) or number == 1, "it was never shown, and is not the newest"
+
+
+def test_secret_before_the_one_that_was_shown_is_good_no_more() -> None:
+    proof = Proof("first")
+    proof.renew("first", "second")
+    proof.renew("second", "third")
+    assert not proof.fits("first")
+    assert proof.fits("second")
+    assert proof.fits("third")
+
+
+def test_settled_twice_is_settled() -> None:
+    proof = Proof("first")
+    proof.settle()
+    proof.settle()
+    assert proof.fits("first")
+
+
+def test_no_secret_is_kept_as_it_is() -> None:
+    proof = Proof("a-secret-that-must-not-be-kept")
+    kept = [getattr(proof, name) for name in Proof.__slots__]
+    assert all(isinstance(one, bytes) and len(one) == 32 for one in kept)
+    assert "secret" not in repr(proof)
+
+
+@given(st.text())
+def test_any_text_can_be_shown(text: str) -> None:
+    assert Proof("first").fits(text) == (text == "first")
+    assert Proof(text).fits(text)
+
+
+def test_text_that_no_encoding_has_can_be_shown() -> None:
+    assert not Proof("first").fits("\udcff")
+    assert Proof("\udcff").fits("\udcff")

@@ -1,0 +1,57 @@
+"""How long the certificate of an agent lets it in, over a real handshake."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pytest_twisted import ensureDeferred
+from twisted.internet.task import Clock
+
+from seance.net import PeerCertificate
+from seance.tunnel.agent import AgentState
+from seance.tunnel.permits import CertificateGrant, Permits
+from tests.certificates import HOUR, Authority
+from tests.tls.rig import TlsRig
+from tests.tunnel.rig import until
+
+NAME = "spiffe://example/agent"
+
+
+def certificate(authority: Authority, seconds: float) -> dict[str, Any]:
+    """An agent's, for so long; the files of before are written over."""
+    files = authority.issue(NAME, file="agent", valid=(-HOUR, timedelta(seconds=seconds)))
+    return {"tls_cert": str(files.chain), "tls_key": str(files.key)}
+
+
+@ensureDeferred
+async def test_session_ends_with_the_certificate_and_a_renewed_one_begins_another(
+    authority: Authority,
+) -> None:
+    relay = {"agent_ca": str(authority.file)}
+    async with TlsRig(authority, relay=relay, with_agent=False) as rig:
+        agent = await rig.attach(**certificate(authority, 3))
+        client, _ = await rig.joined()
+        await client.goes()
+        await until(lambda: rig.relay.room_count == 0)
+        # It dials with what it has, and is refused in the handshake, until there is something better.
+        await until(lambda: agent.status.state is AgentState.WAITING)
+        certificate(authority, 3600)
+        await until(lambda: rig.relay.room_count == 1)
+
+
+def test_permit_on_a_certificate_ends_at_its_second_and_asks_nobody() -> None:
+    clock = Clock()
+    permits = Permits(clock, None, now=lambda: 1000.0 + clock.seconds())
+    said: list[str] = []
+    permits.start()
+    grant = CertificateGrant.of(PeerCertificate(None, (), (NAME,), "f00", expires_at=1005.5))
+    assert grant.allows_room("any")
+    permits.add(grant, said.append)
+    for _ in range(5):
+        clock.advance(1)
+    assert said == []
+    clock.advance(1)
+    assert said == ["The certificate of this session has expired."]
+    assert len(permits) == 0
+    permits.stop()

@@ -22,6 +22,7 @@ from seance.errors import CarrierLost, Refusal
 from seance.heads import RequestReader, refusal_response
 from seance.mux import Mux
 from seance.net import HandOver
+from seance.net.eager import write_eagerly
 from seance.yamux import Limits, Role
 from tests.wire import Wire, WireEndpoint, run, run_until
 
@@ -86,11 +87,12 @@ class Rig:
 class TcpRig(Rig):
     """Real TCP on the loopback: what the others are compared with."""
 
-    def __init__(self, *, flipped: bool = False) -> None:
+    def __init__(self, *, flipped: bool = False, is_eager: bool = False) -> None:
         super().__init__(flipped=flipped)
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
+        self._is_eager = is_eager
         self._factory = OneByOne()
         self._port: IListeningPort | None = None
 
@@ -110,6 +112,8 @@ class TcpRig(Rig):
             transport = cast(Any, protocol).transport
             if getattr(transport, "socket", None) is not None:
                 transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+            if self._is_eager:
+                write_eagerly(transport)
 
     async def until(self, condition: Callable[[], object]) -> None:
         give_up_at = self._reactor.seconds() + 10

@@ -18,6 +18,16 @@ class TestTcpFromTheListeningSide(TransportContract):
         return TcpRig(flipped=True)
 
 
+class TestTcpThatWritesAtOnce(TransportContract):
+    def make_rig(self) -> Rig:
+        return TcpRig(is_eager=True)
+
+
+class TestTcpThatWritesAtOnceFromTheListeningSide(TransportContract):
+    def make_rig(self) -> Rig:
+        return TcpRig(flipped=True, is_eager=True)
+
+
 class TestWire(TransportContract):
     """What the other tests of this floor are run on: if this fails, they prove nothing."""
 

@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from seance.carrier.pulse import Pulse
 from seance.carrier.transport import Carrier
-from seance.errors import RemoteProtocolError
+from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.resume import BYE, KEPT_BYTES, TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Ack, Continuity
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class LastingCarrier:
         self._is_caught_up = False
         self._is_paused = False
         self._is_closing = False
+        self._has_bye = False
         self._is_over = False
         self._tell_call: IDelayedCall | None = None
         self._owes_ack = False
@@ -149,12 +150,15 @@ class LastingCarrier:
             The epoch of the carrier to come.
 
         Raises:
-            LocalProtocolError: It is over.
+            LocalProtocolError: It is over, or about to be ("link_over").
             RemoteProtocolError: The peer's numbers do not fit; nothing has changed.
         """
+        if self._is_closing:
+            raise LocalProtocolError("The link is closing and takes no further carrier.", code="link_over")
         epoch = self.continuity.attach(peer_count, peer_crc)
         stale, self.carrier = self.carrier, None
         self._forget_carrier()
+        self._hold(True)
         if stale is not None:
             stale.abortConnection()
         return epoch
@@ -199,7 +203,7 @@ class LastingCarrier:
         carrier = cast(Carrier, self.carrier)
         self.carrier = None
         self._forget_carrier()
-        if self._is_closing or not carrier.was_cut:
+        if self._is_closing or self._has_bye or not carrier.was_cut:
             self._finish(reason)
         else:
             self._hold(True)
@@ -207,7 +211,7 @@ class LastingCarrier:
 
     def expire(self, sentence: str) -> None:
         """It is over, now, whatever the other side believes; a carrier that is there is closed."""
-        if self.carrier is not None and not self._is_closing:
+        if self.carrier is not None:
             self._close_carrier(*self._close)
         self._finish(Failure(ConnectionLost(sentence)))
 
@@ -360,7 +364,14 @@ class LastingCarrier:
             self._tell_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._tell)
         if self.continuity.incoming.untold_bytes >= TELL_AFTER_BYTES:
             self._tell()
-        cast(IProtocol, self._protocol).dataReceived(data)
+        if self._is_closing:
+            return
+        try:
+            cast(IProtocol, self._protocol).dataReceived(data)
+        except Exception:
+            # The carrier is cut for it, and a session with a hole in it does not go on over another.
+            self._is_closing = True
+            raise
 
     def carrier_is_full(self, epoch: int) -> None:
         """The carrier takes no more for now; for ``_Outlet`` alone."""
@@ -405,11 +416,14 @@ class LastingCarrier:
         if word == "ack":
             self._take_ack(epoch, message)
         elif word == "bye":
-            # Over with the close frame that follows, and not before: its code says why.
-            self._is_closing = True
+            # Over with the close frame that follows, and not before: its code says why. Nor does it overtake
+            # what the protocol has not wanted to read yet.
+            self._has_bye = True
             carrier = cast(Carrier, self.carrier)
-            carrier.unregisterProducer()
-            carrier.loseConnection()
+            if not carrier.is_behind:
+                self._is_closing = True
+                carrier.unregisterProducer()
+                carrier.loseConnection()
         elif self.on_control is not None:
             self.on_control(message)
 
@@ -437,6 +451,8 @@ class LastingCarrier:
         if self.carrier is None:
             self._reactor.callLater(0, self._finish, Failure(ConnectionDone()))
         else:
+            while (message := self.continuity.outgoing.next_unsent()) is not None:
+                self.carrier.write(message)
             self._close_carrier(*self._close)
 
     def _close_carrier(self, code: int, reason: str) -> None:

@@ -112,6 +112,11 @@ class Carrier:
         """Whether it is closing: in no interface, but Twisted's ``LineReceiver`` asks for it."""
         return self._is_closing
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the protocol has paused us, or has not been given yet what came meanwhile."""
+        return self._is_paused or bool(self._waiting)
+
     def write(self, data: bytes) -> None:
         """Send ``data``, in messages of at most 64 KiB; after the close it is dropped quietly."""
         if type(data) is not bytes:

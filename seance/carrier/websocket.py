@@ -32,7 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
-from seance.carrier.shortcut import binary_frame, masked_binary_frame, take_binary_frames
+from seance.carrier.shortcut import UsualFrames, frame, masked_frame
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
 from seance.heads.fields import written_head
@@ -106,6 +106,7 @@ class _Socket:
 
     answer_headers: Mapping[str, str] = {}  # of the 101 that opens it
     _carrier: Carrier | None = None
+    _frames: UsualFrames  # as soon as there is a carrier
     _abort_call: IDelayedCall | None = None
     _unanswered_ping: bytes | None = None
     _is_binary = True
@@ -120,11 +121,12 @@ class _Socket:
 
     def dataReceived(self, data: bytes) -> None:
         carrier = self._carrier
-        if carrier is not None:
-            carrier.has_heard = True
-        if (
+        if carrier is None:
+            self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
+            return
+        carrier.has_heard = True
+        if self._frames.left_bytes or (
             self.state == self.STATE_OPEN
-            and carrier is not None
             and not self.data
             and self.current_frame is None
             and not self.inside_message
@@ -132,16 +134,26 @@ class _Socket:
         ):
             self._ending_on_failure(self._take_shortcut, data)
         else:
-            self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
+            self._dataReceived(data)  # type: ignore[attr-defined]  # as above
 
     def _take_shortcut(self, data: bytes) -> None:
-        taken = take_binary_frames(data, self.factory.isServer, self._deliver)
+        taken = self._frames.take(data)
         if taken < len(data):
             self._dataReceived(data[taken:])  # type: ignore[attr-defined]  # as above
 
     def _deliver(self, payload: bytes) -> bool:
         cast(Carrier, self._carrier).binary_arrived(payload)
         return self.state == self.STATE_OPEN and not self.failedByMe
+
+    def _deliver_text(self, text: bytes) -> bool:
+        if (
+            self.state != self.STATE_OPEN
+            or self.failedByMe
+            or cast(Carrier, self._carrier).subprotocol is None
+        ):
+            return False
+        self._take_control(text)
+        return True
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._abort_call is not None:
@@ -167,6 +179,7 @@ class _Socket:
         self._ending_on_failure(super().consumeData)  # type: ignore[misc]  # Autobahn's
 
     def onOpen(self) -> None:
+        self._frames = UsualFrames(self.factory.isServer, self._deliver, self._deliver_text)
         self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use, headers=self.answer_headers)
         self._ending_on_failure(self._start)
 
@@ -210,12 +223,15 @@ class _Socket:
     def onMessageEnd(self) -> None:
         if self._is_binary or self.failedByMe or self._carrier is None:
             return
+        self._take_control(bytes(self._text))
+
+    def _take_control(self, text: bytes) -> None:
         try:
-            message = parse_control(bytes(self._text))
+            message = parse_control(text)
         except RemoteProtocolError as error:
             self._fail(PROTOCOL_ERROR, error.sentence)
         else:
-            self._carrier.control_arrived(message)
+            cast(Carrier, self._carrier).control_arrived(message)
 
     def sendCloseFrame(
         self,
@@ -247,13 +263,17 @@ class _Socket:
         if self.state != self.STATE_OPEN:
             return
         if self.factory.isServer:
-            self.transport.writeSequence(binary_frame(payload))
+            self.transport.writeSequence(frame(payload))
         else:
-            self.transport.write(masked_binary_frame(payload, os.urandom(4)))
+            self.transport.writeSequence(masked_frame(payload, os.urandom(4)))
 
     def send_text(self, payload: bytes) -> None:
-        if self.state == self.STATE_OPEN:
-            self.sendMessage(payload, isBinary=False)  # type: ignore[attr-defined]  # Autobahn's
+        if self.state != self.STATE_OPEN:
+            return
+        if self.factory.isServer:
+            self.transport.writeSequence(frame(payload, is_text=True))
+        else:
+            self.transport.writeSequence(masked_frame(payload, os.urandom(4), is_text=True))
 
     def send_ping(self) -> None:
         if self.state == self.STATE_OPEN:

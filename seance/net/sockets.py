@@ -18,6 +18,8 @@ import importlib
 import socket
 from typing import Any
 
+from seance.net.eager import write_eagerly
+
 __all__ = ["CARRIER_UNACKNOWLEDGED_SECONDS", "descriptor_limit", "tune"]
 
 KEEPALIVE_IDLE_SECONDS = 15
@@ -58,7 +60,7 @@ def descriptor_limit() -> int | None:
 
 
 def tune(holder: Any, *, unacknowledged_seconds: int | None = None) -> None:  # noqa: ANN401  # no common type
-    """Set the options above on a transport's or a listening port's socket.
+    """Set the options above on a transport's or a listening port's socket, and let it write at once.
 
     Args:
         holder: A transport or a listening port.
@@ -76,6 +78,7 @@ def tune(holder: Any, *, unacknowledged_seconds: int | None = None) -> None:  # 
         sock = getattr(holder, "socket", None)
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
+    write_eagerly(holder)
     for level, name, default in OPTIONS:
         value = default
         if name == "TCP_USER_TIMEOUT" and unacknowledged_seconds is not None:

@@ -11,8 +11,8 @@ from zlib import crc32
 
 __all__ = ["TELL_AFTER_BYTES", "TELL_AFTER_SECONDS", "Incoming"]
 
-TELL_AFTER_BYTES = 64 * 1024
-"""So many bytes are acknowledged at once ..."""
+TELL_AFTER_BYTES = 256 * 1024
+"""So many bytes are acknowledged at once: a sixteenth of what the other side keeps ..."""
 
 TELL_AFTER_SECONDS = 0.25
 """... and fewer after so long: four small text messages a second at most (reliability.md 2.3, rule 2)."""

@@ -92,9 +92,10 @@ class Outgoing:
         if count > self.sent:
             sentence = f"The peer acknowledged {count} bytes, of which only {self.sent} were sent."
             raise RemoteProtocolError(sentence, code="ack_ahead")
+        return self._forget(count, crc) if count >= self.base else 0
+
+    def _forget(self, count: int, crc: int) -> int:
         freed = count - self.base
-        if freed < 0:
-            return 0
         left, kept, skipped, checksum, gone = freed, self._kept, self._skipped, self._base_crc, 0
         while left:
             message = kept[gone]
@@ -120,13 +121,20 @@ class Outgoing:
     def rewind(self, count: int, crc: int) -> None:
         """Begin again behind what the peer has: a new carrier brings the rest.
 
+        The peer may have more than ``sent``, if a carrier that it never heard of stood between this one
+        and that which brought it its bytes.
+
         Raises:
-            RemoteProtocolError: As ``acknowledge``; and "ack_gap" if it lacks what it had before.
+            RemoteProtocolError: It claims more than there is ("ack_ahead"), has other bytes
+                ("ack_mismatch"), or lacks what it had before ("ack_gap"). Nothing has changed.
         """
         if count < self.base:
             sentence = f"The peer has {count} bytes and had acknowledged {self.base}."
             raise RemoteProtocolError(sentence, code="ack_gap")
-        self.acknowledge(count, crc)
+        if count > self.end:
+            sentence = f"The peer acknowledged {count} bytes, of which there are only {self.end}."
+            raise RemoteProtocolError(sentence, code="ack_ahead")
+        self._forget(count, crc)
         # Many small messages leave again as few large ones; a peer that resumes takes any cut.
         rest = b"".join(self._kept)[self._skipped :]
         self._kept = deque(rest[at : at + MESSAGE_BYTES] for at in range(0, len(rest), MESSAGE_BYTES))

@@ -94,9 +94,10 @@ class SessionField:
 
     def written(self) -> str:
         """The field's value."""
+        window_seconds = round(min(self.window_seconds, LONGEST_WAIT_SECONDS), 3)
         text = (
             f"sid={self.sid}; token={self.token}; epoch={self.epoch}; recv={self.received}; "
-            f"crc={self.crc:08x}; window={self.window_seconds:g}; resumed={self.is_resumed:d}"
+            f"crc={self.crc:08x}; window={window_seconds:g}; resumed={self.is_resumed:d}"
         )
         return f"{text}; why={self.why}" if self.why else text
 

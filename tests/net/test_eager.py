@@ -1,0 +1,106 @@
+"""A transport that tries the socket at once does nothing else differently.
+
+What it owes to its protocol is held against it in ``tests/test_contract.py``, as against any transport.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor as _reactor
+from twisted.internet import tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from seance.net.eager import EAGER, GATHERED_BYTES, write_eagerly
+from tests.ears import Ear
+
+reactor: Any = _reactor
+
+
+class Pair:
+    """A transport of ours, and the bare socket of the other side, which does only what the test says."""
+
+    def __init__(self, transport: Any, peer: socket.socket) -> None:
+        self.transport = transport
+        self.peer = peer
+
+    def read(self) -> bytes:
+        """What has arrived; the system needs no turn of ours for it."""
+        return self.peer.recv(1 << 20)
+
+
+@pytest_twisted.async_yield_fixture
+async def pair() -> AsyncIterator[Pair]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", listening.getsockname()[1])
+    ear = await endpoint.connect(Factory.forProtocol(Ear))
+    peer, _ = listening.accept()
+    listening.close()
+    write_eagerly(ear.transport)
+    yield Pair(ear.transport, peer)
+    peer.close()
+    ear.transport.abortConnection()
+
+
+def test_both_sides_of_a_tcp_connection_can(pair: Pair) -> None:
+    assert set(EAGER) == {tcp.Server, tcp.Client}
+    assert isinstance(pair.transport, tcp.Client)
+    assert type(pair.transport) is EAGER[tcp.Client]
+
+
+def test_what_is_written_has_left_before_the_reactor_turns(pair: Pair) -> None:
+    pair.transport.write(b"now")
+    assert pair.read() == b"now"
+    assert pair.transport not in reactor.getWriters()
+
+
+def test_pieces_leave_together(pair: Pair) -> None:
+    for size in (1, GATHERED_BYTES):
+        pair.transport.writeSequence([b"a" * size, b"", b"b" * size])
+        assert pair.read() == b"a" * size + b"b" * size
+
+
+@ensureDeferred
+async def test_what_the_socket_does_not_take_waits_its_turn_and_arrives_in_order(pair: Pair) -> None:
+    sent = b"".join(b"%08d" % number for number in range(1_000_000))
+    pair.transport.write(sent[:4_000_000])
+    pair.transport.writeSequence([sent[4_000_000:6_000_000], sent[6_000_000:7_999_992]])
+    pair.transport.write(sent[7_999_992:])
+    assert pair.transport in reactor.getWriters()
+    pair.peer.setblocking(False)
+    received = bytearray()
+    while len(received) < len(sent):
+        try:
+            received += pair.read()
+        except BlockingIOError:
+            waiting: Deferred[None] = Deferred()
+            reactor.callLater(0.001, waiting.callback, None)
+            await waiting
+    assert bytes(received) == sent
+
+
+@ensureDeferred
+async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pair: Pair) -> None:
+    pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    pair.peer.close()
+    pair.transport.write(b"x")
+    pair.transport.write(b"y")
+    pair.transport.writeSequence([b"z" * GATHERED_BYTES])
+    assert pair.transport.connected
+    while pair.transport.connected:
+        waiting: Deferred[None] = Deferred()
+        reactor.callLater(0.001, waiting.callback, None)
+        await waiting
+
+
+def test_other_transports_are_left_alone() -> None:
+    transport = Protocol()
+    write_eagerly(transport)
+    assert type(transport) is Protocol

@@ -255,11 +255,19 @@ class Mux(Protocol):
         streams = self._streams
         # A loop, because what a stream does with an event may bring further events at once.
         while events := self.session.take_events():
+            # Frames of one stream that came together are delivered together: each would be a write to
+            # a socket. Whatever else happens to a stream comes after its data, as it did on the wire.
+            pieces: list[bytes] = []
+            stream_id = 0
             for event in events:
                 if isinstance(event, DataReceived):
-                    if (stream := streams.get(event.stream_id)) is not None:
-                        stream.data_arrived(event.data)
-                elif isinstance(event, StreamOpened):
+                    if event.stream_id != stream_id:
+                        self._deliver(stream_id, pieces)
+                        stream_id = event.stream_id
+                    pieces.append(event.data)
+                    continue
+                self._deliver(stream_id, pieces)
+                if isinstance(event, StreamOpened):
                     self._opened(event.stream_id)
                 elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamReset)):
                     if (stream := streams.get(event.stream_id)) is not None:
@@ -268,6 +276,15 @@ class Mux(Protocol):
                     self._fail("The peer did not answer in time")
                 elif isinstance(event, GoAwayReceived) and event.code != GoAwayCode.NORMAL:
                     self._fail(f"The peer ended the session with GoAway {event.code}")
+
+            self._deliver(stream_id, pieces)
+
+    def _deliver(self, stream_id: int, pieces: list[bytes]) -> None:
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if (stream := self._streams.get(stream_id)) is not None:
+                stream.data_arrived(data)
 
     def _tell_stream(
         self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamReset

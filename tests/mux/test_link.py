@@ -271,6 +271,16 @@ def test_a_lost_carrier_is_lost_streams() -> None:
     link.end()
 
 
+def test_a_lost_session_is_over_for_the_budget_of_the_process_too() -> None:
+    """Otherwise what its windows had grown would be missing for ever."""
+    link = Link()
+    link.accept(Ear(), 1)
+    link.peer.transport.loseConnection()
+    link.run()
+    assert link.mux.session.is_closed
+    link.end()
+
+
 def test_a_peer_that_breaks_the_protocol_is_told_before_the_carrier_closes(link: Link) -> None:
     ear = Ear()
     link.accept(ear)

@@ -274,10 +274,20 @@ def test_a_reset_by_the_peer_is_a_lost_connection(link: Link) -> None:
     assert link.mux.stream_count == 0
 
 
+def test_frames_that_came_together_are_delivered_together(link: Link) -> None:
+    pieces: list[bytes] = []
+    first, second = Ear(on_data=pieces.append), Ear(on_data=pieces.append)
+    link.accept(first)
+    link.accept(second, 3)
+    link.hear(data(1, b"a"), data(1, b"b"), data(3, b"c"), data(3, b"d"), data(1, b"e"))
+    assert pieces == [b"ab", b"cd", b"e"]
+
+
 def test_after_cutting_nothing_that_came_along_is_delivered(link: Link) -> None:
     ear = HalfEar(on_data=lambda _: ear.transport.abortConnection())
     link.accept(ear)
-    heard = link.hear(data(1, b"one"), data(1, b"two"), data(1, b"three", FIN))
+    link.accept(Ear(), 3)
+    heard = link.hear(data(1, b"one"), data(3, b"x"), data(1, b"two"), data(1, b"three", FIN))
     assert ear.data == b"one"
     assert ear.told == ["made", "data", "lost"]
     assert ear.was_lost_with(ConnectionAborted)

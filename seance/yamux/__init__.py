@@ -26,6 +26,7 @@ A relay opens a stream to an agent, in the verbs of a session's whole life:
 
 from __future__ import annotations
 
+from seance.yamux.budget import WindowBudget
 from seance.yamux.constants import KIB, MIB, GoAwayCode, Role
 from seance.yamux.events import (
     DataReceived,
@@ -42,6 +43,7 @@ from seance.yamux.events import (
     StreamWritable,
 )
 from seance.yamux.limits import Limits
+from seance.yamux.pace import Pace
 from seance.yamux.session import Session
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "GoAwayCode",
     "GoAwayReceived",
     "Limits",
+    "Pace",
     "PingAnswered",
     "Role",
     "Session",
@@ -63,4 +66,5 @@ __all__ = [
     "StreamOpened",
     "StreamReset",
     "StreamWritable",
+    "WindowBudget",
 ]

@@ -72,8 +72,9 @@ WINDOW_CEILING_BYTES: Final = 2**32 - 1
 LAST_STREAM_ID: Final = 2**32 - 3
 """Ids above are never opened; hashicorp/yamux gives up at the same place (session.go, OpenStream)."""
 
-DATA_FRAME_BYTES: Final = 16 * KIB
-"""The largest body we send: what rust-yamux chose, and 0.07 % of overhead."""
+DATA_FRAME_BYTES: Final = 16 * KIB - HEADER_BYTES
+"""The largest body we send: with its header what rust-yamux chose, and 0.07 % of overhead. Four frames fill a
+message of 64 KiB to the byte."""
 
 
 class GoAwayCode(enum.IntEnum):

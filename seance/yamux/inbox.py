@@ -63,7 +63,8 @@ class Inbox:
             RemoteProtocolError: See the top of this file.
         """
         ledger = self._ledger
-        ledger.check_control_queue()
+        if ledger.outbox.control:
+            ledger.check_control_queue()
         streams = ledger.table.live
         tell = ledger.events.append
         for kind, flags, stream_id, length, body in self._decoder.decode(data):
@@ -77,7 +78,9 @@ class Inbox:
                 if length > window.remaining_bytes:
                     raise _beyond_window(stream_id, length, window.remaining_bytes)
                 if body:
-                    window.receive(len(body))
+                    count = len(body)  # What follows is window.receive(count), for one call less a frame.
+                    window.remaining_bytes -= count
+                    window.held_bytes += count
                     tell(DataReceived(stream_id, body))
             elif kind == WINDOW_UPDATE:
                 self._receive_window_update(flags, stream_id, length)
@@ -171,6 +174,7 @@ class Inbox:
         if is_first:
             ledger = self._ledger
             ledger.outbox.withhold_credit(stream.stream_id)
+            ledger.give_back(stream)
             ledger.events.append(StreamEnded(stream.stream_id))
             ledger.close_if_ended(stream)
 

@@ -7,6 +7,11 @@ Any inbound byte counts as life, not only the answer to a ping. Elsewhere health
 the pong stood behind four megabytes of bulk data (hashicorp/yamux issue 38, frp 774, kcptun 103); here a
 session with inbound bytes cannot die.
 
+The answers also measure the path, for windows that grow with it. Whoever wants to know the round trip
+says so in ``wants_round_trip``, which is looked at when bytes arrive: only then ``now`` is certain to be
+the present, and a link without bulk is never asked. A ping that passes through a full queue comes back late,
+so of the last few round trips the least counts (rust-libp2p 5387: windows grew because queues did).
+
 The peer is only ever given up *after* a ping, however late the clock: a laptop that wakes up finds its last
 byte hours old, and pings before it judges.
 """
@@ -14,10 +19,19 @@ byte hours old, and pings before it judges.
 from __future__ import annotations
 
 import enum
+from collections import deque
+from typing import Final
 
 from seance.yamux.constants import WINDOW_CEILING_BYTES
 
 __all__ = ["Keepalive", "Verdict"]
+
+_MEASURE_SECONDS: Final = 5.0
+"""How old the latest ping has to be before another one measures; 12 bytes in so many seconds cost nothing."""
+
+_ROUND_TRIPS: Final = 8
+"""How many round trips the least is taken of: half a minute of bulk, so that a path that has become longer
+is noticed."""
 
 
 class Verdict(enum.Enum):
@@ -35,10 +49,21 @@ class Keepalive:
     0.0, which is always due.
     """
 
-    __slots__ = ("_heard_at", "_is_in_doubt", "_ping_at", "_ping_value", "_sent_value", "round_trip_seconds")
+    __slots__ = (
+        "_is_in_doubt",
+        "_ping_at",
+        "_ping_value",
+        "_round_trips",
+        "_sent_value",
+        "heard_at",
+        "least_round_trip_seconds",
+        "round_trip_seconds",
+        "wants_round_trip",
+    )
 
     def __init__(self) -> None:
-        self._heard_at: float | None = None
+        self.heard_at: float | None = None
+        """When bytes arrived last."""
         self._ping_at = 0.0
         self._ping_value: int | None = None
         """The value of the ping in flight."""
@@ -48,6 +73,11 @@ class Keepalive:
         """Whether a ping was sent and no byte has come since."""
         self.round_trip_seconds: float | None = None
         """How long the latest answered ping took, from being queued."""
+        self.least_round_trip_seconds: float | None = None
+        """The least of the last eight."""
+        self.wants_round_trip = False
+        """Whether somebody would like to know it."""
+        self._round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS)
 
     @property
     def is_ping_in_flight(self) -> bool:
@@ -56,8 +86,14 @@ class Keepalive:
 
     def heard(self, now: float) -> None:
         """Note that bytes arrived, whatever they were."""
-        self._heard_at = now
+        self.heard_at = now
         self._is_in_doubt = False
+
+    def is_measuring_due(self, now: float) -> bool:
+        """Whether to ``ping`` now for the round trip that somebody wanted; forgets that it was wanted."""
+        self.wants_round_trip = False
+        is_known = self.round_trip_seconds is not None
+        return self._ping_value is None and (not is_known or now - self._ping_at >= _MEASURE_SECONDS)
 
     def ping(self, now: float) -> int:
         """Begin a ping; one that is still in flight is given up.
@@ -82,6 +118,8 @@ class Keepalive:
             return None
         self._ping_value = None
         self.round_trip_seconds = max(0.0, now - self._ping_at)
+        self._round_trips.append(self.round_trip_seconds)
+        self.least_round_trip_seconds = min(self._round_trips)
         return self.round_trip_seconds
 
     def deadline(self, ping_after_seconds: float | None, dead_after_seconds: float) -> float | None:
@@ -90,12 +128,12 @@ class Keepalive:
             return self._ping_at + dead_after_seconds
         if ping_after_seconds is None:
             return None
-        return 0.0 if self._heard_at is None else self._heard_at + ping_after_seconds
+        return 0.0 if self.heard_at is None else self.heard_at + ping_after_seconds
 
     def verdict(self, now: float, ping_after_seconds: float | None, dead_after_seconds: float) -> Verdict:
         """Decide what is due now. For PING call ``ping`` next, for DEAD end the session."""
-        if self._heard_at is None:
-            self._heard_at = now
+        if self.heard_at is None:
+            self.heard_at = now
         due = self.deadline(ping_after_seconds, dead_after_seconds)
         if due is None or now < due:
             return Verdict.NOTHING

@@ -25,6 +25,7 @@ class Ledger:
     """The state of one session, and the ways in which streams and sessions end."""
 
     __slots__ = (
+        "_budget",
         "events",
         "is_closed",
         "is_leaving",
@@ -40,6 +41,7 @@ class Ledger:
         self.limits = limits
         self.table = StreamTable(role, limits.id_gaps)
         self.outbox = Outbox()
+        self._budget = limits.window_budget
         self.events: list[Event] = []
         self.keepalive = Keepalive()
         self.stray_allowance_bytes = limits.stray_bytes
@@ -50,8 +52,9 @@ class Ledger:
 
     def forget(self, stream: Stream) -> None:
         """Take a stream out of everything: the one way out, for all ends."""
+        self.give_back(stream)
         self.table.forget(stream)
-        self.outbox.forget(stream.stream_id)
+        self.outbox.forget(stream)
 
     def reset(self, stream: Stream) -> None:
         """Cut a stream and tell the peer."""
@@ -79,9 +82,29 @@ class Ledger:
     def close_session(self, farewell: bytes = b"") -> None:
         """End the session: nothing is left of it but what we still have to say."""
         self.is_closed = True
+        for stream in self.table.live.values():
+            self.give_back(stream)
         self.table.clear()
         self.outbox.clear()
         self.outbox.add_farewell(farewell)
+
+    def owe_credit(self, stream: Stream) -> None:
+        """Note that a grant is due; how large the window is from now on is decided here."""
+        if self.outbox.owes_credit(stream):
+            return
+        window, keepalive = stream.receive_window, self.keepalive
+        most_bytes = self.limits.receive_window_most_bytes
+        if window.excess_bytes or window.size_bytes < most_bytes:
+            keepalive.wants_round_trip = True
+            now, round_trip_seconds = keepalive.heard_at or 0.0, keepalive.least_round_trip_seconds or 0.0
+            window.tune(now, round_trip_seconds, most_bytes, self._budget)
+        if window.taken_bytes:
+            self.outbox.add_credit(stream)
+
+    def give_back(self, stream: Stream) -> None:
+        """Take a window's growth out of the budget of the process: nothing more comes on the stream."""
+        self._budget.release(stream.receive_window.excess_bytes)
+        stream.receive_window.excess_bytes = 0
 
     def queue_ping(self, now: float) -> None:
         """Ask the peer for a sign of life."""
@@ -89,7 +112,7 @@ class Ledger:
 
     def check_control_queue(self) -> None:
         """Raise RemoteProtocolError ("control_flood") if the peer does not read what it makes us say."""
-        if self.outbox.control_count > self.limits.control_frames + 3 * self.limits.streams:
+        if len(self.outbox.control) > self.limits.control_frames + 3 * self.limits.streams:
             msg = "The peer keeps asking for answers and does not read them."
             raise RemoteProtocolError(msg, code="control_flood")
 

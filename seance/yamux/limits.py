@@ -5,15 +5,17 @@ A bound that is not here does not exist, and one that is here has a test that re
 is told to the peer.
 
 What a peer can make us hold is ``streams * receive_window_bytes`` in the application's buffers (64
-MiB with the defaults; the session itself keeps no received bytes), 32 pongs and some thousands of
-twelve-byte frames. What our own application can make us hold is ``streams * send_queue_bytes``.
+MiB with the defaults; the session itself keeps no received bytes), and all peers together what the
+``window_budget`` has on top; 32 pongs and some thousands of twelve-byte frames. What our own
+application can make us hold is ``streams * send_queue_bytes``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from seance.errors import ConfigError
+from seance.yamux.budget import WindowBudget
 from seance.yamux.constants import INITIAL_WINDOW_BYTES, KIB, MIB
 
 __all__ = ["Limits"]
@@ -25,7 +27,7 @@ class Limits:
 
     A running session takes new ones by assignment, ``session.limits = dataclasses.replace(...)``:
     streams that are open keep their windows and nothing is cut, the rest holds from then on
-    (``stray_bytes`` and ``id_gaps`` are read once).
+    (``stray_bytes``, ``id_gaps`` and ``window_budget`` are read once).
 
     Raises:
         ConfigError: The numbers contradict each other or the protocol.
@@ -47,6 +49,14 @@ class Limits:
     """What the peer may send on one stream ahead of the application, 256 KiB to 16 MiB. The protocol starts
     at 256 KiB; what is above rides as the delta on our SYN or ACK."""
 
+    receive_window_most_bytes: int = 1 * MIB
+    """What a window may grow to while the application takes as fast as the path brings, 256 KiB to 16
+    MiB; it does not grow where this is not above ``receive_window_bytes``. hashicorp sends frames as large as
+    the window, and rust-yamux ends a session over one above 1 MiB: more is for peers that we know."""
+
+    window_budget: WindowBudget = field(default_factory=WindowBudget, compare=False, repr=False)
+    """What windows grow out of: one for all sessions of a process. Each ``Limits()`` has one of its own."""
+
     send_queue_bytes: int = 16 * MIB
     """What the application may queue on one stream; more resets it. A splice pauses its source at
     64 KiB; an application that writes a whole document at once needs room for the document."""
@@ -54,9 +64,9 @@ class Limits:
     send_high_water_bytes: int = 64 * KIB
     """Above this a stream is congested and owes a ``StreamWritable``; Twisted's own high water."""
 
-    send_low_water_bytes: int = 16 * KIB
-    """At or below this a congested stream is writable again: one frame is still queued, so the
-    source has a frame's time to catch up. (Twisted's transports wait until they are empty.)"""
+    send_low_water_bytes: int = 48 * KIB
+    """At or below this a congested stream is writable again: three frames are still queued, what the first in
+    line gets of a message. (Twisted's transports wait until they are empty.)"""
 
     pongs: int = 32
     """Answers to the peer's pings that wait to leave; further pings are dropped. The number of
@@ -93,6 +103,10 @@ class Limits:
             raise ConfigError("Yamux limits must be positive numbers.", code="yamux_limits")
         if not INITIAL_WINDOW_BYTES <= self.receive_window_bytes <= 16 * MIB:
             msg = f"receive_window_bytes must be 256 KiB to 16 MiB, not {self.receive_window_bytes} bytes."
+            raise ConfigError(msg, code="yamux_limits")
+        if not INITIAL_WINDOW_BYTES <= self.receive_window_most_bytes <= 16 * MIB:
+            most_bytes = self.receive_window_most_bytes
+            msg = f"receive_window_most_bytes must be 256 KiB to 16 MiB, not {most_bytes} bytes."
             raise ConfigError(msg, code="yamux_limits")
         if not 0 <= self.send_low_water_bytes <= self.send_high_water_bytes <= self.send_queue_bytes:
             msg = "Yamux send marks must keep this order: 0, low water, high water, send queue."

@@ -6,7 +6,7 @@ The order of precedence:
 1. answers to pings, because a peer that waits behind bulk data for one may give us up;
 2. control frames (SYN, ACK, FIN, RST, our pings) in the order in which they were queued;
 3. credit, one window update per stream, for all that was taken by the time it leaves;
-4. data, one frame of each stream in turn (:mod:`seance.yamux.scheduler`);
+4. data, frame by frame of the stream whose turn it is (:mod:`seance.yamux.scheduler`);
 5. the farewell, which is the last of its message.
 
 So control always overtakes data, which needs no care: a SYN or ACK has to, a RST drops the data, and a FIN is
@@ -27,6 +27,8 @@ from seance.yamux.streams import Stream
 
 __all__ = ["Outbox"]
 
+_ENDING: Final = Sending.ENDING
+
 _SMALLEST_PART_BYTES: Final = 1 * KIB
 """A data frame is not cut down to less than this only because a message is nearly full."""
 
@@ -34,11 +36,12 @@ _SMALLEST_PART_BYTES: Final = 1 * KIB
 class Outbox:
     """Everything of one session that has not left yet."""
 
-    __slots__ = ("_control", "_credit", "_farewell", "_pongs", "_settled", "_turns")
+    __slots__ = ("_credit", "_farewell", "_pongs", "_settled", "_turns", "control")
 
     def __init__(self) -> None:
         self._pongs: deque[bytes] = deque()
-        self._control: deque[bytes] = deque()
+        self.control: deque[bytes] = deque()
+        """Control frames; the session bounds how many wait."""
         self._credit: dict[int, Stream] = {}
         self._turns = Turns()
         self._farewell = b""
@@ -47,12 +50,9 @@ class Outbox:
     @property
     def wants_to_send(self) -> bool:
         """Whether anything could leave now; data without window could not."""
-        return bool(self._control or self._turns or self._credit or self._pongs or self._farewell)
-
-    @property
-    def control_count(self) -> int:
-        """How many control frames wait; the session bounds it."""
-        return len(self._control)
+        turns = self._turns
+        waiting = turns.light or turns.bulk or self.control or self._credit or self._pongs or self._farewell
+        return bool(waiting)
 
     @property
     def pong_count(self) -> int:
@@ -70,11 +70,11 @@ class Outbox:
 
     def add_control(self, frame: bytes) -> None:
         """Queue a control frame."""
-        self._control.append(frame)
+        self.control.append(frame)
 
     def add_flag(self, stream_id: int, flag: int, delta_bytes: int = 0) -> None:
         """Queue SYN, ACK, FIN or RST, alone on a window update of its own."""
-        self._control.append(window_update_frame(stream_id, flag, delta_bytes))
+        self.control.append(window_update_frame(stream_id, flag, delta_bytes))
 
     def add_fin(self, stream: Stream) -> None:
         """Queue the FIN of a stream whose queue is empty; our half is then ENDED."""
@@ -84,6 +84,10 @@ class Outbox:
     def add_credit(self, stream: Stream) -> None:
         """Note that a stream owes the peer credit; how much is decided when it leaves."""
         self._credit[stream.stream_id] = stream
+
+    def owes_credit(self, stream: Stream) -> bool:
+        """Whether credit for a stream waits to leave."""
+        return stream.stream_id in self._credit
 
     def add_data(self, stream: Stream) -> None:
         """Note that a stream may have data and window."""
@@ -98,35 +102,42 @@ class Outbox:
         """Owe a stream no credit any more."""
         self._credit.pop(stream_id, None)
 
-    def forget(self, stream_id: int) -> None:
+    def forget(self, stream: Stream) -> None:
         """Drop the data and the credit of a stream; its control frames still leave."""
-        self._turns.remove(stream_id)
-        self._credit.pop(stream_id, None)
+        self._turns.remove(stream)
+        self._credit.pop(stream.stream_id, None)
 
     def clear(self) -> None:
         """Drop everything."""
         self._pongs.clear()
-        self._control.clear()
+        self.control.clear()
         self._credit.clear()
         self._turns.clear()
         self._farewell = b""
 
     def take_settled(self) -> list[Stream]:
         """Return what ran low on data since the last call: streams to write to again, and ENDED ones."""
-        settled, self._settled = self._settled, []
+        settled = self._settled
+        if settled:
+            self._settled = []
         return settled
 
-    def next_message(self, limit: int, low_water_bytes: int) -> list[bytes]:
+    def next_message(self, limit: int, low_water_bytes: int, now: float | None) -> list[bytes]:
         """Take out the next frames, whole; see ``Session.next_message``. Next: ``take_settled``."""
         pieces: list[bytes] = []
         room = limit - len(self._farewell)
-        room = _move_frames(self._pongs, pieces, room)
-        room = _move_frames(self._control, pieces, room)
+        if self._pongs:
+            room = _move_frames(self._pongs, pieces, room)
+        if self.control:
+            room = _move_frames(self.control, pieces, room)
         if self._credit:
             room = self._write_credit(pieces, room)
-        if self._turns:
+        if self._turns.light or self._turns.bulk:
+            if now is not None:
+                self._turns.pass_time(now)
             room = self._write_data(pieces, room, low_water_bytes)
-            room = _move_frames(self._control, pieces, room)  # The FINs of queues that have just run dry.
+            if self.control:
+                room = _move_frames(self.control, pieces, room)  # The FINs of queues that have just run dry.
         if self._farewell and room >= 0:
             pieces.append(self._farewell)
             self._farewell = b""
@@ -141,9 +152,18 @@ class Outbox:
 
     def _write_data(self, pieces: list[bytes], room: int, low_water_bytes: int) -> int:
         turns = self._turns
-        quantum_bytes = turns.quantum_bytes
-        while room > HEADER_BYTES and (stream := turns.take()) is not None:
-            count = min(stream.queued_bytes, stream.send_window.available_bytes, quantum_bytes)
+        next_turn, wrote = turns.next, turns.wrote
+        has_light = False
+        while room > HEADER_BYTES and (stream := next_turn()) is not None:
+            if has_light and stream.place:
+                break  # A receiver that waits for whole messages would wait for the bulk too.
+            window = stream.send_window
+            # The least of three. min() would take twice as long, and this is done for every frame.
+            count, most_bytes = stream.queued_bytes, turns.most_bytes
+            if count > most_bytes:
+                count = most_bytes
+            if count > window.available_bytes:
+                count = window.available_bytes
             if count > room - HEADER_BYTES:
                 count = room - HEADER_BYTES
                 if pieces and count < _SMALLEST_PART_BYTES:
@@ -151,13 +171,13 @@ class Outbox:
                     break
             stream.write_frame(count, pieces)
             room -= HEADER_BYTES + count
-            if stream.queued_bytes:
-                if stream.send_window.available_bytes:
-                    turns.add(stream)
-            elif stream.sending is Sending.ENDING:
+            queued_bytes = stream.queued_bytes
+            wrote(stream, count, queued_bytes > 0 and window.available_bytes > 0)
+            has_light = not stream.place
+            if not queued_bytes and stream.sending is _ENDING:
                 self.add_fin(stream)
                 self._settled.append(stream)
-            if stream.is_congested and stream.queued_bytes <= low_water_bytes:
+            if stream.is_congested and queued_bytes <= low_water_bytes:
                 stream.is_congested = False
                 if stream.sending is Sending.OPEN:
                     self._settled.append(stream)

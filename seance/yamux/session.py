@@ -106,7 +106,7 @@ class Session:
             f"<Session {self.role.name.lower()} {state}{', peer leaving' if ledger.peer_is_leaving else ''}:"
             f" {len(self._streams)} streams, {len(ledger.table.deadlines)} unacknowledged,"
             f" {ledger.table.unaccepted_count} unaccepted, {self._outbox.turn_count} with data to send,"
-            f" {self._outbox.control_count + self._outbox.pong_count} control frames queued>"
+            f" {len(self._outbox.control) + self._outbox.pong_count} control frames queued>"
         )
 
     def queued_bytes(self, stream_id: int) -> int:
@@ -142,7 +142,10 @@ class Session:
             raise LocalProtocolError(msg, code="session_closed")
         if not data:
             return
-        ledger.keepalive.heard(now)
+        keepalive = ledger.keepalive
+        keepalive.heard(now)
+        if keepalive.wants_round_trip and keepalive.is_measuring_due(now):
+            ledger.queue_ping(now)
         try:
             self._inbox.receive(bytes(data), now)
         except RemoteProtocolError as error:
@@ -233,7 +236,8 @@ class Session:
                 self.reset_stream(stream_id)
                 msg = f"Stream {stream_id} was reset: more than {limits.send_queue_bytes} bytes waited on it."
                 raise LocalProtocolError(msg, code="send_queue_full")
-        self._outbox.add_data(stream)
+        if not stream.is_waiting:
+            self._outbox.add_data(stream)
         return queued_bytes
 
     def end_stream(self, stream_id: int) -> None:
@@ -272,7 +276,7 @@ class Session:
         # After the peer's FIN nobody wants credit, and nim-libp2p objects to it.
         if stream is not None and stream.receive_window.take(count) and stream.receiving is Receiving.OPEN:
             self.accept_stream(stream_id)
-            self._outbox.add_credit(stream)
+            self._ledger.owe_credit(stream)
 
     # Session.
 
@@ -303,6 +307,14 @@ class Session:
             self._outbox.add_farewell(go_away_frame(code))
         ledger.is_leaving = True
 
+    def close(self) -> None:
+        """Take note that the carrier is gone. Idempotent, and without an event for each stream.
+
+        Whoever drops a session calls this, or what its windows have of the process's budget is lost.
+        """
+        if not self._ledger.is_closed:
+            self._ledger.close_session()
+
     # Send.
 
     def next_message(self, limit: int = 64 * KIB) -> list[bytes]:
@@ -320,7 +332,8 @@ class Session:
             Headers and bodies in order; empty when nothing can leave now.
         """
         ledger = self._ledger
-        pieces = self._outbox.next_message(limit, ledger.limits.send_low_water_bytes)
+        low_water_bytes = ledger.limits.send_low_water_bytes
+        pieces = self._outbox.next_message(limit, low_water_bytes, ledger.keepalive.heard_at)
         for stream in self._outbox.take_settled():
             if stream.sending is Sending.ENDED:
                 ledger.end_sending(stream)

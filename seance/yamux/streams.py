@@ -23,9 +23,14 @@ class Stream:
     __slots__ = (
         "_first_sent_bytes",
         "_queue",
+        "first_seconds",
         "is_acknowledged",
         "is_congested",
         "is_outbound",
+        "is_waiting",
+        "lately_bytes",
+        "lately_period",
+        "place",
         "queued_bytes",
         "receive_window",
         "receiving",
@@ -48,6 +53,17 @@ class Stream:
         """What waits to be sent."""
         self.is_congested = False
         """Whether the queue rose above its high water and has not fallen to its low water since."""
+        # What the scheduler knows of a stream, and nobody else changes.
+        self.is_waiting = False
+        """Whether it stands in line."""
+        self.place = 0
+        """Where a bulk stream stands in line, oldest lowest; 0 for a light one."""
+        self.lately_bytes = 0
+        """What was sent lately ..."""
+        self.lately_period = 0
+        """... as of when it was last in line."""
+        self.first_seconds = 0.0
+        """For how long it was the first of the bulk streams."""
         # Chunks stay as they came and are dropped as they leave: joining them would copy everything
         # once more, and one growing buffer never gives its memory back (hashicorp/yamux issue 43).
         self._queue: deque[bytes] = deque()
@@ -62,11 +78,14 @@ class Stream:
 
     def write_frame(self, count: int, pieces: list[bytes]) -> None:
         """Move ``count`` queued bytes, at most what is queued and granted, into one data frame."""
-        self.send_window.spend(count)
+        self.send_window.available_bytes -= count
         self.queued_bytes -= count
-        pieces.append(data_header(self.stream_id, count))
         queue = self._queue
         sent = self._first_sent_bytes
+        if not sent and len(queue[0]) == count:
+            pieces += (data_header(self.stream_id, count), queue.popleft())
+            return
+        pieces.append(data_header(self.stream_id, count))
         while count:
             chunk = queue[0]
             there = len(chunk) - sent

@@ -6,14 +6,33 @@ tests call after every step of theirs.
 
 Credit goes back only for bytes that the application *took*. Giving it back on arrival is what
 rust-yamux once called ``OnReceive`` and removed: the sender then never learns that nobody reads.
+
+A stream moves at most a window per round trip, so a window grows with the path: it doubles when the
+application takes a window's worth within two round trips, that is, when at least half of it was on the
+way. So it ends between two and four times what is on the way. An application that reads slowly keeps what
+it began with: a window's worth takes it long, and while it does not read it holds more than half. It shrinks
+when less than a sixteenth is on the way: what was taken is then not given back. Yamux has no word to
+take back what was granted.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from seance.errors import LocalProtocolError
-from seance.yamux.constants import INITIAL_WINDOW_BYTES, WINDOW_CEILING_BYTES
+from seance.yamux.budget import WindowBudget
+from seance.yamux.constants import INITIAL_WINDOW_BYTES, MIB, WINDOW_CEILING_BYTES
 
 __all__ = ["ReceiveWindow", "SendWindow"]
+
+_LATEST_GRANT_BYTES: Final = 1 * MIB
+"""Credit waits for no more than this, however large the window: 16 MiB would otherwise come in two lumps."""
+
+_GROW_ROUND_TRIPS: Final = 2
+"""A window doubles when a window's worth takes less than so many round trips."""
+
+_SHRINK_ROUND_TRIPS: Final = 16
+"""A window shrinks while a window's worth would take longer than so many round trips."""
 
 
 class SendWindow:
@@ -23,12 +42,7 @@ class SendWindow:
 
     def __init__(self) -> None:
         self.available_bytes = INITIAL_WINDOW_BYTES
-        """What may be sent now."""
-
-    def spend(self, count: int) -> None:
-        """Take ``count`` bytes off, which were just written into a frame; never more than there are."""
-        self.available_bytes -= count
-        assert self.available_bytes >= 0, "we send only what the window allows"
+        """What may be sent now; ``Stream.write_frame`` takes off what it writes."""
 
     def grow(self, delta_bytes: int) -> bool:
         """Add what the peer granted.
@@ -58,7 +72,15 @@ class ReceiveWindow:
     (``taken_bytes``).
     """
 
-    __slots__ = ("held_bytes", "remaining_bytes", "size_bytes", "taken_bytes")
+    __slots__ = (
+        "_measured_at",
+        "_measured_bytes",
+        "excess_bytes",
+        "held_bytes",
+        "remaining_bytes",
+        "size_bytes",
+        "taken_bytes",
+    )
 
     def __init__(self) -> None:
         self.size_bytes = INITIAL_WINDOW_BYTES
@@ -69,9 +91,15 @@ class ReceiveWindow:
         """What was handed to the application and not yet taken by it."""
         self.taken_bytes = 0
         """What was taken and not yet given back."""
+        self.excess_bytes = 0
+        """How much of the size it has grown, out of the budget of the process."""
+        self._measured_at: float | None = None
+        """When the pace of the application was last looked at ..."""
+        self._measured_bytes = 0
+        """... and what was given back since."""
 
     def widen(self, size_bytes: int) -> int:
-        """Raise the size to ``size_bytes``; a window never shrinks.
+        """Raise the size that the window begins with to ``size_bytes``, which is never lower.
 
         Returns:
             The delta that the peer has to be told, 0 when nothing changed.
@@ -91,8 +119,8 @@ class ReceiveWindow:
         """Account for ``count`` bytes that the application has consumed.
 
         Returns:
-            Whether a grant is now due: half of the window was taken, as in hashicorp and rust-yamux. Sooner
-            would be a frame per read, later would stall the sender.
+            Whether a grant is now due: half of the window was taken, as in hashicorp and rust-yamux, or
+            1 MiB. Sooner would be a frame per read, later would stall the sender. Next: ``tune``, ``grant``.
 
         Raises:
             LocalProtocolError: More was taken than was ever delivered ("taken_too_much").
@@ -102,7 +130,49 @@ class ReceiveWindow:
             raise LocalProtocolError(msg, code="taken_too_much")
         self.held_bytes -= count
         self.taken_bytes += count
-        return self.taken_bytes * 2 >= self.size_bytes
+        return self.taken_bytes * 2 >= self.size_bytes or self.taken_bytes >= _LATEST_GRANT_BYTES
+
+    def tune(self, now: float, round_trip_seconds: float, most_bytes: int, budget: WindowBudget) -> None:
+        """Grow or shrink when a grant is due: what there is to grant is then more, or less.
+
+        Args:
+            now: Seconds, monotonic; the first time only starts the measurement.
+            round_trip_seconds: Of the path; with 0.0, unknown or too short to tell, nothing changes.
+            most_bytes: What the window may grow to.
+            budget: Of the process.
+        """
+        since = self._measured_at
+        size, count = self.size_bytes, self._measured_bytes + self.taken_bytes
+        if since is not None and now >= since:
+            # At this pace a window's worth would take ``size / count * trips`` round trips.
+            trips = (now - since) / round_trip_seconds if round_trip_seconds else _SHRINK_ROUND_TRIPS
+            is_read = self.held_bytes * 2 < size
+            if is_read and count * 2 >= size and size * trips < count * _GROW_ROUND_TRIPS:
+                if self._double(most_bytes, budget):
+                    now += round_trip_seconds  # So long it takes to show.
+            elif trips > _SHRINK_ROUND_TRIPS and size * trips > count * _SHRINK_ROUND_TRIPS:
+                self._withhold(budget)
+            elif count < size:
+                return
+        if since is None or now > since:
+            self._measured_at = now
+        self._measured_bytes = -self.taken_bytes
+
+    def _double(self, most_bytes: int, budget: WindowBudget) -> bool:
+        more_bytes = min(self.size_bytes, most_bytes - self.size_bytes)
+        if more_bytes <= 0 or not budget.claim(self.excess_bytes, more_bytes):
+            return False
+        self.excess_bytes += more_bytes
+        self.size_bytes += more_bytes
+        self.taken_bytes += more_bytes
+        return True
+
+    def _withhold(self, budget: WindowBudget) -> None:
+        count = min(self.taken_bytes, self.excess_bytes)
+        self.excess_bytes -= count
+        self.size_bytes -= count
+        self.taken_bytes -= count
+        budget.release(count)
 
     def grant(self) -> int:
         """Give back everything that was taken.
@@ -113,6 +183,7 @@ class ReceiveWindow:
         delta_bytes = self.taken_bytes
         self.taken_bytes = 0
         self.remaining_bytes += delta_bytes
+        self._measured_bytes += delta_bytes
         return delta_bytes
 
     def check(self) -> None:
@@ -120,6 +191,7 @@ class ReceiveWindow:
         places = (self.remaining_bytes, self.held_bytes, self.taken_bytes)
         assert min(places) >= 0, "no place owes bytes"
         assert sum(places) == self.size_bytes, "credit is conserved"
+        assert 0 <= self.excess_bytes <= self.size_bytes - INITIAL_WINDOW_BYTES, "excess is what has grown"
 
     def __repr__(self) -> str:
         return (

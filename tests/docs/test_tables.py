@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from seance import values
 from seance.auth.claims import grant_from_claims
 from seance.auth.refusals import NOT_ACCEPTED, NOT_ALLOWED
 from seance.options import OPTIONS, Program, default_in_words, options_of
@@ -87,6 +88,13 @@ def test_every_limit_has_its_default_and_the_test_that_reaches_it(heading: str) 
         assert [one for one in named if f"def {one}(" not in tests] == [], what
 
 
+def test_every_option_of_a_relay_that_bounds_something_is_among_its_limits() -> None:
+    bounding = (values.byte_count, values.seconds, values.seconds_or_none, values.count)
+    bounds = {f"`--{one.name}`" for one in options_of(Program.RELAY) if one.parse in bounding}
+    assert len(bounds) > 10
+    assert bounds - {row[2] for row in table(SECURITY, "Limits of a relay")} == set()
+
+
 def test_every_claim_of_a_token_is_explained() -> None:
     written = {row[0].strip("`") for row in table(SECURITY, "What a token says")}
     grant = grant_from_claims(json.dumps(ALL_CLAIMS).encode(), key_id=None, now=0)
@@ -101,7 +109,9 @@ def test_everything_that_ends_a_session_is_in_the_protocol() -> None:
 
 def test_every_bound_of_a_session_is_in_the_protocol_with_its_default() -> None:
     written = {row[0].strip("`"): number(row[1]) for row in table(PROTOCOL, "Bounds of a session")}
-    assert written == {field.name: field.default for field in dataclasses.fields(Limits)}
+    defaults = {field.name: getattr(Limits(), field.name) for field in dataclasses.fields(Limits)}
+    defaults["window_budget"] = defaults["window_budget"].total_bytes
+    assert written == defaults
 
 
 def number(text: str) -> float:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from seance.errors import LocalProtocolError, RemoteProtocolError
-from seance.yamux import DataReceived, Event, Limits, Role, Session, StreamOpened
+from seance.yamux import KIB, DataReceived, Event, Limits, Role, Session, StreamOpened
 from tests.yamux.frame_bytes import DATA, SYN, WireFrame, go_away, read_frames, window
 from tests.yamux.send_rules import SendRules
 
@@ -31,8 +31,8 @@ __all__ = [
     "read",
 ]
 
-CALM = Limits(ping_after_seconds=None)
-"""The default limits without a keepalive, for tests that move the clock for another reason."""
+CALM = Limits(ping_after_seconds=None, receive_window_most_bytes=256 * KIB)
+"""The default limits without a keepalive and without windows that grow: nothing is said unasked."""
 
 E = TypeVar("E")
 

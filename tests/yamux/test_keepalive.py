@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from seance.yamux.keepalive import Keepalive, Verdict
 
 AFTER, DEAD = 5.0, 5.0
@@ -77,6 +79,28 @@ def test_an_answer_measures_the_round_trip() -> None:
     assert keepalive.answered(value, 1.25) == 0.25
     assert keepalive.round_trip_seconds == 0.25
     assert not keepalive.is_ping_in_flight
+
+
+def test_the_least_of_the_last_eight_round_trips_counts() -> None:
+    """A path that has become longer is noticed after eight answers, a queue on it never."""
+    keepalive = Keepalive()
+    seen = []
+    for at, seconds in enumerate([0.5, 0.2, *[0.9] * 8]):
+        keepalive.answered(keepalive.ping(float(at)), at + seconds)
+        seen.append(keepalive.least_round_trip_seconds)
+    assert seen == pytest.approx([0.5, *[0.2] * 8, 0.9])
+
+
+def test_a_round_trip_is_measured_when_it_is_wanted_and_not_too_often() -> None:
+    keepalive = Keepalive()
+    keepalive.wants_round_trip = True
+    assert keepalive.is_measuring_due(0.0)
+    assert not keepalive.wants_round_trip
+    value = keepalive.ping(0.0)
+    assert not keepalive.is_measuring_due(100.0), "one is in flight"
+    keepalive.answered(value, 0.1)
+    assert not keepalive.is_measuring_due(4.9)
+    assert keepalive.is_measuring_due(5.0)
 
 
 def test_an_answer_to_nothing_means_nothing() -> None:

@@ -45,7 +45,7 @@ def history(limits: Limits, chunks: list[bytes]) -> tuple[list[Event], str, byte
     return merged(events + session.take_events()), code, said
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(sayings, cuts, LIMITS)
 def test_cuts_change_nothing(text: bytes, places: list[int], limits: Limits) -> None:
     """Case 7: whole, byte by byte and at random, the events, the error and the answers are the same."""
@@ -54,7 +54,7 @@ def test_cuts_change_nothing(text: bytes, places: list[int], limits: Limits) -> 
     assert history(limits, chunks_of(text, places)) == whole
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(noise, cuts, LIMITS)
 def test_any_bytes_give_events_or_a_remote_protocol_error(
     text: bytes, places: list[int], limits: Limits
@@ -67,7 +67,7 @@ def test_any_bytes_give_events_or_a_remote_protocol_error(
     assert not code or said == bytes.fromhex("000300000000000000000001")
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 2)
 @given(st.lists(st.one_of(sayings, st.sampled_from(["accept", "send", "end", "reset", "take", "drain"]))))
 def test_a_busy_owner_changes_nothing_about_that(steps: list[bytes | str]) -> None:
     """The same with an application that accepts, sends, takes, ends and resets all the while."""

@@ -30,6 +30,7 @@ def test_the_public_names_are_pinned() -> None:
         "GoAwayCode",
         "GoAwayReceived",
         "Limits",
+        "Pace",
         "PingAnswered",
         "Role",
         "Session",
@@ -40,6 +41,7 @@ def test_the_public_names_are_pinned() -> None:
         "StreamOpened",
         "StreamReset",
         "StreamWritable",
+        "WindowBudget",
     ]
     assert set(events.__all__) <= set(seance.yamux.__all__)
 

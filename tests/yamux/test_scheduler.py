@@ -1,62 +1,355 @@
+"""Whose turn it is: single rules, and what holds whatever happens (decision 15)."""
+
 from __future__ import annotations
 
-from seance.yamux.scheduler import Turns
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seance.yamux import KIB, Role, Session
+from seance.yamux.scheduler import LIGHT_BYTES, LIGHT_RUN_BYTES, ROUND_TURNS, Turns
 from seance.yamux.streams import Stream
+from tests.yamux.frame_bytes import read_frames
+from tests.yamux.pair import CALM
+
+FRAME = 16 * KIB - 12
+SMALL_FRAME = 8 * KIB
+MUCH = 10**9
 
 
-def streams(*ids: int) -> list[Stream]:
-    return [Stream(one, is_outbound=True) for one in ids]
+@dataclass
+class Line:
+    """Turns, and streams with so many bytes each; the windows are open unless they are shut."""
+
+    turns: Turns = field(default_factory=Turns)
+    streams: dict[int, Stream] = field(default_factory=dict)
+    shut: set[int] = field(default_factory=set)
+
+    def want(self, stream_id: int, count: int) -> Stream:
+        """Let a stream have ``count`` more bytes to send."""
+        stream = self.streams.setdefault(stream_id, Stream(stream_id, is_outbound=True))
+        stream.queued_bytes += count
+        if stream_id not in self.shut:
+            self.turns.add(stream)
+        return stream
+
+    def turn(self) -> tuple[int, int] | None:
+        """Let one frame leave; returns its stream and its size."""
+        stream = self.turns.next()
+        if stream is None:
+            return None
+        count = min(stream.queued_bytes, self.turns.most_bytes)
+        stream.queued_bytes -= count
+        has_more = stream.queued_bytes > 0 and stream.stream_id not in self.shut
+        self.turns.wrote(stream, count, has_more)
+        return stream.stream_id, count
+
+    def order(self, turns: int = 10**6) -> list[int]:
+        """Let frames leave; returns their streams."""
+        order = []
+        while len(order) < turns and (turn := self.turn()) is not None:
+            order.append(turn[0])
+        return order
+
+    def bulk(self, *ids: int) -> None:
+        """Make bulk streams of some, in this order, with more to send than they ever can."""
+        for stream_id in ids:
+            self.want(stream_id, LIGHT_BYTES)
+            assert set(self.order()) <= {*self.streams}
+        for stream_id in ids:
+            self.want(stream_id, MUCH)
 
 
-def taken(turns: Turns) -> list[int]:
-    order = []
-    while (stream := turns.take()) is not None:
-        order.append(stream.stream_id)
-    return order
+def line_of(*ids: int) -> Line:
+    line = Line()
+    for stream_id in ids:
+        line.want(stream_id, 100)
+    return line
 
 
-def line_of(*ids: int) -> Turns:
-    turns = Turns()
-    for stream in streams(*ids):
-        turns.add(stream)
-    return turns
+class TestLight:
+    def test_turns_come_in_order_of_arrival(self) -> None:
+        assert line_of(4, 2, 6).order() == [4, 2, 6]
+
+    def test_a_stream_that_is_in_line_keeps_its_place(self) -> None:
+        line = line_of(2, 4)
+        line.want(2, 1)
+        assert len(line.turns) == 2
+        assert line.order() == [2, 4]
+
+    def test_whoever_has_more_stands_at_the_end(self) -> None:
+        line = line_of(2, 4)
+        line.want(2, SMALL_FRAME)
+        assert line.order() == [2, 4, 2]
+
+    def test_frames_are_small_while_others_wait(self) -> None:
+        line = Line()
+        line.want(2, FRAME)
+        line.want(4, 10)
+        assert [line.turn() for _ in range(3)] == [(2, SMALL_FRAME), (4, 10), (2, FRAME - SMALL_FRAME)]
+
+    def test_a_turn_that_did_not_happen_is_first_again(self) -> None:
+        line = line_of(2, 4)
+        first = line.turns.next()
+        assert first is not None
+        line.turns.put_back(first)
+        assert line.order() == [2, 4]
+
+    def test_what_has_sent_a_full_frame_is_bulk(self) -> None:
+        line = Line()
+        stream = line.want(2, LIGHT_BYTES - 1)
+        line.order()
+        assert not stream.place
+        line.want(2, 1)
+        line.order()
+        assert stream.place
+
+    def test_a_light_frame_overtakes_bulk(self) -> None:
+        line = Line()
+        line.bulk(2)
+        assert line.order(2) == [2, 2]
+        line.want(4, 10)
+        assert line.order(2) == [4, 2]
+
+    def test_much_light_data_lets_one_bulk_frame_pass(self) -> None:
+        line = Line()
+        line.bulk(2)
+        line.order(1)
+        for stream_id in range(4, 44, 2):
+            line.want(stream_id, SMALL_FRAME)
+        in_a_row = LIGHT_RUN_BYTES // SMALL_FRAME
+        order = line.order(20)
+        assert [at for at, stream_id in enumerate(order) if stream_id == 2] == [in_a_row, 2 * in_a_row + 1]
+
+    def test_an_eighth_of_the_path_is_light_for_ever(self) -> None:
+        line = Line()
+        line.bulk(2)
+        for _ in range(1000):
+            line.want(4, 1500)
+            assert line.order(1) == [4]
+            line.order(1)
 
 
-def test_turns_come_in_order_of_arrival() -> None:
-    assert taken(line_of(4, 2, 6)) == [4, 2, 6]
+class TestBulk:
+    def test_the_first_has_three_turns_of_four_and_the_second_the_fourth(self) -> None:
+        line = Line()
+        line.bulk(2, 4)
+        order = line.order(160)
+        assert (order.count(2), order.count(4)) == (125, 35), "and a sixteenth in turn"
+
+    def test_one_alone_has_all(self) -> None:
+        line = Line()
+        line.bulk(2)
+        assert line.order(50) == [2] * 50
+
+    def test_every_sixteenth_turn_goes_round_the_line(self) -> None:
+        line = Line()
+        line.bulk(2, 4, 6, 8)
+        order = line.order(ROUND_TURNS * 8)
+        assert (order.count(6), order.count(8)) == (2, 2)
+        assert order.count(2) == 12 * 8 + 2
+
+    def test_newcomers_do_not_put_off_the_round(self) -> None:
+        """A new bulk stream before every round turn: the oldest that waits has its turn all the same."""
+        line = Line()
+        line.bulk(2, 4, 6)
+        for newcomer in range(100, 300, 2):
+            line.want(newcomer, FRAME + MUCH)
+            if 6 in line.order(ROUND_TURNS):
+                break
+        assert newcomer < 120
+
+    def test_who_was_away_has_its_old_place(self) -> None:
+        line = Line()
+        line.bulk(2, 4)
+        line.shut.add(2)
+        assert line.order(5)[1:] == [4] * 4, "who has no window costs nobody a turn"
+        line.shut.remove(2)
+        line.want(2, 0)
+        assert line.order(8).count(2) == 6
+
+    def test_who_has_sent_little_since_is_light_again(self) -> None:
+        line = Line()
+        line.bulk(4)
+        line.want(2, LIGHT_BYTES)
+        line.order(2)
+        assert line.streams[2].place
+        line.order(3 * 4)
+        line.want(2, 10)
+        assert not line.streams[2].place
+        assert line.order(1) == [2]
+
+    def test_who_was_first_for_thirty_seconds_goes_to_the_back(self) -> None:
+        line = Line()
+        line.bulk(2, 4, 6)
+        for now, first in ((100.0, 2), (129.9, 2), (130.0, 4), (159.9, 4), (160.0, 6), (190.0, 2)):
+            line.turns.pass_time(now)
+            assert line.order(16).count(first) >= 12, f"{first} is first at {now}"
+
+    def test_one_alone_is_first_for_as_long_as_it_is_alone(self) -> None:
+        line = Line()
+        line.bulk(2)
+        for now in range(100):
+            line.turns.pass_time(float(now))
+            assert line.order(1) == [2]
+        line.bulk(4)
+        line.turns.pass_time(100.0)
+        assert line.order(16).count(4) >= 12, "and nobody waits for it any more"
+
+    def test_nobody_is_sent_to_the_back_for_a_time_without_bulk(self) -> None:
+        line = Line()
+        line.bulk(2, 4)
+        line.turns.pass_time(0.0)
+        line.shut |= {2, 4}
+        line.order()
+        line.shut.clear()
+        line.want(2, 0)
+        line.want(4, 0)
+        line.turns.pass_time(1000.0)
+        line.turns.pass_time(1001.0)
+        assert line.order(16).count(2) == 12
+
+    def test_a_turn_that_did_not_happen_is_next_again(self) -> None:
+        line = Line()
+        line.bulk(2, 4, 6)
+        for _ in range(50):
+            first = line.turns.next()
+            assert first is not None
+            line.turns.put_back(first)
+            assert line.turns.next() is first
+            line.turns.wrote(first, FRAME, True)
 
 
-def test_a_stream_that_is_in_line_keeps_its_place() -> None:
-    turns = line_of(2, 4)
-    turns.add(streams(2)[0])
-    assert len(turns) == 2
-    assert taken(turns) == [2, 4]
+class TestLeaving:
+    @pytest.mark.parametrize("is_bulk", [False, True])
+    @pytest.mark.parametrize("leaver", [2, 4, 6])
+    def test_a_stream_leaves_the_line_from_anywhere(self, leaver: int, is_bulk: bool) -> None:
+        line = line_of(2, 4, 6)
+        if is_bulk:
+            line.bulk(2, 4, 6)
+        line.turns.remove(line.streams[leaver])
+        line.turns.remove(Stream(8, is_outbound=True))
+        line.turns.remove(line.streams[leaver])
+        assert len(line.turns) == 2
+        assert set(line.order(50)) == {2, 4, 6} - {leaver}
+
+    def test_a_cleared_line_is_empty(self) -> None:
+        line = line_of(2, 4)
+        line.bulk(6)
+        line.turns.clear()
+        assert line.turns.next() is None
+        assert not line.turns
 
 
-def test_whoever_comes_back_stands_at_the_end() -> None:
-    turns = line_of(2, 4)
-    first = turns.take()
-    assert first is not None
-    turns.add(first)
-    assert taken(turns) == [4, 2]
+@dataclass
+class Waiting:
+    """How long a stream has waited for its turn, and the longest that it might."""
+
+    light_turns: int = 0
+    bulk_turns: int = 0
+    light_bytes: int = 0
+    ahead: int = 0
 
 
-def test_a_turn_that_did_not_happen_is_first_again() -> None:
-    turns = line_of(2, 4)
-    first = turns.take()
-    assert first is not None
-    turns.put_back(first)
-    assert taken(turns) == [2, 4]
+STEPS = st.one_of(
+    st.tuples(st.just("want"), st.integers(1, 12), st.sampled_from([1, 100, 5000, 20_000, 300_000])),
+    st.tuples(st.just("shut"), st.integers(1, 12), st.just(0)),
+    st.tuples(st.just("open"), st.integers(1, 12), st.just(0)),
+    st.tuples(st.just("cut"), st.integers(1, 12), st.just(0)),
+    st.tuples(st.just("turns"), st.integers(1, 40), st.just(0)),
+    st.tuples(st.just("time"), st.integers(1, 40), st.just(0)),
+)
 
 
-def test_a_stream_leaves_the_line_from_anywhere() -> None:
-    turns = line_of(2, 4, 6)
-    turns.remove(4)
-    turns.remove(8)
-    assert taken(turns) == [2, 6]
+@given(st.lists(STEPS, max_size=120))
+def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+    """The bounds of decision 15, counted in turns, with streams that come and go and run out of window."""
+    line = Line()
+    now = 0.0
+    waits: dict[int, Waiting] = {}
+
+    def is_ready(stream: Stream) -> bool:
+        return stream.queued_bytes > 0 and stream.stream_id not in line.shut
+
+    def one_turn() -> None:
+        ready = {stream_id for stream_id, stream in line.streams.items() if is_ready(stream)}
+        assert len(line.turns) == len(ready)
+        light = [one for one in ready if not line.streams[one].place]
+        bulk = ready - set(light)
+        for stream_id in ready - set(waits):
+            waits[stream_id] = Waiting(ahead=len(light))
+        turn = line.turn()
+        assert (turn is None) == (not ready), "never idle with something to send"
+        if turn is None:
+            return
+        stream_id, count = turn
+        assert stream_id in ready
+        del waits[stream_id]
+        for one, waiting in waits.items():
+            if stream_id in light:
+                waiting.light_turns += 1
+                waiting.light_bytes += count
+            else:
+                waiting.bulk_turns += 1
+                waiting.light_bytes = 0
+            if one in light:
+                assert waiting.light_turns <= waiting.ahead, "each other light stream once"
+                assert waiting.bulk_turns <= waiting.ahead * SMALL_FRAME // LIGHT_RUN_BYTES + 1
+            elif one in bulk:
+                assert waiting.light_bytes <= LIGHT_RUN_BYTES + SMALL_FRAME, "a fifth is for bulk"
+                assert waiting.bulk_turns <= 2 * ROUND_TURNS * len(line.streams), "once in two rounds"
+
+    for step, number, count in steps:
+        if step == "turns":
+            for _ in range(number):
+                one_turn()
+        elif step == "time":
+            now += number
+            line.turns.pass_time(now)
+        elif step == "want":
+            line.want(number, count)
+        elif step == "shut" and number in line.streams and not line.streams[number].is_waiting:
+            line.shut.add(number)
+        elif step == "open":
+            line.shut.discard(number)
+            if number in line.streams and line.streams[number].queued_bytes:
+                line.turns.add(line.streams[number])
+        elif step == "cut" and number in line.streams:
+            line.turns.remove(line.streams.pop(number))
+            waits.pop(number, None)
+    for _ in range(2000):
+        one_turn()
 
 
-def test_a_cleared_line_is_empty() -> None:
-    turns = line_of(2, 4)
-    turns.clear()
-    assert turns.take() is None
+TYPING = 1
+SENDS = st.lists(st.tuples(st.integers(2, 9), st.sampled_from([50, 5000, 20_000, 100_000])), max_size=4)
+
+
+@given(st.lists(st.tuples(SENDS, st.sampled_from([4 * KIB, 20_000, 64 * KIB])), max_size=25))
+def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
+    messages: list[tuple[list[tuple[int, int]], int]],
+) -> None:
+    """And there is a message as long as anybody can send."""
+    session = Session(Role.CLIENT, limits=CALM)
+    ids = [session.open_stream(0.0) for _ in range(10)]
+    session.next_message()
+    for sends, limit in messages:
+        for index, count in sends:
+            session.send_data(ids[index], bytes(count))
+        session.send_data(TYPING, bytes(50))
+        bulk = {one for one, stream in session._streams.items() if stream.place}
+        light_bytes = sum(session.queued_bytes(one) for one in ids if one not in bulk)
+        can_send = any(
+            one.queued_bytes and one.send_window.available_bytes for one in session._streams.values()
+        )
+        frames, rest = read_frames(b"".join(session.next_message(limit)))
+        assert not rest
+        order = [frame.stream_id for frame in frames]
+        if light_bytes < limit - FRAME - 12 * 2 * len(ids):
+            assert TYPING in order
+        if TYPING in order:
+            ahead = [one for one in order[: order.index(TYPING)] if one in bulk]
+            assert len(ahead) <= 1
+        assert bool(order) == can_send

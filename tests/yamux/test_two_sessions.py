@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from seance.yamux import (
     KIB,
+    MIB,
     DataReceived,
     Event,
     Role,
@@ -29,11 +30,12 @@ from seance.yamux import (
     StreamEnded,
     StreamOpened,
     StreamReset,
+    WindowBudget,
 )
 from tests.yamux.lives import Lives
 from tests.yamux.pair import CALM, End, code_of
 
-SETTINGS = settings(max_examples=100, stateful_step_count=60, report_multiple_bugs=False)
+SETTINGS = settings(stateful_step_count=60, report_multiple_bugs=False)
 
 SIDES = st.sampled_from([Role.CLIENT, Role.SERVER])
 PICK = st.integers(0, 2**30)
@@ -72,16 +74,27 @@ class TwoSessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.budget = WindowBudget(2 * MIB)
         self.sides: dict[Role, Side] = {}
         self.directions: dict[tuple[int, Role], Direction] = {}
         """By stream and sender."""
         self.is_cut: set[int] = set()
 
-    @initialize(relay=WINDOWS, agent=WINDOWS, streams=st.sampled_from([3, 256]))
-    def begin(self, relay: int, agent: int, streams: int) -> None:
+    @initialize(
+        relay=WINDOWS,
+        agent=WINDOWS,
+        streams=st.sampled_from([3, 256]),
+        most=st.sampled_from([256 * KIB, 16 * MIB]),
+    )
+    def begin(self, relay: int, agent: int, streams: int, most: int) -> None:
         for role, window_bytes in ((Role.SERVER, relay), (Role.CLIENT, agent)):
             limits = replace(
-                CALM, receive_window_bytes=window_bytes, streams=streams, send_queue_bytes=700 * KIB
+                CALM,
+                receive_window_bytes=window_bytes,
+                receive_window_most_bytes=most,
+                window_budget=self.budget,
+                streams=streams,
+                send_queue_bytes=700 * KIB,
             )
             self.sides[role] = Side(End(role, limits))
 
@@ -220,6 +233,8 @@ class TwoSessions(RuleBasedStateMachine):
 
     @invariant()
     def sessions_are_sound(self) -> None:
+        live = [stream for side in self.sides.values() for stream in side.end.session._streams.values()]
+        assert self.budget.claimed_bytes == sum(stream.receive_window.excess_bytes for stream in live)
         for side in self.sides.values():
             side.end.session.check()
             assert not side.end.session.is_closed
@@ -273,6 +288,7 @@ class TwoSessions(RuleBasedStateMachine):
             assert (ledger.table.live, ledger.table.deadlines, ledger.table.unaccepted_count) == ({}, {}, 0)
             assert not ledger.outbox.wants_to_send
             assert not ledger.outbox._settled
+            assert self.budget.claimed_bytes == 0
             assert side.end.session.take_events() == []
 
 

@@ -156,7 +156,10 @@ def test_what_we_say_means_what_was_recorded(recording: Recording, role: str) ->
     if replay.fatal is not None:
         # hashicorp/yamux means to say this too, but closes before it has left.
         recorded[0] = ["go away 1"]
-    assert outline(replay.frames()) == recorded
+    asked = any(step["what"] in ("ping", "kept_alive") for step in steps_of(recording, role))
+    # Ours also measures the path, for windows that grow.
+    said = [frame for frame in replay.frames() if asked or (frame.kind, frame.flags) != (PING, SYN)]
+    assert outline(said) == recorded
     check_sending_rules(replay.frames())
 
 

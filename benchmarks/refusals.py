@@ -1,0 +1,186 @@
+"""How many upgrades for a room that nobody serves a relay refuses for one second of its CPU time.
+
+y-websocket redials every 2.5 s without jitter, so a host that is gone for good is hundreds of upgrades a
+second that lead nowhere. What is measured is a relay as a process of its own, on loopback: a new TCP
+connection for each upgrade, with the head that a browser sends, read until the relay has closed it. Beside
+it, in the same run and in turn, a server that is nothing but Autobahn and refuses in ``onConnect``.
+
+    python benchmarks/refusals.py                    both, and the ratio
+    python benchmarks/refusals.py --against HEAD     this checkout, a commit, and Autobahn
+    python benchmarks/refusals.py --only relay -n 50000
+
+CPU time is the process's own, user and system, from ``/proc``. Figures of two runs cannot be compared, nor
+those of two machines; ratios of one run can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ROOMS = 64
+"""Names in turn: a single one would soon be refused for its rate and not for being unknown."""
+
+HEAD = (
+    "GET /c/nobody-{}/my-document HTTP/1.1\r\n"
+    "Host: relay.example:8080\r\n"
+    "Connection: Upgrade\r\n"
+    "Pragma: no-cache\r\n"
+    "Cache-Control: no-cache\r\n"
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0"
+    " Safari/537.36\r\n"
+    "Upgrade: websocket\r\n"
+    "Origin: http://relay.example:8080\r\n"
+    "Sec-WebSocket-Version: 13\r\n"
+    "Accept-Encoding: gzip, deflate, br, zstd\r\n"
+    "Accept-Language: en-US,en;q=0.9\r\n"
+    "Sec-WebSocket-Key: 5f2p3wqkq0Vv6y1vAdJY9g==\r\n"
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    "\r\n"
+)
+"""What Chromium sends for ``new WebSocket``."""
+
+AUTOBAHN = """
+import sys
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny
+from twisted.internet import reactor
+
+class Refusing(WebSocketServerProtocol):
+    def onConnect(self, request):
+        raise ConnectionDeny(404, "Room not found (agent not connected)")
+
+factory = WebSocketServerFactory()
+factory.protocol = Refusing
+port = reactor.listenTCP(0, factory, interface="127.0.0.1", backlog=1024)
+print("starting on port", port.getHost().port, flush=True)
+reactor.run()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server to be measured, and where its code is."""
+
+    name: str
+    argv: tuple[str, ...]
+    tree: Path
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[tuple[int, int]]:
+    """The server as a process; gives its id and its port."""
+    environment = {**os.environ, "PYTHONPATH": str(server.tree), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(  # noqa: S603  # ourselves
+        server.argv,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=server.tree,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found = re.search(r"starting on port (\d+)", line)
+            if found:
+                yield process.pid, int(found[1])
+                return
+        sys.exit(f"{server.name} did not start")
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def refuse(port: int, count: int, at_once: int) -> None:
+    """Ask ``count`` times, ``at_once`` in step as such clients do, and check each answer."""
+    heads = [HEAD.format(number).encode() for number in range(ROOMS)]
+    for begin in range(0, count, at_once):
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(at_once)]
+        for number, client in enumerate(clients, begin):
+            client.send(heads[number % ROOMS])
+        for client in clients:
+            answer = bytearray()
+            with client:
+                while data := client.recv(4096):
+                    answer += data
+            if not answer.startswith(b"HTTP/1.1 404 "):
+                sys.exit(f"not the refusal that was to be measured: {bytes(answer)!r}")
+
+
+def measure(server: Server, count: int, at_once: int) -> float:
+    """Return how many refusals one CPU second of a server gives."""
+    with running(server) as (pid, port):
+        refuse(port, count // 10, at_once)
+        time.sleep(0.1)
+        before = cpu_seconds(pid)
+        refuse(port, count, at_once)
+        time.sleep(0.1)
+        return count / (cpu_seconds(pid) - before)
+
+
+@contextlib.contextmanager
+def unpacked(commit: str) -> Iterator[Path]:
+    """A commit in a temporary folder."""
+    argv = ["git", "archive", commit]
+    packed = subprocess.run(argv, cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S603  # the user's own
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def relay(name: str, tree: Path) -> Server:
+    """A relay without keys, of the code in ``tree``."""
+    listen = ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
+    return Server(name, (sys.executable, "-m", "seance", "relay", *listen), tree)
+
+
+def main() -> None:
+    """Measure, in turn, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--against", metavar="COMMIT", help="measure the relay of a commit too")
+    parser.add_argument("--only", choices=["relay", "autobahn"], help="measure one alone")
+    parser.add_argument("-n", "--count", type=int, default=10_000, help="refusals in each measurement")
+    parser.add_argument("--at-once", type=int, default=100, help="connections at a time")
+    parser.add_argument("--times", type=int, default=3, help="measurements of each")
+    told = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        servers = [relay("relay", ROOT)]
+        if told.against:
+            servers.append(relay(f"relay of {told.against}", stack.enter_context(unpacked(told.against))))
+        servers.append(Server("autobahn", (sys.executable, "-c", AUTOBAHN), ROOT))
+        servers = [one for one in servers if told.only in (None, one.name)]
+        figures: dict[str, list[float]] = {one.name: [] for one in servers}
+        for _ in range(told.times):
+            for one in servers:
+                figures[one.name].append(measure(one, told.count, told.at_once))
+    for name, several in figures.items():
+        sys.stdout.write(f"{name}: {statistics.median(several):,.0f} refusals for one CPU second\n")
+    if "autobahn" in figures and "relay" in figures:
+        ratio = statistics.median(figures["relay"]) / statistics.median(figures["autobahn"])
+        sys.stdout.write(f"relay / autobahn: {ratio:.1f}\n")
+
+
+if __name__ == "__main__":
+    main()

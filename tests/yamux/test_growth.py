@@ -1,0 +1,310 @@
+"""Windows that grow with the path, and the budget that they grow out of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seance.errors import RemoteProtocolError
+from seance.yamux import KIB, MIB, DataReceived, Limits, PingAnswered, Role, Session, WindowBudget
+from seance.yamux.windows import ReceiveWindow
+from tests.yamux.frame_bytes import PING, SYN, data, read_frames, window
+from tests.yamux.pair import CALM, accepted
+from tests.yamux.path import MBIT, Path, Uploads
+
+START = 256 * KIB
+LONG = {"bytes_per_second": 100 * MBIT, "one_way_seconds": 0.15}
+"""A path of 300 ms and 100 Mbit/s: 3.75 MB are on the way."""
+
+
+def growing(most_bytes: int = 16 * MIB, **others: object) -> Limits:
+    own: dict[str, object] = {"window_budget": WindowBudget(), "receive_window_most_bytes": most_bytes}
+    return replace(CALM, **own | others)  # type: ignore[arg-type]
+
+
+def window_of(session: Session, stream_id: int) -> ReceiveWindow:
+    return session._streams[stream_id].receive_window
+
+
+def uploading(limits: Limits, size: int = 10**9, **shape: float) -> tuple[Path, Uploads, int]:
+    """A path on which the agent sends much on one stream."""
+    path = Path(relay_limits=limits, agent_limits=CALM, **shape)  # type: ignore[arg-type]
+    uploads = Uploads(path, size)
+    return path, uploads, path.relay.open_stream(0.0)
+
+
+class TestPath:
+    def test_one_stream_fills_a_long_path(self) -> None:
+        path, uploads, stream_id = uploading(growing(), **LONG)
+        path.run(until=4.0)
+        before = uploads.arrived[stream_id]
+        path.run(until=8.0)
+        moved = uploads.arrived[stream_id] - before
+        assert moved >= 0.95 * 4.0 * path.bytes_per_second
+        assert 2 * 3.75e6 <= window_of(path.relay, stream_id).size_bytes <= 4.5 * 3.75e6
+
+    def test_it_is_as_fast_as_that_within_a_few_round_trips(self) -> None:
+        path, uploads, stream_id = uploading(growing(), **LONG)
+        path.run(until=12.0)
+        assert uploads.arrived[stream_id] >= 0.8 * 12.0 * path.bytes_per_second
+
+    def test_without_growth_a_long_path_stays_empty(self) -> None:
+        path, uploads, stream_id = uploading(CALM, **LONG)
+        path.run(until=8.0)
+        assert uploads.arrived[stream_id] <= 8 / 0.3 * START
+
+    def test_a_window_grows_to_what_the_limits_say_and_no_further(self) -> None:
+        path, _, stream_id = uploading(growing(1 * MIB), **LONG)
+        path.run(until=8.0)
+        assert window_of(path.relay, stream_id).size_bytes == 1 * MIB
+
+    def test_a_window_that_begins_above_the_most_stays_as_it_is(self) -> None:
+        path, _, stream_id = uploading(growing(1 * MIB, receive_window_bytes=2 * MIB), **LONG)
+        path.run(until=8.0)
+        assert window_of(path.relay, stream_id).size_bytes == 2 * MIB
+
+    def test_on_a_short_path_nothing_grows(self) -> None:
+        path, _, stream_id = uploading(growing(), bytes_per_second=100 * MBIT, one_way_seconds=0.0005)
+        path.message_bytes = 16 * KIB
+        path.run(until=3.0)
+        assert window_of(path.relay, stream_id).size_bytes == START
+
+    @pytest.mark.parametrize("has_fast_neighbour", [False, True])
+    def test_a_slow_reader_keeps_what_it_began_with(self, has_fast_neighbour: bool) -> None:
+        """However long the path is: 20 kB/s need no more."""
+        path, uploads, slow = uploading(growing(), **LONG)
+        if has_fast_neighbour:
+            path.relay.open_stream(0.0)
+        waiting = 0
+
+        def take(event: DataReceived) -> None:
+            nonlocal waiting
+            if event.stream_id == slow:
+                waiting += len(event.data)
+            else:
+                path.relay.data_taken(event.stream_id, len(event.data))
+
+        def read() -> None:
+            nonlocal waiting
+            count = min(waiting, 2000)
+            path.relay.data_taken(slow, count)
+            waiting -= count
+            path.after(0.1, read)
+
+        path.take = take  # type: ignore[method-assign]
+        read()
+        path.run(until=60.0)
+        assert window_of(path.relay, slow).size_bytes == START
+        assert uploads.arrived[slow] <= START + 60 * 20_000
+
+    def test_a_window_shrinks_when_little_moves_and_the_stream_goes_on(self) -> None:
+        limits = growing()
+        path, uploads, stream_id = uploading(limits, size=30 * MIB, **LONG)
+        path.run(until=8.0)
+        assert uploads.arrived[stream_id] == 30 * MIB
+        assert limits.window_budget.claimed_bytes == window_of(path.relay, stream_id).size_bytes - START > 0
+
+        def trickle() -> None:
+            uploads.missing[stream_id] += 10_000
+            path.after(0.2, trickle)
+
+        trickle()
+        path.run(until=408.0)
+        assert window_of(path.relay, stream_id).size_bytes == START
+        assert limits.window_budget.claimed_bytes == 0
+        assert uploads.arrived[stream_id] > 30 * MIB + 399 * 50_000
+
+
+class TestTune:
+    """The rule itself, on a path of one second."""
+
+    def tuned(self, *, taken: int, after: float, held: int = 0) -> int:
+        """Let an application take so much so long after the last look; returns the window's size."""
+        window = ReceiveWindow()
+        window.widen(1 * MIB)
+        window.tune(10.0, 1.0, 16 * MIB, WindowBudget())
+        window.receive(taken + held)
+        window.take(taken)
+        window.tune(10.0 + after, 1.0, 16 * MIB, WindowBudget())
+        window.check()
+        return window.size_bytes
+
+    def test_a_windows_worth_within_two_round_trips_doubles_it(self) -> None:
+        assert self.tuned(taken=1 * MIB, after=1.9) == 2 * MIB
+        assert self.tuned(taken=1 * MIB, after=2.1) == 1 * MIB
+
+    def test_half_of_it_in_half_of_the_time_is_enough(self) -> None:
+        assert self.tuned(taken=512 * KIB, after=0.9) == 2 * MIB
+        assert self.tuned(taken=512 * KIB, after=1.1) == 1 * MIB
+
+    def test_less_says_nothing_about_the_pace(self) -> None:
+        assert self.tuned(taken=511 * KIB, after=0.1) == 1 * MIB
+
+    def test_an_application_that_holds_half_of_it_reads_too_slowly(self) -> None:
+        assert self.tuned(taken=512 * KIB, after=0.1, held=512 * KIB) == 1 * MIB
+        assert self.tuned(taken=512 * KIB, after=0.1, held=511 * KIB) == 2 * MIB
+
+    def test_after_growing_it_waits_until_that_can_show(self) -> None:
+        window, budget = ReceiveWindow(), WindowBudget()
+        window.tune(10.0, 1.0, 16 * MIB, budget)
+        sizes = []
+        for now in (10.1, 10.2, 11.0, 11.2):
+            window.receive(window.remaining_bytes)
+            window.take(window.held_bytes)
+            window.tune(now, 1.0, 16 * MIB, budget)
+            window.grant()
+            sizes.append(window.size_bytes // KIB)
+        assert sizes == [512, 512, 512, 1024]
+
+
+class TestMeasuring:
+    def pings(self, path: Path, seconds: float) -> int:
+        answered = 0
+        told = path.heard
+
+        def heard(role: Role, event: object) -> None:
+            nonlocal answered
+            answered += role is Role.SERVER and isinstance(event, PingAnswered)
+            told(role, event)  # type: ignore[arg-type]
+
+        path.heard = heard
+        path.run(until=path.now + seconds)
+        return answered
+
+    def test_while_bulk_flows_the_path_is_measured_every_five_seconds(self) -> None:
+        path, _, _ = uploading(growing(), **LONG)
+        assert 5 <= self.pings(path, 30.0) <= 7
+        assert path.relay.round_trip_seconds == pytest.approx(0.3, abs=0.02)
+
+    def test_a_link_without_bulk_is_never_asked(self) -> None:
+        path, uploads, stream_id = uploading(growing(), size=100 * KIB, **LONG)
+        assert self.pings(path, 100.0) == 0
+        assert uploads.arrived[stream_id] == 100 * KIB
+
+    def test_nor_is_one_whose_bulk_is_over(self) -> None:
+        path, uploads, stream_id = uploading(growing(), size=4 * MIB, **LONG)
+        path.run(until=10.0)
+
+        def trickle() -> None:
+            uploads.missing[stream_id] += 100
+            path.after(0.1, trickle)
+
+        trickle()
+        assert self.pings(path, 100.0) <= 1
+
+    def test_nor_is_one_whose_windows_may_not_grow(self) -> None:
+        path, _, _ = uploading(CALM, **LONG)
+        assert self.pings(path, 30.0) == 0
+
+    def test_nothing_grows_before_a_round_trip_is_known(self) -> None:
+        """The peer does not answer pings."""
+        end = accepted(growing())
+        for at in range(100):
+            end.receive(data(2, bytes(START // 2)), at * 0.001)
+            end.session.data_taken(2, START // 2)
+            asked = [frame for frame in end.frames() if frame.kind == PING]
+            assert [frame.flags for frame in asked] == ([SYN] if at == 1 else [])
+        assert window_of(end.session, 2).size_bytes == START
+
+    def test_a_round_trip_of_nothing_grows_nothing(self) -> None:
+        """On a clock that is too coarse for the path everything takes no time at all."""
+        path, uploads, stream_id = uploading(
+            growing(), size=10 * MIB, bytes_per_second=1e18, one_way_seconds=0.0
+        )
+        path.run(until=1.0)
+        assert uploads.arrived[stream_id] == 10 * MIB
+        assert window_of(path.relay, stream_id).size_bytes == START
+
+
+class TestBudget:
+    def test_a_few_do_not_take_everything(self) -> None:
+        budget = WindowBudget(64 * MIB)
+        got = []
+        for _ in range(12):
+            held = 0
+            while held < 16 * MIB and budget.claim(held, max(held, START)):
+                held += max(held, START)
+            got.append(held)
+        assert got == sorted(got, reverse=True)
+        assert got[:4] == [16 * MIB, 16 * MIB, 16 * MIB, 8 * MIB]
+        assert got[6] > 0
+        assert budget.claimed_bytes == sum(got) < 64 * MIB
+
+    def test_what_is_released_can_be_claimed_again(self) -> None:
+        budget = WindowBudget(10)
+        assert budget.claim(0, 5)
+        assert not budget.claim(0, 5)
+        budget.release(5)
+        assert budget.claim(0, 5)
+        assert repr(budget) == "<WindowBudget 5 of 10 claimed>"
+        with pytest.raises(AssertionError):
+            budget.release(6)
+
+    def test_windows_of_all_sessions_share_one_budget(self) -> None:
+        """The limit of the budget is reached."""
+        budget = WindowBudget(2 * MIB)
+        paths = [uploading(growing(window_budget=budget), **LONG)[0] for _ in range(3)]
+        for path in paths:
+            path.run(until=4.0)
+        excess = [
+            sum(window_of(path.relay, one).excess_bytes for one in path.relay._streams) for path in paths
+        ]
+        assert sum(excess) == budget.claimed_bytes <= 2 * MIB
+        assert excess == [768 * KIB, 256 * KIB, 256 * KIB]
+
+    @pytest.mark.parametrize("end", ["reset by us", "reset by them", "ended by them", "over", "broken"])
+    def test_what_a_stream_had_is_given_back_at_every_end(self, end: str) -> None:
+        limits = growing()
+        path, uploads, stream_id = uploading(limits, **LONG)
+        path.run(until=4.0)
+        assert limits.window_budget.claimed_bytes > 0
+        if end == "reset by us":
+            path.relay.reset_stream(stream_id)
+        elif end == "reset by them":
+            uploads.missing.clear()
+            path.agent.reset_stream(stream_id)
+        elif end == "ended by them":
+            uploads.missing[stream_id] = 0
+            path.agent.end_stream(stream_id)
+        elif end == "over":
+            path.relay.close()
+            path.relay.close()
+        else:
+            with pytest.raises(RemoteProtocolError, match="version"):
+                path.relay.receive_data(b"\xff" * 1_000_000, path.now)
+        path.run(until=8.0)
+        assert limits.window_budget.claimed_bytes == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("rttgu"), st.integers(0, 4 * MIB), st.floats(0, 2))))
+def test_credit_is_conserved_however_a_window_grows_and_shrinks(steps: list[tuple[str, int, float]]) -> None:
+    """Case 49 again: every byte in one place, and what has grown is what was claimed."""
+    budget = WindowBudget(5 * MIB)
+    window, now = ReceiveWindow(), 0.0
+    for step, count, seconds in steps:
+        now += seconds
+        if step == "r":
+            window.receive(min(count, window.remaining_bytes))
+        elif step == "t":
+            window.take(min(count, window.held_bytes))
+        elif step == "g":
+            window.grant()
+        else:
+            window.tune(now, 0.5, 2 * MIB, budget)
+        window.check()
+        assert budget.claimed_bytes == window.excess_bytes
+        assert window.remaining_bytes + window.taken_bytes + window.held_bytes >= START
+        assert window.size_bytes <= 2 * MIB
+
+
+def test_a_grant_that_waits_is_decided_once() -> None:
+    end = accepted(growing())
+    end.receive(data(2, bytes(START)), 1.0)
+    end.session.data_taken(2, START // 2)
+    end.session.data_taken(2, START // 2)
+    end.receive(window(2), 1.0)
+    kinds = [frame.kind for frame in read_frames(end.message())[0]]
+    assert kinds == [PING, 1]

@@ -61,7 +61,7 @@ _running: list[pytest.Item] = []
 # hundred examples of each, or a multiple of that, the quick run a quarter and ``make fuzz`` many more.
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("suite", deadline=None, max_examples=100)
-settings.register_profile("fuzz", deadline=None, max_examples=3_000)
+settings.register_profile("fuzz", deadline=None, max_examples=1_500)
 settings.load_profile("suite")
 
 

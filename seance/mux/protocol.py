@@ -40,6 +40,7 @@ from seance.yamux import (
     GoAwayCode,
     GoAwayReceived,
     Limits,
+    Pace,
     Role,
     Session,
     SessionTimedOut,
@@ -95,6 +96,7 @@ class Mux(Protocol):
         self._flush_call: IDelayedCall | None = None
         self._timeout_call: IDelayedCall | None = None
         self._carrier_is_full = False
+        self._pace = Pace()
         self._is_over = False
         self._stood_seconds = 0.0
         self._stands_since: float | None = None
@@ -219,10 +221,12 @@ class Mux(Protocol):
     def pauseProducing(self) -> None:
         """The carrier is full: what comes next stays in the session."""
         self._carrier_is_full = True
+        self._pace.filled(self._reactor.seconds())
 
     def resumeProducing(self) -> None:
         """The carrier takes more."""
         self._carrier_is_full = False
+        self._pace.drained(self._reactor.seconds())
         self.flush_soon()
 
     def stopProducing(self) -> None:
@@ -243,7 +247,7 @@ class Mux(Protocol):
             return
         next_message = self.session.next_message
         while not self._carrier_is_full:
-            pieces = next_message(MESSAGE_BYTES)
+            pieces = next_message(self._pace.message_bytes)
             if not pieces:
                 break
             transport.writeSequence(pieces)

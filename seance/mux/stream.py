@@ -76,6 +76,7 @@ class StreamTransport:
         "_producer_is_streaming",
         "_sent_end",
         "_told_end",
+        "_undelivered",
         "protocol",
         "stream_id",
     )
@@ -98,6 +99,7 @@ class StreamTransport:
         self._producer_is_streaming = True
         self._producer_is_paused = False
         self._linger: IDelayedCall | None = None
+        self._undelivered = b""
 
     # -- ITransport ------------------------------------------------------------------------
 
@@ -177,6 +179,11 @@ class StreamTransport:
     def getHost(self) -> IAddress:
         """The same address: a stream has no place of its own."""
         return self._address
+
+    def take_undelivered(self) -> bytes:
+        """Return, once, what had arrived when the stream was cut and a paused protocol did not get."""
+        undelivered, self._undelivered = self._undelivered, b""
+        return undelivered
 
     # -- IConsumer -------------------------------------------------------------------------
 
@@ -281,7 +288,9 @@ class StreamTransport:
             self._linger.cancel()
             self._linger = None
         if not self._is_aborting:
+            self._undelivered = b"".join(self._incoming)
             self._lose(Failure(ConnectionLost(sentence)))
+            self._undelivered = b""
         self._mux.forget(self)
 
     # -- inside ----------------------------------------------------------------------------

@@ -11,10 +11,9 @@ from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
-from seance.net.sockets import CARRIER_UNACKNOWLEDGED_SECONDS, descriptor_limit, tune
+from seance.net.sockets import descriptor_limit, tune
 
 __all__ = [
-    "CARRIER_UNACKNOWLEDGED_SECONDS",
     "ClientTls",
     "HandOver",
     "HandshakeLog",

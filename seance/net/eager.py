@@ -34,6 +34,13 @@ class _EagerWrites(_Transport):
     socket: Any
     _aborting: bool
 
+    full_above_bytes = 64 * 1024
+    """So much may wait in user space before a producer is paused; Twisted's number. For a carrier it is 0:
+    what waits here nothing can overtake any more (yamux.md 2.3)."""
+
+    def _isSendBufferFull(self) -> bool:  # noqa: N802  # Twisted's name
+        return len(self.dataBuffer) - self.offset + self._tempDataLen > self.full_above_bytes
+
     def _may_send_at_once(self) -> bool:
         return bool(
             not self._tempDataLen

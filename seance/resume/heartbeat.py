@@ -21,8 +21,8 @@ LOOK_SECONDS = 1.0
 """From one look to the next."""
 
 LATE_SECONDS = 1.5
-"""A look that comes so long after the one before is late. More would let a stall eat up the time for an answer:
-a reactor runs its timers first and reads afterwards."""
+"""A look that comes so long after the one before is late. With more, a stall could eat up the time for an
+answer: a reactor runs its timers first and reads afterwards."""
 
 QUIET_SECONDS = 3.9
 PATIENCE_SECONDS = 3.9

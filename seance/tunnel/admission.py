@@ -87,7 +87,10 @@ class Admission:
         self._settings = settings
         reserve = settings.reserved_connections
         most = settings.connections + reserve
-        self.most_connections = most if descriptors is None else max(1, min(most, descriptors))
+        if descriptors is not None and descriptors < most:
+            # Where descriptors are few, as the 256 of a Mac, the reserve must not be all there is.
+            most, reserve = max(1, descriptors), min(reserve, descriptors // 5)
+        self.most_connections = most
         self.most_clients = max(1, self.most_connections - reserve)
         self._open: dict[str, int] = {}
         self._open_count = 0

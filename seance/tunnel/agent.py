@@ -38,10 +38,12 @@ from seance.tunnel.attachment import Attachment
 from seance.tunnel.backoff import Backoff
 from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
-from seance.tunnel.ports import AgentIdentity
+from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.token_source import TokenSource
 from seance.tunnel.vigil import Vigil, address_towards
+from seance.tunnel.witness import Silent
+from seance.yamux import WindowBudget
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
 
@@ -97,6 +99,7 @@ class Agent(Service):
         settings: What it was told.
         identity: Who it is, from ``seance.auth.agent_key.agent_identity``; None for a plain agent,
             whose room anybody may take once its link is gone.
+        witness: Who is told what happens; None for nobody.
 
     Raises:
         ConfigError: The relay URL or the local server in ``settings`` cannot be read, or one on another
@@ -111,14 +114,16 @@ class Agent(Service):
         settings: AgentSettings,
         *,
         identity: AgentIdentity | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._reactor = reactor
+        self._witness = witness or Silent()
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
         self._introduction = Introduction(identity, settings.room, self._relay.host_header)
         self._tls = _tls_to(self._relay, settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
-        self._streams = LocalLegFactory(reactor, settings, self._note_local_trouble)
+        self._streams = LocalLegFactory(reactor, settings, self._note_local_trouble, self._witness)
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
         self._backoff = Backoff(base, cap, random.random)
         self._resume_backoff = Backoff(base, settings.resume_backoff_cap_seconds, random.random)
@@ -134,6 +139,7 @@ class Agent(Service):
         self._renewing: IDelayedCall | None = None
         self._moving: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
+        self._windows = WindowBudget()
         self._vigil = Vigil(reactor, self._note_event, own_address=self._own_address)
         self._status = AgentStatus(AgentState.STOPPED, "The agent is not running.")
 
@@ -143,6 +149,11 @@ class Agent(Service):
     def status(self) -> AgentStatus:
         """The latest change of the link."""
         return self._status
+
+    @property
+    def attachment(self) -> Attachment | None:
+        """The session with the relay, for its figures; None before there was one."""
+        return self._attachment
 
     @property
     def client_count(self) -> int:
@@ -237,6 +248,7 @@ class Agent(Service):
             except (Refusal, CarrierLost) as error:
                 sentence = error.sentence
                 self._retry_after_seconds = retry_after_seconds(error)
+                self._witness.refused(error.code)
                 self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.refused")
             except Exception:  # noqa: BLE001  # the loop must not die of what nobody foresaw
                 sentence = "An attempt to connect failed in an unforeseen way; the log has the details."
@@ -292,7 +304,9 @@ class Agent(Service):
         return arrival.result()
 
     def _attach(self, subprotocol: str | None) -> Attachment:
-        return Attachment(self._reactor, self.settings, self._streams, subprotocol, self._note_control)
+        return Attachment(
+            self._reactor, self.settings, self._streams, subprotocol, self._note_control, self._windows
+        )
 
     async def _live(self, attachment: Attachment) -> str:
         """Live as long as the carrier does; returns how it ended."""
@@ -311,6 +325,8 @@ class Agent(Service):
         try:
             sentence = await attachment.when_down()
         finally:
+            change = LinkChange.LOST if attachment.is_over else LinkChange.DETACHED
+            self._witness.link_changed(self.settings.room, change, "left" if attachment.is_over else "")
             self._stop_moving()
             if self._renewing is not None:
                 self._renewing.cancel()
@@ -327,6 +343,9 @@ class Agent(Service):
         return sentence
 
     def _say_connected(self, is_resumed: bool) -> None:
+        self._witness.link_changed(
+            self.settings.room, LinkChange.RESUMED if is_resumed else LinkChange.ATTACHED
+        )
         if is_resumed:
             self._log.info(
                 "[Agent] Resumed; {clients} clients have noticed nothing",

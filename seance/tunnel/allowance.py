@@ -35,6 +35,7 @@ class Allowance:
 
     Attributes:
         held_bytes: The sum at the last look.
+        on_tight: Called whenever somebody has to be given up.
     """
 
     _log = Logger()
@@ -45,6 +46,7 @@ class Allowance:
         self._links = links
         self._timer: IDelayedCall | None = None
         self.held_bytes = 0
+        self.on_tight: Callable[[], None] = lambda: None
 
     @property
     def is_used_up(self) -> bool:
@@ -75,6 +77,7 @@ class Allowance:
                 event="session.no_memory",
             )
             self.held_bytes -= held[link]
+            self.on_tight()
             link.give_up_waiting("This relay has no memory left for an agent that is away.")
             if self.held_bytes <= TIGHT_SHARE * self._most_bytes:
                 return

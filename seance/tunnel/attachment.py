@@ -19,10 +19,10 @@ from twisted.logger import Logger
 from seance.carrier import RESUMABLE, Carrier, Inlet, LastingCarrier, Pulse
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux import Mux
-from seance.net import CARRIER_UNACKNOWLEDGED_SECONDS, Occasion, tune
+from seance.net import Occasion, tune
 from seance.resume import SessionField, Wish
 from seance.tunnel.settings import AgentSettings
-from seance.yamux import Limits, Role
+from seance.yamux import MIB, Limits, Role, WindowBudget
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -41,6 +41,9 @@ LAST_PART = 0.25
 LOOK_SECONDS = 0.02
 """How often is looked whether anything is still queued."""
 
+WINDOW_BYTES = 16 * MIB
+"""How far one stream's window may grow towards a relay of ours."""
+
 MARGIN_SECONDS = 5.0
 """The relay may have noticed the loss later than we have, and its time runs from then."""
 
@@ -54,6 +57,7 @@ class Attachment:
         streams: Gets the streams that the relay opens.
         subprotocol: What was negotiated; None is a plain relay.
         on_control: Called with link control messages: an object with a ``t``.
+        windows: What the windows of all sessions together may grow by.
     """
 
     _log = Logger()
@@ -65,12 +69,13 @@ class Attachment:
         streams: IProtocolFactory,
         subprotocol: str | None,
         on_control: Callable[[Attachment, dict[str, object]], None],
+        windows: WindowBudget,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._on_control = on_control
         most = settings.streams if subprotocol is not None else min(settings.streams, PLAIN_STREAMS)
-        limits = Limits(streams=most, unacknowledged=most, accept_backlog=most)
+        limits = Limits(streams=most, unacknowledged=most, accept_backlog=most, window_budget=windows)
         if subprotocol is not None:
             limits = Limits(
                 streams=most,
@@ -78,6 +83,8 @@ class Attachment:
                 accept_backlog=most,
                 ping_after_seconds=None,
                 dead_after_seconds=PING_SECONDS,
+                receive_window_most_bytes=WINDOW_BYTES,
+                window_budget=windows,
             )
         self.mux = Mux(reactor, Role.CLIENT, limits=limits, on_lost=self._over)
         self.mux.listen(streams)
@@ -110,6 +117,16 @@ class Attachment:
     def carrier(self) -> Carrier | None:
         """The latest carrier."""
         return self._carrier
+
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """How long the latest yamux ping took that was answered."""
+        return self.mux.session.round_trip_seconds
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the relay has not acknowledged."""
+        return 0 if self._lasting is None else self._lasting.continuity.outgoing.kept_bytes
 
     @property
     def stream_count(self) -> int:
@@ -225,7 +242,7 @@ class Attachment:
 
     def _note_carrier(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        tune(carrier, unacknowledged_seconds=CARRIER_UNACKNOWLEDGED_SECONDS)
+        tune(carrier, is_carrier=True)
 
     def _detached(self, sentence: str) -> None:
         self.mux.stand_still()

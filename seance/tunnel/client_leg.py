@@ -12,12 +12,13 @@ connection back, and it gets all that was written to it, a close frame where one
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,8 +30,10 @@ from seance.tunnel.drain import Departures
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.gate import Pace
 from seance.tunnel.link import RETRY_AFTER, Link
+from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import RelaySettings
 from seance.tunnel.splice import Splice, SpliceReport
+from seance.tunnel.witness import Silent, room_hash
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -60,10 +63,19 @@ class ClientLeg:
         select_protocol: The subprotocol to choose if the local server chooses none.
         bytes_per_second: What this client may move, both directions together, besides what its room
             may; None for no bound of its own.
+        address: Whose connection it is, for operators.
+        witness: Who is told what becomes of it.
         on_end: Called once when the client is gone, or never came to be one.
+
+    Attributes:
+        number: Which of this process's clients it is, from 1.
+        address: See above.
+        began_seconds: When its stream was opened.
+        upgrade_seconds: From then to the 101; None before.
     """
 
     _log = Logger()
+    _numbers = itertools.count(1)
 
     def __init__(
         self,
@@ -76,8 +88,13 @@ class ClientLeg:
         departures: Departures,
         select_protocol: bytes | None = None,
         bytes_per_second: int | None = None,
+        address: str = "",
+        witness: Witness | None = None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
+        self.number = next(ClientLeg._numbers)
+        self.address = address
+        self._witness = witness or Silent()
         self._reactor = reactor
         self._settings = settings
         self._link = link
@@ -95,7 +112,23 @@ class ClientLeg:
         if bytes_per_second:
             self._pace = Pace(reactor, bytes_per_second, within=link.pace)
         self._on_end = on_end
-        self._began_seconds = reactor.seconds()
+        self.began_seconds = reactor.seconds()
+        self.upgrade_seconds: float | None = None
+
+    @property
+    def room(self) -> str:
+        """Its room."""
+        return self._link.room
+
+    @property
+    def received_bytes(self) -> int:
+        """What it has sent since the 101."""
+        return 0 if self._splice is None else self._splice.near.received_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """What was written to it since the 101."""
+        return 0 if self._splice is None else self._splice.far.received_bytes
 
     def begin(self, head: bytes, early: bytes) -> None:
         """Ask the local server.
@@ -109,6 +142,7 @@ class ClientLeg:
         """
         self._stream = self._link.open_stream(self._asking)
         self._departures.add(self, self._link)
+        self._witness.client_began(self)
         self._stream.write(head)
         self._timer = self._reactor.callLater(self._settings.upgrade_seconds, self._too_late)
         self._door.hand_over(self._waiting_client)
@@ -140,9 +174,7 @@ class ClientLeg:
         self._is_seen_off = True
         splice.release_near("seen_off")
         farewell = Farewell(self._reactor, last, seconds=SEE_OFF_SECONDS, on_end=self._leave)
-        self._door.hand_over(farewell)
-        if near.has_ended:
-            farewell.readConnectionLost()
+        self._door.hand_over(farewell)  # which reads a client's end again, if there was one
 
     def cut(self) -> None:
         """End the connection now, whatever it is doing."""
@@ -197,7 +229,7 @@ class ClientLeg:
             stream, self._stream = self._stream, None
             self._asking.leg = None
             stream.abortConnection()
-        self._on_end()
+        self._tell_end("left_early")
         self._leave()
 
     # -- inside ----------------------------------------------------------------------------
@@ -218,11 +250,16 @@ class ClientLeg:
             on_end=self._ended,
             stalled_seconds=self._settings.stalled_seconds or None,
             pace=self._pace,
-            watch=self._walk.receive,
+            watch=self._first_arrived,
             on_far_cut=self._far_cut,
         )
         self._splice = splice
-        self._walk.receive(first[first.index(END_OF_HEAD) + len(END_OF_HEAD) :])
+        self.upgrade_seconds = self._reactor.seconds() - self.began_seconds
+        self._witness.client_joined(self, self.upgrade_seconds)
+        glued = first[first.index(END_OF_HEAD) + len(END_OF_HEAD) :]
+        if glued:
+            splice.far.received_bytes = len(glued)
+            self._first_arrived(glued)
         client = self._client
         client.unregisterProducer()
         client.write(first)
@@ -243,7 +280,7 @@ class ClientLeg:
         if self._answer.is_finished:
             self._stop()
             self._drop_stream()
-            self._see_off(b"")
+            self._see_off(b"", "answered")
         elif self._answer.is_broken:
             self._cut()
 
@@ -259,27 +296,37 @@ class ClientLeg:
     def _refuse(self, refusal: Refusal) -> None:
         self._stop()
         self._drop_stream()
-        self._see_off(refusal_response(refusal))
+        self._witness.refused(refusal.code)
+        self._see_off(refusal_response(refusal), "refused")
 
     def _cut(self) -> None:
         self._stop()
         self._drop_stream()
         self._waiting_client.leg = None
         self._client.abortConnection()
-        self._on_end()
+        self._tell_end("broken")
         self._leave()
 
-    def _see_off(self, answer: bytes) -> None:
+    def _see_off(self, answer: bytes, reason: str) -> None:
         self._waiting_client.leg = None
-        self._on_end()
+        self._tell_end(reason)
         self._door.hand_over(Farewell(self._reactor, answer, on_end=self._leave))
 
     def _far_cut(self) -> bool:
         if self._link.is_alive:
             return False  # only this stream: the local server has reset it, and gone is gone
-        cast(Splice, self._splice).near.leg.pauseProducing()  # what it says meanwhile would be for nobody
+        splice = cast(Splice, self._splice)
+        if rest := cast("StreamTransport", splice.far.leg).take_undelivered():
+            splice.far.dataReceived(rest)
+        splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
         self._departures.lost_agent(self)
         return True
+
+    def _first_arrived(self, data: bytes) -> None:
+        # Only once: from now on the walk alone looks at what passes.
+        cast(Splice, self._splice).far.watch = self._walk.receive
+        self._witness.client_answered(self, self._reactor.seconds() - self.began_seconds)
+        self._walk.receive(data)
 
     def _leave(self) -> None:
         self._departures.remove(self, self._link)
@@ -296,16 +343,28 @@ class ClientLeg:
             self._timer = None
 
     def _ended(self, report: SpliceReport) -> None:
-        self._on_end()
+        if report.reason == "stalled":
+            self._witness.limit_hit("stalled")
+        self._tell_end(report.reason)
         if not self._is_seen_off:
             self._leave()
-        self._log.info(
-            "A client left after {seconds:.1f} s: {sent} bytes from it, {received} to it ({reason})",
+
+    def _tell_end(self, reason: str) -> None:
+        self._on_end()
+        seconds = self._reactor.seconds() - self.began_seconds
+        report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
+        self._witness.client_ended(self, report)
+        # Who never got in is only counted: a crowd that redials would decide how long the log is.
+        self._log.emit(
+            LogLevel.debug if self.upgrade_seconds is None else LogLevel.info,
+            "A client of room {room_hash} left after {seconds:.1f} s: "
+            "{received_bytes} bytes from it, {sent_bytes} to it ({reason})",
             event="client.ended",
-            seconds=self._reactor.seconds() - self._began_seconds,
-            sent=report.near_bytes,
-            received=report.far_bytes,
-            reason=report.reason,
+            room_hash=room_hash(self.room),
+            seconds=report.seconds,
+            received_bytes=report.received_bytes,
+            sent_bytes=report.sent_bytes,
+            reason=reason,
         )
 
 

@@ -43,7 +43,7 @@ from seance.heads import (
     resolve_target,
     without_token,
 )
-from seance.net import CARRIER_UNACKNOWLEDGED_SECONDS, HandOver, PeerCertificate, peer_certificate, tune
+from seance.net import HandOver, PeerCertificate, peer_certificate, tune
 from seance.resume import RESUME_FIELD, Wish
 from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.admission import LOOPBACK
@@ -86,7 +86,9 @@ class FrontFactory(Factory):
         self.relay = relay
         settings = relay.settings
         self.unanswered = Unanswered(
-            settings.unanswered_connections, settings.unanswered_connections_per_address
+            settings.unanswered_connections,
+            settings.unanswered_connections_per_address,
+            on_full=relay.witness.limit_hit,
         )
         self._deciding: dict[Front, None] = {}
         self.seeing_off: dict[Front, None] = {}
@@ -118,6 +120,7 @@ class FrontFactory(Factory):
         if self.relay.admission.is_full:
             if not self._is_paused:
                 self._is_paused = True
+                self.relay.witness.limit_hit("connections")
                 self.relay.pause_accepting()
             self.unanswered.cut_oldest()
         return holder
@@ -173,6 +176,7 @@ class Front(HandOver):
         try:
             self._holder = self._factory.enter(self._peer)
         except Refusal as refusal:
+            self._relay.witness.refused(refusal.code)
             # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
             # Nor for a handshake, before which nothing can be said: that would be a place for nothing.
             if ISSLTransport.providedBy(transport):
@@ -200,7 +204,7 @@ class Front(HandOver):
             request = self._reader.receive(data)
         except Refusal as refusal:
             self._stop_waiting()
-            self._see_off(refusal_response(refusal))
+            self._refuse(refusal)
             return
         if request is None:
             return
@@ -236,7 +240,7 @@ class Front(HandOver):
             return
         self._stop_waiting()
         sentence = "The head of this request did not come in time; send all of it at once."
-        self._see_off(refusal_response(Refusal(408, sentence, code="head_timeout")))
+        self._refuse(Refusal(408, sentence, code="head_timeout"))
 
     # -- what it can be --------------------------------------------------------------------
 
@@ -246,10 +250,10 @@ class Front(HandOver):
             await self._serve(request)
         except Refusal as refusal:
             if not self._is_gone:
-                self._see_off(refusal_response(refusal))
+                self._refuse(refusal)
         except CancelledError:
             if self._sent_away is not None:
-                self._see_off(refusal_response(self._sent_away))
+                self._refuse(self._sent_away)
             elif not self._is_gone:
                 cast(ITCPTransport, self.transport).abortConnection()
         except Exception:  # noqa: BLE001  # nobody foresaw it, so nobody is served
@@ -321,7 +325,7 @@ class Front(HandOver):
             may_resume=may_resume,
             headers=headers,
         )
-        tune(self.transport, unacknowledged_seconds=CARRIER_UNACKNOWLEDGED_SECONDS)
+        tune(self.transport, is_carrier=True)
         if not link.was_attached:
             # What passes our checks passes Autobahn's; should they ever differ, no room is held.
             self._relay.release(link)
@@ -358,6 +362,8 @@ class Front(HandOver):
                 departures=relay.departures,
                 select_protocol=select_protocol,
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
+                address=self._counted_as,
+                witness=relay.witness,
                 on_end=lambda: relay.give_back(permit),
             )
             for one in permit:
@@ -463,6 +469,10 @@ class Front(HandOver):
     def _take_late(self) -> bytes:
         late, self._late = bytes(self._late), bytearray()
         return late
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._relay.witness.refused(refusal.code)
+        self._see_off(refusal_response(refusal))
 
     def _see_off(self, answer: bytes) -> None:
         self._factory.seeing_off[self] = None

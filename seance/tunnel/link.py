@@ -19,13 +19,15 @@ from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import Occasion
 from seance.resume import SESSION_FIELD, Drain, Wish
+from seance.tunnel.admission import Bucket
 from seance.tunnel.gate import Pace
 from seance.tunnel.introduction import REPLACED
 from seance.tunnel.kept_session import KeptSession
 from seance.tunnel.permits import Permit, Permits
-from seance.tunnel.ports import Grant, TokenRole, Verifier, identity_of
+from seance.tunnel.ports import Grant, LinkChange, TokenRole, Verifier, identity_of
 from seance.tunnel.settings import RelaySettings
-from seance.yamux import Limits, Role
+from seance.tunnel.witness import room_hash
+from seance.yamux import MIB, Limits, Role, WindowBudget
 
 __all__ = ["Link"]
 
@@ -33,6 +35,13 @@ GOING_AWAY = 1001
 
 PING_SECONDS = 60.0
 """How long the answer to a yamux ping may take where it is the carrier's pulse that tells life from death."""
+
+WINDOW_BYTES = 16 * MIB
+"""How far one stream's window may grow towards an agent of ours: 437 Mbit/s at 300 ms."""
+
+TOKEN_BURST = 10.0
+"""Tokens that may come at once over a link, and then one a second: each costs a signature and a line in the
+log. What comes faster is not looked at; our agents look at their file every two seconds."""
 
 RETRY_AFTER = (b"Retry-After", b"2")
 ROOM_FULL = "This room has as many clients as it may have; try again later."
@@ -46,6 +55,12 @@ class Link:
         settings: The relay's.
         room: What it serves.
         on_lost: Called once with a sentence when the link is over.
+        windows: What the windows of all links together may grow by.
+
+    Attributes:
+        change: What has happened to it last.
+        came_back_early: Whether the agent was back, the last time, before we knew that it was away.
+        address: Where the agent has first dialled from.
     """
 
     _log = Logger()
@@ -56,7 +71,9 @@ class Link:
         settings: RelaySettings,
         room: str,
         on_lost: Callable[[Link, str], None],
+        windows: WindowBudget | None = None,
     ) -> None:
+        self._windows = windows or WindowBudget()
         self._reactor = reactor
         self._settings = settings
         self._on_lost = on_lost
@@ -67,6 +84,10 @@ class Link:
         self._pulse: Pulse | None = None
         self._subprotocol: str | None = None
         self._was_attached = False
+        self._why_lost = ""
+        self.came_back_early = False
+        self.change: LinkChange | None = None
+        self.address = ""
         self.on_change: Callable[[Link], None] = lambda link: None
         self.room = room
         rate = settings.bytes_per_second_per_room
@@ -113,6 +134,30 @@ class Link:
         return self.kept_bytes + queued
 
     @property
+    def queued_bytes(self) -> int:
+        """What waits to leave on all its clients' streams; looks at each."""
+        return 0 if self._mux is None else self._mux.queued_bytes
+
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """How long the latest yamux ping took that was answered."""
+        return None if self._mux is None else self._mux.session.round_trip_seconds
+
+    @property
+    def lost_reason(self) -> str:
+        """Why the link is over, in one word of ``seance.tunnel.witness.LINK_REASONS``."""
+        if self._why_lost:
+            return self._why_lost
+        if self.change is LinkChange.DETACHED:
+            return "expired"
+        if self._session is not None:
+            return "failed" if self._session.lasting.is_attached else "left"
+        carrier = cast(Carrier, self._below)
+        if carrier.was_cut:
+            return "cut"
+        return "failed" if carrier.peer_close_code is None else "left"
+
+    @property
     def stream_count(self) -> int:
         """Clients on this link now."""
         return 0 if self._mux is None else self._mux.stream_count
@@ -135,9 +180,11 @@ class Link:
         if verifier is None or permits is None or not self.is_alive:
             return
 
+        clock, rate = self._reactor.seconds, Bucket(1.0, TOKEN_BURST, self._reactor.seconds())
+
         def arrived(message: dict[str, object]) -> None:
             token = message.get("token")
-            if message["t"] == "token" and isinstance(token, str):
+            if message["t"] == "token" and isinstance(token, str) and rate.take(1.0, clock()):
                 self._next_token = token  # the latest counts, if several come while one is looked at
                 if self._renewal is None:
                     look()
@@ -184,7 +231,7 @@ class Link:
         settings = self._settings
         self._subprotocol = subprotocol
         # What others keep for us is 256 of each (yamux.md 1.2, rows 6 and 7); ours has no such bounds.
-        limits = Limits(streams=settings.streams_per_plain_agent)
+        limits = Limits(streams=settings.streams_per_plain_agent, window_budget=self._windows)
         if subprotocol is not None:
             streams = settings.streams_per_agent
             limits = Limits(
@@ -193,6 +240,8 @@ class Link:
                 accept_backlog=streams,
                 ping_after_seconds=None,
                 dead_after_seconds=PING_SECONDS,
+                receive_window_most_bytes=WINDOW_BYTES,
+                window_budget=self._windows,
             )
         self._mux = Mux(self._reactor, Role.SERVER, limits=limits, on_lost=self._note_lost)
         if subprotocol != RESUMABLE:
@@ -227,6 +276,7 @@ class Link:
         Raises:
             Refusal: 429, it comes back again and again.
         """
+        self.came_back_early = not self.is_resuming
         field = None if self._session is None else self._session.resume(wish)
         if field is None:
             return None
@@ -249,12 +299,21 @@ class Link:
     def _note_carrier(self) -> None:
         room = self.room
         if self.is_resuming:
+            self.change = LinkChange.DETACHED
             self._log.info("The agent of room {room} has lost its carrier", room=room, event="link.detached")
         elif self._was_attached:
+            self.change = LinkChange.RESUMED
             self._log.info("The agent of room {room} is back", room=room, event="link.resumed")
         else:
             self._was_attached = True
-            self._log.info("An agent serves room {room}", room=room, event="link.attached")
+            self.change = LinkChange.ATTACHED
+            known_as = room_hash(room)
+            self._log.info(
+                "An agent serves room {room} ({room_hash})",
+                room=room,
+                room_hash=known_as,
+                event="link.attached",
+            )
         self.on_change(self)
 
     @property
@@ -301,6 +360,7 @@ class Link:
     def leave(self, reason: str, code: int = GOING_AWAY) -> None:
         """Take leave of the agent for good: GoAway, then a close frame."""
         self._is_leaving = True
+        self._why_lost = "sent_away"
         mux = self._mux
         if mux is None or not self.is_alive:
             return
@@ -317,13 +377,15 @@ class Link:
         mux = self._mux
         if mux is None or not self.is_alive:
             return
+        self._why_lost = "replaced"
         mux.leave()
         self._below.close(REPLACED, "the same agent has taken the room with another connection")
         mux.end("The same agent has taken the room with another connection.")
 
-    def give_up_waiting(self, sentence: str) -> None:
+    def give_up_waiting(self, sentence: str, why: str = "no_memory") -> None:
         """Do not wait any longer for an agent that is away; ``on_lost`` follows."""
         if self._session is not None and self.is_resuming:
+            self._why_lost = why
             self._session.end(sentence)
 
     def cut(self) -> None:

@@ -23,8 +23,10 @@ from seance.errors import Refusal, SeanceError
 from seance.heads import Request, RequestReader, refusal_response, request_with_host
 from seance.net import ClientTls, HandOver, Leg, tune
 from seance.tunnel.local_server import LocalServer
+from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
-from seance.tunnel.splice import Side, Splice, SpliceReport
+from seance.tunnel.splice import Side, Splice
+from seance.tunnel.witness import Silent
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -39,6 +41,7 @@ class LocalLegFactory(Factory):
         reactor: Twisted's reactor.
         settings: The agent's.
         on_trouble: Called with a sentence when the local server cannot be reached.
+        witness: Who is told what becomes of each client.
     """
 
     noisy = False
@@ -48,10 +51,12 @@ class LocalLegFactory(Factory):
         reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
         settings: AgentSettings,
         on_trouble: Callable[[str], None],
+        witness: Witness | None = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings
         self.on_trouble = on_trouble
+        self.witness = witness or Silent()
         self.local = LocalServer.from_text(settings.local)
         self.tls: ClientTls | None = None
         if self.local.kind == "tls":
@@ -79,9 +84,29 @@ class LocalLeg(HandOver):
         self._timer: IDelayedCall | None = None
         self._dialling: Deferred[None] | None = None
         self._is_gone = False
+        self._is_refused = False
+        self._splice: Splice | None = None
+        self._began_seconds = 0.0
+
+    @property
+    def room(self) -> str:
+        """The room that the agent serves."""
+        return self._settings.room
+
+    @property
+    def received_bytes(self) -> int:
+        """What the client has sent behind its head."""
+        return 0 if self._splice is None else self._splice.near.received_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """What the local server has said, its answer included."""
+        return 0 if self._splice is None else self._splice.far.received_bytes
 
     def connectionMade(self) -> None:
         """Start the time that the head may take."""
+        self._began_seconds = self._factory.reactor.seconds()
+        self._factory.witness.client_began(self)
         seconds = self._settings.head_seconds
         self._timer = self._factory.reactor.callLater(seconds, self._too_late)
 
@@ -103,6 +128,8 @@ class LocalLeg(HandOver):
         self._stop_waiting()
         if self._dialling is not None:
             self._dialling.cancel()
+        if self._splice is None and not self._is_refused:
+            self._tell_end("left_early")
         super().connectionLost(reason)
 
     async def _dial(self, request: Request) -> None:
@@ -111,7 +138,7 @@ class LocalLeg(HandOver):
         splice = Splice(
             factory.reactor,
             half_close_seconds=settings.half_close_seconds,
-            on_end=_no_report,
+            on_end=lambda report: self._tell_end(report.reason),
         )
         connecting = factory.endpoint.connect(_OneProtocol(splice.far))
         connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
@@ -130,7 +157,11 @@ class LocalLeg(HandOver):
         self._dialling = None
         host = None if settings.keep_host else factory.local.host_header
         tune(splice.far.transport)
-        splice.far.leg.write(request_with_host(request, host) + self._reader.trailing)
+        trailing = self._reader.trailing
+        splice.far.leg.write(request_with_host(request, host) + trailing)
+        splice.near.received_bytes = len(trailing)
+        self._splice = splice
+        factory.witness.client_joined(self, factory.reactor.seconds() - self._began_seconds)
         stream = cast(Leg, self.transport)
         self.hand_over(splice.near)
         splice.start()
@@ -138,6 +169,9 @@ class LocalLeg(HandOver):
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stop_waiting()
+        self._is_refused = True
+        self._factory.witness.refused(refusal.code)
+        self._tell_end("refused")
         stream = cast(Leg, self.transport)
         stream.write(refusal_response(refusal))
         stream.loseConnection()
@@ -146,6 +180,11 @@ class LocalLeg(HandOver):
         self._timer = None
         seconds = self._settings.head_seconds
         self._refuse(Refusal(400, f"No request head came within {seconds:g} s.", code="head_timeout"))
+
+    def _tell_end(self, reason: str) -> None:
+        seconds = self._factory.reactor.seconds() - self._began_seconds
+        report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
+        self._factory.witness.client_ended(self, report)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -161,7 +200,3 @@ class _OneProtocol(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Side:
         return self._side
-
-
-def _no_report(report: SpliceReport) -> None:
-    """The relay reports on clients; the agent sees the same splice from behind."""

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-__all__ = ["AgentIdentity", "Grant", "IdentityVerifier", "Page", "TokenRole", "Verifier", "identity_of"]
+__all__ = [
+    "AgentIdentity",
+    "Client",
+    "ClientReport",
+    "Grant",
+    "IdentityVerifier",
+    "LinkChange",
+    "Page",
+    "TokenRole",
+    "Verifier",
+    "Witness",
+    "identity_of",
+]
 
 
 class TokenRole(enum.Enum):
@@ -147,3 +159,92 @@ class Page:
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class LinkChange(enum.Enum):
+    """What has happened to a link. ``LOST`` is its end; a link without resumption is never ``DETACHED``."""
+
+    ATTACHED = "attached"
+    DETACHED = "detached"
+    RESUMED = "resumed"
+    LOST = "lost"
+
+
+class Client(Protocol):
+    """A client, as a witness sees it: an object to know it again by, with its figures so far."""
+
+    @property
+    def room(self) -> str:
+        """Its room."""
+
+    @property
+    def received_bytes(self) -> int:
+        """What it has sent since the 101; on an agent, what its local server has been sent."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """What was written to it since the 101; on an agent, what its local server has said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReport:
+    """How a client has ended.
+
+    Attributes:
+        reason: One of ``seance.tunnel.witness.CLIENT_REASONS``.
+        seconds: How long it was there, from the stream's opening.
+        received_bytes: See ``Client``.
+        sent_bytes: See ``Client``.
+    """
+
+    reason: str
+    seconds: float
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+class Witness(Protocol):
+    """Who is told what happens, on a relay or an agent. ``seance.metrics`` has some.
+
+    Called once for each event and never for each byte; what can be read at any time, such as how many
+    rooms there are, is not told. A witness must not raise, and must not call back.
+    """
+
+    def refused(self, code: str) -> None:
+        """A connection or an upgrade was answered with a ``Refusal`` of this code."""
+
+    def limit_hit(self, limit: str) -> None:
+        """A bound was reached that answers nobody: one of ``seance.tunnel.witness.LIMITS``."""
+
+    def parked(self, room: str) -> None:
+        """A client has begun to wait for the agent of a room."""
+
+    def client_began(self, client: Client) -> None:
+        """A stream was opened for a client. ``client_ended`` follows, whatever happens."""
+
+    def client_joined(self, client: Client, seconds: float) -> None:
+        """The client is spliced.
+
+        Args:
+            client: Who.
+            seconds: From the stream's opening to the 101; on an agent, to the local server's taking
+                the connection.
+        """
+
+    def client_answered(self, client: Client, seconds: float) -> None:
+        """The first byte behind the 101 has come, so many seconds after the stream's opening."""
+
+    def client_ended(self, client: Client, report: ClientReport) -> None:
+        """The client is no longer spliced, or never came to be."""
+
+    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
+        """A link has come, lost its carrier, got it back, or is over.
+
+        Args:
+            room: Its room.
+            change: What has happened.
+            reason: With ``LOST``, one of ``seance.tunnel.witness.LINK_REASONS``.
+        """
+
+    def resumption(self, outcome: str) -> None:
+        """An agent came back, or did not: one of ``seance.tunnel.witness.RESUMPTIONS``."""

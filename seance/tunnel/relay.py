@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,15 +33,20 @@ from seance.tunnel.front import FrontFactory
 from seance.tunnel.link import RETRY_AFTER, Link
 from seance.tunnel.parking import Parking
 from seance.tunnel.permits import Permit, Permits
-from seance.tunnel.ports import Grant, IdentityVerifier, Verifier
+from seance.tunnel.ports import Grant, IdentityVerifier, LinkChange, Verifier, Witness
 from seance.tunnel.presence import Presence
 from seance.tunnel.rooms import Rooms
 from seance.tunnel.settings import RelaySettings, has_tls
+from seance.tunnel.witness import Silent, room_hash
+from seance.yamux import WindowBudget
 
 __all__ = ["Relay"]
 
 IDENTITY_SHOWN = 8
 """Characters of an identity that stand in the log: enough to tell two apart."""
+
+LAST_WORD_SECONDS = 0.05
+"""For what was just said to clients that waited for an agent to leave for the kernel."""
 
 LAST_CALL_SECONDS = 1.0
 """For sockets that were cut to be gone, which takes one turn of the reactor."""
@@ -57,6 +63,7 @@ class Relay(Service):
         verifier: Who judges tokens; None lets everybody in.
         identities: Who tells agents apart; None takes them all for plain ones, unless a token says
             who they are.
+        witness: Who is told what happens; None for nobody.
 
     Raises:
         ConfigError: A trusted proxy in ``settings`` cannot be read.
@@ -71,11 +78,13 @@ class Relay(Service):
         *,
         verifier: Verifier | None = None,
         identities: IdentityVerifier | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self._reactor = reactor
         self.settings = settings or RelaySettings()
         self.verifier = verifier
         self.identities = identities
+        self.witness = witness or Silent()
         may_expire = verifier is not None or self.settings.agent_ca is not None
         self.permits = Permits(reactor, verifier) if may_expire else None
         self.proxies = TrustedProxies(self.settings.trusted_proxies)
@@ -89,6 +98,8 @@ class Relay(Service):
         self._rooms: Rooms[Link] = Rooms(grace_seconds, known_seconds)
         self._rooms.on_change(self._note_room)
         self.allowance = Allowance(reactor, self.settings.resume_bytes_in_all, lambda: self._rooms)
+        self.allowance.on_tight = lambda: self.witness.limit_hit("resume_bytes")
+        self._windows = WindowBudget()
         self.parking = Parking(reactor, self.settings, self._is_served)
         self.presence = Presence(reactor, self.settings, self._rooms)
         self._listening: Occasion[list[IListeningPort]] = Occasion()
@@ -104,6 +115,20 @@ class Relay(Service):
     def room_count(self) -> int:
         """Rooms that are served now."""
         return len(self._rooms)
+
+    @property
+    def links(self) -> list[Link]:
+        """The links of all rooms that are served now, those of agents that may come back included."""
+        return list(self._rooms)
+
+    def link_of(self, room: str) -> Link | None:
+        """Return the link that serves a room, or None."""
+        return self._rooms.get(room)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it listens and takes whoever comes."""
+        return bool(self._ports) and self._listening.has_come and not self.is_draining
 
     @property
     def client_count(self) -> int:
@@ -241,11 +266,14 @@ class Relay(Service):
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
+        was_waited_for = len(self.parking) > 0
         self.parking.close()
         self.presence.close()
         links = list(self._rooms)
         drain.begin(links)
         await drain.when_over()
+        if was_waited_for:
+            await deferLater(self._reactor, LAST_WORD_SECONDS)
         self.front.cut_unanswered()
         if self.permits is not None:
             self.permits.stop()
@@ -257,11 +285,13 @@ class Relay(Service):
 
     def close_room(self, room: str, sentence: str) -> bool:
         """Send the agent of a room away, and its clients with it; False if nobody serves it."""
-        try:
-            link = self._rooms.find(room)
-        except Refusal:
+        link = self._rooms.get(room)
+        if link is None:
             return False
-        link.leave(sentence)
+        if link.is_resuming:
+            link.give_up_waiting(sentence, "sent_away")
+        else:
+            link.leave(sentence)
         return True
 
     # -- for the front ---------------------------------------------------------------------
@@ -293,8 +323,8 @@ class Relay(Service):
         if self.allowance.is_used_up:
             sentence = "This relay has no memory left for a further agent; try again later."
             raise Refusal(503, sentence, code="relay_memory", headers=(RETRY_AFTER,))
-        link = Link(self._reactor, self.settings, room, self._note_lost)
-        link.on_change = self._note_changed
+        link = Link(self._reactor, self.settings, room, self._note_lost, self._windows)
+        link.on_change, link.address = self._note_changed, address
         who = "nobody in particular" if identity is None else identity[:IDENTITY_SHOWN]
         now = self._reactor.seconds()
         try:
@@ -341,6 +371,7 @@ class Relay(Service):
         """
         link = self._rooms.get(room)
         if link is None or not self.running or not link.is_asked_for(wish, grant):
+            self.witness.resumption("unknown")
             self._log.info(
                 "A session that an agent at {address} asked for in room {room} is not known here",
                 address=address,
@@ -348,8 +379,13 @@ class Relay(Service):
                 event="session.unknown",
             )
             return "unknown"
-        headers = link.resume(wish, grant, self.permits)
+        try:
+            headers = link.resume(wish, grant, self.permits)
+        except Refusal:
+            self.witness.resumption("flaps")
+            raise
         if headers is None:
+            self.witness.resumption("gap")
             link.make_way()
             return "gap"
         return link, headers
@@ -409,7 +445,10 @@ class Relay(Service):
         else:
             is_away = link.is_resuming
         if is_away:
-            await self.parking.when_back(room)
+            waiting = self.parking.when_back(room)
+            if not waiting.called:
+                self.witness.parked(room)
+            await waiting
         return self._rooms.find(room)
 
     def _is_served(self, room: str) -> bool:
@@ -417,7 +456,11 @@ class Relay(Service):
         return link is not None and link.is_attached
 
     def _note_changed(self, link: Link) -> None:
+        change = link.change or LinkChange.ATTACHED
         self._rooms.note_change(link.room, link, self._reactor.seconds())
+        self.witness.link_changed(link.room, change)
+        if change is LinkChange.RESUMED:
+            self.witness.resumption("resumed_early" if link.came_back_early else "resumed")
 
     def _note_room(self, room: str) -> None:
         if self._is_served(room):
@@ -425,8 +468,17 @@ class Relay(Service):
 
     def _note_lost(self, link: Link, sentence: str) -> None:
         self.release(link)
+        why = link.lost_reason
+        self.witness.link_changed(link.room, LinkChange.LOST, why)
+        if why in ("expired", "no_memory"):
+            self.witness.resumption(why)
         self._log.info(
-            "The agent of room {room} has left: {reason}", room=link.room, reason=sentence, event="link.lost"
+            "The agent of room {room} ({room_hash}) has left: {reason}",
+            room=link.room,
+            room_hash=room_hash(link.room),
+            reason=sentence,
+            why=why,
+            event="link.lost",
         )
 
 

@@ -7,6 +7,7 @@ cut, so that those who are slow on purpose stand in each other's way and in nobo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Cuttable", "Unanswered"]
@@ -25,9 +26,13 @@ class Unanswered:
     Args:
         most: In all.
         most_of_one: Of one holder; see ``seance.tunnel.admission.holder_of``.
+        on_full: Called with the bound's name, of ``seance.tunnel.witness.LIMITS``, when somebody is cut.
     """
 
-    def __init__(self, most: int, most_of_one: int) -> None:
+    def __init__(
+        self, most: int, most_of_one: int, on_full: Callable[[str], None] = lambda limit: None
+    ) -> None:
+        self._on_full = on_full
         self._most = most
         self._most_of_one = most_of_one
         self._all: dict[Cuttable, str | None] = {}
@@ -48,8 +53,10 @@ class Unanswered:
         own = {} if holder is None else self._of_one.setdefault(holder, {})
         own[one] = None
         if len(own) > self._most_of_one:
+            self._on_full("unanswered_of_address")
             next(iter(own)).cut()
         if len(self._all) > self._most:
+            self._on_full("unanswered")
             self.cut_oldest()
 
     def remove(self, one: Cuttable) -> None:

@@ -52,11 +52,13 @@ class Vigil:
         self._timer: IDelayedCall | None = None
         self._looked_at = self._wall_at = 0.0
         self._address: str | None = None
+        self._is_absent = False
 
     def start(self) -> None:
         """Begin to look."""
         self._looked_at, self._wall_at = self._reactor.seconds(), self._wall_seconds()
         self._address = self._own_address()
+        self._is_absent = False
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
 
     def stop(self) -> None:
@@ -70,14 +72,17 @@ class Vigil:
         now, wall = self._reactor.seconds(), self._wall_seconds()
         passed, passed_on_wall = now - self._looked_at, wall - self._wall_at
         self._looked_at, self._wall_at = now, wall
-        address = self._own_address()
-        before, self._address = self._address, address
+        address, before = self._own_address(), self._address
+        is_back = self._is_absent and address is not None
+        self._is_absent = address is None and before is not None
+        # The one that we had last is kept, so that an absence is told from a beginning.
+        self._address = before if address is None else address
         slept = max(passed, passed_on_wall) - LOOK_SECONDS
         if slept >= SLEPT_SECONDS:
             self._on_event("the machine or this process has slept", slept)
         elif address is not None and before is not None and address != before:
             self._on_event("the network has changed", 0.0)
-        elif address is not None and before is None:
+        elif is_back:
             self._on_event("the network is back", 0.0)
 
 

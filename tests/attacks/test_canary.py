@@ -8,6 +8,7 @@ for in everything that anybody wrote down.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from seance.tunnel import agent as agent_module
 from seance.tunnel.permits import Permits
 from tests.attacks.parties import EchoServer, RawAgent
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
+from tests.canaries import tokens_in
 from tests.conftest import Watch
 from tests.e2e.wire import Wire, upgrade
 from tests.processes import (
@@ -248,7 +250,7 @@ async def test_token_is_in_no_log_event_whatever_its_level(
                 said = len(written)
                 file.write_text(token)
                 await when(lambda said=said: any("token" in text for text in written[said:]))
-            monkeypatch.setattr(rig.relay, "find", fail)
+            monkeypatch.setattr(rig.relay, "when_served", fail)
             for place in PLACES:
                 target, line = asking(place, canaries.token())
                 client = await rig.connect(request(target, *filter(None, [line])))
@@ -264,3 +266,38 @@ async def test_token_is_in_no_log_event_whatever_its_level(
 
 def fail(room: str) -> None:
     raise ZeroDivisionError
+
+
+# The net under the whole suite
+
+
+def test_process_that_shows_a_token_fails_its_test(canaries: Canaries) -> None:
+    code = f"print('GET /doc?access_token={canaries.token()}')"
+    with (
+        pytest.raises(AssertionError, match="careless shows a token"),
+        Process([sys.executable, "-c", code], name="careless") as careless,
+    ):
+        careless.when_exited()
+    with Process([sys.executable, "-c", code], name="there to do so", may_show_tokens=True) as allowed:
+        allowed.when_exited()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("seance.token.eyJ0eXAi.e30.x", True),
+        ("Sec-WebSocket-Protocol: yjs, seance.token.garbage-canary", True),
+        ("offer seance.v1, seance.token.*** or seance.token.<jwt>", False),
+        ("the module seance.token_commands, an eyJ alone", False),
+    ],
+)
+def test_token_is_known_by_its_look(text: str, is_one: bool) -> None:
+    assert bool(tokens_in(text)) == is_one
+
+
+def test_token_that_is_logged_anywhere_is_noticed(canaries: Canaries) -> None:
+    watching = Watch(reactor)
+    watching({"log_format": "Upgrade for {target}", "target": f"/c/r?access_token={canaries.token()}"})
+    [noticed] = watching.failures()
+    assert noticed.startswith("a token was logged")
+    canaries.check_unseen(noticed)

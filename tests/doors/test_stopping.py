@@ -105,6 +105,22 @@ def test_clients_of_a_relay_that_stops_are_told_that_it_restarts(
         relay.check_quiet()
 
 
+def test_a_plain_agent_gets_goaway_and_a_close_that_says_restart(program: str) -> None:
+    with Relay(program) as relay:
+        url = f"ws://127.0.0.1:{relay.port}/agent?room=plain"
+        with connect(url, proxy=None) as agent:
+            relay.when_line("An agent serves room plain")
+            relay.signal(signal.SIGTERM)
+            messages = []
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    messages.append(agent.recv(timeout=20))
+            assert messages[-1] == b"\x00\x03" + bytes(10), "GoAway 0, and no word of link control"
+            assert agent.close_code == 1012
+        assert relay.when_exited() == 0
+        relay.check_quiet()
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_clients_of_an_agent_that_stops_are_told_and_get_what_was_said_before(
     program: str, number: signal.Signals, echo_port: int

@@ -239,7 +239,8 @@ def test_an_agent_that_breaks_websocket_disturbs_nobody(
 
 
 def room_is_free(relay: RelayProcess, room: str) -> bool:
-    return answer_to(relay, upgrade(f"/c/{room}/doc"))[0].status == 404
+    asking = f"GET /c/{room}/status HTTP/1.1\r\nHost: relay.example\r\n\r\n"
+    return '"online"' not in answer_to(relay, asking.encode())[1]
 
 
 def test_a_taken_room_stays_with_its_first_agent(

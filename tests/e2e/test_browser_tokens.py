@@ -161,4 +161,3 @@ def test_provider_with_a_token_in_its_options_shares_a_document(
         node.when_synced(name, beside)
         node.ask("edits", names=[name, beside], count=20)
         assert node.when_equal(name, beside)["length"] > 0
-        assert node.ask("trace", name=name)["dials"] == 1

@@ -186,7 +186,9 @@ class Numbered:
 
         def drop() -> int:
             dropped = [
-                end for end in self.server_ends if end.conversation is not None and holds(end.conversation.number)
+                end
+                for end in self.server_ends
+                if end.conversation is not None and holds(end.conversation.number)
             ]
             for end in dropped:
                 end.transport.abort()

@@ -18,8 +18,8 @@ from twisted.internet.protocol import ClientFactory, Factory
 from seance.tunnel.agent import Agent
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import AgentSettings, RelaySettings
-from tests.ears import HalfEar, pattern
 from tests.e2e.wire import switching, upgrade
+from tests.ears import HalfEar, pattern
 from tests.faults.memory import MemoryReactor, Weather
 from tests.rigs import OneByOne
 
@@ -48,7 +48,13 @@ class Outcome:
 
 
 class Theatre:
-    """Relay and agent in memory, and a door for clients. ``agent`` and ``relay`` options as their settings have."""
+    """Relay and agent in memory, and a door for clients.
+
+    Args:
+        weather: On the way from the agent to the relay.
+        relay: Fields of the relay's settings that are not as usual.
+        agent: The same for the agent.
+    """
 
     def __init__(
         self,
@@ -61,6 +67,7 @@ class Theatre:
         self.weather = weather
         self.reactor.weather_at(RELAY_PORT, weather)
         self._relay_options = relay or {}
+        self._killed: list[Relay] = []
         self.locals: list[HalfEar] = []
         self.reactor.listenTCP(LOCAL_PORT, _Locals(self.locals))
         self.start_relay()
@@ -76,8 +83,12 @@ class Theatre:
         self.relay.startService()
 
     def kill_relay(self) -> None:
-        """Ends the relay as SIGKILL does: its connections are reset, and it says nothing."""
+        """Ends the relay as SIGKILL does: its connections are reset, and it says nothing.
+
+        The object lives on until ``close``, cut off from everything, and so do its timers.
+        """
         self.reactor.kill(RELAY_PORT, CLIENT_PORT)
+        self._killed.append(self.relay)
 
     def client(self, name: str) -> HalfEar:
         """A client that has sent its upgrade; ``join`` waits for the other end."""
@@ -108,13 +119,15 @@ class Theatre:
 
     def close(self) -> tuple[str, ...]:
         """Stops both programs; tells what is left in them and on the clock then."""
-        for service in (self.agent, self.relay):
+        for service in (self.agent, self.relay, *self._killed):
             stopping = service.stopService()
             self.reactor.pass_until(lambda stopping=stopping: stopping.called)  # type: ignore[misc]
         self.reactor.pass_seconds(60)
         left = [f"delayed call: {call}" for call in self.reactor.getDelayedCalls()]
         left += [f"rooms: {self.relay.room_count}"] if self.relay.room_count else []
-        left += [f"unanswered: {self.relay.front.unanswered_count}"] if self.relay.front.unanswered_count else []
+        left += (
+            [f"unanswered: {self.relay.front.unanswered_count}"] if self.relay.front.unanswered_count else []
+        )
         left += [f"wire: {wire}" for wire in self.weather.wires if any(end.is_connected for end in wire.ends)]
         return tuple(left)
 

@@ -1,14 +1,15 @@
 """A reactor without an operating system: relay, agent, local server and clients on one clock, in memory.
 
-``MemoryReactor`` gives what the programs ask of Twisted's reactor (time, ``listenTCP``, ``connectTCP``, names), so
-that the real ``Relay`` and the real ``Agent`` run unchanged, from the first byte of the upgrade on, and
-everything that happens is the same in every run. Connections are ``tests.wire.Wire``s: TCP as it
-behaves, with buffers, half-close and reset.
+``MemoryReactor`` gives what the programs ask of Twisted's reactor (time, ``listenTCP``, ``connectTCP``,
+names), so that the real ``Relay`` and the real ``Agent`` run unchanged, from the first byte of the
+upgrade on, and everything that happens is the same in every run. Connections are
+``tests.wire.Wire``s: TCP as it behaves, with buffers, half-close and reset.
 
 Connections to a port that has a ``Weather`` are at its mercy: they can be cut after an exact number of
 bytes, or go quiet. This is what a proxy between real processes cannot do a thousand times a minute.
 """
 
+# ruff: noqa: N802, N803  # Twisted's names
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -26,18 +26,19 @@ __all__ = ["RESET_EVERY_SECONDS", "endure", "raise_descriptor_limit"]
 RESET_EVERY_SECONDS = 3.5
 """Three attachments in ten seconds are what rule 11 lets one session have."""
 
+
 def endure(*, clients: int, resets: int, swallow_seconds: float, every_seconds: float) -> Toll:
-    """Runs the scenario. Fails only if the clients do not get through at all; the toll is the caller's to judge."""
+    """Runs the scenario; fails if clients do not get through at all. The toll is the caller's to judge."""
     scenario = f"numbered, {clients} clients"
     restores: list[float] = []
     with Stage(clients=clients, every_seconds=every_seconds) as stage:
         stage.let_clients_in(deadline_seconds=120)
         cpu = os.times()
-        for _ in range(resets):
-            watch = Stopwatch()
+        watch = Stopwatch()
+        for number in range(resets):
+            time.sleep(max(0.0, number * RESET_EVERY_SECONDS - watch.seconds))
             assert stage.cutter.reset() == 1
             restores.append(stage.when_messages_pass())
-            time.sleep(max(0.0, RESET_EVERY_SECONDS - watch.seconds))
         detect = restore = 0.0
         if swallow_seconds:
             dials, began = len(stage.cutter.dials), time.monotonic()

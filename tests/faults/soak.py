@@ -2,10 +2,10 @@
 
     python -m tests.faults.soak --seconds 1200 --seed 7
 
-Faults are those of the other scenarios, drawn from a seed: the list that is printed is the same every time. Most
-must go unnoticed; some may cost clients their connection (``COSTLY``), and are paired with what they
-cost. Whatever happens, no message is lost, doubled or out of order *within* a connection, everybody is
-back after each fault, and at the end relay and agent hold no more than at the beginning.
+Faults are those of the other scenarios, drawn from a seed. Most must go unnoticed; some may cost clients
+their connection (``COSTLY``). Whatever happens, no message is lost, doubled or out of order *within* a
+connection, everybody is back after each fault, and at the end relay and agent hold no more than at the
+beginning.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def soak(seconds: float, seed: int) -> None:
             fates = toll.fates
             cost = fates.pop("clients_disconnected") - lost
             assert not any(fates.values()), (faults, toll)
-            assert is_costly or cost == 0, f"{cost} clients lost their connection by {fault.__name__}: {faults}"
+            assert is_costly or cost == 0, (
+                f"{cost} clients lost their connection by {fault.__name__}: {faults}"
+            )
             for process in (stage.relay, stage.agent):
                 memory.setdefault(process.pid, []).append((watch.seconds, process.resident_bytes()))
             time.sleep(dice.uniform(*PAUSE_SECONDS))

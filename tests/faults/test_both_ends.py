@@ -83,7 +83,8 @@ def test_a_local_server_that_hangs_is_an_answer_in_time() -> None:
 def test_crowds_that_are_killed_or_do_not_read_leave_nothing() -> None:
     """F14: a hundred vanish at once, others take nothing or next to nothing of what is poured on them.
 
-    Twice, because Python keeps what it has once had: the second crowd may cost no more than the first.
+    Twice, because Python keeps what it has once had: the second crowd may not cost what the first did, which
+    is the windows of a hundred streams, some 30 MiB.
     """
     with (
         Stage(clients=10, relay_options=("--stalled-seconds", "3"), slack_bytes=64 * MIB) as stage,
@@ -106,7 +107,7 @@ def test_crowds_that_are_killed_or_do_not_read_leave_nothing() -> None:
         grown = [after - before for before, after in zip(*held, strict=True)]
         report("F14", grown_mib=[one // MIB for one in grown], **dataclasses.asdict(toll), **stage.figures())
         assert not any(toll.fates.values()), toll
-        assert max(grown) < 8 * MIB
+        assert max(grown) < 16 * MIB
 
 
 def a_crowd_comes_and_goes(stage: Stage) -> None:
@@ -121,7 +122,7 @@ def a_crowd_comes_and_goes(stage: Stage) -> None:
         killed, deaf, slow = ([joined() for _ in range(count)] for count in (100, 10, 3))
         for client in killed:
             client.cut()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 4
         while time.monotonic() < end:
             for client in slow:
                 with contextlib.suppress(ConnectionError):

@@ -26,7 +26,9 @@ def check(scenario: str, stage: Stage, **figures: object) -> None:
     """Everything that was sent has arrived, once, in order, over one carrier, and nobody was thrown out."""
     stage.load.settle()
     toll = stage.load.toll()
-    report(scenario, carriers=stage.cutter.pair_count, **dataclasses.asdict(toll), **figures, **stage.figures())
+    report(
+        scenario, carriers=stage.cutter.pair_count, **dataclasses.asdict(toll), **figures, **stage.figures()
+    )
     assert not any(toll.fates.values()), toll
     until("there is one carrier", lambda: stage.cutter.pair_count == 1)
 

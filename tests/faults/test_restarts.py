@@ -100,7 +100,7 @@ def test_a_process_that_is_stopped_while_a_session_is_resumed_ends_in_order(
 
     Whoever is away when the other side stops cannot be told, and finds out when the session expires.
     """
-    options = ("--drain-try-seconds", "0.2", "--resume-seconds", "2")
+    options = ("--drain-try-seconds", "0.2", "--resume-seconds", "2", "--park-seconds", "1")
     with Stage(clients=CLIENTS, relay_options=options) as stage:
         stage.let_clients_in()
         stage.cutter.reset()

@@ -1,4 +1,4 @@
-"""F30: one fault after the other, for a minute. ``python -m tests.faults.soak`` goes on for twenty."""
+"""F30: one fault after the other, for forty seconds; ``python -m tests.faults.soak`` takes twenty minutes."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.faults.soak import soak
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_minute_of_random_faults_leaves_nothing() -> None:
-    soak(seconds=60, seed=4)
+def test_random_faults_leave_nothing() -> None:
+    soak(seconds=40, seed=4)

@@ -1,4 +1,4 @@
-"""Real Yjs people go through it: browsers while the host's network is cut, providers while the relay is killed."""
+"""Real Yjs goes through it: browsers while the host's network is cut, providers while the relay is killed."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_nothing_follows_a_close_frame(cut: int) -> None:
 
 
 def test_a_masked_frame_is_no_servers() -> None:
-    walk = walk_over(b"\x82\x85maskhello")
+    walk = walk_over(b"\x82\x84" + bytes(4) + b"\x00" * 4)
     assert not walk.is_between_frames
     walk.receive(frame(5))
     assert not walk.is_between_frames

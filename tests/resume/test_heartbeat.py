@@ -115,14 +115,14 @@ def test_process_that_stalls_again_and_again_never_judges() -> None:
 
 @given(st.floats(0, 0.999), st.floats(0, 1.6))
 def test_answer_has_half_a_second_to_come_while_we_listen(phase: float, stall_seconds: float) -> None:
-    """A reactor runs its timers before it reads: what came while it stalled is not heard in the look after."""
+    """A reactor runs its timers first: what came while it stalled is not heard in the look after."""
     heartbeat = Heartbeat(0.0)
     looks(heartbeat, every_second(0, 5), heard=True)
     heartbeat.probe(5.0 + phase)
-    listened = 1.0 - phase
+    listened_seconds = 1.0 - phase
     assert heartbeat.look(6.0, has_heard=False, is_owed=False) is Beat.FINE
     beat = heartbeat.look(7.0 + stall_seconds, has_heard=False, is_owed=False)
-    assert beat is not Beat.DEAD or listened + 1.0 >= 0.5 + stall_seconds or listened >= 0.5
+    assert beat is not Beat.DEAD or listened_seconds >= 0.5
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.resume import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
+from seance.resume import KEPT_BYTES, TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
 
 
 @pytest.mark.parametrize("origin", [0, 2**32 - 10, 2**64 - 40])
@@ -37,8 +37,8 @@ def test_nothing_changes_nothing() -> None:
     assert incoming.tell() == (3, crc32(b"abc"))
 
 
-def test_peer_is_told_after_64_kib_or_a_quarter_of_a_second() -> None:
-    assert TELL_AFTER_BYTES == 64 * 1024
+def test_peer_is_told_long_before_it_has_to_pause() -> None:
+    assert TELL_AFTER_BYTES * 16 == KEPT_BYTES
     assert TELL_AFTER_SECONDS == 0.25
 
 

@@ -216,6 +216,16 @@ def test_peer_may_acknowledge_while_it_still_lacks_the_rest() -> None:
     assert outgoing.kept_bytes == 3
 
 
+def test_peer_that_comes_back_may_have_more_than_the_carrier_between_was_given() -> None:
+    """A carrier that it never heard of, because its request came late, began where it was at that time."""
+    text = pattern(200 * KIB)
+    outgoing = outgoing_with(text, limit_bytes=KIB * KIB)
+    outgoing.rewind(10, crc32(text[:10]))
+    outgoing.next_unsent()
+    outgoing.rewind(180 * KIB, crc32(text[: 180 * KIB]))
+    assert b"".join(unsent(outgoing)) == text[180 * KIB :]
+
+
 @with_origin
 def test_peer_that_lacks_what_it_had_before_is_refused(origin: int) -> None:
     outgoing = outgoing_with(b"abcdef", origin=origin)
@@ -257,9 +267,9 @@ def test_whatever_happens_the_peer_can_be_brought_everything(given_data: st.Data
             outgoing.rewind(origin + got, crc32(text[:got]))
             is_caught_up = False
         elif step == "send":
-            message = outgoing.next_unsent()
-            is_caught_up = message is None
-            assert message is None or text[outgoing.sent - origin - len(message) :].startswith(message)
+            unsent_message = outgoing.next_unsent()
+            is_caught_up = unsent_message is None
+            assert text[: outgoing.sent - origin].endswith(unsent_message or b"")
         else:
             count = given_data.draw(st.integers(outgoing.base, outgoing.sent))
             outgoing.acknowledge(count, crc32(text[: count - origin]))
@@ -277,4 +287,5 @@ def test_no_numbers_of_a_peer_bring_anything_but_a_typed_error(count: int, crc: 
         try:
             take(count, crc)
         except RemoteProtocolError as error:
-            assert error.code in ("ack_ahead", "ack_mismatch", "ack_gap")
+            if error.code not in ("ack_ahead", "ack_mismatch", "ack_gap"):
+                raise

@@ -22,6 +22,8 @@ secrets = st.text("abcXYZ019_-", min_size=16, max_size=128)
 counts = st.integers(0, 2**64 - 1)
 checksums = st.integers(0, 2**32 - 1)
 
+MISPRINTS = [";", "=", " ", "\0", "é", "9", "", "\ud800"]
+
 LINES: list[tuple[Callable[[str], Any], str]] = [
     (Wish.read, WISH.written()),
     (SessionField.read, FIELD.written()),
@@ -69,11 +71,12 @@ def test_wish_that_is_written_can_be_read(sid: str, token: str, received: int, c
 def test_session_field_that_is_written_can_be_read(field: SessionField) -> None:
     read = SessionField.read(field.written())
     assert read is not None
-    assert read.window_seconds == pytest.approx(field.window_seconds, abs=0.001)
+    longest = min(field.window_seconds, 86_400)
+    assert read.window_seconds == pytest.approx(longest, rel=1e-5, abs=0.001)
     assert replace(read, window_seconds=0.0) == replace(field, window_seconds=0.0)
 
 
-@pytest.mark.parametrize("window", [0.0, 0.00001, 0.2, 20, 3600, 86400, 99_999])
+@pytest.mark.parametrize("window", [0.0, 0.00001, 0.2, 20, 3600, 86400, 10**9])
 def test_any_window_that_a_relay_may_be_set_to_can_be_read(window: float) -> None:
     assert SessionField.read(replace(FIELD, window_seconds=window).written()) is not None
 
@@ -118,7 +121,10 @@ def test_session_field_needs_epoch_and_window_too(name: str) -> None:
 BAD_PARAMETERS = [
     *(("recv", value) for value in ("", "-1", "+1", "1.0", "0x1", "1_0", "٣", str(2**64), "9" * 5000, "1 2")),
     *(("crc", value) for value in ("", "0a1b2c3", "0a1b2c3d4", "0A1B2C3D", "0x1b2c3d", "zzzzzzzz")),
-    *(("sid", value) for value in ("", "short", "s" * 129, "s" * 20 + "é", "s" * 20 + " ", "s" * 20 + "\n")),
+    *(
+        ("sid", value)
+        for value in ("", "short", "s" * 129, "s" * 20 + "é", "s" * 20 + " s", "s" * 20 + "\ns")
+    ),
     *(("token", value) for value in ("", "short", "t" * 129, 't"' * 20)),
 ]
 BAD_OF_SESSION = [
@@ -185,7 +191,9 @@ def test_field_in_which_any_character_was_changed_is_read_or_not_and_harms_nobod
         letters = list(line)
         for _ in range(source.randint(1, 4)):
             at = source.randrange(len(letters))
-            letters[at : at + source.randint(0, 2)] = source.choice([";", "=", " ", "\0", "é", "9", "", "\ud800"])
+            letters[at : at + source.randint(0, 2)] = source.choice(
+                [";", "=", " ", "\0", "é", "9", "", "\ud800"]
+            )
         found = read("".join(letters))
         assert found is None or found.received < 2**64
 
@@ -196,7 +204,9 @@ def test_any_text_is_a_field_or_none(text: str) -> None:
     assert SessionField.read(text) is None
 
 
-@given(st.lists(st.tuples(st.sampled_from(["sid", "token", "recv", "crc", "epoch", "window", "why"]), st.text())))
+@given(
+    st.lists(st.tuples(st.sampled_from(["sid", "token", "recv", "crc", "epoch", "window", "why"]), st.text()))
+)
 def test_any_values_are_a_field_or_none(parameters: list[tuple[str, str]]) -> None:
     text = "; ".join(f"{name}={value}" for name, value in parameters)
     for read in (Wish.read, SessionField.read):

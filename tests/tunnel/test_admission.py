@@ -78,6 +78,8 @@ def test_clients_leave_a_reserve_for_agents() -> None:
 def test_descriptors_bound_what_settings_promise() -> None:
     admission = Admission(RelaySettings(connections=1000, reserved_connections=10), descriptors=100)
     assert (admission.most_connections, admission.most_clients) == (100, 90)
+    few = Admission(RelaySettings(), descriptors=205)
+    assert (few.most_connections, few.most_clients) == (205, 164)
 
 
 @pytest.mark.parametrize(

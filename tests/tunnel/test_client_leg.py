@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
@@ -310,7 +311,10 @@ async def test_client_that_does_not_read_stops_its_local_server_and_nobody_else(
 
 
 @ensureDeferred
-async def test_agent_that_goes_ends_its_clients_and_tells_them_to_come_again() -> None:
+async def test_agent_that_goes_ends_its_clients_and_tells_them_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seance.tunnel.client_leg.SEE_OFF_SECONDS", 1000.0)
     async with Rig() as rig:
         client, local = await rig.joined()
         local.send(b"\x82\x05hello")
@@ -322,6 +326,58 @@ async def test_agent_that_goes_ends_its_clients_and_tells_them_to_come_again() -
         client.leg.loseConnection()
         assert (await client.goes()).check(ConnectionDone)
         await local.goes()
+
+
+@ensureDeferred
+async def test_frame_that_began_behind_the_101_is_followed_to_its_end() -> None:
+    async with Rig() as rig:
+        client = await rig.connect(request())
+        local = await rig.local()
+        local.send(answer_101() + b"\x82\x05hel")
+        await client.receives(b"hel")
+        local.send(b"lo")
+        await client.receives(b"lo")
+        await rig.agent.stopService()
+        await client.ends()
+        assert b"\x82\x05hello\x88" in client.received
+
+
+@ensureDeferred
+async def test_agent_that_stops_lets_leave_what_is_queued() -> None:
+    """Also to a client that takes nothing for a while: its window, the queues and the sockets are full."""
+    size = 6_000_000
+    async with Rig(agent={"drain_seconds": 40.0}) as rig:
+        client, local = await rig.joined()
+        client.leg.pauseProducing()
+        local.send(b"\x82\x7f" + size.to_bytes(8, "big") + bytes(size))
+        attachment = rig.agent._attachment
+        assert attachment is not None
+        await until(lambda: attachment.mux.queued_bytes > 0)
+        stopping = rig.agent.stopService()
+        await turn(0.05)
+        client.leg.resumeProducing()
+        await stopping
+        await client.ends()
+        assert len(client.received) > size
+        assert client.received[size + 10 : size + 11] == b"\x88"
+
+
+@ensureDeferred
+async def test_what_had_arrived_for_a_client_that_takes_nothing_is_not_lost_with_the_link() -> None:
+    async with Rig() as rig:
+        client, local = await rig.joined()
+        client.leg.pauseProducing()
+        local.send(bytes(6_000_000))
+        mux = rig.relay.find("r")._mux
+        assert mux is not None
+        [stream] = mux._streams.values()
+        await until(lambda: stream._is_paused and stream._incoming)
+        await turn(0.05)
+        arrived = stream.protocol.received_bytes + sum(map(len, stream._incoming))  # type: ignore[union-attr]
+        rig.relay.find("r").cut()
+        client.leg.resumeProducing()
+        await client.ends()
+        assert len(client.received) == arrived
 
 
 @ensureDeferred
@@ -348,7 +404,10 @@ async def test_client_whose_local_server_had_ended_gets_nothing_more_when_the_ag
 
 
 @ensureDeferred
-async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes() -> None:
+async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seance.tunnel.client_leg.SEE_OFF_SECONDS", 1000.0)
     async with Rig() as rig:
         client, local = await rig.joined()
         client.leg.loseWriteConnection()

@@ -55,7 +55,8 @@ def long_way(relay: Relay, head: bytes, address: str) -> bytes:
     front = relay.front.buildProtocol(None)
     transport = Transport(peerAddress=IPv4Address("TCP", address, 1))
     front.makeConnection(transport)
-    front.dataReceived(head)
+    if not transport.disconnecting:
+        front.dataReceived(head)
     answer = cast(bytes, transport.value())
     front.connectionLost()
     return answer
@@ -102,6 +103,7 @@ FIELDS = [
     b"Sec-WebSocket-Key: short",
     b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg== ",
     b"Origin: https://app.example",
+    b"Origin: https://evil.example",
     b"Accept: text/html",
     b"Content-Length: 0",
     b"Content-Length: 5",
@@ -154,6 +156,14 @@ SETTINGS = st.sampled_from(
 @given(SETTINGS, st.lists(st.tuples(heads(), ADDRESSES), min_size=1, max_size=14))
 @example({"upgrades_per_room": 1}, [(UNKNOWN, "192.0.2.1")] * 14)
 @example({"upgrades_per_address": 1}, [(UNKNOWN, "192.0.2.1")] * 14)
+@example(
+    {"origins": ("https://app.example",)},
+    [(request("/c/unknown", "Origin: https://evil.example"), "192.0.2.1")],
+)
+@example(
+    {"trusted_proxies": ("192.0.2.1",), "upgrades_per_address": 1},
+    [(request("/c/unknown", f"X-Forwarded-For: 192.0.3.{number}"), "192.0.2.1") for number in range(14)],
+)
 def test_every_answer_is_that_of_the_long_way(
     settings: dict[str, Any], asked: list[tuple[bytes, str]]
 ) -> None:

@@ -225,6 +225,24 @@ def test_what_would_be_too_late_goes_faster() -> None:
     assert not any(client.was_cut for client in scene.clients)
 
 
+def test_agents_with_the_last_slots_are_sent_away_before_the_time_is_over() -> None:
+    scene = Scene(agents=80, drain_seconds=4.0)
+    scene.begin()
+    scene.run(3.2)
+    scene.check_clean()
+    assert all(agent.left and not agent.was_cut for agent in scene.agents)
+
+
+def test_a_loop_that_was_busy_does_not_make_up_for_it_in_one_burst() -> None:
+    scene = Scene(agents=1, clients=1000, drain_clients_per_second=100, drain_seconds=60.0)
+    scene.begin()
+    scene.agents[0].go()
+    scene.clock.advance(5.0)
+    assert sum(client.seen_off_at is not None for client in scene.clients) <= 25
+    scene.run(11)
+    scene.check_clean()
+
+
 def test_when_the_time_is_over_everybody_is_cut() -> None:
     scene = Scene(agents=1, drain_seconds=4.0)
     deaf = scene.client(scene.agents[0], stays=True)

@@ -148,8 +148,8 @@ async def test_room_of_our_own_agent_has_the_bound_that_was_given() -> None:
 @ensureDeferred
 async def test_relay_that_stops_waits_for_nobody_whom_it_has_refused() -> None:
     async with Rig(with_agent=False) as rig:
-        client = await rig.connect(request("/client?room=unknown"))
-        await client.receives(b"Room not found")
+        client = await rig.connect(request("/nowhere"))
+        await client.receives(b"Unknown path")
         # It does not close, so two seconds would be spent on it.
         assert len(rig.relay.front.seeing_off) == 1
         await rig.relay.stopService()

@@ -16,6 +16,7 @@ from seance.tunnel.rooms import Rooms
 from seance.tunnel.settings import RelaySettings
 from tests.tunnel.rig import Player, Rig, request, turn, until
 from tests.tunnel.test_permits import AGENT, CLIENT, JWT, TokenRig, Verifier, attach_raw, bearer
+from tests.tunnel.test_resumption import raw_of
 
 
 def plain(target: str, *fields: str, method: str = "GET") -> bytes:
@@ -232,6 +233,23 @@ async def test_watcher_is_told_every_change() -> None:
 
 
 @ensureDeferred
+async def test_watcher_is_told_that_the_link_resumes_while_a_newcomer_waits() -> None:
+    slow = {"backoff_base_seconds": 0.5, "resume_backoff_cap_seconds": 0.5}
+    async with Rig(agent=slow) as rig:
+        watcher = await rig.connect(watching())
+        await watcher.receives(b"online")
+        link = rig.relay.find("r")
+        raw_of(link).abortConnection()
+        await watcher.receives(b"resuming")
+        assert link.is_resuming
+        await rig.connect(request())
+        await until(lambda: len(rig.relay.parking) == 1)
+        assert not rig.locals
+        await rig.local()
+        assert [event["state"] for event in events(watcher)] == ["online", "resuming", "online"]
+
+
+@ensureDeferred
 async def test_watcher_of_one_room_hears_nothing_of_another() -> None:
     async with Rig() as rig:
         watcher = await rig.connect(watching("/c/other/status"))
@@ -271,15 +289,15 @@ async def test_watcher_that_says_something_is_cut() -> None:
 
 @ensureDeferred
 async def test_stopping_relay_ends_its_watchers_and_takes_none() -> None:
-    async with Rig() as rig:
+    async with Rig(with_agent=False) as rig:
         watcher = await rig.connect(watching())
-        await watcher.receives(b"online")
+        await watcher.receives(b"unknown")
         rig.relay.presence.close()
         await watcher.ends()
         assert (await answer(rig, watching()))[0] == 503
         rig.relay.presence.open()
         again = await rig.connect(watching())
-        await again.receives(b"online")
+        await again.receives(b"unknown")
         await rig.relay.stopService()
         await again.ends()
 

@@ -86,7 +86,7 @@ async def test_stopping_tells_agents_and_cuts_strangers() -> None:
         await stopping
         await stranger.goes()
         await client.goes()
-        await local.goes()
+        await until(lambda: local.has_ended or local.lost)
         assert rig.relay.room_count == 0
         assert rig.relay.client_count == 0
 

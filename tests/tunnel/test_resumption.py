@@ -51,8 +51,9 @@ async def test_clients_notice_nothing_of_a_cut_and_no_byte_is_lost_or_doubled() 
             raw_of(link).abortConnection()
             await until(lambda: link.is_resuming or link.is_attached)
             await back(rig, link)
+        players = [one for pair in pairs for one in pair]
+        await until(lambda: all(len(one.received) >= len(sent) for one in players))
         for client, local in pairs:
-            await until(lambda: len(client.received) >= len(sent) and len(local.received) >= len(sent))
             assert bytes(client.received) == bytes(local.received) == sent
             assert client.lost is None
             assert local.lost is None

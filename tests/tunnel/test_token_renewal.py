@@ -12,6 +12,7 @@ from pytest_twisted import ensureDeferred
 from seance.errors import CarrierLost, ConfigError
 from seance.tunnel import agent as agent_module
 from seance.tunnel.agent import AgentState
+from seance.tunnel.link import TOKEN_BURST
 from seance.tunnel.ports import Grant, TokenRole
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
@@ -103,6 +104,22 @@ async def test_renewal_with_what_is_not_the_agents_own_good_token_changes_nothin
             "t"
         ] == "token" else await turn(0.05)
         assert link.permit is permit
+        assert rig.relay.room_count == 1
+
+
+@ensureDeferred
+async def test_tokens_that_come_too_fast_over_a_link_are_not_looked_at() -> None:
+    verifier = Verifier({OLD: AGENT})
+    async with TokenRig(verifier) as rig:
+        agent = await rig.attach(token=OLD)
+        assert agent._attachment is not None
+        asked = len(verifier.asked)
+        for number in range(100):
+            message = {"t": "token", "token": f"{JWT}{number}"}
+            agent._attachment.send_control(json.dumps(message).encode())
+        await until(lambda: len(verifier.asked) - asked >= TOKEN_BURST)
+        await turn(0.1)
+        assert len(verifier.asked) - asked <= TOKEN_BURST + 3
         assert rig.relay.room_count == 1
 
 

@@ -1,0 +1,72 @@
+"""Forged tokens at the door of a whole relay: one answer for all, before anything is made for them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.logger import LogEvent
+
+from seance.auth.service import AuthService
+from seance.tunnel import front as front_module
+from seance.tunnel.permits import Permits
+from seance.tunnel.ports import TokenRole
+from tests.auth.test_forged_tokens import NOT_ACCEPTED, NOT_ALLOWED
+from tests.auth.tokens import ROOM, token
+from tests.tunnel.rig import Rig, reactor, request
+
+SENDABLE = re.compile(r"[!-+\--~]{1,12000}")
+"""What can stand among subprotocols: no space, no comma, nothing that is not ASCII."""
+
+
+def offering(target: str, text: str) -> bytes:
+    return request(target, f"Sec-WebSocket-Protocol: seance.v1, seance.token.{text}")
+
+
+def is_whole(received: bytes) -> bool:
+    return received.endswith(b"\n") and b"\r\n\r\n" in received
+
+
+@ensureDeferred
+@pytest.mark.timeout(60)
+async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
+    service: AuthService, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(relay={"upgrades_per_room": 100_000}, agent={"room": ROOM, "token": token(role="agent")})
+    rig.relay.verifier, rig.relay.permits = service, Permits(reactor, service)
+    made: list[Any] = []
+    leg = front_module.ClientLeg
+    monkeypatch.setattr(front_module, "ClientLeg", lambda *args, **kw: made.append(args) or leg(*args, **kw))
+
+    async def answer(target: str, text: str) -> bytes:
+        client = await rig.connect(offering(target, text))
+        await client.ends()
+        assert is_whole(client.received)
+        return bytes(client.received)
+
+    forged = [make() for one in NOT_ACCEPTED.values() for make in one.values()]
+    sendable = [text for text in forged if SENDABLE.fullmatch(text)]
+    assert len(sendable) > 100
+    misplaced = [
+        make() for make, role, room in NOT_ALLOWED.values() if (role, room) == (TokenRole.CLIENT, ROOM)
+    ]
+    async with rig:
+        links = rig.relay.room_count
+        # A room that is served and one that is not look alike from outside.
+        for target in (f"/c/{ROOM}/doc", "/client?room=nobody"):
+            answers = {await answer(target, text) for text in sendable}
+            assert [one[:13] for one in answers] == [b"HTTP/1.1 401 "]
+        for target in (f"/c/{ROOM}/doc", f"/client?room={ROOM}"):
+            answers = {await answer(target, text) for text in misplaced}
+            assert [one[:13] for one in answers] == [b"HTTP/1.1 403 "]
+        answers = {await answer(f"/agent?room={room}", text) for room in (ROOM, "free") for text in sendable}
+        assert [one[:13] for one in answers] == [b"HTTP/1.1 401 "]
+        assert (made, rig.locals, len(rig.relay.permits or ())) == ([], [], links)
+        assert rig.relay.room_count == links == 1
+        assert log == []
+        client = await rig.connect(offering(f"/c/{ROOM}/doc", token()))
+        await rig.local()
+        assert len(made) == 1
+        client.leg.abortConnection()

@@ -1,0 +1,111 @@
+"""What is taken back ends, within two seconds by the relay's clock, and nobody else's session does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.task import Clock
+
+from seance.tunnel.permits import Permits
+from tests.auth.tokens import NOW, ROOM, auth_service, claims, ed_key, secret_key, sign, token, write_jwks
+from tests.tunnel.rig import Player, Rig, answer_101, request, turn
+
+
+class LockedRig(Rig):
+    """A relay with two keys and a deny list, whose time for tokens goes on when the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(with_agent=False, agent={"room": ROOM})
+        self.clock = Clock()
+        self.keys = write_jwks(folder / "keys", ed_key(), secret_key())
+        self.deny = folder / "deny"
+        self.deny.write_text("")
+        self.auth = auth_service(self.clock, keys=[self.keys], deny=self.deny)
+        self.relay.verifier = self.auth
+        self.relay.permits = Permits(self.clock, self.auth)
+
+    async def __aenter__(self) -> LockedRig:
+        self.auth.startService()
+        await super().__aenter__()
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        await super().__aexit__(*args)
+        self.auth.stopService()
+        assert self.clock.getDelayedCalls() == []
+
+    async def enter(self, text: str) -> Player:
+        """A client with this token, spliced."""
+        number = len(self.locals)
+        client = await self.connect(request(f"/c/{ROOM}/doc", f"Authorization: Bearer {text}"))
+        (await self.local(number)).send(answer_101())
+        await client.receives(b"\r\n\r\n")
+        return client
+
+    async def two_seconds(self) -> None:
+        """Let the two pass after which nobody is left whose token is not good."""
+        for _ in range(8):
+            self.clock.advance(0.25)
+            await turn()
+
+
+def by_secret(**changes: object) -> str:
+    key = secret_key()
+    return sign(claims(**changes), material=key.signing, algorithm="HS256", kid=key.key_id)
+
+
+async def those_who_are_left(rig: LockedRig, clients: dict[str, Player]) -> set[str]:
+    await turn(0.05)
+    assert rig.relay.room_count == 1
+    return {name for name, client in clients.items() if client.lost is None and not client.has_ended}
+
+
+@ensureDeferred
+@pytest.mark.timeout(40)
+async def test_what_is_taken_back_ends_within_two_seconds_and_nobody_else_notices(tmp_path: Path) -> None:
+    async with LockedRig(tmp_path) as rig:
+        agent = await rig.attach(token=by_secret(role="agent", jti="agent"))
+        clients = {
+            "stolen": await rig.enter(by_secret(jti="stolen")),
+            "carol": await rig.enter(by_secret(jti="fine", sub="carol")),
+            "short": await rig.enter(by_secret(jti="short", exp=int(NOW) + 7)),
+            "other key": await rig.enter(token()),
+            "good": await rig.enter(by_secret(jti="good")),
+        }
+        assert await those_who_are_left(rig, clients) == set(clients)
+        await rig.two_seconds()
+        assert await those_who_are_left(rig, clients) == set(clients)
+
+        rig.deny.write_text("jti:stolen\n")
+        await rig.two_seconds()
+        assert await those_who_are_left(rig, clients) == {"carol", "short", "other key", "good"}
+
+        rig.deny.write_text("jti:stolen\nsub:carol\n")
+        write_jwks(rig.keys, secret_key())
+        await rig.two_seconds()
+        assert await those_who_are_left(rig, clients) == {"short", "good"}
+
+        await rig.two_seconds()
+        assert await those_who_are_left(rig, clients) == {"good"}
+        assert agent.client_count == 1
+
+        rig.deny.write_text("jti:agent\n")
+        await rig.two_seconds()
+        await clients["good"].ends()
+        assert rig.relay.room_count == 0
+
+
+@ensureDeferred
+async def test_bad_files_take_nothing_back(tmp_path: Path) -> None:
+    async with LockedRig(tmp_path) as rig:
+        await rig.attach(token=by_secret(role="agent"))
+        clients = {"good": await rig.enter(by_secret())}
+        rig.deny.write_text("somebody\n")
+        rig.keys.write_text("{")
+        await rig.two_seconds()
+        assert await those_who_are_left(rig, clients) == {"good"}
+        rig.keys.unlink()
+        await rig.two_seconds()
+        assert await those_who_are_left(rig, clients) == {"good"}

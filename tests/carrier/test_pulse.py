@@ -1,0 +1,219 @@
+"""How soon a dead carrier is noticed, and that a living one is not taken for dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from twisted.internet.error import ConnectionAborted
+
+from seance.carrier import Pulse
+from tests.carrier.peers import PING, PONG, Answered, Dialled, frame
+from tests.ears import pattern
+from tests.wire import run
+
+IDLE_SECONDS, OWED_SECONDS, PROBE_SECONDS = 10.0, 6.0, 3.0
+"""What is promised; a probe's two seconds end with the look after them."""
+
+STEP_SECONDS = 1 / 16
+"""Its sums are exact, so that looks come every second to the bit."""
+
+
+class Patient:
+    """One carrier with a pulse; the test is the peer, and dies when it likes.
+
+    Attributes:
+        is_alive: Whether pings are answered.
+        is_owed: Whether the peer has something to acknowledge.
+    """
+
+    def __init__(self, ends: Answered | Dialled) -> None:
+        self.ends = ends
+        self.clock = ends.clock
+        self.is_alive, self.is_owed = True, False
+        self._answered = 0
+        self.pulse = Pulse(ends.clock, ends.carrier, lambda: self.is_owed)
+
+    @property
+    def is_cut(self) -> bool:
+        return self.ends.ear.is_lost
+
+    @property
+    def pings(self) -> int:
+        return sum(one.opcode == PING for one in self.ends.far.frames)
+
+    def answer(self) -> None:
+        """Says something if there was a ping and the peer lives."""
+        if self.is_alive and self.pings > self._answered and not self.is_cut:
+            self._answered = self.pings
+            self.say(PONG)
+
+    def say(self, opcode: int = 2) -> None:
+        self.ends.far.transport.write(frame(b"", opcode, is_masked=self.ends.masks))
+        run(self.clock)
+
+    def pass_time(self, seconds: float, step_seconds: float = STEP_SECONDS) -> None:
+        for _ in range(round(seconds / step_seconds)):
+            self.clock.advance(step_seconds)
+            self.answer()
+
+    def seconds_to_the_cut(self) -> float:
+        began = self.clock.seconds()
+        while not self.is_cut:
+            assert self.clock.seconds() < began + 60, "nobody has noticed"
+            self.pass_time(STEP_SECONDS)
+        return self.clock.seconds() - began
+
+    def end(self) -> None:
+        self.pulse.stop()
+        self.ends.end()
+
+
+@pytest.fixture(params=["relay", "agent", "towards a plain agent", "towards a plain relay"])
+def patient(request: pytest.FixtureRequest) -> Iterator[Patient]:
+    makers: dict[str, Callable[[], Answered | Dialled]] = {
+        "relay": Answered,
+        "agent": lambda: Dialled().open(),
+        "towards a plain agent": lambda: Answered(offers=()),
+        "towards a plain relay": lambda: Dialled().open(None),
+    }
+    patient = Patient(makers[request.param]())
+    yield patient
+    patient.end()
+
+
+# Death
+
+
+@pytest.mark.parametrize("life_seconds", [0.0, 0.55, 1.0, 3.45, 8.9, 100.0])
+def test_idle_carrier_that_died_is_noticed_within_ten_seconds(patient: Patient, life_seconds: float) -> None:
+    patient.pass_time(life_seconds)
+    patient.is_alive = False
+    patient.say()
+    assert patient.seconds_to_the_cut() <= IDLE_SECONDS + STEP_SECONDS
+    assert patient.ends.ear.was_lost_with(ConnectionAborted)
+
+
+@pytest.mark.parametrize("life_seconds", [0.0, 0.55, 1.0, 3.45, 8.9])
+def test_with_data_in_flight_it_is_noticed_within_six_seconds(patient: Patient, life_seconds: float) -> None:
+    patient.pass_time(life_seconds)
+    patient.is_alive = False
+    patient.say()
+    patient.is_owed = True
+    assert 4 <= patient.seconds_to_the_cut() <= OWED_SECONDS + STEP_SECONDS
+
+
+@pytest.mark.parametrize("life_seconds", [0.0, 0.55, 4.2, 5.95])
+def test_probe_waits_two_seconds_and_no_more_than_three(patient: Patient, life_seconds: float) -> None:
+    patient.pass_time(life_seconds)
+    patient.is_alive = False
+    pings = patient.pings
+    patient.pulse.probe()
+    run(patient.clock)
+    assert patient.pings == pings + 1
+    assert 2 <= patient.seconds_to_the_cut() + STEP_SECONDS <= PROBE_SECONDS + 2 * STEP_SECONDS
+
+
+def test_carrier_that_is_cut_has_no_pulse(patient: Patient) -> None:
+    patient.is_alive = False
+    patient.seconds_to_the_cut()
+    patient.pulse.probe()
+    patient.pulse.stop()
+    patient.pulse.stop()
+    run(patient.clock)
+    assert patient.clock.getDelayedCalls() == []
+
+
+# Life
+
+
+def test_idle_carrier_that_answers_lives_and_costs_one_ping_in_five_seconds(patient: Patient) -> None:
+    patient.pass_time(300)
+    assert not patient.is_cut
+    assert 50 <= patient.pings <= 75
+
+
+def test_busy_carrier_is_never_asked_and_never_killed(patient: Patient) -> None:
+    patient.is_alive, patient.is_owed = False, True
+    for _ in range(100):
+        patient.say()
+        patient.pass_time(0.9)
+    assert not patient.is_cut
+    assert patient.pings == 0
+
+
+def test_any_byte_is_a_sign_of_life_even_in_the_middle_of_a_message(patient: Patient) -> None:
+    patient.is_alive, patient.is_owed = False, True
+    message = frame(pattern(60), is_masked=patient.ends.masks)
+    for at in range(len(message)):
+        patient.ends.far.transport.write(message[at : at + 1])
+        patient.pass_time(1)
+    assert not patient.is_cut
+    assert patient.ends.ear.data == pattern(60)
+
+
+def test_answer_that_comes_at_the_last_moment_counts(patient: Patient) -> None:
+    patient.is_alive = False
+    for _ in range(20):
+        pings = patient.pings
+        while patient.pings == pings:
+            patient.pass_time(STEP_SECONDS)
+        patient.pass_time(3.5)
+        patient.say(PONG)
+    assert not patient.is_cut
+
+
+def test_probe_that_is_answered_changes_nothing(patient: Patient) -> None:
+    for _ in range(50):
+        patient.pulse.probe()
+        patient.pass_time(1.3)
+    assert not patient.is_cut
+
+
+# Stalls
+
+
+@pytest.mark.parametrize("stall_seconds", [1.3, 1.6, 3.0, 60.0])
+@pytest.mark.parametrize("before_seconds", [0.0, 0.9, 3.95, 4.0, 7.95, 8.9])
+@pytest.mark.parametrize("is_owed", [False, True], ids=["idle", "owed"])
+def test_stalled_process_kills_nobody_who_answers(
+    patient: Patient, stall_seconds: float, before_seconds: float, is_owed: bool
+) -> None:
+    """An event loop that stalls, a process that was stopped: what came meanwhile is read after the timers."""
+    patient.is_owed = is_owed
+    if is_owed:
+        for _ in range(9):
+            patient.say()
+            patient.pass_time(before_seconds / 9)
+    else:
+        patient.pass_time(before_seconds)
+    patient.clock.advance(stall_seconds)
+    run(patient.clock)
+    assert not patient.is_cut
+    patient.answer()
+    patient.say()
+    patient.pass_time(1.9)
+    assert not patient.is_cut
+
+
+@pytest.mark.parametrize("stall_seconds", [3.0, 60.0])
+def test_after_a_stall_a_dead_peer_has_two_seconds_and_no_more_than_three(
+    patient: Patient, stall_seconds: float
+) -> None:
+    patient.pass_time(5.5)
+    patient.is_alive = False
+    patient.clock.advance(stall_seconds)
+    pings = patient.pings
+    run(patient.clock)
+    assert patient.pings >= pings
+    assert not patient.is_cut
+    assert 1.9 <= patient.seconds_to_the_cut() <= PROBE_SECONDS
+
+
+def test_stall_right_after_a_probe_leaves_time_for_the_answer(patient: Patient) -> None:
+    patient.pass_time(6 - STEP_SECONDS)
+    patient.pulse.probe()
+    patient.clock.advance(STEP_SECONDS)
+    patient.clock.advance(2.25)
+    run(patient.clock)
+    assert not patient.is_cut

@@ -1,0 +1,83 @@
+"""What is kept for a lost carrier is bounded: beyond the bound the sources pause, and nothing is thrown away.
+
+Large transfers both ways, buffers far smaller than the windows of a stream, and a carrier that goes silent or
+is cut in the middle: on a clock (``tests/faults/everything.py``).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.ears import HalfEar, PushSource, pattern
+from tests.faults.everything import Theatre
+from tests.faults.figures import report
+from tests.faults.memory import Weather
+
+KIB = 1024
+KEPT_BYTES = 64 * KIB
+MUCH = pattern(2048 * KIB)
+ONE_MESSAGE_BYTES = 64 * KIB
+"""The bound is looked at when a message is written, so one may reach beyond it."""
+
+
+def staged(weather: Weather) -> tuple[Theatre, HalfEar, HalfEar]:
+    """A client and the local server, both with a lot to say."""
+    random.seed(4)
+    bounds: dict[str, Any] = {"resume_bytes": KEPT_BYTES}
+    theatre = Theatre(weather, relay=bounds, agent=bounds)
+    theatre.reactor.pass_until(lambda: theatre.agent.when_connected().called)
+    client, local = theatre.join("ada")
+    for ear in (client, local):
+        PushSource(ear.transport, MUCH).start()
+    return theatre, client, local
+
+
+def kept_by(theatre: Theatre) -> list[int]:
+    """What relay and agent hold for each other."""
+    attachment: Any = theatre.agent._attachment
+    [link] = theatre.relay._rooms
+    return [link.kept_bytes, attachment.kept_bytes]
+
+
+def finish(theatre: Theatre, client: HalfEar, local: HalfEar) -> None:
+    theatre.reactor.pass_until(lambda: len(client.data) >= len(MUCH) and len(local.data) >= len(MUCH))
+    assert client.data == MUCH
+    assert local.data == MUCH
+    client.transport.loseConnection()
+    theatre.reactor.pass_until(lambda: "read ended" in local.told)
+    local.transport.loseConnection()
+    theatre.reactor.pass_until(lambda: client.is_lost and local.is_lost)
+    assert theatre.close() == ()
+
+
+def test_silence_fills_the_buffers_and_no_more() -> None:
+    weather = Weather()
+    theatre, client, local = staged(weather)
+    theatre.reactor.pass_until(lambda: len(client.data) > 200 * KIB and len(local.data) > 200 * KIB)
+    weather.is_quiet = True
+    peaks = [0, 0]
+    for _ in range(12):
+        theatre.reactor.pass_seconds(1)
+        peaks = [max(pair) for pair in zip(peaks, kept_by(theatre), strict=True)]
+    assert not client.is_lost
+    report("R4 silence under load", kept_peak_bytes=peaks, carriers=len(weather.wires))
+    assert max(peaks) <= KEPT_BYTES + ONE_MESSAGE_BYTES
+    assert min(peaks) >= KEPT_BYTES // 2, "the bound was not even reached"
+    weather.clear()
+    finish(theatre, client, local)
+    assert len(weather.wires) > 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_carriers_that_are_cut_under_load_lose_nothing(seed: int) -> None:
+    """Each carries some hundred KiB, so that most cuts find the buffers full, or being replayed."""
+    dice = random.Random(seed)
+    cuts = tuple(dice.randrange(20 * KIB, 900 * KIB) for _ in range(5))
+    weather = Weather(cuts)
+    theatre, client, local = staged(weather)
+    finish(theatre, client, local)
+    report("R4 cuts under load", seed=seed, carriers=len(weather.wires))
+    assert len(weather.wires) > len(cuts) // 2

@@ -134,7 +134,7 @@ def test_clients_of_an_agent_that_stops_are_told_and_get_what_was_said_before(
             assert close_code(client) == 1012
             assert agent.when_exited() == 0
             assert time.monotonic() - began < 20, "it waits for nothing that never comes"
-        relay.when_line("The agent of room room has left")
+        relay.when_line("has left: The connection below")
         relay.signal(signal.SIGTERM)
         assert relay.when_exited() == 0
         relay.check_quiet()

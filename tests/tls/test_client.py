@@ -493,7 +493,7 @@ async def test_an_agent_goes_on_with_what_it_had_when_a_file_goes(
 ) -> None:
     async with TlsRig(authority) as rig:
         os.rename(authority.file, f"{authority.file}.away")
-        rig.agent._mux.transport.abortConnection()  # type: ignore[union-attr]
+        rig.agent._attachment.carrier.abortConnection()  # type: ignore[union-attr]
         await until(lambda: rig.agent.status.state is not AgentState.CONNECTED)
         await rig.agent.when_connected()
         assert "what was read before stays in force" in caplog.text

@@ -339,10 +339,10 @@ async def test_the_two_ends_of_a_carrier_know_each_other_by_their_certificates(
         shown = peer_certificate(fronts[0].transport)
         assert shown is not None
         assert (shown.common_name, shown.uris) == ("an agent", ("spiffe://example/agent",))
-        seen = peer_certificate(agent._mux.transport)  # type: ignore[union-attr]
+        seen = peer_certificate(agent._attachment.carrier)  # type: ignore[union-attr]
         assert seen is not None
         assert seen.dns_names == ("localhost",)
-        agent._mux.transport.abortConnection()  # type: ignore[union-attr]
+        agent._attachment.carrier.abortConnection()  # type: ignore[union-attr]
         await until(lambda: not cast(Any, fronts[0].transport).connected)
         assert peer_certificate(fronts[0].transport) is None
 

@@ -149,7 +149,7 @@ def test_token_is_in_no_output_of_relay_and_agent(key_file: str, tmp_path: Path,
                     assert status in (401, 403), f"{place}: {text}"
                     answers.append(text)
             assert len(server.heads) == len(PLACES)
-            relay.when_line("A client left")
+            relay.when_line("left after")
             # The agent renews its token over the link, with a good one and with one of somebody else.
             file.write_text(canaries.token(role="agent"))
             relay.when_line("has renewed its token")

@@ -405,7 +405,10 @@ class Agent(Service):
                 await deferLater(self._reactor, backoff.next_seconds())
             else:
                 reason = "the agent has moved to another relay"
-                await old.finish(self.settings.drain_seconds, NORMAL_CLOSE, reason)
+                try:
+                    await old.finish(self.settings.drain_seconds, NORMAL_CLOSE, reason)
+                finally:
+                    old.end(reason)  # if its carrier was lost meanwhile: nobody comes back to it
                 return
 
     def _note_move_failed(self, failure: Failure) -> None:

@@ -38,6 +38,10 @@ class Pace:
         self._within = within
         self._bucket = Bucket(bytes_per_second, bytes_per_second, reactor.seconds())
 
+    def change(self, bytes_per_second: int) -> None:
+        """Hold whoever shares this pace to another one from now on."""
+        self._bucket = Bucket(bytes_per_second, bytes_per_second, self._reactor.seconds())
+
     def spend(self, count: int) -> float:
         """Count bytes that have come; returns for how many seconds their source has to rest."""
         seconds = self._bucket.owe(count, self._reactor.seconds())

@@ -39,6 +39,9 @@ PING_SECONDS = 60.0
 WINDOW_BYTES = 16 * MIB
 """How far one stream's window may grow towards an agent of ours: 437 Mbit/s at 300 ms."""
 
+NO_PACE = 1 << 40
+"""Bytes a second of clients whose agent's newer token bounds them no more."""
+
 TOKEN_BURST = 10.0
 """Tokens that may come at once over a link, and then one a second: each costs a signature and a line in the
 log. What comes faster is not looked at; our agents look at their file every two seconds."""
@@ -166,8 +169,11 @@ class Link:
         """Live as long as the agent's token is good, within the bounds that it sets for its room."""
         self.permit = permits.add(grant, self.leave)
         self.most_clients = grant.max_clients
-        rate = grant.max_bytes_per_second
-        if rate and (self.pace is None or rate < self._settings.bytes_per_second_per_room):
+        bounds = [self._settings.bytes_per_second_per_room, grant.max_bytes_per_second]
+        rate = min((bound for bound in bounds if bound), default=0)
+        if self.pace is not None:
+            self.pace.change(rate or NO_PACE)
+        elif rate:
             self.pace = Pace(self._reactor, rate)
 
     def watch_carrier(self) -> None:

@@ -50,7 +50,7 @@ def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
             assert source.is_paused or source.is_over or lasting.is_attached
         assert texts[1].startswith(bytes(near.data))
         assert texts[0].startswith(bytes(far.data))
-        if dice.random() < 0.5 and cuts < 25:
+        if cuts < 25 and (cuts == 0 or dice.random() < 0.5):
             cuts += 1
             end = pair.wires[-1].near if dice.random() < 0.5 else pair.wires[-1].far
             end.abortConnection()  # the other end may notice, or be taken over before it does

@@ -20,6 +20,8 @@ from tests.processes import (
     running_relay,
 )
 
+pytestmark = pytest.mark.slow
+
 SYNCED = {"y-websocket": "sync", "hocuspocus": "synced"}
 """The event by which a provider says that it has what the server has."""
 

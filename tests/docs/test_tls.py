@@ -23,6 +23,8 @@ from tests.docs.pages import DOCS, README
 from tests.docs.test_commands import typed
 from tests.processes import DEADLINE_SECONDS, AgentProcess, RelayProcess, environment, running_relay
 
+pytestmark = pytest.mark.slow
+
 PAGES = [README, DOCS / "quickstart.md"]
 COMMANDS = ("keygen", "seance-relay", "token", "seance-agent", "share")
 

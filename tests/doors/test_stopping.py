@@ -23,6 +23,8 @@ from websockets.sync.server import ServerConnection, serve
 from seance.stopping import OnStopSignal
 from tests.processes import Process, RelayProcess, environment, twistd, until
 
+pytestmark = pytest.mark.slow
+
 SEANCE = [sys.executable, "-m", "seance"]
 ROOM = "room"
 

@@ -35,7 +35,9 @@ def relay() -> Iterator[RelayProcess]:
 
 def agent_process(relay: RelayProcess, listener: Listener, room: str, key: Path) -> AgentProcess:
     place = f"127.0.0.1:{listener.port}"
-    return AgentProcess(room, "--relay", relay.url, "--local", place, "--identity", str(key))
+    # An agent that was replaced is in no hurry: its waits are random up to the cap, which is 30 s else.
+    quickly = ("--backoff-cap-seconds", "1")
+    return AgentProcess(room, "--relay", relay.url, "--local", place, "--identity", str(key), *quickly)
 
 
 def test_agent_that_was_started_again_takes_its_room_back_from_the_frozen_one(

@@ -19,6 +19,8 @@ from tests.faults.figures import Stopwatch, report
 from tests.faults.stage import ROOM, Stage, settles
 from tests.processes import running_agent, until
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

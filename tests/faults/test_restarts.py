@@ -17,6 +17,8 @@ from tests.faults.figures import Stopwatch, report
 from tests.faults.stage import Stage
 from tests.processes import RelayProcess, running_agent, until
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 20
 DRAIN_SECONDS = 30.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,22 @@ async def test_relay_without_a_key_refuses_to_be_open_by_mistake() -> None:
     safe = Relay(reactor, RelaySettings(listen=("tcp:0:interface=0.0.0.0",)), verifier=Verifier({}))
     safe.startService()
     await safe.stopService()
+
+
+@ensureDeferred
+@pytest.mark.parametrize("rate", [1_000, 1_000_000, None])
+async def test_newer_token_changes_the_pace_of_the_clients_that_are_there(rate: int | None) -> None:
+    verifier = Verifier(
+        {OLD: replace(AGENT, max_bytes_per_second=50_000), NEW: replace(AGENT, max_bytes_per_second=rate)}
+    )
+    async with TokenRig(verifier) as rig:
+        agent = await rig.attach(token=OLD)
+        link = rig.relay.find("r")
+        pace, permit = link.pace, link.permit
+        assert pace is not None
+        assert pace.spend(150_000) == pytest.approx(2.0, rel=0.01)
+        assert agent._attachment is not None
+        agent._attachment.send_control(json.dumps({"t": "token", "token": NEW}).encode())
+        await until(lambda: link.permit is not permit)
+        assert link.pace is pace
+        assert pace.spend(3_000) == pytest.approx(0.0 if rate != 1_000 else 2.0, rel=0.01)

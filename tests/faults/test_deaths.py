@@ -117,3 +117,25 @@ def test_an_agent_that_was_stopped_goes_on_where_it_was() -> None:
         toll = stage.load.toll()
         report("F12 agent stopped", restore_s=restore, **dataclasses.asdict(toll), **stage.figures())
         assert not any(toll.fates.values()), toll
+
+
+@pytest.mark.slow
+def test_a_relay_that_was_stopped_goes_on_where_it_was() -> None:
+    """F11: no time has passed for it, and its agent waits a little longer than the relay would."""
+    seconds = 15
+    with Stage(clients=CLIENTS) as stage:
+        stage.let_clients_in()
+        with frozen(stage.relay):
+            time.sleep(seconds)
+        restore = stage.when_messages_pass()
+        stage.load.settle()
+        toll = stage.load.toll()
+        dials = len(stage.cutter.dials)
+        report(
+            f"F11 relay stopped for {seconds} s",
+            restore_s=restore,
+            dials=dials,
+            **dataclasses.asdict(toll),
+            **stage.figures(),
+        )
+        assert not any(toll.fates.values()), toll

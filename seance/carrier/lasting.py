@@ -112,8 +112,6 @@ class LastingCarrier:
         self._protocol: IProtocol | None = protocol
         self._on_detached = on_detached
         self.continuity = Continuity(kept_bytes)
-        # A peer that keeps as little as we do must not wait for the timer.
-        self._tell_after_bytes = min(TELL_AFTER_BYTES, kept_bytes // 4)
         self.carrier: Carrier | None = None
         self.on_control: Callable[[dict[str, object]], None] | None = None
         self.on_settled: Callable[[], None] | None = None
@@ -364,7 +362,7 @@ class LastingCarrier:
             return
         if self._tell_call is None:
             self._tell_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._tell)
-        if self.continuity.incoming.untold_bytes >= self._tell_after_bytes:
+        if self.continuity.incoming.untold_bytes >= TELL_AFTER_BYTES:
             self._tell()
         if self._is_closing:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 
 from seance.errors import CarrierLost
@@ -199,6 +200,7 @@ async def test_agent_that_does_not_want_to_resume_is_served_as_before() -> None:
         assert not link.is_resuming
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_client_that_does_not_read_while_its_agent_is_away_keeps_memory_bounded() -> None:
     async with Rig(relay={"resume_bytes": 128 * 1024}, agent=QUICK | {"resume_bytes": 128 * 1024}) as rig:

@@ -53,6 +53,9 @@ SETTLE_SECONDS = 2.0
 DEADLINE_SHARE = 0.5
 """The part of pytest-timeout's time after which a test that waits for a Deferred is cancelled."""
 
+SLOW_SECONDS = 600
+"""pytest-timeout's time for a slow test that names none: with coverage, on a busy machine."""
+
 _call_failed = pytest.StashKey[bool]()
 _running: list[pytest.Item] = []
 
@@ -85,11 +88,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the slow tests out unless they are asked for."""
-    if config.getoption("--slow"):
-        return
+    """Leaves the slow tests out unless they are asked for, and gives them more time if they are."""
     slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
+    if config.getoption("--slow"):
+        for item in slow:
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+    elif slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
 

@@ -26,6 +26,7 @@ FLOORS = {
     "net": 2,
     "tunnel": 3,
     "auth": 4,
+    "admin": 4,
     "directory": 4,
     "metrics": 4,
     "dashboard": 4,

@@ -6,4 +6,5 @@ import sys
 
 from seance.options import reference
 
-sys.stdout.write(reference())
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -18,7 +18,7 @@ from typing import Self
 
 __all__ = ["Line"]
 
-PACKET_BYTES = 2048
+PACKET_BYTES = 16384
 LOOK_SECONDS = 0.05
 
 
@@ -34,6 +34,9 @@ class Line:
         cuts_up: Whether packets from near to far are lost.
         cuts_down: Whether those from far to near are.
         delay_seconds: How long each packet takes.
+        up_bytes_per_second: How much fits through from near to far; 0 for all there is.
+        down_bytes_per_second: The same from far to near.
+        queue_bytes: What waits before a narrow line at most, in each direction; more is lost.
         loss: Which share of the packets is lost, from 0 to 1.
         lost: How many packets were lost.
     """
@@ -44,10 +47,14 @@ class Line:
         self._is_over = False
         self._on_the_way: list[tuple[float, int, int, bytes]] = []
         self._count = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._free_at = {near: 0.0, far: 0.0}
+        self._thread = threading.Thread(target=self.run, daemon=True)
         self.cuts_up = False
         self.cuts_down = False
         self.delay_seconds = 0.0
+        self.up_bytes_per_second = 0.0
+        self.down_bytes_per_second = 0.0
+        self.queue_bytes = 64 * 1024
         self.loss = 0.0
         self.lost = 0
 
@@ -68,7 +75,8 @@ class Line:
         self._is_over = True
         self._thread.join()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Carries packets until it is told to stop; for the thread, or a process, that it is in."""
         poll = select.epoll()
         for device in (self._near, self._far):
             poll.register(device, select.EPOLLIN)
@@ -82,6 +90,7 @@ class Line:
     def _take(self, device: int) -> None:
         is_cut = self.cuts_up if device == self._near else self.cuts_down
         out = self._far if device == self._near else self._near
+        rate = self.up_bytes_per_second if device == self._near else self.down_bytes_per_second
         while True:
             try:
                 packet = os.read(device, PACKET_BYTES)
@@ -91,7 +100,14 @@ class Line:
                 self.lost += 1
                 continue
             self._count += 1
-            due = time.monotonic() + self.delay_seconds
+            due = time.monotonic()
+            if rate:
+                free_at = max(self._free_at[device], due)
+                if (free_at - due) * rate > self.queue_bytes:
+                    self.lost += 1
+                    continue
+                due = self._free_at[device] = free_at + len(packet) / rate
+            due += self.delay_seconds
             heapq.heappush(self._on_the_way, (due, self._count, out, packet))
 
     def _deliver(self) -> None:

@@ -139,3 +139,25 @@ def test_a_relay_that_was_stopped_goes_on_where_it_was() -> None:
             **stage.figures(),
         )
         assert not any(toll.fates.values()), toll
+
+
+@pytest.mark.slow
+def test_clients_are_told_by_a_relay_that_was_stopped_for_longer_than_its_agent_waits() -> None:
+    """F11: the agent has given its session up by then, and its dials lie in the relay's backlog."""
+    seconds = 30
+    with Stage(clients=CLIENTS) as stage:
+        stage.let_clients_in()
+        with frozen(stage.relay):
+            time.sleep(seconds)
+        watch = Stopwatch()
+        until("all clients were told", lambda: stage.load.toll().clients_disconnected == CLIENTS)
+        told = watch.seconds
+        stage.agent.when_connected()
+        restore = told + stage.when_messages_pass()
+        check_all_came_back(
+            f"F11 relay stopped for {seconds} s",
+            stage,
+            told_s=told,
+            restore_s=restore,
+            dials=len(stage.cutter.dials),
+        )

@@ -23,6 +23,10 @@ from tests.processes import AgentProcess, Process, RelayProcess, environment, tw
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NEXT_ADDRESS = "192.0.2.77"
+
+TOO_LONG_SECONDS = 45
+"""Ten until both sides have noticed, twenty that a session is kept, and some."""
+
 CLIENTS = 20
 
 
@@ -72,6 +76,16 @@ class FarStage(Stage):
     def new_agent(self, *options: str) -> AgentProcess:
         told = ("--relay", self.agent_dials, "--local", f"127.0.0.1:{self.load.port}")
         return AgentThere(self.machines.home, *told, *self._agent_options, *options)
+
+    def everybody_came_back(self, scenario: str, **figures: object) -> None:
+        """Each client was told once, has come back, and has lost nothing since."""
+        until("the old connections have gone", lambda: self.load.local_count == CLIENTS)
+        self.load.settle()
+        toll = self.load.toll()
+        report(scenario, **dataclasses.asdict(toll), **figures, **self.figures())
+        fates = toll.fates
+        assert fates.pop("clients_disconnected") == CLIENTS
+        assert not any(fates.values()), toll
 
     def nobody_noticed(self, scenario: str, **figures: object) -> None:
         """Everything has arrived that was sent, and every connection is still there."""
@@ -134,3 +148,27 @@ def test_an_agent_whose_address_changes_under_it_goes_on(stage: FarStage) -> Non
     stage.machines.home.move_to(NEXT_ADDRESS)
     until("messages pass", lambda: stage.when_messages_pass() > 0, deadline_seconds=40)
     stage.nobody_noticed("F33 moved", restore_s=watch.seconds)
+
+
+def test_a_line_that_is_cut_for_too_long_ends_the_session_and_the_next_serves_all(stage: FarStage) -> None:
+    """F2: everybody is told while it is away, and waits outside."""
+    stage.line.cut()
+    time.sleep(TOO_LONG_SECONDS)
+    assert stage.load.connected_count == 0, "somebody was not told"
+    stage.line.heal()
+    watch = Stopwatch()
+    stage.agent.when_connected()
+    attach = watch.seconds
+    restore = attach + stage.when_messages_pass()
+    stage.everybody_came_back(f"F2 line cut for {TOO_LONG_SECONDS} s", attach_s=attach, restore_s=restore)
+
+
+def test_an_agent_that_slept_for_too_long_serves_all_again_when_it_wakes(stage: FarStage) -> None:
+    """F33, as a laptop over night: carried to another network, too."""
+    with frozen(stage.agent):
+        time.sleep(TOO_LONG_SECONDS)
+        assert stage.load.connected_count == 0, "somebody was not told"
+        stage.machines.home.move_to(NEXT_ADDRESS)
+    watch = Stopwatch()
+    restore = stage.when_messages_pass()
+    stage.everybody_came_back(f"F33 slept for {TOO_LONG_SECONDS} s and moved", restore_s=restore)

@@ -8,6 +8,7 @@ it, in the same run and in turn, a server that is nothing but Autobahn and refus
     python benchmarks/refusals.py                    both, and the ratio
     python benchmarks/refusals.py --against HEAD     this checkout, a commit, and Autobahn
     python benchmarks/refusals.py --only relay -n 50000
+    python benchmarks/refusals.py --token            with keys, and clients that have a token
 
 CPU time is the process's own, user and system, from ``/proc``. Figures of two runs cannot be compared, nor
 those of two machines; ratios of one run can.
@@ -37,7 +38,7 @@ ROOMS = 64
 """Names in turn: a single one would soon be refused for its rate and not for being unknown."""
 
 HEAD = (
-    "GET /c/nobody-{}/my-document HTTP/1.1\r\n"
+    "GET /c/nobody-{}/my-document{} HTTP/1.1\r\n"
     "Host: relay.example:8080\r\n"
     "Connection: Upgrade\r\n"
     "Pragma: no-cache\r\n"
@@ -113,9 +114,9 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def refuse(port: int, count: int, at_once: int) -> None:
+def refuse(port: int, count: int, at_once: int, query: str) -> None:
     """Ask ``count`` times, ``at_once`` in step as such clients do, and check each answer."""
-    heads = [HEAD.format(number).encode() for number in range(ROOMS)]
+    heads = [HEAD.format(number, query).encode() for number in range(ROOMS)]
     for begin in range(0, count, at_once):
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(at_once)]
         for number, client in enumerate(clients, begin):
@@ -129,13 +130,13 @@ def refuse(port: int, count: int, at_once: int) -> None:
                 sys.exit(f"not the refusal that was to be measured: {bytes(answer)!r}")
 
 
-def measure(server: Server, count: int, at_once: int) -> float:
+def measure(server: Server, count: int, at_once: int, query: str) -> float:
     """Return how many refusals one CPU second of a server gives."""
     with running(server) as (pid, port):
-        refuse(port, count // 10, at_once)
+        refuse(port, count // 10, at_once, query)
         time.sleep(0.1)
         before = cpu_seconds(pid)
-        refuse(port, count, at_once)
+        refuse(port, count, at_once, query)
         time.sleep(0.1)
         return count / (cpu_seconds(pid) - before)
 
@@ -150,10 +151,20 @@ def unpacked(commit: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def relay(name: str, tree: Path) -> Server:
-    """A relay without keys, of the code in ``tree``."""
+def relay(name: str, tree: Path, keys: tuple[str, ...] = ()) -> Server:
+    """A relay of the code in ``tree``."""
     listen = ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
-    return Server(name, (sys.executable, "-m", "seance", "relay", *listen), tree)
+    return Server(name, (sys.executable, "-m", "seance", "relay", *listen, *keys), tree)
+
+
+def new_key(folder: str) -> tuple[tuple[str, str], str]:
+    """Make a key: the relay's options for it, and the query of a client with a token for every room."""
+    path = str(Path(folder) / "key.json")
+    seance = (sys.executable, "-m", "seance")
+    subprocess.run([*seance, "keygen", "--out", path], cwd=ROOT, check=True, capture_output=True)  # noqa: S603  # ourselves
+    token = [*seance, "token", "--key", path, "--room", "*", "--role", "client", "--ttl", "1h"]
+    made = subprocess.run(token, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603  # ourselves
+    return ("--auth-key", path), f"?access_token={made.stdout.strip()}"
 
 
 def main() -> None:
@@ -164,17 +175,23 @@ def main() -> None:
     parser.add_argument("-n", "--count", type=int, default=10_000, help="refusals in each measurement")
     parser.add_argument("--at-once", type=int, default=100, help="connections at a time")
     parser.add_argument("--times", type=int, default=3, help="measurements of each")
+    parser.add_argument("--token", action="store_true", help="a relay with keys, clients with a token")
     told = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        servers = [relay("relay", ROOT)]
+        keys, query = (), ""
+        if told.token:
+            keys, query = new_key(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers = [relay("relay", ROOT, keys)]
         if told.against:
-            servers.append(relay(f"relay of {told.against}", stack.enter_context(unpacked(told.against))))
+            servers.append(
+                relay(f"relay of {told.against}", stack.enter_context(unpacked(told.against)), keys)
+            )
         servers.append(Server("autobahn", (sys.executable, "-c", AUTOBAHN), ROOT))
         servers = [one for one in servers if told.only in (None, one.name)]
         figures: dict[str, list[float]] = {one.name: [] for one in servers}
         for _ in range(told.times):
             for one in servers:
-                figures[one.name].append(measure(one, told.count, told.at_once))
+                figures[one.name].append(measure(one, told.count, told.at_once, query))
     for name, several in figures.items():
         sys.stdout.write(f"{name}: {statistics.median(several):,.0f} refusals for one CPU second\n")
     if "autobahn" in figures and "relay" in figures:

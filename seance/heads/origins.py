@@ -36,9 +36,9 @@ def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
     Raises:
         Refusal: 403 ``"origin"``.
     """
-    origins = request.values(b"origin")
     if allowed is None or allowed == ("*",):
         return
+    origins = request.values(b"origin")
     known = {_canonical(entry) for entry in allowed} - {None}
     # Of two that differ the local server may read the other one, so all have to be allowed.
     if not all(_canonical(origin.decode("latin-1")) in known for origin in origins):

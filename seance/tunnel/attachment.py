@@ -41,6 +41,9 @@ LAST_PART = 0.25
 LOOK_SECONDS = 0.02
 """How often is looked whether anything is still queued."""
 
+EMPTY_LOOKS = 3
+"""In a row, before nothing is: what a local server has said fills a queue that has just become empty."""
+
 WINDOW_BYTES = 16 * MIB
 """How far one stream's window may grow towards a relay of ours."""
 
@@ -220,7 +223,9 @@ class Attachment:
         until_seconds = reactor.seconds() + seconds
         if self._carrier is not None and self._carrier.subprotocol is not None:
             self.mux.go_away()
-        while self.mux.queued_bytes and reactor.seconds() < until_seconds - seconds * LAST_PART:
+        looks = 0
+        while looks < EMPTY_LOOKS and reactor.seconds() < until_seconds - seconds * LAST_PART:
+            looks = 0 if self.mux.queued_bytes else looks + 1
             await deferLater(reactor, LOOK_SECONDS)
         gone = self.when_down()
         self.leave(code, reason)

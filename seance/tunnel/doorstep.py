@@ -8,16 +8,17 @@ parsed head and some turns of the reactor. Here it costs four system calls and a
 (``MSG_PEEK``; with ``TCP_DEFER_ACCEPT`` a connection is not there before its first bytes are), and answers
 itself if that is the whole head of a sound upgrade for a room that nobody knows. **Everything else is let
 through untouched**, to Twisted's own ``Port`` and to ``Front``, with its bytes unread: no data yet, half a
-head, more than one, a room that is known, a relay with keys, with a list of origins, with proxies, or full.
+head, more than one, a room that is known, a token that cannot be judged at once, or a relay that is full.
 
-There is no second parser. A head is judged once by the same functions as in ``Front``, and the verdict is
+There is no second parser. A head is read once by the same functions as in ``Front``, and what they found is
 kept under its bytes *without the key*, which is random for each dial: sixteen bytes in base64 in one
 place can be exchanged for others without any of those functions noticing. Addresses and rates are counted
-each time, and whether the room is known is asked each time.
+each time; whether the room is known, and whether its token still is good, is asked each time. Only what a
+signature says is kept, as ``Permits`` does for those who are inside.
 
 Remove this file, and its call in ``Relay``, and nothing changes but the cost. Refusals for one CPU second,
-measured by ``benchmarks/refusals.py`` in one run on one machine: 5,100 without it, 37,000 to 39,000 with
-it, 3,200 of a server that is nothing but Autobahn.
+measured by ``benchmarks/refusals.py --token`` in one run on one machine, with a key and a good token in every
+address: 2,800 without it, 34,500 with it, 3,500 of a server that is Autobahn alone; without keys 40,000.
 """
 
 from __future__ import annotations
@@ -26,23 +27,35 @@ import errno
 import re
 import socket
 from collections import OrderedDict, deque
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from seance.errors import Refusal
-from seance.heads import RequestReader, RouteKind, check_upgrade, plain_response, resolve_target
+from seance.heads import (
+    Request,
+    RequestReader,
+    RouteKind,
+    check_origin,
+    check_upgrade,
+    find_token,
+    plain_response,
+    resolve_target,
+)
+from seance.tunnel.ports import Grant, TokenRole, Verifier
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
     from seance.tunnel.relay import Relay
 
-__all__ = ["Doorstep", "room_of"]
+__all__ = ["Doorstep", "Upgrade", "upgrade_of"]
 
-MOST_JUDGED = 1024
-"""Heads whose verdict is kept; the oldest goes. A browser has one for each of its documents."""
+MOST_KEPT = 1024
+"""Heads that are kept; the oldest goes. A browser has one for each of its documents."""
 
 MOST_HEAD_BYTES = 2048
 """Longer heads are let through. Browsers send 500 bytes, and some cookies."""
@@ -69,8 +82,25 @@ PEEK = getattr(socket, "MSG_PEEK", 0) | getattr(socket, "MSG_DONTWAIT", 0)
 SEND = getattr(socket, "MSG_MORE", 0) | getattr(socket, "MSG_DONTWAIT", 0)
 
 
-def room_of(head: bytes) -> str | None:
-    """Return the room whose client sends this, if it is one whole and sound head of an upgrade.
+@dataclass(slots=True)
+class Upgrade:
+    """A sound upgrade of a client.
+
+    Attributes:
+        request: Its head, with whichever key it had when it first came.
+        room: Where it wants to go.
+        token: What it presents, as nobody has verified it; empty for none. Not shown in ``repr``.
+        grant: What the token was worth when it was last verified.
+    """
+
+    request: Request
+    room: str
+    token: str = field(repr=False)
+    grant: Grant | None = None
+
+
+def upgrade_of(head: bytes) -> Upgrade | None:
+    """Return what this is, if it is one whole and sound head of a client's upgrade.
 
     Whatever ``Front`` would refuse for its head, and whatever is not for a client, is None.
     """
@@ -83,7 +113,9 @@ def room_of(head: bytes) -> str | None:
         check_upgrade(request)
     except Refusal:
         return None
-    return route.room if route.kind is RouteKind.CLIENT else None
+    if route.kind is not RouteKind.CLIENT:
+        return None
+    return Upgrade(request, route.room, find_token(request, route).token)
 
 
 @lru_cache(maxsize=64)
@@ -104,7 +136,7 @@ class Doorstep:
         self._listener = listener
         self._reactor = reactor
         self._relay = relay
-        self._judged: OrderedDict[bytes, str | None] = OrderedDict()
+        self._upgrades: OrderedDict[bytes, Upgrade | None] = OrderedDict()
         self._held: deque[socket.socket] = deque()
         self._older_count = 0
         self._timer: IDelayedCall | None = None
@@ -164,39 +196,59 @@ class Doorstep:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _answer_to(self, head: bytes, address: str) -> bytes | None:
+    def _answer_to(self, head: bytes, peer: str) -> bytes | None:
         """Return the refusal that is the answer to this; None to let it through."""
         relay = self._relay
-        room = self._judge(head)
-        if room is None or not relay.refuses_unknown_rooms_to_all or relay.is_known(room):
+        upgrade = self._read(head)
+        if upgrade is None or relay.is_draining or relay.is_known(upgrade.room):
             return None
         admission = relay.admission
         if admission.is_full or len(head) > relay.settings.head_bytes:
             return None
         try:
-            holder = admission.enter(address)
-            try:
-                admission.upgrade(address, room, self._reactor.seconds())
-                relay.find(room)
-            finally:
-                admission.leave(holder)
+            self._judge(upgrade, peer)
         except Refusal as refusal:
             relay.witness.refused(refusal.code)
             return _written(refusal.status, refusal.sentence, refusal.headers)
         return None
 
-    def _judge(self, head: bytes) -> str | None:
+    def _judge(self, upgrade: Upgrade, peer: str) -> None:
+        """Make the checks of ``Front`` in its order; return if it has to make them itself.
+
+        Raises:
+            Refusal: The first that fails.
+        """
+        relay, admission = self._relay, self._relay.admission
+        holder = admission.enter(peer)
+        try:
+            check_origin(upgrade.request, relay.settings.origins)
+            address = relay.proxies.client_of(peer, upgrade.request)
+            if address != peer:
+                later = admission.enter(address)
+                admission.leave(holder)
+                holder = later
+            admission.upgrade(address, upgrade.room, self._reactor.seconds())
+            if relay.verifier is not None:
+                grant = _verified(upgrade, relay.verifier)
+                if grant is None or grant.max_clients is not None:
+                    return
+                check_origin(upgrade.request, grant.origins)
+            relay.find(upgrade.room)
+        finally:
+            admission.leave(holder)
+
+    def _read(self, head: bytes) -> Upgrade | None:
         at = head.find(KEY_FIELD) + len(KEY_FIELD)
         if at < len(KEY_FIELD) or _KEY.match(head, at) is None:
             return None
         without_key = head[:at] + head[at + KEY_BYTES :]
         try:
-            return self._judged[without_key]
+            return self._upgrades[without_key]
         except KeyError:
-            room = self._judged[without_key] = room_of(head)
-            if len(self._judged) > MOST_JUDGED:
-                self._judged.popitem(last=False)
-            return room
+            upgrade = self._upgrades[without_key] = upgrade_of(head)
+            if len(self._upgrades) > MOST_KEPT:
+                self._upgrades.popitem(last=False)
+            return upgrade
 
     def _see_off(self, connection: socket.socket, head_bytes: int, answer: bytes) -> None:
         try:
@@ -223,3 +275,21 @@ class Doorstep:
         if self._held:
             self._older_count = len(self._held)
             self._timer = self._reactor.callLater(HELD_SECONDS, self._close_older)
+
+
+def _verified(upgrade: Upgrade, verifier: Verifier) -> Grant | None:
+    """Return what the token of a request allows; None if that cannot be said at once.
+
+    Raises:
+        Refusal: As ``Verifier.verify``.
+    """
+    if upgrade.grant is None or not verifier.is_still_good(upgrade.grant):
+        upgrade.grant = None
+        judging = verifier.verify(upgrade.token, TokenRole.CLIENT, upgrade.room)
+        refused: list[Failure] = []
+        judging.addCallbacks(partial(setattr, upgrade, "grant"), refused.append)
+        if not judging.called:
+            judging.cancel()
+        elif refused:
+            refused[0].raiseException()
+    return upgrade.grant

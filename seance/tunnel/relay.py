@@ -425,13 +425,6 @@ class Relay(Service):
         """Whether a room is served, or has been lately."""
         return self._rooms.since(room, self._reactor.seconds()) is not None
 
-    @property
-    def refuses_unknown_rooms_to_all(self) -> bool:
-        """Whether there is nothing to look at in a sound upgrade but its room, for ``Doorstep``."""
-        settings = self.settings
-        is_busy = self.is_draining or self.verifier is not None
-        return not is_busy and settings.origins == ("*",) and not settings.trusted_proxies
-
     async def when_served(self, room: str) -> Link:
         """Return the link of a room; if its agent is away for the moment, wait until it is back.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -11,16 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from seance.tunnel import doorstep as doorstep_module
-from seance.tunnel.doorstep import MOST_HEAD_BYTES, Doorstep, room_of
-from seance.tunnel.ports import Page
+from seance.tunnel.doorstep import MOST_HEAD_BYTES, Doorstep, upgrade_of
+from seance.tunnel.ports import Grant, Page, TokenRole
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
 from tests.tunnel.rig import Player, Rig, request, turn, until
-from tests.tunnel.test_permits import TokenRig, Verifier
+from tests.tunnel.test_permits import JWT, TokenRig, Verifier, bearer
 
 UNKNOWN = request("/c/unknown/doc")
 
@@ -39,9 +41,25 @@ class Transport(StringTransport):
         """Nobody is one."""
 
 
-def make_relay(**settings: Any) -> Relay:
+def token(name: str) -> str:
+    """Looks like one of ours."""
+    return JWT + name
+
+
+def grants() -> dict[str, Grant]:
+    """What the tokens of these tests are worth."""
+    of_all = Grant(TokenRole.CLIENT, ("*",), 0.0)
+    return {
+        token("good"): of_all,
+        token("bounded"): replace(of_all, max_clients=1),
+        token("page"): replace(of_all, origins=("https://app.example",)),
+    }
+
+
+def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
     """A relay with a clock, one room that is served and one that was."""
-    relay = Relay(Clock(), RelaySettings(**settings))
+    verifier = Verifier(grants()) if has_keys else None
+    relay = Relay(Clock(), RelaySettings(**settings), verifier=verifier)
     relay.running = True
     for room in ("known", "gone"):
         link = cast(Any, Link())
@@ -113,6 +131,7 @@ FIELDS = [
     b" folded",
     b"Sec-WebSocket-Protocol: seance.v1, seance.token.x",
     b"Cookie: " + b"c" * 1500,
+    *(f"Authorization: Bearer {token(name)}".encode() for name in ("good", "good", "bounded", "page", "bad")),
 ]
 SOUND = [FIELDS[0], FIELDS[1], FIELDS[3], FIELDS[5], FIELDS[7]]
 
@@ -149,6 +168,9 @@ SETTINGS = st.sampled_from(
         {"connections": 1, "reserved_connections": 0},
         {"connections": 0, "reserved_connections": 1},
         {"pad": Page(b"page")},
+        {"has_keys": True},
+        {"has_keys": True},
+        {"has_keys": True, "origins": ("https://app.example",), "trusted_proxies": ("192.0.2.1",)},
     ]
 )
 
@@ -199,16 +221,53 @@ def test_everything_else_is_let_through(head: bytes) -> None:
     assert Way().doorstep._answer_to(head[:MOST_HEAD_BYTES], "192.0.2.1") is None
 
 
+PRESENTED = {name: request("/c/unknown", bearer(token(name))) for name in ("good", "bad", "bounded")}
+
+
 @pytest.mark.parametrize(
-    "settings", [{"origins": ("https://app.example",)}, {"trusted_proxies": ("192.0.2.0/24",)}]
+    ("head", "status"), [(UNKNOWN, 401), (PRESENTED["bad"], 401), (PRESENTED["good"], 404)]
 )
-def test_relay_that_has_more_to_look_at_lets_all_through(settings: dict[str, Any]) -> None:
-    assert Way(**settings).doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
+def test_relay_with_keys_refuses_on_the_doorstep_too(head: bytes, status: int) -> None:
+    way = Way(has_keys=True)
+    for _ in range(3):
+        assert way.go(head, "192.0.2.1").startswith(f"HTTP/1.1 {status} ".encode())
+    assert way.refused_count == 3
+
+
+def test_good_token_is_verified_once_and_asked_for_each_time() -> None:
+    way = Way(has_keys=True)
+    verifier = cast(Verifier, way.relay.verifier)
+    for _ in range(3):
+        assert b" 404 " in way.go(PRESENTED["good"], "192.0.2.1")
+    assert len(verifier.asked) == 1
+    del verifier.grants[token("good")]
+    assert b" 401 " in way.go(PRESENTED["good"], "192.0.2.1")
+    verifier.grants.update(grants())
+    assert b" 404 " in way.go(PRESENTED["good"], "192.0.2.1")
+
+
+def test_token_that_bounds_its_connections_is_let_through() -> None:
+    assert Way(has_keys=True).doorstep._answer_to(PRESENTED["bounded"], "192.0.2.1") is None
+
+
+def test_token_that_cannot_be_judged_at_once_is_let_through_and_not_waited_for() -> None:
+    way = Way(has_keys=True)
+    cancelled: list[object] = []
+    cast(Verifier, way.relay.verifier).waiting = Deferred(cancelled.append)
+    assert way.doorstep._answer_to(PRESENTED["good"], "192.0.2.1") is None
+    assert len(cancelled) == 1
+    assert way.relay.admission.open_count == 0
+
+
+def test_relay_that_stops_lets_all_through() -> None:
+    way = Way()
+    way.relay.is_draining = True
+    assert way.doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
 
 
 def test_key_does_not_count_and_everything_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[bytes] = []
-    monkeypatch.setattr(doorstep_module, "room_of", lambda head: judged.append(head) or room_of(head))
+    monkeypatch.setattr(doorstep_module, "upgrade_of", lambda head: judged.append(head) or upgrade_of(head))
     way = Way()
     other_key = UNKNOWN.replace(b"Key: MDEy", b"Key: AAAA")
     assert other_key != UNKNOWN
@@ -221,11 +280,11 @@ def test_key_does_not_count_and_everything_else_does(monkeypatch: pytest.MonkeyP
 
 
 def test_verdicts_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MOST_JUDGED", 2)
+    monkeypatch.setattr(doorstep_module, "MOST_KEPT", 2)
     way = Way()
     for room in ("one", "two", "three"):
         way.go(request(f"/c/{room}"), "192.0.2.1")
-    assert list(way.doorstep._judged.values()) == ["two", "three"]
+    assert [one.room for one in way.doorstep._upgrades.values() if one] == ["two", "three"]
 
 
 def test_room_that_comes_to_be_served_is_let_through() -> None:
@@ -355,10 +414,11 @@ async def test_client_that_is_gone_before_its_answer_harms_nobody() -> None:
 
 @needs_linux
 @ensureDeferred
-async def test_relay_with_keys_lets_all_through() -> None:
+async def test_client_without_a_token_reads_that_it_needs_one() -> None:
     async with TokenRig(Verifier({})) as rig:
         player = await refused(rig)
         assert player.received.startswith(b"HTTP/1.1 401")
+        assert player.received.endswith(b"This token is not good.\n")
 
 
 @needs_linux

@@ -84,11 +84,13 @@ class AgentStatus:
             changes nothing about the link.
         sentence: The same for a person.
         retry_seconds: How long it waits before it dials again, while ``WAITING`` or ``RESUMING``.
+        code: The refusal or the error of which the sentence tells, if one; for programs.
     """
 
     state: AgentState
     sentence: str
     retry_seconds: float | None = None
+    code: str = ""
 
 
 class Agent(Service):
@@ -238,6 +240,7 @@ class Agent(Service):
     async def _run(self) -> None:
         while self.running:
             self._retry_after_seconds = 0.0
+            code = ""
             try:
                 fresh, self._next = self._next, None
                 sentence = await self._live(fresh or await self._connect(self._attachment))
@@ -246,7 +249,7 @@ class Agent(Service):
                     return
                 sentence = "An attempt to connect was cancelled."
             except (Refusal, CarrierLost) as error:
-                sentence = error.sentence
+                sentence, code = error.sentence, error.code
                 self._retry_after_seconds = retry_after_seconds(error)
                 self._witness.refused(error.code)
                 self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.refused")
@@ -254,7 +257,7 @@ class Agent(Service):
                 sentence = "An attempt to connect failed in an unforeseen way; the log has the details."
                 self._log.failure("[Agent] An attempt to connect failed", event="link.failed")
             if self.running and self._next is None:
-                await self._wait(sentence)
+                await self._wait(sentence, code)
 
     async def _connect(self, kept: Attachment | None) -> Attachment:
         """Dial once, and a second time at once if the relay has but asked who we are.
@@ -319,6 +322,7 @@ class Agent(Service):
         self._is_hurried = False
         began_seconds = self._reactor.seconds()
         self._say_connected(is_resumed)
+        self._vigil.begin_anew()
         self._connected.fire(None)
         if self.settings.token_file:
             self._renew_token(attachment)
@@ -361,7 +365,7 @@ class Agent(Service):
             )
         self._tell(AgentState.CONNECTED, f"Connected to {self._relay.host_header}.")
 
-    async def _wait(self, sentence: str) -> None:
+    async def _wait(self, sentence: str, code: str) -> None:
         attachment = self._attachment
         is_kept = attachment is not None and not attachment.is_over
         seconds = (self._resume_backoff if is_kept else self._backoff).next_seconds()
@@ -369,7 +373,7 @@ class Agent(Service):
             seconds = 0.0
         seconds = max(seconds, self._retry_after_seconds)
         self._log.info("[Agent] Next attempt in {seconds:.1f} s", seconds=seconds, event="link.waiting")
-        self._tell(AgentState.RESUMING if is_kept else AgentState.WAITING, sentence, seconds)
+        self._tell(AgentState.RESUMING if is_kept else AgentState.WAITING, sentence, seconds, code)
         self._is_hurried = False
         self._woken = Occasion()
         waiting = self._woken.when().addTimeout(seconds, self._reactor)
@@ -454,10 +458,12 @@ class Agent(Service):
 
     def _note_local_trouble(self, sentence: str) -> None:
         self._log.warn("[Agent] {sentence}", sentence=sentence, event="local.unreachable")
-        self._tell(AgentState.LOCAL_TROUBLE, sentence)
+        self._tell(AgentState.LOCAL_TROUBLE, sentence, code="local_server_refused")
 
-    def _tell(self, state: AgentState, sentence: str, retry_seconds: float | None = None) -> None:
-        status = AgentStatus(state, sentence, retry_seconds)
+    def _tell(
+        self, state: AgentState, sentence: str, retry_seconds: float | None = None, code: str = ""
+    ) -> None:
+        status = AgentStatus(state, sentence, retry_seconds, code)
         if state is not AgentState.LOCAL_TROUBLE:
             self._status = status
         for listener in list(self._listeners):

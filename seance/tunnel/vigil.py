@@ -1,10 +1,10 @@
 """Notices that this machine has slept, or stands in another network.
 
-Sleep shows in two ways, looked for once a second: the wall clock has run on where the monotonic one stood
-(Linux, CLOCK_MONOTONIC), or a whole second has taken many (a stopped process, a busy loop, systems whose
-monotonic clock runs through). Another network shows in the address from which the relay would be reached: to
-ask for it costs two system calls and sends nothing. Either way nothing is wrong for sure, so whoever is
-told only looks whether the link still lives.
+Sleep shows in two ways, looked for once a second: a clock that runs on during sleep is ahead of the
+monotonic one, which stood (Linux), or a whole second has taken many (a stopped process, a busy loop, systems
+whose monotonic clock runs through). Another network shows in the address from which the relay would be
+reached: to ask for it costs two system calls and sends nothing. Either way nothing is wrong for sure, so
+whoever is told only looks whether the link still lives.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from twisted.internet.interfaces import IReactorTime
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Vigil", "address_towards"]
+__all__ = ["Vigil", "address_towards", "seconds_with_sleep"]
 
 LOOK_SECONDS = 1.0
 SLEPT_SECONDS = 3.0
 """Time that is missing on either clock before it counts as sleep."""
+
+ANYBODY = ("192.0.2.1", "2001:db8::1")
+"""Addresses that are nobody's (RFC 5737, RFC 3849): the way to them is the way out."""
 
 
 class Vigil:
@@ -34,7 +37,7 @@ class Vigil:
         reactor: Where time comes from.
         on_event: Called with half a sentence, what has happened, and the seconds that were slept.
         own_address: Returns the address that we have in the present network, or None.
-        wall_seconds: The wall clock.
+        wall_seconds: A clock that runs on while the machine sleeps.
     """
 
     def __init__(
@@ -43,12 +46,12 @@ class Vigil:
         on_event: Callable[[str, float], None],
         *,
         own_address: Callable[[], str | None] = lambda: None,
-        wall_seconds: Callable[[], float] = time.time,
+        wall_seconds: Callable[[], float] | None = None,
     ) -> None:
         self._reactor = reactor
         self._on_event = on_event
         self._own_address = own_address
-        self._wall_seconds = wall_seconds
+        self._wall_seconds = wall_seconds or seconds_with_sleep
         self._timer: IDelayedCall | None = None
         self._looked_at = self._wall_at = 0.0
         self._address: str | None = None
@@ -57,8 +60,7 @@ class Vigil:
     def start(self) -> None:
         """Begin to look."""
         self._looked_at, self._wall_at = self._reactor.seconds(), self._wall_seconds()
-        self._address = self._own_address()
-        self._is_absent = False
+        self.begin_anew()
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
 
     def stop(self) -> None:
@@ -67,6 +69,11 @@ class Vigil:
             self._timer.cancel()
             self._timer = None
 
+    def begin_anew(self) -> None:
+        """Take the present address for granted: ``own_address`` means another peer from now on."""
+        self._address = self._own_address()
+        self._is_absent = self._address is None
+
     def _look(self) -> None:
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
         now, wall = self._reactor.seconds(), self._wall_seconds()
@@ -74,22 +81,31 @@ class Vigil:
         self._looked_at, self._wall_at = now, wall
         address, before = self._own_address(), self._address
         is_back = self._is_absent and address is not None
-        self._is_absent = address is None and before is not None
-        # The one that we had last is kept, so that an absence is told from a beginning.
+        self._is_absent = address is None
+        # The one that we had last is kept, so that another network is noticed behind an absence too.
         self._address = before if address is None else address
         slept = max(passed, passed_on_wall) - LOOK_SECONDS
         if slept >= SLEPT_SECONDS:
             self._on_event("the machine or this process has slept", slept)
-        elif address is not None and before is not None and address != before:
+        elif None not in (address, before) and address != before:
             self._on_event("the network has changed", 0.0)
         elif is_back:
             self._on_event("the network is back", 0.0)
 
 
+def seconds_with_sleep() -> float:
+    """Return a clock that runs on while the machine sleeps; one that nobody sets, where there is one."""
+    boot_time = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.time() if boot_time is None else time.clock_gettime(boot_time)
+
+
 def address_towards(peer: str | None) -> str | None:
-    """Return from which address this machine would send to ``peer``, an IP address; None if not at all."""
+    """Return from which address this machine would send to ``peer``, an IP address; None if not at all.
+
+    Without a peer: to anybody who is not in its own network.
+    """
     if peer is None:
-        return None
+        return next(filter(None, map(address_towards, ANYBODY)), None)
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((peer, 9))  # nothing is sent: UDP

@@ -14,6 +14,8 @@ import pytest
 
 from tests.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 CONFTEST = """
 import tests.conftest
 from tests.conftest import *

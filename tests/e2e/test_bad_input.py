@@ -264,6 +264,7 @@ def test_a_taken_room_stays_with_its_first_agent(
 # At the agent
 
 
+@pytest.mark.slow
 def test_an_agent_waits_for_a_relay_that_is_not_there(listener: Listener, new_room: str) -> None:
     port = free_port()
     agent_options = ("--relay", f"ws://127.0.0.1:{port}", "--local", f"127.0.0.1:{listener.port}")

@@ -53,6 +53,7 @@ def test_everybody_comes_back_to_a_relay_that_was_killed() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_new_agent_takes_the_room_of_one_that_was_killed() -> None:
     """F12: whoever has the same key need not wait until the relay has given the old one up."""
     with Stage(clients=CLIENTS) as stage:

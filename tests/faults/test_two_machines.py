@@ -169,6 +169,5 @@ def test_an_agent_that_slept_for_too_long_serves_all_again_when_it_wakes(stage: 
         time.sleep(TOO_LONG_SECONDS)
         assert stage.load.connected_count == 0, "somebody was not told"
         stage.machines.home.move_to(NEXT_ADDRESS)
-    watch = Stopwatch()
     restore = stage.when_messages_pass()
     stage.everybody_came_back(f"F33 slept for {TOO_LONG_SECONDS} s and moved", restore_s=restore)

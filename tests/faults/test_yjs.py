@@ -161,6 +161,7 @@ def open_everybody(node: Peer, url: str) -> list[list[str]]:
     return groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away_seconds", [0.5, 2.0])
 def test_agent_is_soon_back_at_a_relay_that_was_killed(away_seconds: float) -> None:
     """On a clock, so the seconds are those of the agent's waits and no machine's: 95 of 100 within two."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
@@ -24,6 +25,7 @@ def certificate(authority: Authority, seconds: float) -> dict[str, Any]:
     return {"tls_cert": str(files.chain), "tls_key": str(files.key)}
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_session_ends_with_the_certificate_and_a_renewed_one_begins_another(
     authority: Authority,

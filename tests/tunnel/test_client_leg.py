@@ -418,6 +418,7 @@ async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes(
         await until(lambda: len(rig.relay.departures) == 0)
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_hundred_rounds_leave_nothing_behind() -> None:
     """Streams, descriptors and delayed calls; the fixture ``watch`` looks for the last two."""

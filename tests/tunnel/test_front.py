@@ -143,6 +143,7 @@ async def test_plain_agent_is_spoken_to_without_a_subprotocol_and_only_in_binary
         client.leg.abortConnection()
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_agent_that_does_not_speak_yamux_is_told_so_and_frees_its_room() -> None:
     async with Rig(with_agent=False) as rig:

@@ -156,6 +156,7 @@ async def test_late_bytes_of_the_old_carrier_are_dropped() -> None:
         await until(lambda: old.status.state is not AgentState.CONNECTED)
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_frozen_carrier_is_cut_when_it_does_not_close() -> None:
     async with Known() as rig:

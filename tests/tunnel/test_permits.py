@@ -106,6 +106,7 @@ async def test_session_ends_when_its_token_is_no_longer_good() -> None:
         assert rig.relay.room_count == 1
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_agent_ends_with_its_token_within_a_second_or_two() -> None:
     verifier = Verifier({JWT + "a": AGENT})
@@ -146,6 +147,7 @@ async def test_agents_token_bounds_the_clients_of_its_room() -> None:
         assert status(second.received) == 429
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> None:
     other = Grant(TokenRole.AGENT, ("r",), 0.0, subject="other")

@@ -75,6 +75,7 @@ def test_listen_address_that_cannot_be_read_is_a_sentence(text: str) -> None:
         relay.startService()
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_stopping_tells_agents_and_cuts_strangers() -> None:
     async with Rig(relay={"drain_try_seconds": 0.1}) as rig:

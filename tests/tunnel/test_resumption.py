@@ -158,6 +158,7 @@ async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has()
         assert rig.relay.find("r") is link
 
 
+@pytest.mark.slow
 @ensureDeferred
 async def test_session_that_flaps_is_told_to_wait_and_lives() -> None:
     async with Rig(agent=QUICK) as rig:

@@ -108,6 +108,7 @@ async def test_a_client_that_breaks_a_rule_is_told_and_the_others_go_on(
         await until(lambda: str(cem.text) == "still here")
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader_costs_the_server_little_and_catches_up() -> None:
     """Ten mebibytes are written while it does not read; next to nothing is queued for it."""

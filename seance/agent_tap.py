@@ -6,17 +6,25 @@ agent inside a program of your own, use ``seance.tunnel.agent.Agent`` directly.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
 
+from seance.admin_port import NOWHERE, AgentAdmin
 from seance.auth.agent_key import agent_identity
 from seance.config import agent_settings
+from seance.errors import ConfigError
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.net import raise_descriptor_limit
 from seance.options import Program
 from seance.redacting import redact_logs
+from seance.status_lines import StatusLines
 from seance.steady import use_steady_clock
 from seance.stopping import OnStopSignal
 from seance.tunnel.agent import Agent
@@ -34,7 +42,13 @@ class Options(TableOptions[AgentSettings], program=Program.AGENT):
         self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]
     ) -> AgentSettings:
         """Returns the settings."""
-        return agent_settings(flags, environment)
+        settings = agent_settings(flags, environment)
+        if settings.status_json and self.parent is not None and not self.parent.get("nodaemon"):
+            sentence = (
+                "--status-json tells a parent process on stdout, and a daemon has neither: run twistd -n."
+            )
+            raise ConfigError(sentence, code="status_json")
+        return settings
 
 
 def makeService(options: Options) -> IService:
@@ -44,13 +58,32 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_steady_clock(reactor)
-    service = MultiService()
+    raise_descriptor_limit(reactor)
+    service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
-    identity = agent_identity(options.settings.identity)
-    Agent(reactor, options.settings, identity=identity).setServiceParent(service)
+    settings = options.settings
+    admin = None if settings.admin == NOWHERE else AgentAdmin(reactor, settings)
+    witness = None if admin is None else admin.witness
+    agent = Agent(reactor, settings, identity=agent_identity(settings.identity), witness=witness)
+    if settings.status_json and sys.__stdout__ is not None:
+        # First, so that it hears everything. Not sys.stdout, which is the log under twistd.
+        out = sys.__stdout__.fileno()
+        StatusLines(reactor, agent, out, lambda: _stop(reactor)).setServiceParent(service)
+    agent.setServiceParent(service)
+    if admin is not None:
+        admin.watch(agent)
+        admin.setServiceParent(service)
     # It looks at its files whenever it dials, so there is nothing to do but to live on.
     OnHangUp(reactor).setServiceParent(service)
     return service
+
+
+def _stop(reactor: Any) -> None:  # noqa: ANN401  # no common type
+    def stop() -> None:
+        with suppress(ReactorNotRunning):  # it is stopping already
+            reactor.stop()
+
+    reactor.callWhenRunning(stop)  # at once, if it runs
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 
+from seance.admin.places import page_places
+from seance.admin_port import NOWHERE, RelayAdmin
 from seance.auth.identity import IdentityChecker
 from seance.auth.service import AuthService
 from seance.config import relay_settings
+from seance.dashboard.pages import dashboard_pages
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.net import raise_descriptor_limit
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.steady import use_steady_clock
@@ -45,8 +49,9 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_steady_clock(reactor)
+    raise_descriptor_limit(reactor)
     settings = options.settings
-    service = MultiService()
+    service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     rereads = []
     auth = None
@@ -54,9 +59,18 @@ def makeService(options: Options) -> IService:
         auth = AuthService(reactor, keys=settings.auth_key, jwks=settings.auth_jwks, deny=settings.deny)
         auth.setServiceParent(service)  # before the relay, which asks it
         rereads.append(auth.reread)
-    relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker())
+    admin = None
+    if settings.admin != NOWHERE:
+        admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
+    witness = None if admin is None else admin.witness
+    relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), witness=witness)
     relay.setServiceParent(service)
-    OnHangUp(reactor, *rereads, relay.reread).setServiceParent(service)
+    rereads.append(relay.reread)
+    if admin is not None:
+        admin.watch(relay)
+        admin.setServiceParent(service)
+        rereads.append(admin.reread)
+    OnHangUp(reactor, *rereads).setServiceParent(service)
     return service
 
 

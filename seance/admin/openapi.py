@@ -1,0 +1,196 @@
+"""The description of the admin API, OpenAPI 3.1: what ``/api/openapi.json`` says.
+
+Written by hand, because it is what other people's programs are made from; a test lets schemathesis hold it
+against a running relay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seance import __version__
+
+__all__ = ["description"]
+
+Json = dict[str, Any]  # a document, whose keys are known to its readers
+
+_ROOM_NAME: Json = {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_SECONDS: Json = {"type": "number", "minimum": 0}
+
+
+def _object(**properties: Json) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _reference(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _content(schema: Json, content_type: str = "application/json") -> Json:
+    return {"content": {content_type: {"schema": schema}}}
+
+
+def _refusal(meaning: str) -> Json:
+    return {"description": meaning, **_content(_reference("Refusal"))}
+
+
+_REFUSALS: Json = {
+    "400": _refusal("A parameter makes no sense."),
+    "401": _refusal("A token is needed, or this one is not good."),
+    "403": _refusal(
+        "The token is for something else, the Host is not this machine, or Seance-Admin is missing."
+    ),
+    "405": _refusal("Another method."),
+    "503": _refusal("Whether the token is good could not be found out in time."),
+}
+_NOT_FOUND: Json = {"404": _refusal("There is no such room or client, or the token is not for it.")}
+
+_LIMIT: Json = {
+    "name": "limit",
+    "in": "query",
+    "description": "How many at most.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+}
+_ROOM: Json = {"name": "room", "in": "path", "required": True, "schema": _ROOM_NAME}
+_CLIENT: Json = {
+    "name": "client",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999},
+}
+_CHANGE: Json = {
+    "name": "Seance-Admin",
+    "in": "header",
+    "required": True,
+    "description": "Any value; a page of another origin cannot send it.",
+    "schema": {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9]+$"},
+}
+
+_ROOM_FIELDS: Json = {
+    "room": _ROOM_NAME,
+    "state": {"type": "string", "enum": ["online", "resuming", "away", "unknown"]},
+    "since_seconds": _SECONDS,
+    "clients": _COUNT,
+    "received_bytes": _COUNT,
+    "sent_bytes": _COUNT,
+    "kept_bytes": _COUNT,
+    "round_trip_seconds": {"type": ["number", "null"], "minimum": 0},
+    "agent_address": {"type": "string"},
+}
+
+_SCHEMAS: Json = {
+    "Refusal": _object(code={"type": "string"}, error={"type": "string"}),
+    "Room": _object(**_ROOM_FIELDS),
+    "Rooms": _object(
+        rooms={"type": "array", "items": _reference("Room")},
+        next={"type": ["string", "null"], "description": "What to say as `after` for the rest."},
+    ),
+    "Client": _object(
+        client=_COUNT,
+        address={"type": "string"},
+        state={"type": "string", "enum": ["pending", "joined"]},
+        seconds=_SECONDS,
+        received_bytes=_COUNT,
+        sent_bytes=_COUNT,
+    ),
+    "RoomWithClients": _object(**_ROOM_FIELDS, list={"type": "array", "items": _reference("Client")}),
+}
+
+
+def _get(summary: str, answer: Json, *parameters: Json, refusals: Json = _REFUSALS) -> Json:
+    return {
+        "summary": summary,
+        "parameters": list(parameters),
+        "responses": {"200": {"description": summary, **answer}, **refusals},
+    }
+
+
+def _delete(summary: str, *parameters: Json) -> Json:
+    return {
+        "summary": summary,
+        "parameters": [*parameters, _CHANGE],
+        "responses": {"204": {"description": "It is done."}, **_REFUSALS, **_NOT_FOUND},
+    }
+
+
+def description() -> Json:
+    """Return the description."""
+    text = _content({"type": "string"}, "text/plain")
+    open_refusals = {name: _REFUSALS[name] for name in ("400", "403", "405")}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Seance Tunnel: the admin port of a relay",
+            "version": __version__,
+            "description": "Rooms, their clients, and what happens. See docs/operations.md.",
+        },
+        "security": [{}, {"bearer": []}, {"basic": []}],
+        "paths": {
+            "/healthz": {
+                "get": {**_get("The event loop turns.", text, refusals=open_refusals), "security": [{}]},
+            },
+            "/readyz": {
+                "get": {
+                    **_get(
+                        "It takes whoever comes.",
+                        text,
+                        refusals={**open_refusals, "503": {"description": "It does not.", **text}},
+                    ),
+                    "security": [{}],
+                },
+            },
+            "/metrics": {"get": _get("The figures, for Prometheus.", text)},
+            "/api/rooms": {
+                "get": _get(
+                    "The rooms that are served, by name.",
+                    _content(_reference("Rooms")),
+                    _LIMIT,
+                    {
+                        "name": "after",
+                        "in": "query",
+                        "description": "Only rooms behind this one.",
+                        "schema": {"type": "string"},
+                    },
+                ),
+            },
+            "/api/rooms/{room}": {
+                "get": _get(
+                    "One room and its clients.",
+                    _content(_reference("RoomWithClients")),
+                    _ROOM,
+                    _LIMIT,
+                    refusals={**_REFUSALS, **_NOT_FOUND},
+                ),
+                "delete": _delete(
+                    "Send the agent of a room away, and its clients. Both may come again.", _ROOM
+                ),
+            },
+            "/api/rooms/{room}/clients/{client}": {
+                "delete": _delete("Send a client away. It may come again.", _ROOM, _CLIENT),
+            },
+            "/api/events": {
+                "get": _get(
+                    "What happens, as server-sent events: room, client, limit, figures, rooms.",
+                    _content({"type": "string"}, "text/event-stream"),
+                    refusals={**_REFUSALS, "429": _refusal("As many watch as may.")},
+                ),
+            },
+        },
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "Any name, the token as password.",
+                },
+            },
+        },
+    }

@@ -1,0 +1,106 @@
+"""Counts what an agent's witness is told, and reads the rest off the agent when somebody asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+
+from seance.metrics.catalogue import AGENT
+from seance.metrics.counting import Histogram, Tally
+from seance.metrics.exposition import Exposition, Reading, build_labels
+from seance.metrics.lag import ReactorLag
+from seance.tunnel.agent import AgentState
+from seance.tunnel.ports import Client, ClientReport, LinkChange
+from seance.tunnel.witness import CLIENT_REASONS, Silent
+
+if TYPE_CHECKING:
+    from seance.tunnel.agent import Agent
+
+__all__ = ["AgentMetrics"]
+
+
+class AgentMetrics(Silent):
+    """A ``Witness``. Make it, give it to the agent, then ``watch`` that; run ``lag`` beside it.
+
+    Args:
+        reactor: The agent's.
+
+    Attributes:
+        lag: The service that measures the reactor.
+        exposition: The page.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._agent: Agent | None = None
+        self._clients: dict[Client, bool] = {}
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        self._opened = 0
+        self._ended = Tally(CLIENT_REASONS)
+        self._changes = Tally(change.value for change in LinkChange)
+        self._refusals = Tally()
+        self._dial = Histogram()
+        self.lag = ReactorLag(reactor)
+        self.exposition = Exposition(AGENT, self._read)
+
+    def watch(self, agent: Agent) -> None:
+        """Read the figures of this agent from now on."""
+        self._agent = agent
+
+    # -- Witness ---------------------------------------------------------------------------
+
+    def refused(self, code: str) -> None:
+        """See ``Witness``."""
+        self._refusals.add(code)
+
+    def client_began(self, client: Client) -> None:
+        """See ``Witness``."""
+        self._opened += 1
+        self._clients[client] = False
+
+    def client_joined(self, client: Client, seconds: float) -> None:
+        """See ``Witness``."""
+        self._clients[client] = True
+        self._dial.add(seconds)
+
+    def client_ended(self, client: Client, report: ClientReport) -> None:
+        """See ``Witness``."""
+        del self._clients[client]
+        self._received_bytes += report.received_bytes
+        self._sent_bytes += report.sent_bytes
+        self._ended.add(report.reason)
+
+    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
+        """See ``Witness``."""
+        self._changes.add(change.value)
+
+    # -- figures ---------------------------------------------------------------------------
+
+    def _read(self) -> Reading:
+        clients = self._clients
+        reading: dict[str, float | Histogram | dict[tuple[str, ...], float]] = {
+            "seance_build_info": build_labels(),
+            "seance_reactor_lag_seconds": self.lag.worst_seconds,
+            "seance_agent_clients": sum(clients.values()),
+            "seance_agent_links_total": self._changes.labelled(),
+            "seance_agent_refusals_total": self._refusals.labelled(),
+            "seance_agent_streams_opened_total": self._opened,
+            "seance_agent_streams_ended_total": self._ended.labelled(),
+            "seance_agent_local_sent_bytes_total": self._received_bytes
+            + sum(client.received_bytes for client in clients),
+            "seance_agent_local_received_bytes_total": self._sent_bytes
+            + sum(client.sent_bytes for client in clients),
+            "seance_agent_local_dial_seconds": self._dial,
+        }
+        agent = self._agent
+        if agent is not None:
+            now = agent.status.state
+            reading["seance_agent_state"] = {(one.value,): one is now for one in AgentState}
+            attachment = agent.attachment
+            if attachment is not None:
+                attachment.measure()
+                reading["seance_agent_kept_bytes"] = attachment.kept_bytes
+                if attachment.round_trip_seconds is not None:
+                    reading["seance_agent_carrier_round_trip_seconds"] = attachment.round_trip_seconds
+        return reading

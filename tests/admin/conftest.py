@@ -1,0 +1,51 @@
+"""Somebody who judges tokens, on a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from seance.admin import feed
+from seance.auth.service import AuthService
+from tests.auth.tokens import auth_service, ed_key, write_jwks
+from tests.certificates import Authority
+
+__all__ = ["authority", "clock", "deny", "look_often", "service"]
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tells watchers the figures twenty times a second, not once."""
+    assert feed.LOOK_SECONDS == 1.0
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def deny(tmp_path: Path) -> Path:
+    """The deny list of ``service``; empty."""
+    path = tmp_path / "deny"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def service(clock: Clock, tmp_path: Path, deny: Path) -> Iterator[AuthService]:
+    keys = write_jwks(tmp_path / "keys", ed_key())
+    service = auth_service(clock, keys=[keys], deny=deny)
+    service.startService()
+    yield service
+    service.stopService()
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)

@@ -1,0 +1,140 @@
+"""A whole tunnel with an admin port in the test's own reactor, asked by a stock HTTP client.
+
+``httpx`` blocks, so it asks from a thread of the reactor's pool while the reactor answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThread
+
+from seance.admin.site import Place
+from seance.admin_port import RelayAdmin
+from seance.tunnel.ports import Verifier
+from seance.tunnel.relay import Relay
+from tests.tunnel.rig import Player, Rig, reactor, until
+
+__all__ = ["CHANGE", "AdminRig", "Events", "ask_at"]
+
+CHANGE = {"Seance-Admin": "test"}
+"""What a request has that changes something."""
+
+
+async def ask_at(
+    url: str, *, method: str = "GET", headers: dict[str, str] | None = None, **options: Any
+) -> httpx.Response:
+    """Ask once, over a connection of its own."""
+
+    def ask() -> httpx.Response:
+        # Without the system's authorities, which take longer to read than the question takes.
+        with httpx.Client(trust_env=False, **{"timeout": 30, "verify": False, **options}) as client:
+            return client.request(method, url, headers=headers)
+
+    return await deferToThread(ask)
+
+
+class AdminRig(Rig):
+    """``Rig`` with an admin port; ``admin`` is what the relay's settings say about it besides."""
+
+    def __init__(
+        self,
+        *,
+        relay: dict[str, Any] | None = None,
+        verifier: Verifier | None = None,
+        places: Iterable[Place] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(relay={"admin": "tcp:0:interface=127.0.0.1", **(relay or {})}, **options)
+        self.admin = RelayAdmin(reactor, self.relay.settings, verifier=verifier, places=places)
+        self.relay = Relay(reactor, self.relay.settings, verifier=verifier, witness=self.admin.witness)
+        self.admin.watch(self.relay)
+
+    async def __aenter__(self) -> AdminRig:
+        await super().__aenter__()
+        self.admin.startService()
+        port: IListeningPort | None = await self.admin.when_listening()
+        assert port is not None
+        self.admin_number: int = port.getHost().port  # type: ignore[union-attr]
+        self.url = f"http://127.0.0.1:{self.admin_number}"
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        for player in self.clients + self.locals:
+            if player.lost is None and player.transport is not None:
+                player.leg.abortConnection()
+        for agent in self._agents:
+            await agent.stopService()
+        await self.admin.stopService()
+        await super().__aexit__(*args)
+
+    async def joined_with(self, token: str, room: str = "r") -> tuple[Player, Player]:
+        """A client with a token and the local server, spliced."""
+        return await self.joined(f"/client?room={room}&access_token={token}")
+
+    async def ask(self, path: str, method: str = "GET", **options: Any) -> httpx.Response:
+        """Ask the admin port; a request that changes something says so."""
+        headers = {**(CHANGE if method not in ("GET", "HEAD") else {}), **options.pop("headers", {})}
+        return await ask_at(self.url + path, method=method, headers=headers, **options)
+
+    async def json(self, path: str) -> Any:
+        response = await self.ask(path)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def events(self, *fields: str, host: str = "localhost") -> Events:
+        """Watch."""
+        player = Player()
+        self.clients.append(player)
+        factory = Factory.forProtocol(lambda: player)  # type: ignore[arg-type]  # any callable does
+        factory.noisy = False
+        await TCP4ClientEndpoint(reactor, "127.0.0.1", self.admin_number).connect(factory)
+        lines = ["GET /api/events HTTP/1.1", f"Host: {host}", *fields]
+        player.send("\r\n".join(lines).encode() + b"\r\n\r\n")
+        events = Events(player)
+        await player.receives(b"\r\n\r\n")
+        return events
+
+
+class Events:
+    """One who watches, byte by byte."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+
+    @property
+    def status(self) -> int:
+        return int(self.player.received.split(b" ", 2)[1])
+
+    def all(self, name: str) -> list[Any]:
+        """What has come under this name."""
+        _, _, body = self.player.received.partition(b"\r\n\r\n")
+        text = b"".join(_chunks(bytes(body))).decode()
+        blocks = [block.split("\n") for block in text.split("\n\n") if block.startswith("event: ")]
+        return [json.loads(data[len("data: ") :]) for event, data in blocks if event == f"event: {name}"]
+
+    async def until(self, name: str, **fields: Any) -> Any:
+        """Wait for an event that has all these fields; returns it."""
+
+        def found() -> list[Any]:
+            return [one for one in self.all(name) if fields.items() <= one.items()]
+
+        await until(lambda: found() or self.player.lost)
+        assert found(), f"no {name} with {fields}: {self.player.lost}"
+        return found()[-1]
+
+
+def _chunks(body: bytes) -> Iterable[bytes]:
+    while b"\r\n" in body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        if len(body) < length + 2:
+            return
+        yield body[:length]
+        body = body[length + 2 :]

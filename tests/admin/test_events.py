@@ -1,0 +1,205 @@
+"""What happens, as server-sent events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.threads import deferToThread
+
+from seance.admin import feed as feed_module
+from seance.auth.service import AuthService
+from seance.tunnel.ports import LinkChange
+from tests.admin.rig import AdminRig
+from tests.admin.test_guard import admin_token, rig_with_tokens
+from tests.auth.tokens import token
+from tests.docs.pages import DOCS, table
+from tests.tunnel.rig import turn, until
+
+QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
+
+
+@ensureDeferred
+async def test_stock_client_reads_figures_and_rooms_at_once() -> None:
+    async with AdminRig() as rig:
+
+        def read() -> tuple[str, list[str]]:
+            client = httpx.Client(timeout=30, trust_env=False)
+            with client, client.stream("GET", f"{rig.url}/api/events") as answer:
+                names: list[str] = []
+                for line in answer.iter_lines():
+                    names += [line] if line.startswith("event: ") else []
+                    if len(names) == 2:
+                        break
+                return answer.headers["content-type"], names
+
+        kind, names = await deferToThread(read)
+        assert (kind, names) == ("text/event-stream", ["event: figures", "event: rooms"])
+        await until(lambda: rig.admin._feed.watcher_count == 0)
+
+
+@ensureDeferred
+async def test_room_comes_resumes_goes_away_and_is_gone() -> None:
+    async with AdminRig(relay={"known_room_seconds": 0.1}, agent=QUICK, with_agent=False) as rig:
+        events = await rig.events()
+        agent = await rig.attach()
+        await events.until("room", room="r", state="online", reason="attached")
+        link = rig.relay.find("r")
+        link._below.carrier.transport.abortConnection()  # type: ignore[union-attr]  # it lasts
+        await events.until("room", room="r", state="resuming")
+        await events.until("room", room="r", state="online", reason="resumed")
+        await agent.stopService()
+        await events.until("room", room="r", state="away", reason="left")
+        await events.until("room", room="r", state="gone")
+
+
+@ensureDeferred
+async def test_client_comes_in_and_goes_out_with_its_bytes() -> None:
+    async with AdminRig() as rig:
+        events = await rig.events()
+        client, local = await rig.joined()
+        came = await events.until("client", state="in")
+        assert came["room"] == "r"
+        assert came["upgrade_seconds"] >= 0
+        client.send(b"12345")
+        await local.receives(b"12345")
+        client.leg.abortConnection()
+        left = await events.until("client", state="out", client=came["client"])
+        assert (left["received_bytes"], left["sent_bytes"], left["reason"]) == (5, 0, "near_gone")
+
+
+@ensureDeferred
+async def test_client_that_never_got_in_is_no_event() -> None:
+    async with AdminRig() as rig:
+        events = await rig.events()
+        client = await rig.connect(b"GET /client?room=r HTTP/1.1\r\n\r\n")
+        await client.ends()
+        await until(lambda: sum(events.all("figures")[-1]["refusals"].values()) == 1)
+        assert events.all("client") == []
+
+
+@ensureDeferred
+async def test_limit_that_was_hit_is_told() -> None:
+    async with AdminRig(relay={"unanswered_connections": 1}) as rig:
+        events = await rig.events()
+        for _ in range(2):
+            await rig.connect(b"G")
+        await events.until("limit", limit="unanswered", count=1)
+
+
+@ensureDeferred
+async def test_limits_that_are_hit_again_and_again_are_told_together() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        rig.admin._feed.limit_hit("unanswered")
+        events = await rig.events()
+        for _ in range(1000):
+            rig.admin._feed.limit_hit("unanswered")
+        await events.until("limit", limit="unanswered", count=999)
+        assert [one["count"] for one in events.all("limit")] == [1, 999]
+        seen = len(events.all("figures"))
+        await until(lambda: len(events.all("figures")) > seen + 1)
+        rig.admin._feed.limit_hit("unanswered")
+        await until(lambda: len(events.all("limit")) == 3)
+        assert [one["count"] for one in events.all("limit")] == [1, 999, 1]
+
+
+@ensureDeferred
+async def test_figures_and_rooms_come_again_and_again() -> None:
+    async with AdminRig() as rig:
+        events = await rig.events()
+        await until(lambda: len(events.all("figures")) >= 2 and len(events.all("rooms")) >= 2)
+        figures = events.all("figures")[-1]
+        assert (figures["rooms"], figures["agents"], figures["clients"]) == (1, 1, 0)
+        [room] = events.all("rooms")[-1]["rooms"]
+        assert room["room"] == "r"
+
+
+@ensureDeferred
+async def test_watcher_with_a_token_for_some_rooms_is_told_of_those(service: AuthService) -> None:
+    async with rig_with_tokens(service) as rig:
+        await rig.attach(room="team-1")
+        events = await rig.events(f"Authorization: Bearer {admin_token(room='team-*')}")
+        await rig.joined_with(token(room="r"))
+        await rig.joined_with(token(room="team-1"), room="team-1")
+        await events.until("client", room="team-1", state="in")
+        await until(lambda: len(events.all("rooms")) > 1)
+        assert {one["room"] for one in events.all("client")} == {"team-1"}
+        assert [room["room"] for room in events.all("rooms")[-1]["rooms"]] == ["team-1"]
+        assert events.all("figures") == [], "those are of all rooms together"
+
+
+@ensureDeferred
+async def test_watchers_are_bounded_and_places_come_back() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        watchers = [await rig.events() for _ in range(feed_module.MOST_WATCHERS)]
+        refused = await rig.ask("/api/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "admin_watchers")
+        assert refused.headers["Retry-After"] == "5"
+        watchers[0].player.leg.abortConnection()
+        await until(lambda: rig.admin._feed.watcher_count < feed_module.MOST_WATCHERS)
+        assert (await rig.events()).status == 200
+
+
+@ensureDeferred
+async def test_watcher_that_does_not_read_is_cut_and_the_others_go_on() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        deaf, other = await rig.events(), await rig.events()
+        deaf.player.leg.pauseProducing()
+        feed = rig.admin._feed
+        for _ in range(2_000):
+            feed.link_changed("x" * 20_000, LinkChange.ATTACHED)
+            await turn()
+            if feed.watcher_count == 1:
+                break
+        assert feed.watcher_count == 1
+        await other.until("room")
+        deaf.player.leg.resumeProducing()
+        await deaf.player.goes()
+
+
+@ensureDeferred
+async def test_watchers_end_with_the_port_and_nobody_is_left() -> None:
+    async with AdminRig() as rig:
+        events = await rig.events()
+        for agent in rig._agents:
+            await agent.stopService()
+        await rig.admin.stopService()
+        await until(lambda: events.player.has_ended or events.player.lost)
+        assert rig.admin._feed.watcher_count == 0
+
+
+@ensureDeferred
+async def test_rooms_that_were_gone_before_anybody_watched_are_not_told() -> None:
+    async with AdminRig(relay={"known_room_seconds": 0.05}, with_agent=False) as rig:
+        agent = await rig.attach()
+        await agent.stopService()
+        await until(lambda: not rig.relay.is_known("r"))
+        events = await rig.events()
+        await until(lambda: len(events.all("figures")) > 1)
+        assert events.all("room") == []
+
+
+def test_rooms_that_are_away_are_remembered_up_to_a_bound() -> None:
+    nobody: Any = None
+    feed = feed_module.Feed(nobody, nobody, dict, lambda grant: True)
+    for number in range(feed_module.MOST_AWAY + 10):
+        feed.link_changed(f"r{number}", LinkChange.LOST, "left")
+    assert len(feed._away) == feed_module.MOST_AWAY
+    feed.link_changed("r100", LinkChange.ATTACHED)
+    assert len(feed._away) == feed_module.MOST_AWAY - 1
+
+
+@pytest.mark.parametrize("method", ["HEAD"])
+@ensureDeferred
+async def test_who_asks_for_the_head_does_not_watch(method: str) -> None:
+    async with AdminRig(with_agent=False) as rig:
+        answer = await rig.ask("/api/events", method)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
+        assert rig.admin._feed.watcher_count == 0
+
+
+def test_every_event_is_on_the_page() -> None:
+    rows = table(DOCS / "operations.md", "Events")
+    assert tuple(row[0].strip("`") for row in rows) == feed_module.EVENTS

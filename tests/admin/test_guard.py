@@ -1,0 +1,281 @@
+"""Who may ask the admin port, and what those learn who may not."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.task import Clock
+
+from seance.admin import site
+from seance.admin.guard import EVERYTHING, Guard, check_change
+from seance.admin.site import MOST_BODY_BYTES, MOST_CONNECTIONS
+from seance.auth.service import AuthService
+from seance.errors import Refusal
+from seance.tunnel.ports import TokenRole
+from tests.admin.rig import AdminRig
+from tests.auth.tokens import NOW, token
+from tests.tunnel.rig import Player, reactor, turn, until
+
+PATHS = ("/metrics", "/api/rooms", "/api/rooms/r", "/api/events", "/api/openapi.json", "/", "/nothing")
+"""Those that need a token where one is asked for, and one that is not there."""
+
+
+def admin_token(**changes: object) -> str:
+    return token(**{"role": "admin", "room": "*", **changes})
+
+
+def rig_with_tokens(service: AuthService) -> AdminRig:
+    agent = {"token": token(role="agent", room="*", sub="laptop"), "backoff_base_seconds": 0.02}
+    return AdminRig(relay={"admin_token": True}, verifier=service, agent=agent)
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+@ensureDeferred
+async def test_without_a_token_everything_is_401_and_nothing_leaks(service: AuthService) -> None:
+    async with rig_with_tokens(service) as rig:
+        wrong: list[dict[str, str]] = [
+            {},
+            {"Authorization": "Bearer"},
+            bearer("x.y.z"),
+            bearer(admin_token(exp=int(NOW) - 1)),
+            {"Authorization": "Basic !!!"},
+            {"Authorization": "Basic " + base64.b64encode(b"\xff").decode()},
+            {"Authorization": "Digest " + admin_token()},
+        ]
+        bodies = set()
+        for fields in wrong:
+            for path in PATHS:
+                answer = await rig.ask(path, headers=fields)
+                assert answer.status_code == 401, (path, fields)
+                schemes = answer.headers.get_list("WWW-Authenticate")
+                assert [one.partition(" ")[0] for one in schemes] == ["Bearer", "Basic"]
+                bodies.add(answer.text)
+            for path in ("/api/rooms/r", "/api/rooms/r/clients/1", "/api/rooms/nobody"):
+                assert (await rig.ask(path, "DELETE", headers=fields)).status_code == 401
+        assert len(bodies) == 1, "nobody learns what is wrong with a token, nor what is there"
+        assert rig.relay.room_count == 1
+
+
+@ensureDeferred
+async def test_health_needs_no_token(service: AuthService) -> None:
+    async with rig_with_tokens(service) as rig:
+        assert (await rig.ask("/healthz")).status_code == 200
+        assert (await rig.ask("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("role", ["agent", "client"])
+@ensureDeferred
+async def test_token_of_another_role_is_403(service: AuthService, role: str) -> None:
+    async with rig_with_tokens(service) as rig:
+        answer = await rig.ask("/api/rooms", headers=bearer(token(role=role, room="*")))
+        assert (answer.status_code, answer.json()["code"]) == (403, "admin_role")
+        assert "WWW-Authenticate" not in answer.headers
+
+
+@ensureDeferred
+async def test_token_of_role_admin_opens_as_bearer_and_as_password(service: AuthService) -> None:
+    async with rig_with_tokens(service) as rig:
+        good = admin_token()
+        basic = base64.b64encode(f"anybody:{good}".encode()).decode()
+        for fields in (
+            bearer(good),
+            {"Authorization": f"Basic {basic}"},
+            {"Authorization": f"bearer  {good}"},
+        ):
+            answer = await rig.ask("/api/rooms", headers=fields)
+            assert [room["room"] for room in answer.json()["rooms"]] == ["r"]
+        assert (await rig.ask("/metrics", headers=bearer(good))).status_code == 200
+
+
+@ensureDeferred
+async def test_token_for_some_rooms_sees_and_closes_those_alone(service: AuthService) -> None:
+    async with rig_with_tokens(service) as rig:
+        await rig.attach(room="team-1")
+        await rig.attach(room="team-2")
+        fields = bearer(admin_token(room=["team-*"]))
+        rooms = (await rig.ask("/api/rooms", headers=fields)).json()["rooms"]
+        assert [room["room"] for room in rooms] == ["team-1", "team-2"]
+        for path in ("/api/rooms/r", "/api/rooms/nobody"):
+            for method in ("GET", "DELETE"):
+                answer = await rig.ask(path, method, headers=fields)
+                assert (answer.status_code, answer.json()["code"]) == (404, "admin_room")
+        _client, _local = await rig.joined_with(token(room="r"))
+        number = (await rig.ask("/api/rooms/r", headers=bearer(admin_token()))).json()["list"][0]["client"]
+        answer = await rig.ask(f"/api/rooms/r/clients/{number}", "DELETE", headers=fields)
+        assert answer.status_code == 404
+        assert (await rig.ask("/metrics", headers=fields)).json()["code"] == "admin_rooms"
+        assert (await rig.ask("/api/rooms/team-1", "DELETE", headers=fields)).status_code == 204
+        await until(lambda: rig.relay.link_of("r") is not None)
+
+
+@ensureDeferred
+async def test_watcher_goes_when_its_token_is_taken_back(
+    service: AuthService, deny: Path, clock: Clock
+) -> None:
+    async with rig_with_tokens(service) as rig:
+        events = await rig.events(f"Authorization: Bearer {admin_token(jti='stolen')}")
+        other = await rig.events(f"Authorization: Bearer {admin_token(jti='kept')}")
+        await events.until("figures", rooms=1)
+        deny.write_text("jti:stolen\n")
+        clock.advance(1.0)
+        await events.player.receives(b"\r\n0\r\n\r\n")
+        assert other.player.lost is None
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""]
+)
+@ensureDeferred
+async def test_name_that_somebody_made_point_here_is_refused(host: str) -> None:
+    async with AdminRig() as rig:
+        for path in ("/healthz", "/metrics", "/api/rooms"):
+            answer = await rig.ask(path, headers={"Host": host})
+            assert (answer.status_code, answer.json()["code"]) == (403, "admin_host")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:9090", "127.1.2.3", "[::1]:9090"])
+@ensureDeferred
+async def test_names_of_this_machine_are_taken(host: str) -> None:
+    async with AdminRig() as rig:
+        assert (await rig.ask("/api/rooms", headers={"Host": host})).status_code == 200
+
+
+@ensureDeferred
+async def test_two_hosts_are_none() -> None:
+    async with AdminRig() as rig:
+        answer = await raw(rig, b"GET /api/rooms HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n")
+        assert b" 403 " in answer or b" 400 " in answer
+
+
+@ensureDeferred
+async def test_page_of_another_origin_changes_nothing() -> None:
+    async with AdminRig() as rig:
+        await rig.joined()
+        for path in ("/api/rooms/r", "/api/rooms/r/clients/1"):
+            answer = await rig.ask(path, "DELETE", headers={"Seance-Admin": ""})
+            assert (answer.status_code, answer.json()["code"]) == (403, "admin_change")
+        # What a browser asks before it sends the field for another origin.
+        asked = await rig.ask("/api/rooms/r", "OPTIONS")
+        assert asked.status_code == 405
+        assert not [name for name in asked.headers if name.startswith("access-control")]
+        assert rig.relay.client_count == 1
+
+
+@ensureDeferred
+async def test_no_answer_may_be_kept_framed_or_read_by_others() -> None:
+    async with AdminRig() as rig:
+        for path in ("/healthz", "/metrics", "/api/rooms", "/nothing"):
+            fields = (await rig.ask(path)).headers
+            assert fields["Cache-Control"] == "no-store"
+            assert fields["X-Content-Type-Options"] == "nosniff"
+            assert fields["Cross-Origin-Resource-Policy"] == "same-origin"
+            assert "frame-ancestors 'none'" in fields["Content-Security-Policy"]
+            assert "twisted" not in fields["Server"].lower()
+
+
+@ensureDeferred
+async def test_bodies_are_bounded() -> None:
+    async with AdminRig() as rig:
+        head = b"DELETE /api/rooms/x HTTP/1.1\r\nHost: localhost\r\nSeance-Admin: 1\r\n"
+        small = await raw(rig, head + b"Content-Length: 3\r\n\r\nabc")
+        assert b" 404 " in small
+        player = await connection(rig)
+        player.send(head + b"Content-Length: 1000000000\r\n\r\n" + b"x" * (MOST_BODY_BYTES + 1))
+        await player.goes()
+        assert player.received == b""
+
+
+@ensureDeferred
+async def test_connections_are_bounded_and_places_come_back() -> None:
+    async with AdminRig() as rig:
+        players = [await connection(rig) for _ in range(MOST_CONNECTIONS)]
+        one_more = await connection(rig)
+        await one_more.ends()
+        assert all(player.lost is None for player in players)
+        players[0].leg.abortConnection()
+        await players[0].goes()
+        await turn(0.01)
+        assert b" 200 " in await raw(rig, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+
+@ensureDeferred
+async def test_idle_connections_are_closed_and_watchers_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "IDLE_SECONDS", 0.1)
+    async with AdminRig(with_agent=False) as rig:
+        watcher = await rig.events()
+        silent, slow = await connection(rig), await connection(rig)
+        slow.send(b"GET /healthz HTTP/1.1\r\nHost: loc")
+        await silent.ends()
+        await slow.ends()
+        seen = len(watcher.all("figures"))
+        await until(lambda: len(watcher.all("figures")) > seen + 3)
+        assert watcher.player.lost is None
+
+
+@ensureDeferred
+async def test_head_that_does_not_end_costs_the_connection() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        player = await connection(rig)
+        player.send(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 200_000)
+        await player.ends()
+        assert b" 200 " not in player.received
+
+
+@ensureDeferred
+async def test_verifier_that_takes_too_long_is_not_waited_for() -> None:
+    from twisted.internet.defer import Deferred
+
+    class Silent:
+        def verify(self, token: str, role: TokenRole, room: str) -> Deferred[object]:
+            return Deferred()
+
+    clock = Clock()
+    guard = Guard(clock, Silent(), is_local=False, asks_for_token=True)  # type: ignore[arg-type]  # enough of one
+    admitting = Deferred.fromCoroutine(guard.admit("Bearer x", None))
+    failures: list[object] = []
+    admitting.addErrback(lambda failure: failures.append(failure.value))
+    clock.advance(15.0)
+    [refusal] = failures
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.code) == (503, "token_wait")
+
+
+def test_everything_is_good_for_ever_and_for_every_room() -> None:
+    assert EVERYTHING.expires_at == math.inf
+    assert EVERYTHING.allows_room("whatever")
+    guard = Guard(Clock(), None, is_local=True, asks_for_token=False)
+    assert guard.is_still_good(EVERYTHING)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_change_without_the_field_is_refused(value: str | None) -> None:
+    with pytest.raises(Refusal) as caught:
+        check_change(value)
+    assert caught.value.status == 403
+
+
+async def connection(rig: AdminRig) -> Player:
+    from twisted.internet.endpoints import TCP4ClientEndpoint
+    from twisted.internet.protocol import Factory
+
+    player = Player()
+    rig.clients.append(player)
+    factory = Factory.forProtocol(lambda: player)  # type: ignore[arg-type]  # any callable does
+    factory.noisy = False
+    await TCP4ClientEndpoint(reactor, "127.0.0.1", rig.admin_number).connect(factory)
+    return player
+
+
+async def raw(rig: AdminRig, request: bytes) -> bytes:
+    """Send this and read the answer's head."""
+    player = await connection(rig)
+    player.send(request)
+    await player.receives(b"\r\n\r\n")
+    return bytes(player.received)

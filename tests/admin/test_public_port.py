@@ -1,0 +1,37 @@
+"""The public port has nothing of the admin port but ``/health``."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from seance.admin import openapi
+from tests.admin.rig import CHANGE, AdminRig, ask_at
+
+PATHS = [path.replace("{room}", "r").replace("{client}", "1") for path in openapi.description()["paths"]]
+OTHERS = ["/", "/static/app.js", "/admin", "/api", "/status", "/api/openapi.json"]
+
+
+def test_there_are_paths_to_try() -> None:
+    assert {"/metrics", "/healthz", "/readyz", "/api/rooms/r", "/api/events"} <= set(PATHS)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST"])
+@ensureDeferred
+async def test_no_path_of_the_admin_port_answers_on_the_public_port(method: str) -> None:
+    async with AdminRig() as rig:
+        client, _local = await rig.joined()
+        for path in (*PATHS, *OTHERS):
+            answer = await ask_at(f"http://127.0.0.1:{rig.port}{path}", method=method, headers=CHANGE)
+            assert answer.status_code in (400, 404, 405, 426), (path, answer.status_code)
+            assert b"seance_" not in answer.content
+            assert b'"rooms"' not in answer.content
+        assert client.lost is None
+        assert rig.relay.room_count == 1
+
+
+@ensureDeferred
+async def test_health_is_on_the_public_port_and_says_no_more_than_that() -> None:
+    async with AdminRig() as rig:
+        answer = await ask_at(f"http://127.0.0.1:{rig.port}/health")
+        assert (answer.status_code, answer.text) == (200, "OK")

@@ -1,0 +1,285 @@
+"""Who is there, and the hand that sends them away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+
+from seance.admin import places
+from seance.admin.answers import Answer
+from seance.admin.site import Asked, Place
+from seance.tunnel.ports import Grant, TokenRole
+from tests.admin.rig import AdminRig, ask_at
+from tests.conftest import Watch
+from tests.tunnel.rig import request, until
+
+QUICK = {"backoff_base_seconds": 0.02, "backoff_cap_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
+
+
+@ensureDeferred
+async def test_relay_says_that_it_lives_and_that_it_is_ready() -> None:
+    async with AdminRig() as rig:
+        for path, body in (("/healthz", "ok\n"), ("/readyz", "ready\n")):
+            answer = await rig.ask(path)
+            assert (answer.status_code, answer.text) == (200, body)
+            head = await rig.ask(path, "HEAD")
+            assert (head.status_code, head.content) == (200, b"")
+
+
+@ensureDeferred
+async def test_relay_that_takes_leave_lives_and_is_not_ready() -> None:
+    async with AdminRig(relay={"drain_try_seconds": 0.05}) as rig:
+        client, _local = await rig.joined()
+        leaving = rig.relay.stopService()
+        answer = await rig.ask("/readyz")
+        assert (answer.status_code, answer.text) == (503, "draining\n")
+        assert (await rig.ask("/healthz")).status_code == 200
+        assert "seance_draining 1.0" in (await rig.ask("/metrics")).text
+        client.leg.abortConnection()
+        for agent in rig._agents:
+            await agent.stopService()
+        await leaving
+
+
+@ensureDeferred
+async def test_relay_that_does_not_listen_is_not_ready() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        await rig.relay.stopService()
+        rig.relay.is_draining = False
+        assert (await rig.ask("/readyz")).status_code == 503
+        rig.relay.startService()
+
+
+@ensureDeferred
+async def test_rooms_are_listed_by_name_and_page_by_page() -> None:
+    async with AdminRig() as rig:
+        for name in ("c", "a", "b"):
+            await rig.attach(room=name)
+        await until(lambda: rig.relay.room_count == 4)
+        whole = await rig.json("/api/rooms")
+        assert ([room["room"] for room in whole["rooms"]], whole["next"]) == (["a", "b", "c", "r"], None)
+        first = await rig.json("/api/rooms?limit=3")
+        assert ([room["room"] for room in first["rooms"]], first["next"]) == (["a", "b", "c"], "c")
+        rest = await rig.json("/api/rooms?limit=3&after=c")
+        assert ([room["room"] for room in rest["rooms"]], rest["next"]) == (["r"], None)
+
+
+@ensureDeferred
+async def test_room_tells_its_clients_and_their_bytes() -> None:
+    async with AdminRig() as rig:
+        client, local = await rig.joined()
+        client.send(b"12345")
+        local.send(b"123")
+        await local.receives(b"12345")
+        await client.receives(b"123")
+        room = await rig.json("/api/rooms/r")
+        assert {name: room[name] for name in ("room", "state", "clients")} == {
+            "room": "r",
+            "state": "online",
+            "clients": 1,
+        }
+        assert (room["received_bytes"], room["sent_bytes"]) == (5, 3)
+        assert room["agent_address"] == "127.0.0.1"
+        [one] = room["list"]
+        assert (one["state"], one["received_bytes"], one["sent_bytes"]) == ("joined", 5, 3)
+        assert one["address"] == "127.0.0.1"
+        client.leg.abortConnection()
+        await until(lambda: rig.relay.client_count == 0)
+        later = await rig.json("/api/rooms/r")
+        assert (later["list"], later["received_bytes"], later["sent_bytes"]) == ([], 5, 3)
+
+
+@ensureDeferred
+async def test_client_that_waits_for_its_101_is_pending() -> None:
+    async with AdminRig() as rig:
+        await rig.connect(request())
+        await rig.local()
+        [one] = (await rig.json("/api/rooms/r"))["list"]
+        assert (one["state"], one["received_bytes"]) == ("pending", 0)
+
+
+@ensureDeferred
+async def test_list_of_clients_is_bounded() -> None:
+    async with AdminRig() as rig:
+        for _ in range(3):
+            await rig.joined()
+        room = await rig.json("/api/rooms/r?limit=2")
+        assert (room["clients"], len(room["list"])) == (3, 2)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "x", "", "1&limit=2"])
+@ensureDeferred
+async def test_limit_that_makes_no_sense_is_refused(limit: str) -> None:
+    async with AdminRig(with_agent=False) as rig:
+        answer = await rig.ask(f"/api/rooms?limit={limit}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "admin_parameter")
+
+
+def test_an_answer_has_a_thousand_rooms_at_most() -> None:
+    assert places.MOST_SHOWN == 1000
+
+
+@ensureDeferred
+async def test_room_that_nobody_serves_is_not_found() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        for method in ("GET", "DELETE"):
+            answer = await rig.ask("/api/rooms/nobody", method)
+            assert (answer.status_code, answer.json()["code"]) == (404, "admin_room")
+
+
+@ensureDeferred
+async def test_deleted_client_goes_and_the_others_stay() -> None:
+    async with AdminRig() as rig:
+        client, local = await rig.joined()
+        other, _ = await rig.joined()
+        number = min(one["client"] for one in (await rig.json("/api/rooms/r"))["list"])
+        answer = await rig.ask(f"/api/rooms/r/clients/{number}", "DELETE")
+        assert (answer.status_code, answer.content) == (204, b"")
+        await client.goes()
+        await local.goes()
+        assert other.lost is None
+        gone = await rig.ask(f"/api/rooms/r/clients/{number}", "DELETE")
+        assert (gone.status_code, gone.json()["code"]) == (404, "admin_client")
+
+
+@ensureDeferred
+async def test_deleted_client_that_waits_for_its_101_is_told_so() -> None:
+    async with AdminRig() as rig:
+        client = await rig.connect(request())
+        await rig.local()
+        [one] = (await rig.json("/api/rooms/r"))["list"]
+        await rig.ask(f"/api/rooms/r/clients/{one['client']}", "DELETE")
+        await client.receives(b"An operator has sent this client away.")
+        assert client.received.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("number", ["0", "x", "1e3", "9999999999999999999", "%31"])
+@ensureDeferred
+async def test_client_number_that_is_none_is_not_found(number: str) -> None:
+    async with AdminRig() as rig:
+        answer = await rig.ask(f"/api/rooms/r/clients/{number}", "DELETE")
+        assert answer.status_code == 404
+
+
+@ensureDeferred
+async def test_deleted_room_loses_its_agent_and_clients_and_the_agent_may_come_again() -> None:
+    async with AdminRig(agent=QUICK) as rig:
+        client, _local = await rig.joined()
+        link = rig.relay.link_of("r")
+        answer = await rig.ask("/api/rooms/r", "DELETE")
+        assert answer.status_code == 204
+        await client.ends()
+        await until(lambda: rig.relay.link_of("r") not in (None, link) and rig.relay.find("r").is_attached)
+        assert (await rig.json("/api/rooms/r"))["state"] == "online"
+
+
+@ensureDeferred
+async def test_deleted_room_whose_agent_is_away_is_kept_no_longer() -> None:
+    async with AdminRig(agent={"backoff_base_seconds": 20.0, "resume_backoff_cap_seconds": 20.0}) as rig:
+        client, _local = await rig.joined()
+        link = rig.relay.find("r")
+        link._below.carrier.transport.abortConnection()
+        await until(lambda: link.is_resuming)
+        room = await rig.json("/api/rooms/r")
+        assert room["state"] == "resuming"
+        assert (await rig.ask("/api/rooms/r", "DELETE")).status_code == 204
+        await client.ends()
+        assert rig.relay.link_of("r") is None
+
+
+@ensureDeferred
+async def test_census_forgets_a_room_when_nobody_is_there_any_more() -> None:
+    async with AdminRig(relay={"resume_seconds": 0.0}) as rig:
+        await rig.joined()
+        await rig.agent.stopService()
+        await until(lambda: rig.relay.room_count == 0 and not rig.admin._census._rooms)
+        assert (await rig.json("/api/rooms")) == {"rooms": [], "next": None}
+
+
+@ensureDeferred
+async def test_what_is_not_there_is_not_there() -> None:
+    async with AdminRig() as rig:
+        for path in (
+            "/",
+            "/static/app.js",
+            "/api",
+            "/api/rooms/",
+            "/api/rooms/r/clients",
+            "/metrics/",
+            "//healthz",
+        ):
+            answer = await rig.ask(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "admin_path"), path
+
+
+@ensureDeferred
+async def test_other_methods_are_refused_with_those_that_are_not() -> None:
+    async with AdminRig() as rig:
+        answer = await rig.ask("/api/rooms/r", "PUT")
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "HEAD, GET, DELETE")
+        answer = await rig.ask("/healthz", "POST")
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "HEAD, GET")
+
+
+@ensureDeferred
+async def test_pages_that_the_door_hands_in_are_there() -> None:
+    pages = {
+        "/": ("text/html; charset=utf-8", b"<!doctype html>hello"),
+        "/static/app.js": ("text/javascript", b"1"),
+    }
+    async with AdminRig(with_agent=False, places=places.page_places(pages)) as rig:
+        page = await rig.ask("/")
+        assert (page.text, page.headers["Content-Type"]) == (
+            "<!doctype html>hello",
+            "text/html; charset=utf-8",
+        )
+        assert page.headers["Content-Security-Policy"].startswith("default-src 'self';")
+        assert (await rig.ask("/static/app.js")).content == b"1"
+
+
+@ensureDeferred
+async def test_parameter_that_is_not_known_is_refused() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        for path in ("/healthz?token=x", "/api/rooms?room=r", "/metrics?name[]=x"):
+            answer = await rig.ask(path)
+            assert (answer.status_code, answer.json()["code"]) == (400, "admin_parameter")
+
+
+@ensureDeferred
+async def test_what_nobody_foresaw_is_a_500_that_says_nothing_and_a_line_in_the_log(watch: Watch) -> None:
+    def fail(asked: Asked) -> Answer:
+        msg = "secret"
+        raise ValueError(msg)
+
+    async with AdminRig(with_agent=False, places=[Place("/broken", {"GET": fail})]) as rig:
+        answer = await rig.ask("/broken")
+        assert (answer.status_code, answer.json()["code"]) == (500, "admin_failed")
+        assert "secret" not in answer.text
+        watch.take(ValueError)
+        assert (await rig.ask("/healthz")).status_code == 200
+
+
+@ensureDeferred
+async def test_who_goes_while_the_token_is_looked_at_is_forgotten() -> None:
+    waiting: list[Deferred[Grant]] = []
+
+    class Slow:
+        def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        def is_still_good(self, grant: Grant) -> bool:
+            return True
+
+        def on_change(self, listener: Any) -> Any:
+            return lambda: None
+
+    async with AdminRig(relay={"admin_token": True}, verifier=Slow(), with_agent=False) as rig:
+        with pytest.raises(httpx.ReadTimeout):
+            await ask_at(f"{rig.url}/api/rooms", headers={"Authorization": "Bearer x"}, timeout=0.2)
+        [deciding] = waiting
+        await until(lambda: deciding.called)

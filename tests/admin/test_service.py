@@ -1,0 +1,230 @@
+"""Where the admin port listens, and where it will not."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogEvent, globalLogPublisher
+
+from seance.admin import service as service_module
+from seance.admin_port import AgentAdmin, RelayAdmin
+from seance.auth.service import AuthService
+from seance.errors import ConfigError
+from seance.tunnel.settings import AgentSettings, RelaySettings
+from tests.admin.rig import AdminRig, ask_at
+from tests.admin.test_guard import admin_token, bearer
+from tests.certificates import Authority, CertificateFiles
+from tests.processes import free_port
+from tests.tunnel.rig import reactor
+
+EVERYWHERE = "tcp:0:interface=0.0.0.0"
+
+
+async def start(admin: Any) -> Any:
+    admin.startService()
+    return (await admin.when_listening()).getHost()
+
+
+def tls_settings(authority: Authority, certificate: CertificateFiles, **others: Any) -> RelaySettings:
+    return RelaySettings(
+        admin=EVERYWHERE, tls_cert=str(certificate.chain), tls_key=str(certificate.key), **others
+    )
+
+
+def trusting(authority: Authority, own: CertificateFiles | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority.file))
+    if own is not None:
+        context.load_cert_chain(str(own.chain), str(own.key))
+    return context
+
+
+@pytest.mark.parametrize("address", ["tcp:0", EVERYWHERE, r"tcp6:0:interface=\:\:"])
+@ensureDeferred
+async def test_address_that_others_reach_is_refused_without_anybody_to_ask_for_tokens(address: str) -> None:
+    admin = RelayAdmin(reactor, RelaySettings(admin=address))
+    with pytest.raises(ConfigError) as caught:
+        admin.startService()
+    assert caught.value.code == "admin_unsafe"
+    assert "--auth-key FILE or --admin-ca FILE" in caught.value.sentence
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_asking_for_tokens_that_nobody_can_judge_is_refused() -> None:
+    settings = RelaySettings(admin="tcp:0:interface=127.0.0.1", admin_token=True)
+    admin = RelayAdmin(reactor, settings)
+    with pytest.raises(ConfigError, match="--admin-token"):
+        admin.startService()
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_agent_is_asked_on_its_own_machine_alone() -> None:
+    admin = AgentAdmin(reactor, AgentSettings(room="r", admin=EVERYWHERE))
+    with pytest.raises(ConfigError, match=r"keep it on 127\.0\.0\.1"):
+        admin.startService()
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_beyond_this_machine_a_token_is_asked_for_and_any_host_taken(service: AuthService) -> None:
+    async with AdminRig(relay={"admin": EVERYWHERE}, verifier=service, with_agent=False) as rig:
+        assert (await rig.ask("/api/rooms")).status_code == 401
+        fields = {**bearer(admin_token()), "Host": "relay.example:9090"}
+        assert (await rig.ask("/api/rooms", headers=fields)).status_code == 200
+
+
+@ensureDeferred
+async def test_default_port_that_is_taken_is_a_line_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Protocol))
+    number = taken.getHost().port
+    monkeypatch.setattr(service_module, "DEFAULT_ENDPOINT", f"tcp:{number}:interface=127.0.0.1")
+    lines: list[LogEvent] = []
+    globalLogPublisher.addObserver(lines.append)
+    admin = RelayAdmin(reactor, RelaySettings())
+    try:
+        admin.startService()
+        assert await admin.when_listening() is None
+        [line] = [one for one in lines if one.get("event") == "admin.no_port"]
+        assert line["endpoint"] == f"tcp:{number}:interface=127.0.0.1"
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+        await admin.stopService()
+        await taken.stopListening()
+
+
+@ensureDeferred
+async def test_port_that_was_asked_for_and_is_taken_is_a_failure() -> None:
+    taken = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Protocol))
+    admin = RelayAdmin(reactor, RelaySettings(admin=f"tcp:{taken.getHost().port}:interface=127.0.0.1"))
+    with pytest.raises(ConfigError, match="choose another with --admin") as caught:
+        admin.startService()
+    assert caught.value.code == "admin"
+    with pytest.raises(ConfigError):
+        await admin.when_listening()
+    await admin.stopService()
+    await taken.stopListening()
+
+
+@ensureDeferred
+async def test_address_that_makes_no_sense_is_a_failure() -> None:
+    admin = RelayAdmin(reactor, RelaySettings(admin="nonsense:1"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        admin.startService()
+    await admin.stopService()
+
+
+def test_default_is_port_9090_on_this_machine() -> None:
+    assert service_module.DEFAULT_ENDPOINT == "tcp:9090:interface=127.0.0.1"
+    assert RelaySettings().admin is None
+    assert AgentSettings(room="r").admin == "none"
+
+
+@ensureDeferred
+async def test_unix_socket_is_local_and_has_no_host(tmp_path: Path) -> None:
+    admin = RelayAdmin(reactor, RelaySettings(admin=f"unix:{tmp_path}/admin.sock"))
+    await start(admin)
+    transport = httpx.HTTPTransport(uds=str(tmp_path / "admin.sock"))
+    answer = await ask_at("http://whatever/healthz", transport=transport)
+    assert answer.status_code == 200
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_certificate_is_used_beyond_this_machine(authority: Authority, service: AuthService) -> None:
+    certificate = authority.issue("localhost")
+    admin = RelayAdmin(reactor, tls_settings(authority, certificate), verifier=service)
+    port = (await start(admin)).port
+    url = f"https://localhost:{port}/api/rooms"
+    assert (await ask_at(url, verify=trusting(authority))).status_code == 401
+    answer = await ask_at(url, verify=trusting(authority), headers=bearer(admin_token()))
+    assert answer.status_code == 200
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_certificate_is_not_used_on_this_machine_where_curl_expects_none(authority: Authority) -> None:
+    certificate = authority.issue("localhost")
+    async with AdminRig(
+        relay={"tls_cert": str(certificate.chain), "tls_key": str(certificate.key)}, with_agent=False
+    ) as rig:
+        assert (await rig.ask("/healthz")).status_code == 200
+
+
+@ensureDeferred
+async def test_certificate_of_an_operator_opens_and_that_of_a_stranger_does_not(
+    authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "others").mkdir()
+    stranger = Authority(tmp_path / "others", "stranger")
+    own = authority.issue("localhost")
+    operator = authority.issue(subject="operator", file="operator", for_servers=False)
+    other = stranger.issue(subject="other", file="other", for_servers=False)
+    admin = RelayAdmin(reactor, tls_settings(authority, own, admin_ca=str(authority.file)))
+    port = (await start(admin)).port
+    url = f"https://localhost:{port}/api/rooms"
+    assert (await ask_at(url, verify=trusting(authority, operator))).status_code == 200
+    refused = await ask_at(url, verify=trusting(authority))
+    assert (refused.status_code, refused.json()["code"]) == (401, "admin_token")
+    with pytest.raises(httpx.TransportError):
+        await ask_at(url, verify=trusting(authority, other))
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_bad_certificate_is_a_failure_and_the_port_is_given_back(
+    authority: Authority, service: AuthService, tmp_path: Path
+) -> None:
+    settings = RelaySettings(
+        admin=f"tcp:{free_port()}:interface=0.0.0.0", tls_cert=str(tmp_path / "none.pem")
+    )
+    admin = RelayAdmin(reactor, settings, verifier=service)
+    with pytest.raises(ConfigError):
+        admin.startService()
+    await admin.stopService()
+
+
+@ensureDeferred
+async def test_renewed_certificate_is_taken(authority: Authority, service: AuthService) -> None:
+    certificate = authority.issue("localhost")
+    admin = RelayAdmin(reactor, tls_settings(authority, certificate), verifier=service)
+    port = (await start(admin)).port
+
+    async def serial() -> int:
+        from twisted.internet.threads import deferToThread
+
+        text = await deferToThread(ssl.get_server_certificate, ("127.0.0.1", port))
+        from cryptography import x509
+
+        return x509.load_pem_x509_certificate(text.encode()).serial_number
+
+    before = await serial()
+    authority.issue("localhost")
+    admin.reread()
+    assert await serial() != before
+    await admin.stopService()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"admin_ca": "ca.pem"}, "--admin-ca needs a certificate to go with; name it with --tls-cert.")],
+)
+def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        RelaySettings(**options)
+
+
+def test_importing_the_port_installs_no_reactor() -> None:
+    """Here and not only among all modules: prometheus_client is not ours."""
+    import subprocess
+    import sys
+
+    code = "import sys, seance.admin_port; sys.exit('twisted.internet.reactor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,190 @@
+"""What operators are given to look at metrics with, and the page that explains them, against the code."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seance.metrics.catalogue import AGENT, PROCESS, RELAY, Kind, Metric
+from seance.tunnel.agent import AgentState
+from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from tests.docs.pages import DOCS, table
+from tests.docs.source import refusals, token_codes
+from tests.tools import ROOT, require
+
+PAGE = DOCS / "operations.md"
+RULES = ROOT / "deploy" / "prometheus" / "seance.rules.yml"
+CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+ALERT_TESTS = ROOT / "tests" / "metrics" / "alerts.yml"
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
+
+METRICS = {metric.name: metric for metric in (*RELAY, *AGENT, *PROCESS)}
+
+WORDS: dict[str, set[str]] = {
+    "reason": {*CLIENT_REASONS, *LINK_REASONS},
+    "outcome": set(RESUMPTIONS),
+    "limit": set(LIMITS),
+    "state": {state.value for state in AgentState},
+    "links": {"median", "worst"},
+    "code": {one.code for one in refusals("tunnel", "heads", "carrier", "net", "auth")}
+    | token_codes("not_accepted")
+    | token_codes("not_allowed"),
+}
+"""What a label may say."""
+
+OF_PROMETHEUS = {"up"}
+FUNCTIONS = {"sum", "by", "rate", "increase", "histogram_quantile", "max", "label_values", "offset", "and"}
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for path in DASHBOARDS for panel in json.loads(path.read_text("utf-8"))["panels"]]
+
+
+def expressions() -> list[str]:
+    found = [str(rule["expr"]) for rule in rules()]
+    found += [target["expr"] for panel in panels() for target in panel.get("targets", [])]
+    return found
+
+
+def selectors(expression: str) -> list[tuple[str, str]]:
+    """The names that an expression reads, each with what stands in its braces."""
+    return re.findall(r"\b(up|(?:seance|process)_\w+)(\{[^}]*\})?", expression)
+
+
+def metric_of(name: str) -> Metric | None:
+    """The metric that a series belongs to: of a histogram there are three."""
+    base = re.sub(r"_(bucket|sum|count)$", "", name)
+    of_histogram = METRICS.get(base)
+    if of_histogram is not None and of_histogram.kind is Kind.HISTOGRAM and base != name:
+        return of_histogram
+    found = METRICS.get(name)
+    return None if found is None or found.kind is Kind.HISTOGRAM else found
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(expressions()) > 40
+    assert all(selectors(expression) for expression in expressions())
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_expression_uses_metrics_and_labels_that_exist(expression: str) -> None:
+    for name, braces in selectors(expression):
+        metric = metric_of(name)
+        assert metric is not None or name in OF_PROMETHEUS, name
+        labels = {"instance", "job", *(metric.labels if metric else ())}
+        for label, operator, text in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', braces):
+            assert label in labels, f"{name} has no {label}"
+            if label in WORDS:
+                for word in text.split("|") if "~" in operator else [text]:
+                    assert [one for one in WORDS[label] if re.fullmatch(word, one)], (
+                        f"{label} is never {word}"
+                    )
+    by = {label for labels in re.findall(r"by \(([^)]*)\)", expression) for label in labels.split(", ")}
+    of_metrics = {
+        label for name, _ in selectors(expression) if (one := metric_of(name)) for label in one.labels
+    }
+    assert by <= of_metrics | {"instance", "job", "le"}
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_rates_are_of_counters_and_nothing_else(expression: str) -> None:
+    for name in re.findall(r"(?:rate|increase)\(([a-z_]+)", expression):
+        metric = metric_of(name)
+        assert metric is not None
+        assert metric.kind is not Kind.GAUGE, name
+    for name in re.findall(r"\b(seance_\w+_total|seance_\w+_bucket)", expression):
+        assert re.search(rf"(rate|increase)\({name}\b", expression), f"{name} grows for ever"
+
+
+def test_promtool_takes_the_rules_the_configuration_and_every_expression(tmp_path: Path) -> None:
+    require("promtool")
+    every = tmp_path / "every.yml"
+    plain = [re.sub(r"\$__rate_interval", "5m", one).replace("$instance", ".+") for one in expressions()]
+    named = [{"record": f"test:{number}", "expr": one} for number, one in enumerate(plain)]
+    for number, one in enumerate(named):
+        one["record"] = f"test:x{number}"
+    every.write_text(json.dumps({"groups": [{"name": "every", "rules": named}]}))
+    for command in (["rules", "--lint=all", RULES], ["rules", every], ["config", CONFIG]):
+        checked = subprocess.run(["promtool", "check", *command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_alerts_come_at_their_bounds_and_not_before() -> None:
+    require("promtool")
+    tested = subprocess.run(
+        ["promtool", "test", "rules", ALERT_TESTS], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_alert_is_tested_explained_and_says_what_is_the_matter() -> None:
+    names = [rule["alert"] for rule in rules()]
+    cases = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["tests"]
+    fired = {one["alertname"] for case in cases for one in case["alert_rule_test"] if one.get("exp_alerts")}
+    assert fired == set(names)
+    assert [row[0].strip("`") for row in table(PAGE, "Alerts")] == names
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert {"summary", "description"} <= rule["annotations"].keys()
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
+def test_dashboard_is_whole(path: Path) -> None:
+    board = json.loads(path.read_text("utf-8"))
+    assert (board["uid"], board["title"]) == (path.stem, "Seance relays")
+    numbers = [panel["id"] for panel in board["panels"]]
+    assert len(set(numbers)) == len(numbers) > 15
+    variables = {f"${one['name']}" for one in board["templating"]["list"]} | {"$__rate_interval"}
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        grid = panel["gridPos"]
+        assert grid["x"] + grid["w"] <= 24
+        cells = {
+            (column, line)
+            for column in range(grid["x"], grid["x"] + grid["w"])
+            for line in range(grid["y"], grid["y"] + grid["h"])
+        }
+        assert not cells & taken, f"{panel['title']} lies on another"
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+            assert panel["description"]
+            assert panel["targets"]
+            used = {word for one in panel["targets"] for word in re.findall(r"\$\w+", one["expr"])}
+            assert used <= variables
+            assert "$instance" in used
+
+
+def row_of(metric: Metric) -> list[str]:
+    labels = " ".join(f"`{label}`" for label in metric.labels)
+    return [f"`{metric.name}`", metric.kind.value, metric.unit, labels, metric.meaning]
+
+
+@pytest.mark.parametrize(
+    ("heading", "metrics"), [("Metrics of a relay", RELAY), ("Metrics of an agent", AGENT)]
+)
+def test_every_metric_is_listed_with_its_type_unit_and_meaning(
+    heading: str, metrics: tuple[Metric, ...]
+) -> None:
+    listed = table(PAGE, heading)
+    wanted = [row_of(metric) for metric in metrics]
+    missing = "\n".join(f"| {' | '.join(row)} |" for row in wanted)
+    assert listed == wanted, f"under {heading!r} belongs:\n{missing}"
+
+
+def test_every_word_of_a_label_is_explained() -> None:
+    explained = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in table(PAGE, "Labels")}
+    for label, words in WORDS.items():
+        if label != "code":
+            assert explained[label] == words, label

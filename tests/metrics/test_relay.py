@@ -1,0 +1,335 @@
+"""A relay's figures are those of the load that was driven, exactly."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+
+from seance.metrics import relay as relay_module
+from seance.metrics.catalogue import PROCESS, RELAY, Kind
+from seance.metrics.relay import RelayMetrics
+from seance.tunnel.agent import AgentState
+from seance.tunnel.ports import ClientReport, LinkChange
+from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from tests.admin.rig import AdminRig
+from tests.metrics.pages import families, series, value
+from tests.tools import require
+from tests.tunnel.rig import Player, request, until
+
+QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
+
+
+async def page(rig: AdminRig) -> str:
+    answer = await rig.ask("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return answer.text
+
+
+async def exchange(client: Player, local: Player, up: int, down: int) -> None:
+    client.send(b"u" * up)
+    local.send(b"d" * down)
+    await until(lambda: len(local.received) == up and len(client.received) == down)
+
+
+def counts(text: str, name: str) -> dict[str, float]:
+    """A counter with one label, without its zeros."""
+    found = {labels: number for (one, labels), number in series(text).items() if one == name and number}
+    return {labels[0][1]: number for labels, number in found.items()}
+
+
+@ensureDeferred
+async def test_counts_equal_a_driven_load_exactly() -> None:
+    async with AdminRig(agent=QUICK) as rig:
+        pairs = [await rig.joined() for _ in range(5)]
+        for number, (client, local) in enumerate(pairs):
+            await exchange(client, local, 1000 * number, 700 * number)
+        text = await page(rig)
+        for name, expected in {
+            "seance_agents": 1,
+            "seance_rooms": 1,
+            "seance_resuming_links": 0,
+            "seance_clients": 5,
+            "seance_pending_upgrades": 0,
+            "seance_links_attached_total": 1,
+            "seance_streams_opened_total": 5,
+            "seance_client_received_bytes_total": 10_000,
+            "seance_client_sent_bytes_total": 7_000,
+            "seance_upgrade_seconds_count": 5,
+            "seance_first_byte_seconds_count": 4,
+        }.items():
+            assert value(text, name) == expected, name
+        assert counts(text, "seance_streams_ended_total") == {}
+        assert counts(text, "seance_refusals_total") == {}
+        # Two leave, one is sent away, one's local server says no, one does not wait; three find no room.
+        pairs[0][0].leg.abortConnection()
+        pairs[1][1].leg.abortConnection()
+        numbers = [one["client"] for one in (await rig.json("/api/rooms/r"))["list"]]
+        await rig.ask(f"/api/rooms/r/clients/{max(numbers)}", "DELETE")
+        refused = await rig.connect(request())
+        (await rig.local(5)).send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        await refused.receives(b" 403 ")
+        impatient = await rig.connect(request())
+        await rig.local(6)
+        impatient.leg.abortConnection()
+        for _ in range(3):
+            await (await rig.connect(request("/client?room=nobody"))).receives(b"agent not connected")
+        await until(lambda: rig.relay.client_count == 2)
+        text = await page(rig)
+        for name, expected in {
+            "seance_clients": 2,
+            "seance_pending_upgrades": 0,
+            "seance_streams_opened_total": 7,
+            "seance_client_received_bytes_total": 10_000,
+            "seance_client_sent_bytes_total": 7_000,
+            "seance_upgrade_seconds_count": 5,
+        }.items():
+            assert value(text, name) == expected, name
+        assert counts(text, "seance_streams_ended_total") == {
+            "near_gone": 1,
+            "far_gone": 1,
+            "sent_away": 1,
+            "answered": 1,
+            "left_early": 1,
+        }
+        assert counts(text, "seance_refusals_total") == {"room_not_found": 3}
+
+
+@ensureDeferred
+async def test_links_and_resumptions_are_counted_by_what_came_of_them() -> None:
+    async with AdminRig(agent=QUICK) as rig:
+        link: Any = rig.relay.find("r")
+        for times in (1, 2):
+            link._below.carrier.transport.abortConnection()
+            await until(lambda times=times: rig.admin._metrics._resumptions.counts["resumed"] == times)
+            await until(lambda: rig.agent.status.state is AgentState.CONNECTED)
+        await rig.agent.stopService()
+        await until(lambda: rig.relay.room_count == 0)
+        text = await page(rig)
+        assert value(text, "seance_links_attached_total") == 1
+        assert value(text, "seance_links_detached_total") == 2
+        assert counts(text, "seance_resumptions_total") == {"resumed": 2}
+        assert counts(text, "seance_links_lost_total") == {"left": 1}
+
+
+@ensureDeferred
+async def test_clients_that_wait_for_their_agent_are_counted() -> None:
+    async with AdminRig() as rig:
+        await rig.agent.stopService()
+        await until(lambda: rig.relay.room_count == 0)
+        waiting = await rig.connect(request())
+        await until(lambda: len(rig.relay.parking) == 1)
+        text = await page(rig)
+        assert (value(text, "seance_parked_clients"), value(text, "seance_clients_parked_total")) == (1, 1)
+        await rig.attach()
+        (await rig.local()).leg.abortConnection()
+        await waiting.receives(b"\r\n\r\n")
+        text = await page(rig)
+        assert (value(text, "seance_parked_clients"), value(text, "seance_clients_parked_total")) == (0, 1)
+
+
+@ensureDeferred
+async def test_bound_that_answers_nobody_is_counted() -> None:
+    async with AdminRig(relay={"unanswered_connections": 1}, with_agent=False) as rig:
+        first, second = await rig.connect(b"G"), await rig.connect(b"G")
+        await until(lambda: first.lost or first.has_ended)
+        text = await page(rig)
+        assert counts(text, "seance_limits_hit_total") == {"unanswered": 1}
+        assert value(text, "seance_unanswered_connections") == 1
+        assert value(text, "seance_connections") == 1
+        assert second.lost is None
+
+
+@ensureDeferred
+async def test_round_trip_is_measured_for_whoever_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
+    async with AdminRig() as rig:
+        await page(rig)
+        link = rig.relay.find("r")
+        await until(lambda: link.round_trip_seconds is not None)
+        text = await page(rig)
+        median, worst = (
+            value(text, "seance_carrier_round_trip_seconds", links=one) for one in ("median", "worst")
+        )
+        assert 0 < median <= worst < 10
+        assert (await rig.json("/api/rooms/r"))["round_trip_seconds"] > 0
+
+
+@ensureDeferred
+async def test_round_trip_is_not_asked_for_while_the_carrier_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
+    slow = {"backoff_base_seconds": 60.0, "resume_backoff_cap_seconds": 60.0}
+    async with AdminRig(agent=slow) as rig:
+        link: Any = rig.relay.find("r")
+        link._below.carrier.transport.abortConnection()
+        await until(lambda: link.is_resuming)
+        text = await page(rig)
+        assert value(text, "seance_resuming_links") == 1
+        assert not link._mux.session._ledger.keepalive.is_ping_in_flight
+
+
+@ensureDeferred
+async def test_every_metric_of_the_catalogue_is_there_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
+    async with AdminRig(relay={"metrics_rooms": True}) as rig:
+        await rig.joined()
+        await rig.connect(request("/client?room=nobody"))
+        await page(rig)
+        await until(lambda: rig.relay.find("r").round_trip_seconds is not None)
+        found = families(await page(rig))
+        listed = {metric.name.removesuffix("_total"): metric for metric in (*RELAY, *PROCESS)}
+        assert found.keys() == listed.keys()
+        for name, family in found.items():
+            assert family.type == listed[name].kind.value, name
+            assert all(set(listed[name].labels) <= sample.labels.keys() for sample in family.samples), name
+        assert not [name for name in found if name.endswith("_created")]
+
+
+def test_names_are_by_the_conventions() -> None:
+    for metric in RELAY:
+        assert metric.name.startswith("seance_")
+        assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER), metric.name
+        base = metric.name.removesuffix("_total")
+        assert not metric.unit or base.endswith(f"_{metric.unit}"), metric.name
+    assert len({metric.name for metric in RELAY}) == len(RELAY)
+
+
+@pytest.mark.parametrize("by_room", [False, True])
+@ensureDeferred
+async def test_promtool_finds_nothing_to_say(by_room: bool) -> None:
+    require("promtool")
+    async with AdminRig(relay={"metrics_rooms": by_room}) as rig:
+        await exchange(*await rig.joined(), 10, 10)
+        text = await page(rig)
+
+        def check() -> subprocess.CompletedProcess[str]:
+            command = ["promtool", "check", "metrics"]
+            return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+        checked = await deferToThread(check)
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_words_are_there_from_the_start_so_that_rates_begin_at_zero() -> None:
+    text = RelayMetrics(Clock()).exposition.page().decode()
+    for name, label, words in (
+        ("seance_streams_ended_total", "reason", CLIENT_REASONS),
+        ("seance_links_lost_total", "reason", LINK_REASONS),
+        ("seance_resumptions_total", "outcome", RESUMPTIONS),
+        ("seance_limits_hit_total", "limit", LIMITS),
+    ):
+        assert [value(text, name, **{label: word}) for word in words] == [0.0] * len(words)
+
+
+@dataclass(eq=False)
+class FakeClient:
+    """A client, as a witness sees it; ``test_words`` compares it with the real ones."""
+
+    room: str = ""
+    received_bytes: int = 3
+    sent_bytes: int = 5
+
+
+def live_in(metrics: RelayMetrics, room: str) -> None:
+    """Everything that can happen in a room, once."""
+    metrics.link_changed(room, LinkChange.ATTACHED)
+    client = FakeClient(room)
+    metrics.parked(room)
+    metrics.client_began(client)
+    metrics.client_joined(client, 0.1)
+    metrics.client_answered(client, 0.1)
+    metrics.client_ended(client, ClientReport("ended", 1.0, 3, 5))
+    metrics.refused("room_not_found")
+    metrics.link_changed(room, LinkChange.LOST, "left")
+
+
+def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
+    metrics = RelayMetrics(Clock())
+    live_in(metrics, "r")
+    before = series(metrics.exposition.page().decode()).keys()
+    for number in range(10_000):
+        live_in(metrics, f"room-{number}")
+    text = metrics.exposition.page().decode()
+    assert series(text).keys() == before
+    assert "room-" not in text
+    assert value(text, "seance_streams_ended_total", reason="ended") == 10_001
+    assert value(text, "seance_client_sent_bytes_total") == 50_005
+
+
+@pytest.mark.slow
+@ensureDeferred
+async def test_ten_thousand_room_names_that_strangers_ask_for_leave_the_series_unchanged() -> None:
+    import http.client
+
+    async with AdminRig(relay={"upgrades_per_address": 100_000}, with_agent=False) as rig:
+        for target in ("/client?room=nobody", "/agent"):
+            await (await rig.connect(request(target))).ends()
+        before = series(await page(rig)).keys()
+
+        def flood() -> None:
+            fields = {
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+            }
+            for number in range(10_000):
+                connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=30)
+                connection.request("GET", f"/client?room=room-{number}", headers=fields)
+                assert connection.getresponse().status == 404
+                connection.close()
+
+        await deferToThread(flood)
+        text = await page(rig)
+        assert series(text).keys() == before
+        assert counts(text, "seance_refusals_total")["room_not_found"] == 10_001
+
+
+def test_rooms_with_series_of_their_own_are_bounded_and_the_quietest_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_module, "MOST_ROOMS", 10)
+    metrics = RelayMetrics(Clock(), by_room=True)
+    for number in range(30):
+        live_in(metrics, f"room-{number}")
+        live_in(metrics, "busy")
+    text = metrics.exposition.page().decode()
+    rooms = {dict(labels)["room"] for name, labels in series(text) if name == "seance_room_clients"}
+    assert rooms == {"busy", *(f"room-{number}" for number in range(21, 30))}
+    assert value(text, "seance_room_sent_bytes_total", room="busy") == 150
+
+
+@ensureDeferred
+async def test_rooms_have_series_of_their_own_if_asked_for() -> None:
+    async with AdminRig(relay={"metrics_rooms": True}) as rig:
+        await exchange(*await rig.joined(), 11, 22)
+        text = await page(rig)
+        assert value(text, "seance_room_clients", room="r") == 1
+        assert value(text, "seance_room_received_bytes_total", room="r") == 11
+        assert value(text, "seance_room_sent_bytes_total", room="r") == 22
+
+
+@ensureDeferred
+async def test_witness_is_told_nothing_while_bytes_pass() -> None:
+    """Metrics cost nothing for each byte: what passes is read off the splice when somebody asks."""
+    async with AdminRig() as rig:
+        client, local = await rig.joined()
+        await exchange(client, local, 10, 10)
+        told: list[str] = []
+        witness: Any = rig.relay.witness
+        for name in [name for name in dir(type(witness)) if not name.startswith("_")]:
+            monkey = getattr(witness, name)
+            setattr(witness, name, lambda *args, n=name, f=monkey: (told.append(n), f(*args)))
+        client.received = local.received = b""
+        await exchange(client, local, 3_000_000, 3_000_000)
+        assert told == []
+        client.leg.abortConnection()
+        await until(lambda: told)
+        assert told == ["client_ended"]
+        assert value(await page(rig), "seance_client_received_bytes_total") == 3_000_010

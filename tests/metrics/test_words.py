@@ -1,0 +1,113 @@
+"""The words that a witness is told are those of the lists, and each of them is said somewhere."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from seance.metrics.relay import RelayMetrics
+from seance.tunnel.client_leg import ClientLeg
+from seance.tunnel.local_leg import LocalLeg
+from seance.tunnel.ports import Client, Witness
+from seance.tunnel.witness import (
+    CLIENT_REASONS,
+    LIMITS,
+    LINK_REASONS,
+    RESUMPTIONS,
+    Silent,
+    Witnesses,
+    room_hash,
+)
+from tests.metrics import test_relay
+from tests.test_house import SOURCES
+
+TUNNEL = [
+    path
+    for name, path in SOURCES.items()
+    if name.startswith("seance.tunnel.") and name != "seance.tunnel.witness"
+]
+
+
+def nodes() -> Iterator[ast.AST]:
+    for path in TUNNEL:
+        yield from ast.walk(ast.parse(path.read_text("utf-8")))
+
+
+def said_to(*methods: str) -> set[str]:
+    """The words that are passed to these."""
+    found = set()
+    for node in nodes():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
+            found |= {part.value for argument in node.args for part in ast.walk(argument) if is_word(part)}
+    return found
+
+
+def is_word(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier()
+
+
+def all_words() -> set[str]:
+    return {node.value for node in nodes() if is_word(node)}
+
+
+def test_every_word_is_said_somewhere() -> None:
+    for words in (CLIENT_REASONS, LINK_REASONS, RESUMPTIONS, LIMITS):
+        assert set(words) <= all_words()
+        assert len(set(words)) == len(words)
+
+
+def test_what_a_witness_is_told_is_on_the_lists() -> None:
+    assert said_to("limit_hit", "_on_full") <= set(LIMITS)
+    assert {"connections", "stalled", "resume_bytes"} <= said_to("limit_hit")
+    assert said_to("resumption") <= set(RESUMPTIONS)
+    assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= said_to("resumption")
+    assert said_to("_tell_end", "release_near", "_see_off") <= set(CLIENT_REASONS)
+    assert {"left_early", "seen_off", "broken", "refused", "answered"} <= said_to(
+        "_tell_end", "release_near", "_see_off"
+    )
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_every_witness_hears_everything() -> None:
+    """Protocols are for a type checker; this is for whoever writes a witness without one."""
+    for kind in (Silent, Witnesses, RelayMetrics):
+        assert public(Witness) <= public(kind)
+
+
+def test_clients_are_as_a_witness_sees_them_the_fake_one_too() -> None:
+    for kind in (ClientLeg, LocalLeg, test_relay.FakeClient):
+        assert public(Client) <= public(kind), kind
+
+
+def test_several_witnesses_are_all_told_the_same() -> None:
+    heard: list[tuple[str, tuple[object, ...]]] = []
+
+    class Listening:
+        def __getattr__(self, name: str) -> object:
+            return lambda *words: heard.append((name, words))
+
+    both = Witnesses(Listening(), Listening())  # type: ignore[arg-type]  # they take everything
+    calls = {
+        "refused": ("code",),
+        "limit_hit": ("limit",),
+        "parked": ("room",),
+        "client_began": ("client",),
+        "client_joined": ("client", 1.0),
+        "client_answered": ("client", 1.0),
+        "client_ended": ("client", "report"),
+        "link_changed": ("room", "change", "reason"),
+        "resumption": ("outcome",),
+    }
+    assert calls.keys() == public(Witness)
+    for name, words in calls.items():
+        getattr(both, name)(*words)
+    assert heard == [(name, words) for name, words in calls.items() for _ in range(2)]
+    assert all(getattr(Silent(), name)(*words) is None for name, words in calls.items())
+
+
+def test_a_room_has_the_same_hash_everywhere_and_always() -> None:
+    assert room_hash("r") == "4ea9c1da"
+    assert len({room_hash(f"room-{number}") for number in range(1000)}) == 1000

@@ -14,21 +14,23 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from seance import __version__
 from seance.errors import ConfigError
+from seance.logs import LoggedServices, log_for_twistd
 from seance.options import Option, Program, default_in_words, options_of
+from seance.tunnel.settings import AgentSettings, RelaySettings
 
 __all__ = ["TableOptions"]
 
 TWISTD_PID_FILE = "twistd.pid"
 """What ``twistd`` writes if it is not told otherwise."""
 
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound=RelaySettings | AgentSettings)
 
 HELP_COLUMNS = 100
 FLAG_COLUMNS = 30
@@ -59,6 +61,7 @@ class TableOptions(usage.Options, Generic[Settings]):
         self.settings: Settings
         self.command = f"seance-{self.program.value}"
         self._given: dict[str, list[str]] = {}
+        self._make_observer: Callable[[], ILogObserver] | None = None
         super().__init__()
 
     def make_settings(self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:
@@ -68,6 +71,15 @@ class TableOptions(usage.Options, Generic[Settings]):
             ConfigError: Something is wrong, in one sentence.
         """
         raise NotImplementedError
+
+    @property
+    def speaks_on_stdout(self) -> bool:
+        """Whether stdout is for something else than the log, once the options are parsed."""
+        return isinstance(self.settings, AgentSettings) and self.settings.status_json
+
+    def make_services(self) -> LoggedServices:
+        """Returns what the program's services are put into; call it once the options are parsed."""
+        return LoggedServices(self._make_observer)
 
     def note(self, name: str, text: str) -> None:
         """Keeps what the command line said; called by the ``opt_`` methods."""
@@ -108,6 +120,8 @@ class TableOptions(usage.Options, Generic[Settings]):
         """Makes the settings, and has what goes wrong while starting said as plainly."""
         self.settings = self.make_settings(self._given, os.environ)
         if self.parent is not None:
+            log = log_for_twistd(self.parent, self.settings.log_format, to_stderr=self.speaks_on_stdout)
+            self._make_observer = log
             self._write_no_pid_file()
             self._say_config_errors_of_twistd()
 
@@ -157,13 +171,13 @@ class TableOptions(usage.Options, Generic[Settings]):
 def _setters(option: Option) -> dict[str, Callable[..., None]]:
     """Returns the methods by which ``usage.Options`` tells us of one option."""
 
-    def take(self: TableOptions[object], text: str) -> None:
+    def take(self: TableOptions[Any], text: str) -> None:
         self.note(option.name, text)
 
-    def switch_on(self: TableOptions[object]) -> None:
+    def switch_on(self: TableOptions[Any]) -> None:
         self.note(option.name, "yes")
 
-    def switch_off(self: TableOptions[object]) -> None:
+    def switch_off(self: TableOptions[Any]) -> None:
         self.note(option.name, "no")
 
     return (

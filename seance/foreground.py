@@ -1,23 +1,28 @@
 """Runs one service in this process, in the foreground, until a signal ends it.
 
-What ``twistd -n`` does, without a pid file and without twistd: the log goes to stdout, SIGINT and
-SIGTERM stop the service in order, and the exit status is then 0. ``seance relay`` and ``seance
-agent`` end up here; programs that embed Seance have a reactor of their own and do not.
+What ``twistd -n`` does, without a pid file and without twistd: the log goes to stdout (to stderr, where
+stdout is for something else), SIGINT and SIGTERM stop the service in order, and the exit status is then 0.
+``seance relay`` and ``seance agent`` end up here; programs that embed Seance have a reactor of their own
+and do not.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TypeVar
 
+from twisted.application.reactors import NoSuchReactor, installReactor
 from twisted.application.service import IService
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner
 
 from seance.errors import ConfigError
 from seance.flags import TableOptions
+from seance.logs import log_observer
 from seance.redacting import redact_logs
 
 __all__ = ["run_in_foreground"]
@@ -47,14 +52,21 @@ def run_in_foreground(
     """
     options.command = command
     options.parseOptions(list(arguments))
+    try:
+        _install_reactor(os.environ.get("SEANCE_REACTOR", ""))
+    except ConfigError as error:
+        sys.stderr.write(f"{command}: {error.sentence}\n")
+        return 1
     # Imported on use: whoever only asks for help needs no reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    out = sys.stderr if options.speaks_on_stdout else sys.stdout
+    if isinstance(out, io.TextIOWrapper):
         # The log speaks to people, and a terminal that lacks a sign must not end a relay.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        out.reconfigure(errors="backslashreplace")
     redact_logs()  # before what writes, which is added now
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+    observer = log_observer(options.settings.log_format, out)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         service = make_service(options)
     except ConfigError as error:
@@ -81,6 +93,20 @@ def run_in_foreground(
     reactor.addSystemEventTrigger("before", "shutdown", _let_a_second_signal_kill)
     reactor.run()
     return status[0]
+
+
+def _install_reactor(name: str) -> None:
+    """Ours (decision 17) or the one that was named; a process that has one keeps it."""
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    try:
+        if name:
+            installReactor(name)
+        elif sys.platform == "linux":
+            import_module("seance.net.reactor").install()
+    except NoSuchReactor as error:
+        sentence = f"SEANCE_REACTOR names {name!r}, which is none of twistd --help-reactors."
+        raise ConfigError(sentence, code="reactor") from error
 
 
 def _let_a_second_signal_kill() -> None:

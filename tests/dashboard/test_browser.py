@@ -1,0 +1,358 @@
+"""The dashboard in a real browser, in front of a relay with agents and clients that live."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from seance.admin.feed import MOST_WATCHERS, ROOMS_SHOWN
+from tests.attacks.parties import RawAgent
+from tests.auth.tokens import claims, secret_key, sign, write_jwks
+from tests.dashboard.stage import Page, Stage, admin_url, running_stage
+from tests.e2e.wire import Wire
+from tests.pad.browser import Browser, running_browser
+from tests.processes import free_port, running_relay
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+POLICY = "default-src 'self'"
+
+Opens = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with running_stage() as stage:
+        yield stage
+
+
+@pytest.fixture
+def opens(browser: Browser) -> Iterator[Opens]:
+    """Opens the page for somebody, who must then see no error; what is expected is given at the end."""
+    pages: list[Page] = []
+
+    def open_page(url: str, *, status: int = 200, is_live: bool = True, **options: Any) -> Page:
+        page = Page(browser, f"person {len(pages)}")
+        assert page.ask("open", url=url, **options) == status
+        pages.append(page)
+        if is_live:
+            page.when("document.documentElement.dataset.state === 'live'")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.ask("leave")
+
+
+def trouble(page: Page) -> list[str]:
+    found: list[str] = page.ask("notes")["trouble"]
+    return found
+
+
+def row(room: str) -> str:
+    return f"[data-room='{room}']"
+
+
+def test_rooms_and_clients_appear_as_they_come_and_go(stage: Stage, opens: Opens) -> None:
+    page = opens(stage.url)
+    assert page.text("#no-rooms").startswith("Nobody serves a room.")
+    agent = stage.host("lighthouse")
+    page.when_text(f"{row('lighthouse')} .state-cell", "online")
+    client = stage.join("lighthouse")
+    client.send(b"x" * 20_000)
+    assert client.read_exactly(20_000) == b"x" * 20_000
+    page.when_text("#clients .value", "1")
+    page.when_text("#agents .value", "1")
+    page.when_text("#rooms-count", "1")
+    assert re.search(r"\d", page.text("#lag .value"))
+    page.when(f"document.querySelector(\"{row('lighthouse')} .line.to\").getAttribute('d').includes('L')")
+    assert stage.refused() == 404
+    page.when_text("#refusals", r"room not found\s*1")
+    page.when_text("#refused .aside", "1 so far")
+    assert "client 1 came, let in after" in page.when_text("#events", ".*lighthouse.*client 1 came.*")
+    client.close()
+    page.when_text("#events", ".*client 1 left: .*19.5 KiB to it, 19.5 KiB from it.*")
+    agent.stop()
+    page.when_text("#events", r".*lighthouse\s*has no agent \(left\).*")
+    page.when("document.querySelectorAll('#rooms tbody tr').length === 0")
+    assert trouble(page) == []
+
+
+def test_traffic_is_shown_as_a_rate(stage: Stage, opens: Opens) -> None:
+    stage.host("r")
+    client = stage.join("r")
+    page = opens(stage.url)
+    end = time.monotonic() + 60
+    while not re.search("KiB/s|MiB/s", page.text("#traffic .value")):
+        assert time.monotonic() < end
+        client.send(b"x" * 4096)
+        client.read_exactly(4096)
+        time.sleep(0.05)
+    assert re.search(
+        r"now [\d.]+ [KM]?i?B/s to clients", page.is_("document.querySelector('.plot.small').ariaLabel")
+    )
+
+
+def test_a_client_is_sent_away_after_a_question(stage: Stage, opens: Opens) -> None:
+    stage.host("r")
+    first, second = stage.join("r"), stage.join("r")
+    page = opens(stage.url)
+    page.when_text(f"{row('r')} .number", "2")
+    page.ask("click", on=f"{row('r')} .actions button")
+    page.when("document.querySelectorAll('.clients li').length === 2")
+    assert "127.0.0.1" in page.text(".clients li .who")
+    page.ask("click", on=".clients li button")
+    assert re.fullmatch(r"Send client \d+ away\?", page.text("#sure-title"))
+    page.ask("click", on="#sure-no")
+    page.when("!document.querySelector('dialog').open")
+    page.ask("click", on=".clients li button")
+    page.ask("click", on="#sure-yes")
+    with pytest.raises(ConnectionResetError):
+        first.read_to_end()
+    page.when("document.querySelectorAll('.clients li').length === 1")
+    page.when_text("#events", ".*left: sent away.*")
+    second.send(b"still")
+    assert second.read_exactly(5) == b"still"
+    assert trouble(page) == []
+
+
+def test_a_room_is_closed_by_keyboard_alone(stage: Stage, opens: Opens) -> None:
+    stage.host("r", "--backoff-base-seconds", "30")
+    client = stage.join("r")
+    page = opens(stage.url)
+    page.when_text(f"{row('r')} .number", "1")
+    names = []
+    for _ in range(8):
+        page.ask("press", keys=["Tab"])
+        names.append(page.is_("document.activeElement.ariaLabel ?? document.activeElement.textContent"))
+        if names[-1] == "Close room r":
+            break
+    assert "Clients of r" in names
+    assert page.is_("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.ask("press", keys=["Enter"])
+    page.when("document.querySelector('dialog').open")
+    assert page.is_("document.activeElement.textContent") == "Cancel"
+    assert "Its agent and 1 client are sent away" in page.text("#sure-text")
+    page.ask("press", keys=["Escape"])
+    page.when("!document.querySelector('dialog').open")
+    assert page.is_("document.activeElement.ariaLabel") == "Close room r"
+    page.ask("press", keys=["Enter", "Tab", "Enter"])
+    client.read_to_end()
+    page.when_text("#events", r".*has no agent \(sent away\).*")
+    assert trouble(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_as_light_as_the_system_and_legible(scheme: str, stage: Stage, opens: Opens) -> None:
+    stage.host("r")
+    page = opens(stage.url, colorScheme=scheme)
+    stage.join("r")
+    page.when_text(f"{row('r')} .number", "1")
+    page.when("document.querySelector('.events li') !== null")
+    background = channels(page.is_("getComputedStyle(document.body).backgroundColor"))
+    assert (sum(background) > 3 * 128) == (scheme == "light")
+    for selector in (
+        "body",
+        ".card h2",
+        ".aside",
+        ".address",
+        ".rooms thead th",
+        ".rooms td",
+        ".events li",
+        "button",
+    ):
+        colour = channels(page.is_(f"getComputedStyle(document.querySelector({selector!r})).color"))
+        behind = (
+            background
+            if selector in ("body", ".address")
+            else channels(page.is_("getComputedStyle(document.querySelector('.card')).backgroundColor"))
+        )
+        assert contrast(colour, behind) >= 4.5, f"{selector} is hard to read when it is {scheme}"
+
+
+def channels(colour: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", colour)[:3]]
+
+
+def contrast(one: list[int], other: list[int]) -> float:
+    """WCAG 2.2, 1.4.3: from 1 to 21."""
+
+    def luminance(colour: list[int]) -> float:
+        parts = [part / 255 for part in colour]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_nothing_sticks_out_of_a_narrow_screen(stage: Stage, opens: Opens) -> None:
+    room = "a-room-with-a-name-that-is-as-long-as-it-may-be." * 2 + "x" * 30
+    stage.host(room)
+    stage.join(room)
+    page = opens(stage.url, viewport={"width": 360, "height": 740})
+    page.when_text(f"{row(room)} .number", r"Clients\s*1|1")
+    page.ask("click", on=f"{row(room)} .actions button")
+    page.when("document.querySelectorAll('.clients li').length === 1")
+    assert page.is_("document.documentElement.scrollWidth") == 360
+    seen = "[...document.querySelectorAll('main :not(thead, thead *)')]"
+    assert page.is_(f"{seen}.filter(one => one.getBoundingClientRect().right > 360.5).length") == 0
+    assert page.is_("getComputedStyle(document.querySelector('.rooms .danger')).display") != "none"
+
+
+def test_the_page_asks_nobody_else_and_keeps_its_policy(stage: Stage, opens: Opens) -> None:
+    stage.host("r")
+    page = opens(stage.url)
+    page.when_text(f"{row('r')} .state-cell", "online")
+    page.ask("click", on=f"{row('r')} .actions button")
+    notes = page.ask("notes")
+    assert notes["trouble"] == []
+    assert all(url.startswith(stage.url.replace("127.0.0.1", "localhost")) for url in notes["requests"])
+    policy = httpx.get(stage.url).headers["content-security-policy"]
+    assert policy.split("; ")[0] == POLICY
+    assert "unsafe" not in policy
+    assert page.is_("getComputedStyle(document.querySelector('.cards')).display") == "grid", (
+        "the style is there"
+    )
+
+
+def test_the_page_says_when_the_relay_has_gone_and_goes_on_when_it_is_back(opens: Opens) -> None:
+    address = f"tcp:{free_port()}:interface=127.0.0.1"
+    with running_relay("--admin", address) as relay:
+        page = opens(admin_url(relay))
+        relay.kill()
+        page.when("document.documentElement.dataset.state === 'lost'")
+        assert page.text("#state") == "Not connected; trying again"
+    with running_relay("--admin", address):
+        page.when("document.documentElement.dataset.state === 'live'")
+
+
+def test_a_stopping_relay_is_shown_as_one(opens: Opens) -> None:
+    with running_stage("--drain-spread-seconds", "5", "--drain-seconds", "8") as stage:
+        stage.host("r")
+        stage.join("r")
+        page = opens(stage.url)
+        page.when_text(f"{row('r')} .number", "1")
+        stage.relay.signal(signal.SIGTERM)
+        page.when("document.documentElement.dataset.state === 'draining'")
+        assert page.text("#state").startswith("Stopping")
+
+
+def test_a_crowd_of_rooms_is_cut_short_and_said_so(stage: Stage, opens: Opens) -> None:
+    page = opens(stage.url)
+    assert page.is_("document.getElementById('more-rooms').hidden")
+    with ExitStack() as stack:
+        for number in range(ROOMS_SHOWN + 2):
+            agent = stack.enter_context(RawAgent(stage.relay, f"room-{number}"))
+            assert agent.head.status == 101
+        page.when_text("#rooms-count", str(ROOMS_SHOWN + 2))
+        page.when(f"document.querySelectorAll('tr.room').length === {ROOMS_SHOWN}")
+        page.when_text("#more-rooms", f"The {ROOMS_SHOWN} rooms .* all {ROOMS_SHOWN + 2}.")
+    page.when("document.getElementById('more-rooms').hidden")
+    page.when("document.querySelectorAll('#events li').length >= 52")
+    assert trouble(page) == []
+
+
+def test_one_page_too_many_says_so_and_comes_in_when_another_is_closed(stage: Stage, opens: Opens) -> None:
+    address = ("localhost", int(stage.url.rpartition(":")[2].strip("/")))
+    with ExitStack() as stack:
+        for _ in range(MOST_WATCHERS):
+            watcher = stack.enter_context(Wire.dial(address))
+            watcher.send(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert watcher.read_head().status == 200
+        page = opens(stage.url, is_live=False)
+        page.when_text("#notice", "As many watch this relay as may. This page tries again.")
+    page.when("document.documentElement.dataset.state === 'live'")
+    assert page.is_("document.getElementById('notice').hidden")
+
+
+def test_focus_and_open_lists_survive_the_figures(stage: Stage, opens: Opens) -> None:
+    for room in ("a", "b"):
+        stage.host(room)
+    page = opens(stage.url)
+    page.when_text(f"{row('b')} .number", "0")
+    page.ask("click", on=f"{row('b')} .actions button")
+    page.is_(f'document.querySelector("{row("b")} .danger").focus()')
+    stage.join("b")
+    page.when_text(f"{row('b')} .number", "1")
+    page.when("document.querySelector('#rooms tbody tr').dataset.room === 'b'")
+    assert page.is_("document.activeElement.ariaLabel") == "Close room b"
+    page.when("document.querySelectorAll('.clients li').length === 1")
+
+
+# With tokens
+
+
+def admin_token(**more: Any) -> str:
+    key = secret_key()
+    told = claims(**{"role": "admin", "room": "*", "exp": int(time.time()) + 3600, **more})
+    return sign(told, material=key.signing, algorithm="HS256", kid=key.key_id)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Stage]:
+    keys = str(write_jwks(tmp_path / "keys", secret_key()))
+    with running_stage("--auth-key", keys, "--admin-token") as stage:
+        yield stage
+
+
+def by_password(token: str) -> dict[str, str]:
+    return {"username": "anybody", "password": token}
+
+
+def agent_options(room: str) -> tuple[str, ...]:
+    return ("--token", admin_token(role="agent", room=room))
+
+
+def test_the_page_needs_a_token_where_one_is_asked_for(guarded: Stage) -> None:
+    for path in ("/", "/static/dashboard.js", "/static/dashboard.css", "/static/icon.svg", "/api/events"):
+        answer = httpx.get(guarded.url.rstrip("/") + path)
+        assert answer.status_code == 401
+        assert any(one.startswith("Basic ") for one in answer.headers.get_list("www-authenticate"))
+        assert answer.json()["code"] == "admin_token"
+
+
+def test_a_token_as_password_gets_the_page_in(guarded: Stage, opens: Opens) -> None:
+    guarded.host("r", *agent_options("r"))
+    client = guarded.join(
+        "r", b"Authorization: Bearer " + admin_token(role="client", room="r").encode() + b"\r\n"
+    )
+    page = opens(guarded.url, httpCredentials=by_password(admin_token()))
+    page.when_text(f"{row('r')} .number", "1")
+    page.ask("click", on=f"{row('r')} .actions button")
+    page.when("document.querySelectorAll('.clients li').length === 1")
+    page.ask("click", on=".clients li button")
+    page.ask("click", on="#sure-yes")
+    with pytest.raises(ConnectionResetError):
+        client.read_to_end()
+
+
+def test_a_token_for_some_rooms_shows_those_and_nothing_of_the_relay(guarded: Stage, opens: Opens) -> None:
+    for room in ("mine", "yours"):
+        guarded.host(room, *agent_options(room))
+    page = opens(guarded.url, httpCredentials=by_password(admin_token(room="mine")))
+    page.when_text(f"{row('mine')} .state-cell", "online")
+    page.when_text("#agents .value", "1")
+    assert "yours" not in page.is_("document.body.innerText")
+    assert page.is_("getComputedStyle(document.querySelector('#refused')).display") == "none"
+
+
+def test_a_token_that_runs_out_ends_the_page(guarded: Stage, opens: Opens) -> None:
+    token = admin_token(exp=int(time.time()) + 6, room="*")
+    page = opens(guarded.url, httpCredentials=by_password(token))
+    page.when("document.documentElement.dataset.state === 'closed'")
+    assert "reload the page" in page.text("#notice")

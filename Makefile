@@ -9,11 +9,14 @@ BIN := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_FLAGS ?=
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
+WRITE ?=
+YARDSTICK ?= ../shared/yardstick
 FUZZ_FLAGS ?= tests/yamux tests/heads tests/auth tests/carrier tests/attacks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs check fuzz install clean
+.PHONY: help demo test lint types docs check fuzz bench install clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -39,6 +42,11 @@ check: lint types docs test  ## all of the above but the demo
 fuzz: $(VENV)/.with-demo,test  ## more than a million random inputs for all that strangers write to; minutes
 	@$(BIN)/python -m pytest --slow --hypothesis-profile=fuzz -m "fuzz or hypothesis" --timeout=7200 \
 		$(FUZZ_FLAGS) $(PYTEST_FLAGS)
+
+bench: $(VENV)/.with-demo,test  ## measure against the yardstick in Go (YARDSTICK=path) and its memory; some minutes
+	@$(BIN)/python benchmarks/pairs.py --yardstick '$(YARDSTICK)' $(if $(WRITE),--write '$(WRITE)') $(BENCH_FLAGS)
+	@$(BIN)/python benchmarks/memory.py
+	@$(BIN)/python benchmarks/core.py --rounds 3
 
 install: $(VENV)/.with-demo,test $(VENV)/.with-dev,docs  ## make .venv with all that the rest needs
 

@@ -1,0 +1,208 @@
+"""What others do to those who are there: the echoes of running streams, with and without.
+
+    python benchmarks/crowd.py crowd     a thousand upgrades to the same room at the same moment
+    python benchmarks/crowd.py refuse    a client that asks for 30 MB and does not read
+
+Relay, agent, local server, those who come and those who measure are processes of their own. Phases with and
+without take turns in one run, since what a loaded machine does to both is the same. One JSON line each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import selectors
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+from idle import SAID, SAYS, head, local_server, more
+from programs import ROOT, Running, cpu_seconds, ours, running_pair
+
+sys.path.insert(0, str(ROOT))
+
+from tests.shaping.place import LocalServer  # the checkout is on the path now
+
+RUNNING = 20
+EVERY_SECONDS = 0.02
+PHASE_SECONDS = 6.0
+PAIRS = 3
+CROWD = 1000
+ASKED = b"bytes 30000000"
+
+
+def echoes(clients: list[socket.socket], seconds: float) -> list[float]:
+    """Let each client say something every 20 ms; returns how long the answers took."""
+    took: list[float] = []
+    said = dict.fromkeys(clients, 0.0)
+    due = {client: time.perf_counter() + EVERY_SECONDS * n / len(clients) for n, client in enumerate(clients)}
+    end = time.perf_counter() + seconds
+    selector = selectors.DefaultSelector()
+    for client in clients:
+        selector.register(client, selectors.EVENT_READ)
+    while (now := time.perf_counter()) < end:
+        for client, when in due.items():
+            if when <= now and not said[client]:
+                said[client] = now
+                due[client] = max(when + EVERY_SECONDS, now)
+                client.sendall(SAYS)
+        wait = (
+            min(when for client, when in due.items() if not said[client]) - now
+            if not all(said.values())
+            else 1
+        )
+        for key, _ in selector.select(max(0.0, min(wait, 0.02))):
+            client = key.fileobj
+            assert isinstance(client, socket.socket)
+            if client.recv(4096).endswith(SAID) and said[client]:
+                took.append(time.perf_counter() - said[client])
+                said[client] = 0.0
+    while any(said.values()):
+        for key, _ in selector.select(5.0):
+            client = key.fileobj
+            assert isinstance(client, socket.socket)
+            client.recv(4096)
+            took.append(time.perf_counter() - said[client])
+            said[client] = 0.0
+    return took
+
+
+def come_together(port: int, news: Connection) -> None:
+    """Be the crowd: wait for the word, dial a thousand times at once, tell how long it took, and leave."""
+    while news.recv():
+        begin = time.perf_counter()
+        clients = []
+        selector = selectors.DefaultSelector()
+        for _ in range(CROWD):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+            selector.register(client, selectors.EVENT_WRITE)
+            clients.append(client)
+        answered = 0
+        refused = 0
+        while answered < CROWD:
+            for key, events in selector.select(20.0):
+                one = key.fileobj
+                assert isinstance(one, socket.socket)
+                if events & selectors.EVENT_WRITE:
+                    one.send(head(port))
+                    selector.modify(one, selectors.EVENT_READ)
+                else:
+                    refused += not one.recv(4096).startswith(b"HTTP/1.1 101")
+                    answered += 1
+                    selector.unregister(one)
+        seconds = time.perf_counter() - begin
+        time.sleep(0.3)
+        for client in clients:
+            client.close()
+        news.send((seconds, refused))
+
+
+def refuse(port: int, news: Connection) -> None:
+    """Ask for much and read nothing, until the next word."""
+    while news.recv():
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        client.sendall(head(port))
+        client.recv(4096)
+        client.sendall(b"\x81" + bytes([0x80 | len(ASKED)]) + bytes(4) + ASKED)
+        news.recv()
+        client.close()
+        news.send((0.0, 0))
+
+
+@contextmanager
+def big_server() -> Iterator[int]:
+    """A local server that sends as much as it is asked for, in a process of its own; gives its port."""
+    here, there = multiprocessing.Pipe()
+
+    async def serve() -> None:
+        server = LocalServer()
+        await server.listen()
+        there.send(server.port)
+        await asyncio.Event().wait()
+
+    process = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(serve()), daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def measure(row: str, other: Callable[[int, Connection], None]) -> None:
+    """Measure pairs of phases, and print."""
+    with (big_server if row == "refuse" else local_server)() as local, running_pair(ours(), local) as pair:
+        clients = more(pair, RUNNING, 20)
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(
+            target=other, args=(pair.port, there), daemon=True
+        )
+        process.start()
+        without: list[list[float]] = []
+        beside: list[list[float]] = []
+        told: list[tuple[float, int]] = []
+        cpu: tuple[list[float], list[float]] = ([], [])
+        for _ in range(PAIRS):
+            begin = cpu_of(pair)
+            without.append(echoes(clients, PHASE_SECONDS))
+            cpu[0].append(cpu_of(pair) - begin)
+            here.send(True)
+            begin = cpu_of(pair)
+            beside.append(echoes(clients, PHASE_SECONDS))
+            cpu[1].append(cpu_of(pair) - begin)
+            if row == "refuse":
+                here.send(True)
+            told.append(here.recv())
+            time.sleep(2.0)
+        process.kill()
+        report(row, without, beside, told, cpu)
+
+
+def cpu_of(pair: Running) -> float:
+    """Return the CPU seconds that relay and agent have had."""
+    return cpu_seconds(pair.relay) + cpu_seconds(pair.agent)
+
+
+def report(
+    row: str,
+    without: list[list[float]],
+    beside: list[list[float]],
+    told: list[tuple[float, int]],
+    cpu: tuple[list[float], list[float]],
+) -> None:
+    """Print medians of the phases, in milliseconds."""
+
+    def median(phases: list[list[float]], of: Callable[[list[float]], float]) -> float:
+        return round(statistics.median(map(of, phases)) * 1000, 2)
+
+    figures: dict[str, object] = {"row": row}
+    for name, of in (
+        ("p50", statistics.median),
+        ("p99", lambda took: statistics.quantiles(took, n=100)[98]),
+        ("worst", max),
+    ):
+        figures[f"{name}_without_ms"], figures[f"{name}_ms"] = median(without, of), median(beside, of)
+    figures["cpu_without_seconds"], figures["cpu_seconds"] = (round(statistics.median(one), 2) for one in cpu)
+    figures["echoes"] = sum(map(len, beside))
+    figures["crowd_seconds"] = [round(seconds, 2) for seconds, _ in told]
+    figures["refused"] = sum(refused for _, refused in told)
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", nargs="*", default=["crowd", "refuse"])
+    for row in parser.parse_args().rows:
+        measure(row, {"crowd": come_together, "refuse": refuse}[row])

@@ -1,0 +1,269 @@
+"""Our relay and agent against the yardstick's, in turn: CPU time, latency and memory, as ratios.
+
+    make bench                                  what is written down in docs/benchmarks.md
+    python benchmarks/pairs.py --loads echo1    one load, on the screen only
+    python benchmarks/pairs.py --write FILE     put the tables between the marks of a page
+
+In each round both pairs run, one after the other, the same loads of the yardstick's load program against
+its local server; what is told is the median of the rounds' ratios, since what else a machine does slows both
+down alike. Below 1 is cheaper, or quicker, than Go. Without the yardstick, or without Go, there is nothing to
+compare with: then this says so, and measures our pair alone with ``seance bench``.
+
+CPU time is that of relay and agent together, from ``/proc``, in ticks of 10 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from memory import bytes_per_idle_client
+from programs import (
+    ROOT,
+    Pair,
+    Running,
+    Yardstick,
+    cpu_seconds,
+    free_port,
+    ours,
+    running,
+    running_pair,
+    why_no_yardstick,
+)
+
+LOADS = {
+    "echo1": ("-mode", "echo", "-n", "1", "-m", "5000", "-s", "64"),
+    "echo100": ("-mode", "echo", "-n", "100", "-m", "200", "-s", "64"),
+    "fan": ("-mode", "fan", "-n", "200", "-m", "100", "-s", "128"),
+    "flood": ("-mode", "flood", "-n", "8", "-m", "20000", "-s", "64"),
+    "bulk": ("-mode", "flood", "-n", "4", "-m", "400", "-s", "262144"),
+}
+"""One client and a hundred that echo 64 bytes, one that tells 200, eight that pipeline, four with 256 KiB."""
+
+WARM = ("-mode", "echo", "-n", "4", "-m", "200", "-s", "64")
+IDLE = "idle"
+IDLE_CLIENTS = 1000
+
+GOALS = (
+    ("echo1", "cpu", 0.8, 0.5),
+    ("echo1", "p50", 1.0, 0.8),
+    ("echo100", "cpu", 0.5, 0.35),
+    ("fan", "cpu", 0.6, 0.4),
+    ("fan", "p99", 1.0, 0.8),
+    ("flood", "cpu", 0.7, 0.5),
+    ("bulk", "cpu", 0.8, 0.6),
+    (IDLE, "memory", 0.1, 0.1),
+)
+"""Load, figure, and the ratio to reach: with the default install, and with the extra ``fast``."""
+
+WORDS = {
+    "echo1": "echo, 1 client, 64 B",
+    "echo100": "echo, 100 clients, 64 B",
+    "fan": "1 tells 200, 128 B",
+    "flood": "8 clients pipeline 64 B",
+    "bulk": "4 clients echo 256 KiB",
+    IDLE: f"{IDLE_CLIENTS:,} idle clients",
+    "cpu": "CPU",
+    "p50": "p50",
+    "p99": "p99",
+    "memory": "memory added by one",
+}
+
+LOAD_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which figure: of which pair, load and kind."""
+
+    pair: str
+    load: str
+    kind: str
+
+
+Figures = dict[Key, list[float]]
+
+
+def measure(pair: Pair, load: str, running_now: Running, program: str, figures: Figures) -> None:
+    """Run one load of the yardstick's against a pair, and note what it cost."""
+    before = cpu_seconds(running_now.relay) + cpu_seconds(running_now.agent)
+    said = run_load(program, LOADS[load], running_now.url)
+    used = cpu_seconds(running_now.relay) + cpu_seconds(running_now.agent) - before
+    figures.setdefault(Key(pair.name, load, "cpu"), []).append(used)
+    for kind in ("p50", "p99"):
+        if found := re.search(rf"{kind}=(\d+)us", said):
+            figures.setdefault(Key(pair.name, load, kind), []).append(int(found[1]) / 1e6)
+
+
+def run_load(program: str, words: Sequence[str], url: str) -> str:
+    """Run the yardstick's load program; returns its last line."""
+    argv = [program, *words, "-url", url]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LOAD_SECONDS, check=True)  # noqa: S603  # built here
+    return done.stdout.strip().splitlines()[-1]
+
+
+def one_round(pairs: Sequence[Pair], loads: Sequence[str], program: str, figures: Figures) -> None:
+    """Run all loads against all pairs, each pair fresh."""
+    for pair in pairs:
+        local_port = free_port()
+        with ExitStack() as stack:
+            stack.enter_context(running([program, "-mode", "server", "-addr", f"127.0.0.1:{local_port}"]))
+            now = stack.enter_context(running_pair(pair, local_port))
+            if IDLE in loads:
+                # First, in processes that have done nothing yet.
+                added = bytes_per_idle_client(now, IDLE_CLIENTS)
+                figures.setdefault(Key(pair.name, IDLE, "memory"), []).append(added.relay + added.agent)
+            run_load(program, WARM, now.url)
+            for load in loads:
+                if load != IDLE:
+                    measure(pair, load, now, program, figures)
+
+
+def ratios(figures: Figures, pair: str, load: str, kind: str) -> list[float]:
+    """Return the ratio of each round, ours to Go's."""
+    mine, theirs = (figures.get(Key(name, load, kind), []) for name in (pair, "Go"))
+    return [one / other for one, other in zip(mine, theirs, strict=True) if other]
+
+
+def goals_table(figures: Figures, name: str) -> list[str]:
+    """Return the table of the goals and what was measured, for the pair of that name."""
+    head = ["load", "figure", "goal", f"{name} / Go", "least to most", ""]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for load, kind, default, fast in GOALS:
+        several = ratios(figures, name, load, kind)
+        if not several:
+            continue
+        goal = fast if name.endswith("[fast]") else default
+        middle = round(statistics.median(several), 2)
+        spread = f"{min(several):.2f} to {max(several):.2f}"
+        verdict = "reached" if middle <= goal else "**missed**"
+        lines.append(_line([WORDS[load], WORDS[kind], f"≤ {goal:g}", f"{middle:.2f}", spread, verdict]))
+    return lines
+
+
+def figures_table(figures: Figures, pairs: Sequence[Pair]) -> list[str]:
+    """Return the table of the figures themselves."""
+    names = [pair.name for pair in pairs]
+    lines = [_line(["load", "figure", *names]), _line(["---"] * (2 + len(names)))]
+    for load, kind in dict.fromkeys((key.load, key.kind) for key in figures):
+        show = _size if kind == "memory" else _time
+        several = [figures.get(Key(name, load, kind), []) for name in names]
+        cells = [show(statistics.median(one)) if one else "-" for one in several]
+        lines.append(_line([WORDS[load], WORDS[kind], *cells]))
+    return lines
+
+
+def circumstances(rounds: int) -> list[str]:
+    """Return what was measured, on what and when."""
+    go = _said_by("go", "version").split()[2]
+    versions = [f"Python {platform.python_version()}"]
+    versions += [
+        f"{name} {version(name)}" for name in ("Twisted", "autobahn", "zlib_ng") if find_spec(name.lower())
+    ]
+    system = f"{platform.system()} {platform.release()}"
+    commit = _said_by("git", "rev-parse", "--short", "HEAD")
+    return [
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit} or just after it, "
+        f"medians of {rounds} rounds. {_processor()}, {os.cpu_count()} cores, {system}; "
+        f"load average in the end {os.getloadavg()[0]:.1f} (of which the benchmark itself is about 3); "
+        f"{', '.join(versions)}; {go.replace('go', 'Go ')}.",
+    ]
+
+
+def report(figures: Figures, pairs: Sequence[Pair], rounds: int) -> str:
+    """Return everything, as it stands in the page."""
+    parts = [
+        *circumstances(rounds),
+        "",
+        *goals_table(figures, pairs[0].name),
+        "",
+        *figures_table(figures, pairs),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def write_between_marks(page: Path, text: str) -> None:
+    """Put the report between the marks of a page."""
+    begin, end = "<!-- pairs: begin -->\n", "<!-- pairs: end -->"
+    before, found, rest = page.read_text("utf-8").partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not found or not also_found:
+        sys.exit(f"{page} has no marks {begin.strip()} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
+
+
+def our_pair() -> Pair:
+    """Return our pair; it is named by the extra ``fast`` where its packages are, for then it runs on them."""
+    return ours("Seance[fast]" if find_spec("zlib_ng") is not None else "Seance")
+
+
+def alone() -> None:
+    """Measure our pair without anything to compare with."""
+    subprocess.run([sys.executable, "-m", "seance", "bench"], cwd=ROOT, check=True)  # ourselves
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1e3:.2f} ms"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1024:.1f} KiB"
+
+
+def _said_by(*argv: str) -> str:
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603  # two that are constant
+    return done.stdout.strip() or "unknown - -"
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", path.read_text("utf-8")) if path.exists() else None
+    return found[1] if found else platform.machine()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--yardstick", type=Path, default=ROOT.parent / "shared" / "yardstick")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--loads", default=",".join([IDLE, *LOADS]), help="with commas between them")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between a page's marks")
+    told = parser.parse_args()
+    why = why_no_yardstick(told.yardstick)
+    if why is not None:
+        sys.stdout.write(f"{why} So this is our own pair alone; no page is written.\n\n")
+        sys.stdout.flush()
+        alone()
+        return
+    yardstick = Yardstick.build(told.yardstick.resolve())
+    pairs = [our_pair(), yardstick.pair]
+    figures: Figures = {}
+    for number in range(told.rounds):
+        sys.stderr.write(f"round {number + 1} of {told.rounds} ...\n")
+        # Whoever comes second finds another machine than whoever comes first.
+        in_turn = pairs if number % 2 == 0 else pairs[::-1]
+        one_round(in_turn, told.loads.split(","), yardstick.load, figures)
+    text = report(figures, pairs, told.rounds)
+    sys.stdout.write(text)
+    if told.write is not None:
+        write_between_marks(told.write, text)
+
+
+if __name__ == "__main__":
+    main()

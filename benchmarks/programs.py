@@ -1,0 +1,227 @@
+"""Pairs of relay and agent as processes, and what the kernel says that they cost.
+
+A pair is two commands: ours, or the yardstick's, which is the original design in Go (hashicorp/yamux,
+gorilla/websocket, bytes spliced, no feature besides). The yardstick is not part of this repository; it is
+looked for where ``--yardstick`` says. Used by ``pairs.py`` and ``memory.py``; not a program itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "ROOM",
+    "ROOT",
+    "Pair",
+    "Running",
+    "Yardstick",
+    "cpu_seconds",
+    "free_port",
+    "ours",
+    "resident_bytes",
+    "running",
+    "running_pair",
+    "why_no_yardstick",
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT = ROOT / "build" / "yardstick"
+ROOM = "test-room"
+
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A relay and an agent. In the commands stand ``{relay}`` and ``{local}`` for ports.
+
+    Attributes:
+        name: For tables.
+        relay: The relay's command.
+        agent: The agent's.
+    """
+
+    name: str
+    relay: tuple[str, ...]
+    agent: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A pair that runs, and its local server.
+
+    Attributes:
+        relay: Process id of the relay.
+        agent: Process id of the agent.
+        port: Where the relay listens, on 127.0.0.1.
+    """
+
+    relay: int
+    agent: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where clients dial."""
+        return f"ws://127.0.0.1:{self.port}/client?room={ROOM}"
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """The yardstick, built: its pair and its load program."""
+
+    pair: Pair
+    load: str
+
+    @classmethod
+    def build(cls, source: Path) -> Yardstick:
+        """Compile it into ``build/yardstick``, if that is not newer than its source."""
+        programs = {name: BUILT / "bin" / name for name in ("relay", "agent", "load")}
+        if not all(_is_newer(program, source) for program in programs.values()):
+            shutil.rmtree(BUILT, ignore_errors=True)
+            shutil.copytree(source, BUILT, ignore=shutil.ignore_patterns("bin"))
+            for path in [BUILT, *BUILT.rglob("*")]:
+                path.chmod(path.stat().st_mode | 0o200)
+            _go("mod", "tidy")
+            for name, program in programs.items():
+                _go("build", "-o", str(program), f"./{name}")
+        relay = (str(programs["relay"]), "-addr", "127.0.0.1:{relay}")
+        agent = (
+            str(programs["agent"]),
+            "-url",
+            f"ws://127.0.0.1:{{relay}}/agent?room={ROOM}",
+            "-local",
+            "127.0.0.1:{local}",
+        )
+        return cls(Pair("Go", relay, agent), str(programs["load"]))
+
+
+def why_no_yardstick(source: Path) -> str | None:
+    """Return why the yardstick cannot be built, in a sentence; None if it can."""
+    if not list((source / "relay").glob("*.go")):
+        return f"There is no yardstick at {source}; name it with make bench YARDSTICK=path."
+    if shutil.which("go") is None:
+        return "The yardstick is written in Go, and there is no go on the PATH."
+    return None
+
+
+def ours(name: str = "Seance") -> Pair:
+    """Return our own pair, of this checkout."""
+    seance = (sys.executable, "-m", "seance")
+    agent = ("--relay", "ws://127.0.0.1:{relay}", "--room", ROOM, "--local", "127.0.0.1:{local}")
+    return Pair(
+        name,
+        (*seance, "relay", "--listen", "tcp:{relay}:interface=127.0.0.1", "--admin", "none"),
+        (*seance, "agent", *agent, "--identity", "none"),
+    )
+
+
+@contextlib.contextmanager
+def running_pair(pair: Pair, local_port: int) -> Iterator[Running]:
+    """A pair for the time of a ``with`` block, connected."""
+    ports = {"relay": free_port(), "local": local_port}
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(running([word.format(**ports) for word in pair.relay]))
+        _until_open(ports["relay"])
+        agent = stack.enter_context(running([word.format(**ports) for word in pair.agent]))
+        found = Running(relay, agent, ports["relay"])
+        _until_connected(found)
+        yield found
+
+
+@contextlib.contextmanager
+def running(argv: Sequence[str]) -> Iterator[int]:
+    """A program for the time of a ``with`` block; gives its process id."""
+    path = os.environ.get("PYTHONPATH")
+    env = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)  # noqa: S603  # ours
+    said: list[bytes] = []
+    assert process.stderr is not None
+    reading = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+    reading.start()
+    try:
+        yield process.pid
+        if process.poll() is not None:
+            sys.exit(f"{argv[0]} ended with {process.returncode}: {b''.join(said[-5:]).decode()}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        reading.join(5)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory in use (proc(5))."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("utf-8"))
+    assert found is not None, "a process that has ended has no memory"
+    return int(found[1]) * 1024
+
+
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _until_open(port: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        time.sleep(0.05)
+    sys.exit(f"nothing listens on port {port}")
+
+
+def _until_connected(pair: Running) -> None:
+    """Dial until the agent is there: a client of its room is answered with 101 then."""
+    head = (
+        f"GET /client?room={ROOM} HTTP/1.1\r\nHost: 127.0.0.1:{pair.port}\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", pair.port), 2) as client:
+            client.sendall(head.encode())
+            if client.recv(64).startswith(b"HTTP/1.1 101"):
+                return
+        time.sleep(0.1)
+    sys.exit("the agent did not come to its relay")
+
+
+def _is_newer(program: Path, source: Path) -> bool:
+    newest = max(path.stat().st_mtime for path in source.rglob("*") if path.is_file())
+    return program.is_file() and program.stat().st_mtime > newest
+
+
+def _go(*words: str) -> None:
+    done = subprocess.run(["go", *words], cwd=BUILT, capture_output=True, text=True)  # noqa: S603, S607  # a developer's go
+    if done.returncode:
+        sys.exit(f"go {' '.join(words)} failed:\n{done.stderr}")

@@ -1,0 +1,1 @@
+"""`seance bench`: frames, dialling, the local server, the loads, and what shows the figures."""

@@ -1,0 +1,98 @@
+"""``seance bench`` as a person starts it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from seance.bench import main
+from tests.processes import Process, environment, running_agent, running_relay
+
+
+def bench(*options: str, **more: str) -> Process:
+    """The command as a process."""
+    argv = [sys.executable, "-m", "seance", "bench", *options]
+    return Process(argv, name="bench", env={**environment(), **more})
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--loads", "echo,nonsense"], "'nonsense' is not a load; write some of connect,"),
+        (["--seconds", "0"], "'0' is not a time"),
+        (["--seconds", "soon"], "'soon' is not a time"),
+        (["--rounds", "0"], "'0' is not a number of rounds"),
+        (["--serve", "x"], "'x' is not a port"),
+        (["--direct-url", "ws://h/"], "--direct-url is compared with --url, which is missing"),
+        (["here"], "unrecognized arguments: here"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("seance bench: ")
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_it_measures_a_tunnel_of_its_own(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    options = ("--quick", "--seconds", "0.1", "--json", "--quiet", "--plot", str(plot))
+    # What is set for somebody's relay is not meant for this one.
+    with bench(*options, SEANCE_LISTEN="nonsense", SEANCE_ROOM="nonsense") as process:
+        assert process.when_exited(deadline_seconds=120) == 0, process.output
+        found = json.loads(process.output)
+    assert set(found["sides"]) == {"direct", "tunnel"}
+    for load in found["loads"]:
+        for side in ("direct", "tunnel"):
+            assert any(load[side].values()), load
+    assert found["loads"][1]["tunnel"]["relay_cpu_seconds"] is not None
+    assert found["loads"][1]["direct"]["relay_cpu_seconds"] is None
+    assert found["idle"]["clients"] == 200
+    assert ElementTree.parse(plot).getroot().tag.endswith("svg")
+
+
+@pytest.mark.slow
+def test_it_measures_a_tunnel_that_is_there() -> None:
+    with bench("--serve", "0") as server:
+        port = int(server.when_line(r"port (\d+)")[1])
+        with running_relay() as relay, running_agent(relay, "r", local_port=port):
+            url = f"{relay.url}/client?room=r"
+            options = ("--url", url, "--direct-url", f"ws://127.0.0.1:{port}", "--quick", "--seconds", "0.1")
+            with bench(*options) as process:
+                assert process.when_exited(deadline_seconds=120) == 0, process.output
+                assert "fan" not in process.output
+                assert "1 tells 50" in process.output
+                assert "CPU" not in process.output, "those processes are somebody else's"
+
+
+@pytest.mark.slow
+def test_a_tunnel_that_is_not_there_is_one_sentence() -> None:
+    with running_relay() as relay, bench("--url", f"{relay.url}/c/nobody", "--quick") as process:
+        assert process.when_exited() == 1
+        [line] = process.output.splitlines()
+    assert line == "seance bench: Room not found (agent not connected)"
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_no_process_behind() -> None:
+    with bench("--quick", "--seconds", "30") as process:
+        process.when_line(r"echo, 1 client|connecting")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 3
+        process.signal(signal.SIGINT)
+        assert process.when_exited() == 1
+        assert process.output.splitlines()[-1] == "seance bench: interrupted."
+        process.check_quiet()
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]

@@ -1,0 +1,199 @@
+"""``seance check`` as a person starts it: alone, against the demo, against relays with a fault."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema_rs
+import pytest
+import pytest_twisted
+from twisted.internet.threads import deferToThread
+
+from seance.check import main
+from tests.bench.rig import listening
+from tests.canaries import tokens_in
+from tests.certificates import Authority
+from tests.check.faulty_proxy import Fault, FaultyProxy
+from tests.check.test_report import SCHEMA
+from tests.processes import Process, environment, running_agent, running_relay
+
+LONG_SECONDS = 240.0
+"""The whole has two minutes on a fresh machine; this one may be busy."""
+
+
+def check(*options: str, **more: str) -> Process:
+    """The command as a process."""
+    argv = [sys.executable, "-m", "seance", "check", *options]
+    return Process(argv, name="check", env={**environment(), **more})
+
+
+def report_of(process: Process, code: int) -> dict[str, Any]:
+    """Its JSON, valid, once it has ended with the status that goes with it."""
+    assert process.when_exited(deadline_seconds=LONG_SECONDS) == code, process.output
+    process.check_quiet()
+    report: dict[str, Any] = json.loads(process.output)
+    jsonschema_rs.validate(SCHEMA, report)
+    assert report["passed"] is (code == 0)
+    return report
+
+
+def failed_parts(report: dict[str, Any]) -> set[str]:
+    parts = [(one["name"], part) for one in report["checks"] for part in one["parts"]]
+    return {f"{name}.{part['name']}" for name, part in parts if not part["passed"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--only", "speed,nonsense"], "'nonsense' is not a check; write some of clients, yjs,"),
+        (["--clients", "0"], "'0' is not a number of clients"),
+        (["--idle", "never"], "'never'"),
+        (["--relay", "nonsense"], "'nonsense'"),
+        (["--room", "a/b", "--relay", "ws://h"], "'a/b'"),
+        (["--room", "r"], "--room is for a relay that is there; name it with --relay"),
+        (["--token-file", "f"], "--token-file is for a relay that is there"),
+        (["--serve", "70000"], "'70000' is not a port"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("seance check: ")
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    with check("--quick", "--idle", "1", "--json", "--quiet", "--plot", str(plot)) as process:
+        report = report_of(process, 0)
+    assert [one["name"] for one in report["checks"]] == ["clients", "yjs", "fidelity", "speed"]
+    assert ElementTree.parse(plot).getroot().tag.endswith("svg")
+
+
+@pytest.mark.slow
+def test_the_demo_passes_everything_with_its_own_documents() -> None:
+    """The demo's documents are used, and everything else goes through an agent of the check's own."""
+    argv = [sys.executable, "-m", "seance", "demo", "--port", "0", "--room", "my-room", "--no-qr"]
+    with Process(argv, name="demo", env=environment()) as demo:
+        port = demo.when_line(r"http://localhost:(\d+)/c/my-room$")[1]
+        relay = f"ws://localhost:{port}"
+        with check(
+            "--relay", relay, "--room", "my-room", "--quick", "--idle", "1", "--json", "--quiet"
+        ) as process:
+            report = report_of(process, 0)
+        [note] = report["notes"]
+        assert note == "The room my-room has a local server of its own, used for the Yjs check alone."
+        demo.signal(signal.SIGINT)
+        demo.when_exited()
+        demo.check_quiet()
+
+
+@pytest.mark.slow
+def test_a_tunnel_to_a_server_of_a_check_is_used_as_it_is() -> None:
+    with check("--serve", "0") as server:
+        port = int(server.when_line(r"port (\d+)")[1])
+        with running_relay() as relay, running_agent(relay, "there", local_port=port):
+            options = ("--relay", relay.url, "--room", "there", "--only", "clients,yjs", "--json", "--quiet")
+            with check(*options) as process:
+                report = report_of(process, 0)
+    assert report["room"] == "there"
+    assert len(report["notes"]) == 1
+
+
+@pytest.mark.slow
+def test_a_relay_with_keys_is_passed_with_tokens_and_none_is_shown(tmp_path: Path) -> None:
+    seance = [sys.executable, "-m", "seance"]
+    key = tmp_path / "key"
+    with Process([*seance, "keygen", "--out", str(key)], name="keygen", env=environment()) as keygen:
+        keygen.when_exited()
+    files = []
+    for role in ("client", "agent"):
+        words = ["token", "--key", str(key), "--room", "r", "--role", role]
+        with Process([*seance, *words], name="token", env=environment(), may_show_tokens=True) as token:
+            token.when_exited()
+            path = tmp_path / role
+            path.write_text(token.output.splitlines()[0])
+            files.append(str(path))
+    with running_relay("--auth-key", f"{key}.pub") as relay:
+        options = ("--relay", relay.url, "--room", "r", "--only", "clients,fidelity", "--idle", "1", "--json")
+        with check(*options, "--quiet", "--token-file", files[0], "--agent-token-file", files[1]) as process:
+            report_of(process, 0)
+            assert not tokens_in(process.output)
+        with check(*options, "--quiet") as process:
+            assert process.when_exited() == 1
+            [line] = process.output.splitlines()
+    assert line.startswith("seance check: ")
+    assert "token" in line
+
+
+@pytest.mark.slow
+def test_a_relay_with_tls_is_passed_when_its_authority_is_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = authority.issue("localhost")
+    with running_relay("--tls-cert", str(files.chain), "--tls-key", str(files.key)) as relay:
+        url = f"wss://localhost:{relay.port}"
+        options = ("--relay", url, "--only", "clients,fidelity,speed", "--quick")
+        options = (*options, "--idle", "1", "--json", "--quiet")
+        with check(*options, "--tls-ca", str(authority.file)) as process:
+            report = report_of(process, 0)
+        with check(*options, "--room", "r") as process:
+            assert process.when_exited() == 1
+            assert "certificate of localhost" in process.output
+    assert "Not tried" in json.dumps(report), "TLS cannot end one direction alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "names"),
+    [
+        (Fault.NONE, set()),
+        (Fault.DROPS_GLUED, {"fidelity.glued_to_the_answer"}),
+        (Fault.LOWERCASES_TEXT, {"fidelity.text_and_binary"}),
+        (Fault.DELAYS_FIN, {"fidelity.client_ends", "fidelity.server_ends"}),
+    ],
+    ids=lambda one: one.name if isinstance(one, Fault) else "",
+)
+@pytest_twisted.ensureDeferred
+async def test_a_relay_with_a_planted_fault_fails_and_the_report_says_which_check(
+    fault: Fault, names: set[str]
+) -> None:
+    with running_relay() as relay:
+        async with listening(FaultyProxy(relay.port, fault, delay_seconds=5.0)) as proxy:
+            options = ("--relay", f"ws://127.0.0.1:{proxy.port}", "--only", "fidelity", "--idle", "1")
+            with check(*options, "--json", "--quiet") as process:
+                report = await deferToThread(report_of, process, 1 if names else 0)
+    assert failed_parts(report) == names
+
+
+@pytest.mark.slow
+def test_a_relay_that_is_not_there_is_one_sentence() -> None:
+    with running_relay() as relay:
+        url = relay.url
+    with check("--relay", url, "--room", "r") as process:
+        assert process.when_exited() == 1
+        assert process.output.splitlines()[-1].startswith(f"seance check: {url}/c/r cannot be reached: ")
+
+
+@pytest.mark.slow
+def test_an_interrupted_check_leaves_no_process_behind() -> None:
+    with check("--only", "fidelity", "--idle", "60") as process:
+        process.when_line("silence")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 3
+        process.signal(signal.SIGINT)
+        assert process.when_exited() == 1
+        assert process.output.splitlines()[-1] == "seance check: interrupted."
+        process.check_quiet()
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]

@@ -133,4 +133,25 @@ AGENT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(_WHO, "streams", "COUNT", _COUNT, "clients at a time"),
     Option(_WHO, "drain-seconds", "SECONDS", _TIME, "how long stopping waits for what is queued to leave"),
+    Option(
+        _WHO,
+        "admin",
+        "ENDPOINT",
+        values.admin_endpoint,
+        "where health and metrics are, on this machine alone: a PORT on 127.0.0.1, an endpoint, or none",
+    ),
+    Option(
+        _WHO,
+        "log-format",
+        "FORMAT",
+        values.log_format,
+        "how the log is written: text for people, or json, one object a line",
+    ),
+    Option(
+        _WHO,
+        "status-json",
+        "",
+        values.truth,
+        "tell a parent process how it goes, a JSON object a line on stdout; the log is on stderr then",
+    ),
 )

@@ -134,7 +134,8 @@ RELAY_OPTIONS: tuple[Option, ...] = (
         "upgrades-per-address",
         "COUNT",
         _COUNT,
-        "upgrades a second of one address, over time; ten seconds' worth may come at once",
+        "upgrades a second of one address, over time, clients' and agents' apart; ten seconds' worth may "
+        "come at once",
     ),
     Option(_WHO, "upgrades-per-room", "COUNT", _COUNT, "upgrades a second for one room, likewise"),
     Option(
@@ -182,7 +183,21 @@ RELAY_OPTIONS: tuple[Option, ...] = (
     Option(_WHO, "resume-bytes-in-all", "SIZE", _SIZE, "what is kept for all agents together, at most"),
     Option(_WHO, "park-seconds", "SECONDS", _TIME, "how long a client waits for the agent of a known room"),
     Option(_WHO, "parked-per-room", "COUNT", _COUNT, "clients that wait for the agent of one room"),
-    Option(_WHO, "parked", "COUNT", _COUNT, "clients that wait for agents, in all"),
+    Option(_WHO, "parked", "COUNT", _COUNT, "clients that wait for agents, in all; a fifth of all at most"),
+    Option(
+        _WHO,
+        "initial-syncs",
+        "COUNT",
+        _COUNT,
+        "clients of a room that load their document at a time over a slow link; further ones are held",
+    ),
+    Option(
+        _WHO,
+        "hold-seconds",
+        "SECONDS",
+        _TIME_OR_NONE,
+        "how long a client is held at most while others load; 0 for not at all",
+    ),
     Option(
         _WHO,
         "watchers-per-room",
@@ -190,7 +205,7 @@ RELAY_OPTIONS: tuple[Option, ...] = (
         _COUNT,
         "pages that follow whether the agent of one room is there",
     ),
-    Option(_WHO, "watchers", "COUNT", _COUNT, "pages that follow whether agents are there, in all"),
+    Option(_WHO, "watchers", "COUNT", _COUNT, "pages that follow whether agents are there, in all; likewise"),
     Option(
         _WHO,
         "drain-seconds",
@@ -218,5 +233,42 @@ RELAY_OPTIONS: tuple[Option, ...] = (
         "COUNT",
         _COUNT,
         "when stopping, clients that are sent away in a second; more if the time would not suffice",
+    ),
+    Option(
+        _WHO,
+        "admin",
+        "ENDPOINT",
+        values.admin_endpoint,
+        "where health, metrics, rooms and the dashboard are for operators: an endpoint as for --listen, a "
+        "bare PORT on 127.0.0.1, or none; without it port 9090 on 127.0.0.1 if that is free",
+    ),
+    Option(
+        _WHO,
+        "admin-token",
+        "",
+        values.truth,
+        "ask for a token of role admin on --admin even on this machine; elsewhere it is always asked for",
+    ),
+    Option(
+        _WHO,
+        "admin-ca",
+        "FILE",
+        _FILE,
+        "an authority of your own (PEM): who shows a certificate of it on --admin, which then speaks TLS "
+        "with --tls-cert, needs no token",
+    ),
+    Option(
+        _WHO,
+        "metrics-rooms",
+        "",
+        values.truth,
+        "give rooms series of their own in the metrics, with their names; a thousand rooms at most",
+    ),
+    Option(
+        _WHO,
+        "log-format",
+        "FORMAT",
+        values.log_format,
+        "how the log is written: text for people, or json, one object a line",
     ),
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from seance.admin.openapi import description
 from seance.cli import COMMANDS
 from seance.heads import resolve_target
 from seance.options import Program, options_of
@@ -20,10 +21,10 @@ from tests.docs.pages import PAGES, README, blocks, code_spans
 from tests.processes import PEERS
 from tests.tools import ROOT
 
-PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share")
+PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "status", "check", "bench")
 COMMON = {"--help", "--version", "--config"}
-FOREIGN = {"--config-settings", "--draft", "--slow"}
-"""Options of other programs that the pages mention: pip's, towncrier's, and those of our tests."""
+FOREIGN = {"--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
+"""Options of other programs that the pages mention: pip's, towncrier's, twistd's, and those of our tests."""
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PEER_VERSIONS = json.loads((PEERS / "package.json").read_text("utf-8"))["dependencies"]
@@ -88,19 +89,68 @@ def check_npx(words: list[str]) -> None:
     assert PEER_VERSIONS[package] == version, "the pages and the tests use the same one"
 
 
+def check_curl(words: list[str]) -> None:
+    [url] = [word for word in words if word.startswith("http://localhost:")]
+    path = url.partition("localhost:9090")[2]
+    if not path:
+        check_address(words)
+        return
+    assert words == [url] or words[:2] == ["-X", "DELETE"]
+    method = "get" if words == [url] else "delete"
+    known = {re.sub(r"\{\w+\}", "[^/]+", one): does for one, does in description()["paths"].items()}
+    assert [one for one, does in known.items() if re.fullmatch(one, path) and method in does], url
+
+
 def check_address(words: list[str]) -> None:
     [url] = [word for word in words if re.match(r"(ws|http)://localhost:8080/", word)]
     resolve_target(url.split("localhost:8080")[1].encode())
 
 
+def check_install(words: list[str]) -> None:
+    for word in words[:-1]:
+        assert not word.startswith("deploy/") or (ROOT / word).is_file(), word
+
+
+def check_unit(words: list[str]) -> None:
+    for unit in re.findall(r"seance-(\w+)@\S+", " ".join(words)):
+        assert (ROOT / "deploy" / "systemd" / f"seance-{unit}@.service").is_file()
+
+
+def check_docker(words: list[str]) -> None:
+    if "-f" in words:
+        assert (ROOT / words[words.index("-f") + 1]).is_file()
+    if words[0] == "run":
+        check_seance(words[words.index("seance") + 1 :])
+
+
+def check_variable(words: list[str]) -> None:
+    variable = words[0].partition("=")[0]
+    assert variable in {option.variable for program in Program for option in options_of(program)}
+
+
+def check_venv(words: list[str]) -> None:
+    assert words[:2] == ["-m", "venv"]
+
+
+def check_nothing(words: list[str]) -> None:
+    assert words == []
+
+
 CHECKS = {
+    "python3": check_venv,
+    "install": check_install,
+    "systemctl": check_unit,
+    "systemd-sysusers": check_nothing,
+    "docker": check_docker,
+    "echo": check_variable,
+    "pipx": check_pip,
     "make": check_make,
     "twistd": check_twistd,
     "seance": check_seance,
     "pip": check_pip,
     "npx": check_npx,
     "wscat": check_address,
-    "curl": check_address,
+    "curl": check_curl,
 }
 
 
@@ -108,18 +158,20 @@ CHECKS = {
 def test_what_a_page_has_one_type_exists(page: Path) -> None:
     folder = ROOT
     for words in typed(page):
-        while re.fullmatch(r"[A-Z]+=\S*", words[0]):
+        while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             words = words[1:]
         command, *rest = words
         if command == "cd":
             folder = ROOT / rest[0]
             assert folder.is_dir()
+        elif command == "install" and rest[0] == "-d":
+            assert rest[-1].startswith("/etc/seance")
         elif command == "node":
             assert (folder / rest[0]).is_file()
         elif command == "npm":
             assert (folder / "package-lock.json").is_file()
         else:
-            CHECKS[command](rest)
+            CHECKS[Path(command).name](rest)
 
 
 def test_the_readme_has_the_commands_that_everything_begins_with() -> None:

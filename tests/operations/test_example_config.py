@@ -1,0 +1,52 @@
+"""``deploy/relay.toml`` and ``deploy/agent.toml``: written from the options, and read back."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from seance.config import agent_settings, relay_settings
+from seance.options import Program, options_of
+from seance.options.example import example
+from tests.operations.proxies import DEPLOY
+
+READERS = {Program.RELAY: relay_settings, Program.AGENT: agent_settings}
+
+both = pytest.mark.parametrize("program", list(Program), ids=lambda program: program.value)
+
+
+@both
+def test_the_example_is_up_to_date(program: Program) -> None:
+    written = (DEPLOY / f"{program.value}.toml").read_text("utf-8")
+    told = f"run: python -m seance.options {program.value} > deploy/{program.value}.toml"
+    assert written == example(program), told
+
+
+@both
+def test_the_example_as_it_is_says_nothing_but_what_has_to_be_said(program: Program) -> None:
+    required = {option.name for option in options_of(program) if option.is_required}
+    assert set(tomllib.loads(example(program))[program.value]) == required
+
+
+@both
+def test_a_line_that_is_woken_says_the_default(program: Program, tmp_path: Path) -> None:
+    awake = re.sub(r"^#(?=[a-z-]+ = )", "", example(program), flags=re.M)
+    table = tomllib.loads(awake)[program.value]
+    assert list(table) == [option.name for option in options_of(program)], "all of them, in order"
+    wanting = [
+        option.name for option in options_of(program) if str(table[option.name]).strip("[]'").isupper()
+    ]
+    assert set(wanting) <= {
+        option.name for option in options_of(program) if option.is_required or not option.default
+    }
+    asleep = "\n".join(
+        line for line in awake.splitlines() if line.partition(" = ")[0] not in set(wanting) - {"room"}
+    )
+    file = tmp_path / "seance.toml"
+    file.write_text(asleep, "utf-8")
+    room = {"room": ["NAME"]} if program is Program.AGENT else {}
+    read = READERS[program]
+    assert read({"config": [str(file)]}, {}) == read(room, {})

@@ -1,0 +1,151 @@
+"""The container image and the compose file: all that can be seen of them without an engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seance.options import Program, options_of
+from seance.tunnel.settings import RelaySettings
+from tests.operations.proxies import DEPLOY
+from tests.processes import free_port, running_relay
+from tests.tools import ROOT, require
+
+FOLDER = DEPLOY / "docker"
+DOCKERFILE = (FOLDER / "Dockerfile").read_text("utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
+
+
+def instructions(name: str) -> list[str]:
+    """What stands behind an instruction, each time, on one line."""
+    joined = re.sub(r"\\\n\s*", " ", DOCKERFILE)
+    return re.findall(rf"^{name}\s+(.*)$", joined, re.M)
+
+
+def test_hadolint_finds_nothing() -> None:
+    beside_python = shutil.which("hadolint", path=sysconfig.get_path("scripts"))
+    if beside_python is None:
+        require("hadolint")
+    argv = [beside_python or "hadolint", str(FOLDER / "Dockerfile")]
+    result = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_the_base_has_a_version_that_we_support_and_both_stages_the_same() -> None:
+    bases = {line.partition(" AS ")[0] for line in instructions("FROM")}
+    [base] = bases
+    version = re.fullmatch(r"python:(\d+)\.(\d+)\.\d+-slim-\w+", base)
+    assert version is not None
+    assert (int(version[1]), int(version[2])) >= (3, 11)
+
+
+def test_it_runs_as_nobody_in_particular() -> None:
+    assert instructions("USER") == ["10001:10001"]
+    last = DOCKERFILE.index("ENTRYPOINT")
+    assert DOCKERFILE.index("USER") < last
+
+
+def test_what_runs_gets_the_signals_itself() -> None:
+    """The form with a shell in between would keep SIGTERM from the relay, and nobody would be told."""
+    [entrypoint], [command] = instructions("ENTRYPOINT"), instructions("CMD")
+    assert json.loads(entrypoint) == ["seance"]
+    program, *options = json.loads(command)
+    assert flags(options) <= known(program)
+
+
+def health_check(port: int) -> list[str]:
+    [line] = instructions("HEALTHCHECK")
+    program, *rest = json.loads(line[line.index("[") :])
+    assert program == "python"
+    return [sys.executable, *(word.replace("8080", str(port)) for word in rest)]
+
+
+def test_the_health_check_tells_a_relay_from_none() -> None:
+    with running_relay() as relay:
+        assert subprocess.run(health_check(relay.port), capture_output=True, check=False).returncode == 0
+    check = subprocess.run(health_check(free_port()), capture_output=True, check=False)
+    assert check.returncode != 0
+
+
+def copied(folder: Path) -> None:
+    """What the first stage has, with what ``.dockerignore`` keeps out left out."""
+    ignored = (FOLDER / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
+    allowed = {line[1:] for line in ignored if line.startswith("!")}
+    assert "*" in ignored
+    for line in instructions("COPY"):
+        if line.startswith("--from"):
+            continue
+        *sources, target = line.split()
+        assert set(sources) <= allowed, "the image needs what is kept from it"
+        for source in sources:
+            if (ROOT / source).is_dir():
+                unwanted = shutil.ignore_patterns("__pycache__", "src")
+                shutil.copytree(ROOT / source, folder / target, ignore=unwanted)
+            else:
+                shutil.copy(ROOT / source, folder / target)
+
+
+@pytest.mark.slow
+def test_what_the_image_is_made_of_is_enough(tmp_path: Path) -> None:
+    copied(tmp_path)
+    argv = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "out"), "."]
+    result = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    [wheel] = (tmp_path / "out").glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert any(name.startswith("twisted/plugins/") for name in names), "or twistd has no seance-relay"
+    assert any(name.startswith("seance/pad/") and name.endswith(".html") for name in names)
+
+
+def flags(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if word.startswith("--")}
+
+
+def known(program: str) -> set[str]:
+    return {f"--{option.name}" for option in options_of(Program(program))}
+
+
+def test_compose_asks_for_what_there_is() -> None:
+    relay = COMPOSE["services"]["relay"]
+    program, *options = relay["command"]
+    assert flags(options) <= known(program)
+    assert (FOLDER / relay["build"]["context"]).resolve() == ROOT
+    assert (ROOT / relay["build"]["dockerfile"]).is_file()
+    caddy = COMPOSE["services"]["caddy"]
+    configuration = caddy["volumes"][0].partition(":")[0]
+    assert (FOLDER / configuration).is_file()
+    variables = re.findall(r"\{\$(\w+)", (FOLDER / configuration).read_text("utf-8"))
+    assert set(variables) == set(caddy["environment"])
+
+
+def test_the_relay_believes_the_address_of_caddy_and_no_other() -> None:
+    told = [word for word in COMPOSE["services"]["relay"]["command"] if "trusted-proxies" in word]
+    address = COMPOSE["services"]["caddy"]["networks"]["inside"]["ipv4_address"]
+    assert told == [f"--trusted-proxies={address}"]
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_a_service_may_do_little(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "privileged" not in service
+    image = service.get("image")
+    assert image is None or re.search(r":\d+\.\d+\.\d+", image), "by its version"
+
+
+def test_a_container_gets_more_time_than_a_relay_takes_and_enough_descriptors() -> None:
+    relay = COMPOSE["services"]["relay"]
+    settings = RelaySettings()
+    assert int(relay["stop_grace_period"].removesuffix("s")) > settings.drain_seconds
+    assert relay["ulimits"]["nofile"] > settings.connections + settings.reserved_connections

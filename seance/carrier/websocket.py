@@ -125,25 +125,34 @@ class _Socket:
             self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
             return
         carrier.has_heard = True
-        if self._frames.left_bytes or (
+        if self._is_between_frames() or self._frames.has_begun:
+            self._ending_on_failure(self._take_shortcut, data)
+        else:
+            self._dataReceived(data)  # type: ignore[attr-defined]  # as above
+
+    def _is_between_frames(self) -> bool:
+        return (
             self.state == self.STATE_OPEN
             and not self.data
             and self.current_frame is None
             and not self.inside_message
             and not self.failedByMe
-        ):
-            self._ending_on_failure(self._take_shortcut, data)
-        else:
-            self._dataReceived(data)  # type: ignore[attr-defined]  # as above
+        )
 
     def _take_shortcut(self, data: bytes) -> None:
-        taken = self._frames.take(data)
-        if taken < len(data):
-            self._dataReceived(data[taken:])  # type: ignore[attr-defined]  # as above
+        rest = self._frames.take(data)
+        if rest:
+            self._dataReceived(rest)  # type: ignore[attr-defined]  # as above
 
     def _deliver(self, payload: bytes) -> bool:
+        if self.state != self.STATE_OPEN or self.failedByMe:
+            return False
         cast(Carrier, self._carrier).binary_arrived(payload)
         return self.state == self.STATE_OPEN and not self.failedByMe
+
+    def _leave_control(self, frame: bytes) -> bool:
+        self._dataReceived(frame)  # type: ignore[attr-defined]  # as above
+        return self._is_between_frames()
 
     def _deliver_text(self, text: bytes) -> bool:
         if (
@@ -179,7 +188,9 @@ class _Socket:
         self._ending_on_failure(super().consumeData)  # type: ignore[misc]  # Autobahn's
 
     def onOpen(self) -> None:
-        self._frames = UsualFrames(self.factory.isServer, self._deliver, self._deliver_text)
+        self._frames = UsualFrames(
+            self.factory.isServer, self._deliver, self._deliver_text, self._leave_control
+        )
         self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use, headers=self.answer_headers)
         self._ending_on_failure(self._start)
 

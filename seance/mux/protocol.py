@@ -1,7 +1,7 @@
 """The Twisted ``Protocol`` that speaks yamux over whatever transport carries it.
 
 It drives a ``seance.yamux.Session``: bytes in, events out to ``StreamTransport``s, messages out.
-It knows no WebSocket; the carrier is any ``ITransport``, and each ``writeSequence`` it gets is
+It knows no WebSocket; the carrier is any ``ITransport``, and each ``write`` it gets is
 whole frames of at most 64 KiB, because yamux-js cannot put a split frame together again
 (yamux.md 1.2, row 36).
 
@@ -35,6 +35,7 @@ from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux.address import StreamAddress
 from seance.mux.stream import StreamTransport
 from seance.yamux import (
+    Bytes,
     DataReceived,
     EndSent,
     GoAwayCode,
@@ -72,6 +73,7 @@ class Mux(Protocol):
     Attributes:
         session: The pure session, for its figures. Only ``seance.mux`` changes it.
         link: What the carrier's address is, for people; empty before there is one.
+        on_peer_leaving: Called when the peer has said that it opens nothing more, nor takes it.
     """
 
     _log = Logger()
@@ -101,6 +103,7 @@ class Mux(Protocol):
         self._stood_seconds = 0.0
         self._stands_since: float | None = None
         self.link = ""
+        self.on_peer_leaving: Callable[[], None] | None = None
 
     # -- streams ---------------------------------------------------------------------------
 
@@ -163,6 +166,12 @@ class Mux(Protocol):
     def end(self, sentence: str) -> None:
         """Take the session for over, and its streams with it. The carrier is the caller's to close."""
         self._finish(sentence)
+
+    def ping(self) -> None:
+        """Measure the path anew, for ``session.round_trip_seconds``; not while the carrier is away."""
+        if not self._is_over and self._stands_since is None and self.session.ping(self._now()):
+            self._rearm()
+            self.flush_soon()
 
     def stand_still(self) -> None:
         """Let no time pass for the session: the carrier below is away, and nobody can answer."""
@@ -245,12 +254,14 @@ class Mux(Protocol):
         transport = self.transport
         if self._is_over or transport is None:
             return
-        next_message = self.session.next_message
+        next_message, pace = self.session.next_message, self._pace
         while not self._carrier_is_full:
-            pieces = next_message(self._pace.message_bytes)
+            pieces = next_message(pace.message_bytes)
             if not pieces:
                 break
-            transport.writeSequence(pieces)
+            message = b"".join(pieces)
+            pace.sent(len(message))
+            transport.write(message)
         self._dispatch()
 
     # -- inside ----------------------------------------------------------------------------
@@ -259,18 +270,18 @@ class Mux(Protocol):
         streams = self._streams
         # A loop, because what a stream does with an event may bring further events at once.
         while events := self.session.take_events():
-            # Frames of one stream that came together are delivered together: each would be a write to
-            # a socket. Whatever else happens to a stream comes after its data, as it did on the wire.
-            pieces: list[bytes] = []
-            stream_id = 0
+            # What came together for one stream is delivered together: each piece would be a write to a
+            # socket. Whatever else happens to a stream comes after its data, as it did on the wire.
+            pieces: dict[int, list[Bytes]] = {}
             for event in events:
                 if isinstance(event, DataReceived):
-                    if event.stream_id != stream_id:
-                        self._deliver(stream_id, pieces)
-                        stream_id = event.stream_id
-                    pieces.append(event.data)
+                    if event.stream_id in pieces:
+                        pieces[event.stream_id].append(event.data)
+                    else:
+                        pieces[event.stream_id] = [event.data]
                     continue
-                self._deliver(stream_id, pieces)
+                if pieces:
+                    self._deliver(pieces)
                 if isinstance(event, StreamOpened):
                     self._opened(event.stream_id)
                 elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamReset)):
@@ -278,17 +289,24 @@ class Mux(Protocol):
                         self._tell_stream(stream, event)
                 elif isinstance(event, SessionTimedOut):
                     self._fail("The peer did not answer in time")
-                elif isinstance(event, GoAwayReceived) and event.code != GoAwayCode.NORMAL:
-                    self._fail(f"The peer ended the session with GoAway {event.code}")
+                elif isinstance(event, GoAwayReceived):
+                    self._peer_leaves(event.code)
+            if pieces:
+                self._deliver(pieces)
 
-            self._deliver(stream_id, pieces)
+    def _peer_leaves(self, code: int) -> None:
+        if code != GoAwayCode.NORMAL:
+            self._fail(f"The peer ended the session with GoAway {code}")
+        elif self.on_peer_leaving is not None:
+            self.on_peer_leaving()
 
-    def _deliver(self, stream_id: int, pieces: list[bytes]) -> None:
-        if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            if (stream := self._streams.get(stream_id)) is not None:
-                stream.data_arrived(data)
+    def _deliver(self, pieces: dict[int, list[Bytes]]) -> None:
+        streams = self._streams
+        for stream_id, data in pieces.items():
+            if (stream := streams.get(stream_id)) is not None:
+                only = data[0] if len(data) == 1 else None
+                stream.data_arrived(only if isinstance(only, bytes) else b"".join(data))
+        pieces.clear()
 
     def _tell_stream(
         self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamReset
@@ -360,7 +378,7 @@ class Mux(Protocol):
         assert transport is not None, "who says something has a carrier"
         pieces = self.session.next_message(MESSAGE_BYTES)
         if pieces:
-            transport.writeSequence(pieces)
+            transport.write(b"".join(pieces))
         cast(IConsumer, transport).unregisterProducer()
 
     def _finish(self, sentence: str) -> None:

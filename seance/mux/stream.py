@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from seance.mux.protocol import Mux
 
 __all__ = ["StreamTransport"]
+
+_NOTHING: Final[deque[bytes]] = deque()
+"""What has arrived and waits, of every stream where nothing does: an empty one of its own would be 760
+bytes."""
 
 
 @implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor)
@@ -86,7 +90,7 @@ class StreamTransport:
         self._address = address
         self.stream_id = stream_id
         self.protocol: IProtocol | None = protocol
-        self._incoming: deque[bytes] = deque()
+        self._incoming = _NOTHING
         self._is_paused = False
         self._got_end = False  # the peer's FIN has arrived
         self._told_end = False  # and the protocol knows
@@ -255,9 +259,19 @@ class StreamTransport:
         """Take the body of a data frame."""
         if self._is_closing or self._is_lost:
             self._mux.session.data_taken(self.stream_id, len(data))
-        elif not self._is_aborting:
+        elif self._is_aborting:
+            pass
+        elif self._is_paused or self._incoming:
+            if self._incoming is _NOTHING:
+                self._incoming = deque()
             self._incoming.append(data)
             self._deliver()
+        else:  # As _deliver does, but nearly all data comes by here.
+            try:
+                self._mux.session.data_taken(self.stream_id, len(data))
+                self.protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not lost
+            except Exception:  # noqa: BLE001  # as in _deliver
+                self._blame_protocol()
 
     def end_arrived(self) -> None:
         """Take the peer's FIN."""
@@ -312,6 +326,8 @@ class StreamTransport:
                 cast(IProtocol, self.protocol).dataReceived(data)
         except Exception:  # noqa: BLE001  # whatever the application's protocol raises
             self._blame_protocol()
+        if not incoming:
+            self._incoming = _NOTHING
         if self._got_end and not incoming and not self._is_paused and not self._told_end:
             self._tell_end()
 

@@ -5,13 +5,14 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 """
 
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
+from seance.net.descriptors import descriptor_limit, raise_descriptor_limit
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
-from seance.net.sockets import descriptor_limit, tune
+from seance.net.sockets import tune
 
 __all__ = [
     "ClientTls",
@@ -29,6 +30,7 @@ __all__ = [
     "is_loopback_host",
     "is_orderly",
     "peer_certificate",
+    "raise_descriptor_limit",
     "read_bounded",
     "tune",
     "unsent_bytes",

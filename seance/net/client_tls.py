@@ -51,12 +51,14 @@ LONGEST_NAME = 80
 
 Codes = SSL.X509VerificationCodes
 
+UNTRUSTED = "comes from an authority that is not trusted here"
+
 FAULTS = {
     Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "is self-signed, and is not one of those that are trusted here",
-    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: "comes from an authority that is not trusted here",
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: "comes from an authority that is not trusted here",
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "comes from an authority that is not trusted here",
-    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: "comes from an authority that is not trusted here",
+    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
+    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
+    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
+    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
     Codes.ERR_CERT_SIGNATURE_FAILURE: "has a signature that is not its authority's",
     Codes.ERR_INVALID_CA: "comes from somebody who may not give out certificates",
     Codes.ERR_INVALID_PURPOSE: "is not one for servers",
@@ -182,6 +184,8 @@ class _Check:
 
     Attributes:
         fault: The rest of a sentence that begins with the certificate; None if nothing was wrong.
+        code: The same for programs: ``certificate_expired``, ``certificate_early``, ``certificate_name``,
+            ``certificate_authority``, or ``certificate`` for what is rarer.
     """
 
     def __init__(self, tls: ClientTls) -> None:
@@ -189,6 +193,7 @@ class _Check:
         self._insecure = tls.insecure
         self._context = tls.content
         self.fault: str | None = None
+        self.code = "certificate"
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803  # Twisted's names
         connection = SSL.Connection(self._context, None)
@@ -208,8 +213,10 @@ class _Check:
             shown = certificate.to_cryptography()
             if not is_good:
                 self.fault = _fault(shown, error)
+                self.code = _code(error)
             elif depth == 0:
                 self.fault = self._fault_of_name(shown)
+                self.code = "certificate_name"
         except Exception:  # noqa: BLE001  # whatever a parser says; nothing must be raised through OpenSSL
             self.fault = "cannot be read"
         return self.fault is None
@@ -284,7 +291,7 @@ class _Handshake(HandOver):
             return reason
         if self._check.fault is not None:
             sentence = f"The certificate of {self._name} {self._check.fault}."
-            return Failure(Gone(sentence, code="certificate"))
+            return Failure(Gone(sentence, code=self._check.code))
         words = openssl_words(error)
         if "alert" in words and any(word in words for word in ABOUT_US):
             sentence = f"{self._capital_name} does not accept the certificate that it was shown: {words}."
@@ -319,6 +326,15 @@ def _fault(certificate: x509.Certificate, error: int) -> str:
         start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
         return f"is not valid before {start}; see whether the clock of this machine is right"
     return FAULTS.get(error, f"cannot be verified (OpenSSL's error {error})")
+
+
+def _code(error: int) -> str:
+    if error == Codes.ERR_CERT_HAS_EXPIRED:
+        return "certificate_expired"
+    if error == Codes.ERR_CERT_NOT_YET_VALID:
+        return "certificate_early"
+    is_of_nobody = error == Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT or FAULTS.get(error) == UNTRUSTED
+    return "certificate_authority" if is_of_nobody else "certificate"
 
 
 def _is_address(host: str) -> bool:

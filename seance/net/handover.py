@@ -29,9 +29,14 @@ class HandOver(Protocol):
         ``successor.dataReceived``.
         """
         self._successor = successor
-        self.dataReceived = successor.dataReceived  # type: ignore[method-assign]  # the point of this class
+        receive = successor.receive_late if isinstance(successor, HandOver) else successor.dataReceived
+        self.dataReceived = receive  # type: ignore[method-assign]  # the point of this class
         assert self.transport is not None, "a connection is handed over after connectionMade"
         successor.makeConnection(self.transport)
+
+    def receive_late(self, data: bytes) -> None:
+        """Take data from another of us, which must not keep the method that a hand-over of ours replaces."""
+        self.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is over; a subclass that has something to do then calls this as well."""

@@ -14,13 +14,13 @@ Systems that lack an option go without it: each makes things better, none makes 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import socket
 from typing import Any
 
 from seance.net.eager import write_eagerly
+from seance.net.unsent import Unsent
 
-__all__ = ["descriptor_limit", "tune"]
+__all__ = ["tune"]
 
 KEEPALIVE_IDLE_SECONDS = 15
 KEEPALIVE_INTERVAL_SECONDS = 5
@@ -39,26 +39,9 @@ OPTIONS: tuple[tuple[int, str, int], ...] = (
     (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", NOT_SENT_BYTES),
 )
 
-CARRIER_OPTIONS = {"TCP_USER_TIMEOUT": 10_000, "TCP_NOTSENT_LOWAT": 8 * 1024}
-"""For carriers. Their own pulse has noticed a dead peer by then, so the time is for what it cannot see. And
-what the kernel holds beyond what is on the way cannot be overtaken: beside a transfer of 4 MB at 1 Mbit/s an
-echo took 653 ms at 128 KiB and 167 ms at 8 KiB (p99, one run; decision 15)."""
-
-
-def descriptor_limit() -> int | None:
-    """Return how many connections the process can hold, if the system tells.
-
-    A fifth of a small limit, and 200 of a large one, stay for files, agents' local servers,
-    listeners and libraries.
-    """
-    try:
-        resource = importlib.import_module("resource")
-    except ImportError:  # not a UNIX
-        return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return None
-    return int(soft - min(200, soft // 5))
+CARRIER_OPTIONS = {"TCP_USER_TIMEOUT": 10_000}
+"""For carriers. Their own pulse has noticed a dead peer by then, so the time is for what it cannot see. What
+the kernel may keep unsent of one is ``seance.net.unsent``'s to say: nothing can overtake it."""
 
 
 def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # no common type
@@ -81,11 +64,12 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     write_eagerly(holder)
-    if is_carrier and hasattr(holder, "full_above_bytes"):
-        holder.full_above_bytes = 0
     for level, name, default in OPTIONS:
         value = CARRIER_OPTIONS.get(name, default) if is_carrier else default
         option = getattr(socket, name, None)
         if option is not None:
             with contextlib.suppress(OSError):
                 sock.setsockopt(level, option, value)
+    if is_carrier and hasattr(holder, "full_above_bytes"):
+        holder.full_above_bytes = 0
+        holder.unsent = Unsent(sock)

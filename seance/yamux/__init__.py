@@ -42,6 +42,7 @@ from seance.yamux.events import (
     StreamReset,
     StreamWritable,
 )
+from seance.yamux.frames import Bytes
 from seance.yamux.limits import Limits
 from seance.yamux.pace import Pace
 from seance.yamux.session import Session
@@ -49,6 +50,7 @@ from seance.yamux.session import Session
 __all__ = [
     "KIB",
     "MIB",
+    "Bytes",
     "DataReceived",
     "EndSent",
     "Event",

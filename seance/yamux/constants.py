@@ -73,8 +73,8 @@ LAST_STREAM_ID: Final = 2**32 - 3
 """Ids above are never opened; hashicorp/yamux gives up at the same place (session.go, OpenStream)."""
 
 DATA_FRAME_BYTES: Final = 16 * KIB - HEADER_BYTES
-"""The largest body we send: with its header what rust-yamux chose, and 0.07 % of overhead. Four frames fill a
-message of 64 KiB to the byte."""
+"""The largest turn, and the body of its frame: with its header what rust-yamux chose, and 0.07 % of overhead.
+Turns of one stream that follow each other in a message are one frame below 64 KiB, as go-yamux sends."""
 
 
 class GoAwayCode(enum.IntEnum):

@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from seance.yamux.frames import Bytes
+
 __all__ = [
     "DataReceived",
     "EndSent",
@@ -49,10 +51,13 @@ class StreamAcknowledged:
 
 @dataclass(slots=True)
 class DataReceived:
-    """Bytes, never empty. Say ``data_taken(stream_id, count)`` when they have gone where they should."""
+    """Bytes, never empty. Say ``data_taken(stream_id, count)`` when they have gone where they should.
+
+    Many bytes come as a view of what ``receive_data`` was given; whoever keeps them has to copy them.
+    """
 
     stream_id: int
-    data: bytes
+    data: Bytes
 
 
 @dataclass(slots=True)

@@ -17,28 +17,41 @@ with the last.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from seance.errors import RemoteProtocolError
 from seance.yamux.constants import DATA, FIN, GO_AWAY, HEADER, HEADER_BYTES, PING, VERSION, WINDOW_UPDATE
 
 __all__ = [
+    "Bytes",
     "Frame",
     "FrameDecoder",
     "data_header",
     "go_away_frame",
+    "part_of",
     "ping_frame",
     "window_update_frame",
 ]
 
 _pack = HEADER.pack
 
-Frame: TypeAlias = tuple[int, int, int, int, bytes]
+Bytes: TypeAlias = bytes | memoryview
+"""What frames are made of and cut into: large parts are views, which whoever joins them copies, once."""
+
+_VIEWED_BYTES: Final = 2048
+"""From here on a view is cheaper than a copy."""
+
+Frame: TypeAlias = tuple[int, int, int, int, Bytes]
 """Type, flags, stream id, length, body. Deliberately a bare tuple: one is made per frame.
 
 ``length`` is the header's field; for a part of a data frame it is what the peer has announced and not yet
 sent *before* this part, so ``len(body) <= length`` always, and the frame is over when they are equal.
 """
+
+
+def part_of(data: bytes, start: int, stop: int) -> Bytes:
+    """Return a part of some bytes, as a view if it is a large one."""
+    return data[start:stop] if stop - start < _VIEWED_BYTES else memoryview(data)[start:stop]
 
 
 def data_header(stream_id: int, length: int) -> bytes:
@@ -90,10 +103,10 @@ class FrameDecoder:
         position = 0
         if self._missing_bytes:
             missing = self._missing_bytes
-            body = data[:missing]
-            if not body:
+            if not data:
                 return
-            position = len(body)
+            position = min(missing, len(data))
+            body = data if position == len(data) else part_of(data, 0, position)
             self._missing_bytes = missing - position
             yield DATA, 0 if self._missing_bytes else self._late_flags, self._stream_id, missing, body
         elif self._head:
@@ -115,10 +128,10 @@ class FrameDecoder:
                 continue
             body_end = position + length
             if body_end <= end:
-                yield DATA, flags, stream_id, length, data[position:body_end]
+                yield DATA, flags, stream_id, length, part_of(data, position, body_end)
                 position = body_end
                 continue
-            body = data[position:]
+            body = part_of(data, position, end)
             position = end
             self._missing_bytes = length - len(body)
             self._stream_id = stream_id

@@ -37,7 +37,7 @@ from seance.yamux.events import (
     StreamOpened,
     StreamReset,
 )
-from seance.yamux.frames import FrameDecoder
+from seance.yamux.frames import Bytes, FrameDecoder
 from seance.yamux.halves import RECEIVING, Receiving, Step
 from seance.yamux.ledger import Ledger
 from seance.yamux.streams import Stream
@@ -91,7 +91,7 @@ class Inbox:
                 if ledger.is_closed:
                     return
 
-    def _receive_data(self, flags: int, stream_id: int, announced: int, body: bytes) -> None:
+    def _receive_data(self, flags: int, stream_id: int, announced: int, body: Bytes) -> None:
         """Take a data frame or a part of one: ``announced`` bytes are to come, ``body`` of them here."""
         if stream_id == SESSION_ID and not flags & SYN:
             msg = "The peer sent data on stream 0, which is the session itself."

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final
 
 from seance.yamux.constants import ACK, FIN, HEADER_BYTES, KIB
-from seance.yamux.frames import ping_frame, window_update_frame
+from seance.yamux.frames import Bytes, data_header, ping_frame, window_update_frame
 from seance.yamux.halves import SENDING, Sending, Step
 from seance.yamux.scheduler import Turns
 from seance.yamux.streams import Stream
@@ -122,9 +122,9 @@ class Outbox:
             self._settled = []
         return settled
 
-    def next_message(self, limit: int, low_water_bytes: int, now: float | None) -> list[bytes]:
+    def next_message(self, limit: int, low_water_bytes: int, now: float | None) -> list[Bytes]:
         """Take out the next frames, whole; see ``Session.next_message``. Next: ``take_settled``."""
-        pieces: list[bytes] = []
+        pieces: list[Bytes] = []
         room = limit - len(self._farewell)
         if self._pongs:
             room = _move_frames(self._pongs, pieces, room)
@@ -143,17 +143,19 @@ class Outbox:
             self._farewell = b""
         return pieces
 
-    def _write_credit(self, pieces: list[bytes], room: int) -> int:
+    def _write_credit(self, pieces: list[Bytes], room: int) -> int:
         for stream in list(islice(self._credit.values(), max(0, room) // HEADER_BYTES)):
             del self._credit[stream.stream_id]
             pieces.append(window_update_frame(stream.stream_id, 0, stream.receive_window.grant()))
             room -= HEADER_BYTES
         return room
 
-    def _write_data(self, pieces: list[bytes], room: int, low_water_bytes: int) -> int:
+    def _write_data(self, pieces: list[Bytes], room: int, low_water_bytes: int) -> int:
         turns = self._turns
         next_turn, wrote = turns.next, turns.wrote
         has_light = False
+        last: Stream | None = None
+        frame_bytes = header_at = 0
         while room > HEADER_BYTES and (stream := next_turn()) is not None:
             if has_light and stream.place:
                 break  # A receiver that waits for whole messages would wait for the bulk too.
@@ -164,13 +166,23 @@ class Outbox:
                 count = most_bytes
             if count > window.available_bytes:
                 count = window.available_bytes
-            if count > room - HEADER_BYTES:
-                count = room - HEADER_BYTES
+            if stream is not last:
+                room -= HEADER_BYTES
+            if count > room:
+                count = room
                 if pieces and count < _SMALLEST_PART_BYTES:
                     turns.put_back(stream)
                     break
-            stream.write_frame(count, pieces)
-            room -= HEADER_BYTES + count
+            if (
+                stream is last
+            ):  # Turns in a row are one frame: frames are what the other side has most work with.
+                frame_bytes += count
+                pieces[header_at] = data_header(stream.stream_id, frame_bytes)
+            else:
+                last, frame_bytes, header_at = stream, count, len(pieces)
+                pieces.append(data_header(stream.stream_id, count))
+            stream.write(count, pieces)
+            room -= count
             queued_bytes = stream.queued_bytes
             wrote(stream, count, queued_bytes > 0 and window.available_bytes > 0)
             has_light = not stream.place
@@ -184,7 +196,7 @@ class Outbox:
         return room
 
 
-def _move_frames(queue: deque[bytes], pieces: list[bytes], room: int) -> int:
+def _move_frames(queue: deque[bytes], pieces: list[Bytes], room: int) -> int:
     """Move control frames from a queue into a message while there is room; return the room left."""
     while queue and room >= HEADER_BYTES:
         pieces.append(queue.popleft())

@@ -17,10 +17,10 @@ from seance.yamux.constants import KIB
 
 __all__ = ["Pace"]
 
-_LEAST_BYTES: Final = 4 * KIB
-"""33 ms at 1 Mbit/s, and 30 messages a second."""
+_LEAST_BYTES: Final = 1 * KIB
+"""8 ms at 1 Mbit/s, and 120 messages a second."""
 
-_FIRST_BYTES: Final = 16 * KIB
+_FIRST_BYTES: Final = 4 * KIB
 """A fast path shows at once, a slow one after seconds: so it begins as if it were slow."""
 
 _MOST_BYTES: Final = 64 * KIB
@@ -29,22 +29,35 @@ _LONG_SECONDS: Final = 0.025
 """A carrier that is full for longer makes the messages smaller: 50 ms is what a person notices, and what the
 kernel holds comes on top."""
 
+_RUN_MESSAGES: Final = 16
+"""So many messages in a row of full size, and the carrier never full: 64 KiB at the beginning, more than a
+kernel takes before the path has shown what it is."""
+
 
 class Pace:
-    """The size of the next message: halved after a long wait, doubled after a short one.
+    """The size of the next message: halved after a long wait, doubled after a short one, or after none.
 
     Attributes:
-        message_bytes: The limit for ``Session.next_message``, 4 to 64 KiB.
+        message_bytes: The limit for ``Session.next_message``, 1 to 64 KiB.
     """
 
-    __slots__ = ("_full_since", "message_bytes")
+    __slots__ = ("_full_since", "_run_bytes", "message_bytes")
 
     def __init__(self) -> None:
         self.message_bytes = _FIRST_BYTES
         self._full_since: float | None = None
+        self._run_bytes = 0
+
+    def sent(self, count: int) -> None:
+        """Take note that a message left; only those that were about as large as they may be tell anything."""
+        if self.message_bytes < _MOST_BYTES and count * 2 >= self.message_bytes:
+            self._run_bytes += count
+            if self._run_bytes >= self.message_bytes * _RUN_MESSAGES:
+                self._double()
 
     def filled(self, now: float) -> None:
         """Take note that the carrier is full, since now if it was not."""
+        self._run_bytes = 0
         if self._full_since is None:
             self._full_since = now
 
@@ -57,4 +70,8 @@ class Pace:
         if full_seconds > _LONG_SECONDS:
             self.message_bytes = max(_LEAST_BYTES, self.message_bytes // 2)
         elif full_seconds < _LONG_SECONDS / 2:
-            self.message_bytes = min(_MOST_BYTES, self.message_bytes * 2)
+            self._double()
+
+    def _double(self) -> None:
+        self._run_bytes = 0
+        self.message_bytes = min(_MOST_BYTES, self.message_bytes * 2)

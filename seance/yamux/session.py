@@ -28,7 +28,7 @@ from typing import Final
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.yamux.constants import ACK, KIB, SYN, GoAwayCode, Role
 from seance.yamux.events import Event, SessionTimedOut, StreamWritable
-from seance.yamux.frames import go_away_frame
+from seance.yamux.frames import Bytes, go_away_frame
 from seance.yamux.halves import SENDING, Receiving, Sending, Step
 from seance.yamux.inbox import Inbox
 from seance.yamux.keepalive import Verdict
@@ -317,7 +317,7 @@ class Session:
 
     # Send.
 
-    def next_message(self, limit: int = 64 * KIB) -> list[bytes]:
+    def next_message(self, limit: int = 64 * KIB) -> list[Bytes]:
         """Return the next frames that may leave, whole, as pieces that only need to be joined.
 
         Next: send them in one carrier message (yamux-js cannot put a frame together from two), then

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import deque
+from typing import Final
 
 from seance.yamux.constants import LAST_STREAM_ID, Role
-from seance.yamux.frames import data_header
+from seance.yamux.frames import Bytes, part_of
 from seance.yamux.halves import Receiving, Sending
 from seance.yamux.windows import ReceiveWindow, SendWindow
 
 __all__ = ["PeerIds", "Stream", "StreamTable"]
+
+_NOTHING: Final[deque[bytes]] = deque()
+"""The queue of every stream that has none: an empty one of its own would be 760 bytes, for thousands that
+are idle."""
 
 
 class Stream:
@@ -66,39 +71,45 @@ class Stream:
         """For how long it was the first of the bulk streams."""
         # Chunks stay as they came and are dropped as they leave: joining them would copy everything
         # once more, and one growing buffer never gives its memory back (hashicorp/yamux issue 43).
-        self._queue: deque[bytes] = deque()
+        self._queue = _NOTHING
         self._first_sent_bytes = 0
         """How much of the first chunk has already left."""
 
     def queue(self, data: bytes) -> int:
         """Add data to what waits; returns what waits now."""
-        self._queue.append(data)
+        queue = self._queue
+        if queue is _NOTHING:
+            queue = self._queue = deque()
+        queue.append(data)
         self.queued_bytes += len(data)
         return self.queued_bytes
 
-    def write_frame(self, count: int, pieces: list[bytes]) -> None:
-        """Move ``count`` queued bytes, at most what is queued and granted, into one data frame."""
+    def write(self, count: int, pieces: list[Bytes]) -> None:
+        """Move ``count`` queued bytes, at most what is queued and granted, into the body of a data frame."""
         self.send_window.available_bytes -= count
         self.queued_bytes -= count
         queue = self._queue
         sent = self._first_sent_bytes
         if not sent and len(queue[0]) == count:
-            pieces += (data_header(self.stream_id, count), queue.popleft())
+            pieces.append(queue.popleft())
+            if not queue:
+                self._queue = _NOTHING
             return
-        pieces.append(data_header(self.stream_id, count))
         while count:
             chunk = queue[0]
             there = len(chunk) - sent
             if there <= count:
-                pieces.append(chunk[sent:] if sent else chunk)
+                pieces.append(part_of(chunk, sent, sent + there) if sent else chunk)
                 queue.popleft()
                 count -= there
                 sent = 0
             else:
-                pieces.append(chunk[sent : sent + count])
+                pieces.append(part_of(chunk, sent, sent + count))
                 sent += count
                 break
         self._first_sent_bytes = sent
+        if not queue:
+            self._queue = _NOTHING
 
     def check(self) -> None:
         """Assert what always holds."""

@@ -42,7 +42,7 @@ class SendWindow:
 
     def __init__(self) -> None:
         self.available_bytes = INITIAL_WINDOW_BYTES
-        """What may be sent now; ``Stream.write_frame`` takes off what it writes."""
+        """What may be sent now; ``Stream.write`` takes off what it writes."""
 
     def grow(self, delta_bytes: int) -> bool:
         """Add what the peer granted.

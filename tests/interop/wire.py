@@ -118,7 +118,7 @@ def check_sending_rules(frames: Iterable[Frame]) -> None:
             assert frame.flags not in (SYN, ACK) or not before, f"not the first of its stream: {frame}"
         if frame.kind == DATA:
             assert FIN not in before, f"data after FIN: {frame}"
-            assert 0 < frame.length <= 16384, f"not a frame of ours: {frame}"
+            assert 0 < frame.length < 65536, f"not a frame of ours: {frame}"
         before.add(frame.flags)
 
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
-from seance.net.eager import EAGER, GATHERED_BYTES, write_eagerly
+from seance.net.eager import EAGER, GATHERED_BYTES, LEAST_READ_BYTES, MOST_READ_BYTES, write_eagerly
 from tests.ears import Ear
 
 reactor: Any = _reactor
@@ -65,6 +65,33 @@ def test_pieces_leave_together(pair: Pair) -> None:
     for size in (1, GATHERED_BYTES):
         pair.transport.writeSequence([b"a" * size, b"", b"b" * size])
         assert pair.read() == b"a" * size + b"b" * size
+
+
+class FullOf:
+    """A socket that has as much as it is asked for, up to what is left."""
+
+    def __init__(self, *left: int) -> None:
+        self._left = list(left)
+        self.asked: list[int] = []
+
+    def recv(self, count: int) -> bytes:
+        self.asked.append(count)
+        taken = min(count, self._left[0])
+        self._left[0] -= taken
+        if not self._left[0]:
+            del self._left[0]
+        return bytes(taken)
+
+
+def test_reads_grow_to_their_bound_while_each_is_full_and_shrink_again(pair: Pair) -> None:
+    real, least = pair.transport.socket, LEAST_READ_BYTES
+    pair.transport.socket = full = FullOf(least * (1 + 2 + 4 + 4) + least, 100, 100)
+    for _ in range(7):
+        assert pair.transport.doRead() is None
+    pair.transport.socket = real
+    assert full.asked == [least, 2 * least, 4 * least, 4 * least, 4 * least, 4 * least, least]
+    assert max(full.asked) == MOST_READ_BYTES
+    assert len(pair.transport.protocol._wrappedProtocol.data) == 12 * least + 200
 
 
 @ensureDeferred

@@ -106,6 +106,20 @@ def test_a_connection_can_be_handed_on(door: Door) -> None:
     assert first.told == ["made", "data"]
 
 
+def test_a_successor_that_hands_over_itself_is_out_of_the_way_too(door: Door) -> None:
+    """As a client's upgrade over TLS: the handshake hands over to whoever reads the head of the answer."""
+    second = Head()
+    last = second.successor
+    door.head.successor = second
+    door.hear(b"one.two.thr")
+    door.hear(b"ee.")
+    assert (door.head.read, second.read, last.data) == (b"one", b"two", b"three.")
+    door.head.transport.loseConnection()
+    run(door.clock)
+    assert second.was_lost
+    assert last.was_lost_with(ConnectionDone)
+
+
 def test_a_successor_may_hand_on_from_inside_data_received(door: Door) -> None:
     second = Ear()
     door.head.successor.on_data = lambda _: door.head.hand_over(second)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
 
-from seance.net import descriptor_limit, sockets, tune
+from seance.net import sockets, tune
 from tests.ears import Ear
 from tests.rigs import CarrierRig, MuxRig, OneByOne, TcpRig, WireRig
 
@@ -97,23 +96,3 @@ async def test_an_option_that_the_system_lacks_or_refuses_is_gone_without(
     tune(near.transport)
     assert near.transport.getTcpNoDelay()
     await rig.stop()
-
-
-@pytest.mark.parametrize(("soft", "expected"), [(100, 80), (1000, 800), (65536, 65336)])
-def test_some_descriptors_are_kept_for_others(
-    monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
-) -> None:
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 1 << 20))
-    assert descriptor_limit() == expected
-
-
-def test_a_system_without_a_limit_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
-    assert descriptor_limit() is None
-
-
-def test_a_system_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert descriptor_limit() is None

@@ -72,7 +72,7 @@ class SendRules:
     def _check_data(self, frame: WireFrame) -> None:
         stream = self.streams[frame.stream_id]
         assert frame.flags == 0, "no flag rides on data"
-        assert 0 < frame.length <= 16 * KIB
+        assert 0 < frame.length <= 64 * KIB
         assert stream.has_syn if stream.is_ours else stream.has_ack, "SYN or ACK goes before data"
         assert not stream.has_fin, "no data after our FIN"
         assert not stream.has_rst, "nothing after our RST"

@@ -6,18 +6,18 @@ from seance.yamux import KIB
 from seance.yamux.pace import Pace
 
 
-def settled(bytes_per_second: float, kernel_bytes: int = 8 * KIB) -> Pace:
-    """A pace after many messages over a path; the kernel wants so much to leave before it takes more."""
+def settled(bytes_per_second: float) -> Pace:
+    """A pace after many messages over a path; the kernel takes more when half a message is left of two."""
     pace, now = Pace(), 0.0
     for _ in range(50):
         pace.filled(now)
-        now += (pace.message_bytes + kernel_bytes) / bytes_per_second
+        now += 1.5 * pace.message_bytes / bytes_per_second
         pace.drained(now)
     return pace
 
 
 @pytest.mark.parametrize(
-    ("mbit", "least", "most"), [(1, 4, 4), (8, 8, 16), (30, 32, 64), (100, 64, 64), (10_000, 64, 64)]
+    ("mbit", "least", "most"), [(1, 1, 2), (8, 8, 16), (30, 32, 64), (100, 64, 64), (10_000, 64, 64)]
 )
 def test_a_message_is_as_large_as_the_path_is_fast(mbit: int, least: int, most: int) -> None:
     assert least * KIB <= settled(mbit * 125_000).message_bytes <= most * KIB
@@ -39,10 +39,33 @@ def test_full_is_counted_from_the_first_time_it_was_said() -> None:
     pace.filled(1.0)
     pace.filled(1.02)
     pace.drained(1.03)
-    assert pace.message_bytes == 8 * KIB
+    assert pace.message_bytes == 2 * KIB
 
 
 def test_a_carrier_that_was_not_full_says_nothing() -> None:
     pace = Pace()
     pace.drained(5.0)
-    assert pace.message_bytes == 16 * KIB, "what it begins with"
+    assert pace.message_bytes == 4 * KIB, "what it begins with"
+
+
+def test_a_carrier_that_is_never_full_is_fast() -> None:
+    pace = Pace()
+    for _ in range(16):
+        pace.sent(pace.message_bytes)
+    assert pace.message_bytes == 8 * KIB
+    for _ in range(1000):
+        pace.sent(pace.message_bytes)
+    assert pace.message_bytes == 64 * KIB
+
+
+def test_small_messages_say_nothing_and_neither_do_those_before_it_was_full() -> None:
+    pace = Pace()
+    for _ in range(1000):
+        pace.sent(KIB)
+    assert pace.message_bytes == 4 * KIB
+    for _ in range(10):
+        for _ in range(15):
+            pace.sent(4 * KIB)
+        pace.filled(0.0)
+        pace.drained(0.02)
+    assert pace.message_bytes == 4 * KIB

@@ -24,6 +24,7 @@ def test_the_public_names_are_pinned() -> None:
     assert seance.yamux.__all__ == [
         "KIB",
         "MIB",
+        "Bytes",
         "DataReceived",
         "EndSent",
         "Event",

@@ -25,7 +25,7 @@ BROKEN = [
     [data(1, b"abc")],
     [*OPEN, data(1, b"abc", FIN)],
     [*OPEN, data(1)],
-    [*OPEN, data(1, bytes(16 * KIB + 1))],
+    [*OPEN, data(1, bytes(64 * KIB + 1))],
     [*OPEN, *[data(1, bytes(16 * KIB))] * 17],
     [*OPEN, data(1, b"abc")[:-1]],
     [*OPEN, frame(DATA, 0, 1, 0, version=1)],

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.yamux import KIB, Role
+from seance.yamux import KIB, Bytes, Role
 from seance.yamux.streams import PeerIds, Stream, StreamTable
 
 
@@ -62,10 +62,10 @@ class TestPeerIds:
 
 class TestStream:
     def frame(self, stream: Stream, count: int) -> bytes:
-        pieces: list[bytes] = []
-        stream.write_frame(count, pieces)
+        pieces: list[Bytes] = []
+        stream.write(count, pieces)
         stream.check()
-        return b"".join(pieces[1:])
+        return b"".join(pieces)
 
     def test_chunks_leave_in_order_across_frames(self) -> None:
         stream = Stream(2, is_outbound=True)
@@ -78,9 +78,9 @@ class TestStream:
         chunks = [b"one", b"two", b"three"]
         for chunk in chunks:
             stream.queue(chunk)
-        pieces: list[bytes] = []
-        stream.write_frame(11, pieces)
-        assert [id(piece) for piece in pieces[1:]] == [id(chunk) for chunk in chunks]
+        pieces: list[Bytes] = []
+        stream.write(11, pieces)
+        assert [id(piece) for piece in pieces] == [id(chunk) for chunk in chunks]
 
     def test_a_frame_spends_window(self) -> None:
         stream = Stream(2, is_outbound=True)

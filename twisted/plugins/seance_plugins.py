@@ -1,4 +1,4 @@
-"""Tells twistd of ``seance-relay`` and ``seance-agent``.
+"""Tells twistd of ``seance-relay`` and ``seance-agent``, and of a reactor for them.
 
 twistd imports every plugin file on each start, so this one names its modules by string. There is
 no ``__init__.py`` beside it or above it, and must not be: it would hide Twisted itself.
@@ -6,6 +6,7 @@ no ``__init__.py`` beside it or above it, and must not be: it would hide Twisted
 
 from __future__ import annotations
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 seance_relay = ServiceMaker(
@@ -20,4 +21,10 @@ seance_agent = ServiceMaker(
     "seance.agent_tap",
     "The private side of a Seance tunnel: dials a relay and serves one room from this machine.",
     "seance-agent",
+)
+
+seance_reactor = Reactor(
+    "seance",
+    "seance.net.reactor",
+    "Linux epoll, with short ways for many small messages.",
 )

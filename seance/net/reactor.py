@@ -1,0 +1,108 @@
+"""Twisted's reactor for Linux, with two short ways for what a tunnel does all day.
+
+Not a reactor of its own: descriptors, timers, signals and threads are Twisted's ``EPollReactor``, and every
+transport works on it as it does there. Two things take another way, because each small message goes by
+them several times (figures: decision 17):
+
+* *a descriptor that can be read* and nothing else is read at once. Twisted goes through two layers that set
+  up a context for the log; what is logged here has a namespace of its own;
+* *a call for this turn*, ``callLater(0, ...)``, is kept in a list that is worked off when all that was ready
+  has been read. In Twisted it is a timer, with a heap and a look at the clock.
+
+``seance relay`` and ``seance agent`` install it (``SEANCE_REACTOR`` may name another), and so does
+``twistd --reactor seance``. Nothing else in the project knows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from select import EPOLLIN
+from typing import Any
+
+from twisted.internet import main
+from twisted.internet.base import DelayedCall
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python import log
+
+__all__ = ["PromptReactor", "install"]
+
+
+class PromptReactor(EPollReactor):
+    """The reactor. ``install`` makes it the one of the process."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._soon: list[Any] = []
+        super().__init__()
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
+    ) -> DelayedCall:
+        """Call after ``delay`` seconds; with 0 when all that is ready now has been read."""
+        if delay:
+            return super().callLater(delay, callable, *args, **kw)
+        call = DelayedCall(self.seconds(), callable, args, kw, _ignore, _ignore, self.seconds)
+        self._soon.append(call)
+        return call
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        """Return all that is still to be called."""
+        return [*super().getDelayedCalls(), *(call for call in self._soon if not call.cancelled)]
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Wait until something is ready, and work it off; then what was asked for in this turn."""
+        if self._soon:
+            timeout = 0
+        elif timeout is None:
+            timeout = -1
+        selectables = self._selectables
+        for descriptor, event in self._poller.poll(timeout, len(selectables)):
+            selectable = selectables.get(descriptor)
+            if selectable is None:
+                continue  # closed by what was ready before it
+            if event == EPOLLIN:
+                try:
+                    why = selectable.doRead()
+                except BaseException as error:  # noqa: BLE001  # as Twisted: it costs this connection alone
+                    why = error
+                    self._log.failure("Unhandled error over what was read", event="reactor.read_failed")
+                if why:
+                    self._disconnectSelectable(selectable, why, True)
+            else:
+                log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
+        if self._soon:
+            self._work_off()
+
+    doIteration = doPoll
+
+    def _work_off(self) -> None:
+        # What these calls ask for in turn comes in the next round, after another look at the descriptors.
+        calls, self._soon = self._soon, []
+        for call in calls:
+            if call.cancelled:
+                continue
+            if call.delayed_time > 0:  # Somebody has put it off since.
+                super().callLater(call.delayed_time, self._call, call)
+            else:
+                self._call(call)
+
+    def _call(self, call: Any) -> None:  # noqa: ANN401  # Twisted's, whose types are incomplete
+        if call.cancelled:
+            return
+        call.called = 1
+        try:
+            call.func(*call.args, **call.kw)
+        except BaseException:  # noqa: BLE001  # as Twisted
+            self._log.failure("Unhandled error in a call of this turn", event="reactor.call_failed")
+
+
+def install() -> None:
+    """Make it the reactor of this process; for ``twistd``, which looks for this name."""
+    main.installReactor(PromptReactor())
+
+
+def _ignore(call: object) -> None:
+    """A call that is cancelled or put off is found to be so when its turn comes."""

@@ -1,0 +1,231 @@
+"""The reactor for many small messages: what it does otherwise than Twisted's, and that nobody notices."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("epoll is Linux's", allow_module_level=True)
+
+from seance.net.reactor import PromptReactor
+from tests.conftest import Watch
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+class Descriptor:
+    """One end of a pair of sockets; ``say`` makes it ready to be read."""
+
+    def __init__(self, read: Callable[[], object]) -> None:
+        self._near, self._far = socket.socketpair()
+        self._read = read
+        self.lost: list[Any] = []
+
+    def fileno(self) -> int:
+        return self._near.fileno()
+
+    def logPrefix(self) -> str:
+        return "descriptor"
+
+    def say(self) -> None:
+        self._far.send(b"x")
+
+    def doRead(self) -> object:
+        self._near.recv(10)
+        return self._read()
+
+    def connectionLost(self, reason: Any) -> None:
+        self.lost.append(reason)
+
+    def close(self) -> None:
+        self._near.close()
+        self._far.close()
+
+
+@pytest.fixture
+def reactor() -> Iterator[Any]:
+    """One that is not the reactor of this process, and does not run: ``iterate`` makes one turn."""
+    reactor: Any = PromptReactor()
+    yield reactor
+    reactor.removeAll()
+    for waker in reactor._internalReaders:
+        waker.connectionLost(None)
+    reactor._poller.close()
+
+
+@pytest.fixture
+def told() -> list[object]:
+    return []
+
+
+@pytest.fixture
+def join(reactor: Any) -> Iterator[Callable[[Callable[[], object]], Descriptor]]:
+    made: list[Descriptor] = []
+
+    def join(read: Callable[[], object]) -> Descriptor:
+        made.append(Descriptor(read))
+        reactor.addReader(made[-1])
+        return made[-1]
+
+    yield join
+    for one in made:
+        reactor.removeReader(one)
+        one.close()
+
+
+def test_a_call_of_this_turn_comes_when_all_that_was_ready_has_been_read(
+    reactor: Any, join: Any, told: list[object]
+) -> None:
+    first = join(lambda: reactor.callLater(0, told.append, "call") and told.append("first"))
+    second = join(lambda: told.append("second"))
+    first.say()
+    second.say()
+    reactor.iterate()
+    assert sorted(map(str, told[:2])) == ["first", "second"]
+    assert told[2:] == ["call"]
+
+
+def test_a_call_that_asks_for_another_lets_descriptors_be_read_before_it(
+    reactor: Any, join: Any, told: list[object]
+) -> None:
+    one = join(lambda: told.append("read"))
+
+    def call() -> None:
+        told.append("call")
+        one.say()
+        reactor.callLater(0, told.append, "another")
+
+    reactor.callLater(0, call)
+    reactor.iterate()
+    assert told == ["call"]
+    reactor.iterate(60)  # with something to do it does not wait
+    assert told == ["call", "read", "another"]
+
+
+def test_a_call_that_is_cancelled_does_not_come(reactor: Any, told: list[object]) -> None:
+    call = reactor.callLater(0, told.append, "call")
+    assert call.active()
+    assert reactor.getDelayedCalls() == [call]
+    call.cancel()
+    assert reactor.getDelayedCalls() == []
+    reactor.iterate()
+    assert told == []
+
+
+def test_calls_may_cancel_each_other(reactor: Any, told: list[object]) -> None:
+    reactor.callLater(0, lambda: call.cancel())
+    call = reactor.callLater(0, told.append, "call")
+    reactor.iterate()
+    assert told == []
+
+
+@pytest.mark.parametrize("put_off", ["delay", "reset"])
+def test_a_call_that_is_put_off_comes_later(reactor: Any, told: list[object], put_off: str) -> None:
+    now = [1000.0]
+    reactor.seconds = lambda: now[0]
+    call = reactor.callLater(0, told.append, "call")
+    getattr(call, put_off)(5)
+    reactor.iterate()
+    assert told == []
+    assert call.active()
+    now[0] += 6
+    reactor.iterate()
+    assert told == ["call"]
+    assert not call.active()
+
+
+def test_a_call_that_fails_is_logged_and_stops_no_other(
+    reactor: Any, told: list[object], watch: Watch
+) -> None:
+    reactor.callLater(0, lambda: 1 // 0)
+    reactor.callLater(0, told.append, "call")
+    reactor.iterate()
+    assert told == ["call"]
+    assert len(watch.take(ZeroDivisionError)) == 1
+
+
+def test_a_descriptor_that_fails_is_logged_and_lost_alone(
+    reactor: Any, join: Any, told: list[object], watch: Watch
+) -> None:
+    bad, good = join(lambda: 1 // 0), join(lambda: told.append("read"))
+    bad.say()
+    good.say()
+    reactor.iterate()
+    assert told == ["read"]
+    assert [reason.type for reason in bad.lost] == [ZeroDivisionError]
+    assert len(watch.take(ZeroDivisionError)) == 1
+    assert bad not in reactor.getReaders()
+
+
+def test_what_is_closed_by_what_was_ready_before_it_is_not_read(
+    reactor: Any, join: Any, told: list[object]
+) -> None:
+    def read() -> None:
+        told.append("read")
+        for one in both:
+            reactor.removeReader(one)
+
+    both = [join(read), join(read)]
+    for one in both:
+        one.say()
+    reactor.iterate()
+    assert told == ["read"]
+
+
+@pytest.mark.slow
+def test_tcp_keeps_its_contract_on_it() -> None:
+    """One reactor per process: another process runs the contract, on it."""
+    program = (
+        "import sys, pytest, seance.net.reactor as ours; ours.install(); sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    arguments = [
+        "-q",
+        "-k",
+        "Tcp",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_contract.py",
+        "tests/carrier/test_sockets.py",
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "status"), [("", 0), ("poll", 0), ("nonsense", 1)])
+def test_another_reactor_may_be_named(name: str, status: int) -> None:
+    program = (
+        "import sys; from seance.foreground import _install_reactor as install; install(sys.argv[1]);"
+        "from twisted.internet import reactor; print(type(reactor).__name__)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, name], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == status
+    if status:
+        assert "SEANCE_REACTOR names 'nonsense'" in ended.stderr
+    else:
+        assert ended.stdout.strip() == {"": "PromptReactor", "poll": "PollReactor"}[name]
+
+
+def test_twistd_knows_it_by_name() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = (
+        "from twisted.application.reactors import getReactorTypes;"
+        "print(*[one.shortName for one in getReactorTypes()])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=100
+    )
+    assert "seance" in ended.stdout.split()

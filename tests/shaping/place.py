@@ -1,0 +1,230 @@
+"""A relay here and an agent far away, with a line between them that is narrow or long.
+
+Two network namespaces and a ``Line`` in user space (``tests.faults``), with real processes at its ends and
+real kernels under them. The line has a process of its own: it handles each packet, and would otherwise wait
+for whoever measures. Used by ``tests/shaping`` and by ``benchmarks/shaping.py``; needs root and ``ip``."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from tests.faults.emulator import Line
+from tests.faults.loops import Loop
+from tests.faults.namespaces import AGENT_ADDRESS, DEVICE, RELAY_ADDRESS, Namespace
+from tests.processes import AgentProcess, Process, RelayProcess, environment, twistd
+from tests.shaping.throttle import Throttle
+
+__all__ = ["MBIT", "Far", "Link", "LocalServer", "client", "far", "throttled"]
+
+ROOM = "far"
+
+MBIT = 1_000_000 / 8
+"""Bytes per second of one Mbit/s."""
+
+
+PIECE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the line is like.
+
+    Attributes:
+        up_mbit: From the agent to the relay; 0 for all there is.
+        down_mbit: From the relay to the agent.
+        round_trip_seconds: Without a queue.
+        queue_bytes: What waits before the narrow line at most; beyond, packets are lost.
+        send_buffer_bytes: What the kernels keep for a connection at most; Linux has 4 MiB unless told
+            otherwise.
+        packet_bytes: The MTU. Large ones are for lines on which a Python program could not keep up with
+            small ones.
+    """
+
+    up_mbit: float = 0.0
+    down_mbit: float = 0.0
+    round_trip_seconds: float = 0.04
+    queue_bytes: int = 64 * 1024
+    send_buffer_bytes: int = 4 * 1024 * 1024
+    packet_bytes: int = 1500
+
+
+class LocalServer:
+    """Sends what it is asked for (``bytes N``), or without end at ``/stream``; swallows what comes to
+    ``/sink``, and echoes the rest."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.connections = 0
+
+    async def listen(self) -> None:
+        server = await serve(self._serve, "127.0.0.1", 0, max_size=None, compression=None, ping_interval=None)
+        self.port = server.sockets[0].getsockname()[1]
+        self._server = server
+
+    async def close(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        self.connections += 1
+        path = "" if connection.request is None else connection.request.path
+        is_sink = path.startswith("/sink")
+        with contextlib.suppress(ConnectionClosed):
+            if path.startswith("/stream"):
+                await connection.recv()
+                while True:
+                    await connection.send(bytes(PIECE_BYTES))
+            async for message in connection:
+                if isinstance(message, str) and message.startswith("bytes "):
+                    await connection.send(bytes(int(message.split()[1])))
+                elif is_sink:
+                    await connection.send(str(len(message)))
+                else:
+                    await connection.send(message)
+
+
+@dataclass
+class Far:
+    """What runs.
+
+    Attributes:
+        here: A loop on the relay's machine, for clients.
+        there: A loop on the agent's machine.
+    """
+
+    relay: Process
+    agent: Process
+    here: Loop
+    there: Loop
+    server: LocalServer
+    relay_address: tuple[str, int]
+
+    def url(self, path: str = "doc") -> str:
+        """Where a client on the relay's machine dials."""
+        host, port = self.relay_address
+        return f"ws://{host}:{port}/c/{ROOM}/{path}"
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """CPU that relay and agent have had."""
+        return _cpu_seconds(self.relay.pid), _cpu_seconds(self.agent.pid)
+
+
+@contextlib.asynccontextmanager
+async def client(url: str) -> AsyncIterator[ClientConnection]:
+    """A client that takes messages of any size and sends no pings of its own."""
+    async with connect(
+        url, max_size=None, compression=None, ping_interval=None, open_timeout=60, proxy=None
+    ) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def throttled(
+    link: Link, *, relay_options: tuple[str, ...] = (), agent_options: tuple[str, ...] = ()
+) -> Iterator[Far]:
+    """The same on one machine with a proxy that is slow, which needs no root; ``link.queue_bytes`` is
+    nothing."""
+    with contextlib.ExitStack() as stack:
+        here, there = stack.enter_context(Loop()), stack.enter_context(Loop())
+        server = LocalServer()
+        there.run(server.listen())
+        stack.callback(lambda: there.run(server.close()))
+        relay = stack.enter_context(RelayProcess(*relay_options))
+        throttle = Throttle(
+            ("127.0.0.1", relay.port),
+            up_bytes_per_second=link.up_mbit * MBIT,
+            down_bytes_per_second=link.down_mbit * MBIT,
+            round_trip_seconds=link.round_trip_seconds,
+        )
+        line = stack.enter_context(Loop())
+        line.run(throttle.listen())
+        stack.callback(lambda: line.run(throttle.close()))
+        told = ("--relay", f"ws://127.0.0.1:{throttle.port}", "--local", f"127.0.0.1:{server.port}")
+        agent = stack.enter_context(AgentProcess(ROOM, *told, *agent_options))
+        agent.when_connected()
+        yield Far(relay, agent, here, there, server, ("127.0.0.1", relay.port))
+    for process in (relay, agent):
+        process.check_quiet()
+
+
+@contextlib.contextmanager
+def far(
+    link: Link, *, relay_options: tuple[str, ...] = (), agent_options: tuple[str, ...] = ()
+) -> Iterator[Far]:
+    """A relay, an agent and a local server that are ready, for the time of a ``with`` block."""
+    with contextlib.ExitStack() as stack:
+        places = []
+        for role, address in (("home", AGENT_ADDRESS), ("relay", RELAY_ADDRESS)):
+            place = Namespace(f"shaping-{os.getpid()}-{role}", address)
+            stack.callback(place.remove)
+            place.ip("link", "set", DEVICE, "mtu", str(link.packet_bytes), "txqueuelen", "20000")
+            buffers = f"net.ipv4.tcp_wmem=4096 16384 {link.send_buffer_bytes}"
+            subprocess.run(place.argv(["sysctl", "-qw", buffers]), check=True)
+            places.append(place)
+        home, away = places
+        stack.enter_context(_line(home, away, link))
+        here = stack.enter_context(Loop(away.enter))
+        there = stack.enter_context(Loop(home.enter))
+        server = LocalServer()
+        there.run(server.listen())
+        stack.callback(lambda: there.run(server.close()))
+        relay = stack.enter_context(_relay(away, relay_options))
+        port = int(relay.when_line(r"starting on port (\d+)")[1])
+        agent = stack.enter_context(_agent(home, port, server.port, agent_options))
+        agent.when_connected()
+        yield Far(relay, agent, here, there, server, (RELAY_ADDRESS, port))
+    for process in (relay, agent):
+        process.check_quiet()
+
+
+@contextlib.contextmanager
+def _line(home: Namespace, away: Namespace, link: Link) -> Iterator[None]:
+    def carry() -> None:
+        line = Line(home.device, away.device)
+        line.up_bytes_per_second, line.down_bytes_per_second = link.up_mbit * MBIT, link.down_mbit * MBIT
+        line.delay_seconds, line.queue_bytes = link.round_trip_seconds / 2, link.queue_bytes
+        line.run()
+
+    process = multiprocessing.get_context("fork").Process(target=carry, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+class _Relay(RelayProcess):
+    def __init__(self, argv: list[str]) -> None:
+        Process.__init__(self, argv, name="relay", env=environment())
+
+
+class _Agent(AgentProcess):
+    def __init__(self, argv: list[str]) -> None:
+        self.room = ROOM
+        Process.__init__(self, argv, name="agent", env=environment())
+
+
+def _relay(place: Namespace, options: tuple[str, ...]) -> _Relay:
+    listen = ("--listen", f"tcp:0:interface={place.address}")
+    return _Relay(place.argv(twistd("seance-relay", *listen, "--open", *options)))
+
+
+def _agent(place: Namespace, relay_port: int, local_port: int, options: tuple[str, ...]) -> _Agent:
+    told = ("--relay", f"ws://{RELAY_ADDRESS}:{relay_port}", "--local", f"127.0.0.1:{local_port}")
+    return _Agent(place.argv(twistd("seance-agent", "--room", ROOM, *told, *options)))
+
+
+def _cpu_seconds(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

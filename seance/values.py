@@ -18,18 +18,21 @@ from twisted.internet.endpoints import serverFromString
 
 from seance.carrier import RelayAddress
 from seance.errors import ConfigError
+from seance.logs import FORMATS
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.settings import check_room
 
 __all__ = [
     "BARE_PORT",
+    "admin_endpoint",
     "any_origin",
     "byte_count",
     "count",
     "file_path",
     "listen_endpoint",
     "local_server",
+    "log_format",
     "network",
     "rate",
     "relay_url",
@@ -204,6 +207,22 @@ def listen_endpoint(text: str) -> str:
             f"{text!r} is not an endpoint for Twisted ({error}); write PORT, IP:PORT or tcp:8080, for example"
         )
         raise ValueError(msg) from error
+    return text
+
+
+def admin_endpoint(text: str) -> str:
+    """Where operators ask: as ``listen_endpoint``, but a bare port is on 127.0.0.1; or ``none``."""
+    if text == "none":
+        return text
+    endpoint = listen_endpoint(text)
+    return f"tcp:{endpoint}:interface=127.0.0.1" if BARE_PORT.fullmatch(endpoint) else endpoint
+
+
+def log_format(text: str) -> str:
+    """How the log is written."""
+    if text not in FORMATS:
+        msg = f"{text!r} is not a format of the log; write {' or '.join(FORMATS)}"
+        raise ValueError(msg)
     return text
 
 

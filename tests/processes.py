@@ -263,12 +263,16 @@ _state = tempfile.TemporaryDirectory(prefix="seance-state-")
 
 
 def environment() -> dict[str, str]:
-    """The checkout comes first on the path: the processes run the code that the other tests import."""
+    """The checkout comes first on the path: the processes run the code that the other tests import.
+
+    Nor do they fight over the default admin port; a test that wants one says so.
+    """
     path = os.environ.get("PYTHONPATH")
     return {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "XDG_STATE_HOME": _state.name,
+        "SEANCE_ADMIN": "none",
     }
 
 

@@ -107,6 +107,9 @@ def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(installed:
     modules = {str(path.relative_to(ROOT)) for path in python_files(ROOT / "seance")}
     pages = {str(path.relative_to(ROOT)) for path in (ROOT / "seance" / "pad").glob("*.html")}
     assert pages
+    dashboard = {str(path.relative_to(ROOT)) for path in (ROOT / "seance" / "dashboard" / "static").iterdir()}
+    assert len(dashboard) > 3
+    pages |= dashboard
     assert names == modules | pages | {"seance/py.typed", "twisted/plugins/seance_plugins.py"}
 
 

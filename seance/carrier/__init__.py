@@ -9,7 +9,8 @@ the other, for peers that can resume.
 from seance.carrier.address import RelayAddress
 from seance.carrier.answer import CarrierAnswerer, negotiated
 from seance.carrier.dial import dial
-from seance.carrier.lasting import Inlet, LastingCarrier
+from seance.carrier.inlet import Inlet
+from seance.carrier.lasting import LastingCarrier
 from seance.carrier.link_control import RESUMABLE, SUBPROTOCOL
 from seance.carrier.pulse import Pulse
 from seance.carrier.transport import Carrier

@@ -5,9 +5,10 @@ while there is no carrier. Below, carriers come and go; each has an ``Inlet`` at
 and what has to be sent again is decided by ``seance.resume.Continuity``; who may come back, and for
 how long, by ``seance.tunnel``.
 
-A carrier that is lost without a word only detaches it. A close frame, or ``bye``, ends it: whoever
-closes on purpose wants it to be over. Acknowledgements are text messages; they are not sent into a
-carrier that is full, so that a peer which sends and never reads cannot fill our memory with them.
+A carrier that is lost without a word only detaches it. ``bye``, or a close frame, ends it: whoever closes on
+purpose wants it to be over. But for two codes that proxies send when they stop. Acknowledgements are text
+messages; they are not sent into a carrier that is full, so that a peer which sends and never reads cannot
+fill our memory with them.
 """
 
 from __future__ import annotations
@@ -26,59 +27,26 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ITransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from seance.carrier.inlet import Inlet, Outlet
 from seance.carrier.pulse import Pulse
 from seance.carrier.transport import Carrier
 from seance.errors import LocalProtocolError, RemoteProtocolError
-from seance.resume import BYE, KEPT_BYTES, TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Ack, Continuity
+from seance.resume import BYE, KEPT_BYTES, TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Ack, Arrears, Continuity
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Inlet", "LastingCarrier"]
+__all__ = ["LastingCarrier"]
 
 NORMAL_CLOSE = 1000
 PROTOCOL_ERROR = 1002
 
-
-class Inlet(Protocol):
-    """What stands at the end of one carrier.
-
-    Args:
-        on_open: Called with this inlet when the carrier is open; calls ``LastingCarrier.join``.
-    """
-
-    def __init__(self, on_open: Callable[[Inlet], None]) -> None:
-        self._on_open = on_open
-        self._lasting: LastingCarrier | None = None
-        self.epoch = 0
-
-    @property
-    def carrier(self) -> Carrier:
-        """The carrier."""
-        return cast(Carrier, self.transport)
-
-    def serve(self, lasting: LastingCarrier, epoch: int) -> None:
-        """Take what comes to ``lasting`` from now on; for ``LastingCarrier`` alone."""
-        self._lasting, self.epoch = lasting, epoch
-
-    def connectionMade(self) -> None:
-        """The carrier is open."""
-        self._on_open(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take a piece of a binary message."""
-        if self._lasting is not None:
-            self._lasting.data_arrived(self.epoch, data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The carrier is gone."""
-        if self._lasting is not None:
-            self._lasting.carrier_lost(self.epoch, reason)
+FROM_BETWEEN = (1001, 1012)
+"""Close codes of proxies that stop or reload (Caddy sends 1001). A peer that means it says ``bye`` before."""
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -177,11 +145,11 @@ class LastingCarrier:
         inlet.serve(self, epoch)
         self.carrier = carrier
         self._address, self._host = carrier.getPeer(), carrier.getHost()
-        outgoing = self.continuity.outgoing
-        self._pulse = Pulse(self._reactor, carrier, lambda: outgoing.kept_bytes > 0)
+        arrears = Arrears(self._reactor.seconds())
+        self._pulse = Pulse(self._reactor, carrier, lambda: self._look_at_arrears(arrears))
         self._has_settled = False
         carrier.on_control = lambda message: self._control_arrived(epoch, message)
-        carrier.registerProducer(_Outlet(self, epoch), True)
+        carrier.registerProducer(Outlet(self, epoch), True)
         if self._is_paused:
             carrier.pauseProducing()
         if not self._has_started:
@@ -203,7 +171,8 @@ class LastingCarrier:
         carrier = cast(Carrier, self.carrier)
         self.carrier = None
         self._forget_carrier()
-        if self._is_closing or self._has_bye or not carrier.was_cut:
+        is_lost = carrier.was_cut or carrier.peer_close_code in FROM_BETWEEN
+        if self._is_closing or self._has_bye or not is_lost:
             self._finish(reason)
         else:
             self._hold(True)
@@ -434,9 +403,7 @@ class LastingCarrier:
                 raise RemoteProtocolError("An acknowledgement without sense came.", code="ack_malformed")
             self.continuity.acknowledge(epoch, ack.count, ack.crc)
         except RemoteProtocolError as error:
-            self._log.error("A link cannot go on: {reason}", reason=error.sentence, event="link.desync")
-            self._close_carrier(PROTOCOL_ERROR, error.sentence)
-            self._finish(Failure(ConnectionLost(error.sentence)))
+            self._fail(error.sentence)
             return
         if not self._has_settled:
             self._has_settled = True
@@ -446,6 +413,20 @@ class LastingCarrier:
             self._hold(self.continuity.outgoing.is_full)
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _look_at_arrears(self, arrears: Arrears) -> bool:
+        """Return whether anything is to be acknowledged; end it if that is so for too long."""
+        outgoing, is_full = self.continuity.outgoing, cast(Carrier, self.carrier).is_full
+        kept = outgoing.kept_bytes
+        if arrears.are_too_old(self._reactor.seconds(), base=outgoing.base, kept_bytes=kept, is_full=is_full):
+            self._fail("The peer does not acknowledge what it is sent.")
+        return kept > 0
+
+    def _fail(self, sentence: str) -> None:
+        """End it for a mistake of the peer."""
+        self._log.error("A link cannot go on: {reason}", reason=sentence, event="link.desync")
+        self._close_carrier(PROTOCOL_ERROR, sentence)
+        self._finish(Failure(ConnectionLost(sentence)))
 
     def _say_bye(self) -> None:
         if self.carrier is None:
@@ -474,21 +455,3 @@ class LastingCarrier:
         protocol, self._protocol = self._protocol, None
         if protocol is not None and self._has_started:
             protocol.connectionLost(reason)
-
-
-@implementer(IPushProducer)
-class _Outlet:
-    """What a carrier pauses and resumes."""
-
-    def __init__(self, lasting: LastingCarrier, epoch: int) -> None:
-        self._lasting = lasting
-        self._epoch = epoch
-
-    def pauseProducing(self) -> None:
-        self._lasting.carrier_is_full(self._epoch)
-
-    def resumeProducing(self) -> None:
-        self._lasting.carrier_has_room(self._epoch)
-
-    def stopProducing(self) -> None:
-        pass

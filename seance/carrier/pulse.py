@@ -37,12 +37,15 @@ class Pulse:
         self._carrier = carrier
         self._is_owed = is_owed
         self._heartbeat = Heartbeat(reactor.seconds())
+        self._is_probed = False
         self._timer: IDelayedCall | None = reactor.callLater(LOOK_SECONDS, self._look)
 
     def probe(self) -> None:
         """Ask now, and wait for the answer for two seconds only: something may have happened."""
         if self._timer is not None:
-            self._carrier.has_heard = False
+            if not self._is_probed:
+                self._carrier.has_heard = False  # what came before is no answer
+            self._is_probed = True
             self._carrier.ping()
             self._heartbeat.probe(self._reactor.seconds())
 
@@ -56,6 +59,7 @@ class Pulse:
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
         carrier = self._carrier
         has_heard, carrier.has_heard = carrier.has_heard, False
+        self._is_probed = self._is_probed and not has_heard
         beat = self._heartbeat.look(self._reactor.seconds(), has_heard=has_heard, is_owed=self._is_owed())
         if beat is Beat.ASK:
             carrier.ping()

@@ -2,11 +2,13 @@
 
 A link is a byte stream in each direction, and a carrier is whatever moves its bytes at the moment.
 ``Continuity`` knows what has to be sent again when the next carrier comes, ``Proof`` whether
-whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead. The
+whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``Arrears`` when a
+peer must. The
 words that the two sides exchange about it are in ``seance.resume.words``. Wire format:
 docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
 """
 
+from seance.resume.arrears import Arrears
 from seance.resume.continuity import KEPT_BYTES, Continuity
 from seance.resume.heartbeat import LOOK_SECONDS, Beat, Heartbeat
 from seance.resume.incoming import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
@@ -23,6 +25,7 @@ __all__ = [
     "TELL_AFTER_BYTES",
     "TELL_AFTER_SECONDS",
     "Ack",
+    "Arrears",
     "Beat",
     "Continuity",
     "Drain",

@@ -8,12 +8,15 @@ to that question, or an acknowledgement of data) silence means death. One look a
 * data in flight: 1 s until it is noted that some is, 4 s: 5 s, within the 6.
 
 A look that comes late was not looking: the process was stopped, the laptop asleep, the loop stalled. Then
-what lies in the socket has to be read before anybody is judged: it asks, and waits for two seconds.
+what lies in the socket has to be read before anybody is judged: it asks, and waits for two seconds. Not
+for ever, though: a loop that stalls all the time reads between its looks, too, so after some of them silence
+means what it says. Questions that others ask bring the end nearer and never put it off.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 
 __all__ = ["LOOK_SECONDS", "Beat", "Heartbeat"]
 
@@ -23,6 +26,9 @@ LOOK_SECONDS = 1.0
 LATE_SECONDS = 1.5
 """A look that comes so long after the one before is late. With more, a stall could eat up the time for an
 answer: a reactor runs its timers first and reads afterwards."""
+
+LATE_LOOKS = 5
+"""So many in one silence judge nobody."""
 
 QUIET_SECONDS = 3.9
 PATIENCE_SECONDS = 3.9
@@ -44,12 +50,12 @@ class Heartbeat:
         now: Seconds, monotonic.
     """
 
-    __slots__ = ("_doubt_at", "_heard_at", "_looked_at", "_patience_seconds")
+    __slots__ = ("_dead_at", "_heard_at", "_late_looks", "_looked_at")
 
     def __init__(self, now: float) -> None:
         self._heard_at = self._looked_at = now
-        self._doubt_at: float | None = None
-        self._patience_seconds = PATIENCE_SECONDS
+        self._dead_at = math.inf
+        self._late_looks = 0
 
     def look(self, now: float, *, has_heard: bool, is_owed: bool) -> Beat:
         """Judge.
@@ -66,23 +72,21 @@ class Heartbeat:
         self._looked_at = now
         if has_heard:
             self._heard_at = now
-            self._doubt_at = None
-        if is_late:
-            self.probe(now)
+            self._dead_at = math.inf
+            self._late_looks = 0
+        if is_late and self._late_looks < LATE_LOOKS:
+            self._late_looks += 1
+            self._dead_at = now + PROBE_SECONDS
             return Beat.ASK
-        if self._doubt_at is not None:
-            return Beat.DEAD if now - self._doubt_at >= self._patience_seconds else Beat.FINE
+        if self._dead_at < math.inf:
+            return Beat.DEAD if now >= self._dead_at else Beat.FINE
         if is_owed:
-            self._doubt(now, PATIENCE_SECONDS)
+            self._dead_at = now + PATIENCE_SECONDS
         elif now - self._heard_at >= QUIET_SECONDS:
-            self._doubt(now, PATIENCE_SECONDS)
+            self._dead_at = now + PATIENCE_SECONDS
             return Beat.ASK
         return Beat.FINE
 
     def probe(self, now: float) -> None:
         """Take note that a ping was sent whose answer is awaited for two seconds only."""
-        self._doubt(now, PROBE_SECONDS)
-
-    def _doubt(self, now: float, patience_seconds: float) -> None:
-        self._doubt_at = now
-        self._patience_seconds = patience_seconds
+        self._dead_at = min(self._dead_at, now + PROBE_SECONDS)

@@ -7,7 +7,7 @@ handed on is asked for again from the byte after.
 
 from __future__ import annotations
 
-from zlib import crc32
+from seance.resume.checksum import crc32
 
 __all__ = ["TELL_AFTER_BYTES", "TELL_AFTER_SECONDS", "Incoming"]
 

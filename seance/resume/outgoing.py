@@ -11,9 +11,9 @@ acknowledged, not when they are sent, so that sending costs one append.
 from __future__ import annotations
 
 from collections import deque
-from zlib import crc32
 
 from seance.errors import RemoteProtocolError
+from seance.resume.checksum import crc32
 
 __all__ = ["Outgoing"]
 

@@ -14,11 +14,9 @@ and leaves the old one when the new link is up.
 
 from __future__ import annotations
 
-import enum
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
@@ -33,9 +31,11 @@ from seance.carrier import RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
 from seance.net import ClientTls, Occasion, TlsEndpoint
 from seance.resume import RESUME_FIELD, Drain
-from seance.tunnel.arrival import Arrival, retry_after_seconds
+from seance.tunnel.agent_status import AgentState, AgentStatus
+from seance.tunnel.arrival import Arrival, is_told_to_give_way, retry_after_seconds
 from seance.tunnel.attachment import Attachment
 from seance.tunnel.backoff import Backoff
+from seance.tunnel.doctor_hint import DoctorHint
 from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
@@ -56,41 +56,14 @@ TOKEN_LOOK_SECONDS = 2.0
 RESUME_DIAL_SECONDS = 5.0
 """One attempt to come back to a session that is kept: its time is short."""
 
+MOVE_OUT_SECONDS = 60.0
+"""How long the clients that a relay is about to see off are served, after the agent has moved to another."""
+
 PROBE_SECONDS = 2.0
 """An attempt that has lasted so long is given up for a new one when something has happened."""
 
 SURELY_LOST_SECONDS = 10.0
 """After so long without us the relay has cut the carrier: it is no use to ask whether it still lives."""
-
-
-class AgentState(enum.Enum):
-    """What an agent is doing."""
-
-    STOPPED = "stopped"
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    RESUMING = "resuming"
-    WAITING = "waiting"
-    LOCAL_TROUBLE = "local_trouble"
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStatus:
-    """One change, as ``Agent.on_status`` tells it.
-
-    Attributes:
-        state: What the agent is doing now. While ``RESUMING`` the relay keeps our clients, and neither
-            they nor the local server notice. ``LOCAL_TROUBLE`` is news about the local server and
-            changes nothing about the link.
-        sentence: The same for a person.
-        retry_seconds: How long it waits before it dials again, while ``WAITING`` or ``RESUMING``.
-        code: The refusal or the error of which the sentence tells, if one; for programs.
-    """
-
-    state: AgentState
-    sentence: str
-    retry_seconds: float | None = None
-    code: str = ""
 
 
 class Agent(Service):
@@ -124,6 +97,7 @@ class Agent(Service):
         self._relay = RelayAddress.from_url(settings.relay)
         self._introduction = Introduction(identity, settings.room, self._relay.host_header)
         self._tls = _tls_to(self._relay, settings)
+        self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
         self._streams = LocalLegFactory(reactor, settings, self._note_local_trouble, self._witness)
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
@@ -133,13 +107,15 @@ class Agent(Service):
         self._connected: Occasion[None] = Occasion()
         self._attachment: Attachment | None = None
         self._next: Attachment | None = None
+        self._departing: Attachment | None = None
         self._dialling: Deferred[IProtocol] | None = None
-        self._dialling_since = 0.0
+        self._dialling_since = self._no_cancel_until = 0.0
         self._woken: Occasion[None] = Occasion()
         self._is_hurried = False
         self._retry_after_seconds = 0.0
         self._renewing: IDelayedCall | None = None
         self._moving: Deferred[None] | None = None
+        self._moving_out: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
         self._windows = WindowBudget()
         self._vigil = Vigil(reactor, self._note_event, own_address=self._own_address)
@@ -160,7 +136,8 @@ class Agent(Service):
     @property
     def client_count(self) -> int:
         """Clients that are connected now."""
-        return 0 if self._attachment is None else self._attachment.stream_count
+        both = (self._attachment, self._departing)
+        return sum(attachment.stream_count for attachment in both if attachment is not None)
 
     def when_connected(self) -> Deferred[None]:
         """Wait until the link is up; fires at once if it is. Cancelling only stops the waiting."""
@@ -186,7 +163,7 @@ class Agent(Service):
                 attachment.probe()
         elif self._dialling is None:
             self._woken.fire(None)
-        elif self._reactor.seconds() - self._dialling_since >= PROBE_SECONDS:
+        elif self._reactor.seconds() - self._dialling_since >= PROBE_SECONDS and self._may_cancel():
             self._is_hurried = True
             self._dialling.cancel()
 
@@ -227,8 +204,9 @@ class Agent(Service):
         for attachment in (self._attachment, self._next):
             if attachment is not None and attachment.is_up:
                 await attachment.finish(self.settings.drain_seconds, GOING_AWAY, "the agent is stopping")
-        if loop is not None:
-            loop.cancel()
+        for running in (loop, self._moving_out):
+            if running is not None:
+                running.cancel()
         for attachment in (self._attachment, self._next):
             if attachment is not None:
                 attachment.end("The agent is stopping.")
@@ -239,25 +217,33 @@ class Agent(Service):
 
     async def _run(self) -> None:
         while self.running:
-            self._retry_after_seconds = 0.0
             code = ""
             try:
-                fresh, self._next = self._next, None
-                sentence = await self._live(fresh or await self._connect(self._attachment))
+                sentence, code = await self._attempt()
             except CancelledError:
                 if not self.running:
                     return
                 sentence = "An attempt to connect was cancelled."
-            except (Refusal, CarrierLost) as error:
-                sentence, code = error.sentence, error.code
-                self._retry_after_seconds = retry_after_seconds(error)
-                self._witness.refused(error.code)
-                self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.refused")
             except Exception:  # noqa: BLE001  # the loop must not die of what nobody foresaw
                 sentence = "An attempt to connect failed in an unforeseen way; the log has the details."
                 self._log.failure("[Agent] An attempt to connect failed", event="link.failed")
             if self.running and self._next is None:
                 await self._wait(sentence, code)
+
+    async def _attempt(self) -> tuple[str, str]:
+        """Dial and live as long as the carrier does; returns how it ended, and a code if it was refused."""
+        self._retry_after_seconds = 0.0
+        fresh, self._next = self._next, None
+        try:
+            return await self._live(fresh or await self._connect(self._attachment)), ""
+        except (Refusal, CarrierLost) as error:
+            self._give_way_if(is_told_to_give_way(error))
+            self._retry_after_seconds = retry_after_seconds(error)
+            self._witness.refused(error.code)
+            self._log.warn("[Agent] {sentence}", sentence=error.sentence, event="link.refused")
+            if (command := self._hint.command(error)) is not None:
+                self._log.info("[Agent] To see why: {command}", command=command, event="link.hint")
+            return error.sentence, error.code
 
     async def _connect(self, kept: Attachment | None) -> Attachment:
         """Dial once, and a second time at once if the relay has but asked who we are.
@@ -324,13 +310,15 @@ class Agent(Service):
         self._say_connected(is_resumed)
         self._vigil.begin_anew()
         self._connected.fire(None)
+        self._hint.reset()
         if self.settings.token_file:
             self._renew_token(attachment)
         try:
             sentence = await attachment.when_down()
         finally:
-            change = LinkChange.LOST if attachment.is_over else LinkChange.DETACHED
-            self._witness.link_changed(self.settings.room, change, "left" if attachment.is_over else "")
+            is_gone = attachment.is_over or attachment is self._departing
+            change = LinkChange.LOST if is_gone else LinkChange.DETACHED
+            self._witness.link_changed(self.settings.room, change, "left" if is_gone else "")
             self._stop_moving()
             if self._renewing is not None:
                 self._renewing.cancel()
@@ -338,9 +326,7 @@ class Agent(Service):
             self._connected = Occasion()
         if self._reactor.seconds() - began_seconds >= self.settings.healthy_seconds:
             self._backoff.reset()
-        if carrier.peer_close_code == REPLACED:
-            self._introduction.note_replaced()
-            self._backoff.slow_down()
+        if self._give_way_if(carrier.peer_close_code == REPLACED):
             sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
         if self._next is None:
             self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")
@@ -387,7 +373,8 @@ class Agent(Service):
     # -- moving to another relay -----------------------------------------------------------
 
     def _note_control(self, attachment: Attachment, message: dict[str, object]) -> None:
-        if message["t"] != "drain" or attachment is not self._attachment or self._moving is not None:
+        is_ours = self.running and attachment is self._attachment and self._moving is None
+        if message["t"] != "drain" or not is_ours:
             return
         drain = Drain.read(message)
         if drain is not None:
@@ -396,7 +383,7 @@ class Agent(Service):
             self._moving.addErrback(self._note_move_failed)
 
     async def _move(self, old: Attachment, drain: Drain) -> None:
-        """Dial the relay that takes the old one's place, then leave the old one."""
+        """Dial the relay that takes the old one's place, and live there; ``_move_out`` of the old one."""
         await deferLater(self._reactor, drain.in_seconds)
         backoff = Backoff(
             self.settings.backoff_base_seconds, self.settings.resume_backoff_cap_seconds, random.random
@@ -404,16 +391,27 @@ class Agent(Service):
         give_up_at = self._reactor.seconds() + drain.try_seconds
         while self._reactor.seconds() < give_up_at:
             try:
-                self._next = await self._connect(None)
+                new = await self._connect(None)
             except (Refusal, CarrierLost):
                 await deferLater(self._reactor, backoff.next_seconds())
             else:
-                reason = "the agent has moved to another relay"
-                try:
-                    await old.finish(self.settings.drain_seconds, NORMAL_CLOSE, reason)
-                finally:
-                    old.end(reason)  # if its carrier was lost meanwhile: nobody comes back to it
+                if self._departing is not None:
+                    self._departing.end("The agent has moved once more.")
+                self._departing, self._next, self._moving = old, new, None
+                old.let_go("The agent has moved to another relay.")
+                self._moving_out = Deferred.fromCoroutine(self._move_out(old))
+                self._moving_out.addErrback(self._note_move_failed)
                 return
+
+    async def _move_out(self, old: Attachment) -> None:
+        """Serve those whom the old relay has not seen off yet, beside those of the new one."""
+        reason = "the agent has moved to another relay"
+        try:
+            await old.move_out(MOVE_OUT_SECONDS, reason)
+        finally:
+            old.end(reason)
+            if self._departing is old:
+                self._departing = None
 
     def _note_move_failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
@@ -446,6 +444,23 @@ class Agent(Service):
         return TlsEndpoint(self._reactor, endpoint, self._tls, f"the relay at {relay.host_header}")
 
     # -- inside ----------------------------------------------------------------------------
+
+    def _give_way_if(self, is_replaced: bool) -> bool:
+        """Wait for another process with our key to leave, if it has taken the room."""
+        if is_replaced:
+            self._introduction.note_replaced()
+            self._backoff.slow_down()
+            if self._attachment is not None:
+                self._attachment.end("Another process with this agent's key has taken the room.")
+        return is_replaced
+
+    def _may_cancel(self) -> bool:
+        """Whether the attempt may be given up for another: not again before one had its whole time."""
+        now = self._reactor.seconds()
+        if now < self._no_cancel_until:
+            return False
+        self._no_cancel_until = now + self.settings.dial_seconds
+        return True
 
     def _note_event(self, what: str, slept_seconds: float) -> None:
         self._log.info("[Agent] Looking after the link: {what}", what=what, event="link.nudged")

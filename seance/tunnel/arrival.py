@@ -16,6 +16,7 @@ from seance.carrier import RESUMABLE, Carrier, Inlet
 from seance.errors import CarrierLost, Refusal, RemoteProtocolError
 from seance.resume import BYE, SESSION_FIELD, SessionField
 from seance.tunnel.attachment import Attachment
+from seance.tunnel.introduction import REPLACE_FIELD
 
 __all__ = ["Arrival", "retry_after_seconds"]
 
@@ -103,3 +104,9 @@ def retry_after_seconds(error: Refusal | CarrierLost) -> float:
         if name.lower() == b"retry-after" and value.isdigit() and len(value) <= 5:
             return min(float(value), LONGEST_RETRY_SECONDS) * (1 + random.random() / 4)  # noqa: S311  # no secret
     return 0.0
+
+
+def is_told_to_give_way(error: Refusal | CarrierLost) -> bool:
+    """Whether the relay says that another process with our key has taken the room meanwhile."""
+    fields = () if isinstance(error, CarrierLost) else error.headers
+    return any(name.lower() == REPLACE_FIELD.lower().encode() and value == b"no" for name, value in fields)

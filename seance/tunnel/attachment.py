@@ -38,6 +38,11 @@ PING_SECONDS = 60.0
 LAST_PART = 0.25
 """Of the time for taking leave: kept for the closing handshake."""
 
+NORMAL_CLOSE = 1000
+
+MOVE_LOOK_SECONDS = 0.1
+"""How often is looked whether the old relay's clients are gone."""
+
 LOOK_SECONDS = 0.02
 """How often is looked whether anything is still queued."""
 
@@ -126,6 +131,11 @@ class Attachment:
         """How long the latest yamux ping took that was answered."""
         return self.mux.session.round_trip_seconds
 
+    def measure(self) -> None:
+        """Have ``round_trip_seconds`` say soon how long it takes now."""
+        if self.is_up:
+            self.mux.ping()
+
     @property
     def kept_bytes(self) -> int:
         """What the relay has not acknowledged."""
@@ -212,6 +222,27 @@ class Attachment:
         if not self.is_over:
             self.mux.leave()
             self._below.close(code, reason)
+
+    def let_go(self, sentence: str) -> None:
+        """Have ``when_down`` fire although the carrier is up: another attachment has taken its place.
+
+        Next: ``move_out``.
+        """
+        self._down.fire(sentence)
+
+    async def move_out(self, seconds: float, reason: str) -> None:
+        """Serve the clients that are left until the relay has seen them off, then leave.
+
+        GoAway tells the relay that it may begin; it paces them (docs/protocol.md, "Stopping").
+        """
+        until_seconds = self._reactor.seconds() + seconds
+        self.mux.go_away()
+        while self.is_up and self.stream_count and self._reactor.seconds() < until_seconds:
+            await deferLater(self._reactor, MOVE_LOOK_SECONDS)
+        if self.is_up:
+            self._down = Occasion()
+            await self.finish(self._settings.drain_seconds, NORMAL_CLOSE, reason)
+        self.end(reason)
 
     async def finish(self, seconds: float, code: int, reason: str) -> None:
         """Let what is queued leave, then ``leave`` and wait for the end; ``seconds`` at most in all.

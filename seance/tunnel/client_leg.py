@@ -25,10 +25,11 @@ from zope.interface import implementer
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
-from seance.net import HandOver, Leg
+from seance.net import HandOver, Leg, unsent_bytes
 from seance.tunnel.drain import Departures
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.gate import Pace
+from seance.tunnel.initial_syncs import Sync
 from seance.tunnel.link import RETRY_AFTER, Link
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import RelaySettings
@@ -61,6 +62,7 @@ class ClientLeg:
         key: The client's ``Sec-WebSocket-Key``.
         departures: Who decides when it is seen off.
         select_protocol: The subprotocol to choose if the local server chooses none.
+        sync: Who is told when it has come in and when it is gone.
         bytes_per_second: What this client may move, both directions together, besides what its room
             may; None for no bound of its own.
         address: Whose connection it is, for operators.
@@ -86,6 +88,7 @@ class ClientLeg:
         key: bytes,
         *,
         departures: Departures,
+        sync: Sync,
         select_protocol: bytes | None = None,
         bytes_per_second: int | None = None,
         address: str = "",
@@ -107,6 +110,7 @@ class ClientLeg:
         self._splice: Splice | None = None
         self._walk = FrameWalk()
         self._departures = departures
+        self._sync = sync
         self._is_seen_off = False
         self._pace = link.pace
         if bytes_per_second:
@@ -129,6 +133,12 @@ class ClientLeg:
     def sent_bytes(self) -> int:
         """What was written to it since the 101."""
         return 0 if self._splice is None else self._splice.far.received_bytes
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it takes less than there is for it."""
+        splice = self._splice
+        return splice is not None and not splice.near.is_lost and unsent_bytes(splice.near.leg) > 0
 
     def begin(self, head: bytes, early: bytes) -> None:
         """Ask the local server.
@@ -244,6 +254,7 @@ class ClientLeg:
         assert stream is not None, "an answer comes over the stream"
         early = self._waiting_client
         early.leg = self._asking.leg = None
+        del self._answer, self._waiting_client, self._asking  # we live on, and they are 3 KB
         splice = Splice(
             self._reactor,
             half_close_seconds=self._settings.half_close_seconds,
@@ -270,6 +281,7 @@ class ClientLeg:
         splice.far.makeConnection(stream)
         self._door.hand_over(splice.near)
         splice.start()
+        self._sync.joined(self)
         if early.held:
             held, early.held = bytes(early.held), bytearray()
             splice.near.dataReceived(held)
@@ -288,6 +300,9 @@ class ClientLeg:
         self._timer = None
         if self._answer.has_begun:
             self._cut()
+        elif not self._link.is_attached:
+            sentence = "The agent of this room is not there at the moment; try again."
+            self._refuse(Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,)))
         else:
             seconds = self._settings.upgrade_seconds
             sentence = f"The local server behind this room did not answer within {seconds:g} s."
@@ -351,6 +366,7 @@ class ClientLeg:
 
     def _tell_end(self, reason: str) -> None:
         self._on_end()
+        self._sync.left()
         seconds = self._reactor.seconds() - self.began_seconds
         report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
         self._witness.client_ended(self, report)

@@ -1,4 +1,4 @@
-"""Refuses clients of unknown rooms on the doorstep: before a transport, a protocol or a timer is made.
+"""Refuses clients of absent rooms on the doorstep: before a transport, a protocol or a timer is made.
 
 Clients of a host that is gone for good redial every 2.5 s, in step and for ever: a thousand open tabs are 400
 upgrades a second that lead nowhere. Through ``Front`` each costs a transport, a protocol, two timers, a
@@ -6,9 +6,10 @@ parsed head and some turns of the reactor. Here it costs four system calls and a
 
 ``Doorstep`` stands in for the socket of a listening TCP port. Its ``accept`` looks at what the kernel has
 (``MSG_PEEK``; with ``TCP_DEFER_ACCEPT`` a connection is not there before its first bytes are), and answers
-itself if that is the whole head of a sound upgrade for a room that nobody knows. **Everything else is let
-through untouched**, to Twisted's own ``Port`` and to ``Front``, with its bytes unread: no data yet, half a
-head, more than one, a room that is known, a token that cannot be judged at once, or a relay that is full.
+itself if that is the whole head of a sound upgrade for a room that nobody knows, or whose agent is away while
+as many wait for it as may. **Everything else is let through untouched**, to Twisted's own ``Port`` and to
+``Front``, with its bytes unread: no data yet, half a head, more than one, a room that is served or has a
+place to wait in, a token that cannot be judged at once, or a relay that is full.
 
 There is no second parser. A head is read once by the same functions as in ``Front``, and what they found is
 kept under its bytes *without the key*, which is random for each dial: sixteen bytes in base64 in one
@@ -18,7 +19,8 @@ signature says is kept, as ``Permits`` does for those who are inside.
 
 Remove this file, and its call in ``Relay``, and nothing changes but the cost. Refusals for one CPU second,
 measured by ``benchmarks/refusals.py --token`` in one run on one machine, with a key and a good token in every
-address: 2,800 without it, 34,500 with it, 3,500 of a server that is Autobahn alone; without keys 40,000.
+address: 2,800 without it, 34,500 with it, 3,500 of a server that is Autobahn alone; without keys 40,000. A
+503 because as many wait as may costs what a 404 does.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ from seance.heads import (
     plain_response,
     resolve_target,
 )
+from seance.tunnel.admission import Visit
+from seance.tunnel.few_at_a_time import AT_A_TIME
 from seance.tunnel.ports import Grant, TokenRole, Verifier
 
 if TYPE_CHECKING:
@@ -139,6 +143,8 @@ class Doorstep:
         self._upgrades: OrderedDict[bytes, Upgrade | None] = OrderedDict()
         self._held: deque[socket.socket] = deque()
         self._older_count = 0
+        self._passed = 0
+        """Connections that were let through in this turn, about."""
         self._timer: IDelayedCall | None = None
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else a socket has
@@ -170,6 +176,9 @@ class Doorstep:
         Raises:
             OSError: As of any listening socket; ``EAGAIN`` also when others ought to have a turn.
         """
+        if self._passed >= AT_A_TIME:
+            self._passed = 0
+            raise BlockingIOError(errno.EAGAIN, "enough for one turn")
         for _ in range(MOST_IN_TURN):
             if self._relay.admission.is_full:
                 # The port is paused by now, but goes on for up to a hundred connections in this turn.
@@ -178,9 +187,10 @@ class Doorstep:
             try:
                 head = connection.recv(MOST_HEAD_BYTES, PEEK)
             except OSError:
-                return connection, address
+                head = b""
             answer = self._answer_to(head, address[0])
             if answer is None:
+                self._passed += 1
                 return connection, address
             self._see_off(connection, len(head), answer)
         raise BlockingIOError(errno.EAGAIN, "enough for one turn")
@@ -200,7 +210,7 @@ class Doorstep:
         """Return the refusal that is the answer to this; None to let it through."""
         relay = self._relay
         upgrade = self._read(head)
-        if upgrade is None or relay.is_draining or relay.is_known(upgrade.room):
+        if upgrade is None or relay.is_draining or self._may_be_served(upgrade.room):
             return None
         admission = relay.admission
         if admission.is_full or len(head) > relay.settings.head_bytes:
@@ -211,6 +221,10 @@ class Doorstep:
             relay.witness.refused(refusal.code)
             return _written(refusal.status, refusal.sentence, refusal.headers)
         return None
+
+    def _may_be_served(self, room: str) -> bool:
+        relay = self._relay
+        return relay.parking.has_place_for(room) if relay.is_away(room) else relay.link_of(room) is not None
 
     def _judge(self, upgrade: Upgrade, peer: str) -> None:
         """Make the checks of ``Front`` in its order; return if it has to make them itself.
@@ -227,12 +241,17 @@ class Doorstep:
                 later = admission.enter(address)
                 admission.leave(holder)
                 holder = later
-            admission.upgrade(address, upgrade.room, self._reactor.seconds())
+            now = self._reactor.seconds()
+            admission.count_visit(Visit.CLIENT, address, now)
             if relay.verifier is not None:
                 grant = _verified(upgrade, relay.verifier)
                 if grant is None or grant.max_clients is not None:
+                    admission.take_back_visit(Visit.CLIENT, address, now)
                     return
                 check_origin(upgrade.request, grant.origins)
+            admission.count_for_room(Visit.CLIENT, upgrade.room, now)
+            if relay.is_away(upgrade.room):
+                raise relay.parking.refusal()
             relay.find(upgrade.room)
         finally:
             admission.leave(holder)

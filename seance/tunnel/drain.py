@@ -2,11 +2,11 @@
 
 Agents first. Each gets a slot, so that a relay with a thousand of them does not send a thousand
 dials to its replacement at once. At its slot an agent that understands link control is told ``drain``,
-dials the replacement, and leaves when it is there; a plain one gets GoAway and close code 1012. The
+dials the replacement, and says GoAway when it is there; a plain one gets GoAway and close code 1012. The
 notice is sent *at* the slot, with ``in`` 0, and not early with the slot as ``in``: one path for both kinds,
 a single timer, and nobody who has been told has to be remembered.
 
-Clients cannot move: their sockets end in this process. They are closed when their agent has left,
+Clients cannot move: their sockets end in this process. They are closed when their agent has moved,
 or has shown that it finds no replacement, or when time runs out, and never more than so many a second,
 because stock clients come back at once and without jitter (yjs.md, row 30). Until its turn
 comes, a client whose agent is still here goes on working.
@@ -72,8 +72,8 @@ class DrainedLink(Protocol):
     def is_attached(self) -> bool:
         """Whether its agent is connected at the moment."""
 
-    def notice_drain(self, in_seconds: float, try_seconds: float) -> bool:
-        """Tell the agent to move; False if it would not understand."""
+    def notice_drain(self, in_seconds: float, try_seconds: float, on_moved: Callable[[], None]) -> bool:
+        """Tell the agent to move, and hear of it; False if it would not understand."""
 
     def leave(self, reason: str, code: int = ...) -> None:
         """Take leave of the agent."""
@@ -262,7 +262,7 @@ class Drain:
         try_seconds = min(self._settings.drain_try_seconds, self._settings.drain_seconds * MOST_TRIED)
         if not link.is_attached:
             self._send_away(link)  # it cannot come back: we do not listen any more
-        elif link.notice_drain(0.0, try_seconds):
+        elif link.notice_drain(0.0, try_seconds, lambda: self._send_away(link)):
             self._plan(try_seconds + PATIENCE_SECONDS, self._send_away, link)
         else:
             link.leave(REASON, SERVICE_RESTART)

@@ -11,6 +11,7 @@ What it opens is somebody else's: ``CarrierAnswerer`` for agents, ``ClientLeg`` 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
@@ -36,7 +37,6 @@ from seance.heads import (
     check_origin,
     check_upgrade,
     find_token,
-    plain_response,
     protocol_to_select,
     refusal_response,
     request_for_local,
@@ -46,10 +46,12 @@ from seance.heads import (
 from seance.net import HandOver, PeerCertificate, peer_certificate, tune
 from seance.resume import RESUME_FIELD, Wish
 from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
-from seance.tunnel.admission import LOOPBACK
+from seance.tunnel.admission import LOOPBACK, Visit
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
-from seance.tunnel.introduction import AGENT_FIELD, NONCE_FIELD, REPLACE_FIELD
+from seance.tunnel.health import health_response
+from seance.tunnel.identification import challenge, identify
+from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.link import RETRY_AFTER
 from seance.tunnel.pages import page_response
 from seance.tunnel.permits import CertificateGrant
@@ -266,15 +268,15 @@ class Front(HandOver):
         route = resolve_target(request.target)
         is_draining = self._relay.is_draining
         if route.kind is RouteKind.HEALTH:
-            response = plain_response(503, "draining") if is_draining else plain_response(200, "OK")
-            self._serve_plainly(request, response)
+            self._serve_plainly(request, health_response(is_draining=is_draining))
         elif is_draining:
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
         elif route.kind is RouteKind.AGENT:
             await self._serve_agent(request, route)
         elif is_status(request, route):
-            answering = self._relay.presence.answer(request, route, self, self._admit, self._relay.permits)
+            admit = partial(self._admit, visit=Visit.STATUS)
+            answering = self._relay.presence.answer(request, route, self, admit, self._relay.permits)
             if (status := await answering) is not None:
                 self._serve_plainly(request, status)
         elif (page := page_response(self._relay.settings.pad, request, route)) is not None:
@@ -290,26 +292,34 @@ class Front(HandOver):
             sentence = "This web page may not attach as an agent: its Origin is not allowed on this relay."
             raise Refusal(403, sentence, code="agent_origin")
         address = self._count_as_client_of_proxy(request)
-        self._relay.admission.upgrade(address, route.room, self._factory.reactor.seconds(), is_agent=True)
+        relay, seconds = self._relay, self._factory.reactor.seconds
+        may_resume = relay.settings.resume_seconds > 0
+        subprotocol = negotiated(request, may_resume=may_resume)
+        wish = _wish_of(request) if subprotocol == RESUMABLE else None
+        kept = None if wish is None else relay.link_of(route.room)
+        if wish is None or kept is None or not kept.fits(wish):
+            # Whoever has the secret is bounded by its session, and no crowd may keep it from that.
+            relay.admission.count_visit(Visit.AGENT, address, seconds())
         certificate = self._agent_certificate()
         grant: Grant | None
         if certificate is None:
             grant = await self._grant(request, route, TokenRole.AGENT)
         else:
             grant = CertificateGrant.of(certificate)
-        may_resume = self._relay.settings.resume_seconds > 0
-        subprotocol = negotiated(request, may_resume=may_resume)
-        wish = _wish_of(request) if subprotocol == RESUMABLE else None
-        back = None if wish is None else self._relay.resume(route.room, wish, grant, address=address)
+        back = None if wish is None else relay.resume(route.room, wish, grant, address=address)
         if isinstance(back, tuple):
             link, headers = back
-            headers |= self._challenge(request)
+            headers |= challenge(relay.identities, request, seconds())
         else:
             if certificate is None:
-                identity, headers = self._identity(request, route, grant)
+                is_forwarded = relay.proxies.trusts(self._peer)
+                identity, headers = identify(
+                    relay.identities, request, route.room, grant, is_forwarded=is_forwarded, now=seconds()
+                )
             else:
                 identity, headers = identity_of(cast(Grant, grant)), {}
-            link = self._relay.claim(
+            relay.admission.count_for_room(Visit.AGENT, route.room, seconds(), identity=identity)
+            link = relay.claim(
                 route.room,
                 grant,
                 identity=identity,
@@ -317,7 +327,7 @@ class Front(HandOver):
                 may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
             )
             headers |= link.expect(subprotocol, back or "")
-        self._relay.answerer.answer(
+        relay.answerer.answer(
             request,
             self._take_late(),
             self.hand_over,
@@ -328,24 +338,29 @@ class Front(HandOver):
         tune(self.transport, is_carrier=True)
         if not link.was_attached:
             # What passes our checks passes Autobahn's; should they ever differ, no room is held.
-            self._relay.release(link)
+            relay.release(link)
             cast(ITCPTransport, self.transport).abortConnection()
         elif isinstance(back, tuple):
             link.give_up()
         else:
             link.watch_carrier()
             if certificate is None:
-                link.take_tokens(self._relay.verifier, self._relay.permits)
+                link.take_tokens(relay.verifier, relay.permits)
 
     async def _serve_client(self, request: Request, route: Route) -> None:
         key = check_upgrade(request)
         relay = self._relay
         grant = await self._admit(request, route)
         permit: list[Permit] = []
+        began_seconds = self._factory.reactor.seconds()
         if grant is not None and relay.permits is not None:
             permit.append(relay.permits.add(grant, self._send_away, most=grant.max_clients))
         try:
             link = await relay.when_served(route.room)
+            sync = await link.syncs.when_let_in(began_seconds)
+            await relay.turns.when_mine()
+            if not link.is_attached:
+                link = await relay.when_served(route.room)
             select_protocol = protocol_to_select(request)
             public = request
             request, route = without_token(request, route)
@@ -360,6 +375,7 @@ class Front(HandOver):
                 self,
                 key,
                 departures=relay.departures,
+                sync=sync,
                 select_protocol=select_protocol,
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
                 address=self._counted_as,
@@ -373,14 +389,15 @@ class Front(HandOver):
             relay.give_back(permit)
             raise
 
-    async def _admit(self, request: Request, route: Route) -> Grant | None:
+    async def _admit(self, request: Request, route: Route, *, visit: Visit = Visit.CLIENT) -> Grant | None:
         """Make the checks that whoever wants something of a room has to pass; returns what a token allows."""
+        admission, seconds = self._relay.admission, self._factory.reactor.seconds
         check_origin(request, self._relay.settings.origins)
-        address = self._count_as_client_of_proxy(request)
-        self._relay.admission.upgrade(address, route.room, self._factory.reactor.seconds())
+        admission.count_visit(visit, self._count_as_client_of_proxy(request), seconds())
         grant = await self._grant(request, route, TokenRole.CLIENT)
         if grant is not None:
             check_origin(request, grant.origins)
+        admission.count_for_room(visit, route.room, seconds())
         return grant
 
     def _send_away(self, why: str) -> None:
@@ -423,31 +440,6 @@ class Front(HandOver):
         except TimeoutError as error:
             sentence = "Whether this token is good could not be found out in time; try again."
             raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
-
-    def _identity(
-        self, request: Request, route: Route, grant: Grant | None
-    ) -> tuple[str | None, dict[str, str]]:
-        """Return who an agent is, and the header fields that its answer gets for it."""
-        named = None if grant is None else identity_of(grant)
-        identities = self._relay.identities
-        claims = request.values(AGENT_FIELD.lower().encode())
-        if named is not None or identities is None or not claims:
-            return named, {}
-        host = request.values(b"host")[0]
-        if self._relay.proxies.trusts(self._peer):
-            told = b",".join(request.values(b"x-forwarded-host")).rpartition(b",")[2].strip()
-            host = told or host
-        now = self._factory.reactor.seconds()
-        claim = b",".join(claims).decode("latin-1")
-        identity = identities.check(claim, route.room, host.decode("latin-1"), now)
-        return identity, self._challenge(request)
-
-    def _challenge(self, request: Request) -> dict[str, str]:
-        """Return what an agent with a key will have to prove itself with next time."""
-        identities = self._relay.identities
-        if identities is None or not request.values(AGENT_FIELD.lower().encode()):
-            return {}
-        return {NONCE_FIELD: identities.challenge(self._factory.reactor.seconds())}
 
     def _proto(self, request: Request) -> str:
         if self._relay.proxies.trusts(self._peer):

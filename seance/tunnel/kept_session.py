@@ -44,6 +44,9 @@ class KeptSession:
         settings: The relay's.
         mux: The session; not started yet.
         on_change: Called whenever a carrier is lost that may come back, and when it has come.
+
+    Attributes:
+        sid: Its name; no secret.
     """
 
     _log = Logger()
@@ -59,7 +62,7 @@ class KeptSession:
             reactor, mux, on_detached=self._detached, kept_bytes=settings.resume_bytes
         )
         self.lasting.on_settled = self._settled
-        self._sid = secrets.token_urlsafe(SID_BYTES)
+        self.sid = secrets.token_urlsafe(SID_BYTES)
         self._secret = secrets.token_urlsafe(SECRET_BYTES)
         self._proof = Proof(self._secret)
         self._carriers = Bucket(CARRIERS_PER_SECOND, CARRIERS_AT_ONCE, reactor.seconds())
@@ -95,7 +98,7 @@ class KeptSession:
 
     def is_asked_for(self, wish: Wish) -> bool:
         """Whether whoever wishes so is the agent of this session: takes the same time for each secret."""
-        return secrets.compare_digest(wish.sid, self._sid) & self._proof.fits(wish.token)
+        return secrets.compare_digest(wish.sid, self.sid) & self._proof.fits(wish.token)
 
     def resume(self, wish: Wish) -> SessionField | None:
         """Expect another carrier in place of the one before, which is cut if it is still there.
@@ -144,7 +147,7 @@ class KeptSession:
     def _field(self, *, is_resumed: bool, why: str = "") -> SessionField:
         incoming = self.lasting.continuity.incoming
         return SessionField(
-            sid=self._sid,
+            sid=self.sid,
             token=self._secret,
             epoch=self._epoch,
             received=incoming.count,

@@ -7,6 +7,7 @@ A link of a plain agent lives and dies with its carrier. That of an agent which 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,7 +22,8 @@ from seance.net import Occasion
 from seance.resume import SESSION_FIELD, Drain, Wish
 from seance.tunnel.admission import Bucket
 from seance.tunnel.gate import Pace
-from seance.tunnel.introduction import REPLACED
+from seance.tunnel.initial_syncs import InitialSyncs
+from seance.tunnel.introduction import REPLACE_FIELD, REPLACED
 from seance.tunnel.kept_session import KeptSession
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, LinkChange, TokenRole, Verifier, identity_of
@@ -46,6 +48,9 @@ TOKEN_BURST = 10.0
 """Tokens that may come at once over a link, and then one a second: each costs a signature and a line in the
 log. What comes faster is not looked at; our agents look at their file every two seconds."""
 
+MOST_PREDECESSORS = 16
+"""Sessions that are remembered; the oldest is forgotten."""
+
 RETRY_AFTER = (b"Retry-After", b"2")
 ROOM_FULL = "This room has as many clients as it may have; try again later."
 
@@ -62,6 +67,7 @@ class Link:
 
     Attributes:
         change: What has happened to it last.
+        syncs: Which of its clients load their document, and who waits for that.
         came_back_early: Whether the agent was back, the last time, before we knew that it was away.
         address: Where the agent has first dialled from.
     """
@@ -88,8 +94,10 @@ class Link:
         self._subprotocol: str | None = None
         self._was_attached = False
         self._why_lost = ""
+        self._predecessors: tuple[str, ...] = ()
         self.came_back_early = False
         self.change: LinkChange | None = None
+        self.syncs = InitialSyncs(reactor, settings)
         self.address = ""
         self.on_change: Callable[[Link], None] = lambda link: None
         self.room = room
@@ -145,6 +153,11 @@ class Link:
     def round_trip_seconds(self) -> float | None:
         """How long the latest yamux ping took that was answered."""
         return None if self._mux is None else self._mux.session.round_trip_seconds
+
+    def measure(self) -> None:
+        """Have ``round_trip_seconds`` say soon how long it takes now."""
+        if self._mux is not None and self.is_attached:
+            self._mux.ping()
 
     @property
     def lost_reason(self) -> str:
@@ -210,19 +223,22 @@ class Link:
         if before is None or not self.is_alive:
             return
         if identity_of(grant) != identity_of(before.grant):
-            self._log.warn("The agent of room {room} sent somebody else's token", **self._named("refused"))
+            self._log.warn(
+                "The agent of room {room} sent somebody else's token", room=self.room, event="token.refused"
+            )
             return
         permits.remove(before)
         self.stand_on(grant, permits)
-        self._log.info("The agent of room {room} has renewed its token", **self._named("renewed"))
+        self._log.info(
+            "The agent of room {room} has renewed its token", room=self.room, event="token.renewed"
+        )
 
     def _note_refused(self, failure: Failure) -> None:
         self._renewal = None
         failure.trap(Refusal, CancelledError)
-        self._log.warn("The agent of room {room} sent a token that is not good", **self._named("refused"))
-
-    def _named(self, what: str) -> dict[str, str]:
-        return {"room": self.room, "event": f"token.{what}"}
+        self._log.warn(
+            "The agent of room {room} sent a token that is not good", room=self.room, event="token.refused"
+        )
 
     def expect(self, subprotocol: str | None, why: str = "") -> dict[str, str]:
         """Get ready for the first carrier.
@@ -255,6 +271,12 @@ class Link:
         self._session = KeptSession(self._reactor, settings, self._mux, self._note_carrier)
         return {SESSION_FIELD: self._session.begin(why).written()}
 
+    def fits(self, wish: Wish) -> bool:
+        """Whether a wish holds the secret of this link's session."""
+        if not self.is_alive or self._is_leaving or self._session is None:
+            return False
+        return self._session.is_asked_for(wish)
+
     def is_asked_for(self, wish: Wish, grant: Grant | None) -> bool:
         """Whether whoever wishes so is the agent that this link belongs to.
 
@@ -262,11 +284,38 @@ class Link:
             wish: What it says.
             grant: What its token allows, which has to be of the same agent as before.
         """
-        if not self.is_alive or self._is_leaving or self._session is None:
-            return False
         before = None if self.permit is None else identity_of(self.permit.grant)
         is_same = (None if grant is None else identity_of(grant)) == before
-        return self._session.is_asked_for(wish) and is_same
+        return self.fits(wish) and is_same
+
+    def succeed(self, stale: Link) -> None:
+        """Take the place of an earlier link of the same agent, and remember its session.
+
+        The process whose session that was may wake up, and must not take the room back:
+        see ``check_not_replaced``.
+        """
+        session = stale._session  # our own kind
+        self._predecessors = stale._predecessors if session is None else (session.sid, *stale._predecessors)
+        self._predecessors = self._predecessors[:MOST_PREDECESSORS]
+
+    def check_not_replaced(self, wish: Wish) -> None:
+        """Keep a process out whose place another one with its key has taken.
+
+        Raises:
+            Refusal: 409, and it is told to wait.
+        """
+        if wish.sid in self._predecessors:
+            sentence = "Another process with this agent's key has taken this room; wait until it leaves."
+            raise Refusal(409, sentence, code="room_replaced", headers=((REPLACE_FIELD.encode(), b"no"),))
+
+    def refusal_while_away(self) -> Refusal | None:
+        """Return what another agent is told while this one's carrier is lost, instead of "taken"."""
+        if not self.is_resuming:
+            return None
+        until_seconds = self.away_since_seconds + self._settings.resume_seconds
+        seconds = max(1, ceil(until_seconds - self._reactor.seconds()))
+        sentence = f"This room is kept for its agent, whose connection was lost, for another {seconds} s."
+        return Refusal(409, sentence, code="room_reserved", headers=((b"Retry-After", b"%d" % seconds),))
 
     def resume(self, wish: Wish, grant: Grant | None, permits: Permits | None) -> dict[str, str] | None:
         """Get ready for another carrier; for an agent that ``is_asked_for``.
@@ -327,15 +376,17 @@ class Link:
         """What the session runs over."""
         return cast("Carrier | LastingCarrier", cast(Mux, self._mux).transport)
 
-    def notice_drain(self, in_seconds: float, try_seconds: float) -> bool:
+    def notice_drain(self, in_seconds: float, try_seconds: float, on_moved: Callable[[], None]) -> bool:
         """Ask the agent to look for another relay; False if it would not understand.
 
         Args:
             in_seconds: When to begin.
             try_seconds: How long to try.
+            on_moved: Called when it has found one, and serves those who are left.
         """
         if not self.is_attached or self._subprotocol is None:
             return False
+        cast(Mux, self._mux).on_peer_leaving = on_moved
         self._below.send_control(Drain(in_seconds, try_seconds).written())
         return True
 
@@ -409,4 +460,5 @@ class Link:
         if self._renewal is not None:
             self._renewal.cancel()
         self._on_lost(self, sentence)
+        self.syncs.close()
         self._lost.fire(None)

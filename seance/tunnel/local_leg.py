@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from seance.errors import Refusal, SeanceError
 from seance.heads import Request, RequestReader, refusal_response, request_with_host
 from seance.net import ClientTls, HandOver, Leg, tune
+from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
@@ -57,6 +58,7 @@ class LocalLegFactory(Factory):
         self.settings = settings
         self.on_trouble = on_trouble
         self.witness = witness or Silent()
+        self.turns = FewAtATime(reactor)
         self.local = LocalServer.from_text(settings.local)
         self.tls: ClientTls | None = None
         if self.local.kind == "tls":
@@ -140,9 +142,10 @@ class LocalLeg(HandOver):
             half_close_seconds=settings.half_close_seconds,
             on_end=lambda report: self._tell_end(report.reason),
         )
-        connecting = factory.endpoint.connect(_OneProtocol(splice.far))
-        connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
         try:
+            await factory.turns.when_mine()
+            connecting = factory.endpoint.connect(_OneProtocol(splice.far))
+            connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
             await connecting
         except Exception as error:  # noqa: BLE001  # whatever the network says; the client is told
             self._dialling = None
@@ -160,6 +163,7 @@ class LocalLeg(HandOver):
         trailing = self._reader.trailing
         splice.far.leg.write(request_with_host(request, host) + trailing)
         splice.near.received_bytes = len(trailing)
+        del self._reader  # we live as long as the splice does
         self._splice = splice
         factory.witness.client_joined(self, factory.reactor.seconds() - self._began_seconds)
         stream = cast(Leg, self.transport)

@@ -55,6 +55,7 @@ class Parking:
         reactor: Where time comes from.
         settings: The relay's.
         is_back: Says of a room whether its clients can be served now.
+        most: Clients that may wait in all, if that is less than ``parked``.
         random: Gives an integer between two, both included; for ``Retry-After``.
     """
 
@@ -64,10 +65,12 @@ class Parking:
         settings: RelaySettings,
         is_back: Callable[[str], bool],
         *,
+        most: int | None = None,
         random: Callable[[int, int], int] = randint,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
+        self._most = settings.parked if most is None else min(most, settings.parked)
         self._is_back = is_back
         self._random = random
         self._parked: OrderedDict[_Parked, None] = OrderedDict()
@@ -91,6 +94,16 @@ class Parking:
         while self._parked:
             self._refuse(next(iter(self._parked)), self._stopping())
 
+    def has_place_for(self, room: str) -> bool:
+        """Whether one more client of a room may wait."""
+        of_room = len(self._rooms.get(room, ()))
+        return len(self._parked) < self._most and of_room < self._settings.parked_per_room
+
+    def refusal(self) -> Refusal:
+        """Return what somebody is told for whom there is no place."""
+        sentence = "The agent of this room is away, and as many clients wait for it as may; try again."
+        return Refusal(503, sentence, code="parking_full", headers=self._retry_after())
+
     def when_back(self, room: str) -> Deferred[None]:
         """Wait until a room can be served. Cancelling gives the place back.
 
@@ -99,13 +112,11 @@ class Parking:
             ``Retry-After``: ``agent_away`` after ``park_seconds``, ``parking_full`` at once if there
             is no place, ``relay_stopping`` when the relay stops.
         """
-        settings = self._settings
         if self._is_closed:
             return fail(self._stopping())
-        if len(self._parked) >= settings.parked or len(self._rooms.get(room, ())) >= settings.parked_per_room:
-            sentence = "The agent of this room is away, and as many clients wait for it as may; try again."
-            return fail(Refusal(503, sentence, code="parking_full", headers=self._retry_after()))
-        until = self._reactor.seconds() + settings.park_seconds
+        if not self.has_place_for(room):
+            return fail(self.refusal())
+        until = self._reactor.seconds() + self._settings.park_seconds
         one = _Parked(room, until, Deferred(lambda _: self._leave(one)))
         self._parked[one] = None
         self._rooms.setdefault(room, OrderedDict())[one] = None

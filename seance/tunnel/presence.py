@@ -108,6 +108,7 @@ class Presence:
         reactor: Where time comes from.
         settings: The relay's.
         rooms: The relay's.
+        most: Watchers in all, if that is less than ``watchers``.
         random: Gives an integer between two, both included; for ``retry``.
     """
 
@@ -117,10 +118,12 @@ class Presence:
         settings: RelaySettings,
         rooms: Rooms[Link],
         *,
+        most: int | None = None,
         random: Callable[[int, int], int] = randint,
     ) -> None:
         self.reactor = reactor
         self._settings = settings
+        self._most = settings.watchers if most is None else min(most, settings.watchers)
         self._rooms = rooms
         self._random = random
         self._watchers: dict[str, dict[Watcher, None]] = {}
@@ -193,9 +196,8 @@ class Presence:
         if self._is_closed:
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
-        settings = self._settings
         of_room = len(self._watchers.get(room, ()))
-        if self._count >= settings.watchers or of_room >= settings.watchers_per_room:
+        if self._count >= self._most or of_room >= self._settings.watchers_per_room:
             sentence = "As many watch this room, or this relay, as may; ask again later."
             raise Refusal(429, sentence, code="watchers_full", headers=(RETRY_AFTER,))
         head = event_stream_head(sharing) + b"retry: %d\n\n" % self._random(*RETRY_MILLISECONDS)

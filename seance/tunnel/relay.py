@@ -29,6 +29,7 @@ from seance.tunnel.admission import LOOPBACK, Admission, holder_of
 from seance.tunnel.allowance import Allowance
 from seance.tunnel.doorstep import Doorstep
 from seance.tunnel.drain import Departures, Drain
+from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.front import FrontFactory
 from seance.tunnel.link import RETRY_AFTER, Link
 from seance.tunnel.parking import Parking
@@ -100,8 +101,10 @@ class Relay(Service):
         self.allowance = Allowance(reactor, self.settings.resume_bytes_in_all, lambda: self._rooms)
         self.allowance.on_tight = lambda: self.witness.limit_hit("resume_bytes")
         self._windows = WindowBudget()
-        self.parking = Parking(reactor, self.settings, self._is_served)
-        self.presence = Presence(reactor, self.settings, self._rooms)
+        most = self.admission.most_waiting
+        self.parking = Parking(reactor, self.settings, self._is_served, most=most)
+        self.turns = FewAtATime(reactor)
+        self.presence = Presence(reactor, self.settings, self._rooms, most=most)
         self._listening: Occasion[list[IListeningPort]] = Occasion()
         self._ports: list[IListeningPort] = []
         self._claiming: Deferred[list[IListeningPort]] | None = None
@@ -338,7 +341,8 @@ class Relay(Service):
                 code=refusal.code,
                 event="room.refused",
             )
-            raise
+            holder = self._rooms.get(room)
+            raise (holder and holder.refusal_while_away()) or refusal from None
         if stale is not None:
             self._log.info(
                 "Room {room} was taken over from its old link by the same agent {identity} from {address}",
@@ -347,6 +351,7 @@ class Relay(Service):
                 address=address,
                 event="room.taken_over",
             )
+            link.succeed(stale)
             stale.make_way()
         if grant is not None and self.permits is not None:
             link.stand_on(grant, self.permits)
@@ -367,9 +372,11 @@ class Relay(Service):
             Its link, and what the 101 has to say; or why it has to begin anew: ``unknown`` or ``gap``.
 
         Raises:
-            Refusal: 429, it comes back again and again.
+            Refusal: 429, it comes back again and again; 409, another process with its key has come meanwhile.
         """
         link = self._rooms.get(room)
+        if link is not None:
+            link.check_not_replaced(wish)
         if link is None or not self.running or not link.is_asked_for(wish, grant):
             self.witness.resumption("unknown")
             self._log.info(
@@ -425,6 +432,11 @@ class Relay(Service):
         """Whether a room is served, or has been lately."""
         return self._rooms.since(room, self._reactor.seconds()) is not None
 
+    def is_away(self, room: str) -> bool:
+        """Whether a room is known, and nobody is there for its clients at the moment."""
+        link = self._rooms.get(room)
+        return self.is_known(room) if link is None else link.is_resuming
+
     async def when_served(self, room: str) -> Link:
         """Return the link of a room; if its agent is away for the moment, wait until it is back.
 
@@ -432,12 +444,7 @@ class Relay(Service):
             Refusal: 404, nobody serves it and nobody has done so lately; 503, the agent did not come
                 back in time, as many wait for it as may, or the relay is stopping.
         """
-        link = self._rooms.get(room)
-        if link is None:
-            is_away = self._rooms.since(room, self._reactor.seconds()) is not None
-        else:
-            is_away = link.is_resuming
-        if is_away:
+        if self.is_away(room):
             waiting = self.parking.when_back(room)
             if not waiting.called:
                 self.witness.parked(room)

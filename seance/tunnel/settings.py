@@ -88,8 +88,9 @@ class RelaySettings:
         connections_per_address: Open connections of one IPv4 address or IPv6 /64; a school behind
             one NAT is some hundreds. Loopback is not counted: behind it stands a proxy.
         upgrades_per_address: Upgrades a second of one address, over time; ten seconds' worth may
-            come at once. y-websocket redials every 2.5 s: a hundred waiting tabs are 40.
-        upgrades_per_room: Upgrades a second for one room, likewise.
+            come at once. y-websocket redials every 2.5 s: a hundred waiting tabs are 40. Clients, agents
+            and questions for the status have each as many, and an agent that resumes is not counted.
+        upgrades_per_room: Upgrades a second for one room, likewise; of those whose token is good.
         bytes_per_second_per_room: What all clients of a room may move, both directions together;
             0 for no bound.
         room_grace_seconds: A room is kept for so long for the agent that has gone, if it has an
@@ -100,15 +101,19 @@ class RelaySettings:
             pending upgrade at 20 s (yjs.md, fact 2).
         parked_per_room: Clients that wait for one room; more are refused at once. As many as a plain
             agent may have, and a sixteenth of all, so that one room is never all of them.
-        parked: Clients that wait in all; a fifth of ``connections``.
+        parked: Clients that wait in all; a fifth of ``connections``, and never more than a fifth of what
+            the process has descriptors for.
         resume_seconds: How long the clients of an agent whose carrier is lost are kept for it; 0 for
             not at all. y-websocket gives up on a silent socket after 30 s (yjs.md, fact 2).
         resume_bytes: What is kept for an agent that has not acknowledged it, at most; beyond, its
             clients are read no further. 4 MiB are 320 Mbit/s at 100 ms.
         resume_bytes_in_all: The same for all agents together: beyond four fifths of it those
             that are away longest are given up, and at the whole no further agent is let in.
+        initial_syncs: Clients of one room that load their document at a time over a slow link; the upgrades
+            of others are held back. A client gives up if it takes longer than 30 s (yjs.md 0, fact 4).
+        hold_seconds: For so long at most, 0 for not at all; 15 as for ``park_seconds``.
         watchers_per_room: Streams of a room's status at a time, one for each open page.
-        watchers: The same in all.
+        watchers: The same in all; never more than for ``parked``.
         stalled_seconds: A client that takes nothing for so long, while bytes wait for it, is cut.
         drain_seconds: How long stopping may take in all: agents move, clients are sent away, what is
             left is cut. Kubernetes gives 30 s before it kills; less is needed where nobody is left.
@@ -117,6 +122,13 @@ class RelaySettings:
         drain_try_seconds: How long an agent may look for another relay before its clients are sent away.
         drain_clients_per_second: Clients that are sent away in a second, since they come back at once and
             without jitter; a fifth of what one relay can take in. More if the time would not suffice.
+        admin: Where operators ask (``seance.admin_port``): a Twisted server endpoint string or ``none``; None
+            for port 9090 on 127.0.0.1, if that is free.
+        admin_token: Whether this machine needs a token for that, too.
+        admin_ca: The authority of operators' certificates, PEM: who shows one needs no token. The admin port
+            then speaks TLS with ``tls_cert``.
+        metrics_rooms: Whether rooms get series of their own in the metrics, with their names.
+        log_format: How the doors write the log (``seance.logs``): ``text`` or ``json``.
     """
 
     listen: tuple[str, ...] = ()
@@ -151,9 +163,11 @@ class RelaySettings:
     known_room_seconds: float = 600.0
     park_seconds: float = 15.0
     parked_per_room: int = 256
-    parked: int = 4096
+    parked: int = 4000
+    initial_syncs: int = 2
+    hold_seconds: float = 15.0
     watchers_per_room: int = 256
-    watchers: int = 4096
+    watchers: int = 4000
     resume_seconds: float = 20.0
     resume_bytes: int = 4 * MIB
     resume_bytes_in_all: int = 512 * MIB
@@ -162,6 +176,11 @@ class RelaySettings:
     drain_spread_seconds: float = 5.0
     drain_try_seconds: float = 5.0
     drain_clients_per_second: int = 200
+    admin: str | None = None
+    admin_token: bool = False
+    admin_ca: str | None = None
+    metrics_rooms: bool = False
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
         if self.deny is not None and not self.auth_key and self.auth_jwks is None:
@@ -169,10 +188,10 @@ class RelaySettings:
                 "--deny takes tokens back, and without --auth-key or --auth-jwks none are asked for."
             )
         if self.tls_cert is None:
-            for name, value in (("--tls-key", self.tls_key), ("--agent-ca", self.agent_ca)):
-                if value is not None:
-                    raise ConfigError(f"{name} needs a certificate to go with; name it with --tls-cert.")
-        elif self.listen and all(has_tls(one) for one in self.listen):
+            for name in ("tls-key", "agent-ca", "admin-ca"):
+                if getattr(self, name.replace("-", "_")) is not None:
+                    raise ConfigError(f"--{name} needs a certificate to go with; name it with --tls-cert.")
+        elif self.listen and all(has_tls(one) for one in self.listen) and self.admin_ca is None:
             raise ConfigError("--tls-cert is for nothing: each --listen names an ssl: endpoint already.")
 
 
@@ -211,6 +230,9 @@ class AgentSettings:
         resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept.
         streams: Clients at a time.
         drain_seconds: How long stopping waits for what is queued to leave.
+        admin: Where operators ask, as for the relay, on this machine alone; ``none`` for nowhere.
+        log_format: How the doors write the log (``seance.logs``): ``text`` or ``json``.
+        status_json: Whether the doors tell a parent process on stdout how it goes (``seance.status_lines``).
     """
 
     room: str
@@ -232,13 +254,16 @@ class AgentSettings:
     half_close_seconds: float = 300.0
     dial_seconds: float = 20.0
     backoff_base_seconds: float = 0.5
-    backoff_cap_seconds: float = 30.0
+    backoff_cap_seconds: float = 10.0
     healthy_seconds: float = 30.0
     resume: bool = True
     resume_bytes: int = 4 * MIB
     resume_backoff_cap_seconds: float = 2.0
     streams: int = 16384
     drain_seconds: float = 2.0
+    admin: str = "none"
+    log_format: str = "text"
+    status_json: bool = False
 
     def __post_init__(self) -> None:
         check_room(self.room)

@@ -132,11 +132,15 @@ def ask(relay: RelayProcess, target: str, line: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_token_is_in_no_output_of_relay_and_agent(key_file: str, tmp_path: Path, canaries: Canaries) -> None:
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_token_is_in_no_output_of_relay_and_agent(
+    log_format: str, key_file: str, tmp_path: Path, canaries: Canaries
+) -> None:
+    log = ("--log-format", log_format)
     file = tmp_path / "token"
     file.write_text(canaries.token(role="agent") + "\n")
-    with EchoServer(keeps=True) as server, running_relay("--auth-key", key_file) as relay:
-        with running_agent(relay, ROOM, "--token-file", str(file), local_port=server.port) as agent:
+    with EchoServer(keeps=True) as server, running_relay("--auth-key", key_file, *log) as relay:
+        with running_agent(relay, ROOM, "--token-file", str(file), *log, local_port=server.port) as agent:
             answers = []
             for place in PLACES:
                 seen = len(server.heads)

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from seance.carrier import Inlet, LastingCarrier
 from seance.errors import LocalProtocolError
 from seance.resume import KEPT_BYTES, TELL_AFTER_BYTES
-from tests.carrier.peers import BINARY, CLOSE, PING, TEXT, Answered, Frame, close, frame
+from tests.carrier.peers import BINARY, CLOSE, PING, PONG, TEXT, Answered, Frame, close, frame
 from tests.conftest import Watch
 from tests.ears import Ear, PullSource, PushSource, pattern
 
@@ -262,12 +262,24 @@ def test_close_says_bye_and_why(alone: Alone) -> None:
     assert alone.detached == []
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1002, 1011, 3000, 4000])
+@pytest.mark.parametrize("code", [1000, 1002, 1011, 3000, 4000])
 def test_close_frame_of_the_peer_ends_it(alone: Alone, code: int) -> None:
     alone.hear(close(code, b"why"))
-    assert alone.owner.was_lost_with(ConnectionDone if code < 1002 else ConnectionLost)
+    assert alone.owner.was_lost_with(ConnectionDone if code == 1000 else ConnectionLost)
     assert alone.inlet.carrier.peer_close_code == code
     assert alone.detached == []
+
+
+@pytest.mark.parametrize("code", [1001, 1012])
+def test_close_frame_of_a_proxy_that_stops_is_a_loss_unless_the_peer_has_said_bye(code: int) -> None:
+    for says_bye in (False, True):
+        alone = Alone()
+        if says_bye:
+            alone.say(BYE)
+        alone.hear(close(code, b"reloading"))
+        assert alone.owner.is_lost is says_bye
+        assert len(alone.detached) == (not says_bye)
+        alone.end()
 
 
 def test_peer_that_breaks_the_protocol_has_ended_it(alone: Alone) -> None:
@@ -303,7 +315,7 @@ def test_bye_ends_it_when_nothing_follows(alone: Alone) -> None:
 
 def test_bye_does_not_overtake_what_is_still_to_be_delivered(alone: Alone) -> None:
     alone.owner.on_data = lambda _: alone.lasting.pauseProducing()
-    alone.hear(frame(b"one") + frame(b"two") + frame(BYE, TEXT) + close(1000))
+    alone.hear(frame(b"one") + frame(b"", PONG) + frame(b"two") + frame(BYE, TEXT) + close(1000))
     assert alone.owner.data == b"one"
     alone.lasting.resumeProducing()
     alone.run()
@@ -418,6 +430,32 @@ def test_peer_that_does_not_acknowledge_is_cut_within_six_seconds(alone: Alone) 
     assert alone.detached == []
     alone.pass_time(2.5)
     assert len(alone.detached) == 1
+
+
+def test_peer_that_lives_and_never_acknowledges_is_told_so_and_it_is_over(alone: Alone, watch: Watch) -> None:
+    """Another carrier would not mend it, so it does not wait for one."""
+    alone.lasting.write(b"data in flight")
+    for _ in range(14):
+        alone.pass_time(1)
+        alone.hear(frame(b"", PONG))
+    assert not alone.owner.is_lost
+    for _ in range(4):
+        alone.pass_time(1)
+        alone.hear(frame(b"", PONG))
+    assert alone.owner.was_lost_with(ConnectionLost)
+    assert alone.detached == []
+    [closing] = [one for one in alone.far.frames if one.opcode == CLOSE]
+    assert closing.payload[:2] == (1002).to_bytes(2, "big")
+    assert [event["event"] for event in watch.take()] == ["link.desync"]
+
+
+def test_peer_that_acknowledges_little_by_little_is_a_slow_one(alone: Alone) -> None:
+    text = pattern(40)
+    alone.lasting.write(text)
+    for count in range(40):
+        alone.pass_time(1)
+        alone.ack(count, crc32(text[:count]))
+    assert not alone.owner.is_lost
 
 
 def test_probe_that_is_not_answered_cuts_within_three_seconds(alone: Alone) -> None:

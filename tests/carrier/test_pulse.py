@@ -217,3 +217,15 @@ def test_stall_right_after_a_probe_leaves_time_for_the_answer(patient: Patient) 
     patient.clock.advance(2.25)
     run(patient.clock)
     assert not patient.is_cut
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_probes_without_end_judge_as_one_does(patient: Patient, is_alive: bool) -> None:
+    """An app that nudges on every event of a bursty network."""
+    patient.is_alive = is_alive
+    began = patient.clock.seconds()
+    while patient.clock.seconds() < began + 30 and not patient.is_cut:
+        patient.pulse.probe()
+        patient.pass_time(0.25)
+    assert patient.is_cut is not is_alive
+    assert is_alive or patient.clock.seconds() - began <= PROBE_SECONDS

@@ -339,7 +339,7 @@ def test_what_waits_is_at_most_what_was_read_at_once(join: Callable[..., Ends]) 
     ends = join(ear)
     ends.hear(b"".join(frame(b"%05d" % number, is_masked=ends.masks) for number in range(50_000)))
     assert sum(map(len, ends.carrier._waiting)) <= 64 * KIB
-    assert len(ear.data) == 5
+    assert len(ear.data) <= 64 * KIB
     ear.on_data = None
     ear.transport.resumeProducing()
     run_until(ends.clock, lambda: len(ear.data) == 5 * 50_000)
@@ -348,14 +348,19 @@ def test_what_waits_is_at_most_what_was_read_at_once(join: Callable[..., Ends]) 
     ends.end()
 
 
+def one_and_two(ends: Ends) -> bytes:
+    """Two messages that are delivered apart, because there is something between them."""
+    return b"".join(
+        frame(payload, opcode, is_masked=ends.masks)
+        for payload, opcode in ((b"one", BINARY), (b"", PONG), (b"two", BINARY))
+    )
+
+
 def stop_reading(join: Callable[..., Ends]) -> Ends:
     """A protocol that reads the first of two messages, behind which the peer closed in good order."""
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     ends = join(ear)
-    ends.hear(
-        b"".join(frame(word, is_masked=ends.masks) for word in (b"one", b"two"))
-        + close(1000, is_masked=ends.masks)
-    )
+    ends.hear(one_and_two(ends) + close(1000, is_masked=ends.masks))
     ends.far.transport.loseConnection()
     ends.wire.near.resumeProducing()
     ends.run()
@@ -419,7 +424,7 @@ def test_a_protocol_that_fails_over_what_waited_is_lost_too(join: Callable[..., 
 def test_a_cut_does_not_wait_behind_what_is_not_read(join: Callable[..., Ends]) -> None:
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     ends = join(ear)
-    ends.hear(b"".join(frame(word, is_masked=ends.masks) for word in (b"one", b"two")))
+    ends.hear(one_and_two(ends))
     ends.far.transport.abortConnection()
     ends.wire.near.resumeProducing()
     ends.run()

@@ -52,7 +52,7 @@ class Theatre:
 
     Args:
         weather: On the way from the agent to the relay.
-        relay: Fields of the relay's settings that are not as usual.
+        relay: Fields of the relay's settings that are not as usual; with ``tls_cert`` its agent dials wss://.
         agent: The same for the agent.
     """
 
@@ -67,20 +67,25 @@ class Theatre:
         self.weather = weather
         self.reactor.weather_at(RELAY_PORT, weather)
         self._relay_options = relay or {}
+        self._has_tls = "tls_cert" in self._relay_options
         self._killed: list[Relay] = []
         self.locals: list[HalfEar] = []
         self.reactor.listenTCP(LOCAL_PORT, _Locals(self.locals))
         self.start_relay()
-        places = {"relay": f"ws://127.0.0.1:{RELAY_PORT}", "local": f"127.0.0.1:{LOCAL_PORT}"}
+        url = f"wss://localhost:{RELAY_PORT}" if self._has_tls else f"ws://127.0.0.1:{RELAY_PORT}"
+        places = {"relay": url, "local": f"127.0.0.1:{LOCAL_PORT}"}
         self.agent = Agent(self.reactor, AgentSettings("r", **places, **(agent or {})))
         self.agent.startService()
 
     def start_relay(self) -> None:
         """Starts a relay, on the same ports as the one before."""
         # Clients come in by another port of the same relay, where the weather is fine.
-        listen = tuple(f"tcp:{port}:interface=127.0.0.1" for port in (RELAY_PORT, CLIENT_PORT))
+        ports = (RELAY_PORT,) if self._has_tls else (RELAY_PORT, CLIENT_PORT)
+        listen = tuple(f"tcp:{port}:interface=127.0.0.1" for port in ports)
         self.relay = Relay(self.reactor, RelaySettings(listen=listen, **self._relay_options))
         self.relay.startService()
+        if self._has_tls:
+            self.reactor.listenTCP(CLIENT_PORT, self.relay.front)  # and need no TLS for that
 
     def kill_relay(self) -> None:
         """Ends the relay as SIGKILL does: its connections are reset, and it says nothing.

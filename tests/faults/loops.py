@@ -51,6 +51,11 @@ class Loop:
         self._loop.run_until_complete(asyncio.sleep(0.01))
         self._loop.close()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop itself, for what other loops want of it."""
+        return self._loop
+
     def run(self, work: Coroutine[Any, Any, Result], *, deadline_seconds: float = DEADLINE_SECONDS) -> Result:
         """What a coroutine gives, run in the loop."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

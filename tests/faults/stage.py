@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Self
 
+from tests.certificates import Authority
 from tests.faults.conversations import Numbered
 from tests.faults.cutter import Cutter
 from tests.faults.figures import Stopwatch
 from tests.faults.loops import Loop
-from tests.processes import AgentProcess, Process, RelayProcess, until
+from tests.processes import AgentProcess, Process, RelayProcess, free_port, until
 
-__all__ = ["RESTORE_SECONDS", "ROOM", "Stage", "frozen", "settles"]
+__all__ = ["RESTORE_SECONDS", "ROOM", "SecureStage", "Stage", "frozen", "settles"]
 
 ROOM = "stage"
 MIB = 1024 * 1024
@@ -167,6 +170,24 @@ class Stage:
                 settles(process, descriptors)
                 grown = process.resident_bytes() - memory
                 assert grown < self._slack_bytes, f"{process.name} has grown by {grown // MIB} MiB"
+
+
+class SecureStage(Stage):
+    """The same, but the agent dials ``wss://`` and looks at the relay's certificate."""
+
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
+        authority = Authority(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        certificate = authority.issue("localhost")
+        port = free_port()
+        files = f"privateKey={certificate.key}:certKey={certificate.chain}"
+        self._relay_options += ("--listen", f"ssl:{port}:interface=127.0.0.1:{files}")
+        self._agent_options += ("--tls-ca", str(authority.file))
+        super()._prepare(stack)
+        self.cutter.target = ("127.0.0.1", port)
+
+    @property
+    def agent_dials(self) -> str:
+        return f"wss://localhost:{self.cutter.port}"
 
 
 def settles(process: Process, descriptors: int) -> None:

@@ -10,14 +10,15 @@ import contextlib
 import dataclasses
 import socket
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.attacks.parties import EchoServer
-from tests.e2e.wire import Wire, upgrade
+from tests.e2e.wire import KEY, Wire, switching, upgrade
 from tests.faults.figures import Stopwatch, report
 from tests.faults.stage import ROOM, Stage, settles
-from tests.processes import running_agent, until
+from tests.processes import DEADLINE_SECONDS, running_agent, until
 
 pytestmark = pytest.mark.slow
 
@@ -81,13 +82,81 @@ def test_a_local_server_that_hangs_is_an_answer_in_time() -> None:
         settles(agent, before)
 
 
+@contextlib.contextmanager
+def full_backlog() -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """A local server that has not accepted for so long that its kernel answers no further SYN.
+
+    Yields:
+        It, and those who wait for it.
+    """
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        waiting: list[socket.socket] = []
+        while len(waiting) < 8:
+            dialled = stack.enter_context(socket.socket())
+            dialled.settimeout(0.3)
+            try:
+                dialled.connect(server.getsockname())
+            except TimeoutError:
+                dialled.close()  # or its SYN would come again, before that of the agent
+                break
+            waiting.append(dialled)
+        assert len(waiting) < 8, "this kernel takes connections for whoever does not accept them"
+        yield server, waiting
+
+
+def test_a_local_server_that_does_not_accept_is_an_answer_in_time() -> None:
+    """F13: its backlog is full, so that not even TCP answers."""
+    with (
+        Stage(clients=5) as stage,
+        full_backlog() as (server, _),
+        running_agent(
+            stage.relay, "full", "--local-dial-seconds", "1.5", local_port=server.getsockname()[1]
+        ) as agent,
+    ):
+        stage.let_clients_in()
+        before = len(agent.open_descriptors())
+        watch = Stopwatch()
+        assert status_of(stage, "/c/full") == 502
+        report("F13 does not accept", answered_s=watch.seconds)
+        stage.when_messages_pass()
+        settles(agent, before)
+
+
+def test_a_local_server_that_accepts_late_has_its_client_in_the_end() -> None:
+    """F13: the client's upgrade waits for as long as the kernel repeats its SYN."""
+    with (
+        Stage(clients=5) as stage,
+        full_backlog() as (server, waiting),
+        running_agent(stage.relay, "late", local_port=server.getsockname()[1]),
+        Wire.dial(stage.relay_address) as client,
+    ):
+        stage.let_clients_in()
+        watch = Stopwatch()
+        client.send(upgrade("/c/late"))
+        stage.when_messages_pass()
+        for _ in waiting:
+            server.accept()[0].close()
+        server.settimeout(DEADLINE_SECONDS)
+        with Wire(server.accept()[0]) as local:
+            local.read_head()
+            local.send(switching(KEY))
+            assert client.read_head().status == 101
+            report("F13 accepts late", answered_s=watch.seconds)
+            client.send(b"to the end")
+            assert local.read_exactly(10) == b"to the end"
+
+
 @pytest.mark.slow
-def test_crowds_that_are_killed_or_do_not_read_leave_nothing() -> None:
+def test_crowds_that_are_killed_or_do_not_read_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """F14: a hundred vanish at once, others take nothing or next to nothing of what is poured on them.
 
     Twice, because Python keeps what it has once had: the second crowd may not cost what the first did, which
-    is the windows of a hundred streams, some 30 MiB.
+    is the windows of a hundred streams, some 30 MiB. The allocator gives large pieces back here, as it does
+    not by itself (docs/operations.md, "Memory"): holes in the heap would hide a leak, or look like one.
     """
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     with (
         Stage(clients=10, relay_options=("--stalled-seconds", "3"), slack_bytes=64 * MIB) as stage,
         EchoServer(pour_bytes=4 * MIB) as pouring,

@@ -1,4 +1,4 @@
-"""F2, F3 and F4 through the cutting proxy: silence both ways, one way, and a carrier that comes back late.
+"""F1 to F4 through the cutting proxy: resets, silence both ways, one way, and a carrier that comes back late.
 
 The proxy's sockets stay open, so nobody is told by the kernel: what notices is the programs themselves.
 ``test_two_machines.py`` has the same with packets that are lost under TCP.
@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.cutter import Direction
 from tests.faults.figures import report
-from tests.faults.stage import Stage
+from tests.faults.stage import SecureStage, Stage
 from tests.processes import until
 
 pytestmark = pytest.mark.slow
@@ -33,9 +33,26 @@ def check(scenario: str, stage: Stage, **figures: object) -> None:
     until("there is one carrier", lambda: stage.cutter.pair_count == 1)
 
 
+either_way = pytest.mark.parametrize("made", [Stage, SecureStage], ids=["ws", "wss"])
+
+
+@either_way
+def test_resets_are_a_pause(made: type[Stage]) -> None:
+    with made() as stage:
+        stage.let_clients_in()
+        restores = []
+        for _ in range(3):
+            assert stage.cutter.reset() == 1
+            restores.append(stage.when_messages_pass())
+            time.sleep(2)
+        check("F1 resets", stage, restore_s=restores)
+        assert stage.agent.output.count("Resumed") == 3
+
+
+@either_way
 @pytest.mark.parametrize("seconds", [15])
-def test_silence_both_ways_is_a_pause(seconds: int) -> None:
-    with Stage() as stage:
+def test_silence_both_ways_is_a_pause(seconds: int, made: type[Stage]) -> None:
+    with made() as stage:
         stage.let_clients_in()
         dials, began = len(stage.cutter.dials), time.monotonic()
         stage.cutter.swallow()
@@ -74,9 +91,10 @@ def test_an_idle_carrier_that_is_dead_is_noticed() -> None:
         until("there is one carrier", lambda: stage.cutter.pair_count == 1)
 
 
-def test_what_an_old_carrier_brings_late_is_dropped() -> None:
+@either_way
+def test_what_an_old_carrier_brings_late_is_dropped(made: type[Stage]) -> None:
     """F4: the old one comes back to life when the new one has been up for a while."""
-    with Stage() as stage:
+    with made() as stage:
         stage.let_clients_in()
         dials, began = len(stage.cutter.dials), time.monotonic()
         stage.cutter.strand()

@@ -7,10 +7,12 @@ is cut in the middle: on a clock (``tests/faults/everything.py``).
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.certificates import Authority
 from tests.ears import HalfEar, PushSource, pattern
 from tests.faults.everything import Theatre
 from tests.faults.figures import report
@@ -19,16 +21,22 @@ from tests.faults.memory import Weather
 KIB = 1024
 KEPT_BYTES = 64 * KIB
 MUCH = pattern(2048 * KIB)
+TLS_HANDSHAKE = b"\x16\x03"
 ONE_MESSAGE_BYTES = 64 * KIB
 """The bound is looked at when a message is written, so one may reach beyond it."""
 
 
-def staged(weather: Weather) -> tuple[Theatre, HalfEar, HalfEar]:
-    """A client and the local server, both with a lot to say."""
+def staged(weather: Weather, secrecy: Authority | None) -> tuple[Theatre, HalfEar, HalfEar]:
+    """A client and the local server, both with a lot to say; between agent and relay TLS, if it is given."""
     random.seed(4)
-    bounds: dict[str, Any] = {"resume_bytes": KEPT_BYTES}
-    theatre = Theatre(weather, relay=bounds, agent=bounds)
+    relay: dict[str, Any] = {"resume_bytes": KEPT_BYTES}
+    agent = dict(relay)
+    if secrecy is not None:
+        relay["tls_cert"] = str(secrecy.issue("localhost").both)
+        agent["tls_ca"] = str(secrecy.file)
+    theatre = Theatre(weather, relay=relay, agent=agent)
     theatre.reactor.pass_until(lambda: theatre.agent.when_connected().called)
+    assert weather.wires[0].near.written[0].startswith(b"GET " if secrecy is None else TLS_HANDSHAKE)
     client, local = theatre.join("ada")
     for ear in (client, local):
         PushSource(ear.transport, MUCH).start()
@@ -53,9 +61,14 @@ def finish(theatre: Theatre, client: HalfEar, local: HalfEar) -> None:
     assert theatre.close() == ()
 
 
-def test_silence_fills_the_buffers_and_no_more() -> None:
+@pytest.fixture(params=["ws", "wss"])
+def secrecy(request: pytest.FixtureRequest, tmp_path: Path) -> Authority | None:
+    return Authority(tmp_path) if request.param == "wss" else None
+
+
+def test_silence_fills_the_buffers_and_no_more(secrecy: Authority | None) -> None:
     weather = Weather()
-    theatre, client, local = staged(weather)
+    theatre, client, local = staged(weather, secrecy)
     theatre.reactor.pass_until(lambda: len(client.data) > 200 * KIB and len(local.data) > 200 * KIB)
     weather.is_quiet = True
     peaks = [0, 0]
@@ -72,12 +85,12 @@ def test_silence_fills_the_buffers_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_carriers_that_are_cut_under_load_lose_nothing(seed: int) -> None:
+def test_carriers_that_are_cut_under_load_lose_nothing(seed: int, secrecy: Authority | None) -> None:
     """Each carries some hundred KiB, so that most cuts find the buffers full, or being replayed."""
     dice = random.Random(seed)
     cuts = tuple(dice.randrange(20 * KIB, 900 * KIB) for _ in range(5))
     weather = Weather(cuts)
-    theatre, client, local = staged(weather)
+    theatre, client, local = staged(weather, secrecy)
     finish(theatre, client, local)
     report("R4 cuts under load", seed=seed, carriers=len(weather.wires))
     assert len(weather.wires) > len(cuts) // 2

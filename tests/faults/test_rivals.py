@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.faults.figures import report
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, frozen
 from tests.processes import AgentProcess
 
 TAKEN_OVER = re.compile(r"was taken over")
@@ -62,3 +63,23 @@ def test_two_agents_of_one_room_do_not_fight(has_same_key: bool, tmp_path: Path)
     if not has_same_key:
         assert {stage.rival_port} not in served, "somebody was brought to a stranger's server"
         assert takeovers == 0
+
+
+@pytest.mark.slow
+def test_process_that_wakes_does_not_take_the_room_back_from_its_successor() -> None:
+    """A hung app that was started anew, or a laptop that is opened while another machine serves."""
+    with Stage(clients=10) as stage:
+        stage.let_clients_in()
+        with frozen(stage.agent):
+            with stage.new_agent() as successor:
+                successor.when_connected()
+                stage.when_messages_pass()
+                time.sleep(12)
+                stage.agent.signal(signal.SIGCONT)
+                stage.agent.when_line("Another process with this agent's key has taken")
+                stage.when_messages_pass()
+                takeovers = len(TAKEN_OVER.findall(stage.relay.output))
+                report("F20 the first wakes up", takeovers=takeovers, **stage.figures())
+                assert takeovers == 1
+                stage.load.hang_up()
+            stage.agent.when_connected()

@@ -108,9 +108,34 @@ def test_look_that_comes_late_asks_instead_of_judging(stall_seconds: float, owed
     assert looks(heartbeat, every_second(late, 2), owed=owed) == [Beat.FINE, Beat.DEAD]
 
 
-def test_process_that_stalls_again_and_again_never_judges() -> None:
+@pytest.mark.parametrize("stall_seconds", [1.6, 3.0, 60.0])
+def test_process_that_stalls_again_and_again_judges_once_it_has_listened_in_between(
+    stall_seconds: float,
+) -> None:
     heartbeat = Heartbeat(0.0)
-    assert set(looks(heartbeat, [3.0 * number for number in range(1, 50)], owed=True)) == {Beat.ASK}
+    beats = looks(heartbeat, [stall_seconds * number for number in range(1, 20)], owed=True)
+    assert set(beats[:5]) == {Beat.ASK}
+    assert beats[6] is Beat.DEAD
+
+
+def test_process_that_stalls_again_and_again_judges_nobody_who_answers() -> None:
+    heartbeat = Heartbeat(0.0)
+    for number in range(1, 100):
+        assert heartbeat.look(3.0 * number, has_heard=number % 4 == 0, is_owed=True) is Beat.ASK
+
+
+@pytest.mark.parametrize("every_seconds", [0.3, 1.0, 1.9])
+@pytest.mark.parametrize("owed", [False, True])
+def test_probes_again_and_again_do_not_put_the_end_off(every_seconds: float, owed: bool) -> None:
+    heartbeat = Heartbeat(0.0)
+    now, asked_at, beat = 0.0, 0.0, Beat.FINE
+    while beat is not Beat.DEAD:
+        now += LOOK_SECONDS
+        while asked_at + every_seconds < now:
+            asked_at += every_seconds
+            heartbeat.probe(asked_at)
+        beat = heartbeat.look(now, has_heard=False, is_owed=owed)
+        assert now <= 4
 
 
 @given(st.floats(0, 0.999), st.floats(0, 1.6))

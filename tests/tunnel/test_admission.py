@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from seance.errors import ConfigError, Refusal
 from seance.heads import RequestReader
 from seance.tunnel import admission as admission_module
 from seance.tunnel.addresses import TrustedProxies
-from seance.tunnel.admission import BURST_SECONDS, LOOPBACK, Admission, Bucket, holder_of
+from seance.tunnel.admission import BURST_SECONDS, LOOPBACK, Admission, Bucket, Visit, holder_of
 from seance.tunnel.gate import Gate, Pace
 from seance.tunnel.settings import RelaySettings
 from tests.tunnel.rig import Rig, reactor, request, turn, until
@@ -62,7 +63,7 @@ def test_loopback_is_not_counted_by_address() -> None:
     admission = Admission(RelaySettings(connections_per_address=1, upgrades_per_address=1))
     for _ in range(50):
         admission.enter("127.0.0.1")
-        admission.upgrade("::1", "r", 0.0)
+        admission.count_visit(Visit.CLIENT, "::1", 0.0)
     assert admission.open_count == 50
 
 
@@ -72,38 +73,71 @@ def test_clients_leave_a_reserve_for_agents() -> None:
         assert not admission.is_full
         admission.enter("127.0.0.1")
     assert admission.is_full
-    assert code_of(admission.upgrade, "127.0.0.1", "r", 0.0) == "relay_full"
+    assert code_of(admission.count_visit, Visit.CLIENT, "127.0.0.1", 0.0) == "relay_full"
+    assert code_of(admission.count_visit, Visit.STATUS, "127.0.0.1", 0.0) == "relay_full"
+    admission.count_visit(Visit.AGENT, "127.0.0.1", 0.0)
 
 
 def test_descriptors_bound_what_settings_promise() -> None:
     admission = Admission(RelaySettings(connections=1000, reserved_connections=10), descriptors=100)
     assert (admission.most_connections, admission.most_clients) == (100, 90)
     few = Admission(RelaySettings(), descriptors=205)
-    assert (few.most_connections, few.most_clients) == (205, 164)
+    assert (few.most_connections, few.most_clients, few.most_waiting) == (205, 164, 32)
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings", "addresses"),
-    [
-        ("address_rate", RelaySettings(upgrades_per_address=1), ["203.0.113.7"]),
-        ("room_rate", RelaySettings(upgrades_per_room=1), [f"203.0.113.{n}" for n in range(100)]),
-    ],
-)
-def test_upgrades_have_a_rate_and_a_burst(kind: str, settings: RelaySettings, addresses: list[str]) -> None:
-    admission = Admission(settings)
-    burst = int(BURST_SECONDS)
-    for number in range(burst):
-        admission.upgrade(addresses[number % len(addresses)], "r", 0.0)
-    assert code_of(admission.upgrade, addresses[-1], "r", 0.0) == kind
-    admission.upgrade(addresses[-1], "r", 1.0)
-    assert code_of(admission.upgrade, addresses[-1], "r", 1.0) == kind
+@pytest.mark.parametrize("visit", Visit)
+def test_upgrades_have_a_rate_and_a_burst(visit: Visit) -> None:
+    """Each kind of visit has its own: the other two are not charged."""
+    admission = Admission(RelaySettings(upgrades_per_address=1, upgrades_per_room=1))
+    for kind, count, name in (
+        ("address_rate", admission.count_visit, "203.0.113.7"),
+        ("room_rate", admission.count_for_room, "r"),
+    ):
+        for _ in range(int(BURST_SECONDS)):
+            count(visit, name, 0.0)
+        assert code_of(count, visit, name, 0.0) == kind
+        count(visit, name, 1.0)
+        assert code_of(count, visit, name, 1.0) == kind
+        for other in set(Visit) - {visit}:
+            count(other, name, 0.0)
+
+
+def test_visit_that_is_taken_back_does_not_count() -> None:
+    admission = Admission(RelaySettings(upgrades_per_address=1))
+    for _ in range(100):
+        admission.count_visit(Visit.CLIENT, "203.0.113.7", 0.0)
+        admission.take_back_visit(Visit.CLIENT, "203.0.113.7", 0.0)
+
+
+def test_agents_that_are_told_apart_have_rates_apart() -> None:
+    admission = Admission(RelaySettings(upgrades_per_room=1))
+    for _ in range(int(BURST_SECONDS)):
+        admission.count_for_room(Visit.AGENT, "r", 0.0, identity="stranger")
+    assert (
+        code_of(partial(admission.count_for_room, identity="stranger"), Visit.AGENT, "r", 0.0) == "room_rate"
+    )
+    admission.count_for_room(Visit.AGENT, "r", 0.0, identity="host")
+
+
+def test_agents_are_asked_to_come_again_soon() -> None:
+    """A session is kept for 20 s."""
+    admission = Admission(RelaySettings(connections_per_address=0, upgrades_per_room=0))
+    with pytest.raises(Refusal) as unread:
+        admission.enter("203.0.113.7")
+    assert unread.value.headers == ((b"Retry-After", b"2"),)
+    for visit, seconds in ((Visit.AGENT, b"2"), (Visit.CLIENT, b"5"), (Visit.STATUS, b"5")):
+        admission.count_for_room(visit, "r", 0.0)
+        with pytest.raises(Refusal) as refusal:
+            admission.count_for_room(visit, "r", 0.0)
+        assert refusal.value.headers == ((b"Retry-After", seconds),)
 
 
 def test_remembered_rates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "MOST_RATES", 4)
     admission = Admission(RelaySettings())
     for number in range(100):
-        admission.upgrade(f"203.0.113.{number}", f"r{number}", 0.0)
+        admission.count_visit(Visit.CLIENT, f"203.0.113.{number}", 0.0)
+        admission.count_for_room(Visit.CLIENT, f"r{number}", 0.0)
     assert len(admission._rates) == 4
 
 
@@ -309,8 +343,8 @@ async def test_room_with_a_pace_keeps_it_and_loses_nothing() -> None:
     async with Rig(relay={"bytes_per_second_per_room": 1_000_000}) as rig:
         client, local = await rig.joined()
         began = reactor.seconds()
-        local.send(b"x" * 1_300_000)
-        await until(lambda: len(client.received) == 1_300_000)
+        local.send(b"x" * 1_600_000)
+        await until(lambda: len(client.received) == 1_600_000)
         assert reactor.seconds() - began > 0.2
         client.send(b"y" * 50_000)
         await until(lambda: len(local.received) == 50_000)

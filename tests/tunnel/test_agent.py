@@ -120,9 +120,22 @@ def test_waits_double_up_to_the_cap_and_never_end(monkeypatch: pytest.MonkeyPatc
         assert agent.status.retry_seconds is not None
         seen.append(agent.status.retry_seconds)
         pass_time(clock, seen[-1])
-    assert seen == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert seen == [0.5, 1, 2, 4, 8, 10, 10, 10, 10]
     agent.stopService()
     assert clock.getDelayedCalls() == []
+
+
+def test_mistake_in_what_follows_a_refusal_does_not_end_the_agent(
+    monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
+    clock, dials, agent = started(monkeypatch)
+    monkeypatch.setattr(agent_module, "retry_after_seconds", lambda error: 1 / 0)
+    dials.fail(CarrierLost("no"))
+    assert agent.status.state is AgentState.WAITING
+    clock.advance(0.5)
+    assert len(dials.attempts) == 2
+    watch.take(ZeroDivisionError)
+    agent.stopService()
 
 
 def test_failure_that_nobody_foresaw_is_logged_and_the_agent_goes_on(

@@ -147,7 +147,7 @@ class Relay:
 
     def drain(self) -> None:
         for link in self.links:
-            link.notice_drain(self._dice.random(), self._dice.choice([0.0, 5.0, 20.0]))
+            link.notice_drain(self._dice.random(), self._dice.choice([0.0, 5.0, 20.0]), lambda: None)
 
     def forget(self) -> None:
         """A relay that was restarted knows nobody any more."""

@@ -65,6 +65,7 @@ def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
         link = cast(Any, Link())
         relay._rooms.claim(room, link)
     relay._rooms.release("gone", link)
+    relay.parking._random = lambda least, most: least
     return relay
 
 
@@ -170,6 +171,11 @@ SETTINGS = st.sampled_from(
         {"pad": Page(b"page")},
         {"has_keys": True},
         {"has_keys": True},
+        {"parked": 0},
+        {"parked_per_room": 0, "upgrades_per_room": 1},
+        {"parked_per_room": 0, "has_keys": True},
+        {"has_keys": True, "upgrades_per_address": 1},
+        {"has_keys": True, "upgrades_per_room": 1},
         {"has_keys": True, "origins": ("https://app.example",), "trusted_proxies": ("192.0.2.1",)},
     ]
 )
@@ -186,6 +192,15 @@ SETTINGS = st.sampled_from(
     {"trusted_proxies": ("192.0.2.1",), "upgrades_per_address": 1},
     [(request("/c/unknown", f"X-Forwarded-For: 192.0.3.{number}"), "192.0.2.1") for number in range(14)],
 )
+@example({"parked": 0}, [(request("/c/gone"), "192.0.2.1")])
+@example(
+    {"has_keys": True, "upgrades_per_address": 1},
+    [(request("/c/unknown", bearer(token("bounded"))), "192.0.2.1")] * 14,
+)
+@example(
+    {"has_keys": True, "upgrades_per_room": 1},
+    [(request("/c/unknown", bearer(token(name))), "192.0.2.1") for name in ["bad"] * 14 + ["good"] * 14],
+)
 def test_every_answer_is_that_of_the_long_way(
     settings: dict[str, Any], asked: list[tuple[bytes, str]]
 ) -> None:
@@ -201,6 +216,25 @@ def test_upgrade_for_an_unknown_room_is_refused_on_the_doorstep(head: bytes) -> 
     way = Way()
     assert way.go(head, "192.0.2.1").startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert way.refused_count == 1
+
+
+@pytest.mark.parametrize("bound", ["parked", "parked_per_room"])
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_room_that_nobody_else_may_wait_for_is_refused_on_the_doorstep(
+    bound: str, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent has gone, or has lost its carrier."""
+    monkeypatch.setattr(Link, "is_resuming", is_kept)
+    way = Way(**{bound: 1})
+    room = request("/c/known" if is_kept else "/c/gone")
+    assert way.doorstep._answer_to(room, "192.0.2.1") is None
+    waiting = way.relay.parking.when_back("known" if is_kept else "gone")
+    answer = way.go(room, "192.0.2.1")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer == long_way(way.relay, room, "192.0.2.1")
+    assert way.refused_count == 1
+    waiting.addErrback(lambda _: None).cancel()
+    assert way.doorstep._answer_to(room, "192.0.2.1") is None
 
 
 @pytest.mark.parametrize(

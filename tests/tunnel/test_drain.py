@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from seance.net import Occasion
 from seance.tunnel.drain import AGENTS_PER_SECOND, PATIENCE_SECONDS, Departures, Drain, slots
 from seance.tunnel.settings import RelaySettings
-from tests.tunnel.rig import Rig, request, turn
+from tests.tunnel.rig import Rig, request, turn, until
 
 
 class Agent:
@@ -34,7 +34,7 @@ class Agent:
         self.was_cut = False
         self.leaves_when_asked = True
 
-    def notice_drain(self, in_seconds: float, try_seconds: float) -> bool:
+    def notice_drain(self, in_seconds: float, try_seconds: float, on_moved: Callable[[], None]) -> bool:
         if not self._is_plain:
             self.told.append((self._clock.seconds(), in_seconds, try_seconds))
         return not self._is_plain
@@ -350,3 +350,50 @@ async def test_an_agent_moves_to_the_relay_that_takes_the_place_of_the_old_one()
         again, local = await rig.joined()
         local.send(b"\x82\x02hi")
         await again.receives(b"hi")
+
+
+@ensureDeferred
+async def test_clients_are_served_until_their_turn_although_the_agent_has_moved() -> None:
+    async with Rig(relay={"drain_clients_per_second": 4.0}) as rig:
+        joined = [await rig.joined() for _ in range(6)]
+        [agent] = rig._agents
+        stopping = rig.relay.stopService()
+        await turn(0.05)
+        old, rig.relay = (
+            rig.relay,
+            type(rig.relay)(
+                rig.relay._reactor, RelaySettings(listen=(f"tcp:{rig.port}:interface=127.0.0.1",))
+            ),
+        )
+        rig.relay.startService()
+        await until(lambda: rig.relay.room_count == 1)
+        new, new_local = await rig.joined()
+        assert old.room_count == 1, "it still serves those who are left"
+        assert agent.client_count >= 2
+        client, local = joined[-1]
+        client.send(b"\x82\x80\0\0\0\0")
+        await local.receives(b"\x82\x80")
+        local.send(b"\x82\x02hi")
+        await client.receives(b"hi")
+        for client, _ in joined:
+            await client.ends()
+            assert b"\x03\xf4" in client.received, "closed with 1012"
+            client.leg.loseConnection()
+        await stopping
+        assert old.room_count == 0
+        new_local.send(b"\x82\x02hi")
+        await new.receives(b"hi")
+        await until(lambda: agent.client_count == 1)
+
+
+@ensureDeferred
+async def test_agent_that_is_stopping_moves_nowhere() -> None:
+    async with Rig() as rig:
+        await rig.joined()
+        [agent] = rig._agents
+        stopping = agent.stopService()
+        rig.relay.find("r").notice_drain(0.0, 5.0, lambda: None)
+        await stopping
+        await turn(0.1)
+        assert agent._moving is None
+        assert rig.relay.room_count == 0

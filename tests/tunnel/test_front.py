@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import time
+from email.utils import parsedate_to_datetime
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionLost
@@ -71,6 +75,13 @@ async def test_health_is_ok() -> None:
         client = await rig.connect(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
         await client.ends()
         assert (status(client.received), body(client.received)) == (200, "OK")
+        assert abs(_date_of(client.received) - time.time()) < 5
+
+
+def _date_of(answer: bytearray) -> float:
+    found = re.search(rb"\r\nDate: ([^\r]+)", answer)
+    assert found is not None, "whoever asks wants to compare clocks"
+    return parsedate_to_datetime(found[1].decode()).timestamp()
 
 
 @ensureDeferred

@@ -125,7 +125,7 @@ async def test_stranger_with_a_wrong_secret_harms_nobody() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.find("r")
-        wish = f"sid={session_of(link)._sid}; token=AAAAAAAAAAAAAAAAAAAAAAAA; recv=0; crc=00000000"
+        wish = f"sid={session_of(link).sid}; token=AAAAAAAAAAAAAAAAAAAAAAAA; recv=0; crc=00000000"
         for _ in range(50):
             stranger = await rig.connect(
                 request("/agent?room=r", "Sec-WebSocket-Protocol: seance.resume.v1", f"Seance-Resume: {wish}")

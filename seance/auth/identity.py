@@ -112,8 +112,10 @@ class IdentityChecker:
         """
         self._advance(now)
         match = _PROOF.fullmatch(claim)
-        if match is None or match[2] is None:
-            raise self._refusal(_DOUBT if match is None else _ASK, now)
+        if match is None:
+            raise self._refusal(_DOUBT, now, "identity_proof")
+        if match[2] is None:
+            raise self._refusal(_ASK, now, "identity_question")
         public, nonce, signature = (_decoded(part) for part in match.groups())
         made_at = int.from_bytes(nonce[:_TIME_BYTES], "big")
         if not (
@@ -122,7 +124,7 @@ class IdentityChecker:
             and made_at not in self._used
             and _is_signed(public, signature, proof_message(match[2], room, host))
         ):
-            raise self._refusal(_DOUBT, now)
+            raise self._refusal(_DOUBT, now, "identity_proof")
         self._note_used(made_at)
         return thumbprint(public)
 
@@ -149,10 +151,10 @@ class IdentityChecker:
             self._used.discard(oldest)
             self._floor = max(self._floor, oldest)
 
-    def _refusal(self, sentence: str, now: float) -> Refusal:
+    def _refusal(self, sentence: str, now: float, code: str) -> Refusal:
         nonce = self.challenge(now).encode()
         headers = ((b"WWW-Authenticate", b"Seance-Agent"), (b"Seance-Nonce", nonce))
-        return Refusal(401, sentence, code="identity_proof", headers=headers)
+        return Refusal(401, sentence, code=code, headers=headers)
 
 
 def thumbprint(public: bytes) -> str:

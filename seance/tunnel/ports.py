@@ -143,7 +143,7 @@ class IdentityVerifier(Protocol):
             now: Seconds, by the same clock as for ``challenge``.
 
         Raises:
-            Refusal: 401 ``identity_proof``, with a fresh nonce in ``Seance-Nonce``.
+            Refusal: 401 ``identity_question`` or ``identity_proof``, with a fresh nonce in ``Seance-Nonce``.
         """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,7 +30,8 @@ def refused(
     """Returns the fresh nonce that comes with the refusal."""
     with pytest.raises(Refusal) as caught:
         checker.check(claim, room, host, now)
-    assert (caught.value.status, caught.value.code) == (401, "identity_proof")
+    code = "identity_question" if re.fullmatch(r"v1\.[\w-]{43}", claim, re.ASCII) else "identity_proof"
+    assert (caught.value.status, caught.value.code) == (401, code)
     nonce = nonce_of(caught.value)
     assert checker.check(ALICE.prove(nonce, ROOM, HOST), ROOM, HOST, now) == ALICE.identity(HOST)
     return nonce

@@ -52,7 +52,7 @@ def test_the_source_has_refusals_to_compare() -> None:
     assert {(404, "room_not_found"), (502, "accept_mismatch"), (400, "room_missing")} <= said
     assert all(one.status for one in refusals(*REFUSING))
     elsewhere = {one.code for one in refusals(*REFUSING) if one.sentence == HOLE}
-    assert elsewhere == {"sent_away", "identity_proof"}, "the sentence has to be known from the source"
+    assert elsewhere == {"sent_away"}, "the sentence has to be known from the source"
 
 
 def test_every_refusal_is_in_the_protocol_with_its_status_and_sentence() -> None:

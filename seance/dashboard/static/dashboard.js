@@ -13,7 +13,7 @@ const AGAIN_MILLISECONDS = 5000
 const SILENT_MILLISECONDS = 10000
 
 // By this an agent is asked who it is, with each first dial: a question, and no refusal to anybody.
-const PROOF = 'identity_proof'
+const PROOF = 'identity_question'
 
 const find = id => document.getElementById(id)
 const root = document.documentElement

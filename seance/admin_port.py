@@ -145,6 +145,7 @@ class AgentAdmin(MultiService):
             reactor,
             settings.admin,
             common_places(self._why_not_ready, metrics.exposition.page, CONTENT_TYPE),
+            risk="read this agent's figures",
             remedy="an agent asks for no tokens, so keep it on 127.0.0.1",
         )
         metrics.lag.setServiceParent(self)

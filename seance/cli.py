@@ -7,6 +7,7 @@ is one line in the table.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from importlib import import_module
 from seance import __version__
 
 __all__ = ["COMMANDS", "main"]
+
+CUT_OFF = 1
+"""The exit status when whoever read what we write has gone (``| head``)."""
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +54,30 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
+    A reader that goes and Ctrl-C are ordinary ends, with a status and without a traceback. Commands with
+    a reactor see to Ctrl-C themselves.
+
     Args:
         arguments: What was typed after ``seance``; the process's own arguments by default.
 
     Raises:
         SystemExit: The command found an option wrong, or only had to show its help.
     """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:  # as it is where stdout was closed from the first
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer must not be tried once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     word, *rest = list(sys.argv[1:] if arguments is None else arguments) or [""]
     if word in ("--help", "-h", "help"):
         print(_help(), end="")

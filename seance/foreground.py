@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from twisted.application.reactors import NoSuchReactor, installReactor
 from twisted.application.service import IService
-from twisted.logger import globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 
 from seance.errors import ConfigError
 from seance.flags import TableOptions
@@ -26,6 +26,8 @@ from seance.logs import log_observer
 from seance.redacting import redact_logs
 
 __all__ = ["run_in_foreground"]
+
+_log = Logger()
 
 AnyOptions = TypeVar("AnyOptions", bound=TableOptions)  # type: ignore[type-arg]  # of whatever settings
 
@@ -70,7 +72,7 @@ def run_in_foreground(
     try:
         service = make_service(options)
     except ConfigError as error:
-        sys.stderr.write(f"{command}: {error.sentence}\n")
+        _refuse(command, error)
         return 1
     status = [0]
 
@@ -83,7 +85,7 @@ def run_in_foreground(
             reactor.stop()
             if not isinstance(error, ConfigError):
                 raise
-            sys.stderr.write(f"{command}: {error.sentence}\n")
+            _refuse(command, error)
         else:
             reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
 
@@ -93,6 +95,12 @@ def run_in_foreground(
     reactor.addSystemEventTrigger("before", "shutdown", _let_a_second_signal_kill)
     reactor.run()
     return status[0]
+
+
+def _refuse(command: str, error: ConfigError) -> None:
+    """Say why nothing starts: to whoever reads the log, and to the person who typed the command."""
+    _log.error("{sentence}", sentence=error.sentence, event="config.refused")
+    sys.stderr.write(f"{command}: {error.sentence}\n")
 
 
 def _install_reactor(name: str) -> None:

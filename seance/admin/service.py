@@ -44,7 +44,8 @@ class AdminService(Service):
         tls: Speak TLS with this, on an endpoint that does not bring its own: beyond this machine, or where
             certificates are asked for.
         asks_for_certificate: Whether ``tls`` does: who shows one needs no token then.
-        remedy: The rest of the sentence that refuses to let everybody in.
+        risk: What whoever reaches the port could do, for the sentence that refuses to let everybody in.
+        remedy: The rest of that sentence.
         before_end: What has to be over before the port closes.
         on_end: Called when it is closing.
     """
@@ -61,6 +62,7 @@ class AdminService(Service):
         asks_for_token: bool = False,
         tls: ServerTls | None = None,
         asks_for_certificate: bool = False,
+        risk: str = "close every room",
         remedy: str = "keep it on 127.0.0.1",
         before_end: Callable[[], Deferred[None]] | None = None,
         on_end: Callable[[], None] = lambda: None,
@@ -72,6 +74,7 @@ class AdminService(Service):
         self._asks_for_token = asks_for_token
         self._tls = tls
         self._asks_for_certificate = asks_for_certificate
+        self._risk = risk
         self._remedy = remedy
         self._before_end = before_end
         self._on_end = on_end
@@ -183,7 +186,7 @@ class AdminService(Service):
         asks = self._asks_for_token or not is_local
         can_tell = self._verifier is not None or self._asks_for_certificate
         if asks and not can_tell:
-            sentence = f"Whoever reaches the admin port on {host} could close every room: {self._remedy}."
+            sentence = f"Whoever reaches the admin port on {host} could {self._risk}: {self._remedy}."
             raise ConfigError(sentence, code="admin_unsafe")
         is_secure = has_tls(self._endpoint)
         is_ours = self._tls is not None and not is_secure and (self._asks_for_certificate or not is_local)

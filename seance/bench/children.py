@@ -33,6 +33,9 @@ LINES_KEPT = 20
 OURS = re.compile(r"SEANCE_(?!REACTOR$).*|RELAY_URL|ROOM_ID|LOCAL_HOST|LOCAL_PORT")
 """Variables that would tell a relay or an agent something that is not meant for these. Which reactor is."""
 
+TROUBLE = re.compile(r"#(?:warn|error|critical)\] (?:\[Agent\] )?(.*)")
+"""A warning, or worse, as Twisted's log writes it."""
+
 
 class Child(ProcessProtocol):
     """One process. Wait for ``when_said`` before relying on it.
@@ -149,7 +152,11 @@ class Child(ProcessProtocol):
 
     @property
     def _last_words(self) -> str:
-        return self._lines[-1] if self._lines else "it said nothing."
+        """Its last warning, since an agent goes on to say when it tries again; else its last line."""
+        if not self._lines:
+            return "it said nothing."
+        troubles = filter(None, map(TROUBLE.search, reversed(self._lines)))
+        return next((found[1] for found in troubles), self._lines[-1])
 
     def _signal(self, name: str) -> None:
         with contextlib.suppress(ProcessExitedAlready):

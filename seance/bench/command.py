@@ -27,6 +27,7 @@ from seance.bench.terminal import (
     Parser,
     Progress,
     checked,
+    new_file,
     port_number,
     read_token,
     run,
@@ -120,9 +121,9 @@ async def _is_ours(reactor: Any, target: Target) -> bool:  # noqa: ANN401  # a r
 
 
 def _give(found: Comparison, parsed: argparse.Namespace) -> None:
+    sys.stdout.write(json.dumps(found.as_json(), indent=2) + "\n" if parsed.json else table(found))
     if parsed.plot is not None:
         write_file(parsed.plot, plot(found))
-    sys.stdout.write(json.dumps(found.as_json(), indent=2) + "\n" if parsed.json else table(found))
 
 
 def _seconds(text: str) -> float:
@@ -158,7 +159,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--quick", action="store_true", help="a few seconds only: enough to see that it works")
     add("--json", action="store_true", help="write the figures as JSON")
-    add("--plot", metavar="FILE", type=Path, help="draw them into an SVG file as well")
+    add("--plot", metavar="FILE", type=checked(new_file), help="draw them into an SVG file as well")
     add("--loads", metavar="NAMES", type=checked(_loads), help=f"some of {','.join(_names(LOADS))}")
     add("--seconds", metavar="N", type=checked(_seconds), help="how long each load goes on (default: 1)")
     add("--rounds", metavar="N", type=checked(_rounds), help="how often; medians are shown (default: 3)")

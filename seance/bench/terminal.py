@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -32,7 +33,17 @@ from seance import values
 from seance.errors import ConfigError, SeanceError
 from seance.net import read_bounded
 
-__all__ = ["Parser", "Progress", "checked", "port_number", "read_token", "run", "serve", "write_file"]
+__all__ = [
+    "Parser",
+    "Progress",
+    "checked",
+    "new_file",
+    "port_number",
+    "read_token",
+    "run",
+    "serve",
+    "write_file",
+]
 
 MOST_TOKEN_BYTES = 4096
 
@@ -160,6 +171,21 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def new_file(text: str) -> Path:
+    """A file to write in the end; whether that can be is better known before minutes of work."""
+    path = Path(text)
+    if path.is_dir():
+        msg = f"{text!r} is a folder; write the name of a file"
+        raise ValueError(msg)
+    if not path.parent.is_dir():
+        msg = f"{text!r} cannot be written: {str(path.parent)!r} is no folder"
+        raise ValueError(msg)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        msg = f"{text!r} cannot be written: permission denied"
+        raise ValueError(msg)
+    return path
+
+
 def read_token(path: Path | None) -> str | None:
     """Return the token that a file holds; None for no file.
 
@@ -194,6 +220,8 @@ def _explain(command: str) -> Callable[[Failure], None]:
             sys.stderr.write(f"{command}: interrupted.\n")
         elif isinstance(failure.value, SeanceError):
             sys.stderr.write(f"{command}: {failure.value.sentence}\n")
+        elif failure.check(BrokenPipeError):
+            pass  # whoever read has gone; seance.cli ends it
         else:
             failure.printTraceback(sys.stderr)
 

@@ -24,6 +24,7 @@ from seance.bench.terminal import (
     Parser,
     Progress,
     checked,
+    new_file,
     port_number,
     read_token,
     run,
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         for name in ("room", "token_file", "agent_token_file", "tls_ca"):
             if getattr(parsed, name) is not None:
                 parser.error(f"--{name.replace('_', '-')} is for a relay that is there; name it with --relay")
+    if parsed.plot is not None and parsed.only is not None and "speed" not in parsed.only:
+        parser.error("--plot draws the speed, which --only leaves out")
     return run(COMMAND, lambda reactor: _work(reactor, parsed))
 
 
@@ -134,11 +137,11 @@ def _idle(stage: Stage, seconds: float) -> Deferred[Part]:
 
 
 def _give(report: Report, parsed: argparse.Namespace) -> None:
+    text = json.dumps(report.as_json(), indent=2) + "\n" if parsed.json else report.as_text()
+    sys.stdout.write(text)
     figures = [check.figures for check in report.checks if check.figures is not None]
     if parsed.plot is not None and figures:
         write_file(parsed.plot, plot(figures[0]))
-    text = json.dumps(report.as_json(), indent=2) + "\n" if parsed.json else report.as_text()
-    sys.stdout.write(text)
 
 
 def _only(text: str) -> list[str]:
@@ -193,7 +196,7 @@ def _parser() -> Parser:
     )
     add("--quick", action="store_true", help="less of everything: half a minute")
     add("--json", action="store_true", help="write the report as JSON")
-    add("--plot", metavar="FILE", type=Path, help="draw the speed into an SVG file as well")
+    add("--plot", metavar="FILE", type=checked(new_file), help="draw the speed into an SVG file as well")
     add("--serve", metavar="PORT", type=checked(port_number), help="be the local server of a check, alone")
     add("--quiet", action="store_true", help="do not say what is done at the moment")
     return parser

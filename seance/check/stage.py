@@ -122,7 +122,8 @@ async def set_up(reactor: Any, given: Given, children: Children) -> Stage:  # no
     room = given.room or _own_room()
     documents: Target | None = None
     notes: tuple[str, ...] = ()
-    if given.room is not None:
+    if given.relay is not None:
+        # Also for a room of our own, where nobody is: what keeps clients out is said here, at once.
         server = await _server_of(reactor, room_of(room))
         if server is _Server.CHECK:
             tunnel = room_of(room)

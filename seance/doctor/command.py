@@ -27,7 +27,7 @@ __all__ = ["main"]
 COMMAND = "seance doctor"
 
 BROKEN = 1
-"""The exit code where the doctor itself fails."""
+"""The exit code where the doctor itself fails, and where whoever reads what it says has gone."""
 
 SHARE_LINK = re.compile(r"/(c/[^/]+|client|agent)/?$")
 LONGEST_TIMEOUT_SECONDS = 300.0

@@ -70,9 +70,15 @@ def read_papers(paths: list[str], room: str, now: float) -> dict[TokenRole, Pape
     Raises:
         Trouble: One cannot be read, or will not do whatever its key is.
     """
-    papers = {}
+    papers: dict[TokenRole, Paper] = {}
     for path in paths:
         paper = _read(path, now)
+        if paper.role is TokenRole.ADMIN:
+            raise Trouble(
+                f"The token in {path} is an admin's, which lets in neither agents nor clients.",
+                "It is for seance status and the dashboard. Name a client's (seance token --key FILE "
+                f"--room {room} --role client), or the agent's.",
+            )
         if not paper.grant.allows_room(room):
             raise Trouble(f"The token in {path} is not for the room {room}: it is {paper}.", RENEW)
         papers[paper.role] = paper

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentMetrics"]
 
+LINK_STATES = tuple(state for state in AgentState if state is not AgentState.LOCAL_TROUBLE)
+"""What ``Agent.status`` may be. Trouble with the local server is none of it: it is counted as a refusal."""
+
+LOCAL_REFUSAL = "local_server_refused"
+"""Shown with 0 from the start: an increase is seen only of what was there before."""
+
 
 class AgentMetrics(Silent):
     """A ``Witness``. Make it, give it to the agent, then ``watch`` that; run ``lag`` beside it.
@@ -39,7 +45,7 @@ class AgentMetrics(Silent):
         self._opened = 0
         self._ended = Tally(CLIENT_REASONS)
         self._changes = Tally(change.value for change in LinkChange)
-        self._refusals = Tally()
+        self._refusals = Tally([LOCAL_REFUSAL])
         self._dial = Histogram()
         self.lag = ReactorLag(reactor)
         self.exposition = Exposition(AGENT, self._read)
@@ -96,7 +102,7 @@ class AgentMetrics(Silent):
         agent = self._agent
         if agent is not None:
             now = agent.status.state
-            reading["seance_agent_state"] = {(one.value,): one is now for one in AgentState}
+            reading["seance_agent_state"] = {(one.value,): one is now for one in LINK_STATES}
             attachment = agent.attachment
             if attachment is not None:
                 attachment.measure()

@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from seance.carrier import RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
-from seance.net import ClientTls, Occasion, TlsEndpoint
+from seance.net import Occasion, TlsEndpoint
 from seance.resume import RESUME_FIELD, Drain
 from seance.tunnel.agent_status import AgentState, AgentStatus
 from seance.tunnel.arrival import Arrival, is_told_to_give_way, retry_after_seconds
@@ -39,6 +39,7 @@ from seance.tunnel.doctor_hint import DoctorHint
 from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
+from seance.tunnel.relay_tls import relay_tls
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.token_source import TokenSource
 from seance.tunnel.vigil import Vigil, address_towards
@@ -96,10 +97,10 @@ class Agent(Service):
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
         self._introduction = Introduction(identity, settings.room, self._relay.host_header)
-        self._tls = _tls_to(self._relay, settings)
+        self._tls = relay_tls(self._relay, settings)
         self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
-        self._streams = LocalLegFactory(reactor, settings, self._note_local_trouble, self._witness)
+        self._streams = LocalLegFactory(reactor, settings, self._note_local, self._witness)
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
         self._backoff = Backoff(base, cap, random.random)
         self._resume_backoff = Backoff(base, settings.resume_backoff_cap_seconds, random.random)
@@ -471,9 +472,13 @@ class Agent(Service):
         peer: IAddress | None = None if carrier is None else carrier.getPeer()
         return address_towards(getattr(peer, "host", None))
 
-    def _note_local_trouble(self, sentence: str) -> None:
-        self._log.warn("[Agent] {sentence}", sentence=sentence, event="local.unreachable")
-        self._tell(AgentState.LOCAL_TROUBLE, sentence, code="local_server_refused")
+    def _note_local(self, trouble: str) -> None:
+        if trouble:
+            self._log.warn("[Agent] {sentence}", sentence=trouble, event="local.unreachable")
+            self._tell(AgentState.LOCAL_TROUBLE, trouble, code="local_server_refused")
+        else:
+            self._log.info("[Agent] The local server takes connections again", event="local.reachable")
+            self._tell_listeners(self._status)
 
     def _tell(
         self, state: AgentState, sentence: str, retry_seconds: float | None = None, code: str = ""
@@ -481,20 +486,11 @@ class Agent(Service):
         status = AgentStatus(state, sentence, retry_seconds, code)
         if state is not AgentState.LOCAL_TROUBLE:
             self._status = status
+        self._tell_listeners(status)
+
+    def _tell_listeners(self, status: AgentStatus) -> None:
         for listener in list(self._listeners):
             try:
                 listener(status)
             except Exception:  # noqa: BLE001  # a listener's fault is not the link's
                 self._log.failure("A status listener failed", event="status.listener_failed")
-
-
-def _tls_to(relay: RelayAddress, settings: AgentSettings) -> ClientTls | None:
-    if not relay.is_secure:
-        return None
-    return ClientTls(
-        relay.host,
-        ca_file=settings.tls_ca,
-        cert_file=settings.tls_cert,
-        key_file=settings.tls_key,
-        insecure=settings.tls_insecure,
-    )

@@ -26,7 +26,7 @@ class AgentStatus:
     Attributes:
         state: What the agent is doing now. While ``RESUMING`` the relay keeps our clients, and neither
             they nor the local server notice. ``LOCAL_TROUBLE`` is news about the local server and
-            changes nothing about the link.
+            changes nothing about the link, whose state is told once more when the trouble is over.
         sentence: The same for a person.
         retry_seconds: How long it waits before it dials again, while ``WAITING`` or ``RESUMING``.
         code: The refusal or the error of which the sentence tells, if one; for programs.

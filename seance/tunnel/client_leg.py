@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -371,8 +371,9 @@ class ClientLeg:
         report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
         self._witness.client_ended(self, report)
         # Who never got in is only counted: a crowd that redials would decide how long the log is.
-        self._log.emit(
-            LogLevel.debug if self.upgrade_seconds is None else LogLevel.info,
+        if self.upgrade_seconds is None:
+            return
+        self._log.info(
             "A client of room {room_hash} left after {seconds:.1f} s: "
             "{received_bytes} bytes from it, {sent_bytes} to it ({reason})",
             event="client.ended",

@@ -41,7 +41,8 @@ class LocalLegFactory(Factory):
     Args:
         reactor: Twisted's reactor.
         settings: The agent's.
-        on_trouble: Called with a sentence when the local server cannot be reached.
+        on_local: Called with a sentence whenever the local server cannot be reached, and with an empty one
+            when it can be reached again.
         witness: Who is told what becomes of each client.
     """
 
@@ -51,12 +52,13 @@ class LocalLegFactory(Factory):
         self,
         reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
         settings: AgentSettings,
-        on_trouble: Callable[[str], None],
+        on_local: Callable[[str], None],
         witness: Witness | None = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings
-        self.on_trouble = on_trouble
+        self._on_local = on_local
+        self._is_in_trouble = False
         self.witness = witness or Silent()
         self.turns = FewAtATime(reactor)
         self.local = LocalServer.from_text(settings.local)
@@ -68,6 +70,12 @@ class LocalLegFactory(Factory):
     def endpoint(self) -> IStreamClientEndpoint:
         """How the local server is reached; made when the first client comes."""
         return self.local.endpoint(self.reactor, self.settings.local_dial_seconds, self.tls)
+
+    def note_dialled(self, trouble: str = "") -> None:
+        """Tell how a dial of the local server went; a success only if the one before it was none."""
+        was_in_trouble, self._is_in_trouble = self._is_in_trouble, bool(trouble)
+        if trouble or was_in_trouble:
+            self._on_local(trouble)
 
     def buildProtocol(self, addr: IAddress | None) -> LocalLeg:
         """Make the protocol of one stream."""
@@ -153,11 +161,12 @@ class LocalLeg(HandOver):
                 why = Failure(error).getErrorMessage()
                 if not isinstance(error, SeanceError):
                     why = f"The local server {factory.local} does not take connections: {why}"
-                factory.on_trouble(why)
+                factory.note_dialled(why)
                 sentence = "The local server behind this room does not take connections: is it running?"
                 self._refuse(Refusal(502, sentence, code="local_server_refused"))
             return
         self._dialling = None
+        factory.note_dialled()
         host = None if settings.keep_host else factory.local.host_header
         tune(splice.far.transport)
         trailing = self._reader.trailing

@@ -6,14 +6,16 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from seance.admin import openapi
+from seance.dashboard.pages import dashboard_pages
 from tests.admin.rig import CHANGE, AdminRig, ask_at
 
 PATHS = [path.replace("{room}", "r").replace("{client}", "1") for path in openapi.description()["paths"]]
-OTHERS = ["/", "/static/app.js", "/admin", "/api", "/status", "/api/openapi.json"]
+OTHERS = [*dashboard_pages(), "/admin", "/api", "/status", "/api/openapi.json"]
 
 
 def test_there_are_paths_to_try() -> None:
     assert {"/metrics", "/healthz", "/readyz", "/api/rooms/r", "/api/events"} <= set(PATHS)
+    assert {"/", "/static/dashboard.js"} <= set(OTHERS)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST"])

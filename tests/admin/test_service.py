@@ -66,10 +66,14 @@ async def test_asking_for_tokens_that_nobody_can_judge_is_refused() -> None:
 
 
 @ensureDeferred
-async def test_agent_is_asked_on_its_own_machine_alone() -> None:
+async def test_agent_is_asked_on_its_own_machine_alone_and_says_what_is_at_stake() -> None:
     admin = AgentAdmin(reactor, AgentSettings(room="r", admin=EVERYWHERE))
-    with pytest.raises(ConfigError, match=r"keep it on 127\.0\.0\.1"):
+    with pytest.raises(ConfigError) as caught:
         admin.startService()
+    assert caught.value.sentence == (
+        "Whoever reaches the admin port on 0.0.0.0 could read this agent's figures: "
+        "an agent asks for no tokens, so keep it on 127.0.0.1."
+    )
     await admin.stopService()
 
 

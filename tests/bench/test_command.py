@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from argparse import Namespace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from seance.bench import main
+from seance.bench.command import _give
+from seance.errors import ConfigError
+from tests.bench.test_showing import comparison
 from tests.processes import Process, environment, running_agent, running_relay
 
 
@@ -27,6 +31,8 @@ def bench(*options: str, **more: str) -> Process:
         (["--seconds", "0"], "'0' is not a time"),
         (["--seconds", "soon"], "'soon' is not a time"),
         (["--rounds", "0"], "'0' is not a number of rounds"),
+        (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is no folder"),
+        (["--plot", "."], "'.' is a folder"),
         (["--serve", "x"], "'x' is not a port"),
         (["--direct-url", "ws://h/"], "--direct-url is compared with --url, which is missing"),
         (["here"], "unrecognized arguments: here"),
@@ -43,6 +49,15 @@ def test_a_wrong_option_is_one_sentence(
     assert said.err.startswith("seance bench: ")
     assert sentence in said.err
     assert said.err.count("\n") == 1
+
+
+def test_a_plot_that_cannot_be_written_costs_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone" / "plot.svg"
+    with pytest.raises(ConfigError, match="cannot be written: No such file"):
+        _give(comparison(), Namespace(plot=gone, json=True))
+    assert json.loads(capsys.readouterr().out)["loads"]
 
 
 @pytest.mark.slow

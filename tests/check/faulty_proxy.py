@@ -23,6 +23,7 @@ __all__ = ["Fault", "FaultyProxy"]
 reactor: Any = _reactor
 
 HEAD_END = b"\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 "
 
 
 class Fault(enum.Enum):
@@ -160,6 +161,7 @@ class Far(_Leg):
         super().__init__(proxy)
         self._near = near
         self._head = b""
+        self._is_refusal = False
         self._frames = FrameReader()
 
     def connectionMade(self) -> None:
@@ -170,12 +172,15 @@ class Far(_Leg):
         self.join(self._near)
 
     def changed(self, data: bytes) -> bytes:
-        if self.is_link or self.proxy.fault in (Fault.NONE, Fault.DELAYS_FIN):
+        if self.is_link or self._is_refusal or self.proxy.fault in (Fault.NONE, Fault.DELAYS_FIN):
             return data
         if HEAD_END not in self._head:
             before = len(self._head)
             self._head += data
             if HEAD_END not in self._head:
+                return data
+            if not self._head.startswith(SWITCHED):
+                self._is_refusal = True
                 return data
             head_bytes = self._head.index(HEAD_END) + len(HEAD_END)
             glued = self._head[head_bytes:]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,11 +17,13 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from seance.check import main
+from seance.check.command import _give
+from seance.errors import ConfigError
 from tests.bench.rig import listening
 from tests.canaries import tokens_in
 from tests.certificates import Authority
 from tests.check.faulty_proxy import Fault, FaultyProxy
-from tests.check.test_report import SCHEMA
+from tests.check.test_report import SCHEMA, report
 from tests.processes import Process, environment, running_agent, running_relay
 
 LONG_SECONDS = 240.0
@@ -57,6 +61,9 @@ def failed_parts(report: dict[str, Any]) -> set[str]:
         (["--room", "a/b", "--relay", "ws://h"], "'a/b'"),
         (["--room", "r"], "--room is for a relay that is there; name it with --relay"),
         (["--token-file", "f"], "--token-file is for a relay that is there"),
+        (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is no folder"),
+        (["--plot", "p.svg", "--only", "yjs"], "--plot draws the speed, which --only leaves out"),
+        (["--plot", "."], "'.' is a folder"),
         (["--serve", "70000"], "'70000' is not a port"),
     ],
 )
@@ -73,6 +80,15 @@ def test_a_wrong_option_is_one_sentence(
     assert said.err.count("\n") == 1
 
 
+def test_a_plot_that_cannot_be_written_costs_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone" / "plot.svg"
+    with pytest.raises(ConfigError, match="cannot be written: No such file"):
+        _give(report(), Namespace(plot=gone, json=True))
+    assert json.loads(capsys.readouterr().out)["checks"]
+
+
 @pytest.mark.slow
 def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
@@ -83,16 +99,16 @@ def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(LONG_SECONDS + 30)
 def test_the_demo_passes_everything_with_its_own_documents() -> None:
-    """The demo's documents are used, and everything else goes through an agent of the check's own."""
+    """With the defaults. Its documents are used, and the rest goes through an agent of the check's own."""
     argv = [sys.executable, "-m", "seance", "demo", "--port", "0", "--room", "my-room", "--no-qr"]
     with Process(argv, name="demo", env=environment()) as demo:
         port = demo.when_line(r"http://localhost:(\d+)/c/my-room$")[1]
         relay = f"ws://localhost:{port}"
-        with check(
-            "--relay", relay, "--room", "my-room", "--quick", "--idle", "1", "--json", "--quiet"
-        ) as process:
+        with check("--relay", relay, "--room", "my-room", "--json", "--quiet") as process:
             report = report_of(process, 0)
+        assert [one["name"] for one in report["checks"]] == ["clients", "yjs", "fidelity", "speed"]
         [note] = report["notes"]
         assert note == "The room my-room has a local server of its own, used for the Yjs check alone."
         demo.signal(signal.SIGINT)
@@ -131,11 +147,12 @@ def test_a_relay_with_keys_is_passed_with_tokens_and_none_is_shown(tmp_path: Pat
         with check(*options, "--quiet", "--token-file", files[0], "--agent-token-file", files[1]) as process:
             report_of(process, 0)
             assert not tokens_in(process.output)
-        with check(*options, "--quiet") as process:
-            assert process.when_exited() == 1
-            [line] = process.output.splitlines()
-    assert line.startswith("seance check: ")
-    assert "token" in line
+        for room in (("--room", "r"), ()):
+            with check("--relay", relay.url, *room, "--quiet") as process:
+                assert process.when_exited() == 1
+                [line] = process.output.splitlines()
+            assert line.startswith("seance check: ")
+            assert "token" in line
 
 
 @pytest.mark.slow
@@ -178,12 +195,14 @@ async def test_a_relay_with_a_planted_fault_fails_and_the_report_says_which_chec
 
 
 @pytest.mark.slow
-def test_a_relay_that_is_not_there_is_one_sentence() -> None:
+@pytest.mark.parametrize("room", [("--room", "r"), ()], ids=["a room", "no room"])
+def test_a_relay_that_is_not_there_is_one_sentence(room: tuple[str, ...]) -> None:
     with running_relay() as relay:
         url = relay.url
-    with check("--relay", url, "--room", "r") as process:
+    with check("--relay", url, *room) as process:
         assert process.when_exited() == 1
-        assert process.output.splitlines()[-1].startswith(f"seance check: {url}/c/r cannot be reached: ")
+        said = process.output.splitlines()[-1]
+    assert re.match(rf"seance check: {url}/c/(r|seance-check-[0-9a-f]+) cannot be reached: ", said)
 
 
 @pytest.mark.slow

@@ -180,6 +180,8 @@ def trouble(folder: Path, text: str, now: float = NOW) -> Trouble:
         ({"iat": int(NOW) + 7200, "nbf": int(NOW)}, "in 2 h"),
         ({"aud": "somebody"}, "is not for a Seance relay"),
         ({"role": "king"}, "'role'"),
+        ({"role": "admin"}, "is an admin's, which lets in neither agents nor clients"),
+        ({"role": "admin", "room": ...}, "is an admin's, which"),
         ({"exp": ...}, "'exp'"),
         ({"exp": "soon"}, "'exp'"),
         ({"room": "another"}, "is not for the room r: it is a client's for another"),

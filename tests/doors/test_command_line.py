@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -83,6 +84,19 @@ def test_a_port_in_use_is_one_sentence_on_stderr_and_status_1(
     assert not (tmp_path / "twistd.pid").exists()
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("option", ["--listen", "--admin"])
+def test_a_port_in_use_is_in_the_log_too(way: str, option: str, taken_port: int, tmp_path: Path) -> None:
+    options = ["--listen", "tcp:0:interface=127.0.0.1", "--log-format", "json"]
+    finished = run([*WAYS[way]["relay"], *options, option, f"127.0.0.1:{taken_port}"], tmp_path)
+    assert finished.returncode == 1
+    lines = [json.loads(line) for line in finished.stdout.splitlines()]
+    [refused] = [line for line in lines if line["event"] == "config.refused"]
+    assert refused["level"] == "error"
+    assert f"{taken_port}" in refused["message"]
+    assert refused["message"] in finished.stderr
+
+
 def test_a_daemon_that_cannot_listen_says_so_and_leaves_no_pid_file(taken_port: int, tmp_path: Path) -> None:
     finished = run([*TWISTD, "seance-relay", "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
     assert finished.returncode == 1
@@ -146,6 +160,45 @@ def test_an_unknown_command_is_one_sentence_and_status_1(
     finished = run([*SEANCE, *arguments], tmp_path)
     assert finished.returncode == 1
     assert finished.stderr == f"seance: {problem}; write one of {', '.join(COMMANDS)}, or --help.\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["relay", "--help"], ["doctor", "--relay", "ws://localhost:1"]]
+)
+def test_a_reader_that_goes_ends_a_command_without_a_traceback(command: list[str], tmp_path: Path) -> None:
+    """As ``| head -1`` does; here it has gone before the first line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    told = {**os.environ, **environment()}
+    finished = subprocess.run(
+        [*SEANCE, *command],
+        cwd=tmp_path,
+        env={name: value for name, value in told.items() if name != "PYTHONUNBUFFERED"},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=DEADLINE_SECONDS,
+    )
+    os.close(writing)
+    assert (finished.returncode, finished.stderr) == (1, "")
+
+
+def test_a_command_without_stdout_does_not_mind(tmp_path: Path) -> None:
+    finished = run(["sh", "-c", 'exec "$@" >&-', "sh", *SEANCE, "--version"], tmp_path)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_ctrl_c_while_a_relay_does_not_answer_is_status_130() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        command = [*SEANCE, "status", "--admin", f"http://127.0.0.1:{deaf.getsockname()[1]}"]
+        with Process(command, name="seance status", env=environment()) as process:
+            asking, _ = deaf.accept()
+            with asking:
+                assert asking.recv(1)
+                process.signal(signal.SIGINT)
+                assert process.when_exited() == 130
+            assert process.output == ""
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from twisted.application.service import Application, MultiService
-from twisted.logger import ILogObserver, Logger, LogPublisher
+from twisted.logger import ILogObserver, Logger, LogPublisher, globalLogPublisher
 from twisted.python import log as old_log
 from twisted.python import usage
 from twisted.python.logfile import LogFile
@@ -157,19 +157,18 @@ def test_what_is_too_long_is_cut() -> None:
 
 def test_a_message_of_the_old_log_is_a_line_too() -> None:
     events: list[dict[str, Any]] = []
-    publisher = old_log.LogPublisher()
-    publisher.addObserver(events.append)
-    publisher.msg("from a library", system="that", extra=1)
-    said = json.loads(json_line({**events[0], "log_format": "{log_text}", "log_text": "from a library"}))
+    globalLogPublisher.addObserver(events.append)
+    old_log.msg("from a library", system="that", extra=1)
+    globalLogPublisher.removeObserver(events.append)
+    said = json.loads(json_line(events[-1]))
     assert said["message"] == "from a library"
     assert said["event"] is None
+    assert said["namespace"] == "log_legacy"
     assert said["fields"] == {"extra": 1}
 
 
 @pytest.mark.parametrize("log_format", [TEXT, JSON])
 def test_what_is_for_debugging_is_not_written(log_format: str) -> None:
-    """A crowd that is refused would decide how long the log is (``client.ended``)."""
-
     def write(log: Logger) -> None:
         log.debug("unseen")
         log.info("seen")

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
-from seance.status_lines import LOOK_SECONDS, MOST_WAITING, StatusLines, room_url
+from seance.status_lines import LOOK_SECONDS, MOST_WAITING, StatusLines, StatusSource, room_url
 from seance.tunnel.agent import AgentState, AgentStatus
 from seance.tunnel.settings import AgentSettings
 from tests.attacks.parties import EchoServer
@@ -24,6 +25,7 @@ from tests.docs.pages import DOCS
 from tests.e2e.wire import Wire, upgrade
 from tests.processes import DEADLINE_SECONDS, Process, RelayProcess, environment, running_relay, twistd
 from tests.tools import require
+from tests.tunnel.rig import Rig
 
 TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
 
@@ -45,7 +47,7 @@ class Source:
 class Stage:
     """Status lines into a socket, as Node makes them for a child, or into a pipe, as a shell does."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, agent: StatusSource | None = None) -> None:
         if kind == "pipe":
             self.reading, self.writing = os.pipe()
         else:
@@ -54,7 +56,7 @@ class Stage:
         self.clock = Clock()
         self.agent = Source()
         self.gone = 0
-        self.lines = StatusLines(self.clock, self.agent, self.writing, self._note_gone)
+        self.lines = StatusLines(self.clock, agent or self.agent, self.writing, self._note_gone)
         self.lines.startService()
         self._is_read = True
 
@@ -172,6 +174,18 @@ def test_the_last_word_is_told_after_the_service_has_stopped(stage: Stage) -> No
 )
 def test_the_url_is_where_clients_find_the_room(relay: str, url: str) -> None:
     assert room_url(AgentSettings(room="r", relay=relay)) == url
+
+
+@ensureDeferred
+async def test_trouble_with_the_local_server_and_its_end_are_a_line_each() -> None:
+    async with Rig() as rig:
+        stage = Stage("pipe", rig.agent)
+        await rig.while_local_server_is_away()
+        await rig.joined()
+        told = stage.told()
+        stage.close()
+    assert [line["state"] for line in told] == ["local_trouble", "connected"]
+    assert [line["code"] for line in told] == ["local_server_refused", ""]
 
 
 # Real processes

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from seance.metrics.agent import LINK_STATES
 from seance.metrics.catalogue import AGENT, PROCESS, RELAY, Kind, Metric
-from seance.tunnel.agent import AgentState
+from seance.tunnel.ports import LinkChange
 from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from tests.docs.pages import DOCS, table
 from tests.docs.source import refusals, token_codes
@@ -30,7 +31,8 @@ WORDS: dict[str, set[str]] = {
     "reason": {*CLIENT_REASONS, *LINK_REASONS},
     "outcome": set(RESUMPTIONS),
     "limit": set(LIMITS),
-    "state": {state.value for state in AgentState},
+    "state": {state.value for state in LINK_STATES},
+    "change": {change.value for change in LinkChange},
     "links": {"median", "worst"},
     "code": {one.code for one in refusals("tunnel", "heads", "carrier", "net", "auth")}
     | token_codes("not_accepted")
@@ -181,6 +183,11 @@ def test_every_metric_is_listed_with_its_type_unit_and_meaning(
     wanted = [row_of(metric) for metric in metrics]
     missing = "\n".join(f"| {' | '.join(row)} |" for row in wanted)
     assert listed == wanted, f"under {heading!r} belongs:\n{missing}"
+
+
+def test_every_label_has_words_or_is_chosen_by_the_operator() -> None:
+    labels = {label for metric in METRICS.values() for label in metric.labels}
+    assert labels - WORDS.keys() == {"version", "python", "twisted", "room"}
 
 
 def test_every_word_of_a_label_is_explained() -> None:

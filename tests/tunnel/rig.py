@@ -195,6 +195,15 @@ class Rig:
         await until(lambda: len(self.locals) > number and b"\r\n\r\n" in self.locals[number].received)
         return self.locals[number]
 
+    async def while_local_server_is_away(self) -> None:
+        """Let one client find no local server behind the agent; then that listens again, at the same port."""
+        port: Any = self.local_port
+        number = port.getHost().port
+        await port.stopListening()
+        client = await self.connect(request())
+        await client.receives(b" 502 ")
+        self.local_port = reactor.listenTCP(number, port.factory, interface="127.0.0.1")
+
     async def joined(self, target: str = "/client?room=r") -> tuple[Player, Player]:
         """A client and the local server, spliced, with everything before it cleared."""
         number = len(self.locals)

@@ -201,6 +201,21 @@ def test_listener_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch, watch
 
 
 @ensureDeferred
+async def test_trouble_with_the_local_server_is_taken_back_when_it_takes_a_connection_again() -> None:
+    async with Rig() as rig:
+        news: list[AgentStatus] = []
+        rig.agent.on_status(news.append)
+        connected = rig.agent.status
+        await rig.while_local_server_is_away()
+        [trouble] = news
+        assert (trouble.state, trouble.code) == (AgentState.LOCAL_TROUBLE, "local_server_refused")
+        await rig.joined()
+        await rig.joined()
+        assert news == [trouble, connected]
+        assert rig.agent.status is connected
+
+
+@ensureDeferred
 async def test_healthy_link_starts_the_waits_over() -> None:
     options = {"backoff_base_seconds": 0.001, "backoff_cap_seconds": 0.4, "healthy_seconds": 0.0}
     async with Rig(agent=options) as rig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.tunnel.rig import KEY, Rig, answer_101, reactor, request, turn, until
 
@@ -204,6 +205,25 @@ async def test_client_that_does_not_wait_for_the_answer_frees_everything() -> No
         client.leg.abortConnection()
         await local.goes()
         await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+
+
+@ensureDeferred
+async def test_only_who_got_in_has_a_line_in_the_log() -> None:
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        async with Rig() as rig:
+            early = await rig.connect(request())
+            await rig.local()
+            early.leg.abortConnection()
+            await until(lambda: rig.agent.client_count == 0)
+            client, _local = await rig.joined()
+            client.leg.abortConnection()
+            await until(lambda: rig.agent.client_count == 0)
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    ended = [event["reason"] for event in events if event.get("event") == "client.ended"]
+    assert ended == ["near_gone"]
 
 
 @ensureDeferred

@@ -12,6 +12,8 @@ import pytest
 from seance.demo import command, main
 from tests.processes import Process, environment
 
+pytestmark = pytest.mark.slow
+
 
 def demo(*options: str, **more: str) -> Process:
     """The demo as a process."""

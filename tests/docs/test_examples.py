@@ -21,6 +21,8 @@ from tests.docs.pages import DOCS, README, Block, noted
 from tests.processes import Process, environment, running_agent, running_relay
 from tests.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 PRINTS = dict(noted("prints"))
 

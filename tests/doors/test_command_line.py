@@ -17,6 +17,8 @@ from seance import __version__
 from seance.cli import COMMANDS
 from tests.processes import Process, environment
 
+pytestmark = pytest.mark.slow
+
 SEANCE = [sys.executable, "-m", "seance"]
 TWISTD = [
     sys.executable,

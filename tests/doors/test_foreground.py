@@ -15,6 +15,8 @@ from seance.errors import ConfigError
 from seance.foreground import run_in_foreground
 from seance.relay_tap import Options
 
+pytestmark = pytest.mark.slow
+
 
 class Service(Service):
     def startService(self):

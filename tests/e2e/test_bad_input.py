@@ -24,6 +24,8 @@ from tests.processes import (
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -139,6 +139,7 @@ def test_a_large_document_goes_up_and_comes_down(
         node.ask("leave", name=name)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_the_local_server_is_killed_under_edits(
     node: Peer, kind: str, tunnel: TunnelMaker, doc: str, names: Callable[[str], str]
 ) -> None:

@@ -25,6 +25,8 @@ from tests.faults.memory import Weather
 from tests.faults.stage import settles
 from tests.processes import running_relay
 
+pytestmark = pytest.mark.slow
+
 Bend = Callable[[int, bool, int, bytes], bytes]
 
 BLOBS = 200

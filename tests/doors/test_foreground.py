@@ -15,8 +15,6 @@ from seance.errors import ConfigError
 from seance.foreground import run_in_foreground
 from seance.relay_tap import Options
 
-pytestmark = pytest.mark.slow
-
 
 class Service(Service):
     def startService(self):

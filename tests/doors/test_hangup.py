@@ -26,8 +26,6 @@ from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.relay_tap import Options
 
-pytestmark = pytest.mark.slow
-
 
 class Service(MultiService):
     def startService(self):

@@ -135,7 +135,9 @@ class Newcomer:
         if not venv.exists():
             subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
             [packages] = venv.glob("lib/python*/site-packages")
-            (packages / "sitecustomize.py").write_text(RESOLVER, "utf-8")
+            # Not sitecustomize: Debian's Python has one of its own, which comes first.
+            (packages / "newcomer_resolver.py").write_text(RESOLVER, "utf-8")
+            (packages / "newcomer_resolver.pth").write_text("import newcomer_resolver\n", "utf-8")
         authority = Authority(folder)
         files = authority.issue(NAME)
         shutil.copy(files.chain, self.clone / "chain.pem")
@@ -214,6 +216,7 @@ class Newcomer:
             "HOME": str(self.home),
             "PATH": os.pathsep.join([*bins, os.environ["PATH"]]),
             "PYTHONUNBUFFERED": "1",
+            "npm_config_yes": "true",  # to npx, which asks before it installs
         }
         if line.startswith(("twistd", "seance")):
             env["SSL_CERT_FILE"] = str(self._authority)

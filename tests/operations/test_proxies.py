@@ -158,7 +158,7 @@ def test_whom_caddy_closes_at_its_reload_is_back_at_once(tmp_path: Path) -> None
             client.recv(DEADLINE_SECONDS)
         assert told.value.rcvd is not None
         assert told.value.rcvd.code == 1001
-        here.agent.when_connected()
+        here.agent.when_line(r"\[Agent\] Resumed")
         check_echo(here)
 
 

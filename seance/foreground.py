@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import TypeVar
 
 from twisted.application.reactors import NoSuchReactor, installReactor
@@ -104,14 +103,11 @@ def _refuse(command: str, error: ConfigError) -> None:
 
 
 def _install_reactor(name: str) -> None:
-    """Ours (decision 17) or the one that was named; a process that has one keeps it."""
-    if "twisted.internet.reactor" in sys.modules:
+    """The one that was named, ``seance`` for ours (decision 17); a process that has one keeps it."""
+    if not name or "twisted.internet.reactor" in sys.modules:
         return
     try:
-        if name:
-            installReactor(name)
-        elif sys.platform == "linux":
-            import_module("seance.net.reactor").install()
+        installReactor(name)
     except NoSuchReactor as error:
         sentence = f"SEANCE_REACTOR names {name!r}, which is none of twistd --help-reactors."
         raise ConfigError(sentence, code="reactor") from error

@@ -9,7 +9,7 @@ them several times (figures: decision 17):
 * *a call for this turn*, ``callLater(0, ...)``, is kept in a list that is worked off when all that was ready
   has been read. In Twisted it is a timer, with a heap and a look at the clock.
 
-``seance relay`` and ``seance agent`` install it (``SEANCE_REACTOR`` may name another), and so does
+``SEANCE_REACTOR=seance`` before ``seance relay`` or ``seance agent`` asks for it, and so does
 ``twistd --reactor seance``. Nothing else in the project knows of it.
 """
 

@@ -80,7 +80,8 @@ def test_a_hundred_rounds_leave_no_descriptor_behind(
         running_relay() as relay,
         running_agent(relay, "churning", local_port=echo_port) as agent,
     ):
-        processes = (relay, agent, echo_server)
+        # A port and the link, the link, a port.
+        alone = {relay: 2, agent: 1, echo_server: 1}
 
         def rounds(count: int) -> None:
             for number in range(count):
@@ -89,14 +90,15 @@ def test_a_hundred_rounds_leave_no_descriptor_behind(
                 crowd.ask("end", how=ENDINGS[number % len(ENDINGS)])
 
         rounds(len(ENDINGS))
-        for process in processes:
-            until("it has settled", lambda process=process: sockets_of(process) <= 3)  # type: ignore[misc]
-        before = [process.open_descriptors() for process in processes]
+        before = {process: settled(process, sockets) for process, sockets in alone.items()}
         rounds(100)
-        for process, descriptors in zip(processes, before, strict=True):
-            left = f"{process.name} holds no more than before: {descriptors}"
-            same = len(descriptors)
-            until(left, lambda process=process, same=same: len(process.open_descriptors()) == same)  # type: ignore[misc]
+        assert {process: settled(process, sockets) for process, sockets in alone.items()} == before
+
+
+def settled(process: Process, sockets: int) -> int:
+    """How many descriptors a process has open, once so many of them are sockets."""
+    until(f"{process.name} has {sockets} sockets", lambda: sockets_of(process) == sockets)
+    return len(process.open_descriptors())
 
 
 def sockets_of(process: Process) -> int:

@@ -154,14 +154,22 @@ class Rig:
         return self
 
     async def __aexit__(self, *args: object) -> None:
-        for player in self.clients + self.locals:
-            if player.lost is None and player.transport is not None:
-                player.leg.abortConnection()
+        self._cut_all()
         for agent in self._agents:
             await agent.stopService()
         await self.relay.stopService()
         await self.local_port.stopListening()
-        await until(lambda: all(player.lost for player in self.clients + self.locals if player.transport))
+        await until(self._cut_all)
+
+    def _cut_all(self) -> bool:
+        """Whether every player's connection is gone; if not, it soon is.
+
+        A local connection may be accepted after its dial was given up: it hears an end and would wait for ever.
+        """
+        left = [player for player in self.clients + self.locals if player.transport and not player.lost]
+        for player in left:
+            player.leg.abortConnection()
+        return not left
 
     @property
     def relay_url(self) -> str:

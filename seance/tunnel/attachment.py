@@ -255,7 +255,9 @@ class Attachment:
         if self._carrier is not None and self._carrier.subprotocol is not None:
             self.mux.go_away()
         looks = 0
-        while looks < EMPTY_LOOKS and reactor.seconds() < until_seconds - seconds * LAST_PART:
+        while looks < EMPTY_LOOKS and (self.stream_count or self.mux.queued_bytes):
+            if reactor.seconds() >= until_seconds - seconds * LAST_PART:
+                break
             looks = 0 if self.mux.queued_bytes else looks + 1
             await deferLater(reactor, LOOK_SECONDS)
         gone = self.when_down()

@@ -1,13 +1,14 @@
 # What to do with a fresh clone. Needs Python >= 3.11, git and make; everything else comes into .venv.
 #
 #   make demo                       relay, agent and a shared text editor; prints a link
-#   make test                       the tests; PYTEST_FLAGS="--slow -x tests/mux" goes to pytest
+#   make test                       the tests; PYTEST_FLAGS="-x tests/mux" goes to pytest
 #   make help                       the rest
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_FLAGS ?=
+WORKERS ?= auto
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 WRITE ?=
@@ -24,8 +25,8 @@ help:  ## say what can be made
 demo: $(VENV)/.with-demo  ## run the demo: relay, agent and a shared text editor on this machine
 	@$(BIN)/seance demo $(DEMO_FLAGS)
 
-test: $(VENV)/.with-demo,test  ## run the tests (PYTEST_FLAGS=--slow for the slow ones too)
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: $(VENV)/.with-demo,test  ## run the tests (WORKERS=0 PYTEST_FLAGS=--slow for the slow ones too)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_FLAGS)
 
 lint: $(VENV)/.with-dev,docs  ## look for mistakes and untidiness
 	@$(BIN)/ruff check .

@@ -164,7 +164,7 @@ class Rig:
     def _cut_all(self) -> bool:
         """Whether every player's connection is gone; if not, it soon is.
 
-        A local connection may be accepted after its dial was given up: it hears an end and would wait for ever.
+        A local connection may be accepted after its dial was given up: it hears an end and would wait on.
         """
         left = [player for player in self.clients + self.locals if player.transport and not player.lost]
         for player in left:

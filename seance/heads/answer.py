@@ -73,9 +73,7 @@ class LocalAnswer:
         self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit_bytes)
         self._reader.send(_ASKED)
         self._reader.send(h11.EndOfMessage())
-        self._writer = h11.Connection(h11.SERVER)
-        self._writer.receive_data(_WAS_ASKED)
-        self._writer.next_event()
+        self._writer: h11.Connection  # of the answers that are none to an upgrade
 
     @property
     def is_switched(self) -> bool:
@@ -194,6 +192,9 @@ class LocalAnswer:
         if event.status_code == 426:
             kept = replaced(kept, SWITCHING)
         self._phase = _Phase.BODY
+        self._writer = h11.Connection(h11.SERVER)
+        self._writer.receive_data(_WAS_ASKED)
+        self._writer.next_event()
         return self._writer.send(
             h11.Response(status_code=event.status_code, reason=event.reason, headers=list(kept))
         )

@@ -6,6 +6,7 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
 from seance.net.descriptors import descriptor_limit, raise_descriptor_limit
+from seance.net.dialling import Redial
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
@@ -22,6 +23,7 @@ __all__ = [
     "Lookout",
     "Occasion",
     "PeerCertificate",
+    "Redial",
     "ServerTls",
     "TlsEndpoint",
     "Watched",

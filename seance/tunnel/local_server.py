@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from seance.errors import ConfigError
-from seance.net import ClientTls, TlsEndpoint
+from seance.net import ClientTls, Redial, TlsEndpoint
 
 __all__ = ["LocalServer"]
 
@@ -76,15 +76,10 @@ class LocalServer:
             timeout_seconds: For one attempt.
             tls: How to be sure who it is, where it is ``tls``; by default its name and the
                 authorities of the system.
-
-        A name is tried on all its addresses: ``localhost`` may be listening on 127.0.0.1 or on ::1
-        alone, depending on what the resolver told the local server first (yjs.md 1.6).
         """
         if self.kind == "unix":
             return UNIXClientEndpoint(reactor, self.host, timeout=timeout_seconds)
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            reactor, self.host, self.port, timeout=timeout_seconds, attemptDelay=0.1
-        )
+        endpoint: IStreamClientEndpoint = Redial(reactor, self.host, self.port, timeout_seconds)
         if self.kind == "tls":
             endpoint = TlsEndpoint(reactor, endpoint, tls or ClientTls(self.host), f"the local server {self}")
         return endpoint

@@ -1,0 +1,150 @@
+"""``Redial``: the address that was right is tried first, and a name is not forgotten for it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from seance.net import Redial
+from tests.tunnel.rig import Player, until
+
+NAME = "local.example"
+SECONDS = 5.0
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """Knows one name, which has two addresses, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def resolveHostName(self, receiver: Any, name: str, **said: Any) -> Any:  # noqa: N802  # Twisted's name
+        assert name == NAME
+        port = said["portNumber"]
+        self.asked += 1
+        receiver.resolutionBegan(self)
+        receiver.addressResolved(IPv6Address("TCP", "::1", port))
+        receiver.addressResolved(IPv4Address("TCP", "127.0.0.1", port))
+        receiver.resolutionComplete()
+        return self
+
+
+class Server:
+    """Takes connections at an address, and keeps them."""
+
+    def __init__(self) -> None:
+        self.players: list[Player] = []
+
+    @asynccontextmanager
+    async def at(self, address: str, port: int = 0) -> AsyncIterator[int]:
+        kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
+        listening = await kind(reactor, port, interface=address).listen(_Kept(self.players))
+        try:
+            yield listening.getHost().port
+        finally:
+            await listening.stopListening()
+
+
+class _Kept(Factory):
+    noisy = False
+
+    def __init__(self, players: list[Player]) -> None:
+        self._players = players
+
+    def buildProtocol(self, addr: object) -> Player:
+        self._players.append(Player())
+        return self._players[-1]
+
+
+async def call(redial: Redial, server: Server) -> str:
+    """Connect, exchange a word each way, leave; returns the address that was reached."""
+    client: Any = await redial.connect(_Kept([]))
+    assert client.transport.protocol is client, "nothing stands between"
+    client.send(b"up")
+    await until(lambda: server.players and b"up" in server.players[-1].received)
+    server.players[-1].send(b"down")
+    await client.receives(b"down")
+    reached: str = client.transport.getPeer().host
+    client.leg.abortConnection()
+    await client.goes()
+    await server.players[-1].goes()
+    return reached
+
+
+@pytest.fixture
+def names() -> Any:
+    names = Names()
+    before = reactor.installNameResolver(names)  # type: ignore[attr-defined]
+    yield names
+    reactor.installNameResolver(before)  # type: ignore[attr-defined]
+
+
+@ensureDeferred
+async def test_a_name_is_asked_once_for_many_connections(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = Redial(reactor, NAME, port, SECONDS)
+        assert [await call(redial, server) for _ in range(3)] == ["127.0.0.1"] * 3
+    assert names.asked == 1
+
+
+@ensureDeferred
+async def test_a_server_that_moved_to_another_address_of_the_name_is_found(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = Redial(reactor, NAME, port, SECONDS)
+        assert await call(redial, server) == "127.0.0.1"
+    async with server.at("::1", port):
+        assert [await call(redial, server) for _ in range(2)] == ["::1", "::1"]
+    assert names.asked == 2
+
+
+@ensureDeferred
+async def test_a_server_that_is_nowhere_is_an_error_each_time_and_found_when_it_is_back(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = Redial(reactor, NAME, port, SECONDS)
+        await call(redial, server)
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError):
+            await redial.connect(_Kept([]))
+    async with server.at("127.0.0.1", port):
+        assert await call(redial, server) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@ensureDeferred
+async def test_an_address_is_no_question_for_a_resolver(address: str, names: Names) -> None:
+    server = Server()
+    async with server.at(address) as port:
+        assert await call(Redial(reactor, address, port, SECONDS), server) == address
+    assert names.asked == 0
+
+
+@ensureDeferred
+async def test_a_connection_that_is_given_up_leaves_nothing(names: Names) -> None:
+    """The fixture that watches every test sees what is left."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        redial = Redial(reactor, "127.0.0.1", deaf.getsockname()[1], SECONDS)
+        connecting = [redial.connect(_Kept([])) for _ in range(3)]
+        for one in connecting:
+            one.addErrback(lambda _: None).addCallback(lambda one: one and one.leg.abortConnection())
+        connecting[-1].cancel()
+        await until(lambda: all(one.called for one in connecting[:1]))
+        for one in connecting:
+            one.cancel()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -80,6 +81,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Shows Twisted's log in the report of a failing test, and bounds every wait in the reactor."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts its background jobs so, and they theirs: what is interrupted here would not notice.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     observer = STDLibLogObserver()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)
     if not config.getoption("--slow") and not config.getoption("--hypothesis-profile"):

@@ -6,7 +6,6 @@ went wrong. Figures over time, and sending somebody away, are the dashboard's.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,8 +14,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
+from seance.arguments import Parser
 from seance.errors import ConfigError
 from seance.status_api import Admin, Client, Room, StatusError
 from seance.values import token as checked_token
@@ -223,18 +222,12 @@ def _token(path: Path | None) -> str:
         raise ConfigError(f"The token file {path} cannot be read: {why}.") from error
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{COMMAND}: {message}; see {COMMAND} --help.\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=COMMAND,
-        description="Shows the rooms of a relay, or one room and its clients, as its admin port tells them.",
+def _parser() -> Parser:
+    parser = Parser(
+        "status",
+        "Shows the rooms of a relay, or one room and its clients, as its admin port tells them.",
         epilog="Exit status: 0; 1 an option is wrong; 2 nobody answers; 3 what answers is not the admin port "
         "of a relay; 4 it wants a token, or another one; 5 nobody serves the room.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("room", metavar="ROOM", nargs="?", help="show the clients of this room")

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
 from urllib.parse import quote
 
 from seance import values
+from seance.arguments import Parser, checked
 from seance.auth.claims import ROOM_PATTERN
 from seance.auth.key_files import signing_key_from_file, write_key
 from seance.auth.keys import make_key, make_secret
@@ -58,7 +58,7 @@ def token(arguments: Sequence[str]) -> int:
     add(
         "--room",
         metavar="NAME",
-        type=_checked(_room_pattern),
+        type=checked(_room_pattern),
         action="append",
         required=True,
         help="a room, or the beginning of rooms and a * (repeatable)",
@@ -75,8 +75,8 @@ def token(arguments: Sequence[str]) -> int:
         default=[],
         help="a web page that may use it (repeatable)",
     )
-    add("--max-clients", metavar="COUNT", type=_checked(values.count), help="clients at a time")
-    add("--max-rate", metavar="SIZE", type=_checked(values.byte_count), help="bytes per second")
+    add("--max-clients", metavar="COUNT", type=checked(values.count), help="clients at a time")
+    add("--max-rate", metavar="SIZE", type=checked(values.byte_count), help="bytes per second")
     add("--agent-identity", metavar="ID", help="the one agent that its rooms belong to")
     return parser.run(_make_token, arguments)
 
@@ -86,11 +86,11 @@ def share(arguments: Sequence[str]) -> int:
     parser = _Parser("share", "Makes a link that lets its bearer into one room.")
     _add_key(parser)
     add = parser.add_argument
-    add("--room", metavar="NAME", type=_checked(values.room_name), required=True, help="the room")
+    add("--room", metavar="NAME", type=checked(values.room_name), required=True, help="the room")
     add(
         "--relay",
         metavar="URL",
-        type=_checked(values.relay_url),
+        type=checked(values.relay_url),
         default="ws://localhost:8080",
         help="the relay's public address (default: ws://localhost:8080)",
     )
@@ -161,15 +161,7 @@ def _show_code(link: str) -> None:
     _give("\n".join(f"\x1b[97;40m{line}\x1b[0m" for line in out.getvalue().splitlines()))
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence and exit status 1, as for every other command."""
-
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"seance {command}", description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help.\n")
-
+class _Parser(Parser):
     def run(self, command: Callable[[argparse.Namespace], None], arguments: Sequence[str]) -> int:
         """Parses and does it; what is wrong is said in one sentence."""
         try:
@@ -190,22 +182,10 @@ def _add_ttl(parser: _Parser) -> None:
     parser.add_argument(
         "--ttl",
         metavar="TIME",
-        type=_checked(_ttl_seconds),
+        type=checked(_ttl_seconds),
         default=3600,
         help="how long it is good: 90s, 15m, 1h, 7d (default: 1h)",
     )
-
-
-def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Returns ``read`` with its complaints turned into argparse's."""
-
-    def checked(text: str) -> Any:  # noqa: ANN401  # whatever the option is
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return checked
 
 
 def _room_pattern(text: str) -> str:

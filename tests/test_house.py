@@ -36,6 +36,7 @@ FLOORS = {
     "__main__": 5,
     "admin_port": 5,
     "agent_tap": 5,
+    "arguments": 5,
     "bench": 5,
     "check": 5,
     "cli": 5,
@@ -54,6 +55,7 @@ FLOORS = {
     "status_api": 5,
     "status_lines": 5,
     "stopping": 5,
+    "terminal": 5,
     "token_commands": 5,
     "values": 5,
 }

@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet.protocol import Protocol
 
+from seance.arguments import Parser, checked, port_number
 from seance.bench.children import Children
 from seance.bench.comparison import Comparison, Effort, Side, compare
 from seance.bench.dialling import Target, dial
@@ -23,19 +24,9 @@ from seance.bench.loads import LOADS, Load
 from seance.bench.local_server import MARK, LocalServerFactory
 from seance.bench.plot import plot
 from seance.bench.table import table
-from seance.bench.terminal import (
-    Parser,
-    Progress,
-    checked,
-    new_file,
-    port_number,
-    read_token,
-    run,
-    serve,
-    write_file,
-)
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
+from seance.terminal import Progress, new_file, read_token, run, serve, write_file
 
 __all__ = ["main", "started_sides"]
 

@@ -17,20 +17,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from seance import values
+from seance.arguments import Parser, checked, port_number
 from seance.bench.children import Children
 from seance.bench.comparison import Effort
 from seance.bench.plot import plot
-from seance.bench.terminal import (
-    Parser,
-    Progress,
-    checked,
-    new_file,
-    port_number,
-    read_token,
-    run,
-    serve,
-    write_file,
-)
 from seance.check.clients import check_clients
 from seance.check.fidelity import check_fidelity, is_idle_kept
 from seance.check.local_server import CheckServerFactory
@@ -39,6 +29,7 @@ from seance.check.speed import check_speed
 from seance.check.stage import Given, Stage, set_up
 from seance.check.trial import attempt
 from seance.check.yjs import check_yjs
+from seance.terminal import Progress, new_file, read_token, run, serve, write_file
 
 __all__ = ["CHECKS", "main"]
 

@@ -6,26 +6,20 @@ Seance for the first time, so there is no config file and no environment to cons
 
 from __future__ import annotations
 
-import argparse
 import io
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import (
-    FilteringLogObserver,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogBeginner,
-    textFileLogObserver,
-)
 from twisted.python.failure import Failure
 
+from seance.arguments import Parser, checked, port_number
 from seance.errors import ConfigError
+from seance.terminal import show_trouble_only
 
 if TYPE_CHECKING:
     from seance.demo.trio import DemoSettings, Trio
@@ -61,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{COMMAND}: {error.sentence}\n")
         return 1
-    _begin_log()
+    show_trouble_only()
     return _Run(reactor, trio, with_code=not parsed.no_qr).status()
 
 
@@ -126,47 +120,23 @@ def _say_welcome(settings: DemoSettings, port: int, room: str, with_code: bool) 
     sys.stdout.flush()
 
 
-def _begin_log() -> None:
-    """Shows what is amiss and nothing else: the terminal belongs to the link."""
-    observer = textFileLogObserver(sys.stderr)
-    only_trouble = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
-    globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(observer, [only_trouble])], redirectStandardIO=False, discardBuffer=True
-    )
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence and exit status 1, as for every other command."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{COMMAND}: {message}; see {COMMAND} --help.\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=COMMAND,
-        description="Runs a relay, an agent and a shared text editor on this machine and prints a link.",
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        "demo", "Runs a relay, an agent and a shared text editor on this machine and prints a link."
     )
     add = parser.add_argument
+    port, host = checked(port_number), checked(_host)
     add("--store", metavar="FILE", type=Path, help="keep the text in FILE (default: forget it at the end)")
-    add("--port", metavar="N", type=_port, help="the relay's port (default: 8080, or a free one)")
-    add("--host", metavar="ADDRESS", type=_host, help="the relay's address; 0.0.0.0 opens it to your network")
+    add("--port", metavar="N", type=port, help="the relay's port (default: 8080, or a free one)")
+    add("--host", metavar="ADDRESS", type=host, help="the relay's address; 0.0.0.0 opens it to your network")
     add("--room", metavar="NAME", help="the room in the link (default: one that nobody can guess)")
     add("--no-qr", action="store_true", help="do not show the link as a QR code")
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        msg = f"{text!r} is not a port; write a number from 0 to 65535"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def _host(text: str) -> str:
     host = text.removeprefix("[").removesuffix("]")
     if not host or any(character in host for character in "/@% "):
         msg = f"{text!r} is not an address; write one of this machine's, or 0.0.0.0 for all of them"
-        raise argparse.ArgumentTypeError(msg)
+        raise ValueError(msg)
     return host

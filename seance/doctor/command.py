@@ -11,16 +11,17 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.internet.defer import CancelledError
 
 from seance import values
-from seance.bench.terminal import checked, run
+from seance.arguments import Parser, checked
 from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, Finding, Hop
 from seance.doctor.ground import DOCUMENT, Orders
 from seance.doctor.show import Shown
 from seance.doctor.walk import walk
+from seance.terminal import run
 
 __all__ = ["main"]
 
@@ -79,21 +80,14 @@ def _keep(finding: Finding) -> None:
     """JSON is written at the end, all at once."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence, and a status that no hop has."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(WRONG_OPTIONS, f"{COMMAND}: {message}; see {COMMAND} --help.\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=COMMAND,
-        description="Walks the way from here to a relay, its agent and the local server behind it, "
+def _parser() -> Parser:
+    parser = Parser(
+        "doctor",
+        "Walks the way from here to a relay, its agent and the local server behind it, "
         "and names the hop that fails.",
+        status=WRONG_OPTIONS,  # which no hop has
         epilog=_codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add(

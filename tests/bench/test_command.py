@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from argparse import Namespace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,13 +14,8 @@ from seance.bench import main
 from seance.bench.command import _give
 from seance.errors import ConfigError
 from tests.bench.test_showing import comparison
-from tests.processes import Process, environment, running_agent, running_relay
-
-
-def bench(*options: str, **more: str) -> Process:
-    """The command as a process."""
-    argv = [sys.executable, "-m", "seance", "bench", *options]
-    return Process(argv, name="bench", env={**environment(), **more})
+from tests.commands import check_one_sentence, started
+from tests.processes import running_agent, running_relay
 
 
 @pytest.mark.parametrize(
@@ -41,14 +35,7 @@ def bench(*options: str, **more: str) -> Process:
 def test_a_wrong_option_is_one_sentence(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(options)
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("seance bench: ")
-    assert sentence in said.err
-    assert said.err.count("\n") == 1
+    check_one_sentence(main, "bench", options, sentence, capsys)
 
 
 def test_a_plot_that_cannot_be_written_costs_no_report(
@@ -65,7 +52,7 @@ def test_it_measures_a_tunnel_of_its_own(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
     options = ("--quick", "--seconds", "0.1", "--json", "--quiet", "--plot", str(plot))
     # What is set for somebody's relay is not meant for this one.
-    with bench(*options, SEANCE_LISTEN="nonsense", SEANCE_ROOM="nonsense") as process:
+    with started("bench", *options, SEANCE_LISTEN="nonsense", SEANCE_ROOM="nonsense") as process:
         assert process.when_exited(deadline_seconds=120) == 0, process.output
         found = json.loads(process.output)
     assert set(found["sides"]) == {"direct", "tunnel"}
@@ -80,12 +67,12 @@ def test_it_measures_a_tunnel_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_measures_a_tunnel_that_is_there() -> None:
-    with bench("--serve", "0") as server:
+    with started("bench", "--serve", "0") as server:
         port = int(server.when_line(r"port (\d+)")[1])
         with running_relay() as relay, running_agent(relay, "r", local_port=port):
             url = f"{relay.url}/client?room=r"
             options = ("--url", url, "--direct-url", f"ws://127.0.0.1:{port}", "--quick", "--seconds", "0.1")
-            with bench(*options) as process:
+            with started("bench", *options) as process:
                 assert process.when_exited(deadline_seconds=120) == 0, process.output
                 assert "fan" not in process.output
                 assert "1 tells 50" in process.output
@@ -94,7 +81,7 @@ def test_it_measures_a_tunnel_that_is_there() -> None:
 
 @pytest.mark.slow
 def test_a_tunnel_that_is_not_there_is_one_sentence() -> None:
-    with running_relay() as relay, bench("--url", f"{relay.url}/c/nobody", "--quick") as process:
+    with running_relay() as relay, started("bench", "--url", f"{relay.url}/c/nobody", "--quick") as process:
         assert process.when_exited() == 1
         [line] = process.output.splitlines()
     assert line == "seance bench: Room not found (agent not connected)"
@@ -102,7 +89,7 @@ def test_a_tunnel_that_is_not_there_is_one_sentence() -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_run_leaves_no_process_behind() -> None:
-    with bench("--quick", "--seconds", "30") as process:
+    with started("bench", "--quick", "--seconds", "30") as process:
         process.when_line(r"echo, 1 client|connecting")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3

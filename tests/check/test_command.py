@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,11 @@ from tests.canaries import tokens_in
 from tests.certificates import Authority
 from tests.check.faulty_proxy import Fault, FaultyProxy
 from tests.check.test_report import SCHEMA, report
-from tests.processes import Process, environment, running_agent, running_relay
+from tests.commands import check_one_sentence, started
+from tests.processes import Process, running_agent, running_relay
 
 LONG_SECONDS = 240.0
 """The whole has two minutes on a fresh machine; this one may be busy."""
-
-
-def check(*options: str, **more: str) -> Process:
-    """The command as a process."""
-    argv = [sys.executable, "-m", "seance", "check", *options]
-    return Process(argv, name="check", env={**environment(), **more})
 
 
 def report_of(process: Process, code: int) -> dict[str, Any]:
@@ -70,14 +64,7 @@ def failed_parts(report: dict[str, Any]) -> set[str]:
 def test_a_wrong_option_is_one_sentence(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(options)
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("seance check: ")
-    assert sentence in said.err
-    assert said.err.count("\n") == 1
+    check_one_sentence(main, "check", options, sentence, capsys)
 
 
 def test_a_plot_that_cannot_be_written_costs_no_report(
@@ -92,7 +79,7 @@ def test_a_plot_that_cannot_be_written_costs_no_report(
 @pytest.mark.slow
 def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
-    with check("--quick", "--idle", "1", "--json", "--quiet", "--plot", str(plot)) as process:
+    with started("check", "--quick", "--idle", "1", "--json", "--quiet", "--plot", str(plot)) as process:
         report = report_of(process, 0)
     assert [one["name"] for one in report["checks"]] == ["clients", "yjs", "fidelity", "speed"]
     assert ElementTree.parse(plot).getroot().tag.endswith("svg")
@@ -102,11 +89,10 @@ def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
 @pytest.mark.timeout(LONG_SECONDS + 30)
 def test_the_demo_passes_everything_with_its_own_documents() -> None:
     """With the defaults. Its documents are used, and the rest goes through an agent of the check's own."""
-    argv = [sys.executable, "-m", "seance", "demo", "--port", "0", "--room", "my-room", "--no-qr"]
-    with Process(argv, name="demo", env=environment()) as demo:
+    with started("demo", "--port", "0", "--room", "my-room", "--no-qr") as demo:
         port = demo.when_line(r"http://localhost:(\d+)/c/my-room$")[1]
         relay = f"ws://localhost:{port}"
-        with check("--relay", relay, "--room", "my-room", "--json", "--quiet") as process:
+        with started("check", "--relay", relay, "--room", "my-room", "--json", "--quiet") as process:
             report = report_of(process, 0)
         assert [one["name"] for one in report["checks"]] == ["clients", "yjs", "fidelity", "speed"]
         [note] = report["notes"]
@@ -118,11 +104,11 @@ def test_the_demo_passes_everything_with_its_own_documents() -> None:
 
 @pytest.mark.slow
 def test_a_tunnel_to_a_server_of_a_check_is_used_as_it_is() -> None:
-    with check("--serve", "0") as server:
+    with started("check", "--serve", "0") as server:
         port = int(server.when_line(r"port (\d+)")[1])
         with running_relay() as relay, running_agent(relay, "there", local_port=port):
             options = ("--relay", relay.url, "--room", "there", "--only", "clients,yjs", "--json", "--quiet")
-            with check(*options) as process:
+            with started("check", *options) as process:
                 report = report_of(process, 0)
     assert report["room"] == "there"
     assert len(report["notes"]) == 1
@@ -130,25 +116,25 @@ def test_a_tunnel_to_a_server_of_a_check_is_used_as_it_is() -> None:
 
 @pytest.mark.slow
 def test_a_relay_with_keys_is_passed_with_tokens_and_none_is_shown(tmp_path: Path) -> None:
-    seance = [sys.executable, "-m", "seance"]
     key = tmp_path / "key"
-    with Process([*seance, "keygen", "--out", str(key)], name="keygen", env=environment()) as keygen:
+    with started("keygen", "--out", str(key)) as keygen:
         keygen.when_exited()
     files = []
     for role in ("client", "agent"):
-        words = ["token", "--key", str(key), "--room", "r", "--role", role]
-        with Process([*seance, *words], name="token", env=environment(), may_show_tokens=True) as token:
+        words = ("--key", str(key), "--room", "r", "--role", role)
+        with started("token", *words, may_show_tokens=True) as token:
             token.when_exited()
             path = tmp_path / role
             path.write_text(token.output.splitlines()[0])
             files.append(str(path))
     with running_relay("--auth-key", f"{key}.pub") as relay:
         options = ("--relay", relay.url, "--room", "r", "--only", "clients,fidelity", "--idle", "1", "--json")
-        with check(*options, "--quiet", "--token-file", files[0], "--agent-token-file", files[1]) as process:
+        tokens = ("--token-file", files[0], "--agent-token-file", files[1])
+        with started("check", *options, "--quiet", *tokens) as process:
             report_of(process, 0)
             assert not tokens_in(process.output)
         for room in (("--room", "r"), ()):
-            with check("--relay", relay.url, *room, "--quiet") as process:
+            with started("check", "--relay", relay.url, *room, "--quiet") as process:
                 assert process.when_exited() == 1
                 [line] = process.output.splitlines()
             assert line.startswith("seance check: ")
@@ -163,9 +149,9 @@ def test_a_relay_with_tls_is_passed_when_its_authority_is_named(tmp_path: Path) 
         url = f"wss://localhost:{relay.port}"
         options = ("--relay", url, "--only", "clients,fidelity,speed", "--quick")
         options = (*options, "--idle", "1", "--json", "--quiet")
-        with check(*options, "--tls-ca", str(authority.file)) as process:
+        with started("check", *options, "--tls-ca", str(authority.file)) as process:
             report = report_of(process, 0)
-        with check(*options, "--room", "r") as process:
+        with started("check", *options, "--room", "r") as process:
             assert process.when_exited() == 1
             assert "certificate of localhost" in process.output
     assert "Not tried" in json.dumps(report), "TLS cannot end one direction alone"
@@ -189,7 +175,7 @@ async def test_a_relay_with_a_planted_fault_fails_and_the_report_says_which_chec
     with running_relay() as relay:
         async with listening(FaultyProxy(relay.port, fault, delay_seconds=5.0)) as proxy:
             options = ("--relay", f"ws://127.0.0.1:{proxy.port}", "--only", "fidelity", "--idle", "1")
-            with check(*options, "--json", "--quiet") as process:
+            with started("check", *options, "--json", "--quiet") as process:
                 report = await deferToThread(report_of, process, 1 if names else 0)
     assert failed_parts(report) == names
 
@@ -199,7 +185,7 @@ async def test_a_relay_with_a_planted_fault_fails_and_the_report_says_which_chec
 def test_a_relay_that_is_not_there_is_one_sentence(room: tuple[str, ...]) -> None:
     with running_relay() as relay:
         url = relay.url
-    with check("--relay", url, *room) as process:
+    with started("check", "--relay", url, *room) as process:
         assert process.when_exited() == 1
         said = process.output.splitlines()[-1]
     assert re.match(rf"seance check: {url}/c/(r|seance-check-[0-9a-f]+) cannot be reached: ", said)
@@ -207,7 +193,7 @@ def test_a_relay_that_is_not_there_is_one_sentence(room: tuple[str, ...]) -> Non
 
 @pytest.mark.slow
 def test_an_interrupted_check_leaves_no_process_behind() -> None:
-    with check("--only", "fidelity", "--idle", "60") as process:
+    with started("check", "--only", "fidelity", "--idle", "60") as process:
         process.when_line("silence")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3

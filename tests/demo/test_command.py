@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
 import urllib.request
 
 import pytest
 
 from seance.demo import command, main
-from tests.processes import Process, environment
+from tests.commands import check_one_sentence, started
 
 pytestmark = pytest.mark.slow
-
-
-def demo(*options: str, **more: str) -> Process:
-    """The demo as a process."""
-    argv = [sys.executable, "-m", "seance", "demo", *options]
-    return Process(argv, name="demo", env={**environment(), **more})
 
 
 @pytest.mark.parametrize(
@@ -35,14 +28,7 @@ def demo(*options: str, **more: str) -> Process:
 def test_a_wrong_option_is_one_sentence(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(options)
-    assert ended.value.code == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("seance demo: ")
-    assert sentence in said.err
-    assert said.err.count("\n") == 1
+    check_one_sentence(main, "demo", options, sentence, capsys)
 
 
 def test_a_room_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +55,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_it_shows_a_link_that_works_and_ends_at_ctrl_c() -> None:
-    with demo("--port", "0", "--room", "my-room") as process:
+    with started("demo", "--port", "0", "--room", "my-room") as process:
         link = process.when_line(r"^ +(http://localhost:\d+/c/my-room)$")[1]
         process.when_line("█")
         process.when_line("Ctrl-C")
@@ -83,7 +69,7 @@ def test_it_shows_a_link_that_works_and_ends_at_ctrl_c() -> None:
 
 @pytest.mark.parametrize(("options", "encoding"), [(["--no-qr"], "utf-8"), ([], "ascii")])
 def test_the_code_is_left_out_where_it_is_unwanted_or_impossible(options: list[str], encoding: str) -> None:
-    with demo("--port", "0", *options, PYTHONIOENCODING=encoding) as process:
+    with started("demo", "--port", "0", *options, PYTHONIOENCODING=encoding) as process:
         process.when_line("Ctrl-C")
         assert "█" not in process.output
         assert "u2588" not in process.output
@@ -97,14 +83,14 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        with demo("--port", str(port)) as process:
+        with started("demo", "--port", str(port)) as process:
             assert process.when_exited() == 1
             (line,) = process.output.splitlines()
             assert line.startswith(f"seance demo: The relay cannot listen on 127.0.0.1:{port}: ")
 
 
 def test_a_store_that_cannot_be_opened_is_one_sentence() -> None:
-    with demo("--port", "0", "--store", "nowhere/at/all") as process:
+    with started("demo", "--port", "0", "--store", "nowhere/at/all") as process:
         assert process.when_exited() == 1
         (line,) = process.output.splitlines()
         assert line.startswith("seance demo: The store 'nowhere/at/all' cannot be opened: ")

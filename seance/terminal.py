@@ -1,13 +1,12 @@
-"""What ``seance bench`` and ``seance check`` share as programs: options, progress, one run of the reactor.
+"""What commands share that do one piece of work and end: progress, files, one run of the reactor.
 
 Results go to stdout, so that they can be piped; what is being done at the moment goes to stderr. A mistake is
-one sentence and exit status 1, never a traceback. Both are for a person at a terminal or a script: no
-config file and no environment.
+one sentence and exit status 1, never a traceback. Their options are read by ``seance.arguments``. Used by
+``seance bench``, ``check`` and ``doctor``; the demo, which stays, has a run of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import signal
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
@@ -33,30 +32,9 @@ from seance import values
 from seance.errors import ConfigError, SeanceError
 from seance.net import read_bounded
 
-__all__ = [
-    "Parser",
-    "Progress",
-    "checked",
-    "new_file",
-    "port_number",
-    "read_token",
-    "run",
-    "serve",
-    "write_file",
-]
+__all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
 
 MOST_TOKEN_BYTES = 4096
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence and exit status 1, as for every other command."""
-
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"seance {command}", description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help.\n")
 
 
 class Progress:
@@ -98,7 +76,7 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
     # Imported on use: whoever asks for help needs no reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    _show_trouble_only()
+    show_trouble_only()
     status = [1]
     working: list[Deferred[int]] = []
 
@@ -149,26 +127,6 @@ def serve(factory: IProtocolFactory, port: int) -> Callable[[Any], Coroutine[Def
         return 0
 
     return work
-
-
-def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return ``read`` with its complaints turned into argparse's."""
-
-    def check(text: str) -> Any:  # noqa: ANN401  # whatever the option is
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return check
-
-
-def port_number(text: str) -> int:
-    """A port, 0 for a free one."""
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        msg = f"{text!r} is not a port; write a number from 0 to 65535"
-        raise ValueError(msg)
-    return int(text)
 
 
 def new_file(text: str) -> Path:
@@ -228,7 +186,7 @@ def _explain(command: str) -> Callable[[Failure], None]:
     return explain
 
 
-def _show_trouble_only() -> None:
+def show_trouble_only() -> None:
     """Shows what is amiss and nothing else: the terminal belongs to the result."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 
 from seance import values
 from seance.errors import ConfigError, SeanceError
+from seance.heads import redact
 from seance.net import read_bounded
 
 __all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
@@ -177,11 +178,11 @@ def _explain(command: str) -> Callable[[Failure], None]:
         if failure.check(CancelledError):
             sys.stderr.write(f"{command}: interrupted.\n")
         elif isinstance(failure.value, SeanceError):
-            sys.stderr.write(f"{command}: {failure.value.sentence}\n")
+            sys.stderr.write(f"{command}: {redact(failure.value.sentence)}\n")
         elif failure.check(BrokenPipeError):
             pass  # whoever read has gone; seance.cli ends it
         else:
-            failure.printTraceback(sys.stderr)
+            sys.stderr.write(redact(failure.getTraceback()))
 
     return explain
 

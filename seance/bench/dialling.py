@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from seance.errors import ConfigError, Gone, Refusal, RemoteProtocolError, SeanceError
 from seance.heads.boundary import HeadBuffer
 from seance.heads.fields import Fields, field_values, written_head
+from seance.heads.redaction import redact
 from seance.heads.upgrade import accept_for_key
 from seance.net import ClientTls, HandOver, TlsEndpoint, tune
 
@@ -211,7 +212,7 @@ class _Opening(HandOver):
                 return
             self._read(head)
         except RemoteProtocolError as error:
-            self._fail(Gone(f"{self._target} does not answer in HTTP: {error}", code="not_http"))
+            self._fail(Gone(f"{self._target} does not answer in HTTP: {redact(str(error))}", code="not_http"))
             return
         if self._status:
             self._refusal += self._head.trailing[:BODY_BYTES]
@@ -227,7 +228,7 @@ class _Opening(HandOver):
         if self._is_over:
             super().connectionLost(reason)
         elif self._status:
-            words = bytes(self._refusal).decode("utf-8", "replace").strip()
+            words = redact(bytes(self._refusal).decode("utf-8", "replace")).strip()
             sentence = words if words.isprintable() and words else f"HTTP status {self._status}."
             self._fail(Refusal(self._status, sentence, code="refused"))
         else:

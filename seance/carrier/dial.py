@@ -26,6 +26,7 @@ from seance import __version__
 from seance.carrier.link_control import SUBPROTOCOL, SUBPROTOCOLS
 from seance.carrier.websocket import ClientSocket, make_client_factory
 from seance.errors import CarrierLost, LocalProtocolError, Refusal, SeanceError
+from seance.heads import redact
 
 if TYPE_CHECKING:
     from autobahn.twisted.websocket import WebSocketClientFactory
@@ -281,7 +282,8 @@ class _Answer:
         words = "".join(character if character.isprintable() else " " for character in text).split()
         reason = _text(answer.reason)
         sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
-        return Refusal(status, sentence, code=f"http_{status}", headers=headers)
+        # Who answers is not always a relay: debugging proxies send the request back, its token included.
+        return Refusal(status, redact(sentence), code=f"http_{status}", headers=headers)
 
 
 def _handshake(event: h11.InformationalResponse) -> bytes:
@@ -297,4 +299,4 @@ def _text(content: bytes) -> str:
 
 
 def _not_a_relay(what: str) -> CarrierLost:
-    return CarrierLost(f"What answers at the relay's address {what}", code="not_a_relay")
+    return CarrierLost(f"What answers at the relay's address {redact(what)}", code="not_a_relay")

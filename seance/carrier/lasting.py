@@ -64,6 +64,7 @@ class LastingCarrier:
         carrier: The present carrier; None while detached.
         on_control: Called with each link control message that is not about resumption.
         on_settled: Called when the peer has acknowledged something on a new carrier.
+        is_broken: Whether it is over because one end has found the other's account to be wrong.
     """
 
     _log = Logger()
@@ -83,6 +84,7 @@ class LastingCarrier:
         self.carrier: Carrier | None = None
         self.on_control: Callable[[dict[str, object]], None] | None = None
         self.on_settled: Callable[[], None] | None = None
+        self.is_broken = False
         self._pulse: Pulse | None = None
         self._address: IAddress | None = None
         self._host: IAddress | None = None
@@ -172,6 +174,7 @@ class LastingCarrier:
         self.carrier = None
         self._forget_carrier()
         is_lost = carrier.was_cut or carrier.peer_close_code in FROM_BETWEEN
+        self.is_broken = carrier.peer_close_code == PROTOCOL_ERROR
         if self._is_closing or self._has_bye or not is_lost:
             self._finish(reason)
         else:
@@ -425,6 +428,7 @@ class LastingCarrier:
     def _fail(self, sentence: str) -> None:
         """End it for a mistake of the peer."""
         self._log.error("A link cannot go on: {reason}", reason=sentence, event="link.desync")
+        self.is_broken = True
         self._close_carrier(PROTOCOL_ERROR, sentence)
         self._finish(Failure(ConnectionLost(sentence)))
 

@@ -17,6 +17,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from seance.check.report import Part
 from seance.errors import Refusal, SeanceError
+from seance.heads import redact
 
 __all__ = ["Failed", "attempt", "expect"]
 
@@ -75,9 +76,9 @@ async def attempt(
     except SeanceError as error:
         sentence = error.sentence[:1].upper() + error.sentence[1:].rstrip(".") + "."
     except Exception:  # noqa: BLE001  # a mistake of ours; the other trials are worth having nevertheless
-        traceback.print_exc(file=sys.stderr)
+        sys.stderr.write(redact(traceback.format_exc()))
         sentence = BROKEN
-    return Part(name, words, passed, sentence, time.monotonic() - began)
+    return Part(name, words, passed, redact(sentence), time.monotonic() - began)
 
 
 async def _awaited(trial: Callable[[], Awaitable[str]]) -> str:

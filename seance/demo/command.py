@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from seance.arguments import Parser, checked, port_number
 from seance.errors import ConfigError
+from seance.heads import redact
 from seance.terminal import show_trouble_only
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class _Run:
         if isinstance(failure.value, ConfigError):
             sys.stderr.write(f"{COMMAND}: {failure.value.sentence}\n")
         else:
-            failure.printTraceback(sys.stderr)
+            sys.stderr.write(redact(failure.getTraceback()))
         self._reactor.stop()
 
     def _stop(self) -> Deferred[None]:

@@ -24,7 +24,7 @@ from seance import __version__
 from seance.bench.talk import Talk
 from seance.doctor.reach import as_cancelled, words_of
 from seance.errors import Gone, SeanceError
-from seance.heads import accept_for_key
+from seance.heads import accept_for_key, redact
 from seance.net import HandOver, tune
 
 __all__ = ["Answer", "Way", "ask", "open_websocket"]
@@ -76,7 +76,7 @@ class Answer:
     def words(self) -> str:
         """The status, and what the body says if that is text: printable, one line, not long."""
         text = self.body.decode("utf-8", "replace") if self.is_plain_text else ""
-        line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+        line = redact(" ".join("".join(one if one.isprintable() else " " for one in text).split()))
         return f'{self.status}, "{line[:WORDS]}"' if line else f"{self.status} ({self._kind})"
 
     @property

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from seance.heads import redact
 
 __all__ = ["INTERRUPTED", "WRONG_OPTIONS", "Finding", "Hop", "Mark", "Report", "Trouble"]
 
@@ -124,7 +126,11 @@ class Report:
     _findings: dict[Hop, Finding] = field(default_factory=dict)
 
     def note(self, finding: Finding) -> None:
-        """Keep a finding. One about a hop that was looked at before takes the place of the earlier one."""
+        """Keep a finding. One about a hop that was looked at before takes the place of the earlier one.
+
+        Findings quote what others say, and not everybody keeps a secret to himself.
+        """
+        finding = replace(finding, sentence=redact(finding.sentence), advice=redact(finding.advice))
         self._findings[finding.hop] = finding
         self.on_finding(finding)
 

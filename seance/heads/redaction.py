@@ -1,12 +1,13 @@
 r"""What may be written down: takes secrets out of a text that is about to be logged or shown.
 
-One function for log lines, tracebacks, metrics and pages, so that there is one place to get right.
-It knows secrets by their look alone, since a traceback does not say what its strings are, and it
-would rather mask too much: whatever looks like a token goes, and all that stands on a line behind
-``Authorization:``.
+One function for log lines, tracebacks, what commands print and what an agent says of itself, so that
+there is one place to get right. (Metrics and the operators' pages hold no text of strangers but the
+names of rooms.) It knows secrets by their look alone, since a traceback does not say what its strings
+are, and it would rather mask too much: whatever looks like a token goes, and all that stands on a line
+behind ``Authorization:``.
 
 It is a net under a tightrope. Callers still keep tokens, payloads and queries out of what they log;
-this catches what an exception's text or a local variable brings along.
+this catches what an exception's text or a local variable brings along, and what a peer sends back.
 
 Linear in the text, whatever the text. Every repeated part of the pattern is possessive or is the last
 of its match, and none can be entered twice by the same characters, so there is nothing to try again.

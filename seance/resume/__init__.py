@@ -2,10 +2,9 @@
 
 A link is a byte stream in each direction, and a carrier is whatever moves its bytes at the moment.
 ``Continuity`` knows what has to be sent again when the next carrier comes, ``Proof`` whether
-whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``Arrears`` when a
-peer must. The
-words that the two sides exchange about it are in ``seance.resume.words``. Wire format:
-docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
+whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``Arrears``
+when a peer must. The words that the two sides exchange about it are in ``seance.resume.words``. Wire
+format: docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
 """
 
 from seance.resume.arrears import Arrears

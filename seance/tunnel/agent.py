@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 
 from seance.carrier import RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
+from seance.heads import redact
 from seance.net import Occasion, TlsEndpoint
 from seance.resume import RESUME_FIELD, Drain
 from seance.tunnel.agent_status import AgentState, AgentStatus
@@ -483,7 +484,7 @@ class Agent(Service):
     def _tell(
         self, state: AgentState, sentence: str, retry_seconds: float | None = None, code: str = ""
     ) -> None:
-        status = AgentStatus(state, sentence, retry_seconds, code)
+        status = AgentStatus(state, redact(sentence), retry_seconds, code)
         if state is not AgentState.LOCAL_TROUBLE:
             self._status = status
         self._tell_listeners(status)

@@ -167,6 +167,8 @@ class Link:
         if self.change is LinkChange.DETACHED:
             return "expired"
         if self._session is not None:
+            if self._session.lasting.is_broken:
+                return "desync"
             return "failed" if self._session.lasting.is_attached else "left"
         carrier = cast(Carrier, self._below)
         if carrier.was_cut:

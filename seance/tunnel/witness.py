@@ -28,7 +28,7 @@ CLIENT_REASONS = (
 """Why a client ended. ``left_early``: it went before the 101; ``refused``: it got a refusal instead of it;
 ``answered``: the local server answered something else; ``broken``: that answer broke off."""
 
-LINK_REASONS = ("left", "cut", "failed", "expired", "replaced", "sent_away", "no_memory")
+LINK_REASONS = ("left", "cut", "failed", "desync", "expired", "replaced", "sent_away", "no_memory")
 """Why a link is over."""
 
 RESUMPTIONS = ("resumed", "resumed_early", "unknown", "gap", "flaps", "expired", "no_memory")

@@ -7,13 +7,18 @@ for in everything that anybody wrote down.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
@@ -25,6 +30,7 @@ from seance.tunnel.permits import Permits
 from tests.attacks.parties import EchoServer, RawAgent
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.canaries import tokens_in
+from tests.commands import started
 from tests.conftest import Watch
 from tests.e2e.wire import Wire, upgrade
 from tests.processes import (
@@ -270,6 +276,114 @@ async def test_token_is_in_no_log_event_whatever_its_level(
 
 def fail(room: str) -> None:
     raise ZeroDivisionError
+
+
+class Parrot:
+    """A relay behind a debugging proxy, or an error page, that refuses and sends the request back as text."""
+
+    def __enter__(self) -> Parrot:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.heard: list[bytes] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            with client:
+                client.settimeout(5)
+                head = b""
+                with contextlib.suppress(OSError):
+                    while not head.endswith(b"\r\n\r\n") and (data := client.recv(65536)):
+                        head += data
+                    self.heard.append(head)
+                    client.sendall(self.answer(head))
+
+    def answer(self, head: bytes) -> bytes:
+        # On one line, the worst of it first: what quotes it cuts it short.
+        lines = sorted(head.split(b"\r\n"), key=lambda line: b"eyJ" not in line)
+        status, body = "403 Forbidden" if b"eyJ" in head else "400 Bad Request", b" ".join(lines)
+        if head.startswith(b"GET /health"):
+            status, body = "200 OK", b"OK"
+        fields = ["Content-Type: text/plain", "Connection: close", "", ""]
+        return "\r\n".join([f"HTTP/1.1 {status}", *fields]).encode() + body
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "agent --relay {url} --room {room} --token-file {file} --status-json",
+        "doctor --relay {url} --room {room} --token-file {file}",
+        "doctor --relay {url} --room {room} --token-file {file} --json",
+        "check --relay {url} --room {room} --token-file {file} --only clients --quick",
+        "bench --url {url}/c/{room} --token-file {file} --quick",
+        "bench --url {url}/c/{room}?access_token={token}&q={query} --quick",
+    ],
+)
+def test_token_that_a_peer_sends_back_is_not_shown(words: str, tmp_path: Path, canaries: Canaries) -> None:
+    file = tmp_path / "token"
+    token = canaries.token(role="agent" if words.startswith("agent") else "client")
+    file.write_text(token)
+    with Parrot() as parrot:
+        url = f"ws://127.0.0.1:{parrot.port}"
+        filled = words.format(url=url, room=ROOM, file=file, token=token, query=QUERY)
+        with started(*filled.split()) as process:
+            if words.startswith("agent"):
+                process.when_line('"code":"http_403"')
+                process.stop()
+            assert process.when_exited() != 0 or words.startswith("agent")
+        assert any(canaries.marks[-1] in head.decode("latin-1") for head in parrot.heard), "it was told"
+    canaries.check_unseen(process.output)
+
+
+@pytest.mark.slow
+def test_operators_see_no_token(key_file: str, tmp_path: Path, canaries: Canaries) -> None:
+    """What the admin ports tell, the status of the room, and what the agent tells its parent process."""
+    file = tmp_path / "token"
+    file.write_text(canaries.token(role="agent"))
+    pages: list[str] = []
+    with (
+        EchoServer(keeps=True) as server,
+        running_relay("--auth-key", key_file, "--admin", "tcp:0:interface=127.0.0.1") as relay,
+        running_agent(
+            *(relay, ROOM, "--token-file", str(file), "--admin", "0", "--status-json"), local_port=server.port
+        ) as agent,
+        httpx.Client(trust_env=False) as operator,
+        contextlib.ExitStack() as clients,
+    ):
+        operator.headers["Authorization"] = f"Bearer {canaries.token(role='admin', room='*')}"
+        ports = [re.findall(r"Admin pages: (\S+\d)/", process.output)[0] for process in (relay, agent)]
+        events = clients.enter_context(operator.stream("GET", f"{ports[0]}/api/events"))
+        for place in PLACES:
+            for token in (canaries.token(), *canaries.bad()):
+                target, line = asking(place, token)
+                client = clients.enter_context(Wire.dial(("127.0.0.1", relay.port)))
+                client.send(upgrade(target, f"{line}\r\n".encode() if line else b""))
+                client.read_head()
+        bearer = {"Authorization": f"Bearer {canaries.token()}"}
+        pages.append(httpx.get(f"http://127.0.0.1:{relay.port}/c/{ROOM}/status", headers=bearer).text)
+        assert '"online"' in pages[-1]
+        paths = ("/metrics", "/api/rooms", f"/api/rooms/{ROOM}")
+        pages += [operator.get(f"{ports[0]}{path}").raise_for_status().text for path in paths]
+        assert pages[-1].count('"address"') == len(PLACES)
+        pages.append(operator.get(f"{ports[1]}/metrics").raise_for_status().text)
+        for text in events.iter_text():
+            pages.append(text)
+            if "client" in text:
+                break
+        assert '"type":"status"' in agent.output
+    for text in (*pages, relay.output, agent.output):
+        canaries.check_unseen(text)
 
 
 # The net under the whole suite

@@ -18,6 +18,7 @@ from seance.tunnel.agent import AgentState
 from seance.tunnel.ports import ClientReport, LinkChange
 from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from tests.admin.rig import AdminRig
+from tests.conftest import Watch
 from tests.metrics.pages import families, series, value
 from tests.tools import require
 from tests.tunnel.rig import Player, request, until
@@ -116,6 +117,25 @@ async def test_links_and_resumptions_are_counted_by_what_came_of_them() -> None:
         assert value(text, "seance_links_detached_total") == 2
         assert counts(text, "seance_resumptions_total") == {"resumed": 2}
         assert counts(text, "seance_links_lost_total") == {"left": 1}
+
+
+@pytest.mark.parametrize("who_notices", ["relay", "agent"])
+@ensureDeferred
+async def test_link_whose_ends_do_not_agree_is_counted_as_that(who_notices: str, watch: Watch) -> None:
+    async with AdminRig(agent=QUICK) as rig:
+        link: Any = rig.relay.find("r")
+        at_relay, at_agent = link._session.lasting, rig.agent._attachment._lasting
+        wrong = at_agent if who_notices == "relay" else at_relay
+        wrong.continuity.incoming.crc ^= 1
+        link.measure()  # a ping there, and the answer back
+        await until(lambda: counts_of(rig) != {})
+        assert counts_of(rig) == {"desync": 1}
+        assert "link.desync" in [event["event"] for event in watch.take()]
+
+
+def counts_of(rig: AdminRig) -> dict[str, int]:
+    lost: Any = rig.admin._metrics._lost
+    return {reason: count for reason, count in lost.counts.items() if count}
 
 
 @ensureDeferred

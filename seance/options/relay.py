@@ -114,7 +114,7 @@ RELAY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _WHO,
-        "trusted-proxies",
+        "trusted-proxy",
         "CIDR",
         values.network,
         "an address or network whose X-Forwarded-For and PROXY protocol are believed",

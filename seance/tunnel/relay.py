@@ -88,7 +88,7 @@ class Relay(Service):
         self.witness = witness or Silent()
         may_expire = verifier is not None or self.settings.agent_ca is not None
         self.permits = Permits(reactor, verifier) if may_expire else None
-        self.proxies = TrustedProxies(self.settings.trusted_proxies)
+        self.proxies = TrustedProxies(self.settings.trusted_proxy)
         self.admission = Admission(self.settings, descriptor_limit())
         self.answerer = CarrierAnswerer(reactor)
         self.front = FrontFactory(reactor, self)

@@ -81,7 +81,7 @@ class RelaySettings:
         agent_origins: Web pages that may attach as agents. Programs send no ``Origin``; a page
             that does would otherwise be able to host a room on a relay that only it can reach.
         origins: Web pages that may connect as clients; ``("*",)`` for all of them.
-        trusted_proxies: Addresses or networks (CIDR) whose ``X-Forwarded-For`` and PROXY protocol
+        trusted_proxy: Addresses or networks (CIDR) whose ``X-Forwarded-For`` and PROXY protocol
             are believed.
         connections: Open connections in all. Agents may use ``reserved_connections`` more.
         reserved_connections: Connections that clients cannot take; accepting pauses beyond.
@@ -152,7 +152,7 @@ class RelaySettings:
     streams_per_agent: int = 16384
     agent_origins: tuple[str, ...] = ()
     origins: tuple[str, ...] = ("*",)
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxy: tuple[str, ...] = ()
     connections: int = 20_000
     reserved_connections: int = 200
     connections_per_address: int = 1_000

@@ -60,7 +60,7 @@ def first_try(folder: Path, relay: int, lines: str) -> Iterator[str]:
 async def test_what_a_person_gets_who_copies_the_files_is_well(name: str, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate = authority.issue("localhost", "127.0.0.1")
-    async with hosted(relay={"trusted_proxies": ("127.0.0.1",), "head_seconds": 30.0}) as (rig, _):
+    async with hosted(relay={"trusted_proxy": ("127.0.0.1",), "head_seconds": 30.0}) as (rig, _):
         place = Place(tmp_path, certificate, authority.file, (rig.port,))
         with FRONTS[name](place) as front:
             report = await diagnose(front.url, "r", ca_file=str(authority.file))

@@ -129,9 +129,9 @@ def test_compose_asks_for_what_there_is() -> None:
 
 
 def test_the_relay_believes_the_address_of_caddy_and_no_other() -> None:
-    told = [word for word in COMPOSE["services"]["relay"]["command"] if "trusted-proxies" in word]
+    told = [word for word in COMPOSE["services"]["relay"]["command"] if "trusted-proxy" in word]
     address = COMPOSE["services"]["caddy"]["networks"]["inside"]["ipv4_address"]
-    assert told == [f"--trusted-proxies={address}"]
+    assert told == [f"--trusted-proxy={address}"]
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.operations.proxies import DEPLOY
+from tests.processes import until
 from tests.tools import ROOT, require
 
 pytestmark = pytest.mark.slow
@@ -25,14 +26,26 @@ def engine() -> str:
     raise AssertionError
 
 
-def test_the_image_can_be_built_and_is_small_and_its_relay_drains() -> None:
+def test_the_image_can_be_built_and_is_small_and_its_relay_is_healthy_and_drains() -> None:
     program = engine()
-    build = [program, "build", "-q", "-f", str(DEPLOY / "docker" / "Dockerfile"), str(ROOT)]
-    image = subprocess.run(build, capture_output=True, text=True, check=True, timeout=900).stdout.strip()
-    inspect = [program, "image", "inspect", "--format", "{{.Size}} {{.Config.User}}", image]
-    size, user = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.split()
+
+    def say(*words: str, seconds: float = 60) -> str:
+        argv = [program, *words]
+        return subprocess.run(
+            argv, capture_output=True, text=True, check=True, timeout=seconds
+        ).stdout.strip()
+
+    image = say("build", "-q", "-f", str(DEPLOY / "docker" / "Dockerfile"), str(ROOT), seconds=900)
+    size, user = say("image", "inspect", "--format", "{{.Size}} {{.Config.User}}", image).split()
     assert user == "10001:10001"
     assert int(size) < 300_000_000
-    start = [program, "run", "-d", "--rm", image, "relay", "--open", "--listen", "tcp:8080:interface=0.0.0.0"]
-    container = subprocess.run(start, capture_output=True, text=True, check=True).stdout.strip()
-    subprocess.run([program, "stop", "-t", "45", container], capture_output=True, check=True, timeout=60)
+    container = say("run", "-d", image, "relay", "--open", "--listen", "tcp:8080:interface=0.0.0.0")
+    try:
+        health = ("inspect", "--format", "{{.State.Health.Status}}", container)
+        until(
+            "the image's own check finds it healthy", lambda: say(*health) == "healthy", deadline_seconds=60
+        )
+        say("stop", "-t", "45", container)
+        assert say("wait", container) == "0", "it was killed, or failed"
+    finally:
+        say("rm", "-f", container)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-BEHIND_A_PROXY = ("--trusted-proxies", "127.0.0.1", "--head-seconds", "30")
+BEHIND_A_PROXY = ("--trusted-proxy", "127.0.0.1", "--head-seconds", "30")
 """The second for slow machines: through a proxy with TLS everybody is there a little later."""
 
 

@@ -46,7 +46,7 @@ class Pair:
     @contextlib.contextmanager
     def start(self, number: int) -> Iterator[RelayProcess]:
         listen = f"tcp:{self._ports[number]}:interface=127.0.0.1"
-        options = ("--trusted-proxies", "127.0.0.1", "--head-seconds", "30")
+        options = ("--trusted-proxy", "127.0.0.1", "--head-seconds", "30")
         with RelayProcess(*options, listen=listen) as relay:
             yield relay
         relay.check_quiet()

@@ -281,7 +281,7 @@ async def test_a_strange_proxy_under_tls_is_not_believed(authority: Authority) -
     async with TlsRig(authority, relay=options, with_agent=False) as rig:
         client = await rig.connect_plainly(header)
         await client.goes()
-    options["trusted_proxies"] = ("127.0.0.1",)
+    options["trusted_proxy"] = ("127.0.0.1",)
     async with TlsRig(authority, relay=options, with_agent=False) as rig:
         client = await rig.connect_plainly(header + b"\x16\x03\x01")
         await until(lambda: rig.relay.front.unanswered_count)

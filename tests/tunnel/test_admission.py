@@ -184,7 +184,7 @@ def test_trusted_proxy_that_is_no_network_is_a_sentence() -> None:
 
 @ensureDeferred
 async def test_local_server_is_told_the_client_of_a_trusted_proxy() -> None:
-    async with Rig(relay={"trusted_proxies": ("127.0.0.1",)}) as rig:
+    async with Rig(relay={"trusted_proxy": ("127.0.0.1",)}) as rig:
         fields = ("X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https")
         await rig.connect(request("/client?room=r", *fields))
         head = (await rig.local()).received
@@ -194,7 +194,7 @@ async def test_local_server_is_told_the_client_of_a_trusted_proxy() -> None:
 
 @ensureDeferred
 async def test_clients_behind_a_trusted_proxy_are_counted_by_their_own_addresses() -> None:
-    async with Rig(relay={"trusted_proxies": ("127.0.0.1",), "connections_per_address": 1}) as rig:
+    async with Rig(relay={"trusted_proxy": ("127.0.0.1",), "connections_per_address": 1}) as rig:
         for expected, client in ((101, "203.0.113.7"), (429, "203.0.113.7"), (101, "203.0.113.8")):
             player = await rig.connect(request("/client?room=r", f"X-Forwarded-For: {client}"))
             if expected == 101:
@@ -206,10 +206,10 @@ async def test_clients_behind_a_trusted_proxy_are_counted_by_their_own_addresses
 
 
 @ensureDeferred
-async def test_proxy_protocol_is_believed_from_trusted_proxies_only() -> None:
+async def test_proxy_protocol_is_believed_from_trusted_proxy_only() -> None:
     listen = ("haproxy:tcp:0:interface=127.0.0.1",)
     line = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
-    async with Rig(relay={"listen": listen, "trusted_proxies": ("127.0.0.1",)}, with_agent=False) as rig:
+    async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}, with_agent=False) as rig:
         client = await rig.connect(line + b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
         await client.ends()
         assert status(client.received) == 200

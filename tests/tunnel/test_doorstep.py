@@ -164,7 +164,7 @@ SETTINGS = st.sampled_from(
         {"upgrades_per_address": 1},
         {"connections_per_address": 0},
         {"origins": ("https://app.example",)},
-        {"trusted_proxies": ("192.0.2.1",)},
+        {"trusted_proxy": ("192.0.2.1",)},
         {"head_bytes": 200},
         {"connections": 1, "reserved_connections": 0},
         {"connections": 0, "reserved_connections": 1},
@@ -176,7 +176,7 @@ SETTINGS = st.sampled_from(
         {"parked_per_room": 0, "has_keys": True},
         {"has_keys": True, "upgrades_per_address": 1},
         {"has_keys": True, "upgrades_per_room": 1},
-        {"has_keys": True, "origins": ("https://app.example",), "trusted_proxies": ("192.0.2.1",)},
+        {"has_keys": True, "origins": ("https://app.example",), "trusted_proxy": ("192.0.2.1",)},
     ]
 )
 
@@ -189,7 +189,7 @@ SETTINGS = st.sampled_from(
     [(request("/c/unknown", "Origin: https://evil.example"), "192.0.2.1")],
 )
 @example(
-    {"trusted_proxies": ("192.0.2.1",), "upgrades_per_address": 1},
+    {"trusted_proxy": ("192.0.2.1",), "upgrades_per_address": 1},
     [(request("/c/unknown", f"X-Forwarded-For: 192.0.3.{number}"), "192.0.2.1") for number in range(14)],
 )
 @example({"parked": 0}, [(request("/c/gone"), "192.0.2.1")])

@@ -345,7 +345,7 @@ async def test_proof_that_another_relay_got_out_of_the_agent_opens_nothing_here(
 
 @ensureDeferred
 async def test_trusted_proxy_may_change_the_host_if_it_tells() -> None:
-    async with Known(relay={"trusted_proxies": ("127.0.0.1",)}) as rig:
+    async with Known(relay={"trusted_proxy": ("127.0.0.1",)}) as rig:
         proof = ALICE.prove(rig.nonce(), "r", "relay.example")
         assert await rig.status(proof, "X-Forwarded-Host: relay.example", host="backend:1") == 101
 

@@ -16,7 +16,7 @@ from tests.tunnel.rig import Player, Rig, request, turn, until
 
 PROXIED: dict[str, Any] = {
     "listen": ("haproxy:tcp:0:interface=127.0.0.1",),
-    "trusted_proxies": ("127.0.0.1",),
+    "trusted_proxy": ("127.0.0.1",),
 }
 LINE = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
 
@@ -58,7 +58,7 @@ async def test_silent_connections_of_one_address_are_bounded_and_others_are_left
 @ensureDeferred
 @pytest.mark.usefixtures("loopback_counts")
 async def test_trusted_proxy_may_have_as_many_silent_connections_as_all() -> None:
-    limits = {"unanswered_connections_per_address": 1, "trusted_proxies": ("127.0.0.1",)}
+    limits = {"unanswered_connections_per_address": 1, "trusted_proxy": ("127.0.0.1",)}
     async with Rig(relay=limits, with_agent=False) as rig:
         for _ in range(3):
             await rig.connect(b"GET /")

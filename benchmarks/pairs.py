@@ -35,9 +35,9 @@ from programs import (
     Pair,
     Running,
     Yardstick,
-    cpu_seconds,
     free_port,
     ours,
+    own_and_kernel_seconds,
     running,
     running_pair,
     why_no_yardstick,
@@ -76,6 +76,8 @@ WORDS = {
     "bulk": "4 clients echo 256 KiB",
     IDLE: f"{IDLE_CLIENTS:,} idle clients",
     "cpu": "CPU",
+    "own": "of it, its own",
+    "kernel": "of it, the kernel's",
     "p50": "p50",
     "p99": "p99",
     "memory": "memory added by one",
@@ -98,13 +100,20 @@ Figures = dict[Key, list[float]]
 
 def measure(pair: Pair, load: str, running_now: Running, program: str, figures: Figures) -> None:
     """Run one load of the yardstick's against a pair, and note what it cost."""
-    before = cpu_seconds(running_now.relay) + cpu_seconds(running_now.agent)
+    before = spent(running_now)
     said = run_load(program, LOADS[load], running_now.url)
-    used = cpu_seconds(running_now.relay) + cpu_seconds(running_now.agent) - before
-    figures.setdefault(Key(pair.name, load, "cpu"), []).append(used)
+    own, kernel = (after - one for one, after in zip(before, spent(running_now), strict=True))
+    for kind, used in (("cpu", own + kernel), ("own", own), ("kernel", kernel)):
+        figures.setdefault(Key(pair.name, load, kind), []).append(used)
     for kind in ("p50", "p99"):
         if found := re.search(rf"{kind}=(\d+)us", said):
             figures.setdefault(Key(pair.name, load, kind), []).append(int(found[1]) / 1e6)
+
+
+def spent(pair: Running) -> tuple[float, float]:
+    """Return what relay and agent together have had so far: their own seconds, and the kernel's for them."""
+    relay, agent = (own_and_kernel_seconds(pid) for pid in (pair.relay, pair.agent))
+    return relay[0] + agent[0], relay[1] + agent[1]
 
 
 def run_load(program: str, words: Sequence[str], url: str) -> str:
@@ -194,9 +203,10 @@ def report(figures: Figures, pairs: Sequence[Pair], rounds: int) -> str:
     return "\n".join(parts) + "\n"
 
 
-def write_between_marks(page: Path, text: str) -> None:
-    """Put the report between the marks of a page."""
-    begin, end = "<!-- pairs: begin -->\n", "<!-- pairs: end -->"
+def write_between_marks(page: Path, text: str, *, is_fast: bool) -> None:
+    """Put the report between the marks of a page; there are others for the extra ``fast``."""
+    mark = "pairs-fast" if is_fast else "pairs"
+    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
     before, found, rest = page.read_text("utf-8").partition(begin)
     _, also_found, after = rest.partition(end)
     if not found or not also_found:
@@ -262,7 +272,7 @@ def main() -> None:
     text = report(figures, pairs, told.rounds)
     sys.stdout.write(text)
     if told.write is not None:
-        write_between_marks(told.write, text)
+        write_between_marks(told.write, text, is_fast=pairs[0].name.endswith("[fast]"))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ __all__ = [
     "cpu_seconds",
     "free_port",
     "ours",
+    "own_and_kernel_seconds",
     "resident_bytes",
     "running",
     "running_pair",
@@ -169,9 +170,15 @@ def running(argv: Sequence[str]) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far."""
+    return sum(own_and_kernel_seconds(pid))
+
+
+def own_and_kernel_seconds(pid: int) -> tuple[float, float]:
     """User and system time of a process so far (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    ticks = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / ticks, int(fields[12]) / ticks
 
 
 def resident_bytes(pid: int) -> int:

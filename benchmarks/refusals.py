@@ -9,6 +9,7 @@ it, in the same run and in turn, a server that is nothing but Autobahn and refus
     python benchmarks/refusals.py --against HEAD     this checkout, a commit, and Autobahn
     python benchmarks/refusals.py --only relay -n 50000
     python benchmarks/refusals.py --token            with keys, and clients that have a token
+    python benchmarks/refusals.py --tls              over TLS, where nothing is refused before the handshake
 
 CPU time is the process's own, user and system, from ``/proc``. Figures of two runs cannot be compared, nor
 those of two machines; ratios of one run can.
@@ -22,6 +23,7 @@ import io
 import os
 import re
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -33,6 +35,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.certificates import Authority  # noqa: E402  # the checkout is on the path now
 
 ROOMS = 64
 """Names in turn: a single one would soon be refused for its rate and not for being unknown."""
@@ -68,7 +73,12 @@ class Refusing(WebSocketServerProtocol):
 
 factory = WebSocketServerFactory()
 factory.protocol = Refusing
-port = reactor.listenTCP(0, factory, interface="127.0.0.1", backlog=1024)
+if sys.argv[1:]:
+    from twisted.internet.ssl import DefaultOpenSSLContextFactory
+    context = DefaultOpenSSLContextFactory(sys.argv[2], sys.argv[1])
+    port = reactor.listenSSL(0, factory, context, interface="127.0.0.1", backlog=1024)
+else:
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1", backlog=1024)
 print("starting on port", port.getHost().port, flush=True)
 reactor.run()
 """
@@ -114,11 +124,13 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def refuse(port: int, count: int, at_once: int, query: str) -> None:
+def refuse(port: int, count: int, at_once: int, query: str, tls: ssl.SSLContext | None) -> None:
     """Ask ``count`` times, ``at_once`` in step as such clients do, and check each answer."""
     heads = [HEAD.format(number, query).encode() for number in range(ROOMS)]
     for begin in range(0, count, at_once):
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(at_once)]
+        if tls is not None:
+            clients = [tls.wrap_socket(client, server_hostname="localhost") for client in clients]
         for number, client in enumerate(clients, begin):
             client.send(heads[number % ROOMS])
         for client in clients:
@@ -130,13 +142,13 @@ def refuse(port: int, count: int, at_once: int, query: str) -> None:
                 sys.exit(f"not the refusal that was to be measured: {bytes(answer)!r}")
 
 
-def measure(server: Server, count: int, at_once: int, query: str) -> float:
+def measure(server: Server, count: int, at_once: int, query: str, tls: ssl.SSLContext | None) -> float:
     """Return how many refusals one CPU second of a server gives."""
     with running(server) as (pid, port):
-        refuse(port, count // 10, at_once, query)
+        refuse(port, count // 10, at_once, query, tls)
         time.sleep(0.1)
         before = cpu_seconds(pid)
-        refuse(port, count, at_once, query)
+        refuse(port, count, at_once, query, tls)
         time.sleep(0.1)
         return count / (cpu_seconds(pid) - before)
 
@@ -176,22 +188,31 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=100, help="connections at a time")
     parser.add_argument("--times", type=int, default=3, help="measurements of each")
     parser.add_argument("--token", action="store_true", help="a relay with keys, clients with a token")
+    parser.add_argument("--tls", action="store_true", help="both with a certificate")
     told = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        keys, query = (), ""
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        keys, query, files = (), "", ()
+        tls = None
         if told.token:
-            keys, query = new_key(stack.enter_context(tempfile.TemporaryDirectory()))
+            keys, query = new_key(folder)
+        if told.tls:
+            authority = Authority(Path(folder))
+            certificate = authority.issue("localhost")
+            files = (str(certificate.chain), str(certificate.key))
+            keys = (*keys, "--tls-cert", files[0], "--tls-key", files[1])
+            tls = ssl.create_default_context(cafile=str(authority.file))
         servers = [relay("relay", ROOT, keys)]
         if told.against:
             servers.append(
                 relay(f"relay of {told.against}", stack.enter_context(unpacked(told.against)), keys)
             )
-        servers.append(Server("autobahn", (sys.executable, "-c", AUTOBAHN), ROOT))
+        servers.append(Server("autobahn", (sys.executable, "-c", AUTOBAHN, *files), ROOT))
         servers = [one for one in servers if told.only in (None, one.name)]
         figures: dict[str, list[float]] = {one.name: [] for one in servers}
         for _ in range(told.times):
             for one in servers:
-                figures[one.name].append(measure(one, told.count, told.at_once, query))
+                figures[one.name].append(measure(one, told.count, told.at_once, query, tls))
     for name, several in figures.items():
         sys.stdout.write(f"{name}: {statistics.median(several):,.0f} refusals for one CPU second\n")
     if "autobahn" in figures and "relay" in figures:

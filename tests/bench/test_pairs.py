@@ -55,12 +55,16 @@ def test_a_load_that_was_not_run_has_no_row(pairs: Any) -> None:
 
 def test_the_tables_go_between_the_marks_and_nowhere_else(pairs: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- pairs: begin -->\nold\n<!-- pairs: end -->\nafter\n")
-    pairs.write_between_marks(page, "new\n")
-    assert page.read_text() == "before\n<!-- pairs: begin -->\n\nnew\n\n<!-- pairs: end -->\nafter\n"
+    fast = "<!-- pairs-fast: begin -->\n\n{}\n\n<!-- pairs-fast: end -->\n"
+    default = "<!-- pairs: begin -->\n\n{}\n\n<!-- pairs: end -->\n"
+    page.write_text(f"before\n{default.format('old')}between\n{fast.format('old')}after\n")
+    pairs.write_between_marks(page, "new\n", is_fast=False)
+    assert page.read_text() == f"before\n{default.format('new')}between\n{fast.format('old')}after\n"
+    pairs.write_between_marks(page, "new\n", is_fast=True)
+    assert page.read_text() == f"before\n{default.format('new')}between\n{fast.format('new')}after\n"
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="has no marks"):
-        pairs.write_between_marks(page, "new")
+        pairs.write_between_marks(page, "new", is_fast=False)
 
 
 def test_a_yardstick_that_is_missing_is_said_so(
@@ -76,7 +80,9 @@ def test_a_yardstick_that_is_missing_is_said_so(
 
 def test_the_page_has_a_row_for_every_goal(pairs: Any) -> None:
     page = (DOCS / "benchmarks.md").read_text("utf-8")
-    between = re.search(r"<!-- pairs: begin -->(.*)<!-- pairs: end -->", page, re.DOTALL)
-    assert between is not None
-    for load, kind, _, _ in pairs.GOALS:
-        assert f"| {pairs.WORDS[load]} | {pairs.WORDS[kind]} | ≤ " in between[1]
+    for mark, which in (("pairs", 2), ("pairs-fast", 3)):
+        between = re.search(f"<!-- {mark}: begin -->(.*)<!-- {mark}: end -->", page, re.DOTALL)
+        assert between is not None
+        for goal in pairs.GOALS:
+            load, kind = goal[:2]
+            assert f"| {pairs.WORDS[load]} | {pairs.WORDS[kind]} | ≤ {goal[which]:g} |" in between[1]

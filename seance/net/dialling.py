@@ -8,6 +8,7 @@ each client: ``LocalServer`` does it with this.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -26,13 +27,19 @@ ATTEMPT_DELAY_SECONDS = 0.1
 """Between a name's addresses; whoever is dialled here is near."""
 
 
+KNOWN_FOR_SECONDS = 30.0
+"""How long an address is tried before its name is asked again: that may move while the old one answers."""
+
+KNOWN_TRY_SECONDS = 1.0
+"""And how long one attempt at it may take; the rest of the time is for the name."""
+
+
 @implementer(IStreamClientEndpoint)
 class Redial:
-    """Connects to a host and port: at the address that took the last connection, else where the name leads.
+    """Connects to a host and port: where it was found lately, else where the name leads.
 
     A name is tried on all its addresses: ``localhost`` may be listening on 127.0.0.1 or on ::1
-    alone, depending on what the resolver told the local server first (yjs.md 1.6). When the address that
-    it was does not take a connection any more, the name is asked again.
+    alone, depending on what the resolver told the local server first (yjs.md 1.6).
 
     Args:
         reactor: Twisted's reactor.
@@ -50,43 +57,45 @@ class Redial:
     ) -> None:
         self._reactor = reactor
         self._port = port
-        self._timeout_seconds = timeout_seconds
-        self._by_name: IStreamClientEndpoint | None = None
-        self._by_address: IStreamClientEndpoint | None = None
-        if isIPAddress(host) or isIPv6Address(host):
-            self._by_address = self._at(host, is_six=isIPv6Address(host))
+        is_six = isIPv6Address(host)
+        self._named: IStreamClientEndpoint
+        if is_six or isIPAddress(host):
+            self._named = self._at(host, is_six, timeout_seconds)
+            self._known_until = inf
         else:
-            self._by_name = HostnameEndpoint(
+            self._named = HostnameEndpoint(
                 reactor, host, port, timeout=timeout_seconds, attemptDelay=ATTEMPT_DELAY_SECONDS
             )
+            self._known_until = -inf
+        self._known = self._named
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect, as every endpoint does."""
-        if self._by_address is None:
+        if self._reactor.seconds() >= self._known_until:
             return self._look_up(factory)
-        connecting: Deferred[IProtocol] = self._by_address.connect(factory)
-        if self._by_name is not None:
+        connecting: Deferred[IProtocol] = self._known.connect(factory)
+        if self._known is not self._named:
             connecting.addErrback(self._moved, factory)
         return connecting.addCallback(_unwrapped)
 
     def _look_up(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        assert self._by_name is not None, "what has no address has a name"
-        connecting: Deferred[IProtocol] = self._by_name.connect(factory)
+        connecting: Deferred[IProtocol] = self._named.connect(factory)
         return connecting.addCallback(self._found)
 
     def _moved(self, failure: Failure, factory: IProtocolFactory) -> Deferred[IProtocol]:
         failure.trap(ConnectError)
-        self._by_address = None
+        self._known_until = -inf
         return self._look_up(factory)
 
     def _found(self, protocol: IProtocol) -> IProtocol:
         peer = protocol.transport.getPeer()  # type: ignore[attr-defined]  # it has connected
-        self._by_address = self._at(peer.host, is_six=isinstance(peer, IPv6Address))
+        self._known = self._at(peer.host, isinstance(peer, IPv6Address), KNOWN_TRY_SECONDS)
+        self._known_until = self._reactor.seconds() + KNOWN_FOR_SECONDS
         return _unwrapped(protocol)
 
-    def _at(self, address: str, *, is_six: bool) -> IStreamClientEndpoint:
+    def _at(self, address: str, is_six: bool, timeout_seconds: float) -> IStreamClientEndpoint:
         kind = TCP6ClientEndpoint if is_six else TCP4ClientEndpoint
-        return kind(self._reactor, address, self._port, timeout=self._timeout_seconds)
+        return kind(self._reactor, address, self._port, timeout=timeout_seconds)
 
 
 def _unwrapped(protocol: IProtocol) -> IProtocol:

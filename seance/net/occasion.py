@@ -29,6 +29,11 @@ class Occasion(Generic[T]):
         """Whether it has fired."""
         return self._outcome is not None
 
+    @property
+    def failure(self) -> Failure | None:
+        """Why it will not come; None as long as it may, and if it has."""
+        return self._outcome if isinstance(self._outcome, Failure) else None
+
     def when(self) -> Deferred[T]:
         """Return a Deferred of the caller's own. Cancelling it only stops the waiting."""
         if isinstance(self._outcome, Failure):

@@ -17,6 +17,8 @@ import contextlib
 import socket
 from typing import Any
 
+from twisted.protocols.policies import ProtocolWrapper
+
 from seance.net.eager import write_eagerly
 from seance.net.unsent import Unsent
 
@@ -54,13 +56,12 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
     On Linux a listening socket passes them on to what it accepts. UNIX sockets, in-memory
     transports and yamux streams have nothing to set and are left alone.
     """
-    sock = getattr(holder, "socket", None)
-    while not isinstance(sock, socket.socket):
-        # TLS and a carrier have theirs one or two transports down.
+    # Carriers, TLS and the PROXY protocol have theirs some transports down; wrappers show it as their own.
+    while isinstance(holder, ProtocolWrapper) or not _has_socket(holder):
         holder = getattr(holder, "transport", None)
         if holder is None:
             return
-        sock = getattr(holder, "socket", None)
+    sock = holder.socket
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     write_eagerly(holder)
@@ -73,3 +74,7 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
     if is_carrier and hasattr(holder, "full_above_bytes"):
         holder.full_above_bytes = 0
         holder.unsent = Unsent(sock)
+
+
+def _has_socket(holder: object) -> bool:
+    return isinstance(getattr(holder, "socket", None), socket.socket)

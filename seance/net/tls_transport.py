@@ -17,7 +17,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from seance.errors import Refusal
@@ -55,8 +55,12 @@ class TlsFactory(TLSMemoryBIOFactory):
         self.reactor = reactor
 
 
-class TlsTransport(BufferingTLSTransport):
-    """Twisted's, but a goodbye that is not answered ends it all the same."""
+class TlsTransport(TLSMemoryBIOProtocol):
+    """Twisted's, but a goodbye that is not answered ends it all the same.
+
+    And without the buffer for small writes that Twisted puts before OpenSSL: what comes here was gathered
+    already, and what waits in a buffer that takes 64,000 bytes before it says "full", nothing can overtake.
+    """
 
     factory: TlsFactory
     _look_later: IDelayedCall | None = None

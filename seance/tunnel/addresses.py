@@ -3,7 +3,8 @@
 Anybody can write ``X-Forwarded-For``. It is read only behind the networks that the operator named,
 and from the right: the last entry was written by the proxy we are talking to, the one before it by
 whoever that proxy talked to, and so on, until one is not trusted: that is the client. PROXY
-protocol (``haproxy:`` listeners) is believed from the same networks and from no other.
+protocol (``haproxy:`` listeners) is believed from the same networks and from no other. Who comes by a UNIX
+socket comes from 127.0.0.1: a proxy in front of us, or the machine's own people.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class TrustedProxies:
 
 
 def peer_host(transport: ITransport) -> str:
-    """Return the host of a transport's other end, or ``"local"`` for what has none (UNIX sockets)."""
-    return str(getattr(transport.getPeer(), "host", "local"))
+    """Return the host of a transport's other end; of a UNIX socket that is this machine."""
+    return str(getattr(transport.getPeer(), "host", "127.0.0.1"))
 
 
 def is_wrapped_by_stranger(transport: object, proxies: TrustedProxies) -> bool:

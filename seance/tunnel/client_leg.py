@@ -164,6 +164,8 @@ class ClientLeg:
         """Send the client away: its token is no longer good, or somebody said so."""
         if self._splice is not None:
             self._splice.abort("sent_away")
+        elif self._timer is not None and self._answer.has_begun:
+            self._cut()
         elif self._timer is not None:
             self._refuse(Refusal(401, sentence, code="sent_away"))
 

@@ -62,6 +62,8 @@ from seance.tunnel.unanswered import Unanswered
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
 
+    from seance.tunnel.initial_syncs import Sync
+    from seance.tunnel.link import Link
     from seance.tunnel.permits import Permit
     from seance.tunnel.relay import Relay
 
@@ -357,10 +359,12 @@ class Front(HandOver):
             permit.append(relay.permits.add(grant, self._send_away, most=grant.max_clients))
         try:
             link = await relay.when_served(route.room)
-            sync = await link.syncs.when_let_in(began_seconds)
-            await relay.turns.when_mine()
-            if not link.is_attached:
-                link = await relay.when_served(route.room)
+            sync = await self._when_let_in(link, began_seconds)
+            while not link.is_attached:
+                # Its agent has gone meanwhile, and who was let in by the old link has to ask the new one.
+                sync.left()
+                link = await relay.when_served(route.room, began_seconds)
+                sync = await self._when_let_in(link, began_seconds)
             select_protocol = protocol_to_select(request)
             public = request
             request, route = without_token(request, route)
@@ -388,6 +392,16 @@ class Front(HandOver):
         except BaseException:
             relay.give_back(permit)
             raise
+
+    async def _when_let_in(self, link: Link, began_seconds: float) -> Sync:
+        """Wait until a client may load, and until it is its turn to begin."""
+        sync = await link.syncs.when_let_in(began_seconds)
+        try:
+            await self._relay.turns.when_mine()
+        except BaseException:
+            sync.left()
+            raise
+        return sync
 
     async def _admit(self, request: Request, route: Route, *, visit: Visit = Visit.CLIENT) -> Grant | None:
         """Make the checks that whoever wants something of a room has to pass; returns what a token allows."""

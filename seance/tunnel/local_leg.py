@@ -14,6 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.error import ConnectingCancelledError, TimeoutError  # Twisted's own
 from twisted.internet.interfaces import IAddress, IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -70,6 +72,15 @@ class LocalLegFactory(Factory):
     def endpoint(self) -> IStreamClientEndpoint:
         """How the local server is reached; made when the first client comes."""
         return self.local.endpoint(self.reactor, self.settings.local_dial_seconds, self.tls)
+
+    def explain(self, failure: Failure) -> str:
+        """Say in a sentence why the local server could not be had."""
+        why = failure.getErrorMessage()
+        if failure.check(SeanceError) is not None:
+            return why
+        if failure.check(TimeoutError, DeferredTimeoutError, ConnectingCancelledError) is not None:
+            why = f"no answer within {self.settings.local_dial_seconds:g} s."
+        return f"The local server {self.local} does not take connections: {why}"
 
     def note_dialled(self, trouble: str = "") -> None:
         """Tell how a dial of the local server went; a success only if the one before it was none."""
@@ -158,10 +169,7 @@ class LocalLeg(HandOver):
         except Exception as error:  # noqa: BLE001  # whatever the network says; the client is told
             self._dialling = None
             if not self._is_gone:
-                why = Failure(error).getErrorMessage()
-                if not isinstance(error, SeanceError):
-                    why = f"The local server {factory.local} does not take connections: {why}"
-                factory.note_dialled(why)
+                factory.note_dialled(factory.explain(Failure(error)))
                 sentence = "The local server behind this room does not take connections: is it running?"
                 self._refuse(Refusal(502, sentence, code="local_server_refused"))
             return

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from seance.errors import Refusal
 from seance.tunnel.settings import RelaySettings
@@ -104,8 +105,12 @@ class Parking:
         sentence = "The agent of this room is away, and as many clients wait for it as may; try again."
         return Refusal(503, sentence, code="parking_full", headers=self._retry_after())
 
-    def when_back(self, room: str) -> Deferred[None]:
+    def when_back(self, room: str, since_seconds: float | None = None) -> Deferred[None]:
         """Wait until a room can be served. Cancelling gives the place back.
+
+        Args:
+            room: Which.
+            since_seconds: Since when it has been waiting for something, if not only from now on.
 
         Returns:
             Fires when ``is_back(room)``, and it is this client's turn. Fails with ``Refusal``, 503 with
@@ -121,6 +126,9 @@ class Parking:
         self._parked[one] = None
         self._rooms.setdefault(room, OrderedDict())[one] = None
         self._watch_the_oldest()
+        if since_seconds is not None:
+            left_seconds = since_seconds + self._settings.park_seconds - self._reactor.seconds()
+            one.waiting.addTimeout(max(0.0, left_seconds), self._reactor, self._too_late)
         return one.waiting
 
     def note_back(self, room: str) -> None:
@@ -172,13 +180,21 @@ class Parking:
         self._deadline = None
         now = self._reactor.seconds()
         while self._parked and (one := next(iter(self._parked))).until_seconds <= now:
-            sentence = "The agent of this room is not there at the moment; try again."
-            self._refuse(one, Refusal(503, sentence, code="agent_away", headers=self._retry_after()))
+            self._refuse(one, self._away())
         self._watch_the_oldest()
+
+    def _too_late(self, result: object, seconds: float) -> object:
+        if isinstance(result, Failure):
+            raise self._away()
+        return result
 
     def _refuse(self, one: _Parked, refusal: Refusal) -> None:
         self._leave(one)
         one.waiting.errback(refusal)
+
+    def _away(self) -> Refusal:
+        sentence = "The agent of this room is not there at the moment; try again."
+        return Refusal(503, sentence, code="agent_away", headers=self._retry_after())
 
     def _stopping(self) -> Refusal:
         sentence = "This relay is stopping; try again."

@@ -12,7 +12,7 @@ import errno
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
@@ -157,12 +157,11 @@ class Relay(Service):
         self.presence.open()
         self._listening.reset()
         self._claiming = Deferred.fromCoroutine(self._listen())
-        failure: list[Failure] = []
-        self._claiming.addCallbacks(self._listening.fire, failure.append)
-        if failure:
-            self._listening.fail(failure[0])
+        self._claiming.addCallbacks(self._listening.fire, self._listening.fail)
+        if self._listening.failure is not None:
             self.running = False
-            failure[0].raiseException()
+            self._listening.failure.raiseException()
+        self._listening.when().addErrback(self._note_no_port)
         self._lookout.startService()
         self.allowance.start()
         if self.permits is not None:
@@ -250,6 +249,11 @@ class Relay(Service):
         self._log.info("🔌 Tunnel Relay Server starting on port {port}", port=port, event="relay.listening")
         self._log.info("Agent endpoint: {url}", url=f"{base}/agent?room=<room-id>", event="relay.listening")
         self._log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
+
+    def _note_no_port(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            why = failure.getErrorMessage()
+            self._log.critical("The relay listens nowhere: {why}", why=why, event="relay.listen_failed")
 
     def _note_stop_failure(self, failure: Failure) -> None:
         self._log.failure("A port could not be closed", failure, event="relay.stop_failed")
@@ -437,15 +441,15 @@ class Relay(Service):
         link = self._rooms.get(room)
         return self.is_known(room) if link is None else link.is_resuming
 
-    async def when_served(self, room: str) -> Link:
-        """Return the link of a room; if its agent is away for the moment, wait until it is back.
+    async def when_served(self, room: str, since_seconds: float | None = None) -> Link:
+        """Return the link of a room; if its agent is away, wait until it is back (see ``Parking.when_back``).
 
         Raises:
             Refusal: 404, nobody serves it and nobody has done so lately; 503, the agent did not come
                 back in time, as many wait for it as may, or the relay is stopping.
         """
         if self.is_away(room):
-            waiting = self.parking.when_back(room)
+            waiting = self.parking.when_back(room, since_seconds)
             if not waiting.called:
                 self.witness.parked(room)
             await waiting

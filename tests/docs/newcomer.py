@@ -208,6 +208,7 @@ class Newcomer:
     def _environment(self, line: str) -> dict[str, str]:
         """Of the tests' own environment only where packages come from, and nothing that is ours."""
         ours = {name: "" for name in os.environ if name.startswith(("SEANCE_", "XDG_", "PYTHON"))}
+        ours.pop("PYTHON", None)  # says to make which one is to be used
         bins = [str(self._venv / "bin"), str(self.clone / "tests" / "peers" / "node_modules" / ".bin")]
         caches = {"PIP_CACHE_DIR": ".cache/pip", "npm_config_cache": ".npm"}
         env = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,13 +11,14 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from seance.net import Redial
-from tests.tunnel.rig import Player, until
+from seance.net import Redial, dialling
+from tests.deaf import deaf_port
+from tests.tunnel.rig import Player, turn, until
 
 NAME = "local.example"
 SECONDS = 5.0
@@ -135,16 +135,50 @@ async def test_an_address_is_no_question_for_a_resolver(address: str, names: Nam
 
 
 @ensureDeferred
+async def test_a_name_is_asked_again_after_a_while_although_the_old_address_answers(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = Redial(reactor, NAME, port, SECONDS)
+        assert await call(redial, server) == "127.0.0.1"
+        async with server.at("::1", port):
+            assert await call(redial, server) == "127.0.0.1"
+            now = reactor.seconds()  # type: ignore[attr-defined]
+            monkeypatch.setattr(reactor, "seconds", lambda: now + dialling.KNOWN_FOR_SECONDS)
+            connecting = redial.connect(_Kept([]))
+            monkeypatch.undo()
+            client: Any = await connecting
+            assert client.transport.getPeer().host == "::1"
+            client.leg.abortConnection()
+            await client.goes()
+            await server.players[-1].goes()
+    assert names.asked == 2
+
+
+@ensureDeferred
+async def test_an_old_address_that_is_silent_leaves_time_for_the_name(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialling, "KNOWN_TRY_SECONDS", 0.1)
+    server = Server()
+    with deaf_port() as deaf:
+        redial = Redial(reactor, NAME, deaf, SECONDS)
+        async with server.at("::1", deaf):
+            assert await call(redial, server) == "::1"
+            redial._known = redial._at("127.0.0.1", False, dialling.KNOWN_TRY_SECONDS)
+            assert await call(redial, server) == "::1"
+    assert names.asked == 2
+
+
+@ensureDeferred
 async def test_a_connection_that_is_given_up_leaves_nothing(names: Names) -> None:
     """The fixture that watches every test sees what is left."""
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
-        redial = Redial(reactor, "127.0.0.1", deaf.getsockname()[1], SECONDS)
-        connecting = [redial.connect(_Kept([])) for _ in range(3)]
-        for one in connecting:
-            one.addErrback(lambda _: None).addCallback(lambda one: one and one.leg.abortConnection())
-        connecting[-1].cancel()
-        await until(lambda: all(one.called for one in connecting[:1]))
-        for one in connecting:
-            one.cancel()
+    with deaf_port() as deaf:
+        redial = Redial(reactor, "127.0.0.1", deaf, SECONDS)
+        connecting = redial.connect(_Kept([]))
+        connecting.addErrback(lambda failure: failure.trap(ConnectingCancelledError))
+        await turn(0.01)
+        assert not connecting.called
+        connecting.cancel()
+        assert connecting.called

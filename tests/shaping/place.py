@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from tests.certificates import Authority
 from tests.faults.emulator import Line
 from tests.faults.loops import Loop
 from tests.faults.namespaces import AGENT_ADDRESS, DEVICE, RELAY_ADDRESS, Namespace
@@ -99,6 +101,7 @@ class Far:
     Attributes:
         here: A loop on the relay's machine, for clients.
         there: A loop on the agent's machine.
+        trust: What clients believe, where everything goes over TLS; else None.
     """
 
     relay: Process
@@ -107,11 +110,12 @@ class Far:
     there: Loop
     server: LocalServer
     relay_address: tuple[str, int]
+    trust: ssl.SSLContext | None = None
 
     def url(self, path: str = "doc") -> str:
         """Where a client on the relay's machine dials."""
         host, port = self.relay_address
-        return f"ws://{host}:{port}/c/{ROOM}/{path}"
+        return f"{'wss' if self.trust else 'ws'}://{host}:{port}/c/{ROOM}/{path}"
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU that relay and agent have had."""
@@ -119,21 +123,32 @@ class Far:
 
 
 @contextlib.asynccontextmanager
-async def client(url: str) -> AsyncIterator[ClientConnection]:
+async def client(url: str, trust: ssl.SSLContext | None = None) -> AsyncIterator[ClientConnection]:
     """A client that takes messages of any size and sends no pings of its own."""
     async with connect(
-        url, max_size=None, compression=None, ping_interval=None, open_timeout=60, proxy=None
+        url, ssl=trust, max_size=None, compression=None, ping_interval=None, open_timeout=60, proxy=None
     ) as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def throttled(
-    link: Link, *, relay_options: tuple[str, ...] = (), agent_options: tuple[str, ...] = ()
+    link: Link,
+    *,
+    relay_options: tuple[str, ...] = (),
+    agent_options: tuple[str, ...] = (),
+    authority: Authority | None = None,
 ) -> Iterator[Far]:
     """The same on one machine with a proxy that is slow, which needs no root; ``link.queue_bytes`` is
-    nothing."""
+    nothing. With an ``authority`` all speak TLS."""
+    scheme, host, trust = "ws", "127.0.0.1", None
     with contextlib.ExitStack() as stack:
+        if authority is not None:
+            scheme, host, trust = "wss", "localhost", ssl.create_default_context(cafile=str(authority.file))
+            certificate = authority.issue("localhost")
+            files = ("--tls-cert", str(certificate.chain), "--tls-key", str(certificate.key))
+            relay_options = (*relay_options, *files)
+            agent_options = (*agent_options, "--tls-ca", str(authority.file))
         here, there = stack.enter_context(Loop()), stack.enter_context(Loop())
         server = LocalServer()
         there.run(server.listen())
@@ -148,10 +163,10 @@ def throttled(
         line = stack.enter_context(Loop())
         line.run(throttle.listen())
         stack.callback(lambda: line.run(throttle.close()))
-        told = ("--relay", f"ws://127.0.0.1:{throttle.port}", "--local", f"127.0.0.1:{server.port}")
+        told = ("--relay", f"{scheme}://{host}:{throttle.port}", "--local", f"127.0.0.1:{server.port}")
         agent = stack.enter_context(AgentProcess(ROOM, *told, *agent_options))
         agent.when_connected()
-        yield Far(relay, agent, here, there, server, ("127.0.0.1", relay.port))
+        yield Far(relay, agent, here, there, server, (host, relay.port), trust)
     for process in (relay, agent):
         process.check_quiet()
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
 from tests.shaping.place import Far, Link, client, throttled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -21,7 +23,7 @@ KEY_SECONDS = 0.1
 
 async def keystrokes(stage: Far, count: int) -> list[float]:
     took = []
-    async with client(stage.url()) as connection:
+    async with client(stage.url(), stage.trust) as connection:
         for _ in range(count):
             begin = time.perf_counter()
             await connection.send(bytes(100))
@@ -31,15 +33,19 @@ async def keystrokes(stage: Far, count: int) -> list[float]:
     return took
 
 
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
 @pytest.mark.parametrize("direction", ["down", "up"])
-def test_a_keystroke_passes_a_transfer_in_either_direction(direction: str) -> None:
+def test_a_keystroke_passes_a_transfer_in_either_direction(
+    direction: str, scheme: str, tmp_path: Path
+) -> None:
     """2 MB at 1 Mbit/s are 16 s; whoever waits behind what the tunnel holds of them waits for a second and
     more."""
-    with throttled(Link(up_mbit=1.0, down_mbit=1.0)) as stage:
+    authority = Authority(tmp_path) if scheme == "wss" else None
+    with throttled(Link(up_mbit=1.0, down_mbit=1.0), authority=authority) as stage:
 
         async def run() -> tuple[list[float], list[float]]:
             idle = await keystrokes(stage, 30)
-            async with client(stage.url("sink")) as loader:
+            async with client(stage.url("sink"), stage.trust) as loader:
                 await loader.send("bytes 2000000" if direction == "down" else bytes(2_000_000))
                 await asyncio.sleep(2.0)  # by now the path is known
                 moving = asyncio.create_task(loader.recv())

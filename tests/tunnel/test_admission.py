@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 
 from seance.errors import ConfigError, Refusal
 from seance.heads import RequestReader
 from seance.tunnel import admission as admission_module
-from seance.tunnel.addresses import TrustedProxies
+from seance.tunnel.addresses import TrustedProxies, peer_host
 from seance.tunnel.admission import BURST_SECONDS, LOOPBACK, Admission, Bucket, Visit, holder_of
 from seance.tunnel.gate import Gate, Pace
+from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
-from tests.tunnel.rig import Rig, reactor, request, turn, until
+from tests.tunnel.rig import Player, Rig, check_is_prompt, reactor, request, turn, until
 
 
 def status(received: bytes) -> int:
@@ -217,6 +220,40 @@ async def test_proxy_protocol_is_believed_from_trusted_proxy_only() -> None:
         client = await rig.connect(line + b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
         await client.goes()
         assert not client.received
+
+
+@ensureDeferred
+async def test_carrier_behind_the_proxy_protocol_is_as_prompt_as_another() -> None:
+    listen = ("haproxy:tcp:0:interface=127.0.0.1",)
+    async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}, with_agent=False) as rig:
+        agent = await rig.connect(b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n" + request("/agent?room=a"))
+        await agent.receives(b" 101 ")
+        link: Any = rig.relay.link_of("a")
+        check_is_prompt(link._below)
+        agent.leg.abortConnection()
+
+
+@ensureDeferred
+async def test_who_comes_by_a_unix_socket_is_of_this_machine(tmp_path: Path) -> None:
+    """So it is not counted as one stranger, and a proxy there can be trusted."""
+    path = tmp_path / "relay"
+    limits = {"listen": (f"unix:{path}",), "connections_per_address": 1, "trusted_proxy": ("127.0.0.1",)}
+    relay = Relay(reactor, RelaySettings(**limits))  # type: ignore[arg-type]
+    relay.startService()
+    await relay.when_listening()
+    players = [Player() for _ in range(3)]
+    for player in players:
+        await connectProtocol(UNIXClientEndpoint(reactor, str(path)), player)
+        player.send(b"GET /health HTTP/1.1\r\n")
+    await until(lambda: relay.admission.open_count == len(players))
+    assert relay.proxies.trusts(peer_host(players[0].leg))
+    for player in players:
+        player.send(b"Host: h\r\n\r\n")
+        await player.ends()
+        assert status(player.received) == 200
+        player.leg.abortConnection()
+        await player.goes()
+    await relay.stopService()
 
 
 # The front

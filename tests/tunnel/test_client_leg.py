@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import LogEvent, globalLogPublisher
 
+from seance.tunnel.client_leg import ClientLeg
+from seance.tunnel.witness import Silent
 from tests.tunnel.rig import KEY, Rig, answer_101, reactor, request, turn, until
 
 
@@ -226,13 +230,27 @@ async def test_only_who_got_in_has_a_line_in_the_log() -> None:
     assert ended == ["near_gone"]
 
 
+class Noting(Silent):
+    """Keeps the clients that begin."""
+
+    def __init__(self, legs: list[ClientLeg]) -> None:
+        self._legs = legs
+
+    def client_began(self, client: Any) -> None:
+        self._legs.append(client)
+
+
 @ensureDeferred
-async def test_client_that_leaves_while_the_local_server_is_dialled_frees_everything() -> None:
-    # 192.0.2.0/24 leads nowhere (RFC 5737), so the dialling lasts until it is given up.
-    async with Rig(agent={"local": "192.0.2.1:9", "local_dial_seconds": 60.0}) as rig:
+async def test_client_that_is_sent_away_in_the_middle_of_another_answer_gets_no_second_one() -> None:
+    legs: list[ClientLeg] = []
+    async with Rig() as rig:
+        rig.relay.witness = Noting(legs)
         client = await rig.connect(request())
-        await until(lambda: rig.agent.client_count == 1)
-        client.leg.abortConnection()
+        (await rig.local()).send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
+        await client.receives(b"half a body")
+        legs[0].end("Its token is no longer good.")
+        await client.goes()
+        assert client.received.count(b"HTTP/1.1") == 1
         await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
 
 

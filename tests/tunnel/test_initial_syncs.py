@@ -22,7 +22,7 @@ from seance.tunnel.initial_syncs import (
     Sync,
 )
 from seance.tunnel.settings import RelaySettings
-from tests.tunnel.rig import Rig, answer_101, request, turn, until
+from tests.tunnel.rig import Rig, answer_101, reactor, request, turn, until
 
 SLOW = 1_000_000
 """Bytes per second of 8 Mbit/s."""
@@ -286,3 +286,38 @@ async def test_a_held_client_whose_agent_goes_waits_for_it_to_come_back() -> Non
         other = await rig.local(1)
         other.send(answer_101())
         await second.receives(b"101 Switching")
+
+
+@ensureDeferred
+async def test_held_clients_whose_agent_is_replaced_are_held_by_the_next_link_too() -> None:
+    """Not all let in at once by the end of the old one, which is when everybody loads."""
+    async with Rig(relay={"initial_syncs": 1}, agent={"resume": False}) as rig:
+        await rig.joined()
+        held = [await rig.connect(request()) for _ in range(4)]
+        old: Any = rig.relay.link_of("r")
+        await until(lambda: len(old.syncs) == len(held))
+        await rig.agent.stopService()
+        await until(lambda: len(rig.relay.parking) == len(held))
+        await rig.attach()
+        await until(lambda: len(rig.relay.parking) == 0)
+        link: Any = rig.relay.link_of("r")
+        await until(lambda: len(link.syncs) == len(held) - 1)
+        assert len(rig.locals) == 2
+        for one in held:
+            one.leg.abortConnection()
+        await until(lambda: len(link.syncs) == 0)
+
+
+@ensureDeferred
+async def test_the_time_of_being_held_is_a_part_of_the_time_for_an_agent_that_goes() -> None:
+    settings = {"initial_syncs": 1, "hold_seconds": 0.4, "park_seconds": 0.4}
+    async with Rig(relay=settings, agent={"resume": False}) as rig:
+        await rig.joined()
+        began_seconds = reactor.seconds()
+        second = await rig.connect(request())
+        await turn(0.3)
+        await rig.agent.stopService()
+        await second.ends()
+        assert second.received.startswith(b"HTTP/1.1 503 ")
+        assert reactor.seconds() - began_seconds < 0.6
+        assert len(rig.relay.parking) == 0

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 
 from seance.errors import ConfigError
+from seance.tunnel import relay as relay_module
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
+from tests.conftest import Watch
 from tests.tunnel.rig import Rig, reactor, request, until
 
 
@@ -127,3 +132,22 @@ async def test_rooms_do_not_see_each_other() -> None:
         assert rig.relay.find("r").stream_count == 0
         assert rig.relay.find("other").stream_count == 1
         assert rig.relay.client_count == 1
+
+
+@ensureDeferred
+async def test_address_that_cannot_be_had_after_all_is_told_to_who_waits_and_logged(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twisted's endpoints know at once; others, that ask somebody first, do not."""
+    listening: Deferred[Any] = Deferred()
+    late = SimpleNamespace(listen=lambda factory: listening)
+    monkeypatch.setattr(relay_module, "serverFromString", lambda *_: late)
+    relay = Relay(reactor, RelaySettings(listen=("onion:80",)))
+    relay.startService()
+    waiting = relay.when_listening()
+    listening.errback(CannotListenError("", 80, OSError(98, "Address already in use")))
+    with pytest.raises(ConfigError, match="cannot listen on onion:80"):
+        await waiting
+    assert not relay.is_ready
+    await relay.stopService()
+    assert [event["event"] for event in watch.take()] == ["relay.listen_failed"]

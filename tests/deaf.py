@@ -1,0 +1,28 @@
+"""A port at which a connection is neither taken nor refused, for whoever has to wait for one.
+
+Addresses that lead nowhere (RFC 5737) are no such thing on every machine: some refuse at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+__all__ = ["deaf_port"]
+
+MORE_THAN_ENOUGH = 4
+
+
+@contextmanager
+def deaf_port(host: str = "127.0.0.1") -> Iterator[int]:
+    """A listening port whose queue is full: the kernel drops what else comes."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((host, 0))
+        listening.listen(0)
+        for _ in range(MORE_THAN_ENOUGH):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import multiprocessing
 import selectors
 import socket
@@ -50,7 +51,8 @@ def echoes(clients: list[socket.socket], seconds: float) -> list[float]:
         for client, when in due.items():
             if when <= now and not said[client]:
                 said[client] = now
-                due[client] = max(when + EVERY_SECONDS, now)
+                # In its own step for ever: those who were once late together would be a burst from then on.
+                due[client] = when + EVERY_SECONDS * max(1, math.ceil((now - when) / EVERY_SECONDS))
                 client.sendall(SAYS)
         wait = (
             min(when for client, when in due.items() if not said[client]) - now

@@ -23,7 +23,7 @@ from tests.tools import ROOT
 
 PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "status", "check", "bench")
 COMMON = {"--help", "--version", "--config"}
-FOREIGN = {"--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
+FOREIGN = {"--tls", "--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
 """Options of other programs that the pages mention: pip's, towncrier's, twistd's, and those of our tests."""
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")

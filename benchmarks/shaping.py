@@ -8,7 +8,7 @@ root and ``ip``. Relay, agent, local server and clients are real processes and r
 of the line: a keystroke that takes 60 ms takes 40 of them on the way. The rule behind them is decision 15.
 
     keys    an echo of 100 bytes beside a transfer of 4 MB at 1 Mbit/s, down to a client and up from one;
-            "queue" is a line whose own queue has 64 KiB
+            "queue" is a line whose own queue has 64 KiB, "tls" is with TLS on both legs
     tabs    eight clients that each load 5 MB over 8 Mbit/s, and give up after 30 s without a whole message
     long    one transfer over 100 Mbit/s and a round trip of 300 ms, and a bare connection beside it
 """
@@ -21,14 +21,16 @@ import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.certificates import Authority  # noqa: E402  # the checkout is on the path now
 from tests.shaping.place import Far, Link, client, far, throttled  # noqa: E402  # the checkout is on the path now
 
 MIB = 1024 * 1024
@@ -50,18 +52,25 @@ def report(row: str, **figures: object) -> None:
     print(json.dumps({"row": row, **figures}), flush=True)  # noqa: T201
 
 
+@contextlib.contextmanager
+def over_tls(link: Link) -> Iterator[Far]:
+    """A slow proxy, and TLS from client to relay and from agent to relay."""
+    with tempfile.TemporaryDirectory() as folder, throttled(link, authority=Authority(Path(folder))) as stage:
+        yield stage
+
+
 def p99(seconds: list[float]) -> float:
     """Return the 99th percentile, in milliseconds."""
     return statistics.quantiles(seconds, n=100)[98] * 1000
 
 
 async def keystrokes(
-    url: str, is_over: Callable[[], bool], every_seconds: float = KEY_SECONDS
+    stage: Far, is_over: Callable[[], bool], every_seconds: float = KEY_SECONDS
 ) -> list[float]:
     """Echo 100 bytes again and again; returns how long each took."""
     took: list[float] = []
     typed: list[float] = []
-    async with client(url) as connection:
+    async with client(stage.url(), stage.trust) as connection:
 
         async def hear() -> None:
             async for _ in connection:
@@ -90,18 +99,18 @@ def keys(
         async def run(transfer: bool) -> tuple[list[float], float]:
             begin = time.perf_counter()
             if not transfer:
-                took = await keystrokes(stage.url(), lambda: time.perf_counter() - begin > 27)
+                took = await keystrokes(stage, lambda: time.perf_counter() - begin > 27)
                 return took, 0.0
             end: list[float] = []
 
             async def move() -> None:
-                async with client(stage.url("sink")) as loader:
+                async with client(stage.url("sink"), stage.trust) as loader:
                     await loader.send(f"bytes {size}" if direction == "down" else bytes(size))
                     await loader.recv()
                     end.append(time.perf_counter() - begin)
 
             moving = asyncio.create_task(move())
-            took = await keystrokes(stage.url(), lambda: bool(end))
+            took = await keystrokes(stage, lambda: bool(end))
             await moving
             return took, end[0]
 
@@ -258,6 +267,8 @@ def long(direction: str, *, seconds: float = 20.0, buffers: int = 16 * MIB) -> N
 ROWS: dict[str, Callable[[], None]] = {
     "keys-down": lambda: keys(throttled, "down"),
     "keys-up": lambda: keys(throttled, "up"),
+    "keys-down-tls": lambda: keys(over_tls, "down"),
+    "keys-up-tls": lambda: keys(over_tls, "up"),
     "keys-down-queue": lambda: keys(far, "down"),
     "keys-up-queue": lambda: keys(far, "up"),
     "tabs": tabs,

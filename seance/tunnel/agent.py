@@ -49,7 +49,6 @@ from seance.yamux import WindowBudget
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
 
-NORMAL_CLOSE = 1000
 GOING_AWAY = 1001
 
 TOKEN_LOOK_SECONDS = 2.0

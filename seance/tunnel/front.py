@@ -360,8 +360,8 @@ class Front(HandOver):
         try:
             link = await relay.when_served(route.room)
             sync = await self._when_let_in(link, began_seconds)
-            while not link.is_attached:
-                # Its agent has gone meanwhile, and who was let in by the old link has to ask the new one.
+            while relay.has_lost(link):
+                # Who was let in by the old link has to ask the new one.
                 sync.left()
                 link = await relay.when_served(route.room, began_seconds)
                 sync = await self._when_let_in(link, began_seconds)

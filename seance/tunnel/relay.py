@@ -284,8 +284,8 @@ class Relay(Service):
         self.front.cut_unanswered()
         if self.permits is not None:
             self.permits.stop()
-        gone = _all_lost(links).addTimeout(LAST_CALL_SECONDS, self._reactor)
-        await gone.addErrback(lambda _: None)
+        gone: Deferred[Any] = DeferredList([link.when_lost() for link in links], consumeErrors=True)
+        await gone.addTimeout(LAST_CALL_SECONDS, self._reactor).addErrback(lambda _: None)
         self._drain = None
 
     # -- for operators -------------------------------------------------------------------
@@ -441,6 +441,10 @@ class Relay(Service):
         link = self._rooms.get(room)
         return self.is_known(room) if link is None else link.is_resuming
 
+    def has_lost(self, link: Link) -> bool:
+        """Whether the agent of a link has gone, so that its room is to be asked for again."""
+        return not link.is_attached and (self.is_away(link.room) or self.link_of(link.room) is not link)
+
     async def when_served(self, room: str, since_seconds: float | None = None) -> Link:
         """Return the link of a room; if its agent is away, wait until it is back (see ``Parking.when_back``).
 
@@ -490,10 +494,6 @@ def _tls_of(settings: RelaySettings) -> ServerTls | None:
     if settings.tls_cert is None:
         return None
     return ServerTls(settings.tls_cert, settings.tls_key, settings.agent_ca)
-
-
-def _all_lost(links: list[Link]) -> Deferred[Any]:
-    return DeferredList([link.when_lost() for link in links], consumeErrors=True)
 
 
 def _number(port: IListeningPort) -> int:

@@ -212,7 +212,7 @@ class _Opening(HandOver):
                 return
             self._read(head)
         except RemoteProtocolError as error:
-            self._fail(Gone(f"{self._target} does not answer in HTTP: {redact(str(error))}", code="not_http"))
+            self._fail(Gone(f"{self._target} does not answer in HTTP: {error}", code="not_http"))
             return
         if self._status:
             self._refusal += self._head.trailing[:BODY_BYTES]

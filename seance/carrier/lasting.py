@@ -174,7 +174,7 @@ class LastingCarrier:
         self.carrier = None
         self._forget_carrier()
         is_lost = carrier.was_cut or carrier.peer_close_code in FROM_BETWEEN
-        self.is_broken = carrier.peer_close_code == PROTOCOL_ERROR
+        self.is_broken = not is_lost and carrier.peer_close_code == PROTOCOL_ERROR
         if self._is_closing or self._has_bye or not is_lost:
             self._finish(reason)
         else:

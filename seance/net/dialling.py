@@ -26,7 +26,6 @@ __all__ = ["Redial"]
 ATTEMPT_DELAY_SECONDS = 0.1
 """Between a name's addresses; whoever is dialled here is near."""
 
-
 KNOWN_FOR_SECONDS = 30.0
 """How long an address is tried before its name is asked again: that may move while the old one answers."""
 

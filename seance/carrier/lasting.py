@@ -215,13 +215,12 @@ class LastingCarrier:
             raise TypeError(msg)
         if self._is_over or (self._is_closing and self._producer is None) or not data:
             return
-        outgoing = self.continuity.outgoing
         if self._is_caught_up:
-            outgoing.add(data)
-            cast(Carrier, self.carrier).write(data)
+            is_full = self.continuity.outgoing.add(data)
+            self.carrier.write(data)  # type: ignore[union-attr]  # caught up, so there is one
         else:
-            outgoing.hold(data)
-        if outgoing.is_full and not self._is_held:
+            is_full = self.continuity.outgoing.hold(data)
+        if is_full and not self._is_held:
             self._hold(True)
         elif not self._is_streaming and self._producer is not None and not self._is_held:
             self._reactor.callLater(0, self._ask_for_more)
@@ -330,16 +329,17 @@ class LastingCarrier:
 
     def data_arrived(self, epoch: int, data: bytes) -> None:
         """Count and hand on what the present carrier brings; for ``Inlet`` alone."""
-        if not self.continuity.receive(epoch, data):
+        untold_bytes = self.continuity.receive(epoch, data)
+        if not untold_bytes:
             return
         if self._tell_call is None:
             self._tell_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._tell)
-        if self.continuity.incoming.untold_bytes >= TELL_AFTER_BYTES:
+        if untold_bytes >= TELL_AFTER_BYTES:
             self._tell()
         if self._is_closing:
             return
         try:
-            cast(IProtocol, self._protocol).dataReceived(data)
+            self._protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not over
         except Exception:
             # The carrier is cut for it, and a session with a hole in it does not go on over another.
             self._is_closing = True

@@ -50,6 +50,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 CLOSE_SECONDS = 2.0
 """How long a closing handshake may take before the connection is cut, with all that is still queued."""
 
+JOINED_BYTES = 4096
+"""Below, header and payload are cheaper to join than to write as pieces."""
+
 PROTOCOL_ERROR = 1002
 UNSUPPORTED_DATA = 1003
 TOO_BIG = 1009
@@ -125,10 +128,13 @@ class _Socket:
             self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
             return
         carrier.has_heard = True
-        if self._is_between_frames() or self._frames.has_begun:
-            self._ending_on_failure(self._take_shortcut, data)
-        else:
-            self._dataReceived(data)  # type: ignore[attr-defined]  # as above
+        try:
+            if self._is_between_frames() or self._frames.has_begun:
+                data = self._frames.take(data)
+            if data:
+                self._dataReceived(data)  # type: ignore[attr-defined]  # as above
+        except Exception:  # noqa: BLE001  # as in _ending_on_failure, for two calls less a message
+            self._cut_for_failure()
 
     def _is_between_frames(self) -> bool:
         return (
@@ -139,15 +145,10 @@ class _Socket:
             and not self.failedByMe
         )
 
-    def _take_shortcut(self, data: bytes) -> None:
-        rest = self._frames.take(data)
-        if rest:
-            self._dataReceived(rest)  # type: ignore[attr-defined]  # as above
-
     def _deliver(self, payload: bytes) -> bool:
         if self.state != self.STATE_OPEN or self.failedByMe:
             return False
-        cast(Carrier, self._carrier).binary_arrived(payload)
+        self._carrier.binary_arrived(payload)  # type: ignore[union-attr]  # it comes with the frames
         return self.state == self.STATE_OPEN and not self.failedByMe
 
     def _leave_control(self, frame: bytes) -> bool:
@@ -273,10 +274,11 @@ class _Socket:
     def send_binary(self, payload: bytes) -> None:
         if self.state != self.STATE_OPEN:
             return
-        if self.factory.isServer:
-            self.transport.writeSequence(frame(payload))
+        pieces = frame(payload) if self.factory.isServer else masked_frame(payload, os.urandom(4))
+        if len(payload) < JOINED_BYTES:
+            self.transport.write(b"".join(pieces))
         else:
-            self.transport.writeSequence(masked_frame(payload, os.urandom(4)))
+            self.transport.writeSequence(pieces)
 
     def send_text(self, payload: bytes) -> None:
         if self.state != self.STATE_OPEN:
@@ -311,8 +313,11 @@ class _Socket:
         try:
             callback(*args)
         except Exception:  # noqa: BLE001  # whatever our own callbacks raise
-            self._log.failure("A carrier failed and is cut", event="carrier.failed")
-            (self._carrier or self.transport).abortConnection()
+            self._cut_for_failure()
+
+    def _cut_for_failure(self) -> None:
+        self._log.failure("A carrier failed and is cut", event="carrier.failed")
+        (self._carrier or self.transport).abortConnection()
 
     def _fail(self, code: int, reason: str) -> None:
         if not self.failedByMe:

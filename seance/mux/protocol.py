@@ -262,6 +262,8 @@ class Mux(Protocol):
             message = b"".join(pieces)
             pace.sent(len(message))
             transport.write(message)
+            if not self.session.wants_to_send:
+                break
         self._dispatch()
 
     # -- inside ----------------------------------------------------------------------------
@@ -270,6 +272,12 @@ class Mux(Protocol):
         streams = self._streams
         # A loop, because what a stream does with an event may bring further events at once.
         while events := self.session.take_events():
+            if len(events) == 1 and isinstance(event := events[0], DataReceived):
+                # Nearly always it is this; below is the same, and everything else.
+                if (stream := streams.get(event.stream_id)) is not None:
+                    data = event.data
+                    stream.data_arrived(data if isinstance(data, bytes) else bytes(data))
+                continue
             # What came together for one stream is delivered together: each piece would be a write to a
             # socket. Whatever else happens to a stream comes after its data, as it did on the wire.
             pieces: dict[int, list[Bytes]] = {}

@@ -84,7 +84,16 @@ class _EagerWrites(_Transport):
         return None
 
     def write(self, data: bytes) -> None:
-        if type(data) is bytes and self._may_send_at_once():
+        if (
+            type(data) is bytes
+            # As _may_send_at_once, for a call less a write.
+            and not self._tempDataLen
+            and not self.dataBuffer
+            and self.connected
+            and not self._writeDisconnected
+            and not self._aborting
+            and (self.producer is None or self.streamingProducer)
+        ):
             try:
                 sent = self.socket.send(data)
             except OSError:

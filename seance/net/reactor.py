@@ -1,13 +1,15 @@
 """Twisted's reactor for Linux, with two short ways for what a tunnel does all day.
 
 Not a reactor of its own: descriptors, timers, signals and threads are Twisted's ``EPollReactor``, and every
-transport works on it as it does there. Two things take another way, because each small message goes by
+transport works on it as it does there. Three things take another way, because each small message goes by
 them several times (figures: decision 17):
 
 * *a descriptor that can be read* and nothing else is read at once. Twisted goes through two layers that set
   up a context for the log; what is logged here has a namespace of its own;
 * *a call for this turn*, ``callLater(0, ...)``, is kept in a list that is worked off when all that was ready
-  has been read. In Twisted it is a timer, with a heap and a look at the clock.
+  has been read. In Twisted it is a timer, with a heap and a look at the clock;
+* *timers and calls from threads* are gone through when there is a new one or one to be called. Twisted does
+  it in each turn.
 
 ``SEANCE_REACTOR=seance`` before ``seance relay`` or ``seance agent`` asks for it, and so does
 ``twistd --reactor seance``. Nothing else in the project knows of it.
@@ -51,6 +53,19 @@ class PromptReactor(EPollReactor):
     def getDelayedCalls(self) -> list[IDelayedCall]:
         """Return all that is still to be called."""
         return [*super().getDelayedCalls(), *(call for call in self._soon if not call.cancelled)]
+
+    def mainLoop(self) -> None:
+        """Run until somebody stops it."""
+        while self._started:
+            with self._log.failuresHandled("Unhandled error in the main loop", event="reactor.loop_failed"):
+                self.runUntilCurrent()
+                timeout = self.timeout()
+                self.doPoll(timeout if self.running else 0)
+                while self.running and not (self._newTimedCalls or self.threadCallQueue or self._justStopped):
+                    timeout = self.timeout()
+                    if timeout == 0:
+                        break
+                    self.doPoll(timeout)
 
     def doPoll(self, timeout: float | None) -> None:
         """Wait until something is ready, and work it off; then what was asked for in this turn."""

@@ -85,12 +85,15 @@ class Continuity:
         """Whether what a carrier brings counts."""
         return self.is_attached and epoch == self.epoch
 
-    def receive(self, epoch: int, data: bytes) -> bool:
-        """Count bytes that are handed on now; False if they are too late and must not be."""
-        if not self.is_current(epoch):
-            return False
-        self.incoming.take(data)
-        return True
+    def receive(self, epoch: int, data: bytes) -> int:
+        """Count bytes that are handed on now; one at least.
+
+        Returns:
+            What ``Incoming.take`` does; 0 if they are too late and must not be handed on.
+        """
+        if not self.is_attached or epoch != self.epoch:  # is_current, for one call less a message
+            return 0
+        return self.incoming.take(data)
 
     def acknowledge(self, epoch: int, count: int, crc: int) -> int:
         """Take an acknowledgement; see ``Outgoing.acknowledge``. One of an older carrier is ignored."""

@@ -54,17 +54,19 @@ class Outgoing:
         """Whether nothing more should be added now."""
         return self.end - self.base >= self._limit_bytes
 
-    def add(self, message: bytes) -> None:
-        """Keep a message that leaves at once; only while everything before it has left."""
-        self._kept.append(message)
-        self.end += len(message)
-        self.sent = self.end
-        self._unsent_at = len(self._kept)
+    def add(self, message: bytes) -> bool:
+        """Keep a message that leaves at once, only while everything before it has left; ``is_full``."""
+        kept = self._kept
+        kept.append(message)
+        self._unsent_at = len(kept)
+        end = self.sent = self.end = self.end + len(message)
+        return end - self.base >= self._limit_bytes
 
-    def hold(self, message: bytes) -> None:
-        """Keep a message for the next carrier, or until the present one has caught up."""
+    def hold(self, message: bytes) -> bool:
+        """Keep a message for the next carrier, or until the present one has caught up; ``is_full``."""
         self._kept.append(message)
         self.end += len(message)
+        return self.is_full
 
     def next_unsent(self) -> bytes | None:
         """Return the next bytes for the present carrier, which then count as sent; None if there are none."""

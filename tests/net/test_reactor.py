@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Descriptor:
 
     def __init__(self, read: Callable[[], object]) -> None:
         self._near, self._far = socket.socketpair()
-        self._read = read
+        self.read = read
         self.lost: list[Any] = []
 
     def fileno(self) -> int:
@@ -41,7 +42,7 @@ class Descriptor:
 
     def doRead(self) -> object:
         self._near.recv(10)
-        return self._read()
+        return self.read()
 
     def connectionLost(self, reason: Any) -> None:
         self.lost.append(reason)
@@ -179,6 +180,47 @@ def test_what_is_closed_by_what_was_ready_before_it_is_not_read(
         one.say()
     reactor.iterate()
     assert told == ["read"]
+
+
+def test_between_reads_it_looks_after_timers_threads_and_whoever_stops_it(
+    reactor: Any, join: Any, told: list[object]
+) -> None:
+    """The main loop leaves out what Twisted does in each turn; here each of it has to be noticed."""
+
+    def read() -> None:
+        told.append("read")
+        if told.count("read") < 3:
+            one.say()  # Two turns with nothing but reading ...
+        else:
+            reactor.callLater(0.01, timed)  # ... then a new timer,
+
+    def timed() -> None:
+        told.append("timed")
+        threading.Thread(target=reactor.callFromThread, args=(called,)).start()  # a call from a thread,
+
+    def called() -> None:
+        told.append("called")
+        reactor.callLater(0.01, one.say)
+        one.read = stop  # and the end, asked for by what is read.
+
+    def stop() -> None:
+        told.append("stopped")
+        reactor.stop()
+
+    one = join(read)
+    one.say()
+    reactor.callLater(60, told.append, "never")
+    reactor.run(installSignalHandlers=False)
+    assert told == ["read", "read", "read", "timed", "called", "stopped"]
+
+
+def test_a_failure_of_the_loop_itself_is_logged_and_it_goes_on(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
+    timeouts = iter([lambda: 1 // 0, lambda: reactor.stop() or 0])
+    monkeypatch.setattr(reactor, "timeout", lambda: next(timeouts, int)())
+    reactor.run(installSignalHandlers=False)
+    assert len(watch.take(ZeroDivisionError)) == 1
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
 from seance.net.descriptors import descriptor_limit, raise_descriptor_limit
 from seance.net.dialling import Redial
 from seance.net.files import Lookout, Watched, read_bounded
-from seance.net.handover import HandOver
+from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
@@ -34,6 +34,7 @@ __all__ = [
     "peer_certificate",
     "raise_descriptor_limit",
     "read_bounded",
+    "replace_protocol",
     "tune",
     "unsent_bytes",
 ]

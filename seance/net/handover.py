@@ -4,16 +4,22 @@ The front of the relay does not know what a connection is before it has read the
 has no general way to change a connection's protocol (a TLS transport hides it one level down),
 so the first protocol stays where it is and puts its successor's ``dataReceived`` in place of its
 own: one attribute look-up per chunk, no extra call. The rest, which happens once, it passes on.
+
+Where there are thousands of connections, a protocol that stays is memory. ``step_out`` takes it out, from the
+transports that we know.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["HandOver"]
+__all__ = ["HandOver", "replace_protocol"]
 
 
 @implementer(IHalfCloseableProtocol)
@@ -33,6 +39,13 @@ class HandOver(Protocol):
         self.dataReceived = receive  # type: ignore[method-assign]  # the point of this class
         assert self.transport is not None, "a connection is handed over after connectionMade"
         successor.makeConnection(self.transport)
+
+    def step_out(self, successor: IProtocol) -> None:
+        """Leave the connection to ``successor`` for good: not even its end is told to us.
+
+        For transports of Twisted's and of ours.
+        """
+        replace_protocol(self.transport, self, successor)
 
     def receive_late(self, data: bytes) -> None:
         """Take data from another of us, which must not keep the method that a hand-over of ours replaces."""
@@ -56,3 +69,11 @@ class HandOver(Protocol):
         half = IHalfCloseableProtocol(self._successor, None)
         if half is not None:
             half.writeConnectionLost()
+
+
+def replace_protocol(transport: Any, old: IProtocol, new: IProtocol) -> None:  # noqa: ANN401  # no common type
+    """Let a transport deliver to ``new`` in place of ``old``, and call the former's ``connectionMade``."""
+    name = "wrappedProtocol" if isinstance(transport, ProtocolWrapper) else "protocol"
+    assert getattr(transport, name) is old, "a connection is given away by whoever has it"
+    setattr(transport, name, new)
+    new.makeConnection(transport)

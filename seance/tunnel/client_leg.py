@@ -25,12 +25,13 @@ from zope.interface import implementer
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
-from seance.net import HandOver, Leg, unsent_bytes
+from seance.net import HandOver, Leg, replace_protocol, unsent_bytes
 from seance.tunnel.drain import Departures
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.gate import Pace
 from seance.tunnel.initial_syncs import Sync
 from seance.tunnel.link import RETRY_AFTER, Link
+from seance.tunnel.places import Place
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import RelaySettings
 from seance.tunnel.splice import Splice, SpliceReport
@@ -63,6 +64,7 @@ class ClientLeg:
         departures: Who decides when it is seen off.
         select_protocol: The subprotocol to choose if the local server chooses none.
         sync: Who is told when it has come in and when it is gone.
+        place: The connection's. From the 101 on the door is out of it, and the leg gives its place back.
         bytes_per_second: What this client may move, both directions together, besides what its room
             may; None for no bound of its own.
         address: Whose connection it is, for operators.
@@ -75,6 +77,30 @@ class ClientLeg:
         began_seconds: When its stream was opened.
         upgrade_seconds: From then to the 101; None before.
     """
+
+    __slots__ = (
+        "_answer",
+        "_asking",
+        "_departures",
+        "_door",
+        "_is_seen_off",
+        "_link",
+        "_on_end",
+        "_pace",
+        "_place",
+        "_reactor",
+        "_settings",
+        "_splice",
+        "_stream",
+        "_sync",
+        "_timer",
+        "_waiting_client",
+        "_witness",
+        "address",
+        "began_seconds",
+        "number",
+        "upgrade_seconds",
+    )
 
     _log = Logger()
     _numbers = itertools.count(1)
@@ -89,11 +115,12 @@ class ClientLeg:
         *,
         departures: Departures,
         sync: Sync,
+        place: Place,
         select_protocol: bytes | None = None,
         bytes_per_second: int | None = None,
         address: str = "",
         witness: Witness | None = None,
-        on_end: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self.number = next(ClientLeg._numbers)
         self.address = address
@@ -108,13 +135,13 @@ class ClientLeg:
         self._stream: StreamTransport | None = None
         self._timer: IDelayedCall | None = None
         self._splice: Splice | None = None
-        self._walk = FrameWalk()
         self._departures = departures
         self._sync = sync
         self._is_seen_off = False
         self._pace = link.pace
         if bytes_per_second:
             self._pace = Pace(reactor, bytes_per_second, within=link.pace)
+        self._place = place
         self._on_end = on_end
         self.began_seconds = reactor.seconds()
         self.upgrade_seconds: float | None = None
@@ -180,13 +207,15 @@ class ClientLeg:
         near = splice.near
         if near.is_lost:
             return
+        walk = splice.far.watch
         last = b""
-        if self._walk.is_between_frames and not splice.far.has_ended:
+        if (not isinstance(walk, FrameWalk) or walk.is_between_frames) and not splice.far.has_ended:
             last = close_frame(SERVICE_RESTART, COME_AGAIN)
         self._is_seen_off = True
         splice.release_near("seen_off")
-        farewell = Farewell(self._reactor, last, seconds=SEE_OFF_SECONDS, on_end=self._leave)
-        self._door.hand_over(farewell)  # which reads a client's end again, if there was one
+        farewell = Farewell(self._reactor, last, seconds=SEE_OFF_SECONDS, on_end=self._seen_off)
+        # Which reads a client's end again, if there was one.
+        replace_protocol(near.leg, near, farewell)
 
     def cut(self) -> None:
         """End the connection now, whatever it is doing."""
@@ -244,11 +273,42 @@ class ClientLeg:
         self._tell_end("left_early")
         self._leave()
 
+    # -- from the splice -------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """The first has come behind the 101; from now on the walk alone looks at what passes."""
+        walk = cast(Splice, self._splice).far.watch = FrameWalk()
+        self._witness.client_answered(self, self._reactor.seconds() - self.began_seconds)
+        walk.receive(data)
+
+    def far_cut(self) -> bool:
+        """The stream is gone without an end."""
+        if self._link.is_alive:
+            return False  # only this stream: the local server has reset it, and gone is gone
+        splice = cast(Splice, self._splice)
+        if rest := cast("StreamTransport", splice.far.leg).take_undelivered():
+            splice.far.dataReceived(rest)
+        splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
+        self._departures.lost_agent(self)
+        return True
+
+    def near_lost(self) -> None:
+        """The client is gone."""
+        self._place.give_back()
+
+    def splice_ended(self, report: SpliceReport) -> None:
+        """Both are gone."""
+        if report.reason == "stalled":
+            self._witness.limit_hit("stalled")
+        self._tell_end(report.reason)
+        if not self._is_seen_off:
+            self._leave()
+
     # -- inside ----------------------------------------------------------------------------
 
     @property
     def _client(self) -> Leg:
-        return cast(Leg, self._door.transport)
+        return cast(Leg, self._door.transport) if self._splice is None else self._splice.near.leg
 
     def _join(self, first: bytes) -> None:
         self._stop()
@@ -256,24 +316,21 @@ class ClientLeg:
         assert stream is not None, "an answer comes over the stream"
         early = self._waiting_client
         early.leg = self._asking.leg = None
-        del self._answer, self._waiting_client, self._asking  # we live on, and they are 3 KB
-        splice = Splice(
+        client = self._client
+        splice = self._splice = Splice(
             self._reactor,
+            self,
             half_close_seconds=self._settings.half_close_seconds,
-            on_end=self._ended,
             stalled_seconds=self._settings.stalled_seconds or None,
             pace=self._pace,
-            watch=self._first_arrived,
-            on_far_cut=self._far_cut,
+            watch=self,
         )
-        self._splice = splice
         self.upgrade_seconds = self._reactor.seconds() - self.began_seconds
         self._witness.client_joined(self, self.upgrade_seconds)
         glued = first[first.index(END_OF_HEAD) + len(END_OF_HEAD) :]
         if glued:
             splice.far.received_bytes = len(glued)
-            self._first_arrived(glued)
-        client = self._client
+            self.receive(glued)
         client.unregisterProducer()
         client.write(first)
         if early.is_paused:
@@ -281,7 +338,7 @@ class ClientLeg:
         stream.resumeProducing()
         stream.protocol = splice.far
         splice.far.makeConnection(stream)
-        self._door.hand_over(splice.near)
+        self._door.step_out(splice.near)
         splice.start()
         self._sync.joined(self)
         if early.held:
@@ -289,6 +346,8 @@ class ClientLeg:
             splice.near.dataReceived(held)
         if early.has_ended:
             splice.near.readConnectionLost()
+        # We live on, and they are 4 KB.
+        del self._answer, self._waiting_client, self._asking, self._door, self._stream
 
     def _look_at_answer(self) -> None:
         if self._answer.is_finished:
@@ -329,21 +388,9 @@ class ClientLeg:
         self._tell_end(reason)
         self._door.hand_over(Farewell(self._reactor, answer, on_end=self._leave))
 
-    def _far_cut(self) -> bool:
-        if self._link.is_alive:
-            return False  # only this stream: the local server has reset it, and gone is gone
-        splice = cast(Splice, self._splice)
-        if rest := cast("StreamTransport", splice.far.leg).take_undelivered():
-            splice.far.dataReceived(rest)
-        splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
-        self._departures.lost_agent(self)
-        return True
-
-    def _first_arrived(self, data: bytes) -> None:
-        # Only once: from now on the walk alone looks at what passes.
-        cast(Splice, self._splice).far.watch = self._walk.receive
-        self._witness.client_answered(self, self._reactor.seconds() - self.began_seconds)
-        self._walk.receive(data)
+    def _seen_off(self) -> None:
+        self._place.give_back()
+        self._leave()
 
     def _leave(self) -> None:
         self._departures.remove(self, self._link)
@@ -359,15 +406,9 @@ class ClientLeg:
             self._timer.cancel()
             self._timer = None
 
-    def _ended(self, report: SpliceReport) -> None:
-        if report.reason == "stalled":
-            self._witness.limit_hit("stalled")
-        self._tell_end(report.reason)
-        if not self._is_seen_off:
-            self._leave()
-
     def _tell_end(self, reason: str) -> None:
-        self._on_end()
+        if self._on_end is not None:
+            self._on_end()
         self._sync.left()
         seconds = self._reactor.seconds() - self.began_seconds
         report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)

@@ -55,6 +55,7 @@ from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.link import RETRY_AFTER
 from seance.tunnel.pages import page_response
 from seance.tunnel.permits import CertificateGrant
+from seance.tunnel.places import Place, Places
 from seance.tunnel.ports import Grant, TokenRole, identity_of
 from seance.tunnel.presence import is_status
 from seance.tunnel.unanswered import Unanswered
@@ -96,7 +97,7 @@ class FrontFactory(Factory):
         )
         self._deciding: dict[Front, None] = {}
         self.seeing_off: dict[Front, None] = {}
-        self._is_paused = False
+        self.places = Places(relay, make_room=self.unanswered.cut_oldest)
 
     def buildProtocol(self, addr: IAddress | None) -> Front:
         """Make the protocol of one connection."""
@@ -110,31 +111,6 @@ class FrontFactory(Factory):
     def unanswered_count(self) -> int:
         """Connections whose head is not complete yet."""
         return len(self.unanswered)
-
-    def enter(self, address: str) -> str:
-        """Count a connection in, and pause accepting if it was the last one there is room for.
-
-        Then the one that has taken longest to say what it wants makes room for whoever comes next:
-        the last places are for agents, and silence must not keep them.
-
-        Raises:
-            Refusal: 429, its address has as many as it may have.
-        """
-        holder = self.relay.admission.enter(address)
-        if self.relay.admission.is_full:
-            if not self._is_paused:
-                self._is_paused = True
-                self.relay.witness.limit_hit("connections")
-                self.relay.pause_accepting()
-            self.unanswered.cut_oldest()
-        return holder
-
-    def leave(self, holder: str) -> None:
-        """Count a connection out, and accept again if there is room now."""
-        self.relay.admission.leave(holder)
-        if self._is_paused and not self.relay.admission.is_full:
-            self._is_paused = False
-            self.relay.resume_accepting()
 
     def cut_unanswered(self) -> None:
         """Cut every connection that has not shown what it is, or that was refused; for stopping."""
@@ -164,7 +140,7 @@ class Front(HandOver):
         self._sent_away: Refusal | None = None
         self._late = bytearray()
         self._peer = ""
-        self._holder: str | None = None
+        self._place: Place | None = None
         self._counted_as = ""
         self._has_begun = False
         self._is_gone = False
@@ -178,7 +154,7 @@ class Front(HandOver):
             return
         self._peer = peer_host(transport)
         try:
-            self._holder = self._factory.enter(self._peer)
+            self._place = self._factory.places.take(self._peer)
         except Refusal as refusal:
             self._relay.witness.refused(refusal.code)
             # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
@@ -192,8 +168,8 @@ class Front(HandOver):
         self._counted_as = self._peer
         seconds = self._relay.settings.head_seconds
         self._timer = self._factory.reactor.callLater(seconds, self._too_slow)
-        is_shared = self._holder == LOOPBACK or self._relay.proxies.trusts(self._peer)
-        self._factory.unanswered.add(self, None if is_shared else self._holder)
+        is_shared = self._place.holder == LOOPBACK or self._relay.proxies.trusts(self._peer)
+        self._factory.unanswered.add(self, None if is_shared else self._place.holder)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes until the head is whole."""
@@ -216,16 +192,15 @@ class Front(HandOver):
         # Again, for the PROXY protocol: its line has come since the connection was made.
         self._peer = peer_host(cast(ITCPTransport, self.transport))
         self._late += self._reader.trailing
-        del self._reader  # we live as long as the connection does, and what it has read need not
+        del self._reader  # an agent's connection keeps us, and what it has read need not stay
         self._deciding = Deferred.fromCoroutine(self._decide(request))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It went before it said what it wanted, or before we had decided."""
         self._is_gone = True
         self._stop_waiting()
-        if self._holder is not None:
-            self._factory.leave(self._holder)
-            self._holder = None
+        if self._place is not None:
+            self._place.give_back()
         if self._deciding is not None:
             self._deciding.cancel()
         if self._successor is None:
@@ -353,10 +328,10 @@ class Front(HandOver):
         key = check_upgrade(request)
         relay = self._relay
         grant = await self._admit(request, route)
-        permit: list[Permit] = []
+        permit: Permit | None = None
         began_seconds = self._factory.reactor.seconds()
         if grant is not None and relay.permits is not None:
-            permit.append(relay.permits.add(grant, self._send_away, most=grant.max_clients))
+            permit = relay.permits.add(grant, self._send_away, most=grant.max_clients)
         try:
             link = await relay.when_served(route.room)
             sync = await self._when_let_in(link, began_seconds)
@@ -384,10 +359,11 @@ class Front(HandOver):
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
                 address=self._counted_as,
                 witness=relay.witness,
-                on_end=lambda: relay.give_back(permit),
+                place=cast(Place, self._place),
+                on_end=None if permit is None else partial(relay.give_back, permit),
             )
-            for one in permit:
-                one.end = leg.end
+            if permit is not None:
+                permit.end = leg.end
             leg.begin(head, self._take_late())
         except BaseException:
             relay.give_back(permit)
@@ -424,9 +400,9 @@ class Front(HandOver):
         address = self._relay.proxies.client_of(self._peer, request)
         if address != self._counted_as:
             # In before out: who is refused stays counted until it has gone.
-            holder = self._factory.enter(address)
-            self._factory.leave(cast(str, self._holder))
-            self._holder, self._counted_as = holder, address
+            place = self._factory.places.take(address)
+            cast(Place, self._place).give_back()
+            self._place, self._counted_as = place, address
         return address
 
     def _agent_certificate(self) -> PeerCertificate | None:

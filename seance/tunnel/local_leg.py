@@ -28,7 +28,7 @@ from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
-from seance.tunnel.splice import Side, Splice
+from seance.tunnel.splice import Side, Splice, SpliceReport
 from seance.tunnel.witness import Silent
 
 if TYPE_CHECKING:
@@ -153,13 +153,28 @@ class LocalLeg(HandOver):
             self._tell_end("left_early")
         super().connectionLost(reason)
 
+    # -- Spliced ---------------------------------------------------------------------------
+
+    def near_lost(self) -> None:
+        """The client has gone."""
+
+    def far_cut(self) -> bool:
+        """The local server has cut the connection: so do we."""
+        return False
+
+    def splice_ended(self, report: SpliceReport) -> None:
+        """Both have gone."""
+        self._tell_end(report.reason)
+
+    # -- inside ----------------------------------------------------------------------------
+
     async def _dial(self, request: Request) -> None:
         factory = self._factory
         settings = self._settings
         splice = Splice(
             factory.reactor,
+            self,
             half_close_seconds=settings.half_close_seconds,
-            on_end=lambda report: self._tell_end(report.reason),
         )
         try:
             await factory.turns.when_mine()
@@ -176,7 +191,7 @@ class LocalLeg(HandOver):
         self._dialling = None
         factory.note_dialled()
         host = None if settings.keep_host else factory.local.host_header
-        tune(splice.far.transport)
+        tune(splice.far.leg)
         trailing = self._reader.trailing
         splice.far.leg.write(request_with_host(request, host) + trailing)
         splice.near.received_bytes = len(trailing)
@@ -219,5 +234,5 @@ class _OneProtocol(Factory):
     def __init__(self, side: Side) -> None:
         self._side = side
 
-    def buildProtocol(self, addr: IAddress | None) -> Side:
+    def buildProtocol(self, addr: IAddress | None) -> Side:  # type: ignore[override]  # an IProtocol, too
         return self._side

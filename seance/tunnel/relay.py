@@ -401,18 +401,16 @@ class Relay(Service):
             return "gap"
         return link, headers
 
-    def give_back(self, permits: list[Permit]) -> None:
-        """Forget the permits of a client that has gone."""
-        if self.permits is not None:
-            while permits:
-                self.permits.remove(permits.pop())
+    def give_back(self, permit: Permit | None) -> None:
+        """Forget the permit of whoever has gone, if there was one."""
+        if self.permits is not None and permit is not None:
+            self.permits.remove(permit)
 
     def release(self, link: Link) -> None:
         """Free the room of a link that never came up."""
         now = self._reactor.seconds()
         self._rooms.release(link.room, link, now, was_served=link.was_attached)
-        if link.permit is not None:
-            self.give_back([link.permit])
+        self.give_back(link.permit)
 
     def pause_accepting(self) -> None:
         """Take no further connection until ``resume_accepting``; the kernel holds a few."""

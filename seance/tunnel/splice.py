@@ -14,12 +14,18 @@ Used with the client and a stream on the relay, and with a stream and the local 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,7 +35,7 @@ from seance.tunnel.gate import Gate, Pace
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Splice", "SpliceReport"]
+__all__ = ["Splice", "SpliceReport", "Spliced", "Watcher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,43 +54,76 @@ class SpliceReport:
     reason: str
 
 
+class Spliced(Protocol):
+    """Whose two legs a splice joins."""
+
+    def near_lost(self) -> None:
+        """The near leg is gone, and was not taken out."""
+
+    def far_cut(self) -> bool:
+        """The far leg is gone without an end.
+
+        Returns:
+            Whether the near one is the caller's now, to ``Splice.release_near``; otherwise it is cut as well.
+        """
+
+    def splice_ended(self, report: SpliceReport) -> None:
+        """Both legs are gone. Called once."""
+
+
+class Watcher(Protocol):
+    """Who looks at what passes."""
+
+    def receive(self, data: bytes) -> None:
+        """Take what was passed on, as it came."""
+
+
 class Splice:
     """Joins two legs. Give ``near`` and ``far`` to the two transports as protocols, then ``start``.
 
+    It and what it is made of stay as long as the client does, and idle clients are many: so they are small.
+
     Args:
         reactor: Where time comes from.
+        owner: Who is told what becomes of it.
         half_close_seconds: After one direction has ended, the other may be silent for so long
             before both are cut.
-        on_end: Called once, when both legs are gone.
         stalled_seconds: A near side that takes nothing for so long is cut; None if it may.
         pace: How fast both may talk together; None for as fast as they can.
-        watch: Called with all that passes from the far side to the near one.
-        on_far_cut: Called when the far side is gone without an end. Returns whether the near side is
-            the caller's now, to ``release_near``; otherwise it is cut as well.
+        watch: Who looks at all that passes from the far side to the near one.
     """
+
+    __slots__ = (
+        "_bytes_at_timer",
+        "_half_close_seconds",
+        "_is_over",
+        "_owner",
+        "_reactor",
+        "_reason",
+        "_stalled_seconds",
+        "_timer",
+        "far",
+        "near",
+    )
 
     def __init__(
         self,
         reactor: IReactorTime,
+        owner: Spliced,
         *,
         half_close_seconds: float,
-        on_end: Callable[[SpliceReport], None],
         stalled_seconds: float | None = None,
         pace: Pace | None = None,
-        watch: Callable[[bytes], None] | None = None,
-        on_far_cut: Callable[[], bool] = lambda: False,
+        watch: Watcher | None = None,
     ) -> None:
         self._reactor = reactor
+        self._owner = owner
         self._half_close_seconds = half_close_seconds
-        self._on_end = on_end
         self._stalled_seconds = stalled_seconds
-        self._pace = pace
-        self._gates: list[Gate] = []
-        self.near = Side(self, "near_gone") if pace is None else PacedSide(self, "near_gone", pace)
-        self.far = Side(self, "far_gone") if pace is None else PacedSide(self, "far_gone", pace)
+        self.near = Side(self) if pace is None else PacedSide(self, pace)
+        self.far = Side(self) if pace is None else PacedSide(self, pace)
         self.near.other, self.far.other = self.far, self.near
         self.far.watch = watch
-        self._on_far_cut = on_far_cut
         self._reason = "ended"
         self._is_over = False
         self._timer: IDelayedCall | None = None
@@ -94,27 +133,14 @@ class Splice:
         """Begin, once both sides have their transport."""
         if self.near.is_lost or self.far.is_lost:
             return
-        near, far = self.near.leg, self.far.leg
-        if self._stalled_seconds is None and self._pace is None and self.far.watch is None:
-            near.registerProducer(cast(IPushProducer, far), True)
-            far.registerProducer(cast(IPushProducer, near), True)
-            return
-        from_far = Gate(
-            self._reactor,
-            far,
-            on_stalled=None if self._stalled_seconds is None else self._stalled,
-            stalled_seconds=self._stalled_seconds or 0.0,
-            unsent_bytes=lambda: unsent_bytes(near),
-        )
-        from_near = Gate(self._reactor, near)
-        self._gates = [from_near, from_far]
-        self.near.gate, self.far.gate = from_near, from_far
-        near.registerProducer(from_far, True)
-        far.registerProducer(from_near, True)
+        near, far = self.near, self.far
+        may_rest = self._stalled_seconds is not None or far.watch is not None or isinstance(near, PacedSide)
+        near.leg.registerProducer(cast(IPushProducer, far if may_rest else far.leg), True)
+        far.leg.registerProducer(cast(IPushProducer, near if may_rest else near.leg), True)
 
     def abort(self, reason: str) -> None:
         """Cut both legs."""
-        self.note(reason)
+        self._note(reason)
         for side in (self.near, self.far):
             if not side.is_lost:
                 side.leg.abortConnection()
@@ -125,17 +151,17 @@ class Splice:
         What the near side has said still leaves on the far leg, which then ends; what the far side
         still says is for nobody.
         """
-        self.note(reason)
+        self._note(reason)
         near, far = self.near, self.far
         near.is_lost = True
         near.leg.unregisterProducer()
-        for gate in self._gates:
-            gate.close()
+        near.close_gate()
+        far.close_gate()
         if not far.is_lost:
             far.leg.unregisterProducer()
             far.leg.loseConnection()
         near.leg.resumeProducing()
-        self.side_lost()
+        self._look_whether_over()
 
     # -- from the sides --------------------------------------------------------------------
 
@@ -143,14 +169,13 @@ class Splice:
         """A leg is gone without an end: so is the other, unless somebody takes care of it."""
         if side.other.is_lost:
             return
-        if side is self.far and self._on_far_cut():
+        if side is self.far and self._owner.far_cut():
             return
         side.other.leg.abortConnection()
 
-    def note(self, reason: str) -> None:
-        """Keep the first thing that went wrong, for the report."""
-        if self._reason == "ended":
-            self._reason = reason
+    def note_gone(self, side: Side) -> None:
+        """Keep that this side went without an end, for the report."""
+        self._note("near_gone" if side is self.near else "far_gone")
 
     def half_closed(self) -> None:
         """One direction has ended: bound how long the other may stay silent."""
@@ -158,18 +183,41 @@ class Splice:
             self._bytes_at_timer = self._total_bytes()
             self._timer = self._reactor.callLater(self._half_close_seconds, self._look)
 
-    def side_lost(self) -> None:
+    def side_lost(self, side: Side) -> None:
         """A leg is gone for good."""
+        if side is self.near:
+            self._owner.near_lost()
+        self._look_whether_over()
+
+    def make_gate(self, side: Side) -> Gate:
+        """Make what lets a leg rest; few ever have to."""
+        if side is self.near or self._stalled_seconds is None:
+            return Gate(self._reactor, side.leg)
+        return Gate(
+            self._reactor,
+            side.leg,
+            on_stalled=partial(self.abort, "stalled"),
+            stalled_seconds=self._stalled_seconds,
+            unsent_bytes=partial(unsent_bytes, self.near.leg),
+        )
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _note(self, reason: str) -> None:
+        # The first thing that went wrong is the reason.
+        if self._reason == "ended":
+            self._reason = reason
+
+    def _look_whether_over(self) -> None:
         if self.near.is_lost and self.far.is_lost and not self._is_over:
             self._is_over = True
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            for gate in self._gates:
-                gate.close()
-            self._on_end(SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason))
-
-    # -- inside ----------------------------------------------------------------------------
+            self.near.close_gate()
+            self.far.close_gate()
+            report = SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason)
+            self._owner.splice_ended(report)
 
     def _look(self) -> None:
         self._timer = None
@@ -178,48 +226,56 @@ class Splice:
             return
         self.abort("half_close_timeout")
 
-    def _stalled(self) -> None:
-        self.abort("stalled")
-
     def _total_bytes(self) -> int:
         return self.near.received_bytes + self.far.received_bytes
 
 
-@implementer(IHalfCloseableProtocol)
-class Side(Protocol):
-    """The protocol at one leg of a splice.
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+class Side:
+    """The protocol at one leg of a splice, and the producer of what is written to the other one.
 
     Attributes:
         leg: This side's transport.
         other: The other side.
-        watch: Called with what arrives here, once it was passed on.
+        watch: Who is shown what arrives here, once it was passed on.
         received_bytes: What arrived here.
         has_ended: Whether this side has said all.
         is_lost: Whether the leg is gone, or somebody else's.
     """
 
+    __slots__ = ("_gate", "_splice", "has_ended", "is_lost", "leg", "other", "received_bytes", "watch")
+
     leg: Leg
     other: Side
-    gate: Gate | None = None
-    watch: Callable[[bytes], None] | None = None
 
-    def __init__(self, splice: Splice, gone: str) -> None:
+    def __init__(self, splice: Splice) -> None:
         self._splice = splice
-        self._gone = gone
+        self._gate: Gate | None = None
+        self.watch: Watcher | None = None
         self.has_ended = False
         self.received_bytes = 0
         self.is_lost = False
 
-    def connectionMade(self) -> None:
+    # -- IProtocol -------------------------------------------------------------------------
+
+    @property
+    def transport(self) -> Leg:
+        """The leg, by Twisted's name."""
+        return self.leg
+
+    def makeConnection(self, transport: ITransport) -> None:
         """Take the transport as this side's leg."""
-        self.leg = cast(Leg, self.transport)
+        self.leg = cast(Leg, transport)
+
+    def connectionMade(self) -> None:
+        """Not used: there is nothing to begin before both legs are there."""
 
     def dataReceived(self, data: bytes) -> None:
         """Data leaves on the other leg."""
         self.received_bytes += len(data)
         self.other.leg.write(data)
         if self.watch is not None:
-            self.watch(data)
+            self.watch.receive(data)
 
     def readConnectionLost(self) -> None:
         """End of data here is end of data there."""
@@ -239,25 +295,53 @@ class Side(Protocol):
         self.is_lost = True
         other = self.other
         if not is_orderly(reason):
-            self._splice.note(self._gone)
+            self._splice.note_gone(self)
             self._splice.cut_arrived(self)
         elif not other.is_lost:
             # Both directions here are over, so whatever the other side still says is for nobody.
             other.leg.unregisterProducer()
             other.leg.loseConnection()
-        self._splice.side_lost()
+        self._splice.side_lost(self)
+
+    # -- IPushProducer ---------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The other leg is full."""
+        self.gate.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The other leg takes more."""
+        self.gate.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other leg is gone; what becomes of this one then is the splice's to say."""
+        self.close_gate()
+
+    @property
+    def gate(self) -> Gate:
+        """What lets the leg rest."""
+        if self._gate is None:
+            self._gate = self._splice.make_gate(self)
+        return self._gate
+
+    def close_gate(self) -> None:
+        """Cancel what is pending: the splice is over."""
+        if self._gate is not None:
+            self._gate.close()
 
 
 class PacedSide(Side):
     """A side that rests when the two together have said more than their pace allows."""
 
-    def __init__(self, splice: Splice, gone: str, pace: Pace) -> None:
-        super().__init__(splice, gone)
+    __slots__ = ("_pace",)
+
+    def __init__(self, splice: Splice, pace: Pace) -> None:
+        super().__init__(splice)
         self._pace = pace
 
     def dataReceived(self, data: bytes) -> None:
         """Data leaves on the other leg, and is counted."""
         super().dataReceived(data)
         seconds = self._pace.spend(len(data))
-        if seconds and self.gate is not None and not self.is_lost:
+        if seconds and not self.is_lost:
             self.gate.rest(seconds)

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.tcp import Connection
+from twisted.internet.tcp import Client
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -73,9 +73,9 @@ class Redial:
         if self._reactor.seconds() >= self._known_until:
             return self._look_up(factory)
         connecting: Deferred[IProtocol] = self._known.connect(factory)
-        if self._known is not self._named:
-            connecting.addErrback(self._moved, factory)
-        return connecting.addCallback(_unwrapped)
+        if self._known is self._named:
+            return connecting.addCallback(_unwrapped)
+        return connecting.addCallbacks(_unwrapped, self._moved, errbackArgs=(factory,))
 
     def _look_up(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         connecting: Deferred[IProtocol] = self._named.connect(factory)
@@ -98,8 +98,20 @@ class Redial:
 
 
 def _unwrapped(protocol: IProtocol) -> IProtocol:
-    """Let the connection deliver to its protocol itself, and not to the endpoint's wrapper around it."""
-    transport = protocol.transport  # type: ignore[attr-defined]  # it has connected
-    if isinstance(transport, Connection):
+    """Let the connection deliver to its protocol itself, and keep nothing of what made it."""
+    transport: Any = protocol.transport  # type: ignore[attr-defined]  # it has connected
+    if isinstance(transport, Client):
         transport.protocol = protocol
+        transport.connector.factory.doStop()
+        transport.connector = _NOBODY
     return protocol
+
+
+class _Nobody:
+    """Who is told of a connection's end where nobody would connect again."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        pass
+
+
+_NOBODY = _Nobody()

@@ -34,7 +34,7 @@ from seance.tunnel.witness import Silent
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["LocalLegFactory"]
+__all__ = ["LocalClient", "LocalLegFactory"]
 
 
 class LocalLegFactory(Factory):
@@ -106,28 +106,11 @@ class LocalLeg(HandOver):
         self._dialling: Deferred[None] | None = None
         self._is_gone = False
         self._is_refused = False
-        self._splice: Splice | None = None
-        self._began_seconds = 0.0
-
-    @property
-    def room(self) -> str:
-        """The room that the agent serves."""
-        return self._settings.room
-
-    @property
-    def received_bytes(self) -> int:
-        """What the client has sent behind its head."""
-        return 0 if self._splice is None else self._splice.near.received_bytes
-
-    @property
-    def sent_bytes(self) -> int:
-        """What the local server has said, its answer included."""
-        return 0 if self._splice is None else self._splice.far.received_bytes
+        self._client = LocalClient(factory)
 
     def connectionMade(self) -> None:
         """Start the time that the head may take."""
-        self._began_seconds = self._factory.reactor.seconds()
-        self._factory.witness.client_began(self)
+        self._client.begin()
         seconds = self._settings.head_seconds
         self._timer = self._factory.reactor.callLater(seconds, self._too_late)
 
@@ -149,31 +132,16 @@ class LocalLeg(HandOver):
         self._stop_waiting()
         if self._dialling is not None:
             self._dialling.cancel()
-        if self._splice is None and not self._is_refused:
-            self._tell_end("left_early")
+        if not self._is_refused:
+            self._client.tell_end("left_early")
         super().connectionLost(reason)
-
-    # -- Spliced ---------------------------------------------------------------------------
-
-    def near_lost(self) -> None:
-        """The client has gone."""
-
-    def far_cut(self) -> bool:
-        """The local server has cut the connection: so do we."""
-        return False
-
-    def splice_ended(self, report: SpliceReport) -> None:
-        """Both have gone."""
-        self._tell_end(report.reason)
-
-    # -- inside ----------------------------------------------------------------------------
 
     async def _dial(self, request: Request) -> None:
         factory = self._factory
         settings = self._settings
         splice = Splice(
             factory.reactor,
-            self,
+            self._client,
             half_close_seconds=settings.half_close_seconds,
         )
         try:
@@ -195,11 +163,9 @@ class LocalLeg(HandOver):
         trailing = self._reader.trailing
         splice.far.leg.write(request_with_host(request, host) + trailing)
         splice.near.received_bytes = len(trailing)
-        del self._reader  # we live as long as the splice does
-        self._splice = splice
-        factory.witness.client_joined(self, factory.reactor.seconds() - self._began_seconds)
+        self._client.join(splice)
         stream = cast(Leg, self.transport)
-        self.hand_over(splice.near)
+        self.step_out(splice.near)
         splice.start()
         stream.resumeProducing()
 
@@ -207,7 +173,7 @@ class LocalLeg(HandOver):
         self._stop_waiting()
         self._is_refused = True
         self._factory.witness.refused(refusal.code)
-        self._tell_end("refused")
+        self._client.tell_end("refused")
         stream = cast(Leg, self.transport)
         stream.write(refusal_response(refusal))
         stream.loseConnection()
@@ -217,15 +183,69 @@ class LocalLeg(HandOver):
         seconds = self._settings.head_seconds
         self._refuse(Refusal(400, f"No request head came within {seconds:g} s.", code="head_timeout"))
 
-    def _tell_end(self, reason: str) -> None:
-        seconds = self._factory.reactor.seconds() - self._began_seconds
-        report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
-        self._factory.witness.client_ended(self, report)
-
     def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class LocalClient:
+    """A client as a witness sees it, and all that stays of its leg once it is spliced.
+
+    Args:
+        factory: The leg's.
+    """
+
+    __slots__ = ("_began_seconds", "_factory", "_splice")
+
+    def __init__(self, factory: LocalLegFactory) -> None:
+        self._factory = factory
+        self._began_seconds = 0.0
+        self._splice: Splice | None = None
+
+    @property
+    def room(self) -> str:
+        """The room that the agent serves."""
+        return self._factory.settings.room
+
+    @property
+    def received_bytes(self) -> int:
+        """What the client has sent behind its head."""
+        return 0 if self._splice is None else self._splice.near.received_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """What the local server has said, its answer included."""
+        return 0 if self._splice is None else self._splice.far.received_bytes
+
+    def begin(self) -> None:
+        """Its stream has come."""
+        self._began_seconds = self._factory.reactor.seconds()
+        self._factory.witness.client_began(self)
+
+    def join(self, splice: Splice) -> None:
+        """The local server has taken the connection."""
+        self._splice = splice
+        self._factory.witness.client_joined(self, self._factory.reactor.seconds() - self._began_seconds)
+
+    def tell_end(self, reason: str) -> None:
+        """It is over, or never came to be."""
+        seconds = self._factory.reactor.seconds() - self._began_seconds
+        report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
+        self._factory.witness.client_ended(self, report)
+
+    # -- Spliced ---------------------------------------------------------------------------
+
+    def near_lost(self) -> None:
+        """Nobody waits for the stream alone."""
+
+    def far_cut(self) -> bool:
+        """The local server has cut the connection, and gone is gone."""
+        return False
+
+    def splice_ended(self, report: SpliceReport) -> None:
+        """Both are gone."""
+        self.tell_end(report.reason)
 
 
 class _OneProtocol(Factory):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from seance.metrics.relay import RelayMetrics
 from seance.tunnel.client_leg import ClientLeg
-from seance.tunnel.local_leg import LocalLeg
+from seance.tunnel.local_leg import LocalClient
 from seance.tunnel.ports import Client, Witness
 from seance.tunnel.witness import (
     CLIENT_REASONS,
@@ -61,7 +61,7 @@ def test_what_a_witness_is_told_is_on_the_lists() -> None:
     assert {"connections", "stalled", "resume_bytes"} <= said_to("limit_hit")
     assert said_to("resumption") <= set(RESUMPTIONS)
     assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= said_to("resumption")
-    assert said_to("_tell_end", "release_near", "_see_off") <= set(CLIENT_REASONS)
+    assert said_to("_tell_end", "tell_end", "release_near", "_see_off") <= set(CLIENT_REASONS)
     assert {"left_early", "seen_off", "broken", "refused", "answered"} <= said_to(
         "_tell_end", "release_near", "_see_off"
     )
@@ -78,7 +78,7 @@ def test_every_witness_hears_everything() -> None:
 
 
 def test_clients_are_as_a_witness_sees_them_the_fake_one_too() -> None:
-    for kind in (ClientLeg, LocalLeg, test_relay.FakeClient):
+    for kind in (ClientLeg, LocalClient, test_relay.FakeClient):
         assert public(Client) <= public(kind), kind
 
 

@@ -129,7 +129,7 @@ class Mux(Protocol):
         if self._is_over:
             raise LocalProtocolError("The connection below has ended.", code="session_closed")
         stream_id = self.session.open_stream(self._now())
-        stream = StreamTransport(self, stream_id, StreamAddress(self.link, stream_id), protocol)
+        stream = StreamTransport(self, stream_id, protocol)
         self._rearm()
         self.flush_soon()
         self._start(stream)
@@ -329,18 +329,17 @@ class Mux(Protocol):
             stream.cut(f"The stream was reset ({event.code})")
 
     def _opened(self, stream_id: int) -> None:
-        address = StreamAddress(self.link, stream_id)
         protocol = None
         if self._factory is not None:
             try:
-                protocol = self._factory.buildProtocol(address)
+                protocol = self._factory.buildProtocol(StreamAddress(self.link, stream_id))
             except Exception:  # noqa: BLE001  # the factory's fault costs this stream, not the link
                 self._log.failure("A factory failed; its stream is refused", event="stream.factory_failed")
         if protocol is None:
             self.session.reset_stream(stream_id)
         else:
             self.session.accept_stream(stream_id)
-            self._start(StreamTransport(self, stream_id, address, protocol))
+            self._start(StreamTransport(self, stream_id, protocol))
         self.flush_soon()
 
     def _start(self, stream: StreamTransport) -> None:

@@ -65,7 +65,6 @@ class StreamTransport:
     _log = Logger()
 
     __slots__ = (
-        "_address",
         "_got_end",
         "_incoming",
         "_is_aborting",
@@ -85,9 +84,8 @@ class StreamTransport:
         "stream_id",
     )
 
-    def __init__(self, mux: Mux, stream_id: int, address: StreamAddress, protocol: IProtocol) -> None:
+    def __init__(self, mux: Mux, stream_id: int, protocol: IProtocol) -> None:
         self._mux = mux
-        self._address = address
         self.stream_id = stream_id
         self.protocol: IProtocol | None = protocol
         self._incoming = _NOTHING
@@ -178,11 +176,11 @@ class StreamTransport:
 
     def getPeer(self) -> IAddress:
         """Where the other end is: the link's peer and the stream id."""
-        return self._address
+        return StreamAddress(self._mux.link, self.stream_id)
 
     def getHost(self) -> IAddress:
         """The same address: a stream has no place of its own."""
-        return self._address
+        return self.getPeer()
 
     def take_undelivered(self) -> bytes:
         """Return, once, what had arrived when the stream was cut and a paused protocol did not get."""

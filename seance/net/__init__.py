@@ -7,6 +7,7 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
 from seance.net.descriptors import descriptor_limit, raise_descriptor_limit
 from seance.net.dialling import Redial
+from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
@@ -27,6 +28,7 @@ __all__ = [
     "ServerTls",
     "TlsEndpoint",
     "Watched",
+    "accept_eagerly",
     "descriptor_limit",
     "end",
     "is_loopback_host",

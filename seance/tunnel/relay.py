@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from seance.carrier import CarrierAnswerer
 from seance.errors import ConfigError, Refusal
-from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, descriptor_limit
+from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, accept_eagerly, descriptor_limit
 from seance.resume import Wish
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.admission import LOOPBACK, Admission, holder_of
@@ -239,6 +239,7 @@ class Relay(Service):
             hint = "Stop what uses it, or choose another with --listen."
             sentence = f"The relay cannot listen on {where}: {why}. {hint}"
             raise ConfigError(sentence, code="listen") from error
+        accept_eagerly(port)
         Doorstep.stand_before(port, self._reactor, self)
         return port
 

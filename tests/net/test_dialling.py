@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
+from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
@@ -17,6 +17,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from seance.net import Redial, dialling
+from seance.net.eager import EAGER
 from tests.deaf import deaf_port
 from tests.tunnel.rig import Player, turn, until
 
@@ -130,7 +131,12 @@ async def test_a_server_that_is_nowhere_is_an_error_each_time_and_found_when_it_
 async def test_an_address_is_no_question_for_a_resolver(address: str, names: Names) -> None:
     server = Server()
     async with server.at(address) as port:
-        assert await call(Redial(reactor, address, port, SECONDS), server) == address
+        redial = Redial(reactor, address, port, SECONDS)
+        assert await call(redial, server) == address
+        client: Any = await redial.connect(_Kept([]))
+        assert type(client.transport) is EAGER[tcp.Client]
+        client.leg.abortConnection()
+        await client.goes()
     assert names.asked == 0
 
 

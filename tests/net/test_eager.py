@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as _reactor
@@ -17,7 +18,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
-from seance.net.eager import EAGER, GATHERED_BYTES, LEAST_READ_BYTES, MOST_READ_BYTES, write_eagerly
+from seance.net.eager import (
+    EAGER,
+    GATHERED_BYTES,
+    LEAST_READ_BYTES,
+    MOST_READ_BYTES,
+    accept_eagerly,
+    write_eagerly,
+)
 from tests.ears import Ear
 
 reactor: Any = _reactor
@@ -130,4 +138,37 @@ async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pai
 def test_other_transports_are_left_alone() -> None:
     transport = Protocol()
     write_eagerly(transport)
+    accept_eagerly(transport)
     assert type(transport) is Protocol
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@ensureDeferred
+async def test_what_is_accepted_is_eager_at_once_and_knows_both_ends(address: str) -> None:
+    accepted: Deferred[Any] = Deferred()
+    factory = Factory.forProtocol(Ear)
+    factory.buildProtocol = lambda addr: Told(accepted)  # type: ignore[method-assign]
+    port: Any = reactor.listenTCP(0, factory, interface=address)
+    accept_eagerly(port)
+    peer = socket.create_connection((address, port.getHost().port))
+    transport = (await accepted).transport
+    write_eagerly(transport)
+    assert type(transport) is EAGER[tcp.Server]
+    assert (transport.getPeer().host, transport.getPeer().port) == peer.getsockname()[:2]
+    assert transport.getHost() == port.getHost()
+    assert address in repr(transport)
+    transport.write(b"now")
+    assert peer.recv(3) == b"now"
+    peer.close()
+    transport.abortConnection()
+    await port.stopListening()
+
+
+class Told(Protocol):
+    """Says that it is connected."""
+
+    def __init__(self, connected: Deferred[Any]) -> None:
+        self._connected_then = connected
+
+    def connectionMade(self) -> None:
+        self._connected_then.callback(self)

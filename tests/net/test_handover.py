@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from seance.net import HandOver
+from seance.net import HandOver, replace_protocol
 from tests.ears import Ear, HalfEar
 from tests.wire import Wire, run
 
@@ -176,3 +178,39 @@ def test_halves_that_end_before_there_is_a_connection_are_nothing() -> None:
     head.readConnectionLost()
     head.writeConnectionLost()
     assert not head.was_lost
+
+
+# Stepping out
+
+
+def test_who_steps_out_hears_no_more_of_the_connection(door: Door) -> None:
+    last = HalfEar()
+    door.hear(b"he")
+    door.head.step_out(last)
+    door.hear(b"on")
+    door.end_of_data()
+    assert (door.head.read, last.data) == (b"he", b"on")
+    assert last.told == ["made", "data", "read ended"]
+    assert last.transport is door.head.transport
+    last.transport.loseConnection()
+    run(door.clock)
+    assert last.was_lost_with(ConnectionDone)
+    assert not door.head.was_lost
+
+
+def test_a_wrapper_delivers_to_whoever_is_in_place_of_what_it_wrapped() -> None:
+    first, second = Ear(), Ear()
+    factory: Any = WrappingFactory(Factory())
+    wrapper = ProtocolWrapper(factory, first)
+    wrapper.makeConnection(StringTransport())
+    replace_protocol(wrapper, first, second)
+    wrapper.dataReceived(b"on")
+    wrapper.connectionLost(connectionDone)
+    assert second.transport is wrapper
+    assert second.told == ["made", "data", "lost"]
+    assert first.told == ["made"]
+
+
+def test_only_who_has_a_connection_gives_it_away(door: Door) -> None:
+    with pytest.raises(AssertionError, match="whoever has it"):
+        replace_protocol(door.head.transport, Ear(), Ear())

@@ -103,11 +103,13 @@ def _refuse(command: str, error: ConfigError) -> None:
 
 
 def _install_reactor(name: str) -> None:
-    """The one that was named, ``seance`` for ours (decision 17); a process that has one keeps it."""
-    if not name or "twisted.internet.reactor" in sys.modules:
+    """The one that was named, else ours where it runs (decision 17); a process that has one keeps it."""
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    if not name and not sys.platform.startswith("linux"):
         return
     try:
-        installReactor(name)
+        installReactor(name or "seance")
     except NoSuchReactor as error:
         sentence = f"SEANCE_REACTOR names {name!r}, which is none of twistd --help-reactors."
         raise ConfigError(sentence, code="reactor") from error

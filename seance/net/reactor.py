@@ -11,8 +11,8 @@ them several times (figures: decision 17):
 * *timers and calls from threads* are gone through when there is a new one or one to be called. Twisted does
   it in each turn.
 
-``SEANCE_REACTOR=seance`` before ``seance relay`` or ``seance agent`` asks for it, and so does
-``twistd --reactor seance``. Nothing else in the project knows of it.
+``seance relay`` and ``seance agent`` run on it, unless ``SEANCE_REACTOR`` names another; ``twistd --reactor
+seance`` asks for it. Nothing else in the project knows of it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from twisted.internet.tcp import Client
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.net.eager import EagerDialling
+from seance.net.eager import dialling_eagerly
 
 __all__ = ["Redial"]
 
@@ -96,7 +96,7 @@ class Redial:
 
     def _at(self, address: str, is_six: bool, timeout_seconds: float) -> IStreamClientEndpoint:
         kind = TCP6ClientEndpoint if is_six else TCP4ClientEndpoint
-        return kind(EagerDialling(self._reactor), address, self._port, timeout=timeout_seconds)
+        return kind(dialling_eagerly(self._reactor), address, self._port, timeout=timeout_seconds)
 
 
 def _unwrapped(protocol: IProtocol) -> IProtocol:

@@ -8,7 +8,7 @@ leave through the same transport. And they read 64 KiB at a time, whatever comes
 quarter less time in larger reads. Measured: ``docs/benchmarks.md``. One of the marked loops of the project.
 
 What a port of ours accepts gets such a transport at once (``accept_eagerly``), and so does whoever is dialled
-at an address (``EagerDialling``). One that is there already gets another class, which adds methods and no
+at an address (``dialling_eagerly``). One that is there already gets another class, which adds methods and no
 state; but then Python gives it a dictionary, in which its attributes take four times as long to find.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp
 from twisted.internet.address import IPv6Address
+from twisted.internet.interfaces import IReactorFDSet
 
 from seance.net.unsent import Unsent
 
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.abstract import FileDescriptor as _Transport
-    from twisted.internet.interfaces import IConnector, IProtocol, IReactorFDSet
+    from twisted.internet.interfaces import IConnector, IProtocol
     from twisted.internet.protocol import ClientFactory
 else:
     _Transport = object
 
-__all__ = ["EagerDialling", "accept_eagerly", "write_eagerly"]
+__all__ = ["accept_eagerly", "dialling_eagerly", "write_eagerly"]
 
 GATHERED_BYTES = 4096
 """From here on the system is handed several pieces; below, joining them is cheaper."""
@@ -183,12 +184,8 @@ class _EagerConnector(tcp.Connector):
         return _EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class EagerDialling:
-    """What an endpoint for an address asks of a reactor, for transports that are eager from the beginning.
-
-    Args:
-        reactor: Twisted's.
-    """
+class _EagerDialling:
+    """What an endpoint for an address asks of a reactor."""
 
     def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # what endpoints want: no common type
         self._reactor = reactor
@@ -201,10 +198,17 @@ class EagerDialling:
         timeout: float = 30.0,
         bindAddress: Any = None,  # noqa: ANN401, N803  # Twisted's
     ) -> IConnector:
-        """Connect, as reactors do."""
         connector = _EagerConnector(host, port, factory, timeout, bindAddress, self._reactor)
         connector.connect()
         return connector
+
+
+def dialling_eagerly(reactor: Any) -> Any:  # noqa: ANN401  # what endpoints want: no common type
+    """Return what an endpoint for an address takes for the reactor, for transports that are eager at once.
+
+    That is the reactor itself where it does not wait for descriptors: on such a one no transport is eager.
+    """
+    return _EagerDialling(reactor) if IReactorFDSet.providedBy(reactor) else reactor
 
 
 def accept_eagerly(port: object) -> None:

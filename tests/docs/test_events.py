@@ -16,7 +16,9 @@ from tests.test_house import SOURCES
 
 PAGE = DOCS / "operations.md"
 
-LEVELS = {name: name for name in ("debug", "info", "warn", "error", "critical")} | {"failure": "critical"}
+LEVELS = {name: name for name in ("debug", "info", "warn", "error", "critical")} | dict.fromkeys(
+    ("failure", "failuresHandled"), "critical"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ from seance.redacting import redact_logs
 
 __all__ = ["run_in_foreground"]
 
+OURS = "seance"
+"""What ``twistd --reactor`` and ``SEANCE_REACTOR`` call our reactor."""
+
 _log = Logger()
 
 AnyOptions = TypeVar("AnyOptions", bound=TableOptions)  # type: ignore[type-arg]  # of whatever settings
@@ -52,13 +55,13 @@ def run_in_foreground(
         SystemExit: An option is wrong; its sentence goes to stderr and the status is 1.
     """
     options.command = command
-    options.parseOptions(list(arguments))
     try:
+        # Before the options: an endpoint among them is tried on the reactor, and then there has to be one.
         _install_reactor(os.environ.get("SEANCE_REACTOR", ""))
     except ConfigError as error:
         sys.stderr.write(f"{command}: {error.sentence}\n")
         return 1
-    # Imported on use: whoever only asks for help needs no reactor.
+    options.parseOptions(list(arguments))
     from twisted.internet import reactor  # noqa: PLC0415
 
     out = sys.stderr if options.speaks_on_stdout else sys.stdout
@@ -106,10 +109,15 @@ def _install_reactor(name: str) -> None:
     """The one that was named, else ours where it runs (decision 17); a process that has one keeps it."""
     if "twisted.internet.reactor" in sys.modules:
         return
-    if not name and not sys.platform.startswith("linux"):
+    if name in ("", OURS):
+        if name or sys.platform.startswith("linux"):
+            # Not by its name: a program that was frozen has no plugins, and to look for them takes its time.
+            from seance.net.reactor import install  # noqa: PLC0415
+
+            install()
         return
     try:
-        installReactor(name or "seance")
+        installReactor(name)
     except NoSuchReactor as error:
         sentence = f"SEANCE_REACTOR names {name!r}, which is none of twistd --help-reactors."
         raise ConfigError(sentence, code="reactor") from error

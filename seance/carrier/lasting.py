@@ -332,14 +332,13 @@ class LastingCarrier:
         untold_bytes = self.continuity.receive(epoch, data)
         if not untold_bytes:
             return
-        if self._tell_call is None:
-            self._tell_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._tell)
-        if untold_bytes >= TELL_AFTER_BYTES:
-            self._tell()
-        if self._is_closing:
-            return
         try:
-            self._protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not over
+            if self._tell_call is None:
+                self._tell_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._tell)
+            if untold_bytes >= TELL_AFTER_BYTES:
+                self._tell()
+            if not self._is_closing:
+                self._protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not over
         except Exception:
             # The carrier is cut for it, and a session with a hole in it does not go on over another.
             self._is_closing = True

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp
 from twisted.internet.address import IPv6Address
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.posixbase import PosixReactorBase
 
 from seance.net.unsent import Unsent
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.abstract import FileDescriptor as _Transport
-    from twisted.internet.interfaces import IConnector, IProtocol
+    from twisted.internet.interfaces import IConnector, IProtocol, IReactorFDSet
     from twisted.internet.protocol import ClientFactory
 else:
     _Transport = object
@@ -206,9 +206,9 @@ class _EagerDialling:
 def dialling_eagerly(reactor: Any) -> Any:  # noqa: ANN401  # what endpoints want: no common type
     """Return what an endpoint for an address takes for the reactor, for transports that are eager at once.
 
-    That is the reactor itself where it does not wait for descriptors: on such a one no transport is eager.
+    That is the reactor itself where its sockets are not Twisted's own: of those none is eager.
     """
-    return _EagerDialling(reactor) if IReactorFDSet.providedBy(reactor) else reactor
+    return _EagerDialling(reactor) if isinstance(reactor, PosixReactorBase) else reactor
 
 
 def accept_eagerly(port: object) -> None:

@@ -99,14 +99,13 @@ class PromptReactor(EPollReactor):
         for call in calls:
             if call.cancelled:
                 continue
-            if call.delayed_time > 0:  # Somebody has put it off since.
-                super().callLater(call.delayed_time, self._call, call)
+            if call.delayed_time > 0:  # Somebody has put it off since: it is a timer now, and may be again.
+                call.canceller, call.resetter = self._cancelCallLater, self._moveCallLaterSooner
+                self._newTimedCalls.append(call)
             else:
                 self._call(call)
 
     def _call(self, call: Any) -> None:  # noqa: ANN401  # Twisted's, whose types are incomplete
-        if call.cancelled:
-            return
         call.called = 1
         try:
             call.func(*call.args, **call.kw)

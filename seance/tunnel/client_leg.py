@@ -326,7 +326,6 @@ class ClientLeg:
             watch=self,
         )
         self.upgrade_seconds = self._reactor.seconds() - self.began_seconds
-        self._witness.client_joined(self, self.upgrade_seconds)
         glued = first[first.index(END_OF_HEAD) + len(END_OF_HEAD) :]
         if glued:
             splice.far.received_bytes = len(glued)
@@ -340,6 +339,7 @@ class ClientLeg:
         splice.far.makeConnection(stream)
         self._door.step_out(splice.near)
         splice.start()
+        self._witness.client_joined(self, self.upgrade_seconds)
         self._sync.joined(self)
         if early.held:
             held, early.held = bytes(early.held), bytearray()

@@ -158,7 +158,16 @@ class LocalLeg(HandOver):
             return
         self._dialling = None
         factory.note_dialled()
-        host = None if settings.keep_host else factory.local.host_header
+        try:
+            self._join(splice, request)
+        except Exception:  # noqa: BLE001  # a mistake of ours, which costs this client alone
+            self._log.failure("A client could not be joined with the local server", event="local.failed")
+            splice.far.is_lost = True
+            splice.far.leg.abortConnection()
+            cast(Leg, self.transport).abortConnection()
+
+    def _join(self, splice: Splice, request: Request) -> None:
+        host = None if self._settings.keep_host else self._factory.local.host_header
         tune(splice.far.leg)
         trailing = self._reader.trailing
         splice.far.leg.write(request_with_host(request, host) + trailing)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+import pytest
+
 from tests.processes import Process, environment
 
 SCRIPT = """
@@ -18,7 +20,8 @@ from seance.relay_tap import Options
 
 class Service(Service):
     def startService(self):
-        print("starting", flush=True)
+        from twisted.internet import reactor
+        print("starting on", type(reactor).__name__, flush=True)
         if sys.argv[1] == "refuses":
             raise ConfigError("This will not do.")
         if sys.argv[1] == "breaks":
@@ -30,12 +33,13 @@ class Service(Service):
         return Deferred() if sys.argv[1] == "never stops" else None
 
 
-sys.exit(run_in_foreground("seance test", Options(), lambda options: Service(), []))
+sys.exit(run_in_foreground("seance test", Options(), lambda options: Service(), sys.argv[2:]))
 """
 
 
-def service(behaviour: str) -> Process:
-    return Process([sys.executable, "-c", SCRIPT, behaviour], name=behaviour, env=environment())
+def service(behaviour: str, *arguments: str, **settings: str) -> Process:
+    env = environment() | settings
+    return Process([sys.executable, "-c", SCRIPT, behaviour, *arguments], name=behaviour, env=env)
 
 
 def test_a_signal_stops_the_service_and_the_status_is_0() -> None:
@@ -58,6 +62,22 @@ def test_a_service_that_breaks_while_starting_is_logged_and_status_1() -> None:
     with service("breaks") as process:
         assert process.when_exited() == 1
         assert "RuntimeError: a mistake" in process.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ours is for Linux")
+@pytest.mark.parametrize("listen", ["0", "tcp:0", "127.0.0.1:0"])
+@pytest.mark.parametrize(("named", "kind"), [("", "PromptReactor"), ("epoll", "EPollReactor")])
+def test_it_runs_on_our_reactor_or_the_one_that_was_named(listen: str, named: str, kind: str) -> None:
+    """An option that is an endpoint is tried on the reactor, so that has to be there before."""
+    with service("behaves", "--listen", listen, SEANCE_REACTOR=named) as process:
+        process.when_line(f"starting on {kind}")
+        process.when_line("started")
+
+
+def test_a_reactor_that_does_not_exist_is_a_sentence_and_status_1() -> None:
+    with service("behaves", "--listen", "tcp:0", SEANCE_REACTOR="nonsense") as process:
+        assert process.when_exited() == 1
+        assert "seance test: SEANCE_REACTOR names 'nonsense'" in process.output
 
 
 def test_a_second_signal_ends_a_service_that_never_stops() -> None:

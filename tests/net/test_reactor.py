@@ -144,6 +144,27 @@ def test_a_call_that_is_put_off_comes_later(reactor: Any, told: list[object], pu
     assert not call.active()
 
 
+def test_a_call_that_is_put_off_is_a_timer_like_any_other(reactor: Any, told: list[object]) -> None:
+    now = [1000.0]
+    reactor.seconds = lambda: now[0]
+    call = reactor.callLater(0, told.append, "call")
+    gone = reactor.callLater(0, told.append, "gone")
+    for one in (call, gone):
+        one.delay(5)
+    reactor.iterate()
+    assert set(reactor.getDelayedCalls()) == {call, gone}
+    call.reset(8)
+    gone.cancel()
+    now[0] += 6
+    reactor.iterate()
+    assert told == []
+    assert reactor.getDelayedCalls() == [call]
+    call.reset(1)
+    now[0] += 1
+    reactor.iterate()
+    assert told == ["call"]
+
+
 def test_a_call_that_fails_is_logged_and_stops_no_other(
     reactor: Any, told: list[object], watch: Watch
 ) -> None:

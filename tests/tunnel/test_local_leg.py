@@ -6,6 +6,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from seance.tunnel.agent_status import AgentState, AgentStatus
+from tests.conftest import Watch
 from tests.deaf import deaf_port
 from tests.tunnel.rig import Rig, request, until
 
@@ -18,6 +19,22 @@ async def test_client_that_leaves_while_the_local_server_is_dialled_frees_everyt
             await until(lambda: rig.agent.client_count == 1)
             client.leg.abortConnection()
             await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+
+
+@pytest.mark.parametrize("what", ["tune", "request_with_host", "Splice.start"])
+@ensureDeferred
+async def test_a_mistake_of_ours_costs_one_client_and_leaves_nothing(
+    what: str, monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
+    async with Rig() as rig:
+        with monkeypatch.context() as patched:
+            patched.setattr(f"seance.tunnel.local_leg.{what}", lambda *_: 1 // 0)
+            client = await rig.connect(request())
+            await client.ends()
+        assert len(watch.take(ZeroDivisionError)) == 1
+        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await rig.connect(request())
+        await until(lambda: rig.agent.client_count == 1)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

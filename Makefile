@@ -13,14 +13,16 @@ DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 WRITE ?=
 YARDSTICK ?= ../shared/yardstick
+COMPILED := build/compiled
+COMPILED_TESTS := $(addprefix tests/,yamux resume heads carrier mux tunnel interop faults)
 FUZZ_FLAGS ?= tests/yamux tests/heads tests/auth tests/carrier tests/attacks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs check fuzz bench install clean
+.PHONY: help demo test lint types docs check fuzz bench compiled test-compiled install clean
 
 help:  ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: $(VENV)/.with-demo  ## run the demo: relay, agent and a shared text editor on this machine
 	@$(BIN)/seance demo $(DEMO_FLAGS)
@@ -48,6 +50,16 @@ bench: $(VENV)/.with-demo,test  ## measure against the yardstick in Go (YARDSTIC
 	@$(BIN)/python benchmarks/pairs.py --yardstick '$(YARDSTICK)' $(if $(WRITE),--write '$(WRITE)') $(BENCH_FLAGS)
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/core.py --rounds 3
+
+compiled: | $(BIN)/python  ## make the compiled form of the pure floors, in build/compiled; needs a C compiler
+	@rm -rf $(COMPILED) build/lib.* build/bdist.*
+	@SEANCE_COMPILE=1 $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(COMPILED) .
+
+test-compiled: compiled $(VENV)/.with-demo,test  ## the tests of these floors, and of what is above them, on that form
+	@cp -r tests pyproject.toml setup.cfg $(COMPILED)
+	@cd $(COMPILED) && '$(abspath $(BIN)/python)' -m seance --version | grep compiled
+	@cd $(COMPILED) && '$(abspath $(BIN)/python)' -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal \
+		$(COMPILED_TESTS) $(PYTEST_FLAGS)
 
 install: $(VENV)/.with-demo,test $(VENV)/.with-dev,docs  ## make .venv with all that the rest needs
 

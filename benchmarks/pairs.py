@@ -31,6 +31,7 @@ from pathlib import Path
 
 from memory import bytes_per_idle_client
 from programs import (
+    COMPILED,
     ROOT,
     Pair,
     Running,
@@ -174,13 +175,15 @@ def figures_table(figures: Figures, pairs: Sequence[Pair]) -> list[str]:
     return lines
 
 
-def circumstances(rounds: int) -> list[str]:
+def circumstances(rounds: int, *, is_fast: bool) -> list[str]:
     """Return what was measured, on what and when."""
     go = _said_by("go", "version").split()[2]
     versions = [f"Python {platform.python_version()}"]
     versions += [
         f"{name} {version(name)}" for name in ("Twisted", "autobahn", "zlib_ng") if find_spec(name.lower())
     ]
+    if is_fast:
+        versions.append("the compiled form")
     system = f"{platform.system()} {platform.release()}"
     commit = _said_by("git", "rev-parse", "--short", "HEAD")
     return [
@@ -194,7 +197,7 @@ def circumstances(rounds: int) -> list[str]:
 def report(figures: Figures, pairs: Sequence[Pair], rounds: int) -> str:
     """Return everything, as it stands in the page."""
     parts = [
-        *circumstances(rounds),
+        *circumstances(rounds, is_fast=pairs[0].folder == COMPILED),
         "",
         *goals_table(figures, pairs[0].name),
         "",
@@ -214,9 +217,16 @@ def write_between_marks(page: Path, text: str, *, is_fast: bool) -> None:
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
-def our_pair() -> Pair:
-    """Return our pair; it is named by the extra ``fast`` where its packages are, for then it runs on them."""
-    return ours("Seance[fast]" if find_spec("zlib_ng") is not None else "Seance")
+def our_pair(*, is_fast: bool) -> Pair:
+    """Return our pair, as a plain install has it or with all that makes it fast."""
+    has_extra = find_spec("zlib_ng") is not None
+    if not is_fast:
+        if has_extra:
+            sys.exit("The extra 'fast' is installed here: pip uninstall zlib-ng, or ask for --fast.")
+        return ours()
+    if not has_extra or not COMPILED.exists():
+        sys.exit("--fast wants the extra (pip install '.[fast]') and the compiled form (make compiled).")
+    return ours("Seance[fast]", COMPILED)
 
 
 def alone() -> None:
@@ -254,6 +264,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loads", default=",".join([IDLE, *LOADS]), help="with commas between them")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between a page's marks")
+    parser.add_argument("--fast", action="store_true", help="with the extra, and in the compiled form")
     told = parser.parse_args()
     why = why_no_yardstick(told.yardstick)
     if why is not None:
@@ -262,7 +273,7 @@ def main() -> None:
         alone()
         return
     yardstick = Yardstick.build(told.yardstick.resolve())
-    pairs = [our_pair(), yardstick.pair]
+    pairs = [our_pair(is_fast=told.fast), yardstick.pair]
     figures: Figures = {}
     for number in range(told.rounds):
         sys.stderr.write(f"round {number + 1} of {told.rounds} ...\n")
@@ -272,7 +283,7 @@ def main() -> None:
     text = report(figures, pairs, told.rounds)
     sys.stdout.write(text)
     if told.write is not None:
-        write_between_marks(told.write, text, is_fast=pairs[0].name.endswith("[fast]"))
+        write_between_marks(told.write, text, is_fast=told.fast)
 
 
 if __name__ == "__main__":

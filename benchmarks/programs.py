@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "COMPILED",
     "ROOM",
     "ROOT",
     "Pair",
@@ -38,6 +39,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "yardstick"
+COMPILED = ROOT / "build" / "compiled"
 ROOM = "test-room"
 
 START_SECONDS = 20.0
@@ -51,11 +53,13 @@ class Pair:
         name: For tables.
         relay: The relay's command.
         agent: The agent's.
+        folder: Where they run; of ours, where the package is.
     """
 
     name: str
     relay: tuple[str, ...]
     agent: tuple[str, ...]
+    folder: Path = ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +121,15 @@ def why_no_yardstick(source: Path) -> str | None:
     return None
 
 
-def ours(name: str = "Seance") -> Pair:
-    """Return our own pair, of this checkout."""
+def ours(name: str = "Seance", folder: Path = ROOT) -> Pair:
+    """Return our own pair, of this checkout, or of another folder with the package in it."""
     seance = (sys.executable, "-m", "seance")
     agent = ("--relay", "ws://127.0.0.1:{relay}", "--room", ROOM, "--local", "127.0.0.1:{local}")
     return Pair(
         name,
         (*seance, "relay", "--listen", "tcp:{relay}:interface=127.0.0.1", "--admin", "none"),
         (*seance, "agent", *agent, "--identity", "none"),
+        folder,
     )
 
 
@@ -133,24 +138,24 @@ def running_pair(pair: Pair, local_port: int) -> Iterator[Running]:
     """A pair for the time of a ``with`` block, connected."""
     ports = {"relay": free_port(), "local": local_port}
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(running([word.format(**ports) for word in pair.relay]))
+        relay = stack.enter_context(running([word.format(**ports) for word in pair.relay], pair.folder))
         _until_open(ports["relay"])
-        agent = stack.enter_context(running([word.format(**ports) for word in pair.agent]))
+        agent = stack.enter_context(running([word.format(**ports) for word in pair.agent], pair.folder))
         found = Running(relay, agent, ports["relay"])
         _until_connected(found)
         yield found
 
 
 @contextlib.contextmanager
-def running(argv: Sequence[str]) -> Iterator[int]:
+def running(argv: Sequence[str], folder: Path = ROOT) -> Iterator[int]:
     """A program for the time of a ``with`` block; gives its process id."""
     path = os.environ.get("PYTHONPATH")
     env = {
         **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{path}" if path else str(ROOT),
+        "PYTHONPATH": f"{folder}{os.pathsep}{path}" if path else str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT)  # noqa: S603  # ours
+    process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder)  # noqa: S603  # ours
     said: list[bytes] = []
     assert process.stderr is not None
     reading = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from seance import __version__
+from seance.compiled import is_compiled
 
 __all__ = ["COMMANDS", "main"]
 
@@ -83,7 +84,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(_help(), end="")
         return 0
     if word == "--version":
-        print(f"seance-tunnel {__version__}")
+        print(f"seance-tunnel {__version__}{', compiled' if is_compiled() else ''}")
         return 0
     command = COMMANDS.get(word)
     if command is None:

@@ -35,6 +35,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from seance.compiled import is_compiled
 from tests.canaries import tokens_in
 
 __all__ = [
@@ -93,6 +94,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves the slow tests out unless they are asked for, and gives them more time if they are."""
+    if is_compiled():
+        config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("interpreted")])
+        items[:] = [one for one in items if not one.get_closest_marker("interpreted")]
     slow = [item for item in items if item.get_closest_marker("slow")]
     if config.getoption("--slow"):
         for item in slow:

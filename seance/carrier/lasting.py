@@ -29,7 +29,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from seance.carrier.inlet import Inlet, Outlet
 from seance.carrier.pulse import Pulse
@@ -49,7 +49,6 @@ FROM_BETWEEN = (1001, 1012)
 """Close codes of proxies that stop or reload (Caddy sends 1001). A peer that means it says ``bye`` before."""
 
 
-@implementer(ITransport, IConsumer, IPushProducer)
 class LastingCarrier:
     """The transport. ``begin`` and ``join`` with each carrier; the first ``join`` starts the protocol.
 
@@ -458,3 +457,7 @@ class LastingCarrier:
         protocol, self._protocol = self._protocol, None
         if protocol is not None and self._has_started:
             protocol.connectionLost(reason)
+
+
+# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
+classImplements(LastingCarrier, ITransport, IConsumer, IPushProducer)

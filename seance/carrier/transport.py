@@ -24,7 +24,7 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 __all__ = ["MESSAGE_BYTES", "Carrier", "Socket"]
 
@@ -58,7 +58,6 @@ class Socket(Protocol):
         """Take note that the connection below is full no more."""
 
 
-@implementer(ITransport, IConsumer, IPushProducer)
 class Carrier:
     """The transport of whatever runs over the WebSocket.
 
@@ -310,7 +309,6 @@ class Carrier:
             self._socket.send_close(self._close_code, self._close_reason)
 
 
-@implementer(IPushProducer)
 class _Valve:
     """Stands between the connection below and a push producer, to know whether it is shut."""
 
@@ -328,3 +326,8 @@ class _Valve:
 
     def stopProducing(self) -> None:
         self._producer.stopProducing()
+
+
+# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
+classImplements(Carrier, ITransport, IConsumer, IPushProducer)
+classImplements(_Valve, IPushProducer)

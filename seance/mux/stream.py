@@ -33,7 +33,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from seance.errors import LocalProtocolError
 from seance.mux.address import StreamAddress
@@ -50,7 +50,6 @@ _NOTHING: Final[deque[bytes]] = deque()
 bytes."""
 
 
-@implementer(ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor)
 class StreamTransport:
     """What a protocol at one end of a stream has as ``self.transport``.
 
@@ -396,3 +395,7 @@ class StreamTransport:
         self._log.failure("A protocol failed; its stream is cut", event="stream.protocol_failed")
         if not self._is_lost and not self._is_aborting:
             self._break(Failure())
+
+
+# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
+classImplements(StreamTransport, ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor)

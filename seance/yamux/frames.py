@@ -49,7 +49,7 @@ sent *before* this part, so ``len(body) <= length`` always, and the frame is ove
 """
 
 
-def part_of(data: bytes, start: int, stop: int) -> Bytes:
+def part_of(data: Bytes, start: int, stop: int) -> Bytes:
     """Return a part of some bytes, as a view if it is a large one."""
     return data[start:stop] if stop - start < _VIEWED_BYTES else memoryview(data)[start:stop]
 

@@ -124,7 +124,7 @@ class Session:
 
     # Receive.
 
-    def receive_data(self, data: bytes, now: float) -> None:
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Take bytes from the carrier. Next: ``take_events``, then ``next_message``.
 
         Args:
@@ -206,12 +206,12 @@ class Session:
         delta_bytes = stream.receive_window.widen(self.limits.receive_window_bytes)
         self._outbox.add_flag(stream_id, ACK, delta_bytes)
 
-    def send_data(self, stream_id: int, data: bytes) -> int:
+    def send_data(self, stream_id: int, data: Bytes) -> int:
         """Queue data, which leaves through ``next_message`` as the peer's window and other streams allow.
 
         Args:
             stream_id: A stream that was neither ended by us nor reset by anybody.
-            data: Any number of bytes; the object is kept until it has left.
+            data: Any number of bytes, or a view of bytes; the object is kept until it has left.
 
         Returns:
             How many bytes now wait on this stream. Above ``limits.send_high_water_bytes`` stop writing until

@@ -17,7 +17,7 @@ from seance.yamux.windows import ReceiveWindow, SendWindow
 
 __all__ = ["PeerIds", "Stream", "StreamTable"]
 
-_NOTHING: Final[deque[bytes]] = deque()
+_NOTHING: Final[deque[Bytes]] = deque()
 """The queue of every stream that has none: an empty one of its own would be 760 bytes, for thousands that
 are idle."""
 
@@ -75,7 +75,7 @@ class Stream:
         self._first_sent_bytes = 0
         """How much of the first chunk has already left."""
 
-    def queue(self, data: bytes) -> int:
+    def queue(self, data: Bytes) -> int:
         """Add data to what waits; returns what waits now."""
         queue = self._queue
         if queue is _NOTHING:

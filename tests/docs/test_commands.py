@@ -24,7 +24,9 @@ from tests.tools import ROOT
 PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "status", "check", "bench")
 COMMON = {"--help", "--version", "--config"}
 FOREIGN = {"--tls", "--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
-"""Options of other programs that the pages mention: pip's, towncrier's, twistd's, and those of our tests."""
+FOREIGN |= {"--fast", "--follow-imports"}
+"""Options of other programs that the pages mention: pip's, towncrier's, twistd's, mypy's, those of our tests
+and benchmarks."""
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PEER_VERSIONS = json.loads((PEERS / "package.json").read_text("utf-8"))["dependencies"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -112,8 +111,7 @@ class TestTransfer:
 
     def test_data_is_bytes_whatever_the_carrier_gave(self) -> None:
         end = accepted()
-        given: Any = bytearray(data(2, b"abc"))
-        end.session.receive_data(given, 0.0)
+        end.session.receive_data(bytearray(data(2, b"abc")), 0.0)
         (event,) = end.session.take_events()
         assert isinstance(event, DataReceived)
         assert type(event.data) is bytes

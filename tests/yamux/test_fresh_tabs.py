@@ -116,6 +116,7 @@ class Meeting:
         look()
 
 
+@pytest.mark.interpreted
 def test_shared_equally_none_of_eight_ever_has_the_document() -> None:
     meeting = Meeting(turns=Fair)
     meeting.path.run(until=100.0)
@@ -213,6 +214,7 @@ def test_a_keystroke_waits_for_a_frame_on_its_way_and_not_for_a_document(documen
     assert busy <= idle + 0.05 + 16 * KIB / (1 * MBIT)
 
 
+@pytest.mark.interpreted
 def test_without_an_order_a_keystroke_waits_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail."""
     monkeypatch.setattr("seance.yamux.outbox.Turns", Fair)

@@ -1,0 +1,133 @@
+"""Every way in, with and without TLS and a proxy in front, and every way in which a client may end.
+
+Each wraps the client's transport differently, and the handler of the head takes itself out of what is there
+when the client is spliced. Whatever the way, what was said early, glued to the 101 and later arrives whole;
+the client is counted out once, and its place is free again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+
+from seance.tunnel.ports import Client, ClientReport
+from seance.tunnel.witness import Silent
+from tests.certificates import Authority
+from tests.ears import pattern
+from tests.tls.rig import One, TlsRig
+from tests.tunnel.rig import Player, Rig, answer_101, reactor, request, until
+
+DIRECT, PROXIED = "tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1"
+PROXY_LINE = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
+LONG_BYTES = 300_000
+
+
+class Notes(Silent):
+    """A witness that keeps the clients and how each ended."""
+
+    def __init__(self) -> None:
+        self.clients: list[Client] = []
+        self.ends: list[str] = []
+
+    def client_began(self, client: Client) -> None:
+        self.clients.append(client)
+
+    def client_ended(self, client: Client, report: ClientReport) -> None:
+        self.ends.append(report.reason)
+
+
+async def dial(rig: Rig, *, is_proxied: bool, first: bytes) -> Player:
+    """Opens a client's connection by one of the ways, and writes ``first`` on it."""
+    port = rig.relay._ports[is_proxied].getHost().port
+    client = Player()
+    rig.clients.append(client)
+    await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(One(client))
+    if is_proxied:
+        client.transport.write(PROXY_LINE)
+    if isinstance(rig, TlsRig):
+        client.transport.startTLS(optionsForClientTLS("localhost", trustRoot=rig.trust))
+    client.transport.write(first)
+    return client
+
+
+async def client_closes(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    client.leg.loseConnection()
+    await local.ends()
+    local.leg.loseConnection()
+
+
+async def client_is_cut(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    client.leg.abortConnection()
+    await local.goes()
+
+
+async def local_server_closes(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    local.leg.loseConnection()
+    await client.ends()
+    client.leg.loseConnection()
+
+
+async def local_server_is_cut(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    local.leg.abortConnection()
+    await client.goes()
+
+
+async def agent_goes(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    rig.relay.links[0].cut()
+    await client.ends()
+    assert client.received.startswith(b"\x88"), "a close frame, with a reason"
+    client.leg.loseConnection()
+
+
+async def operator_ends_it(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    notes.clients[0].end("enough")
+    await client.goes()
+
+
+Ending = Callable[[Rig, Player, Player, Notes], Awaitable[None]]
+ENDINGS: dict[Ending, str] = {
+    client_closes: "ended",
+    client_is_cut: "near_gone",
+    local_server_closes: "ended",
+    local_server_is_cut: "far_gone",
+    agent_goes: "far_gone",
+    operator_ends_it: "sent_away",
+}
+
+
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "proxied"])
+@pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__)
+@ensureDeferred
+async def test_all_arrives_and_the_place_is_free_again(
+    authority: Authority, ending: Ending, has_tls: bool, is_proxied: bool
+) -> None:
+    settings = {"listen": (DIRECT, PROXIED), "trusted_proxy": ("127.0.0.1",), "resume_seconds": 0.0}
+    async with TlsRig(authority, relay=settings) if has_tls else Rig(relay=settings) as rig:
+        notes = Notes()
+        rig.relay.witness = notes
+        admission = rig.relay.admission
+        await until(lambda: admission.open_count == 1)
+        early, up, down = pattern(30_000, seed=1), pattern(LONG_BYTES, seed=2), pattern(LONG_BYTES, seed=3)
+        client = await dial(rig, is_proxied=is_proxied, first=request() + early)
+        local = await rig.local()
+        local.received = local.received[local.received.index(b"\r\n\r\n") + 4 :]
+        local.send(answer_101() + b"\x82\x05glued")
+        await client.receives(b"glued")
+        assert admission.open_count == 2
+        client.received = b""
+        client.send(up)
+        local.send(b"\x82\x7f" + LONG_BYTES.to_bytes(8, "big") + down)
+        await until(lambda: len(local.received) >= len(early + up) and len(client.received) >= len(down) + 10)
+        assert local.received == early + up
+        assert client.received[10:] == down
+        client.received = b""
+        await ending(rig, client, local, notes)
+        # The agent dials again where its carrier was cut.
+        await until(lambda: notes.ends and admission.open_count <= 1)
+    assert notes.ends == [ENDINGS[ending]]
+    assert admission.open_count == 0

@@ -137,6 +137,12 @@ class _EagerWrites(_Transport):
             self.unsent.drained(self.reactor.seconds())
         return super().doWrite()
 
+    def connectionLost(self, reason: Any) -> None:  # noqa: ANN401  # Twisted's
+        super().connectionLost(reason)
+        # What could not leave: a transport stands in cycles, and would keep it until they are collected.
+        self.dataBuffer = b""
+        self._tempDataBuffer, self._tempDataLen, self.offset = [], 0, 0
+
     def _fill(self) -> None:
         """Write nothing until the kernel asks for more, although here nothing waits."""
         unsent = self.unsent

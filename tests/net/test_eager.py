@@ -122,6 +122,22 @@ async def test_what_the_socket_does_not_take_waits_its_turn_and_arrives_in_order
 
 
 @ensureDeferred
+async def test_nothing_that_could_not_leave_is_kept(pair: Pair) -> None:
+    """A transport is part of cycles, and has up to what its stream's windows hold."""
+    transport = pair.transport
+    for _ in range(3):
+        transport.write(bytes(8_000_000))
+    assert transport._tempDataLen + len(transport.dataBuffer) > 8_000_000
+    transport.abortConnection()
+    while transport.connected:
+        waiting: Deferred[None] = Deferred()
+        reactor.callLater(0.001, waiting.callback, None)
+        await waiting
+    assert not transport.dataBuffer
+    assert not transport._tempDataBuffer
+
+
+@ensureDeferred
 async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pair: Pair) -> None:
     pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     pair.peer.close()

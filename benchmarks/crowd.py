@@ -1,7 +1,9 @@
 """What others do to those who are there: the echoes of running streams, with and without.
 
-    python benchmarks/crowd.py crowd     a thousand upgrades to the same room at the same moment
-    python benchmarks/crowd.py refuse    a client that asks for 30 MB and does not read
+    python benchmarks/crowd.py crowd           a thousand upgrades to the same room at the same moment
+    python benchmarks/crowd.py crowd-go        the same, through the yardstick's pair
+    python benchmarks/crowd.py crowd-direct    the same without a tunnel: what the machine does to all
+    python benchmarks/crowd.py refuse          a client that asks for 30 MB and does not read
 
 Relay, agent, local server, those who come and those who measure are processes of their own. Phases with and
 without take turns in one run, since what a loaded machine does to both is the same. One JSON line each.
@@ -14,17 +16,18 @@ import asyncio
 import json
 import math
 import multiprocessing
+import os
 import selectors
 import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 
 from idle import SAID, SAYS, head, local_server, more
-from programs import ROOT, Running, cpu_seconds, ours, running_pair
+from programs import ROOT, Running, Yardstick, cpu_seconds, ours, running_pair
 
 sys.path.insert(0, str(ROOT))
 
@@ -36,6 +39,7 @@ PHASE_SECONDS = 6.0
 PAIRS = 3
 CROWD = 1000
 ASKED = b"bytes 30000000"
+YARDSTICK = ROOT.parent / "shared" / "yardstick"
 
 
 def echoes(clients: list[socket.socket], seconds: float) -> list[float]:
@@ -141,9 +145,23 @@ def big_server() -> Iterator[int]:
         process.join()
 
 
-def measure(row: str, other: Callable[[int, Connection], None]) -> None:
+@contextmanager
+def direct(local: int) -> Iterator[Running]:
+    """The local server in the place of a pair."""
+    yield Running(os.getpid(), os.getpid(), local)
+
+
+def between(row: str, local: int) -> AbstractContextManager[Running]:
+    """Return what is between those who measure and the local server."""
+    if row == "crowd-direct":
+        return direct(local)
+    return running_pair(Yardstick.build(YARDSTICK).pair if row == "crowd-go" else ours(), local)
+
+
+def measure(row: str) -> None:
     """Measure pairs of phases, and print."""
-    with (big_server if row == "refuse" else local_server)() as local, running_pair(ours(), local) as pair:
+    other = refuse if row == "refuse" else come_together
+    with (big_server if row == "refuse" else local_server)() as local, between(row, local) as pair:
         clients = more(pair, RUNNING, 20)
         here, there = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(
@@ -205,6 +223,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rows", nargs="*", default=["crowd", "refuse"])
+    rows = ["crowd", "crowd-go", "crowd-direct", "refuse"]
+    parser.add_argument("rows", nargs="*", choices=rows, default=["crowd", "refuse"])
     for row in parser.parse_args().rows:
-        measure(row, {"crowd": come_together, "refuse": refuse}[row])
+        measure(row)

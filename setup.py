@@ -5,10 +5,15 @@ and Python's headers, and a minute. The modules are the same, and so are their t
 """
 
 import os
+import shutil
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 from setuptools import setup
+
+HERE = Path(__file__).parent
 
 MODULES = (
     "seance/yamux/*.py",
@@ -34,14 +39,23 @@ def compiled() -> dict[str, Any]:
     """Return what setuptools has to know of the compiled form."""
     if os.environ.get("SEANCE_COMPILE", "0") in ("", "0"):
         return {}
-    needed = ["mypy >= 1.18"]
+    if {"editable_wheel", "develop"} & set(sys.argv):
+        sys.exit("SEANCE_COMPILE=1 is not for editable installs: C would be run beside sources that change.")
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    if shutil.which(compiler) is None or not headers.exists():
+        sys.exit(
+            f"SEANCE_COMPILE=1 needs a C compiler ({compiler}) and {headers}; on Debian and Ubuntu: "
+            "apt install gcc libc6-dev python3-dev. Without SEANCE_COMPILE the pure form is installed."
+        )
     try:
         from mypyc.build import mypycify  # noqa: PLC0415
     except ImportError:
-        return {"setup_requires": needed}  # pip asks for this first, and runs the file again with it
-    here = Path(__file__).parent
-    paths = [path for pattern in MODULES for path in here.glob(pattern) if path.name not in AS_THEY_ARE]
-    files = sorted(str(path.relative_to(here)) for path in paths)
+        return {"setup_requires": ["mypy >= 1.18"]}  # pip brings it and runs the file again
+    for left in (HERE / "build").glob("lib.*"):
+        shutil.rmtree(left)  # what was compiled before and is not any more would be packed too
+    paths = [path for pattern in MODULES for path in HERE.glob(pattern) if path.name not in AS_THEY_ARE]
+    files = sorted(str(path.relative_to(HERE)) for path in paths)
     return {"ext_modules": mypycify([*MYPY, *files], opt_level="3", group_name="seance")}
 
 

@@ -225,7 +225,9 @@ def our_pair(*, is_fast: bool) -> Pair:
             sys.exit("The extra 'fast' is installed here: pip uninstall zlib-ng, or ask for --fast.")
         return ours()
     if not has_extra or not COMPILED.exists():
-        sys.exit("--fast wants the extra (pip install '.[fast]') and the compiled form (make compiled).")
+        sys.exit(
+            "--fast wants zlib-ng (.venv/bin/pip install zlib-ng) and the compiled form (make compiled)."
+        )
     return ours("Seance[fast]", COMPILED)
 
 

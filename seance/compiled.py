@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
+from pathlib import Path
 
 __all__ = ["is_compiled"]
 
 
 def is_compiled() -> bool:
-    """Return whether it is; imports nothing for that but the package."""
-    spec = find_spec("seance.yamux.session")
-    return spec is not None and spec.origin is not None and not spec.origin.endswith((".py", ".pyc"))
+    """Return whether it is; imports none of it for that."""
+    spec = find_spec("seance.yamux")
+    places = spec.submodule_search_locations if spec is not None else None
+    return any(Path(place, f"session{end}").exists() for place in places or () for end in EXTENSION_SUFFIXES)

@@ -1,4 +1,4 @@
-"""Twisted's reactor for Linux, with two short ways for what a tunnel does all day.
+"""Twisted's reactor for Linux, with three short ways for what a tunnel does all day.
 
 Not a reactor of its own: descriptors, timers, signals and threads are Twisted's ``EPollReactor``, and every
 transport works on it as it does there. Three things take another way, because each small message goes by

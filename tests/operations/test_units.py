@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.operations.parties import EchoServer, dial
 from tests.operations.proxies import DEPLOY
 from tests.operations.sandbox import allowed_calls
 from tests.processes import DEADLINE_SECONDS, environment, running_process, twistd
+from tests.tls_in_threads import trusting
 from tests.tools import require
 
 UNITS = sorted((DEPLOY / "systemd").rglob("*.service"))
@@ -129,7 +129,7 @@ def test_relay_and_agent_do_all_their_work_under_the_system_call_filter(tmp_path
             ready="Tunneling",
             env=environment(),
         ) as agent:
-            context = ssl.create_default_context(cafile=str(authority.file))
+            context = trusting(authority.file)
             with dial(f"wss://localhost:{port}/c/room", context) as client:
                 client.send("hello")
                 assert client.recv(DEADLINE_SECONDS) == "hello"

@@ -26,6 +26,7 @@ from tests.processes import (
     twistd,
     until,
 )
+from tests.tls_in_threads import safe_in_threads, trusting
 
 pytestmark = pytest.mark.slow
 
@@ -48,20 +49,16 @@ def echo_server(context: ssl.SSLContext | None = None) -> Iterator[int]:
         thread.join()
 
 
-def trusting(authority: Authority) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=authority.file)
-
-
 def client(authority: Authority, port: int, room: str) -> ClientConnection:
     url = f"wss://localhost:{port}/c/{room}/document"
-    return connect(url, ssl=trusting(authority), max_size=None, open_timeout=DEADLINE_SECONDS)
+    return connect(url, ssl=trusting(authority.file), max_size=None, open_timeout=DEADLINE_SECONDS)
 
 
 def serial(authority: Authority, port: int) -> int:
     """The serial number of the certificate that is shown now."""
     with (
         socket.create_connection(("localhost", port), DEADLINE_SECONDS) as plain,
-        trusting(authority).wrap_socket(plain, server_hostname="localhost") as secured,
+        trusting(authority.file).wrap_socket(plain, server_hostname="localhost") as secured,
     ):
         return int(secured.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
 
@@ -70,7 +67,7 @@ def test_a_tunnel_with_tls_on_every_leg_and_a_renewed_certificate(authority: Aut
     files = authority.issue("localhost")
     first = files.certificate.serial_number
     local_files = authority.issue("localhost", file="local")
-    local_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    local_context = safe_in_threads(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     local_context.load_cert_chain(local_files.chain, local_files.key)
     with (
         echo_server(local_context) as local_port,

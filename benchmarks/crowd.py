@@ -4,6 +4,8 @@
     python benchmarks/crowd.py crowd-go        the same, through the yardstick's pair
     python benchmarks/crowd.py crowd-direct    the same without a tunnel: what the machine does to all
     python benchmarks/crowd.py refuse          a client that asks for 30 MB and does not read
+    python benchmarks/crowd.py refuse-go       the same, through the yardstick's pair
+    python benchmarks/crowd.py refuse-direct   the same without a tunnel: what 30 MB cost the local server
 
 Relay, agent, local server, those who come and those who measure are processes of their own. Phases with and
 without take turns in one run, since what a loaded machine does to both is the same. One JSON line each.
@@ -153,15 +155,16 @@ def direct(local: int) -> Iterator[Running]:
 
 def between(row: str, local: int) -> AbstractContextManager[Running]:
     """Return what is between those who measure and the local server."""
-    if row == "crowd-direct":
+    if row.endswith("-direct"):
         return direct(local)
-    return running_pair(Yardstick.build(YARDSTICK).pair if row == "crowd-go" else ours(), local)
+    return running_pair(Yardstick.build(YARDSTICK).pair if row.endswith("-go") else ours(), local)
 
 
 def measure(row: str) -> None:
     """Measure pairs of phases, and print."""
-    other = refuse if row == "refuse" else come_together
-    with (big_server if row == "refuse" else local_server)() as local, between(row, local) as pair:
+    refuses = row.startswith("refuse")
+    other = refuse if refuses else come_together
+    with (big_server if refuses else local_server)() as local, between(row, local) as pair:
         clients = more(pair, RUNNING, 20)
         here, there = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(
@@ -180,7 +183,7 @@ def measure(row: str) -> None:
             begin = cpu_of(pair)
             beside.append(echoes(clients, PHASE_SECONDS))
             cpu[1].append(cpu_of(pair) - begin)
-            if row == "refuse":
+            if refuses:
                 here.send(True)
             told.append(here.recv())
             time.sleep(2.0)
@@ -223,7 +226,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    rows = ["crowd", "crowd-go", "crowd-direct", "refuse"]
+    rows = ["crowd", "crowd-go", "crowd-direct", "refuse", "refuse-go", "refuse-direct"]
     parser.add_argument("rows", nargs="*", choices=rows, default=["crowd", "refuse"])
     for row in parser.parse_args().rows:
         measure(row)

@@ -153,11 +153,11 @@ class Outbox:
     def _write_data(self, pieces: list[Bytes], room: int, low_water_bytes: int) -> int:
         turns = self._turns
         next_turn, wrote = turns.next, turns.wrote
-        has_light = False
+        has_light = has_lights = False
         last: Stream | None = None
         frame_bytes = header_at = 0
         while room > HEADER_BYTES and (stream := next_turn()) is not None:
-            if has_light and stream.place:
+            if has_light and stream.place and (has_lights or stream is not last):
                 break  # A receiver that waits for whole messages would wait for the bulk too.
             window = stream.send_window
             # The least of three. min() would take twice as long, and this is done for every frame.
@@ -180,12 +180,14 @@ class Outbox:
                 pieces[header_at] = data_header(stream.stream_id, frame_bytes)
             else:
                 last, frame_bytes, header_at = stream, count, len(pieces)
+                has_lights = has_light
                 pieces.append(data_header(stream.stream_id, count))
             stream.write(count, pieces)
             room -= count
             queued_bytes = stream.queued_bytes
+            if not stream.place:
+                has_light = True  # ... and stays so if it is bulk from now on.
             wrote(stream, count, queued_bytes > 0 and window.available_bytes > 0)
-            has_light = not stream.place
             if not queued_bytes and stream.sending is _ENDING:
                 self.add_fin(stream)
                 self._settled.append(stream)

@@ -11,9 +11,9 @@ costs nobody a turn. To share equally looks fair and is the worst there is for Y
 load one document over a slow uplink all end after their thirty seconds of patience, so none ever does
 (yjs.md 0, fact 4). In order, they are done one after the other.
 
-Nobody starves, and that is counted in turns, not in seconds. After 64 KiB of light data comes a bulk
-frame, if there is one; of 16 n bulk turns, each of n streams in line has one; and a stream that was first for
-thirty seconds, the patience of Yjs clients, goes to the back: nobody waits for it any more.
+Nobody starves, and that is counted in bytes and turns, not in seconds. After 64 KiB of light data come
+16 KiB of bulk, if there are any; of 16 n bulk turns, each of n streams in line has one; and a stream that was
+first for thirty seconds, the patience of Yjs clients, goes to the back: nobody waits for it any more.
 
 *Lately* is measured in bytes too: what a stream has sent counts half after every 64 KiB that the session
 sends while the stream has nothing to send; while it has, all counts. So a slow path and a fast one are
@@ -42,8 +42,12 @@ _SMALL_FRAME_BYTES: Final = 8 * KIB
 """The largest frame of a light stream while others wait for theirs: 66 ms at 1 Mbit/s."""
 
 LIGHT_RUN_BYTES: Final = 64 * KIB
-"""After so much light data in a row one bulk frame passes. So bulk has a fifth of the path at the worst; and
-as no message is longer than this, a light frame waits in each for one bulk frame at most."""
+"""After so much light data 16 KiB of bulk pass: one frame, or as many as it takes where messages are smaller.
+So bulk has a fifth of the data at the worst; and as no message is longer than this, a light frame waits in
+each for one bulk frame at most."""
+
+_LIGHT_FOR_BULK: Final = LIGHT_RUN_BYTES // DATA_FRAME_BYTES
+"""How much light data a byte of bulk makes up for."""
 
 _SECOND_TURNS: Final = 4
 _SECOND_TURN: Final = 3
@@ -93,7 +97,7 @@ class Turns:
         self._bulk_turn = 0
         """Which of sixteen the next one is."""
         self._light_run_bytes = 0
-        """Light data since the last bulk frame."""
+        """Light data for which bulk has not had its share yet."""
         self._sent_bytes = 0
         self._now: float | None = None
         """When the line of bulk was last looked at; None when it was empty since."""
@@ -181,7 +185,11 @@ class Turns:
                 self._rounded = stream.place
                 turn = -1
             self._bulk_turn = turn + 1
-            self._light_run_bytes = 0
+            run_bytes = self._light_run_bytes
+            if run_bytes:
+                # In bytes: where messages are small, a turn is what fits into the rest of one.
+                run_bytes -= _LIGHT_FOR_BULK * count
+                self._light_run_bytes = run_bytes if run_bytes > 0 else 0
             if not has_more:
                 self._leave_bulk(stream)
             return

@@ -354,3 +354,41 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
             ahead = [one for one in order[: order.index(TYPING)] if one in bulk]
             assert len(ahead) <= 1
         assert bool(order) == can_send
+
+
+@pytest.mark.parametrize("limit", [1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB])
+def test_bulk_has_a_fifth_beside_any_number_of_light_streams_however_small_messages_are(limit: int) -> None:
+    """Where messages are small a turn is what fits into the rest of one, so bytes are counted."""
+    session = Session(Role.CLIENT, limits=CALM)
+    bulk, *light = (session.open_stream(0.0) for _ in range(101))
+    session._streams[bulk].send_window.available_bytes = MUCH
+    session.send_data(bulk, bytes(17 * KIB))
+    while session.next_message():
+        pass
+    assert session._streams[bulk].place
+    for one in light:
+        session.send_data(one, bytes(LIGHT_BYTES - 1))
+    sent = dict.fromkeys((bulk, *light), 0)
+    while any(map(session.queued_bytes, light)):
+        if session.queued_bytes(bulk) < 48 * KIB:
+            session.send_data(bulk, bytes(64 * KIB))
+        for frame in read_frames(b"".join(session.next_message(limit)))[0]:
+            sent[frame.stream_id] += frame.length
+        assert sent[bulk] * 4 >= sum(sent.values()) - sent[bulk] - LIGHT_RUN_BYTES - LIGHT_BYTES
+    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * LIGHT_BYTES, "and no more"
+
+
+def test_no_bulk_follows_a_stream_that_becomes_bulk_in_the_message_of_a_keystroke() -> None:
+    session = Session(Role.CLIENT, limits=CALM)
+    typing, new, old = (session.open_stream(0.0) for _ in range(3))
+    for one, count in ((old, 16 * KIB), (new, LIGHT_BYTES - 100)):
+        session.send_data(one, bytes(count))
+        while session.next_message():
+            pass
+    session.send_data(old, bytes(60 * KIB))
+    session.send_data(typing, bytes(50))
+    session.send_data(new, bytes(20 * KIB))
+    frames, _ = read_frames(b"".join(session.next_message()))
+    assert [frame.stream_id for frame in frames] == [typing, new]
+    assert session._streams[new].place, "it has crossed the mark in this message"
+    assert frames[1].length == FRAME, "and what it has beyond its turn stands behind"

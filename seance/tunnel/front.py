@@ -329,6 +329,7 @@ class Front(HandOver):
         relay = self._relay
         grant = await self._admit(request, route)
         permit: Permit | None = None
+        sync: Sync | None = None
         began_seconds = self._factory.reactor.seconds()
         if grant is not None and relay.permits is not None:
             permit = relay.permits.add(grant, self._send_away, most=grant.max_clients)
@@ -367,6 +368,8 @@ class Front(HandOver):
             leg.begin(head, self._take_late())
         except BaseException:
             relay.give_back(permit)
+            if sync is not None:
+                sync.left()
             raise
 
     async def _when_let_in(self, link: Link, began_seconds: float) -> Sync:

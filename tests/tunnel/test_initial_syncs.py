@@ -321,3 +321,17 @@ async def test_the_time_of_being_held_is_a_part_of_the_time_for_an_agent_that_go
         assert second.received.startswith(b"HTTP/1.1 503 ")
         assert reactor.seconds() - began_seconds < 0.6
         assert len(rig.relay.parking) == 0
+
+
+@ensureDeferred
+async def test_who_is_refused_after_it_was_let_in_keeps_nobody_waiting() -> None:
+    async with Rig(relay={"initial_syncs": 1}) as rig:
+        await until(lambda: rig.relay.link_of("r"))
+        link: Any = rig.relay.link_of("r")
+        link.most_clients = 0
+        refused = await rig.connect(request())
+        await refused.ends()
+        assert refused.received.startswith(b"HTTP/1.1 429 ")
+        assert not link.syncs._watched
+        link.most_clients = None
+        await rig.joined()

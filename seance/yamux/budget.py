@@ -1,56 +1,90 @@
-"""How far the windows of a whole process may grow beyond what they start with. A number, and who may have it.
+"""How far the windows of a whole process may grow beyond what they start with. A number, and who has it.
 
 Made once by whoever makes the sessions, and passed to all of them in ``Limits.window_budget``; asked by
 :mod:`seance.yamux.windows` before a window grows. What is counted is the promise, not the memory: a peer
 may use up a window that was granted to it, and if then our application does not read, that many bytes wait.
+
+A client that has loaded its document and then only talks keeps a promise for hours that it does not need, and
+yamux has no word to take one back. So when there is nothing left to claim, those who were quiet for half a
+minute give up their claims, and keep their windows *on trust*. Should such a stream later hold more than
+512 KiB, because a lot comes and nobody reads, it has to claim again; if nothing is there then, it is cut,
+since what a process holds is bounded. Who reads what comes never gets there.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from seance.yamux.constants import MIB
 
-__all__ = ["WINDOW_BUDGET_BYTES", "WindowBudget"]
+__all__ = ["WINDOW_BUDGET_BYTES", "Claimant", "WindowBudget"]
 
 WINDOW_BUDGET_BYTES: Final = 64 * MIB
 """An eighth of the smallest machine that people rent. It is four paths of 100 Mbit/s and 300 ms at full
 speed with room to spare, and if every byte of it is ever used, the relay still stands."""
 
 
+class Claimant(Protocol):
+    """A window, as seen from here."""
+
+    excess_bytes: int
+    """What it has claimed."""
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether it has needed little for a while."""
+
+    def entrust(self) -> int:
+        """Give up the claim, which is returned, and keep the size."""
+
+
 class WindowBudget:
     """A number of bytes that all windows together may have on top of their starts.
 
     A window may grow as long as it leaves as much as it has on top: the first takes at most half, the next
-    half of the rest. So a few cannot take everything, and whoever comes late still gets something.
+    half of the rest. So a few cannot take everything.
 
     Attributes:
         total_bytes: What there is.
         claimed_bytes: What is granted at the moment.
     """
 
-    __slots__ = ("claimed_bytes", "total_bytes")
+    __slots__ = ("_claimants", "claimed_bytes", "total_bytes")
 
     def __init__(self, total_bytes: int = WINDOW_BUDGET_BYTES) -> None:
         self.total_bytes = total_bytes
         self.claimed_bytes = 0
+        self._claimants: dict[Claimant, None] = {}
 
-    def claim(self, held_bytes: int, more_bytes: int) -> bool:
-        """Take ``more_bytes`` for a window that has ``held_bytes`` already.
+    def claim(self, claimant: Claimant, more_bytes: int, now: float) -> bool:
+        """Take ``more_bytes`` for a window that grows.
 
         Returns:
-            Whether they were there. Next, some day: ``release``.
+            Whether they were there. Next: add them to ``excess_bytes``; some day, ``release``.
         """
-        claimed_bytes = self.claimed_bytes + more_bytes
-        if held_bytes + more_bytes > self.total_bytes - claimed_bytes:
-            return False
-        self.claimed_bytes = claimed_bytes
+        leaves_bytes = claimant.excess_bytes + more_bytes
+        return self._take(claimant, more_bytes, leaves_bytes, now)
+
+    def cover(self, claimant: Claimant, count: int, now: float) -> bool:
+        """Take ``count`` bytes for what a window has on trust; whatever is left will do. As ``claim``."""
+        return self._take(claimant, count, 0, now)
+
+    def _take(self, claimant: Claimant, count: int, leaves_bytes: int, now: float) -> bool:
+        if self.claimed_bytes + count + leaves_bytes > self.total_bytes:
+            for other in list(self._claimants):
+                if other is not claimant and other.is_quiet(now):
+                    self.release(other, other.entrust())
+            if self.claimed_bytes + count + leaves_bytes > self.total_bytes:
+                return False
+        self.claimed_bytes += count
+        self._claimants[claimant] = None
         return True
 
-    def release(self, count: int) -> None:
-        """Give back what was claimed."""
+    def release(self, claimant: Claimant, count: int) -> None:
+        """Give back what was claimed; ``excess_bytes`` is without it already."""
         self.claimed_bytes -= count
         assert self.claimed_bytes >= 0, "only what was claimed is released"
+        if not claimant.excess_bytes:
+            self._claimants.pop(claimant, None)
 
     def __repr__(self) -> str:
         return f"<WindowBudget {self.claimed_bytes} of {self.total_bytes} claimed>"

@@ -72,7 +72,7 @@ class Inbox:
                 stream = streams.get(stream_id)
                 # The straight case first; _receive_data does the same, and everything else.
                 if stream is None or flags or not stream.is_acknowledged or stream.receiving is not _OPEN:
-                    self._receive_data(flags, stream_id, length, body)
+                    self._receive_data(flags, stream_id, length, body, now)
                     continue
                 window = stream.receive_window
                 if length > window.remaining_bytes:
@@ -81,6 +81,8 @@ class Inbox:
                     count = len(body)  # What follows is window.receive(count), for one call less a frame.
                     window.remaining_bytes -= count
                     window.held_bytes += count
+                    if window.trusted_bytes and not ledger.can_hold(stream, now):
+                        continue
                     tell(DataReceived(stream_id, body))
             elif kind == WINDOW_UPDATE:
                 self._receive_window_update(flags, stream_id, length)
@@ -91,7 +93,7 @@ class Inbox:
                 if ledger.is_closed:
                     return
 
-    def _receive_data(self, flags: int, stream_id: int, announced: int, body: Bytes) -> None:
+    def _receive_data(self, flags: int, stream_id: int, announced: int, body: Bytes, now: float) -> None:
         """Take a data frame or a part of one: ``announced`` bytes are to come, ``body`` of them here."""
         if stream_id == SESSION_ID and not flags & SYN:
             msg = "The peer sent data on stream 0, which is the session itself."
@@ -107,6 +109,8 @@ class Inbox:
                 stream = None
             elif body:
                 window.receive(len(body))
+                if window.trusted_bytes and not ledger.can_hold(stream, now):
+                    return
                 ledger.events.append(DataReceived(stream_id, body))
         if stream is None:
             if announced > ledger.stray_allowance_bytes:

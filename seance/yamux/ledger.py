@@ -94,17 +94,23 @@ class Ledger:
             return
         window, keepalive = stream.receive_window, self.keepalive
         most_bytes = self.limits.receive_window_most_bytes
-        if window.excess_bytes or window.size_bytes < most_bytes:
+        if window.excess_bytes or window.trusted_bytes or window.size_bytes < most_bytes:
             keepalive.wants_round_trip = True
             now, round_trip_seconds = keepalive.heard_at or 0.0, keepalive.least_round_trip_seconds or 0.0
             window.tune(now, round_trip_seconds, most_bytes, self._budget)
         if window.taken_bytes:
             self.outbox.add_credit(stream)
 
+    def can_hold(self, stream: Stream, now: float) -> bool:
+        """Whether what a stream with a window on trust holds is within the budget; if not, it is cut."""
+        if stream.receive_window.is_covered(self._budget, now):
+            return True
+        self.cut(stream, "window_budget")
+        return False
+
     def give_back(self, stream: Stream) -> None:
         """Take a window's growth out of the budget of the process: nothing more comes on the stream."""
-        self._budget.release(stream.receive_window.excess_bytes)
-        stream.receive_window.excess_bytes = 0
+        stream.receive_window.give_back(self._budget)
 
     def queue_ping(self, now: float) -> None:
         """Ask the peer for a sign of life."""

@@ -5,9 +5,9 @@ A bound that is not here does not exist, and one that is here has a test that re
 is told to the peer.
 
 What a peer can make us hold is ``streams * receive_window_bytes`` in the application's buffers (64
-MiB with the defaults; the session itself keeps no received bytes), and all peers together what the
-``window_budget`` has on top; 32 pongs and some thousands of twelve-byte frames. What our own
-application can make us hold is ``streams * send_queue_bytes``.
+MiB with the defaults; the session itself keeps no received bytes), as much again on streams that have
+grown and were quiet since, and all peers together what the ``window_budget`` has on top; 32 pongs and some
+thousands of twelve-byte frames. What our own application can make us hold is ``streams * send_queue_bytes``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ application takes a window's worth within two round trips, that is, when at leas
 way. So it ends between two and four times what is on the way. An application that reads slowly keeps what
 it began with: a window's worth takes it long, and while it does not read it holds more than half. It shrinks
 when less than a sixteenth is on the way: what was taken is then not given back. Yamux has no word to
-take back what was granted.
+take back what was granted, so one that is quiet keeps its size, but not what it has claimed
+(:mod:`seance.yamux.budget`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ _GROW_ROUND_TRIPS: Final = 2
 
 _SHRINK_ROUND_TRIPS: Final = 16
 """A window shrinks while a window's worth would take longer than so many round trips."""
+
+
+_QUIET_SECONDS: Final = 30.0
+"""A window that has not taken its size in so long does not need it now."""
+
+TRUSTED_BYTES: Final = 2 * INITIAL_WINDOW_BYTES
+"""What a window whose claim was given up may hold. A prompt reader holds what one read of a carrier brings,
+half of it."""
 
 
 class SendWindow:
@@ -80,6 +89,7 @@ class ReceiveWindow:
         "remaining_bytes",
         "size_bytes",
         "taken_bytes",
+        "trusted_bytes",
     )
 
     def __init__(self) -> None:
@@ -92,7 +102,9 @@ class ReceiveWindow:
         self.taken_bytes = 0
         """What was taken and not yet given back."""
         self.excess_bytes = 0
-        """How much of the size it has grown, out of the budget of the process."""
+        """How much of the size it has grown, out of the budget of the process ..."""
+        self.trusted_bytes = 0
+        """... and how much of it on trust: it had claimed it and does not need it at present."""
         self._measured_at: float | None = None
         """When the pace of the application was last looked at ..."""
         self._measured_bytes = 0
@@ -148,7 +160,7 @@ class ReceiveWindow:
             trips = (now - since) / round_trip_seconds if round_trip_seconds else _SHRINK_ROUND_TRIPS
             is_read = self.held_bytes * 2 < size
             if is_read and count * 2 >= size and size * trips < count * _GROW_ROUND_TRIPS:
-                if self._double(most_bytes, budget):
+                if self._double(most_bytes, budget, now):
                     now += round_trip_seconds  # So long it takes to show.
             elif trips > _SHRINK_ROUND_TRIPS and size * trips > count * _SHRINK_ROUND_TRIPS:
                 self._withhold(budget)
@@ -158,21 +170,54 @@ class ReceiveWindow:
             self._measured_at = now
         self._measured_bytes = -self.taken_bytes
 
-    def _double(self, most_bytes: int, budget: WindowBudget) -> bool:
+    def _double(self, most_bytes: int, budget: WindowBudget, now: float) -> bool:
         more_bytes = min(self.size_bytes, most_bytes - self.size_bytes)
-        if more_bytes <= 0 or not budget.claim(self.excess_bytes, more_bytes):
+        if more_bytes <= 0 or not budget.claim(self, self.trusted_bytes + more_bytes, now):
             return False
-        self.excess_bytes += more_bytes
+        self.excess_bytes += self.trusted_bytes + more_bytes
+        self.trusted_bytes = 0
         self.size_bytes += more_bytes
         self.taken_bytes += more_bytes
         return True
 
     def _withhold(self, budget: WindowBudget) -> None:
-        count = min(self.taken_bytes, self.excess_bytes)
-        self.excess_bytes -= count
+        count = min(self.taken_bytes, self.excess_bytes + self.trusted_bytes)
+        claimed_bytes = max(0, count - self.trusted_bytes)
+        self.trusted_bytes -= count - claimed_bytes
+        self.excess_bytes -= claimed_bytes
         self.size_bytes -= count
         self.taken_bytes -= count
-        budget.release(count)
+        budget.release(self, claimed_bytes)
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether it has needed little for half a minute, and holds no more than it began with."""
+        since = self._measured_at
+        return since is not None and now - since >= _QUIET_SECONDS and self.held_bytes <= INITIAL_WINDOW_BYTES
+
+    def entrust(self) -> int:
+        """Give up what was claimed, and keep the size; for ``WindowBudget``.
+
+        Returns:
+            What was claimed.
+        """
+        claimed_bytes, self.excess_bytes = self.excess_bytes, 0
+        self.trusted_bytes += claimed_bytes
+        return claimed_bytes
+
+    def is_covered(self, budget: WindowBudget, now: float) -> bool:
+        """Whether the budget bears what is held; claims again what was on trust where that is a lot."""
+        if self.held_bytes <= TRUSTED_BYTES or not self.trusted_bytes:
+            return True
+        if not budget.cover(self, self.trusted_bytes, now):
+            return False
+        self.excess_bytes += self.trusted_bytes
+        self.trusted_bytes = 0
+        return True
+
+    def give_back(self, budget: WindowBudget) -> None:
+        """Claim nothing any more: nothing more comes."""
+        claimed_bytes, self.excess_bytes, self.trusted_bytes = self.excess_bytes, 0, 0
+        budget.release(self, claimed_bytes)
 
     def grant(self) -> int:
         """Give back everything that was taken.
@@ -191,7 +236,9 @@ class ReceiveWindow:
         places = (self.remaining_bytes, self.held_bytes, self.taken_bytes)
         assert min(places) >= 0, "no place owes bytes"
         assert sum(places) == self.size_bytes, "credit is conserved"
-        assert 0 <= self.excess_bytes <= self.size_bytes - INITIAL_WINDOW_BYTES, "excess is what has grown"
+        assert min(self.excess_bytes, self.trusted_bytes) >= 0, "nothing is claimed twice"
+        grown_bytes = self.size_bytes - INITIAL_WINDOW_BYTES
+        assert self.excess_bytes + self.trusted_bytes <= grown_bytes, "excess is what has grown"
 
     def __repr__(self) -> str:
         return (

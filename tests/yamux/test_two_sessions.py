@@ -224,7 +224,7 @@ class TwoSessions(RuleBasedStateMachine):
             assert direction.arrived == direction.sent, "everything comes before the end"
             direction.end_arrived = True
         elif isinstance(event, StreamReset):
-            assert event.code in ("reset", "refused", "open_timeout")
+            assert event.code in ("reset", "refused", "open_timeout", "window_budget")
             self.is_cut.add(event.stream_id)
             self.over(role, event.stream_id)
         elif isinstance(event, StreamClosed):

@@ -1,0 +1,145 @@
+"""What becomes of the claims of windows that have grown and are quiet since (``seance.yamux.budget``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from seance.yamux import KIB, MIB, DataReceived, Event, Role, StreamReset, WindowBudget
+from seance.yamux.windows import TRUSTED_BYTES
+from tests.yamux.test_growth import LONG, START, growing, uploading, window_of
+
+DOCUMENT = 5 * MIB
+
+
+class Clients:
+    """They load a document one after the other on a long path, and stay."""
+
+    def __init__(self, budget: WindowBudget) -> None:
+        limits = growing(window_budget=budget)
+        self.budget = budget
+        self.path, self.uploads, first = uploading(limits, DOCUMENT, **LONG)
+        self.ids = [first]
+        self.resets: list[StreamReset] = []
+        hear = self.path.heard
+
+        def heard(role: Role, event: Event) -> None:
+            if isinstance(event, StreamReset) and role is Role.SERVER:
+                self.resets.append(event)
+            hear(role, event)
+
+        self.path.heard = heard
+        self.load(first)
+
+    def load(self, stream_id: int = 0) -> float:
+        """Load a document; returns how long it took."""
+        if not stream_id:
+            stream_id = self.path.relay.open_stream(self.path.now)
+            self.ids.append(stream_id)
+        began, wanted = self.path.now, self.uploads.arrived[stream_id] + DOCUMENT
+        while self.uploads.arrived[stream_id] < wanted:
+            self.path.run(until=self.path.now + 0.05)
+        return self.path.now - began
+
+    def be_quiet(self, seconds: float = 40.0) -> None:
+        """Say little, as people do who only move their cursors."""
+        for _ in range(int(seconds)):
+            for stream_id in self.ids:
+                self.uploads.missing[stream_id] += 200
+            self.path.run(until=self.path.now + 1.0)
+
+    def pour(self, stream_id: int, count: int) -> None:
+        """Send much to a client that reads nothing from now on."""
+
+        def take(event: DataReceived) -> None:
+            if event.stream_id != stream_id:
+                self.path.relay.data_taken(event.stream_id, len(event.data))
+
+        self.path.take = take  # type: ignore[method-assign]
+        self.uploads.missing[stream_id] += count
+        self.path.run(until=self.path.now + 5.0)
+
+    @property
+    def trusted(self) -> list[int]:
+        return [one for one in self.ids if window_of(self.path.relay, one).trusted_bytes]
+
+
+def test_whoever_comes_late_grows_too_when_those_before_are_quiet() -> None:
+    """Forty clients load 5 MB each over 300 ms and 100 Mbit/s, and stay. Without this the last take 9 s."""
+    clients = Clients(WindowBudget(8 * MIB))
+    alone = clients.load()
+    while clients.load() < 4.0:
+        assert len(clients.ids) < 30, "the budget is never used up"
+    clients.be_quiet()
+    assert clients.load() < 1.5 * alone
+    assert clients.trusted
+    assert clients.budget.claimed_bytes <= clients.budget.total_bytes
+
+
+def test_nobody_gives_up_a_claim_before_it_was_quiet_for_half_a_minute() -> None:
+    clients = Clients(WindowBudget(4 * MIB))
+    for _ in range(3):
+        clients.load()
+    assert clients.path.now < 30
+    assert window_of(clients.path.relay, clients.ids[-1]).size_bytes < 1 * MIB, "little was left"
+    assert clients.trusted == []
+
+
+def filled() -> Clients:
+    """A budget that is used up again, after the first have given up their claims."""
+    clients = Clients(WindowBudget(8 * MIB))
+    while clients.load() < 4.0:
+        pass
+    clients.be_quiet()
+    clients.load()
+    return clients
+
+
+def test_a_prompt_reader_goes_on_as_before_and_claims_nothing() -> None:
+    clients = filled()
+    [one, *_] = clients.trusted
+    clients.budget.total_bytes = clients.budget.claimed_bytes
+    clients.uploads.missing[one] += DOCUMENT
+    assert clients.load(one) < 2.0, "it has kept its window"
+    assert clients.resets == []
+
+
+def test_who_stops_reading_claims_what_it_had_and_is_cut_only_when_nothing_is_left() -> None:
+    clients = filled()
+    one, other, *_ = clients.trusted
+    relay, budget = clients.path.relay, clients.budget
+    budget.total_bytes = budget.claimed_bytes + window_of(relay, one).trusted_bytes
+    before = budget.claimed_bytes
+    had = window_of(relay, one).trusted_bytes
+    clients.pour(one, 16 * MIB)
+    assert window_of(relay, one).trusted_bytes == 0, "it holds much, and claims"
+    assert window_of(relay, one).excess_bytes == had
+    assert budget.claimed_bytes == before + had == budget.total_bytes
+    assert clients.resets == []
+    for stream in relay._streams.values():
+        stream.receive_window._measured_at = clients.path.now  # nobody is quiet
+    clients.pour(other, 16 * MIB)
+    assert [(reset.stream_id, reset.code) for reset in clients.resets] == [(other, "window_budget")]
+    assert budget.claimed_bytes <= budget.total_bytes
+    clients.path.run(until=clients.path.now + 5.0)
+    assert other not in clients.path.agent._streams, "and the peer has been told"
+    assert not relay.is_closed
+
+
+def test_what_a_window_on_trust_may_hold_is_more_than_what_one_read_brings() -> None:
+    """A carrier is read in 256 KiB at most; events wait until all of it was taken apart."""
+    assert TRUSTED_BYTES == 512 * KIB == 2 * START
+
+
+@pytest.mark.parametrize("end", ["reset", "ended", "closed"])
+def test_nothing_of_it_stays_at_the_end(end: str) -> None:
+    clients = filled()
+    for one in clients.ids:
+        if end == "reset":
+            clients.path.relay.reset_stream(one)
+        elif end == "ended":
+            clients.path.agent.end_stream(one)
+    if end == "closed":
+        clients.path.relay.close()
+    clients.path.run(until=clients.path.now + 5.0)
+    assert clients.budget.claimed_bytes == 0
+    assert not clients.budget._claimants

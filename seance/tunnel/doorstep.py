@@ -17,10 +17,9 @@ place can be exchanged for others without any of those functions noticing. Addre
 each time; whether the room is known, and whether its token still is good, is asked each time. Only what a
 signature says is kept, as ``Permits`` does for those who are inside.
 
-Remove this file, and its call in ``Relay``, and nothing changes but the cost. Refusals for one CPU second,
-measured by ``benchmarks/refusals.py --token`` in one run on one machine, with a key and a good token in every
-address: 2,800 without it, 34,500 with it, 3,500 of a server that is Autobahn alone; without keys 40,000. A
-503 because as many wait as may costs what a 404 does.
+Remove this file, and its call in ``Relay``, and nothing changes but the cost: with a key and a good token in
+every address it is a twelfth of what it is without (``benchmarks/refusals.py --token``; figures are in
+docs/benchmarks.md). A 503 because as many wait as may costs what a 404 does.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ costs nobody a turn. To share equally looks fair and is the worst there is for Y
 load one document over a slow uplink all end after their thirty seconds of patience, so none ever does
 (yjs.md 0, fact 4). In order, they are done one after the other.
 
-Nobody starves, and that is counted in bytes and turns, not in seconds. After 64 KiB of light data come
-16 KiB of bulk, if there are any; of 16 n bulk turns, each of n streams in line has one; and a stream that was
-first for thirty seconds, the patience of Yjs clients, goes to the back: nobody waits for it any more.
+Nobody starves, and that is counted in bytes and turns, not in seconds. Bulk in line has a byte for four of
+light data, and takes its turn when 64 KiB of those are not made up for; after it comes light data again. Of
+16 n bulk turns, each of n streams in line has one; and a stream that was first for thirty seconds, the
+patience of Yjs clients, goes to the back: nobody waits for it any more.
 
 *Lately* is measured in bytes too: what a stream has sent counts half after every 64 KiB that the session
 sends while the stream has nothing to send; while it has, all counts. So a slow path and a fast one are
@@ -42,9 +43,8 @@ _SMALL_FRAME_BYTES: Final = 8 * KIB
 """The largest frame of a light stream while others wait for theirs: 66 ms at 1 Mbit/s."""
 
 LIGHT_RUN_BYTES: Final = 64 * KIB
-"""After so much light data 16 KiB of bulk pass: one frame, or as many as it takes where messages are smaller.
-So bulk has a fifth of the data at the worst; and as no message is longer than this, a light frame waits in
-each for one bulk frame at most."""
+"""When bulk has not had its fifth of so much light data and more, it has a turn. Where messages are large
+that is a frame of 16 KiB after every 64; where they are small, what fits into one after four such."""
 
 _LIGHT_FOR_BULK: Final = LIGHT_RUN_BYTES // DATA_FRAME_BYTES
 """How much light data a byte of bulk makes up for."""
@@ -187,9 +187,10 @@ class Turns:
             self._bulk_turn = turn + 1
             run_bytes = self._light_run_bytes
             if run_bytes:
-                # In bytes: where messages are small, a turn is what fits into the rest of one.
+                # In bytes: where messages are small, a turn is what fits into the rest of one. And however
+                # little it was, the next turn is not bulk's: a keystroke waits for one in each message.
                 run_bytes -= _LIGHT_FOR_BULK * count
-                self._light_run_bytes = run_bytes if run_bytes > 0 else 0
+                self._light_run_bytes = max(0, min(run_bytes, LIGHT_RUN_BYTES - 1))
             if not has_more:
                 self._leave_bulk(stream)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seance.yamux import KIB, Role, Session
@@ -325,8 +325,11 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
 
 TYPING = 1
 SENDS = st.lists(st.tuples(st.integers(2, 9), st.sampled_from([50, 5000, 20_000, 100_000])), max_size=4)
+SHORT_TURN = [[(2, 20_000), (2, 5000)], [(3, 100_000)], [(4, 20_000)], [(5, 20_000)], [(6, 20_000)], []]
+"""When bulk is to have its share, its first has a few hundred bytes left, and the second has many."""
 
 
+@example([(sends, 64 * KIB) for sends in SHORT_TURN])
 @given(st.lists(st.tuples(SENDS, st.sampled_from([4 * KIB, 20_000, 64 * KIB])), max_size=25))
 def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
     messages: list[tuple[list[tuple[int, int]], int]],

@@ -101,6 +101,7 @@ class Relay(Service):
         self.allowance = Allowance(reactor, self.settings.resume_bytes_in_all, lambda: self._rooms)
         self.allowance.on_tight = lambda: self.witness.limit_hit("resume_bytes")
         self._windows = WindowBudget()
+        self._windows.on_used_up = lambda: self.witness.limit_hit("window_budget")
         most = self.admission.most_waiting
         self.parking = Parking(reactor, self.settings, self._is_served, most=most)
         self.turns = FewAtATime(reactor)

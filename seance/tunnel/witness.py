@@ -34,7 +34,7 @@ LINK_REASONS = ("left", "cut", "failed", "desync", "expired", "replaced", "sent_
 RESUMPTIONS = ("resumed", "resumed_early", "unknown", "gap", "flaps", "expired", "no_memory")
 """What came of a lost carrier. ``resumed_early``: the agent was back before the relay knew of the loss."""
 
-LIMITS = ("connections", "unanswered", "unanswered_of_address", "resume_bytes", "stalled")
+LIMITS = ("connections", "unanswered", "unanswered_of_address", "resume_bytes", "stalled", "window_budget")
 """Bounds that answer nobody; those that do are refusals."""
 
 HASH_BYTES = 4

@@ -7,12 +7,14 @@ may use up a window that was granted to it, and if then our application does not
 A client that has loaded its document and then only talks keeps a promise for hours that it does not need, and
 yamux has no word to take one back. So when there is nothing left to claim, those who were quiet for half a
 minute give up their claims, and keep their windows *on trust*. Should such a stream later hold more than
-512 KiB, because a lot comes and nobody reads, it has to claim again; if nothing is there then, it is cut,
-since what a process holds is bounded. Who reads what comes never gets there.
+256 KiB beyond its start, because a lot comes and nobody reads, it claims what it holds beyond that, byte by
+byte; when nothing is left it is cut, since what a process holds is bounded. Who reads what comes never gets
+there. At the peer's end of data a stream keeps as much of its claim as it still holds, until that is taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from seance.yamux.constants import MIB
@@ -46,13 +48,15 @@ class WindowBudget:
     Attributes:
         total_bytes: What there is.
         claimed_bytes: What is granted at the moment.
+        on_used_up: Called whenever a stream on trust is cut because nothing is left for it.
     """
 
-    __slots__ = ("_claimants", "claimed_bytes", "total_bytes")
+    __slots__ = ("_claimants", "claimed_bytes", "on_used_up", "total_bytes")
 
     def __init__(self, total_bytes: int = WINDOW_BUDGET_BYTES) -> None:
         self.total_bytes = total_bytes
         self.claimed_bytes = 0
+        self.on_used_up: Callable[[], None] = lambda: None
         self._claimants: dict[Claimant, None] = {}
 
     def claim(self, claimant: Claimant, more_bytes: int, now: float) -> bool:
@@ -65,8 +69,11 @@ class WindowBudget:
         return self._take(claimant, more_bytes, leaves_bytes, now)
 
     def cover(self, claimant: Claimant, count: int, now: float) -> bool:
-        """Take ``count`` bytes for what a window has on trust; whatever is left will do. As ``claim``."""
-        return self._take(claimant, count, 0, now)
+        """Take ``count`` bytes for what a window on trust holds. As ``claim``, but to the last byte."""
+        if self._take(claimant, count, 0, now):
+            return True
+        self.on_used_up()
+        return False
 
     def _take(self, claimant: Claimant, count: int, leaves_bytes: int, now: float) -> bool:
         if self.claimed_bytes + count + leaves_bytes > self.total_bytes:

@@ -83,7 +83,7 @@ class StreamReset:
 
     ``code`` says how: ``"reset"`` by the peer, ``"refused"`` by the peer before it ever answered,
     ``"open_timeout"`` by us because it never answered, ``"data_after_end"`` by us because the peer
-    went on after its FIN.
+    went on after its FIN, ``"window_budget"`` by us because more of it was held than is left for all windows.
     """
 
     stream_id: int

@@ -178,9 +178,8 @@ class Inbox:
         if is_first:
             ledger = self._ledger
             ledger.outbox.withhold_credit(stream.stream_id)
-            ledger.give_back(stream)
             ledger.events.append(StreamEnded(stream.stream_id))
-            ledger.close_if_ended(stream)
+            ledger.settle(stream)
 
     def _receive_ping(self, flags: int, value: int, now: float) -> None:
         ledger = self._ledger

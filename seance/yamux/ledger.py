@@ -57,7 +57,10 @@ class Ledger:
         self.outbox.forget(stream)
 
     def reset(self, stream: Stream) -> None:
-        """Cut a stream and tell the peer."""
+        """Cut a stream and tell the peer, unless that has said and heard its end already."""
+        if _has_ended(stream):
+            self.forget(stream)
+            return
         # Until the RST gets there the peer may use up the window; that much is no abuse.
         self.stray_allowance_bytes += stream.receive_window.remaining_bytes
         self.forget(stream)
@@ -74,8 +77,9 @@ class Ledger:
         self.close_if_ended(stream)
 
     def close_if_ended(self, stream: Stream) -> None:
-        """Forget a stream both of whose halves have ended."""
-        if stream.receiving is Receiving.ENDED and stream.sending is Sending.ENDED:
+        """Forget a stream both of whose halves have ended, and of which no more is held than is free."""
+        # What is claimed by then is held, and counted until it is taken; see settle.
+        if _has_ended(stream) and not stream.receive_window.excess_bytes:
             self.forget(stream)
             self.events.append(StreamClosed(stream.stream_id))
 
@@ -108,8 +112,13 @@ class Ledger:
         self.cut(stream, "window_budget")
         return False
 
+    def settle(self, stream: Stream) -> None:
+        """After the peer's end of data: leave to the budget of the process what the application has taken."""
+        stream.receive_window.settle(self._budget)
+        self.close_if_ended(stream)
+
     def give_back(self, stream: Stream) -> None:
-        """Take a window's growth out of the budget of the process: nothing more comes on the stream."""
+        """Take a window's growth out of the budget of the process: the stream is gone."""
         stream.receive_window.give_back(self._budget)
 
     def queue_ping(self, now: float) -> None:
@@ -126,3 +135,7 @@ class Ledger:
         """Assert what always holds."""
         self.table.check()
         assert self.stray_allowance_bytes >= 0, "stray data is refused at its header"
+
+
+def _has_ended(stream: Stream) -> bool:
+    return stream.receiving is Receiving.ENDED and stream.sending is Sending.ENDED

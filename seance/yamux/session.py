@@ -273,8 +273,14 @@ class Session:
             LocalProtocolError: More was taken than was delivered ("taken_too_much").
         """
         stream = self._streams.get(stream_id)
-        # After the peer's FIN nobody wants credit, and nim-libp2p objects to it.
-        if stream is not None and stream.receive_window.take(count) and stream.receiving is Receiving.OPEN:
+        if stream is None:
+            return
+        is_due = stream.receive_window.take(count)
+        if stream.receiving is not Receiving.OPEN:
+            # Nobody wants credit any more, and nim-libp2p objects to it.
+            if stream.receive_window.excess_bytes:
+                self._ledger.settle(stream)
+        elif is_due:
             self.accept_stream(stream_id)
             self._ledger.owe_credit(stream)
 

@@ -39,9 +39,9 @@ _SHRINK_ROUND_TRIPS: Final = 16
 _QUIET_SECONDS: Final = 30.0
 """A window that has not taken its size in so long does not need it now."""
 
-TRUSTED_BYTES: Final = 2 * INITIAL_WINDOW_BYTES
-"""What a window whose claim was given up may hold. A prompt reader holds what one read of a carrier brings,
-half of it."""
+TRUSTED_BYTES: Final = INITIAL_WINDOW_BYTES
+"""What a window whose claim was given up may hold beyond what it began with and what it claims again. A
+prompt reader holds what one read of a carrier brings, which is as much."""
 
 
 class SendWindow:
@@ -88,11 +88,14 @@ class ReceiveWindow:
         "held_bytes",
         "remaining_bytes",
         "size_bytes",
+        "start_bytes",
         "taken_bytes",
         "trusted_bytes",
     )
 
     def __init__(self) -> None:
+        self.start_bytes = INITIAL_WINDOW_BYTES
+        """What it begins with, which needs no claim."""
         self.size_bytes = INITIAL_WINDOW_BYTES
         """What the peer may have sent ahead of the application at most."""
         self.remaining_bytes = INITIAL_WINDOW_BYTES
@@ -117,6 +120,7 @@ class ReceiveWindow:
             The delta that the peer has to be told, 0 when nothing changed.
         """
         delta_bytes = max(0, size_bytes - self.size_bytes)
+        self.start_bytes += delta_bytes
         self.size_bytes += delta_bytes
         self.remaining_bytes += delta_bytes
         return delta_bytes
@@ -192,7 +196,7 @@ class ReceiveWindow:
     def is_quiet(self, now: float) -> bool:
         """Whether it has needed little for half a minute, and holds no more than it began with."""
         since = self._measured_at
-        return since is not None and now - since >= _QUIET_SECONDS and self.held_bytes <= INITIAL_WINDOW_BYTES
+        return since is not None and now - since >= _QUIET_SECONDS and self.held_bytes <= self.start_bytes
 
     def entrust(self) -> int:
         """Give up what was claimed, and keep the size; for ``WindowBudget``.
@@ -205,19 +209,30 @@ class ReceiveWindow:
         return claimed_bytes
 
     def is_covered(self, budget: WindowBudget, now: float) -> bool:
-        """Whether the budget bears what is held; claims again what was on trust where that is a lot."""
-        if self.held_bytes <= TRUSTED_BYTES or not self.trusted_bytes:
+        """Whether the budget bears what is held; of what is on trust, claims again as much as that takes."""
+        more_bytes = self.held_bytes - self.start_bytes - self.excess_bytes - TRUSTED_BYTES
+        if more_bytes <= 0 or not self.trusted_bytes:
             return True
-        if not budget.cover(self, self.trusted_bytes, now):
+        more_bytes = min(more_bytes, self.trusted_bytes)
+        if not budget.cover(self, more_bytes, now):
             return False
-        self.excess_bytes += self.trusted_bytes
-        self.trusted_bytes = 0
+        self.excess_bytes += more_bytes
+        self.trusted_bytes -= more_bytes
         return True
 
+    def settle(self, budget: WindowBudget) -> None:
+        """Claim only what is still held: nothing more comes. Again whenever some of it was taken."""
+        self._give_back_but(max(0, self.held_bytes - self.start_bytes), budget)
+
     def give_back(self, budget: WindowBudget) -> None:
-        """Claim nothing any more: nothing more comes."""
-        claimed_bytes, self.excess_bytes, self.trusted_bytes = self.excess_bytes, 0, 0
-        budget.release(self, claimed_bytes)
+        """Claim nothing any more: what is held is dropped."""
+        self._give_back_but(0, budget)
+
+    def _give_back_but(self, kept_bytes: int, budget: WindowBudget) -> None:
+        released_bytes = max(0, self.excess_bytes - kept_bytes)
+        self.excess_bytes -= released_bytes
+        self.trusted_bytes = 0
+        budget.release(self, released_bytes)
 
     def grant(self) -> int:
         """Give back everything that was taken.
@@ -237,7 +252,7 @@ class ReceiveWindow:
         assert min(places) >= 0, "no place owes bytes"
         assert sum(places) == self.size_bytes, "credit is conserved"
         assert min(self.excess_bytes, self.trusted_bytes) >= 0, "nothing is claimed twice"
-        grown_bytes = self.size_bytes - INITIAL_WINDOW_BYTES
+        grown_bytes = self.size_bytes - self.start_bytes
         assert self.excess_bytes + self.trusted_bytes <= grown_bytes, "excess is what has grown"
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from seance.metrics.relay import RelayMetrics
 from seance.tunnel.agent import AgentState
 from seance.tunnel.ports import ClientReport, LinkChange
 from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from seance.yamux.windows import ReceiveWindow
 from tests.admin.rig import AdminRig
 from tests.conftest import Watch
 from tests.metrics.pages import families, series, value
@@ -164,6 +165,16 @@ async def test_bound_that_answers_nobody_is_counted() -> None:
         assert value(text, "seance_unanswered_connections") == 1
         assert value(text, "seance_connections") == 1
         assert second.lost is None
+
+
+@ensureDeferred
+async def test_a_budget_of_windows_that_is_used_up_is_counted() -> None:
+    async with AdminRig(with_agent=False) as rig:
+        windows = rig.relay._windows
+        windows.total_bytes = 10
+        assert windows.cover(ReceiveWindow(), 10, 0.0)
+        assert not windows.cover(ReceiveWindow(), 1, 0.0)
+        assert counts(await page(rig), "seance_limits_hit_total") == {"window_budget": 1}
 
 
 @ensureDeferred

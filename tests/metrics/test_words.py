@@ -58,7 +58,7 @@ def test_every_word_is_said_somewhere() -> None:
 
 def test_what_a_witness_is_told_is_on_the_lists() -> None:
     assert said_to("limit_hit", "_on_full") <= set(LIMITS)
-    assert {"connections", "stalled", "resume_bytes"} <= said_to("limit_hit")
+    assert {"connections", "stalled", "resume_bytes", "window_budget"} <= said_to("limit_hit")
     assert said_to("resumption") <= set(RESUMPTIONS)
     assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= said_to("resumption")
     assert said_to("_tell_end", "tell_end", "release_near", "_see_off") <= set(CLIENT_REASONS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seance.yamux import KIB, MIB, DataReceived, Event, Role, StreamReset, WindowBudget
-from seance.yamux.windows import TRUSTED_BYTES
+from seance.yamux import KIB, MIB, DataReceived, Event, Role, StreamClosed, StreamReset, WindowBudget
+from seance.yamux.windows import TRUSTED_BYTES, ReceiveWindow
 from tests.yamux.test_growth import LONG, START, growing, uploading, window_of
 
 DOCUMENT = 5 * MIB
@@ -103,31 +103,131 @@ def test_a_prompt_reader_goes_on_as_before_and_claims_nothing() -> None:
     assert clients.resets == []
 
 
-def test_who_stops_reading_claims_what_it_had_and_is_cut_only_when_nothing_is_left() -> None:
+def test_who_stops_reading_claims_what_it_holds_and_is_cut_only_when_nothing_is_left() -> None:
     clients = filled()
     one, other, *_ = clients.trusted
     relay, budget = clients.path.relay, clients.budget
-    budget.total_bytes = budget.claimed_bytes + window_of(relay, one).trusted_bytes
-    before = budget.claimed_bytes
-    had = window_of(relay, one).trusted_bytes
+    before, had = budget.claimed_bytes, window_of(relay, one).trusted_bytes
+    budget.total_bytes = before + had
     clients.pour(one, 16 * MIB)
-    assert window_of(relay, one).trusted_bytes == 0, "it holds much, and claims"
-    assert window_of(relay, one).excess_bytes == had
-    assert budget.claimed_bytes == before + had == budget.total_bytes
+    window = window_of(relay, one)
+    assert window.remaining_bytes == 0, "all that the window lets through has come"
+    assert window.excess_bytes == window.held_bytes - START - TRUSTED_BYTES > 0
+    assert window.excess_bytes + window.trusted_bytes == had
+    assert budget.claimed_bytes == before + window.excess_bytes
     assert clients.resets == []
     for stream in relay._streams.values():
         stream.receive_window._measured_at = clients.path.now  # nobody is quiet
+    budget.total_bytes = budget.claimed_bytes + 100 * KIB
+    told: list[int] = []
+    budget.on_used_up = lambda: told.append(budget.claimed_bytes)
     clients.pour(other, 16 * MIB)
     assert [(reset.stream_id, reset.code) for reset in clients.resets] == [(other, "window_budget")]
+    assert len(told) == 1, "and whoever has the budget"
     assert budget.claimed_bytes <= budget.total_bytes
     clients.path.run(until=clients.path.now + 5.0)
     assert other not in clients.path.agent._streams, "and the peer has been told"
     assert not relay.is_closed
 
 
-def test_what_a_window_on_trust_may_hold_is_more_than_what_one_read_brings() -> None:
+def grown(budget: WindowBudget, most_bytes: int = 16 * MIB) -> ReceiveWindow:
+    """A window that has claimed as much as there is for it, and so many bytes at most."""
+    window = ReceiveWindow()
+    while window._double(most_bytes, budget, 0.0):
+        window.grant()
+    return window
+
+
+def on_trust(budget: WindowBudget) -> ReceiveWindow:
+    window = grown(budget)
+    budget.release(window, window.entrust())
+    return window
+
+
+class TestABudgetOf64MiB:
+    """The default, and windows of 16 MiB, which agents of ours have."""
+
+    def test_who_holds_a_little_more_is_let_live_beside_four_who_load(self) -> None:
+        budget = WindowBudget()
+        old, *loaders = on_trust(budget), *(grown(budget) for _ in range(4))
+        assert sum(window.excess_bytes for window in loaders) == budget.claimed_bytes
+        assert [window.size_bytes // MIB for window in loaders] == [16, 16, 16, 8]
+        old.receive(513 * KIB)
+        assert old.is_covered(budget, 1.0)
+        assert old.excess_bytes == 1 * KIB, "no more than that"
+
+    def test_five_who_hold_a_little_more_leave_the_rest_to_others(self) -> None:
+        budget = WindowBudget()
+        for window in [on_trust(budget) for _ in range(5)]:
+            window.receive(513 * KIB)
+            assert window.is_covered(budget, 1.0)
+        assert budget.claimed_bytes == 5 * KIB
+        assert grown(budget).size_bytes == 16 * MIB
+
+    def test_what_five_hold_who_read_nothing_is_bounded(self) -> None:
+        """The limit of the budget is reached, to the last byte."""
+        budget = WindowBudget()
+        held = 0
+        windows = [on_trust(budget) for _ in range(5)]
+        while all(window.is_covered(budget, 1.0) for window in windows):
+            held = sum(window.held_bytes for window in windows)
+            for window in windows:
+                window.receive(16 * KIB)
+        assert budget.claimed_bytes == budget.total_bytes
+        assert 0 <= budget.total_bytes + 5 * (START + TRUSTED_BYTES) - held < 5 * 16 * KIB
+
+    def test_a_window_that_begins_larger_may_hold_as_much_more(self) -> None:
+        budget = WindowBudget()
+        window = ReceiveWindow()
+        window.widen(1 * MIB)
+        while window._double(16 * MIB, budget, 0.0):
+            window.grant()
+        budget.release(window, window.entrust())
+        window.receive(1 * MIB + TRUSTED_BYTES)
+        assert window.is_covered(budget, 1.0)
+        assert not budget.claimed_bytes
+        window.receive(1)
+        assert window.is_covered(budget, 1.0)
+        assert budget.claimed_bytes == 1
+
+
+def test_what_a_window_on_trust_may_hold_is_what_one_read_brings_and_its_start() -> None:
     """A carrier is read in 256 KiB at most; events wait until all of it was taken apart."""
-    assert TRUSTED_BYTES == 512 * KIB == 2 * START
+    assert TRUSTED_BYTES == START == 256 * KIB
+
+
+@pytest.mark.parametrize("ends_first", ["ours", "theirs"])
+def test_what_is_held_beyond_the_end_is_claimed_until_it_is_taken(ends_first: str) -> None:
+    clients = filled()
+    path, relay, budget = clients.path, clients.path.relay, clients.budget
+    one = clients.ids[-1]
+    assert window_of(relay, one).excess_bytes > 1 * MIB
+    clients.pour(one, 3 * MIB)
+    others = budget.claimed_bytes - window_of(relay, one).excess_bytes
+    closed: list[int] = []
+    hear = path.heard
+
+    def heard(role: Role, event: Event) -> None:
+        if isinstance(event, StreamClosed) and role is Role.SERVER:
+            closed.append(event.stream_id)
+        hear(role, event)
+
+    path.heard = heard
+    first, second = (relay, path.agent) if ends_first == "ours" else (path.agent, relay)
+    for end in (first, second):
+        end.end_stream(one)
+        path.run(until=path.now + 10.0)
+    held = window_of(relay, one).held_bytes
+    assert held == 3 * MIB
+    while held > START:
+        assert budget.claimed_bytes == others + held - START
+        assert closed == []
+        relay.data_taken(one, 256 * KIB)
+        held -= 256 * KIB
+    assert budget.claimed_bytes == others
+    path.run(until=path.now + 1.0)
+    assert closed == [one]
+    assert one not in relay._streams
 
 
 @pytest.mark.parametrize("end", ["reset", "ended", "closed"])

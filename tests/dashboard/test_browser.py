@@ -156,6 +156,24 @@ def test_a_room_is_closed_by_keyboard_alone(stage: Stage, opens: Opens) -> None:
     assert trouble(page) == []
 
 
+def test_a_question_that_is_put_at_once_after_another_is_answered_for_itself(
+    stage: Stage, opens: Opens
+) -> None:
+    """A dialog tells later that it was closed; who is quick has it open again by then."""
+    stage.host("r", "--backoff-base-seconds", "30")
+    page = opens(stage.url)
+    page.when_text(f"{row('r')} .number", "0")
+    page.is_(
+        "(() => { const close = document.querySelector('.room .danger')"
+        "; close.click(); document.querySelector('#sure-no').click(); close.click() })()"
+    )
+    page.is_("new Promise(resolve => setTimeout(resolve, 100))")
+    assert page.is_("document.querySelector('dialog').open")
+    page.ask("click", on="#sure-yes")
+    page.when_text("#events", r".*has no agent \(sent away\).*")
+    assert trouble(page) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_as_light_as_the_system_and_legible(scheme: str, stage: Stage, opens: Opens) -> None:
     stage.host("r")

@@ -41,7 +41,8 @@ const sentence = async answer => {
 const dialog = document.getElementById('sure')
 let decide = () => {}
 
-dialog.addEventListener('close', () => decide(dialog.returnValue === 'yes'))
+// "close" comes later than the closing. By then the next question may be open, and is not answered by it.
+dialog.addEventListener('close', () => { if (!dialog.open) decide(dialog.returnValue === 'yes') })
 document.getElementById('sure-no').addEventListener('click', () => dialog.close(''))
 document.getElementById('sure-yes').addEventListener('click', () => dialog.close('yes'))
 
@@ -49,6 +50,7 @@ export const sure = (title, text, yes) => new Promise(resolve => {
   document.getElementById('sure-title').textContent = title
   document.getElementById('sure-text').textContent = text
   document.getElementById('sure-yes').textContent = yes
+  decide(dialog.returnValue === 'yes')
   dialog.returnValue = ''
   decide = resolve
   dialog.showModal()

@@ -32,6 +32,8 @@ from seance.yamux import (
     StreamReset,
     WindowBudget,
 )
+from seance.yamux.halves import Receiving
+from seance.yamux.windows import TRUSTED_BYTES
 from tests.yamux.lives import Lives
 from tests.yamux.pair import CALM, End, code_of
 
@@ -85,8 +87,10 @@ class TwoSessions(RuleBasedStateMachine):
         agent=WINDOWS,
         streams=st.sampled_from([3, 256]),
         most=st.sampled_from([256 * KIB, 16 * MIB]),
+        grown=st.integers(0, 3),
     )
-    def begin(self, relay: int, agent: int, streams: int, most: int) -> None:
+    def begin(self, relay: int, agent: int, streams: int, most: int, grown: int) -> None:
+        self.most_bytes = most
         for role, window_bytes in ((Role.SERVER, relay), (Role.CLIENT, agent)):
             limits = replace(
                 CALM,
@@ -97,6 +101,13 @@ class TwoSessions(RuleBasedStateMachine):
                 send_queue_bytes=700 * KIB,
             )
             self.sides[role] = Side(End(role, limits))
+        for _ in range(grown):
+            self.open(Role.SERVER)
+            self.move()
+            for role, side in self.sides.items():
+                for pick in range(len(side.known)):
+                    self.grow(role, pick)
+            self.move()
 
     # What the owners do.
 
@@ -156,6 +167,26 @@ class TwoSessions(RuleBasedStateMachine):
             count = int(direction.held * share)
             self.sides[role].end.session.data_taken(stream_id, count)
             direction.held -= count
+            self.collect(role)
+
+    @rule(role=SIDES, pick=PICK)
+    def grow(self, role: Role, pick: int) -> None:
+        """As for a prompt reader on a long path, of which there is none here."""
+        session = self.sides[role].end.session
+        if (stream_id := self.pick(role, pick)) is not None:
+            stream = session._streams[stream_id]
+            window = stream.receive_window
+            if stream.receiving is Receiving.OPEN and window._double(self.most_bytes, self.budget, self.now):
+                session.accept_stream(stream_id)
+                session._outbox.add_credit(stream)
+
+    @rule(role=SIDES, pick=PICK)
+    def trust(self, role: Role, pick: int) -> None:
+        """As after half a minute in which it needed little."""
+        if (stream_id := self.pick(role, pick)) is not None:
+            window = self.sides[role].end.session._streams[stream_id].receive_window
+            if window.held_bytes <= window.start_bytes:
+                self.budget.release(window, window.entrust())
 
     @rule(role=SIDES)
     def ping(self, role: Role) -> None:
@@ -193,6 +224,29 @@ class TwoSessions(RuleBasedStateMachine):
         if chunk:
             side.end.receive(chunk, self.now)
             self.collect(role)
+
+    @rule(role=SIDES, pick=PICK)
+    def pour(self, role: Role, pick: int) -> None:
+        """More than a window begins with."""
+        self.send(role, pick, 600_000)
+        self.move()
+
+    @rule()
+    def move(self) -> None:
+        """Everything that can leave arrives, and nobody takes anything."""
+        while self.moved():
+            pass
+
+    def moved(self) -> bool:
+        has_moved = False
+        for role, side in self.sides.items():
+            while side.end.session.wants_to_send:
+                self.transmit(role, 65536)
+                has_moved = True
+            if side.inbound_wire:
+                self.deliver(role, 10**9)
+                has_moved = True
+        return has_moved
 
     # What must hold.
 
@@ -234,7 +288,11 @@ class TwoSessions(RuleBasedStateMachine):
     @invariant()
     def sessions_are_sound(self) -> None:
         live = [stream for side in self.sides.values() for stream in side.end.session._streams.values()]
-        assert self.budget.claimed_bytes == sum(stream.receive_window.excess_bytes for stream in live)
+        windows = [stream.receive_window for stream in live]
+        assert self.budget.claimed_bytes == sum(window.excess_bytes for window in windows)
+        assert self.budget.claimed_bytes <= self.budget.total_bytes
+        for window in windows:
+            assert window.held_bytes <= window.start_bytes + TRUSTED_BYTES + window.excess_bytes
         for side in self.sides.values():
             side.end.session.check()
             assert not side.end.session.is_closed
@@ -242,19 +300,13 @@ class TwoSessions(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Move and take everything, until both sides are quiet."""
-        is_quiet = False
-        while not is_quiet:
-            is_quiet = True
+        while True:
             for role, side in self.sides.items():
                 for stream_id in list(side.known):
                     side.end.session.accept_stream(stream_id)
                     self.take(role, side.known.index(stream_id), 1.0)
-                while side.end.session.wants_to_send:
-                    self.transmit(role, 65536)
-                    is_quiet = False
-                if side.inbound_wire:
-                    self.deliver(role, 10**9)
-                    is_quiet = False
+            if not self.moved():
+                return
 
     def credit_is_conserved(self) -> None:
         """At rest, what one side may send is what the other has granted and not used."""

@@ -1,6 +1,6 @@
 """Runs the cases of the Autobahn test suite against a URL and prints each verdict, as one line of JSON.
 
-A program, started by ``test_autobahn_suite``: kosoku puts a small Autobahn of its own into the
+A program, started by ``autobahn_all``: kosoku puts a small Autobahn of its own into the
 process, which works only where the real one has not been imported.
 """
 
@@ -17,9 +17,10 @@ CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 
 
 async def run(url: str, cases: list[str]) -> list[kosoku.CaseResult]:
-    """Return a result for each case; one after the other where single ones are asked for."""
+    """Return a result for each case; named cases run one after the other, patterns eight at a time."""
+    concurrency = 8 if any("*" in case for case in cases or CASES) else 1
     try:
-        return await kosoku.run_fuzzingclient(url, cases or CASES, concurrency=1 if cases else 8)
+        return await kosoku.run_fuzzingclient(url, cases or CASES, concurrency=concurrency)
     except kosoku.FailureError as failure:
         results: list[kosoku.CaseResult] = failure.results
         return results

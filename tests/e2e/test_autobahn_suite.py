@@ -8,15 +8,12 @@ looks the same from afar does.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.autobahn_all import verdicts
 from tests.processes import running_node
-from tests.tools import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,23 +22,12 @@ if TYPE_CHECKING:
 
 CASE_COUNT = 247
 
-Verdict = tuple[str, str, int | None]
-
 
 @pytest.fixture
 def echo_port() -> Iterator[int]:
     """The ws package, which keeps to the letter of RFC 6455."""
     with running_node("echo_server.mjs", ready="running at", env={"PORT": "0"}) as server:
         yield int(server.output.rsplit(" ", 1)[1])
-
-
-def verdicts(url: str, *cases: str) -> dict[str, Verdict]:
-    """Each case's verdict on the exchange, on the closing handshake, and the peer's close code."""
-    # A process of its own: kosoku brings an Autobahn of its own, which must not meet the real one.
-    command = [sys.executable, "-m", "tests.e2e.autobahn_client", url, *cases]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
-    assert run.returncode == 0, run.stderr
-    return {case: tuple(verdict) for case, verdict in json.loads(run.stdout.splitlines()[-1]).items()}
 
 
 @pytest.mark.slow

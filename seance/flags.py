@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
+from twisted.application.reactors import NoSuchReactor, installReactor
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
@@ -26,6 +27,9 @@ from seance.options import Option, Program, default_in_words, options_of
 from seance.tunnel.settings import AgentSettings, RelaySettings
 
 __all__ = ["TableOptions"]
+
+OURS = "seance"
+"""Name of our reactor for ``twistd --reactor`` and ``SEANCE_REACTOR``."""
 
 TWISTD_PID_FILE = "twistd.pid"
 """What ``twistd`` writes if it is not told otherwise."""
@@ -101,6 +105,8 @@ class TableOptions(usage.Options, Generic[Settings]):
             SystemExit: With one sentence, which Python prints to stderr, and status 1.
         """
         try:
+            # First, because checking an endpoint option imports the reactor.
+            _install_reactor(os.environ.get("SEANCE_REACTOR", ""))
             super().parseOptions(options)
         except usage.UsageError as error:
             sentence = str(error).rstrip(".")
@@ -166,6 +172,30 @@ class TableOptions(usage.Options, Generic[Settings]):
                 sys.__stderr__.write(f"{self.command}: {error.sentence}\n")
 
         sys.excepthook = say
+
+
+def _install_reactor(name: str) -> None:
+    """Install the reactor ``name``, by default ours on Linux (decision 17), unless the process has one.
+
+    ``twistd --reactor NAME`` installs NAME before it parses the options of the service, so that choice stays.
+
+    Raises:
+        ConfigError: No reactor has this name.
+    """
+    if "twisted.internet.reactor" in sys.modules:
+        return
+    if name in ("", OURS):
+        if name or sys.platform.startswith("linux"):
+            # Imported directly: a frozen program has no plugins, and looking for them takes time.
+            from seance.net.reactor import install  # noqa: PLC0415
+
+            install()
+        return
+    try:
+        installReactor(name)
+    except NoSuchReactor as error:
+        sentence = f"SEANCE_REACTOR names {name!r}, which is none of twistd --help-reactors."
+        raise ConfigError(sentence, code="reactor") from error
 
 
 def _setters(option: Option) -> dict[str, Callable[..., None]]:

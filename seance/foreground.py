@@ -9,13 +9,11 @@ and do not.
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from twisted.application.reactors import NoSuchReactor, installReactor
 from twisted.application.service import IService
 from twisted.logger import Logger, globalLogBeginner
 
@@ -25,9 +23,6 @@ from seance.logs import log_observer
 from seance.redacting import redact_logs
 
 __all__ = ["run_in_foreground"]
-
-OURS = "seance"
-"""What ``twistd --reactor`` and ``SEANCE_REACTOR`` call our reactor."""
 
 _log = Logger()
 
@@ -55,12 +50,6 @@ def run_in_foreground(
         SystemExit: An option is wrong; its sentence goes to stderr and the status is 1.
     """
     options.command = command
-    try:
-        # Before the options: an endpoint among them is tried on the reactor, and then there has to be one.
-        _install_reactor(os.environ.get("SEANCE_REACTOR", ""))
-    except ConfigError as error:
-        sys.stderr.write(f"{command}: {error.sentence}\n")
-        return 1
     options.parseOptions(list(arguments))
     from twisted.internet import reactor  # noqa: PLC0415
 
@@ -103,24 +92,6 @@ def _refuse(command: str, error: ConfigError) -> None:
     """Say why nothing starts: to whoever reads the log, and to the person who typed the command."""
     _log.error("{sentence}", sentence=error.sentence, event="config.refused")
     sys.stderr.write(f"{command}: {error.sentence}\n")
-
-
-def _install_reactor(name: str) -> None:
-    """The one that was named, else ours where it runs (decision 17); a process that has one keeps it."""
-    if "twisted.internet.reactor" in sys.modules:
-        return
-    if name in ("", OURS):
-        if name or sys.platform.startswith("linux"):
-            # Not by its name: a program that was frozen has no plugins, and to look for them takes its time.
-            from seance.net.reactor import install  # noqa: PLC0415
-
-            install()
-        return
-    try:
-        installReactor(name)
-    except NoSuchReactor as error:
-        sentence = f"SEANCE_REACTOR names {name!r}, which is none of twistd --help-reactors."
-        raise ConfigError(sentence, code="reactor") from error
 
 
 def _let_a_second_signal_kill() -> None:

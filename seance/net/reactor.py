@@ -11,8 +11,8 @@ them several times (figures: decision 17):
 * *timers and calls from threads* are gone through when there is a new one or one to be called. Twisted does
   it in each turn.
 
-``seance relay`` and ``seance agent`` run on it, unless ``SEANCE_REACTOR`` names another; ``twistd --reactor
-seance`` asks for it. Nothing else in the project knows of it.
+Relay and agent run on it on Linux, unless ``twistd --reactor`` or ``SEANCE_REACTOR`` names another
+(``seance.flags``). Nothing else in the project imports this module.
 """
 
 from __future__ import annotations

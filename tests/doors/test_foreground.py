@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.processes import Process, environment
+from tests.processes import Process, environment, twistd
 
 SCRIPT = """
 import sys
@@ -72,6 +72,36 @@ def test_it_runs_on_our_reactor_or_the_one_that_was_named(listen: str, named: st
     with service("behaves", "--listen", listen, SEANCE_REACTOR=named) as process:
         process.when_line(f"starting on {kind}")
         process.when_line("started")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ours is for Linux")
+@pytest.mark.parametrize(
+    ("before", "named", "kind"),
+    [
+        ((), "", "seance.net.reactor.PromptReactor"),
+        ((), "poll", "twisted.internet.pollreactor.PollReactor"),
+        (("--reactor", "epoll"), "", "twisted.internet.epollreactor.EPollReactor"),
+        (("--reactor", "epoll"), "poll", "twisted.internet.epollreactor.EPollReactor"),
+    ],
+)
+def test_twistd_runs_on_our_reactor_or_the_one_that_was_named(
+    before: tuple[str, ...], named: str, kind: str
+) -> None:
+    command = twistd("seance-relay", "--listen", "tcp:0:interface=127.0.0.1", "--admin", "none")
+    command[-5:-5] = before
+    with Process(command, name="relay", env=environment() | {"SEANCE_REACTOR": named}) as process:
+        process.when_line(f"reactor class: {kind}.")
+        process.when_line("Tunnel Relay Server starting")
+        process.signal(signal.SIGTERM)
+        assert process.when_exited() == 0
+
+
+def test_twistd_says_when_no_reactor_has_the_name() -> None:
+    with Process(
+        twistd("seance-relay"), name="relay", env=environment() | {"SEANCE_REACTOR": "nonsense"}
+    ) as process:
+        assert process.when_exited() == 1
+        assert process.output.startswith("seance-relay: SEANCE_REACTOR names 'nonsense'")
 
 
 def test_a_reactor_that_does_not_exist_is_a_sentence_and_status_1() -> None:

@@ -274,7 +274,7 @@ def test_tcp_keeps_its_contract_on_it() -> None:
 )
 def test_another_reactor_may_be_named(name: str, status: int) -> None:
     program = (
-        "import sys; from seance.foreground import _install_reactor as install; install(sys.argv[1]);"
+        "import sys; from seance.flags import _install_reactor as install; install(sys.argv[1]);"
         "from twisted.internet import reactor; print(type(reactor).__name__)"
     )
     ended = subprocess.run(

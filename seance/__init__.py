@@ -1,8 +1,44 @@
 """Seance Tunnel: makes a Yjs document server behind NAT reachable through a public relay.
 
-Nothing is imported here, so that ``import seance.yamux`` stays free of Twisted.
-Start with ``seance.tunnel.relay.Relay`` and ``seance.tunnel.agent.Agent``, or with
-``docs/programmatic.md``.
+The names in ``__all__`` are the public interface; docs/programmatic.md describes it. Each is imported on
+first use, so ``import seance`` imports neither Twisted nor a reactor.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seance.auth.agent_key import agent_identity
+    from seance.errors import ConfigError
+    from seance.tunnel.agent import Agent, AgentStatus
+    from seance.tunnel.relay import Relay
+    from seance.tunnel.settings import AgentSettings, RelaySettings
+
+__all__ = ["Agent", "AgentSettings", "AgentStatus", "ConfigError", "Relay", "RelaySettings", "agent_identity"]
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Agent": "seance.tunnel.agent",
+    "AgentSettings": "seance.tunnel.settings",
+    "AgentStatus": "seance.tunnel.agent",
+    "ConfigError": "seance.errors",
+    "Relay": "seance.tunnel.relay",
+    "RelaySettings": "seance.tunnel.settings",
+    "agent_identity": "seance.auth.agent_key",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'seance' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names although they are not imported yet."""
+    return sorted({*globals(), *__all__})

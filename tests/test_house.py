@@ -139,7 +139,7 @@ def test_a_module_imports_only_lower_floors_and_its_own_room() -> None:
     wrong = [
         f"{name} (floor {floor}) imports seance.{other}"
         for name, room in ROOMS.items()
-        for floor in [FLOORS[room] if room else -1]
+        for floor in [FLOORS[room] if room else DOORS + 1]
         for other in rooms_imported_by(name)
         if other != room and not FLOORS[other] == floor == DOORS and FLOORS[other] >= floor
     ]

@@ -59,5 +59,21 @@ def test_the_package_itself_imports_nothing() -> None:
     assert run(LOOK, "seance", "twisted", "seance.errors") == ""
 
 
+def test_a_public_name_is_imported_on_first_use_and_installs_no_reactor() -> None:
+    code = """
+import sys
+import seance
+assert set(seance.__all__) <= set(dir(seance)), dir(seance)
+for name in seance.__all__:
+    assert getattr(seance, name).__name__ == name, name
+try:
+    seance.Nothing
+except AttributeError as error:
+    print(error)
+assert "twisted.internet.reactor" not in sys.modules
+"""
+    assert run(code) == "module 'seance' has no attribute 'Nothing'"
+
+
 def test_the_command_imports_no_service_before_it_is_asked_for_one() -> None:
     assert run(LOOK, "seance.cli", "twisted", "seance.relay_tap", "seance.demo") == ""

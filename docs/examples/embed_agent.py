@@ -14,9 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
-from seance.auth.agent_key import agent_identity
-from seance.tunnel.agent import Agent, AgentStatus
-from seance.tunnel.settings import AgentSettings
+from seance import Agent, AgentSettings, AgentStatus, agent_identity
 
 
 def show(status: AgentStatus) -> None:

@@ -19,8 +19,7 @@ from twisted.internet.task import react
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from seance.tunnel.agent import Agent
-from seance.tunnel.settings import AgentSettings
+from seance import Agent, AgentSettings
 
 
 async def echo(socket: ServerConnection) -> None:

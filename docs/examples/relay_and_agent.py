@@ -14,9 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.internet.task import react
 
-from seance.tunnel.agent import Agent
-from seance.tunnel.relay import Relay
-from seance.tunnel.settings import AgentSettings, RelaySettings
+from seance import Agent, AgentSettings, Relay, RelaySettings
 
 
 async def main(reactor: IReactorCore, port: str = "8080", local: str = "localhost:1234") -> None:

@@ -183,7 +183,7 @@ class StreamTransport:
         if not self._is_lost and not self._is_aborting:
             self._break(Failure(ConnectionAborted()))
 
-    def resetConnection(self) -> None:
+    def resetConnection(self) -> None:  # noqa: N802  # named as its neighbours are
         """Cut the stream once everything written has left, or after ``Mux.linger_seconds``.
 
         What still arrives is dropped and credited, as after ``loseConnection``: a peer that reads only after
@@ -192,7 +192,7 @@ class StreamTransport:
         if self._is_lost or self._is_aborting or self._got_reset:
             self.abortConnection()
             return
-        self._is_closing = True
+        self._is_closing = self._is_ending = True
         self._producer = None
         self._drop_incoming()
         if self._linger is None:

@@ -1,8 +1,8 @@
 """A reset that follows everything written: what was read before a reset is delivered before it.
 
-``abortConnection`` drops what waits in user space and, on TCP, what waits in the kernel's send queue. Where the
-reset is somebody else's and only passed on, that would drop bytes which arrived in order before it. So a
-``LingeringReset`` waits until the transport has handed everything to the kernel and the peer's kernel has
+``abortConnection`` drops what waits in user space and, on TCP, what waits in the kernel's send queue. Where a
+reset is only passed on from another connection, that would drop bytes which arrived in order before it. So
+a ``LingeringReset`` waits until the transport has handed everything to the kernel and the peer's kernel has
 acknowledged it, ``LINGER_SECONDS`` at most, and then resets. A yamux stream does the same in its session, see
 ``StreamTransport.resetConnection``.
 

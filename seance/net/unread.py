@@ -5,10 +5,10 @@ write fails. Twisted reports a connection as lost as soon as a write fails, or w
 transport is paused, and the message is never read. With ``ReadsBeforeLoss`` the loss waits until the protocol
 has read what there is, for ``UNREAD_SECONDS`` at most; what is written meanwhile is dropped.
 
-The kernel keeps apart *reset* and *end of data, then reset*, and says which it was only once: the first system
-call that fails has the error. It is ECONNRESET for the former and EPIPE for the latter (Linux).
+The kernel distinguishes *reset* from *end of data, then reset*, and says which it was only once: the first
+system call that fails has the error, ECONNRESET for the former and EPIPE for the latter (Linux).
 
-Used by :mod:`seance.net.eager`.
+Used by :mod:`seance.net.eager` for TCP, and by :mod:`seance.net.sockets` for UNIX sockets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet import main
+from twisted.internet import main, unix
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     _Transport = object
 
-__all__ = ["UNREAD_SECONDS", "ReadsBeforeLoss"]
+__all__ = ["UNREAD_SECONDS", "ReadsBeforeLoss", "read_before_loss"]
 
 UNREAD_SECONDS: Final = 30.0
 """How long a protocol that has paused its transport may leave unread what came before the loss."""
@@ -48,10 +48,12 @@ class ReadsBeforeLoss(_Transport):
     _giving_up: IDelayedCall | None = None  # while the loss waits
 
     def pauseProducing(self) -> None:
+        """Read nothing more until ``resumeProducing``."""
         self._is_paused = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
+        """Read again."""
         self._is_paused = False
         super().resumeProducing()
 
@@ -82,6 +84,7 @@ class ReadsBeforeLoss(_Transport):
             return main.CONNECTION_LOST
 
     def connectionLost(self, reason: Any) -> None:  # noqa: ANN401  # Twisted's
+        """Report the loss, now or once everything that can be read has been read."""
         if not self._waits_with(reason):
             if self._giving_up is not None:
                 self._giving_up.cancel()
@@ -122,3 +125,39 @@ class ReadsBeforeLoss(_Transport):
         self._giving_up = None
         self._has_ended = True
         self.connectionLost(reason)
+
+
+class _ReadsUnix(ReadsBeforeLoss):
+    # Twisted's own can pass on descriptors, for which nothing here has a use.
+    bufferSize: int  # noqa: N815  # Twisted's name
+
+    def doRead(self) -> Any:  # noqa: ANN401  # Twisted's
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._is_reset = True
+            return main.CONNECTION_LOST
+        if not data:
+            return self.read_ended()
+        self.protocol.dataReceived(data)
+        return None
+
+
+class _UnixServer(_ReadsUnix, unix.Server):
+    pass
+
+
+class _UnixClient(_ReadsUnix, unix.Client):
+    pass
+
+
+_UNIX: dict[type, type] = {unix.Server: _UnixServer, unix.Client: _UnixClient}
+
+
+def read_before_loss(transport: object) -> None:
+    """Let a UNIX socket transport of Twisted's be read before its loss; others stay as they are."""
+    reading = _UNIX.get(type(transport))
+    if reading is not None:
+        transport.__class__ = reading

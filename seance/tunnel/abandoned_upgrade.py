@@ -4,8 +4,8 @@ The local server did nothing wrong, so it is not reset for it: in Node, an upgra
 listener ends the whole process. It reads the request to its last byte and then, as a rule at once, the end of
 data. What it answers decides how the stream ends:
 
-* a 101 that fits: the local server has a WebSocket whose client is gone. The bytes that the client sent behind
-  its head are delivered first; then it sees what the client did, a reset or an end;
+* a 101 that fits: the local server has a WebSocket whose client is gone. The bytes that the client sent
+  behind its head are delivered first; then it sees what the client did, a reset or an end;
 * anything else, and nothing for too long: an orderly end in both directions.
 
 Used by :mod:`seance.tunnel.client_leg`.
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["ORDERLY_SECONDS", "AbandonedUpgrade"]
 
 ORDERLY_SECONDS: Final = 5.0
-"""How long a local server may take to answer a client's end, or an end of ours, with its own. Then the stream is
-reset, which our agent passes on as a close, since an end of data came before it."""
+"""How long a local server may take to answer an end of data with its own. Then the stream is reset, which our
+agent passes on as a close, since an end of data came before it."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -106,7 +106,10 @@ class AbandonedUpgrade(Protocol):
 
     def _too_late(self) -> None:
         self._timer = None
-        self._end()
+        if self._early:
+            self._end()
+        else:
+            self._stream.abortConnection()  # our end of data has had its time
 
     def _end(self) -> None:
         self._decide()

@@ -135,9 +135,9 @@ class Splice:
         if self.near.is_lost or self.far.is_lost:
             return
         near, far = self.near, self.far
-        may_rest = self._stalled_seconds is not None or far.watch is not None or isinstance(near, PacedSide)
-        near.leg.registerProducer(cast(IPushProducer, far if may_rest else far.leg), True)
-        far.leg.registerProducer(cast(IPushProducer, near if may_rest else near.leg), True)
+        # The sides, not the legs: a transport that is lost stops its producer, and a leg would end by that.
+        near.leg.registerProducer(cast(IPushProducer, far), True)
+        far.leg.registerProducer(cast(IPushProducer, near), True)
 
     def abort(self, reason: str) -> None:
         """Cut both legs now. What is queued is dropped: the decision is ours, and no end of either side's."""
@@ -167,7 +167,7 @@ class Splice:
     # -- from the sides --------------------------------------------------------------------
 
     def cut_arrived(self, side: Side) -> None:
-        """A leg is gone without an end: so is the other, after everything written, unless the owner has it."""
+        """A leg is gone without an end: so is the other, after the last byte, unless the owner takes it."""
         other = side.other
         if other.is_lost:
             return
@@ -184,7 +184,7 @@ class Splice:
             other.leg.loseConnection()
             return
         self._stop_timer()
-        # What it still says is dropped. It is read, since a peer may read only when it has written everything.
+        # What it still says is dropped, but read: a peer may read only when it has written everything.
         other.leg.resumeProducing()
         self._timer = LingeringReset(self._reactor, other.leg)
 
@@ -203,6 +203,10 @@ class Splice:
         if side is self.near:
             self._owner.near_lost()
         self._look_whether_over()
+
+    def needs_gate(self, side: Side) -> bool:
+        """Whether a leg rests for more than the other one being full."""
+        return isinstance(side, PacedSide) or (side is self.far and self._stalled_seconds is not None)
 
     def make_gate(self, side: Side) -> Gate:
         """Make what lets a leg rest; few ever have to."""
@@ -324,11 +328,17 @@ class Side:
 
     def pauseProducing(self) -> None:
         """The other leg is full."""
-        self.gate.pauseProducing()
+        if self._gate is not None or self._splice.needs_gate(self):
+            self.gate.pauseProducing()
+        else:
+            self.leg.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The other leg takes more."""
-        self.gate.resumeProducing()
+        if self._gate is not None:
+            self._gate.resumeProducing()
+        else:
+            self.leg.resumeProducing()
 
     def stopProducing(self) -> None:
         """The other leg is gone; what becomes of this one then is the splice's to say."""

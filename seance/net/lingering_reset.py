@@ -1,7 +1,7 @@
-"""A reset that follows everything written: what was read before a reset is delivered before it.
+"""A reset that follows everything written: bytes read before a reset are delivered before it.
 
-``abortConnection`` drops what waits in user space and, on TCP, what waits in the kernel's send queue. Where a
-reset is only passed on from another connection, that would drop bytes which arrived in order before it. So
+``abortConnection`` drops the buffer in user space and, on TCP, the kernel's send queue. Where a reset is only
+passed on from another connection, that would drop bytes which arrived in order before it. So
 a ``LingeringReset`` waits until the transport has handed everything to the kernel and the peer's kernel has
 acknowledged it, ``LINGER_SECONDS`` at most, and then resets. A yamux stream does the same in its session, see
 ``StreamTransport.resetConnection``.
@@ -33,7 +33,7 @@ LAST_LOOK_SECONDS: Final = 0.1
 """Between two looks at the send queue: doubled from the first to the last."""
 
 UNKNOWN_SECONDS: Final = 0.2
-"""What the kernel is given where it cannot be asked: a round trip of most paths."""
+"""Time for the kernel to send where it cannot be asked: a round trip of most paths."""
 
 SIOCOUTQ: Final = 0x5411
 """Of ``linux/sockios.h``: bytes in the send queue of a socket that the peer has not acknowledged."""
@@ -48,7 +48,7 @@ class LingeringReset:
 
     Args:
         reactor: Provides the time.
-        leg: A leg without a producer. What it still receives is its protocol's to drop.
+        leg: A leg without a producer. Its protocol drops the data that it still receives.
     """
 
     __slots__ = ("_call", "_deadline", "_delay", "_leg", "_reactor")

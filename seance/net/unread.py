@@ -1,9 +1,9 @@
-"""What a socket has received is read before its loss is reported.
+"""Received data is read before the loss of its connection is reported.
 
 A peer that sends a last message and resets leaves both in our kernel: the message can be read, and every
 write fails. Twisted reports a connection as lost as soon as a write fails, or when the poll says so while the
 transport is paused, and the message is never read. With ``ReadsBeforeLoss`` the loss waits until the protocol
-has read what there is, for ``UNREAD_SECONDS`` at most; what is written meanwhile is dropped.
+has read the received data, for ``UNREAD_SECONDS`` at most; writes are dropped meanwhile.
 
 The kernel distinguishes *reset* from *end of data, then reset*, and says which it was only once: the first
 system call that fails has the error, ECONNRESET for the former and EPIPE for the latter (Linux).
@@ -30,7 +30,7 @@ else:
 __all__ = ["UNREAD_SECONDS", "ReadsBeforeLoss", "read_before_loss"]
 
 UNREAD_SECONDS: Final = 30.0
-"""How long a protocol that has paused its transport may leave unread what came before the loss."""
+"""How long a protocol that has paused its transport may delay the loss."""
 
 
 class ReadsBeforeLoss(_Transport):

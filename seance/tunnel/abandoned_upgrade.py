@@ -1,11 +1,11 @@
-"""An upgrade whose client has gone before the local server has answered.
+"""An upgrade request without its client: that has gone before the local server has answered.
 
 The local server did nothing wrong, so it is not reset for it: in Node, an upgrade socket without an ``error``
-listener ends the whole process. It reads the request to its last byte and then, as a rule at once, the end of
-data. What it answers decides how the stream ends:
+listener ends the whole process. It reads the request to its last byte and then the end of data. Its answer
+decides how the stream ends:
 
-* a 101 that fits: the local server has a WebSocket whose client is gone. The bytes that the client sent
-  behind its head are delivered first; then it sees what the client did, a reset or an end;
+* a 101 that fits: the bytes that the client sent behind its head are delivered first; then the local server
+  sees a reset if the client was reset, else an end;
 * anything else, and nothing for too long: an orderly end in both directions.
 
 Used by :mod:`seance.tunnel.client_leg`.
@@ -37,12 +37,12 @@ agent passes on as a close, since an end of data came before it."""
 
 @implementer(IHalfCloseableProtocol)
 class AbandonedUpgrade(Protocol):
-    """The protocol of a stream whose client has gone. Make it, then ``begin``.
+    """The protocol of a stream after its client has gone. Make it, then ``begin``.
 
     Args:
         reactor: Provides the time.
-        answer: What the local server has answered so far.
-        early: What the client sent behind its head.
+        answer: The local server's answer so far.
+        early: The bytes that the client sent behind its head; they delay the end until the answer.
         is_reset: Whether the client was reset, not closed.
         seconds: How long the local server may still take to answer if ``early`` waits for that.
     """

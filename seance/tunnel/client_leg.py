@@ -274,12 +274,10 @@ class ClientLeg:
         if self._stream is not None:
             stream, self._stream = self._stream, None
             self._asking.leg = None
-            early = self._waiting_client
-            is_reset = not early.has_ended and not is_orderly(reason)
-            abandoned = AbandonedUpgrade(
-                self._reactor, self._answer, bytes(early.held), is_reset=is_reset, seconds=seconds
-            )
-            abandoned.begin(stream)
+            early = bytes(self._waiting_client.held)
+            is_reset = not self._waiting_client.has_ended and not is_orderly(reason)
+            upgrade = AbandonedUpgrade(self._reactor, self._answer, early, is_reset=is_reset, seconds=seconds)
+            upgrade.begin(stream)
         self._tell_end("left_early")
         self._leave()
 
@@ -406,8 +404,7 @@ class ClientLeg:
         self._departures.remove(self, self._link)
 
     def _drop_stream(self) -> None:
-        # In order, whatever the answer was: a reset would end a document server in Node that has no ``error``
-        # listener on its upgrade sockets.
+        # In order, whatever the answer was: a reset ends a Node server without an ``error`` listener.
         self._asking.leg = None
         if self._stream is not None:
             self._stream.linger_seconds = ORDERLY_SECONDS

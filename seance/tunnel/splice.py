@@ -140,7 +140,11 @@ class Splice:
         far.leg.registerProducer(cast(IPushProducer, near), True)
 
     def abort(self, reason: str) -> None:
-        """Cut both legs now. What is queued is dropped: the decision is ours, and no end of either side's."""
+        """Cut both legs now, and drop what is queued.
+
+        For decisions of ours, where waiting is what must not happen: a side that takes nothing or stays
+        silent for too long, a token that has ended, the end of a drain.
+        """
         self._note(reason)
         for side in (self.near, self.far):
             if not side.is_lost:
@@ -179,8 +183,8 @@ class Splice:
         side.close_gate()
         other.close_gate()
         if side.has_ended:
-            # Its end of data has passed already, and a connection that is closed in full looks like this as
-            # soon as anything is sent to it. The other one is closed in full, too.
+            # Its end of data has passed already, and a connection that was closed in full looks like this as
+            # soon as anything is sent to it. So the other one is closed in full as well.
             other.leg.loseConnection()
             return
         self._stop_timer()

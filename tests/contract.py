@@ -190,6 +190,23 @@ class TransportContract(FlowContract):
         assert len(far.data) < len(MUCH)
 
     @pytest_twisted.ensureDeferred
+    async def test_what_came_before_a_cut_is_delivered_before_it_to_a_protocol_that_was_paused(
+        self, rig: Rig, ends: tuple[Ear, Ear]
+    ) -> None:
+        near, far = ends
+        far.transport.pauseProducing()
+        near.transport.write(b"the last word")
+        await rig.settle()
+        near.transport.abortConnection()
+        await rig.until(lambda: near.is_lost)
+        await rig.settle()
+        assert far.told == ["made"]
+        far.transport.resumeProducing()
+        await rig.until(lambda: far.is_lost)
+        assert far.data == b"the last word"
+        assert far.was_lost_with(ConnectionLost)
+
+    @pytest_twisted.ensureDeferred
     async def test_after_cutting_nothing_is_delivered(self, rig: Rig) -> None:
         near, far = Ear(), Ear()
         far.on_data = lambda _: far.transport.abortConnection()

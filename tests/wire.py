@@ -138,6 +138,11 @@ class WireEnd:
     def disconnecting(self) -> bool:
         return self._is_closing
 
+    @property
+    def dataBuffer(self) -> bytes:  # noqa: N802  # Twisted's name
+        """What waits to be sent, where ``seance.net.unsent_bytes`` looks for it."""
+        return bytes(self.unsent)
+
     def write(self, data: bytes) -> None:
         self._write(data)
 

@@ -129,7 +129,7 @@ class LastingCarrier:
         self._forget_carrier()
         self._hold(True)
         if stale is not None:
-            stale.abortConnection()
+            stale.abortConnection()  # what it did not deliver is sent again over the next one
         return epoch
 
     def join(self, inlet: Inlet, epoch: int) -> None:

@@ -68,7 +68,8 @@ class Mux(Protocol):
         limits: The bounds of the session.
         on_lost: Called once, with one sentence, when the session is over.
         linger_seconds: How long a stream that we closed waits for the peer's end before it is
-            reset; hashicorp/yamux waits five minutes, half a minute is enough for a carrier.
+            reset; hashicorp/yamux waits five minutes, half a minute is enough for a carrier. A reset
+            waits as long for the data before it.
 
     Attributes:
         session: The pure session, for its figures. Only ``seance.mux`` changes it.
@@ -172,6 +173,11 @@ class Mux(Protocol):
         if not self._is_over and self._stands_since is None and self.session.ping(self._now()):
             self._rearm()
             self.flush_soon()
+
+    @property
+    def is_standing_still(self) -> bool:
+        """Whether the carrier below is away."""
+        return self._stands_since is not None
 
     def stand_still(self) -> None:
         """Let no time pass for the session: the carrier below is away, and nobody can answer."""
@@ -325,8 +331,10 @@ class Mux(Protocol):
             stream.end_arrived()
         elif isinstance(event, EndSent):
             stream.end_sent()
+        elif event.code == "sent":
+            stream.reset_sent()
         else:
-            stream.cut(f"The stream was reset ({event.code})")
+            stream.reset_arrived(f"The stream was reset ({event.code})")
 
     def _opened(self, stream_id: int) -> None:
         protocol = None

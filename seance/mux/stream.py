@@ -11,6 +11,10 @@ protocol has paused us they wait in ``_incoming``, uncredited, so a protocol tha
 costs at most the window and stops nobody else. *Outbound*, the producer is paused while more
 than ``send_high_water_bytes`` are queued in the session and resumed when it has drained to the
 low-water mark, whether it was the peer's window or the carrier that held them.
+
+Bytes that were read before an end are delivered before it (docs/protocol.md, "Ends"): ``resetConnection``
+lets what is queued leave before the reset, and a reset of the peer waits until a paused protocol has taken
+what came before it. Both waits are bounded by ``Mux.linger_seconds``.
 """
 
 from __future__ import annotations
@@ -59,12 +63,15 @@ class StreamTransport:
     Attributes:
         stream_id: The yamux stream id.
         protocol: Who gets ``dataReceived`` and the rest; may be replaced at any time.
+        linger_seconds: How long the peer's end may take once ours has left after ``loseConnection``; may be
+            changed until then.
     """
 
     _log = Logger()
 
     __slots__ = (
         "_got_end",
+        "_got_reset",
         "_incoming",
         "_is_aborting",
         "_is_closing",
@@ -79,6 +86,7 @@ class StreamTransport:
         "_sent_end",
         "_told_end",
         "_undelivered",
+        "linger_seconds",
         "protocol",
         "stream_id",
     )
@@ -90,6 +98,7 @@ class StreamTransport:
         self._incoming = _NOTHING
         self._is_paused = False
         self._got_end = False  # the peer's FIN has arrived
+        self._got_reset = ""  # why the stream is gone, as soon as the protocol has taken what came before
         self._told_end = False  # and the protocol knows
         self._is_ending = False  # our FIN is asked for: nothing more may be written
         self._sent_end = False  # our FIN has left, after everything before it
@@ -101,6 +110,7 @@ class StreamTransport:
         self._producer_is_paused = False
         self._linger: IDelayedCall | None = None
         self._undelivered = b""
+        self.linger_seconds = mux.linger_seconds
 
     # -- ITransport ------------------------------------------------------------------------
 
@@ -146,10 +156,10 @@ class StreamTransport:
         if self._is_closing or self._is_lost or self._is_aborting:
             return
         self._is_closing = True
-        self._mux.session.data_taken(self.stream_id, sum(map(len, self._incoming)))
-        self._incoming.clear()
-        self._mux.flush_soon()
-        if self._producer is None:
+        self._drop_incoming()
+        if self._got_reset:
+            self._mux.call_later(0, self._lose_after_reset)
+        elif self._producer is None:
             self._end()
 
     def loseWriteConnection(self) -> None:
@@ -172,6 +182,24 @@ class StreamTransport:
             self._stop_lingering()
         if not self._is_lost and not self._is_aborting:
             self._break(Failure(ConnectionAborted()))
+
+    def resetConnection(self) -> None:  # noqa: N802  # named as its neighbours are
+        """Cut the stream once everything written has left, or after ``Mux.linger_seconds``.
+
+        What still arrives is dropped and credited, as after ``loseConnection``: a peer that reads only after
+        it has written everything would otherwise never read what is queued here.
+        """
+        if self._is_lost or self._is_aborting or self._got_reset:
+            self.abortConnection()
+            return
+        self._is_closing = self._is_ending = True
+        self._producer = None
+        self._drop_incoming()
+        if self._linger is None:
+            if self._mux.session.reset_when_sent(self.stream_id):
+                self._break(Failure(ConnectionAborted()))
+            else:
+                self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
 
     def getPeer(self) -> IAddress:
         """Where the other end is: the link's peer and the stream id."""
@@ -293,8 +321,26 @@ class StreamTransport:
             self._producer_is_paused = False
             self._call(cast(IPushProducer, self._producer).resumeProducing)
 
+    def reset_arrived(self, sentence: str) -> None:
+        """Take the peer's reset; the protocol is told when it has taken what came before."""
+        is_delivered = not self._incoming and (self._told_end or not self._got_end)
+        if is_delivered or self._is_closing or self._is_lost or self._is_aborting:
+            self.cut(sentence)
+            return
+        self._got_reset = sentence
+        self._is_ending = True  # what is written from now on is dropped
+        self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
+
+    def reset_sent(self) -> None:
+        """The reset of ``resetConnection`` has left, and everything before it."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._is_aborting = True
+        self._lose(Failure(ConnectionAborted()))
+
     def cut(self, sentence: str) -> None:
-        """The stream is gone without an end: a reset by the peer, or the whole session."""
+        """The stream is gone without an end, now: by a reset, or with the whole session."""
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
@@ -327,6 +373,8 @@ class StreamTransport:
             self._incoming = _NOTHING
         if self._got_end and not incoming and not self._is_paused and not self._told_end:
             self._tell_end()
+        if self._got_reset and not incoming and not self._is_paused:
+            self._lose_after_reset()
 
     def _tell_end(self) -> None:
         if self._is_closing or self._is_lost or self._is_aborting:
@@ -357,7 +405,7 @@ class StreamTransport:
             self._linger = None
         if self._told_end or self._is_closing:
             if not self._got_end and self._linger is None:
-                self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_lingering)
+                self._linger = self._mux.call_later(self.linger_seconds, self._stop_lingering)
             self._lose(Failure(ConnectionDone()))
 
     def _stop_lingering(self) -> None:
@@ -367,8 +415,37 @@ class StreamTransport:
         self._mux.flush_soon()
         self._mux.forget(self)
 
+    def _stop_waiting(self) -> None:
+        # For the peer to take what is queued, or for the protocol to take what came before the peer's reset.
+        self._linger = None
+        if self._mux.is_standing_still:
+            # Nothing can leave or arrive, and the link bounds how long: the time begins anew.
+            self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
+        elif self._got_reset:
+            self._incoming.clear()
+            self._lose_after_reset()
+        else:
+            self._break(Failure(ConnectionAborted()))
+
+    def _lose_after_reset(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._mux.session.reset_stream(self.stream_id)
+        if not self._is_aborting:
+            self._lose(Failure(ConnectionLost(self._got_reset)))
+        self._mux.forget(self)
+
+    def _drop_incoming(self) -> None:
+        self._mux.session.data_taken(self.stream_id, sum(map(len, self._incoming)))
+        self._incoming.clear()
+        self._mux.flush_soon()
+
     def _break(self, reason: Failure) -> None:
         # Told in the next turn: whoever writes or aborts does not expect connectionLost meanwhile.
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
         self._is_aborting = True
         self._incoming.clear()
         self._mux.session.reset_stream(self.stream_id)

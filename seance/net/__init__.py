@@ -10,7 +10,8 @@ from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver, replace_protocol
-from seance.net.legs import Leg, end, is_orderly, unsent_bytes
+from seance.net.legs import Leg, end, is_orderly, take_undelivered, unsent_bytes
+from seance.net.lingering_reset import LingeringReset
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
@@ -21,6 +22,7 @@ __all__ = [
     "HandOver",
     "HandshakeLog",
     "Leg",
+    "LingeringReset",
     "Lookout",
     "Occasion",
     "PeerCertificate",
@@ -37,6 +39,7 @@ __all__ = [
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",
+    "take_undelivered",
     "tune",
     "unsent_bytes",
 ]

@@ -21,16 +21,14 @@ from twisted.internet import main, tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.posixbase import PosixReactorBase
 
+from seance.net.unread import ReadsBeforeLoss
 from seance.net.unsent import Unsent
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from twisted.internet.abstract import FileDescriptor as _Transport
     from twisted.internet.interfaces import IConnector, IProtocol, IReactorFDSet
     from twisted.internet.protocol import ClientFactory
-else:
-    _Transport = object
 
 __all__ = ["accept_eagerly", "dialling_eagerly", "write_eagerly"]
 
@@ -44,14 +42,8 @@ MOST_READ_BYTES = 256 * 1024
 """... and what it grows to while each read is full."""
 
 
-class _EagerWrites(_Transport):
+class _EagerWrites(ReadsBeforeLoss):
     """Mixed in before one of Twisted's TCP transports."""
-
-    socket: Any
-    protocol: Any
-    reactor: Any
-    producer: Any
-    _aborting: bool
 
     full_above_bytes = 64 * 1024
     """So much may wait in user space before a producer is paused; Twisted's number. For a carrier it is 0:
@@ -79,6 +71,7 @@ class _EagerWrites(_Transport):
         except BlockingIOError:
             return None
         except OSError:
+            self._is_reset = True
             return main.CONNECTION_LOST
         count = len(data)
         if count == self.bufferSize:
@@ -86,7 +79,7 @@ class _EagerWrites(_Transport):
         elif count < LEAST_READ_BYTES:
             self.bufferSize = LEAST_READ_BYTES
             if not count:
-                return main.CONNECTION_DONE
+                return self.read_ended()
         self.protocol.dataReceived(data)
         return None
 
@@ -103,8 +96,11 @@ class _EagerWrites(_Transport):
         ):
             try:
                 sent = self.socket.send(data)
-            except OSError:
-                sent = 0  # full; or broken, and then the poll finds out and tells
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                sent = 0  # the poll finds out and tells, once what can be read has been read
+                self.note_failed_write(error)
             if sent == len(data):
                 if self.unsent is not None and self.unsent.wrote(sent):
                     self._fill()
@@ -123,8 +119,11 @@ class _EagerWrites(_Transport):
             return
         try:
             sent = self.socket.sendmsg(pieces)
-        except OSError:
+        except BlockingIOError:
             sent = 0
+        except OSError as error:
+            sent = 0
+            self.note_failed_write(error)
         if sent < total:
             super().write(b"".join(pieces)[sent:])
             if self.unsent is not None:
@@ -136,12 +135,6 @@ class _EagerWrites(_Transport):
         if self.unsent is not None:
             self.unsent.drained(self.reactor.seconds())
         return super().doWrite()
-
-    def connectionLost(self, reason: Any) -> None:  # noqa: ANN401  # Twisted's
-        super().connectionLost(reason)
-        # What could not leave: a transport stands in cycles, and would keep it until they are collected.
-        self.dataBuffer = b""
-        self._tempDataBuffer, self._tempDataLen, self.offset = [], 0, 0
 
     def _fill(self) -> None:
         """Write nothing until the kernel asks for more, although here nothing waits."""

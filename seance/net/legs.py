@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IProducer, ISSLTransport
 from twisted.python.failure import Failure
 
-__all__ = ["Leg", "end", "is_orderly", "unsent_bytes"]
+__all__ = ["Leg", "end", "is_orderly", "take_undelivered", "unsent_bytes"]
 
 
 class Leg(Protocol):
@@ -64,10 +64,18 @@ def unsent_bytes(leg: object) -> int:
 
     Only good for seeing whether a peer takes anything: the kernel's share is not counted.
     """
+    held = 0
     while (inner := getattr(leg, "transport", None)) is not None:
+        held += sum(map(len, getattr(leg, "_appSendBuffer", ())))  # of TLS, before its handshake is over
         leg = inner
-    held = len(getattr(leg, "dataBuffer", b"")) - getattr(leg, "offset", 0)
+    held += len(getattr(leg, "dataBuffer", b"")) - getattr(leg, "offset", 0)
     return int(held + getattr(leg, "_tempDataLen", 0))
+
+
+def take_undelivered(leg: object) -> bytes:
+    """Return, once, what had arrived on a leg that was cut and a paused protocol did not get."""
+    take = getattr(leg, "take_undelivered", None)
+    return b"" if take is None else take()
 
 
 def is_orderly(reason: Failure) -> bool:

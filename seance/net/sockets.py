@@ -20,6 +20,7 @@ from typing import Any
 from twisted.protocols.policies import ProtocolWrapper
 
 from seance.net.eager import write_eagerly
+from seance.net.unread import read_before_loss
 from seance.net.unsent import Unsent
 
 __all__ = ["tune"]
@@ -63,6 +64,7 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
             return
     sock = holder.socket
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        read_before_loss(holder)
         return
     write_eagerly(holder)
     for level, name, default in OPTIONS:

@@ -67,7 +67,7 @@ class Arrival:
         carrier = inlet.carrier
         field = SessionField.read(carrier.headers.get(SESSION_FIELD.lower(), ""))
         if field is None:
-            carrier.abortConnection()
+            carrier.abortConnection()  # no stream has been opened over it
         elif field.is_resumed:
             self._resume(inlet, carrier, field)
         else:

@@ -25,7 +25,8 @@ from zope.interface import implementer
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
-from seance.net import HandOver, Leg, replace_protocol, unsent_bytes
+from seance.net import HandOver, Leg, is_orderly, replace_protocol, unsent_bytes
+from seance.tunnel.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
 from seance.tunnel.drain import Departures
 from seance.tunnel.farewell import Farewell
 from seance.tunnel.gate import Pace
@@ -183,7 +184,7 @@ class ClientLeg:
         self._stream.write(head)
         self._timer = self._reactor.callLater(self._settings.upgrade_seconds, self._too_late)
         self._door.hand_over(self._waiting_client)
-        self._client.registerProducer(cast(IPushProducer, self._stream), True)
+        self._client.registerProducer(self._asking, True)
         if early:
             self._waiting_client.dataReceived(early)
 
@@ -218,8 +219,11 @@ class ClientLeg:
         replace_protocol(near.leg, near, farewell)
 
     def cut(self) -> None:
-        """End the connection now, whatever it is doing."""
-        self._client.abortConnection()
+        """End the connection now, whatever it is doing: the time to leave in order is over."""
+        if self._splice is not None:
+            self._splice.abort("near_gone")
+        else:
+            self._client.abortConnection()
 
     # -- from the stream, before the 101 ---------------------------------------------------
 
@@ -263,13 +267,17 @@ class ClientLeg:
 
     # -- from the client, before the 101 ---------------------------------------------------
 
-    def client_lost(self) -> None:
+    def client_lost(self, reason: Failure) -> None:
         """The client did not wait."""
+        seconds = 0.0 if self._timer is None else self._timer.getTime() - self._reactor.seconds()
         self._stop()
         if self._stream is not None:
             stream, self._stream = self._stream, None
             self._asking.leg = None
-            stream.abortConnection()
+            early = bytes(self._waiting_client.held)
+            is_reset = not self._waiting_client.has_ended and not is_orderly(reason)
+            upgrade = AbandonedUpgrade(self._reactor, self._answer, early, is_reset=is_reset, seconds=seconds)
+            upgrade.begin(stream)
         self._tell_end("left_early")
         self._leave()
 
@@ -286,8 +294,6 @@ class ClientLeg:
         if self._link.is_alive:
             return False  # only this stream: the local server has reset it, and gone is gone
         splice = cast(Splice, self._splice)
-        if rest := cast("StreamTransport", splice.far.leg).take_undelivered():
-            splice.far.dataReceived(rest)
         splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
         self._departures.lost_agent(self)
         return True
@@ -377,6 +383,7 @@ class ClientLeg:
         self._see_off(refusal_response(refusal), "refused")
 
     def _cut(self) -> None:
+        # A body that breaks off must not look whole to the client, so its connection is reset.
         self._stop()
         self._drop_stream()
         self._waiting_client.leg = None
@@ -397,9 +404,11 @@ class ClientLeg:
         self._departures.remove(self, self._link)
 
     def _drop_stream(self) -> None:
+        # In order, whatever the answer was: a reset ends a Node server without an ``error`` listener.
         self._asking.leg = None
         if self._stream is not None:
-            self._stream.abortConnection()
+            self._stream.linger_seconds = ORDERLY_SECONDS
+            self._stream.loseConnection()
             self._stream = None
 
     def _stop(self) -> None:
@@ -454,12 +463,12 @@ class _WaitingClient(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.leg is not None:
-            self.leg.client_lost()
+            self.leg.client_lost(reason)
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class _Asking(Protocol):
-    """The stream's side until the 101."""
+    """The stream's side until the 101, and the producer of what the client is answered."""
 
     def __init__(self, leg: ClientLeg) -> None:
         self.leg: ClientLeg | None = leg
@@ -478,3 +487,12 @@ class _Asking(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.leg is not None:
             self.leg.stream_lost()
+
+    def pauseProducing(self) -> None:
+        cast(IPushProducer, self.transport).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        cast(IPushProducer, self.transport).resumeProducing()
+
+    def stopProducing(self) -> None:
+        pass  # the client is gone; what becomes of the stream then is the leg's to say

@@ -158,7 +158,8 @@ class Front(HandOver):
         except Refusal as refusal:
             self._relay.witness.refused(refusal.code)
             # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
-            # Nor for a handshake, before which nothing can be said: that would be a place for nothing.
+            # Nor for a handshake, before which nothing can be said: that would be a place for nothing. The
+            # reset goes to the client alone; no local server has been asked.
             if ISSLTransport.providedBy(transport):
                 transport.abortConnection()
             else:
@@ -209,6 +210,7 @@ class Front(HandOver):
 
     def cut(self) -> None:
         """End a connection that has not said what it wants, to make room."""
+        # A reset frees the descriptor now. No local server has been asked yet, here and below.
         self._stop_waiting()
         cast(ITCPTransport, self.transport).abortConnection()
 

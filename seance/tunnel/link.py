@@ -448,7 +448,7 @@ class Link:
             self._session.end(sentence)
 
     def cut(self) -> None:
-        """End the link now, if it is still there."""
+        """End the link now, if it is still there: the time of the drain is over."""
         if self.is_alive:
             self._below.abortConnection()
 

@@ -163,7 +163,7 @@ class LocalLeg(HandOver):
         except Exception:  # noqa: BLE001  # a mistake of ours, which costs this client alone
             self._log.failure("A client could not be joined with the local server", event="local.failed")
             splice.far.is_lost = True
-            splice.far.leg.abortConnection()
+            splice.far.leg.loseConnection()  # in order: the local server has done nothing wrong
             cast(Leg, self.transport).abortConnection()
 
     def _join(self, splice: Splice, request: Request) -> None:

@@ -277,6 +277,8 @@ class Watcher(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Whoever watches has nothing to say."""
+        # Here and below the relay itself is the server, and what is cut off is a stream of status objects
+        # that EventSource asks for again.
         self._leg.abortConnection()
 
     def readConnectionLost(self) -> None:

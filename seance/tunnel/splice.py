@@ -2,9 +2,9 @@
 
 Not a parser: no byte is looked at. Three facts are carried over, each as itself (docs/protocol.md,
 "Ends"): *data*, under back-pressure, so that neither side is read faster than the other takes;
-*end of data* as end of data, after the last byte; *gone* as gone, at once. chisel, frp and
-Twisted's own ``portforward`` close both sides when either ends, and lose the answer to whoever
-shuts down its writing side first.
+*end of data* as end of data, after the last byte; *gone* as gone, after the last byte too, within
+a bounded time. chisel, frp and Twisted's own ``portforward`` close both sides when either ends, and
+lose the answer to whoever shuts down its writing side first.
 
 The near side can be taken out again, by whoever has something to say to it that the far side did not:
 ``release_near``.
@@ -29,7 +29,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from seance.net import Leg, end, is_orderly, unsent_bytes
+from seance.net import Leg, LingeringReset, end, is_orderly, take_undelivered, unsent_bytes
 from seance.tunnel.gate import Gate, Pace
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class Splice:
         self.far.watch = watch
         self._reason = "ended"
         self._is_over = False
-        self._timer: IDelayedCall | None = None
+        # The time of a half-close; once a side is gone, what resets the other one.
+        self._timer: IDelayedCall | LingeringReset | None = None
         self._bytes_at_timer = 0
 
     def start(self) -> None:
@@ -134,12 +135,16 @@ class Splice:
         if self.near.is_lost or self.far.is_lost:
             return
         near, far = self.near, self.far
-        may_rest = self._stalled_seconds is not None or far.watch is not None or isinstance(near, PacedSide)
-        near.leg.registerProducer(cast(IPushProducer, far if may_rest else far.leg), True)
-        far.leg.registerProducer(cast(IPushProducer, near if may_rest else near.leg), True)
+        # The sides, not the legs: a transport that is lost stops its producer, and a leg would end by that.
+        near.leg.registerProducer(cast(IPushProducer, far), True)
+        far.leg.registerProducer(cast(IPushProducer, near), True)
 
     def abort(self, reason: str) -> None:
-        """Cut both legs."""
+        """Cut both legs now, and drop what is queued.
+
+        For decisions of ours, where waiting is what must not happen: a side that takes nothing or stays
+        silent for too long, a token that has ended, the end of a drain.
+        """
         self._note(reason)
         for side in (self.near, self.far):
             if not side.is_lost:
@@ -166,12 +171,26 @@ class Splice:
     # -- from the sides --------------------------------------------------------------------
 
     def cut_arrived(self, side: Side) -> None:
-        """A leg is gone without an end: so is the other, unless somebody takes care of it."""
-        if side.other.is_lost:
+        """A leg is gone without an end: so is the other, after the last byte, unless the owner takes it."""
+        other = side.other
+        if other.is_lost:
             return
+        if rest := take_undelivered(side.leg):
+            side.dataReceived(rest)
         if side is self.far and self._owner.far_cut():
             return
-        side.other.leg.abortConnection()
+        other.leg.unregisterProducer()
+        side.close_gate()
+        other.close_gate()
+        if side.has_ended:
+            # Its end of data has passed already, and a connection that was closed in full looks like this as
+            # soon as anything is sent to it. So the other one is closed in full as well.
+            other.leg.loseConnection()
+            return
+        self._stop_timer()
+        # What it still says is dropped, but read: a peer may read only when it has written everything.
+        other.leg.resumeProducing()
+        self._timer = LingeringReset(self._reactor, other.leg)
 
     def note_gone(self, side: Side) -> None:
         """Keep that this side went without an end, for the report."""
@@ -188,6 +207,10 @@ class Splice:
         if side is self.near:
             self._owner.near_lost()
         self._look_whether_over()
+
+    def needs_gate(self, side: Side) -> bool:
+        """Whether a leg rests for more than the other one being full."""
+        return isinstance(side, PacedSide) or (side is self.far and self._stalled_seconds is not None)
 
     def make_gate(self, side: Side) -> Gate:
         """Make what lets a leg rest; few ever have to."""
@@ -211,13 +234,16 @@ class Splice:
     def _look_whether_over(self) -> None:
         if self.near.is_lost and self.far.is_lost and not self._is_over:
             self._is_over = True
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_timer()
             self.near.close_gate()
             self.far.close_gate()
             report = SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason)
             self._owner.splice_ended(report)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         self._timer = None
@@ -306,11 +332,17 @@ class Side:
 
     def pauseProducing(self) -> None:
         """The other leg is full."""
-        self.gate.pauseProducing()
+        if self._gate is not None or self._splice.needs_gate(self):
+            self.gate.pauseProducing()
+        else:
+            self.leg.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The other leg takes more."""
-        self.gate.resumeProducing()
+        if self._gate is not None:
+            self._gate.resumeProducing()
+        else:
+            self.leg.resumeProducing()
 
     def stopProducing(self) -> None:
         """The other leg is gone; what becomes of this one then is the splice's to say."""

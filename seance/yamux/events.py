@@ -79,9 +79,12 @@ class EndSent:
 
 @dataclass(slots=True)
 class StreamReset:
-    """The stream was cut and is forgotten; queued data is lost.
+    """The stream was cut; queued data is lost.
+
+    Data that came before it may still be taken with ``data_taken``: until then the stream counts.
 
     ``code`` says how: ``"reset"`` by the peer, ``"refused"`` by the peer before it ever answered,
+    ``"sent"`` by us with ``reset_when_sent``, after everything that was queued,
     ``"open_timeout"`` by us because it never answered, ``"data_after_end"`` by us because the peer
     went on after its FIN, ``"window_budget"`` by us because more of it was held than is left for all windows.
     """

@@ -135,11 +135,11 @@ class Inbox:
         """Apply SYN, RST and the ACK that every frame implies; None if the frame has no stream (now)."""
         ledger = self._ledger
         stream = self._receive_syn(stream_id, flags) if flags & SYN else ledger.table.live.get(stream_id)
-        if stream is None:
+        if stream is None or stream.is_reset:
             return None
         is_unanswered = stream.is_outbound and not stream.is_acknowledged
         if flags & RST:
-            ledger.forget(stream)
+            ledger.reset_by_peer(stream)
             ledger.events.append(StreamReset(stream_id, "refused" if is_unanswered else "reset"))
             return None
         if is_unanswered:

@@ -66,6 +66,23 @@ class Ledger:
         self.forget(stream)
         self.outbox.add_flag(stream.stream_id, RST)
 
+    def reset_by_peer(self, stream: Stream) -> None:
+        """End both halves of a stream for the peer's RST; nothing of ours leaves on it any more.
+
+        The stream counts, with what it claims of the window budget, until the application has taken or
+        dropped the data that arrived before the RST.
+        """
+        if not stream.receive_window.held_bytes:
+            self.forget(stream)
+            return
+        self.outbox.forget(stream)
+        stream.drop_queue()
+        if not stream.is_acknowledged:
+            self.table.acknowledge(stream)
+        stream.sending, stream.receiving = Sending.ENDED, Receiving.ENDED
+        stream.is_reset = True
+        self.settle(stream)
+
     def cut(self, stream: Stream, code: str) -> None:
         """Cut a stream for what the peer did or failed to do, and tell both sides."""
         self.reset(stream)
@@ -79,9 +96,13 @@ class Ledger:
     def close_if_ended(self, stream: Stream) -> None:
         """Forget a stream both of whose halves have ended, and of which no more is held than is free."""
         # What is claimed by then is held, and counted until it is taken; see settle.
-        if _has_ended(stream) and not stream.receive_window.excess_bytes:
+        if not _has_ended(stream) or stream.receive_window.excess_bytes:
+            return
+        if not stream.is_reset:
             self.forget(stream)
             self.events.append(StreamClosed(stream.stream_id))
+        elif not stream.receive_window.held_bytes:
+            self.forget(stream)
 
     def close_session(self, farewell: bytes = b"") -> None:
         """End the session: nothing is left of it but what we still have to say."""

@@ -9,8 +9,8 @@ The order of precedence:
 4. data, frame by frame of the stream whose turn it is (:mod:`seance.yamux.scheduler`);
 5. the farewell, which is the last of its message.
 
-So control always overtakes data, which needs no care: a SYN or ACK has to, a RST drops the data, and a FIN is
-queued only when the data has left.
+So control always overtakes data, which needs no care: a SYN or ACK has to, a RST drops the data, and a FIN,
+or a RST that waits for the data, is queued only when the data has left.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ class Outbox:
                 has_light = True  # ... and stays so if it is bulk from now on.
             wrote(stream, count, queued_bytes > 0 and window.available_bytes > 0)
             if not queued_bytes and stream.sending is _ENDING:
-                self.add_fin(stream)
+                if not stream.resets_when_sent:
+                    self.add_fin(stream)
                 self._settled.append(stream)
             if stream.is_congested and queued_bytes <= low_water_bytes:
                 stream.is_congested = False

@@ -263,6 +263,24 @@ class Session:
         if stream is not None:
             self._ledger.reset(stream)
 
+    def reset_when_sent(self, stream_id: int) -> bool:
+        """Cut a stream, both halves, once everything that is queued on it has left. Idempotent.
+
+        Returns:
+            Whether that has happened: nothing was queued, or the stream is gone. Otherwise the next event is
+            ``StreamReset`` with the code "sent"; ``reset_stream`` ends the wait, which has no bound here.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return True
+        if not stream.queued_bytes:
+            self._ledger.reset(stream)
+            return True
+        self.accept_stream(stream_id)
+        stream.sending = SENDING[stream.sending, Step.END]
+        stream.resets_when_sent = True
+        return False
+
     def data_taken(self, stream_id: int, count: int) -> None:
         """Say that ``count`` bytes of ``DataReceived`` have gone where they should. Next: ``next_message``.
 
@@ -278,7 +296,7 @@ class Session:
         is_due = stream.receive_window.take(count)
         if stream.receiving is not Receiving.OPEN:
             # Nobody wants credit any more, and nim-libp2p objects to it.
-            if stream.receive_window.excess_bytes:
+            if stream.receive_window.excess_bytes or stream.is_reset:
                 self._ledger.settle(stream)
         elif is_due:
             self.accept_stream(stream_id)
@@ -341,7 +359,9 @@ class Session:
         low_water_bytes = ledger.limits.send_low_water_bytes
         pieces = self._outbox.next_message(limit, low_water_bytes, ledger.keepalive.heard_at)
         for stream in self._outbox.take_settled():
-            if stream.sending is Sending.ENDED:
+            if stream.resets_when_sent:
+                ledger.cut(stream, "sent")
+            elif stream.sending is Sending.ENDED:
                 ledger.end_sending(stream)
             else:
                 ledger.events.append(StreamWritable(stream.stream_id))

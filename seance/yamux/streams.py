@@ -32,6 +32,7 @@ class Stream:
         "is_acknowledged",
         "is_congested",
         "is_outbound",
+        "is_reset",
         "is_waiting",
         "lately_bytes",
         "lately_period",
@@ -39,6 +40,7 @@ class Stream:
         "queued_bytes",
         "receive_window",
         "receiving",
+        "resets_when_sent",
         "send_window",
         "sending",
         "stream_id",
@@ -52,6 +54,10 @@ class Stream:
         """Whether the side that did not open it has answered: the peer's ACK, or our own."""
         self.sending = Sending.OPEN
         self.receiving = Receiving.OPEN
+        self.is_reset = False
+        """Whether the peer has reset it; it stays in the table until the application has taken its data."""
+        self.resets_when_sent = False
+        """Whether a RST, not a FIN, follows what is queued."""
         self.send_window = SendWindow()
         self.receive_window = ReceiveWindow()
         self.queued_bytes = 0
@@ -83,6 +89,12 @@ class Stream:
         queue.append(data)
         self.queued_bytes += len(data)
         return self.queued_bytes
+
+    def drop_queue(self) -> None:
+        """Drop what waits to be sent."""
+        self._queue = _NOTHING
+        self._first_sent_bytes = 0
+        self.queued_bytes = 0
 
     def write(self, count: int, pieces: list[Bytes]) -> None:
         """Move ``count`` queued bytes, at most what is queued and granted, into the body of a data frame."""

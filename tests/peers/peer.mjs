@@ -68,6 +68,17 @@ const answers = {
     until(`${name} refused ${times} times`, seconds, () => named(name).trace.refusals.length >= times),
 
   insert: ({ name, text, at = 0 }) => { named(name).ydoc.getText('text').insert(at, text) },
+  // An edit and a reset while the document comes down: the kernel resets what is closed with bytes unread.
+  insert_and_cut: async ({ name, text, seconds }) => {
+    const client = named(name)
+    await until(`${name} connected`, seconds, () => client.connected)
+    client.provider.ws._socket.pause()
+    await new Promise(resolve => setTimeout(resolve, 200))
+    client.ydoc.getText('text').insert(0, text)
+    await new Promise(resolve => setTimeout(resolve, 5))
+    client.provider.shouldConnect = false
+    client.provider.ws._socket.destroy()
+  },
   edits: async ({ names, count, seed = 1 }) => {
     const dice = newDice(seed)
     for (let done = 0; done < count; done += 1) {

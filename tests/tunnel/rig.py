@@ -15,6 +15,7 @@ from typing import Any, cast
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -109,6 +110,15 @@ class Player(Protocol):
 
     async def ends(self) -> None:
         await until(lambda: self.has_ended or self.lost)
+
+    async def closes_in_order(self) -> None:
+        """Wait for the end of data, close, and see that no reset came: not before, and not with the close."""
+        await self.ends()
+        assert self.lost is None, f"an end was expected: {self.lost}"
+        await turn(0.02)
+        self.leg.loseConnection()
+        reason = await self.goes()
+        assert reason.check(ConnectionDone), f"an orderly end was expected: {reason}"
 
     async def goes(self) -> Failure:
         await until(lambda: self.lost)

@@ -94,7 +94,7 @@ async def test_refusal_of_the_local_server_passes_with_its_body_and_closes_both_
         assert status(client.received) == 401
         assert b"WWW-Authenticate: Basic\r\n" in client.received
         assert client.received.endswith(b"\r\n\r\nno!\n")
-        await local.goes()
+        await local.closes_in_order()
         assert b"smuggled" not in local.received
 
 
@@ -143,7 +143,7 @@ async def test_101_for_another_key_is_refused() -> None:
         local.send(answer_101(KEY[::-1]))
         await client.ends()
         assert status(client.received) == 502
-        await local.goes()
+        await local.closes_in_order()
         assert b"secret" not in local.received
 
 
@@ -187,7 +187,7 @@ async def test_local_server_that_never_answers_is_a_502() -> None:
         await client.ends()
         assert status(client.received) == 502
         assert b"did not answer within 0.1 s" in client.received
-        await local.goes()
+        await local.closes_in_order()
 
 
 @ensureDeferred
@@ -198,7 +198,7 @@ async def test_answer_that_never_finishes_is_cut() -> None:
         local.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
         await client.receives(b"half")
         assert (await client.goes()).check(ConnectionLost)
-        await local.goes()
+        await local.closes_in_order()
 
 
 @ensureDeferred
@@ -207,7 +207,7 @@ async def test_client_that_does_not_wait_for_the_answer_frees_everything() -> No
         client = await rig.connect(request())
         local = await rig.local()
         client.leg.abortConnection()
-        await local.goes()
+        await local.closes_in_order()
         await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
 
 

@@ -10,6 +10,7 @@ import pytest
 from seance.errors import LocalProtocolError
 from seance.yamux import (
     KIB,
+    MIB,
     DataReceived,
     EndSent,
     Session,
@@ -17,6 +18,7 @@ from seance.yamux import (
     StreamEnded,
     StreamOpened,
     StreamReset,
+    WindowBudget,
 )
 from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, WINDOW, WireFrame, data, frame, window
 from tests.yamux.pair import CALM, Pair, accepted, agent, bodies, fatal, pattern
@@ -192,6 +194,7 @@ class TestResetting:
         pair.pump()
         assert pair.relay.take(StreamReset) == [StreamReset(stream_id, "reset")]
         assert pair.agent.take(StreamReset) == []
+        assert len(pair.relay.take_data(stream_id)) == INITIAL
         for end in (pair.relay, pair.agent):
             assert end.session.stream_count == 0
             assert not end.session.wants_to_send
@@ -213,7 +216,96 @@ class TestResetting:
         end.session.send_data(2, b"never leaves")
         end.receive(data(2, b"before") + reset)
         assert end.take_all() == [DataReceived(2, b"before"), StreamReset(2, "reset")]
+        assert (end.frames(), end.session.stream_count) == ([], 1)
+        end.session.data_taken(2, len(b"before"))
+        assert (end.take_all(), end.frames(), end.session.stream_count) == ([], [], 0)
+
+    def test_a_stream_that_the_peer_has_reset_counts_until_its_data_is_taken(self) -> None:
+        """A peer that opens, sends and resets again and again holds no more than ``streams`` allow."""
+        end = accepted(replace(CALM, streams=2))
+        end.receive(data(2, b"before") + window(2, RST) + window(4, SYN) + window(4, FIN) + window(6, SYN))
+        assert StreamOpened(6) not in end.take_all()
+        assert end.frames() == [WireFrame(WINDOW, RST, 6, 0)]
+        end.session.data_taken(2, len(b"before"))
+        end.receive(window(8, SYN))
+        assert end.take_all() == [StreamOpened(8)]
+
+    def test_what_a_reset_stream_holds_stays_claimed_until_it_is_taken(self) -> None:
+        budget = WindowBudget(4 * MIB)
+        end = accepted(replace(CALM, receive_window_most_bytes=4 * MIB, window_budget=budget))
+        window_of_it = end.session._streams[2].receive_window
+        assert window_of_it._double(4 * MIB, budget, 0.0)
+        end.session._outbox.add_credit(end.session._streams[2])
+        end.frames()
+        end.receive(data(2, bytes(INITIAL + 1000)) + window(2, RST))
+        assert budget.claimed_bytes == 1000
+        end.session.data_taken(2, 1000)
+        assert budget.claimed_bytes == 0
+        assert end.session.stream_count == 1
+        end.session.reset_stream(2)
+        assert end.session.stream_count == 0
+        assert end.frames() == []
+
+    def test_the_application_may_do_nothing_more_with_a_stream_that_the_peer_has_reset(self) -> None:
+        end = accepted()
+        end.session.send_data(2, b"never leaves")
+        end.receive(data(2, b"before") + window(2, RST))
+        assert end.session.queued_bytes(2) == 0
+        with pytest.raises(LocalProtocolError) as caught:
+            end.session.send_data(2, b"more")
+        assert caught.value.code == "stream_closed"
+        end.session.end_stream(2)
+        end.session.accept_stream(2)
+        end.take_all()
+        end.receive(window(2, 0, 9) + window(2, FIN) + window(2, RST) + data(2, b"late"))
+        assert (end.take_all(), end.frames()) == ([], [])
+
+    def test_a_reset_may_wait_for_everything_that_was_queued(self) -> None:
+        end = accepted()
+        end.session.send_data(2, bytes(INITIAL + 5))
+        assert not end.session.reset_when_sent(2)
+        assert not end.session.reset_when_sent(2)
+        with pytest.raises(LocalProtocolError):
+            end.session.send_data(2, b"more")
+        assert {one.flags for one in end.frames()} == {0}
+        assert end.take_all() == []
+        end.receive(window(2, 0, 5))
+        assert [(one.kind, one.flags) for one in end.frames()] == [(DATA, 0), (WINDOW, RST)]
+        assert end.take_all() == [StreamReset(2, "sent")]
+        assert end.session.reset_when_sent(2)
         assert (end.frames(), end.session.stream_count) == ([], 0)
+
+    def test_a_reset_takes_the_place_of_an_end_that_waits_for_data(self) -> None:
+        end = accepted()
+        end.session.send_data(2, bytes(INITIAL + 5))
+        end.session.end_stream(2)
+        end.frames()
+        assert not end.session.reset_when_sent(2)
+        end.receive(window(2, 0, 5))
+        assert [one.flags for one in end.frames()] == [0, RST]
+
+    def test_a_reset_that_waits_does_not_outlast_the_peers(self) -> None:
+        end = accepted()
+        end.session.send_data(2, bytes(INITIAL + 5))
+        assert not end.session.reset_when_sent(2)
+        end.frames()
+        end.receive(window(2, RST))
+        assert end.take_all() == [StreamReset(2, "reset")]
+        assert (end.frames(), end.session.stream_count) == ([], 0)
+
+    def test_a_reset_that_waits_can_be_had_at_once(self) -> None:
+        end = accepted()
+        end.session.send_data(2, bytes(INITIAL + 5))
+        assert not end.session.reset_when_sent(2)
+        end.session.reset_stream(2)
+        assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
+        assert end.take_all() == []
+
+    def test_where_nothing_is_queued_the_reset_waits_for_nothing(self) -> None:
+        end = accepted()
+        assert end.session.reset_when_sent(2)
+        assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
+        assert end.take_all() == []
 
     def test_an_abandoned_stream_is_told_data_first_then_the_reset(self) -> None:
         """Case 66: what had left before the reset arrives before it."""

@@ -61,6 +61,8 @@ class Direction:
     """What arrived and was not taken yet."""
     is_ended: bool = False
     end_arrived: bool = False
+    is_flushed: bool = False
+    """Whether the sender resets the stream once everything has left."""
 
 
 @dataclass
@@ -70,6 +72,8 @@ class Side:
     lives: Lives = field(default_factory=Lives)
     known: list[int] = field(default_factory=list)
     """Streams that this side has opened or seen opened and that are not over here."""
+    untaken: list[int] = field(default_factory=list)
+    """Streams that the peer has reset and whose data this side has not taken."""
 
 
 class TwoSessions(RuleBasedStateMachine):
@@ -157,8 +161,30 @@ class TwoSessions(RuleBasedStateMachine):
     def reset(self, role: Role, pick: int, is_sure: bool) -> None:
         if is_sure and (stream_id := self.pick(role, pick)) is not None:
             self.is_cut.add(stream_id)
+            self.directions[stream_id, role].is_flushed = False
             self.sides[role].end.session.reset_stream(stream_id)
             self.over(role, stream_id)
+
+    @rule(role=SIDES, pick=PICK, is_sure=st.sampled_from([False, True]))
+    def reset_when_sent(self, role: Role, pick: int, is_sure: bool) -> None:
+        if is_sure and (stream_id := self.pick(role, pick)) is not None:
+            self.is_cut.add(stream_id)
+            self.directions[stream_id, role].is_ended = True
+            self.directions[stream_id, role].is_flushed = True
+            if self.sides[role].end.session.reset_when_sent(stream_id):
+                self.over(role, stream_id)
+            self.collect(role)
+
+    @rule(role=SIDES, pick=PICK)
+    def take_after_a_reset(self, role: Role, pick: int) -> None:
+        untaken = self.sides[role].untaken
+        if untaken:
+            stream_id = untaken[pick % len(untaken)]
+            direction = self.directions[stream_id, role.peer]
+            self.sides[role].end.session.data_taken(stream_id, direction.held)
+            direction.held = 0
+            untaken.remove(stream_id)
+            self.collect(role)
 
     @rule(role=SIDES, pick=PICK, share=st.sampled_from([0.1, 0.5, 1.0]))
     def take(self, role: Role, pick: int, share: float) -> None:
@@ -278,7 +304,15 @@ class TwoSessions(RuleBasedStateMachine):
             assert direction.arrived == direction.sent, "everything comes before the end"
             direction.end_arrived = True
         elif isinstance(event, StreamReset):
-            assert event.code in ("reset", "refused", "open_timeout", "window_budget")
+            assert event.code in ("reset", "refused", "open_timeout", "window_budget", "sent")
+            direction = self.directions[event.stream_id, role.peer]
+            is_peers = event.code in ("reset", "refused")
+            if is_peers and direction.is_flushed:
+                assert direction.arrived == direction.sent, "everything comes before the reset"
+            if event.code in ("open_timeout", "window_budget"):
+                self.directions[event.stream_id, role].is_flushed = False
+            if is_peers and direction.held:
+                self.sides[role].untaken.append(event.stream_id)
             self.is_cut.add(event.stream_id)
             self.over(role, event.stream_id)
         elif isinstance(event, StreamClosed):
@@ -296,7 +330,7 @@ class TwoSessions(RuleBasedStateMachine):
         for side in self.sides.values():
             side.end.session.check()
             assert not side.end.session.is_closed
-            assert sorted(side.known) == sorted(side.end.session._streams)
+            assert sorted(side.known + side.untaken) == sorted(side.end.session._streams)
 
     def settle(self) -> None:
         """Move and take everything, until both sides are quiet."""
@@ -305,6 +339,8 @@ class TwoSessions(RuleBasedStateMachine):
                 for stream_id in list(side.known):
                     side.end.session.accept_stream(stream_id)
                     self.take(role, side.known.index(stream_id), 1.0)
+                while side.untaken:
+                    self.take_after_a_reset(role, 0)
             if not self.moved():
                 return
 

@@ -1,0 +1,30 @@
+// A document server that refuses every upgrade, as people write one: no `error` listener on the sockets, so that a
+// reset ends the process. The path says how: /STATUS/MODE?delay=MS. Each socket's end is one line of JSON.
+
+import { createServer } from 'node:http'
+
+const { PORT: port = '0' } = process.env
+const CRLF = '\r\n'
+
+const answers = {
+  // Closes at once, as the examples of ws do.
+  end: (socket, status) => socket.end(`HTTP/1.1 ${status} No${CRLF}Connection: close${CRLF}Content-Length: 3${CRLF}${CRLF}no\n`),
+  destroy: (socket, status) => { socket.write(`HTTP/1.1 ${status} No${CRLF}${CRLF}no\n`); socket.destroySoon() },
+  // Says how long the answer is and leaves it to the client to close.
+  wait: (socket, status) => socket.write(`HTTP/1.1 ${status} No${CRLF}Content-Length: 3${CRLF}${CRLF}no\n`),
+  malformed: socket => socket.write(`this is no HTTP${CRLF}${CRLF}`),
+  long: (socket, status) => socket.write(`HTTP/1.1 ${status} No${CRLF}X: ${'x'.repeat(100_000)}${CRLF}${CRLF}`),
+  broken: (socket, status) => socket.write(`HTTP/1.1 ${status} No${CRLF}Transfer-Encoding: chunked${CRLF}${CRLF}zzz${CRLF}`),
+  silent: () => {}
+}
+
+const server = createServer()
+server.on('upgrade', (request, socket) => {
+  const url = new URL(request.url, 'http://localhost')
+  const [, status, mode] = url.pathname.split('/')
+  socket.on('data', () => {})
+  socket.on('end', () => { console.log(JSON.stringify({ ended: url.pathname })); if (mode !== 'keep') socket.end() })
+  socket.on('close', hadError => console.log(JSON.stringify({ closed: url.pathname, hadError })))
+  setTimeout(() => answers[mode](socket, status), Number(url.searchParams.get('delay') ?? 0))
+})
+server.listen(Number(port), '127.0.0.1', () => console.log(`running on port ${server.address().port}`))

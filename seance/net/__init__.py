@@ -10,7 +10,7 @@ from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver, replace_protocol
-from seance.net.legs import Leg, end, is_orderly, unsent_bytes
+from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, unsent_bytes
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
@@ -37,6 +37,7 @@ __all__ = [
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",
+    "round_trip_seconds",
     "tune",
     "unsent_bytes",
 ]

@@ -109,7 +109,7 @@ class RelaySettings:
             clients are read no further. 4 MiB are 320 Mbit/s at 100 ms.
         resume_bytes_in_all: The same for all agents together: beyond four fifths of it those
             that are away longest are given up, and at the whole no further agent is let in.
-        initial_syncs: Clients of one room that load their document at a time over a slow link; the upgrades
+        initial_syncs: Clients of one room that load their document at a time over a full link; the upgrades
             of others are held back. A client gives up if it takes longer than 30 s (yjs.md 0, fact 4).
         hold_seconds: For so long at most, 0 for not at all; 15 as for ``park_seconds``.
         watchers_per_room: Streams of a room's status at a time, one for each open page.

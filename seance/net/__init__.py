@@ -15,6 +15,7 @@ from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
+from seance.net.staggered import Staggered, again_at
 
 __all__ = [
     "ClientTls",
@@ -26,9 +27,11 @@ __all__ = [
     "PeerCertificate",
     "Redial",
     "ServerTls",
+    "Staggered",
     "TlsEndpoint",
     "Watched",
     "accept_eagerly",
+    "again_at",
     "descriptor_limit",
     "end",
     "is_loopback_host",

@@ -29,8 +29,8 @@ KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_PROBES = 15
 UNACKNOWLEDGED_SECONDS = 90
 """A hole of 30 s in a client's network must not end its connection. Linux doubles the time between two
-repetitions, so the first one after the hole comes after 61 s at worst, and none comes when this time is over. With 60 s
-a hole of 30 s ended 9 of 50 connections."""
+repetitions: the first one after the hole comes after 61 s at worst, and none when this time is over. With
+60 s a hole of 30 s ended 9 of 50 connections."""
 
 NOT_SENT_BYTES = 128 * 1024
 

@@ -12,8 +12,8 @@ this for every agent, plain ones included. A client that receives whole messages
 load.
 
 A client that has just joined may be about to load. It is a *newcomer* until a round trip has shown what it
-does. The number of newcomers at a time is limited as TCP's slow start limits packets in flight: four at
-first, three more for each that turned out not to load, and no limit after twenty. On an idle loopback link
+does. The number of newcomers at a time is limited as TCP's slow start limits packets in flight: three
+at first, three more for each that turned out not to load, and no limit after twenty. On an idle loopback link
 a round takes 20 ms.
 
 One object for each link, which only keeps the books; no byte passes here. ``Front`` asks, ``ClientLeg``
@@ -62,9 +62,9 @@ FORGET_LOOKS: Final = 20
 WATCHED_SECONDS: Final = 30.0
 """A longer transfer is no initial sync: a Yjs client has disconnected by then."""
 
-NEWCOMERS: Final = 4
-"""Newcomers at a time on a link about which nothing is known. Four documents of 5 MB need 20 s at 8 Mbit/s,
-so all four are done within their 30 s."""
+NEWCOMERS: Final = 3
+"""Newcomers at a time on a link about which nothing is known: no document of a page that opens three waits.
+If all three load, the last one needs half as long again as with two at a time."""
 
 NEWCOMERS_PER_PROOF: Final = 3
 """How many more for each newcomer that did not load: every round is four times as large as the one before."""

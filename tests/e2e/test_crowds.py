@@ -14,8 +14,8 @@ from tests.processes import DEADLINE_SECONDS, RelayProcess, running_agent, runni
 
 ROOM = "crowd"
 
-LATE_SECONDS = 4.0
-"""A needlessly held client waits for up to 15 s; a busy machine needs about 1 s for 300 upgrades."""
+LATE_SECONDS = 9.0
+"""A needlessly held client waits for up to 15 s; a very busy machine needs some for 300 upgrades."""
 
 
 class Crowd:
@@ -88,7 +88,7 @@ def test_a_crowd_that_joins_an_idle_link_is_not_held(offset_seconds: float, coun
             took = [await crowd.join(relay)]
             await asyncio.sleep(offset_seconds)
             took.append(await crowd.join(relay))
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(2 * DEADLINE_SECONDS):
                 took += await asyncio.gather(*(crowd.join(relay) for _ in range(count)))
             return took
 

@@ -12,8 +12,8 @@ this for every agent, plain ones included. A client that receives whole messages
 load.
 
 A client that has just joined may be about to load. It is a *newcomer* until a round trip has shown what it
-does. The number of newcomers at a time is limited as TCP's slow start limits packets in flight: three
-at first, three more for each that turned out not to load, and no limit after twenty. On an idle loopback link
+does. The number of newcomers at a time is limited as TCP's slow start limits packets in flight: three at
+first, three more for each that turned out not to load, and no limit after fifteen. On an idle loopback link
 a round takes 20 ms.
 
 One object for each link, which only keeps the books; no byte passes here. ``Front`` asks, ``ClientLeg``
@@ -69,7 +69,7 @@ If all three load, the last one needs half as long again as with two at a time."
 NEWCOMERS_PER_PROOF: Final = 3
 """How many more for each newcomer that did not load: every round is four times as large as the one before."""
 
-PROOFS: Final = 20
+PROOFS: Final = 15
 """After this number of newcomers in a row that did not load there is no limit."""
 
 PROOF_SECONDS: Final = 10.0

@@ -110,10 +110,17 @@ class Gone(SeanceError):
 
 
 class CarrierLost(Gone):
-    """The WebSocket between agent and relay ended, or never came up."""
+    """The WebSocket between agent and relay ended, or never came up.
 
-    def __init__(self, sentence: str, *, code: str = "carrier_lost") -> None:
+    Args:
+        sentence: What happened.
+        code: A stable word for logs and metrics.
+        is_refused: Whether the connection was refused (ECONNREFUSED): no process listens there.
+    """
+
+    def __init__(self, sentence: str, *, code: str = "carrier_lost", is_refused: bool = False) -> None:
         super().__init__(sentence, code=code)
+        self.is_refused = is_refused
 
 
 class StreamReset(Gone):

@@ -149,7 +149,8 @@ class _Attempt:
             (VerificationError, f"The certificate of the relay at {where} is for another name"),
         ):
             if failure.check(kind) is not None:
-                return Failure(CarrierLost(sentence, code="unreachable"))
+                is_refused = kind is net_errors.ConnectionRefusedError
+                return Failure(CarrierLost(sentence, code="unreachable", is_refused=is_refused))
         return Failure(CarrierLost(f"No carrier to {where}: {why}", code="unreachable"))
 
 

@@ -101,7 +101,7 @@ async def agent(ground: Ground) -> Finding:
         raise Trouble(
             f"The relay lost the connection of the room's agent {since} ago, and waits for it to come back.",
             "The agent's machine has lost its network, sleeps, or the agent has crashed: see there, "
-            "and run seance doctor there. Whoever is connected stays so for some 20 s.",
+            "and run seance doctor there. Until then its clients stay connected, for 45 s by default.",
         )
     if state == "away":
         raise Trouble(

@@ -32,6 +32,12 @@ SERVICE_RESTART = 1012
 CLOSE: Final = 0x88
 """The first byte of a close frame, which is never in fragments (RFC 6455, 5.5)."""
 
+FINAL: Final = 0x80
+"""Set in the first byte of a message's last frame."""
+
+CONTROL: Final = 0x08
+"""Set in the first byte of frames that belong to no message: ping, pong, close."""
+
 TWO_BYTES: Final = 126
 EIGHT_BYTES: Final = 127
 NEVER: Final = 1 << 100
@@ -43,9 +49,10 @@ _HEADERS = range(HEADERS_PER_CHUNK)
 class FrameWalk:
     """Follows one server's frames. Feed it with `receive`, look at `is_between_frames` at the end."""
 
-    __slots__ = ("_left", "_split")
+    __slots__ = ("_has_more", "_left", "_split")
 
     def __init__(self) -> None:
+        self._has_more = False  # whether fragments of the last message are still to come
         self._left = 0  # of the frame that has begun; it ends that far into what comes next
         self._split = b""  # a header whose rest is still to come
 
@@ -53,6 +60,14 @@ class FrameWalk:
     def is_between_frames(self) -> bool:
         """Whether a whole frame of ours may follow now."""
         return self._left == 0 and not self._split
+
+    @property
+    def is_in_message(self) -> bool:
+        """Whether a message has begun that has not passed in full, as far as this can tell.
+
+        Only the last frame header of each chunk counts, so a ping that ends a chunk may hide a fragment.
+        """
+        return 0 < self._left < NEVER or (self._has_more and self._left == 0)
 
     def give_up(self) -> None:
         """Take no place for one between frames any more: the server has said its end, say."""
@@ -83,7 +98,10 @@ class FrameWalk:
                 else:
                     break  # masked: no server's
                 if at >= size:
-                    self._left = at - size if data[begins] != CLOSE else NEVER
+                    first = data[begins]
+                    self._left = at - size if first != CLOSE else NEVER
+                    if not first & CONTROL:
+                        self._has_more = first < FINAL
                     return
         except IndexError:
             self._left, self._split = 0, data[at:]

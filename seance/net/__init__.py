@@ -10,12 +10,13 @@ from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver, replace_protocol
-from seance.net.legs import Leg, end, is_orderly, take_undelivered, unsent_bytes
+from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
 from seance.net.lingering_reset import LingeringReset
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
+from seance.net.staggered import Staggered, again_at
 
 __all__ = [
     "ClientTls",
@@ -28,9 +29,11 @@ __all__ = [
     "PeerCertificate",
     "Redial",
     "ServerTls",
+    "Staggered",
     "TlsEndpoint",
     "Watched",
     "accept_eagerly",
+    "again_at",
     "descriptor_limit",
     "end",
     "is_loopback_host",
@@ -39,6 +42,7 @@ __all__ = [
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",
+    "round_trip_seconds",
     "take_undelivered",
     "tune",
     "unsent_bytes",

@@ -8,13 +8,18 @@ proxies forward only the second and cut answers short (aesthetics.md 1.7). ``end
 
 from __future__ import annotations
 
-from typing import Protocol
+import socket
+import sys
+from typing import Final, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IProducer, ISSLTransport
 from twisted.python.failure import Failure
 
-__all__ = ["Leg", "end", "is_orderly", "take_undelivered", "unsent_bytes"]
+__all__ = ["Leg", "end", "is_orderly", "round_trip_seconds", "take_undelivered", "unsent_bytes"]
+
+RTT_OFFSET: Final = 68
+"""Of ``tcpi_rtt``, in microseconds, in Linux's ``struct tcp_info``."""
 
 
 class Leg(Protocol):
@@ -76,6 +81,20 @@ def take_undelivered(leg: object) -> bytes:
     """Return, once, what had arrived on a leg that was cut and a paused protocol did not get."""
     take = getattr(leg, "take_undelivered", None)
     return b"" if take is None else take()
+
+
+def round_trip_seconds(leg: object) -> float:
+    """Return the round trip that the kernel has measured for a TCP or TLS leg; 0.0 if it is not known."""
+    while (inner := getattr(leg, "transport", None)) is not None:
+        leg = inner
+    sock = getattr(leg, "socket", None)
+    if not isinstance(sock, socket.socket) or sys.platform != "linux":
+        return 0.0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_OFFSET + 4)
+    except OSError:  # no TCP socket, or closed
+        return 0.0
+    return int.from_bytes(info[RTT_OFFSET:], sys.byteorder) / 1e6
 
 
 def is_orderly(reason: Failure) -> bool:

@@ -189,7 +189,7 @@ RELAY_OPTIONS: tuple[Option, ...] = (
         "initial-syncs",
         "COUNT",
         _COUNT,
-        "clients of a room that load their document at a time over a slow link; further ones are held",
+        "clients of a room that load their document at a time over a full link; further ones are held",
     ),
     Option(
         _WHO,

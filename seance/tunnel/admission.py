@@ -32,7 +32,7 @@ LOOPBACK = "loopback"
 
 RETRY_AFTER = (b"Retry-After", b"5")
 RETRY_SOON = (b"Retry-After", b"2")
-"""For agents, and whoever may be one: their session is kept for 20 s, and five would be a quarter of that."""
+"""For agents and what may be one: their clients wait for 15 s, and five would be a third of it."""
 
 
 class Visit(enum.Enum):

@@ -17,29 +17,30 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IStreamClientEndpoint
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
 from seance.heads import redact
-from seance.net import Occasion, TlsEndpoint
+from seance.net import Occasion, TlsEndpoint, again_at
 from seance.resume import RESUME_FIELD, Drain
 from seance.tunnel.agent_status import AgentState, AgentStatus
 from seance.tunnel.arrival import Arrival, is_told_to_give_way, retry_after_seconds
 from seance.tunnel.attachment import Attachment
-from seance.tunnel.backoff import Backoff
+from seance.tunnel.backoff import Backoff, RedialWaits
 from seance.tunnel.doctor_hint import DoctorHint
 from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
+from seance.tunnel.relay_search import find_relay, no_relay_answers
 from seance.tunnel.relay_tls import relay_tls
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.token_source import TokenSource
@@ -102,8 +103,8 @@ class Agent(Service):
         self._token = TokenSource(settings.token or "", settings.token_file or "")
         self._streams = LocalLegFactory(reactor, settings, self._note_local, self._witness)
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
-        self._backoff = Backoff(base, cap, random.random)
-        self._resume_backoff = Backoff(base, settings.resume_backoff_cap_seconds, random.random)
+        quick = Backoff(base, settings.resume_backoff_cap_seconds, random.random)
+        self._waits = RedialWaits(Backoff(base, cap, random.random), quick, settings.healthy_seconds)
         self._listeners: list[Callable[[AgentStatus], None]] = []
         self._connected: Occasion[None] = Occasion()
         self._attachment: Attachment | None = None
@@ -189,7 +190,7 @@ class Agent(Service):
             if tls is not None:
                 tls.load()
         super().startService()
-        self._backoff.reset()
+        self._waits.usual.reset()
         self._vigil.start()
         self._loop = Deferred.fromCoroutine(self._run())
 
@@ -240,6 +241,8 @@ class Agent(Service):
         except (Refusal, CarrierLost) as error:
             self._give_way_if(is_told_to_give_way(error))
             self._retry_after_seconds = retry_after_seconds(error)
+            if isinstance(error, Refusal) and not no_relay_answers(error):
+                self._waits.note_rejected()
             self._witness.refused(error.code)
             self._log.warn("[Agent] {sentence}", sentence=error.sentence, event="link.refused")
             if (command := self._hint.command(error)) is not None:
@@ -283,7 +286,7 @@ class Agent(Service):
             settings.room,
             arrival.make_protocol,
             deadline_seconds=settings.dial_seconds if wish is None else RESUME_DIAL_SECONDS,
-            endpoint=self._endpoint(),
+            endpoint=self._endpoint(None if wish is None else kept),
             headers=headers,
             may_resume=settings.resume,
         )
@@ -305,7 +308,7 @@ class Agent(Service):
         carrier = attachment.carrier
         assert carrier is not None, "it is open"
         self._introduction.note_attached(carrier.headers)
-        self._resume_backoff.reset()
+        self._waits.note_attached()
         self._is_hurried = False
         began_seconds = self._reactor.seconds()
         self._say_connected(is_resumed)
@@ -325,8 +328,8 @@ class Agent(Service):
                 self._renewing.cancel()
                 self._renewing = None
             self._connected = Occasion()
-        if self._reactor.seconds() - began_seconds >= self.settings.healthy_seconds:
-            self._backoff.reset()
+        now = self._reactor.seconds()
+        self._waits.note_lost(now, now - began_seconds)
         if self._give_way_if(carrier.peer_close_code == REPLACED):
             sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
         if self._next is None:
@@ -355,7 +358,7 @@ class Agent(Service):
     async def _wait(self, sentence: str, code: str) -> None:
         attachment = self._attachment
         is_kept = attachment is not None and not attachment.is_over
-        seconds = (self._resume_backoff if is_kept else self._backoff).next_seconds()
+        seconds = self._waits.next_seconds(self._reactor.seconds(), is_kept=is_kept)
         if self._is_hurried:
             seconds = 0.0
         seconds = max(seconds, self._retry_after_seconds)
@@ -384,25 +387,21 @@ class Agent(Service):
             self._moving.addErrback(self._note_move_failed)
 
     async def _move(self, old: Attachment, drain: Drain) -> None:
-        """Dial the relay that takes the old one's place, and live there; ``_move_out`` of the old one."""
-        await deferLater(self._reactor, drain.in_seconds)
-        backoff = Backoff(
-            self.settings.backoff_base_seconds, self.settings.resume_backoff_cap_seconds, random.random
-        )
-        give_up_at = self._reactor.seconds() + drain.try_seconds
-        while self._reactor.seconds() < give_up_at:
-            try:
-                new = await self._connect(None)
-            except (Refusal, CarrierLost):
-                await deferLater(self._reactor, backoff.next_seconds())
-            else:
-                if self._departing is not None:
-                    self._departing.end("The agent has moved once more.")
-                self._departing, self._next, self._moving = old, new, None
-                old.let_go("The agent has moved to another relay.")
-                self._moving_out = Deferred.fromCoroutine(self._move_out(old))
-                self._moving_out.addErrback(self._note_move_failed)
-                return
+        """Dial the relay that takes the old one's place, and live there; ``_move_out`` of the old one.
+
+        Without one, GoAway tells the old relay that it need not wait: it closes the clients and then us.
+        """
+        new = await find_relay(self._reactor, drain, partial(self._connect, None), random.random)
+        if new is None:
+            self._log.info("[Agent] No other relay answers at this address", event="link.draining")
+            old.go_away()
+            return
+        if self._departing is not None:
+            self._departing.end("The agent has moved once more.")
+        self._departing, self._next, self._moving = old, new, None
+        old.let_go("The agent has moved to another relay.")
+        self._moving_out = Deferred.fromCoroutine(self._move_out(old))
+        self._moving_out.addErrback(self._note_move_failed)
 
     async def _move_out(self, old: Attachment) -> None:
         """Serve those whom the old relay has not seen off yet, beside those of the new one."""
@@ -437,11 +436,15 @@ class Agent(Service):
             attachment.send_control(json.dumps({"t": "token", "token": token}).encode())
             self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
 
-    def _endpoint(self) -> IStreamClientEndpoint | None:
-        if self._tls is None:
+    def _endpoint(self, kept: Attachment | None) -> IStreamClientEndpoint | None:
+        relay, carrier = self._relay, None if kept is None else kept.carrier
+        if self._tls is None and carrier is None:
             return None
-        relay = self._relay
-        endpoint = HostnameEndpoint(self._reactor, relay.host, relay.port)
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, relay.host, relay.port)
+        if carrier is not None:
+            endpoint = again_at(self._reactor, endpoint, carrier.getPeer(), RESUME_DIAL_SECONDS)
+        if self._tls is None:
+            return endpoint
         return TlsEndpoint(self._reactor, endpoint, self._tls, f"the relay at {relay.host_header}")
 
     # -- inside ----------------------------------------------------------------------------
@@ -450,7 +453,7 @@ class Agent(Service):
         """Wait for another process with our key to leave, if it has taken the room."""
         if is_replaced:
             self._introduction.note_replaced()
-            self._backoff.slow_down()
+            self._waits.slow_down()
             if self._attachment is not None:
                 self._attachment.end("Another process with this agent's key has taken the room.")
         return is_replaced

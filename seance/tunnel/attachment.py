@@ -223,6 +223,11 @@ class Attachment:
             self.mux.leave()
             self._below.close(code, reason)
 
+    def go_away(self) -> None:
+        """Tell the relay to open nothing more. One that stops closes the clients, and the carrier last."""
+        if not self.is_over:
+            self.mux.go_away()
+
     def let_go(self, sentence: str) -> None:
         """Have ``when_down`` fire although the carrier is up: another attachment has taken its place.
 

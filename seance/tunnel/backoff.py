@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
+from typing import Final
 
-__all__ = ["Backoff"]
+__all__ = ["SOON_SECONDS", "Backoff", "RedialWaits"]
+
+SOON_SECONDS: Final = 15.0
+"""Time after the loss of a link in which an agent dials as often as while its session is kept: a relay that
+is being restarted is back by then."""
 
 
 class Backoff:
@@ -38,3 +44,52 @@ class Backoff:
     def reset(self) -> None:
         """Start over: the link was healthy."""
         self._bound_seconds = self._base_seconds
+
+
+class RedialWaits:
+    """The waits of one agent between its dials.
+
+    They are short while a session is kept, and in the first 15 s after a link was lost, so that an agent is
+    attached within about a second once a restarted relay listens. They grow up to the usual cap otherwise.
+
+    Args:
+        usual: Waits while no relay is in reach.
+        quick: Waits while a session is kept, and soon after a loss.
+        healthy_seconds: A link that lived for this time starts the usual waits over. Quick waits after a loss
+            begin at most once in this time, so that a link which flaps does not dial without pause.
+    """
+
+    def __init__(self, usual: Backoff, quick: Backoff, healthy_seconds: float) -> None:
+        self.usual = usual
+        self.quick = quick
+        self._healthy_seconds = healthy_seconds
+        self._soon_since = self._soon_until = -inf
+
+    def note_attached(self) -> None:
+        """The link is up."""
+        self.quick.reset()
+
+    def note_lost(self, now: float, lived_seconds: float) -> None:
+        """The link was lost at ``now`` after ``lived_seconds``."""
+        if lived_seconds >= self._healthy_seconds:
+            self.usual.reset()
+        if now - self._soon_since >= self._healthy_seconds:
+            self._soon_since, self._soon_until = now, now + SOON_SECONDS
+
+    def note_rejected(self) -> None:
+        """A relay that is there has rejected the agent: a relay to wait for is not the problem."""
+        self._soon_until = -inf
+
+    def slow_down(self) -> None:
+        """Take the longest waits from now on."""
+        self.usual.slow_down()
+        self._soon_until = -inf
+
+    def next_seconds(self, now: float, *, is_kept: bool) -> float:
+        """Return the next wait.
+
+        Args:
+            now: Seconds, monotonic.
+            is_kept: Whether a session waits for its next carrier.
+        """
+        return (self.quick if is_kept or now < self._soon_until else self.usual).next_seconds()

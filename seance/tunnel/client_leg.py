@@ -25,7 +25,7 @@ from zope.interface import implementer
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
-from seance.net import HandOver, Leg, is_orderly, replace_protocol, unsent_bytes
+from seance.net import HandOver, Leg, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.tunnel.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
 from seance.tunnel.drain import Departures
 from seance.tunnel.farewell import Farewell
@@ -167,6 +167,17 @@ class ClientLeg:
         """Whether it takes less than there is for it."""
         splice = self._splice
         return splice is not None and not splice.near.is_lost and unsent_bytes(splice.near.leg) > 0
+
+    @property
+    def is_in_message(self) -> bool:
+        """Whether the local server has begun a message that has not arrived here in full."""
+        walk = None if self._splice is None else self._splice.far.watch
+        return isinstance(walk, FrameWalk) and walk.is_in_message
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """Round trip of the client's connection, as the kernel knows it; 0.0 where it does not."""
+        return 0.0 if self._splice is None else round_trip_seconds(self._splice.near.leg)
 
     def begin(self, head: bytes, early: bytes) -> None:
         """Ask the local server.

@@ -355,6 +355,7 @@ class Link:
 
     def _note_carrier(self) -> None:
         room = self.room
+        self.syncs.note_carrier()
         if self.is_resuming:
             self.change = LinkChange.DETACHED
             self._log.info("The agent of room {room} has lost its carrier", room=room, event="link.detached")

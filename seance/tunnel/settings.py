@@ -104,12 +104,13 @@ class RelaySettings:
         parked: Clients that wait in all; a fifth of ``connections``, and never more than a fifth of what
             the process has descriptors for.
         resume_seconds: How long the clients of an agent whose carrier is lost are kept for it; 0 for
-            not at all. y-websocket gives up on a silent socket after 30 s (yjs.md, fact 2).
+            not at all. y-websocket closes a silent socket by itself after 30 s (yjs.md, fact 2); other
+            clients wait for minutes, as they do in a tunnel that is plain TCP.
         resume_bytes: What is kept for an agent that has not acknowledged it, at most; beyond, its
             clients are read no further. 4 MiB are 320 Mbit/s at 100 ms.
         resume_bytes_in_all: The same for all agents together: beyond four fifths of it those
             that are away longest are given up, and at the whole no further agent is let in.
-        initial_syncs: Clients of one room that load their document at a time over a slow link; the upgrades
+        initial_syncs: Clients of one room that load their document at a time over a full link; the upgrades
             of others are held back. A client gives up if it takes longer than 30 s (yjs.md 0, fact 4).
         hold_seconds: For so long at most, 0 for not at all; 15 as for ``park_seconds``.
         watchers_per_room: Streams of a room's status at a time, one for each open page.
@@ -168,10 +169,10 @@ class RelaySettings:
     hold_seconds: float = 15.0
     watchers_per_room: int = 256
     watchers: int = 4000
-    resume_seconds: float = 20.0
+    resume_seconds: float = 45.0
     resume_bytes: int = 4 * MIB
     resume_bytes_in_all: int = 512 * MIB
-    stalled_seconds: float = 30.0
+    stalled_seconds: float = 90.0
     drain_seconds: float = 30.0
     drain_spread_seconds: float = 5.0
     drain_try_seconds: float = 5.0
@@ -227,7 +228,8 @@ class AgentSettings:
         healthy_seconds: A link that lived so long starts the waits over.
         resume: Ask the relay to keep our clients while a carrier is lost.
         resume_bytes: What is kept for a relay that has not acknowledged it, at most.
-        resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept.
+        resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept, nor in the
+            first 15 s after a link was lost.
         streams: Clients at a time.
         drain_seconds: How long stopping waits for what is queued to leave.
         admin: Where operators ask, as for the relay, on this machine alone; ``none`` for nowhere.
@@ -258,7 +260,7 @@ class AgentSettings:
     healthy_seconds: float = 30.0
     resume: bool = True
     resume_bytes: int = 4 * MIB
-    resume_backoff_cap_seconds: float = 2.0
+    resume_backoff_cap_seconds: float = 1.0
     streams: int = 16384
     drain_seconds: float = 2.0
     admin: str = "none"

@@ -227,7 +227,7 @@ async def test_an_agent_that_has_left_is_named() -> None:
 async def test_an_agent_that_has_lost_its_network_is_named() -> None:
     async with Rig(agent={"backoff_base_seconds": 600.0, "resume_backoff_cap_seconds": 600.0}) as rig:
         attachment: Any = rig.agent.attachment
-        rig.agent._resume_backoff.next_seconds = lambda: 600.0  # type: ignore[method-assign]
+        rig.agent._waits.quick.next_seconds = lambda: 600.0  # type: ignore[method-assign]
         attachment.drop_carrier()
         await until(lambda: rig.relay.presence.status("r").state is RoomState.RESUMING)
         failed = nothing_but(await diagnose(rig.relay_url, "r"), Hop.AGENT)

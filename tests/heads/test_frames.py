@@ -66,6 +66,35 @@ def test_any_cut_gives_the_verdict_of_a_whole_parser(
         assert walk.is_between_frames == (end in known)
 
 
+@pytest.mark.parametrize("size", [1, 125, 126, 65536])
+def test_a_message_is_on_its_way_from_its_first_header_to_its_last_byte(size: int) -> None:
+    walk = FrameWalk()
+    assert not walk.is_in_message
+    whole = frame(size)
+    walk.receive(whole[:-1])
+    assert walk.is_in_message
+    walk.receive(whole[-1:])
+    assert not walk.is_in_message
+
+
+def test_a_message_in_fragments_is_on_its_way_until_the_last_one_whatever_stands_between() -> None:
+    walk = walk_over(frame(100, 0x02))
+    assert walk.is_between_frames
+    assert walk.is_in_message
+    for fragment in (frame(0, 0x89), frame(4096, 0x00), frame(3, 0x8A)):
+        walk.receive(fragment)
+        assert walk.is_in_message
+    walk.receive(frame(5, 0x80))
+    assert not walk.is_in_message
+
+
+def test_a_walk_that_gave_up_says_nothing_of_messages() -> None:
+    walk = walk_over(frame(100, 0x02))
+    walk.give_up()
+    assert not walk.is_in_message
+    assert not walk_over(frame(100, 0x02), frame(2, 0x88)).is_in_message
+
+
 def test_as_many_frames_as_a_chunk_may_hold_are_followed_and_one_more_is_not() -> None:
     assert walk_over(frame(3) * HEADERS_PER_CHUNK).is_between_frames
     walk = walk_over(frame(3) * (HEADERS_PER_CHUNK + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
-from seance.net import end, is_orderly, unsent_bytes
+from seance.net import end, is_orderly, round_trip_seconds, unsent_bytes
 from tests.certificates import make_certificate
 from tests.ears import HalfEar, PushSource
 from tests.rigs import CarrierRig, MuxRig, OneByOne, Rig, TcpRig, WireRig
@@ -113,3 +114,17 @@ async def test_what_a_leg_has_not_sent_yet_can_be_told() -> None:
 )
 def test_only_an_end_of_both_directions_is_orderly(error: Exception, expected: bool) -> None:
     assert is_orderly(Failure(error)) is expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_kernel_is_asked_for_the_round_trip_of_a_leg() -> None:
+    rig = TcpRig()
+    near, far = HalfEar(), HalfEar()
+    await rig.connect(near, far)
+    known = round_trip_seconds(near.transport)
+    assert 0.0 < known < 1.0 if sys.platform == "linux" else known == 0.0
+    assert round_trip_seconds(object()) == 0.0, "no socket, no answer"
+    near.transport.abortConnection()
+    await rig.until(lambda: near.is_lost and far.is_lost)
+    assert round_trip_seconds(near.transport) == 0.0, "closed"
+    await rig.stop()

@@ -123,7 +123,7 @@ def test_agents_that_are_told_apart_have_rates_apart() -> None:
 
 
 def test_agents_are_asked_to_come_again_soon() -> None:
-    """A session is kept for 20 s."""
+    """A session is kept for 45 s."""
     admission = Admission(RelaySettings(connections_per_address=0, upgrades_per_room=0))
     with pytest.raises(Refusal) as unread:
         admission.enter("203.0.113.7")

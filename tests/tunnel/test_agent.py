@@ -220,11 +220,11 @@ async def test_healthy_link_starts_the_waits_over() -> None:
     options = {"backoff_base_seconds": 0.001, "backoff_cap_seconds": 0.4, "healthy_seconds": 0.0}
     async with Rig(agent=options) as rig:
         for _ in range(9):
-            rig.agent._backoff.next_seconds()
+            rig.agent._waits.usual.next_seconds()
         link = rig.relay.find("r")
         link.cut()
         await until(lambda: link not in list(rig.relay._rooms) and rig.relay.room_count == 1)
-        assert rig.agent._backoff._bound_seconds < 0.4
+        assert rig.agent._waits.usual._bound_seconds < 0.4
 
 
 @ensureDeferred

@@ -41,8 +41,8 @@ async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
         first.on_status(news.append)
         second = rig.make_agent_as(ALICE)
         rig.relay.find("r").on_change = lambda link: link.is_resuming and second.startService()  # type: ignore[func-returns-value]
-        first._resume_backoff._cap_seconds = first._resume_backoff._bound_seconds = 60.0
-        first._resume_backoff._random = lambda: 1.0
+        first._waits.quick._cap_seconds = first._waits.quick._bound_seconds = 60.0
+        first._waits.quick._random = lambda: 1.0
         assert first.attachment is not None
         first.attachment.drop_carrier()
         await second.when_connected()

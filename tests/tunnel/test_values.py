@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from seance.errors import ConfigError, Refusal
 from seance.net import Occasion
-from seance.tunnel.backoff import Backoff
+from seance.tunnel.backoff import SOON_SECONDS, Backoff, RedialWaits
 from seance.tunnel.farewell import FAREWELL_BYTES, FAREWELL_SECONDS, Farewell
 from seance.tunnel.link import Link
 from seance.tunnel.local_server import LocalServer
@@ -149,3 +149,40 @@ def test_occasion_comes_once_for_everybody() -> None:
     early.addCallback(seen.append)
     occasion.when().addCallback(seen.append)
     assert seen == [1, 1]
+
+
+def waits() -> RedialWaits:
+    return RedialWaits(Backoff(0.5, 10.0, lambda: 1.0), Backoff(0.5, 1.0, lambda: 1.0), 30.0)
+
+
+def test_dials_follow_each_other_quickly_for_some_seconds_after_a_loss_and_then_seldom() -> None:
+    redial = waits()
+    redial.note_attached()
+    redial.note_lost(100.0, 40.0)
+    now, seen = 100.0, []
+    while now < 100.0 + SOON_SECONDS:
+        seen.append(redial.next_seconds(now, is_kept=False))
+        now += seen[-1]
+    assert max(seen) == 1.0
+    assert [redial.next_seconds(now, is_kept=False) for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0]
+    assert redial.next_seconds(now, is_kept=True) == 1.0, "a session that is kept has little time"
+
+
+def test_a_link_that_flaps_is_dialled_quickly_for_fifteen_seconds_in_thirty() -> None:
+    redial = waits()
+    redial.usual.slow_down()
+    quick = []
+    for now in range(100, 160):
+        redial.note_attached()
+        redial.note_lost(float(now), 0.5)
+        quick.append(redial.next_seconds(float(now), is_kept=False) < 10.0)
+    assert quick == ([True] * 15 + [False] * 15) * 2
+
+
+def test_an_agent_that_a_relay_has_rejected_takes_its_usual_waits() -> None:
+    for told in ("note_rejected", "slow_down"):
+        redial = waits()
+        redial.note_lost(100.0, 40.0)
+        getattr(redial, told)()
+        redial.usual.slow_down()
+        assert redial.next_seconds(101.0, is_kept=False) == 10.0

@@ -1,0 +1,124 @@
+"""A connection that is attempted again while the first attempt still waits.
+
+After a hole in the network the kernel repeats a SYN only 1, 3 and 7 s after the first, and a resolver that
+lost its question asks again after 5 s. A new attempt finds the network back immediately. Ending the first one
+instead would never reach a relay whose path is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["Staggered", "again_at"]
+
+AGAIN_SECONDS: Final = 1.5
+"""From one attempt to the next: with the kernel's own repetition a SYN leaves every second or so."""
+
+
+def again_at(
+    reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+    named: IStreamClientEndpoint,
+    peer: object,
+    seconds: float,
+) -> IStreamClientEndpoint:
+    """Return an endpoint that tries ``named``, and then the address where it was found before.
+
+    Args:
+        reactor: Twisted's reactor.
+        named: Looks the name up.
+        peer: The address of an earlier connection; of another kind than TCP it is ignored.
+        seconds: How long the whole may take.
+    """
+    if not isinstance(peer, (IPv4Address, IPv6Address)):
+        return named
+    kind = TCP6ClientEndpoint if isinstance(peer, IPv6Address) else TCP4ClientEndpoint
+    known = kind(reactor, peer.host, peer.port, timeout=seconds)
+    return Staggered(reactor, [named, *[known] * int(seconds / AGAIN_SECONDS)], AGAIN_SECONDS)
+
+
+@implementer(IStreamClientEndpoint)
+class Staggered:
+    """Connects to the first of several endpoints that answers.
+
+    The connection fails when an attempt has failed and no other one is pending: a refused one does not wait
+    for those that have not begun.
+
+    Args:
+        reactor: Twisted's reactor or a test's ``Clock``.
+        endpoints: One at least, in order.
+        delay_seconds: From the beginning of one attempt to that of the next.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, endpoints: Sequence[IStreamClientEndpoint], delay_seconds: float
+    ) -> None:
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._delay_seconds = delay_seconds
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect, as every endpoint does. Cancelling drops all attempts."""
+        return _Attempts(self._reactor, self._endpoints, self._delay_seconds, factory).begin()
+
+
+class _Attempts:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoints: Sequence[IStreamClientEndpoint],
+        delay_seconds: float,
+        factory: IProtocolFactory,
+    ) -> None:
+        self._reactor = reactor
+        self._left = list(endpoints)
+        self._delay_seconds = delay_seconds
+        self._factory = factory
+        self._pending: dict[Deferred[IProtocol], None] = {}
+        self._next: IDelayedCall | None = None
+        self._is_over = False
+        self._result: Deferred[IProtocol] = Deferred(lambda _: self._stop())
+
+    def begin(self) -> Deferred[IProtocol]:
+        self._attempt()
+        return self._result
+
+    def _attempt(self) -> None:
+        self._next = None
+        attempt: Deferred[IProtocol] = self._left.pop(0).connect(self._factory)
+        self._pending[attempt] = None
+        if self._left:
+            self._next = self._reactor.callLater(self._delay_seconds, self._attempt)
+        attempt.addBoth(self._ended, attempt)
+
+    def _ended(self, result: IProtocol | Failure, attempt: Deferred[IProtocol]) -> None:
+        self._pending.pop(attempt, None)
+        if self._is_over:
+            if isinstance(result, Failure):
+                result.trap(Exception)
+            else:
+                result.transport.abortConnection()  # type: ignore[attr-defined]  # it has connected
+        elif not isinstance(result, Failure):
+            self._stop()
+            self._result.callback(result)
+        elif not self._pending:
+            self._stop()
+            self._result.errback(result)
+
+    def _stop(self) -> None:
+        self._is_over = True
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        for attempt in list(self._pending):
+            attempt.cancel()

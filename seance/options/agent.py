@@ -131,7 +131,7 @@ AGENT_OPTIONS: tuple[Option, ...] = (
         _TIME,
         "no wait between attempts is longer while the relay keeps our clients",
     ),
-    Option(_WHO, "streams", "COUNT", _COUNT, "clients at a time"),
+    Option(_WHO, "streams", "COUNT", _COUNT, "clients at a time, at a relay of any make"),
     Option(_WHO, "drain-seconds", "SECONDS", _TIME, "how long stopping waits for what is queued to leave"),
     Option(
         _WHO,

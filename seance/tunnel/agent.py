@@ -27,7 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.carrier import RelayAddress, dial
+from seance.carrier import CloseCode, RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
 from seance.heads import redact
 from seance.net import Occasion, TlsEndpoint
@@ -37,7 +37,7 @@ from seance.tunnel.arrival import Arrival, is_told_to_give_way, retry_after_seco
 from seance.tunnel.attachment import Attachment
 from seance.tunnel.backoff import Backoff
 from seance.tunnel.doctor_hint import DoctorHint
-from seance.tunnel.introduction import REPLACED, Introduction
+from seance.tunnel.introduction import Introduction
 from seance.tunnel.local_leg import LocalLegFactory
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
 from seance.tunnel.relay_tls import relay_tls
@@ -48,8 +48,6 @@ from seance.tunnel.witness import Silent
 from seance.yamux import WindowBudget
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
-
-GOING_AWAY = 1001
 
 TOKEN_LOOK_SECONDS = 2.0
 """From one look at the token file to the next, while a link is up."""
@@ -204,7 +202,9 @@ class Agent(Service):
         loop, self._loop = self._loop, None
         for attachment in (self._attachment, self._next):
             if attachment is not None and attachment.is_up:
-                await attachment.finish(self.settings.drain_seconds, GOING_AWAY, "the agent is stopping")
+                await attachment.finish(
+                    self.settings.drain_seconds, CloseCode.GOING_AWAY, "the agent is stopping"
+                )
         for running in (loop, self._moving_out):
             if running is not None:
                 running.cancel()
@@ -327,7 +327,7 @@ class Agent(Service):
             self._connected = Occasion()
         if self._reactor.seconds() - began_seconds >= self.settings.healthy_seconds:
             self._backoff.reset()
-        if self._give_way_if(carrier.peer_close_code == REPLACED):
+        if self._give_way_if(carrier.peer_close_code == CloseCode.REPLACED):
             sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
         if self._next is None:
             self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")

@@ -12,15 +12,13 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IProtocol
 
-from seance.carrier import RESUMABLE, Carrier, Inlet
+from seance.carrier import RESUMABLE, Carrier, CloseCode, Inlet
 from seance.errors import CarrierLost, Refusal, RemoteProtocolError
 from seance.resume import BYE, SESSION_FIELD, SessionField
 from seance.tunnel.attachment import Attachment
 from seance.tunnel.introduction import REPLACE_FIELD
 
 __all__ = ["Arrival", "retry_after_seconds"]
-
-PROTOCOL_ERROR = 1002
 
 NO_SESSION = "The relay's answer does not say which session this is; something between us alters it."
 
@@ -84,7 +82,7 @@ class Arrival:
         except RemoteProtocolError as error:
             self._problem = error.sentence
             carrier.send_control(BYE)
-            carrier.close(PROTOCOL_ERROR, error.sentence)
+            carrier.close(CloseCode.PROTOCOL_ERROR, error.sentence)
         else:
             self._attachment = kept
 

@@ -119,6 +119,13 @@ AGENT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _WHO,
+        "plain",
+        "",
+        values.truth,
+        "offer no subprotocol, for a relay of another make that speaks only yamux; turns --resume off",
+    ),
+    Option(
+        _WHO,
         "resume-bytes",
         "SIZE",
         _SIZE,

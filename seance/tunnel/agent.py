@@ -28,10 +28,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import CloseCode, RelayAddress, dial
-from seance.errors import CarrierLost, Refusal
+from seance.errors import CarrierLost, NegotiationFailed, Refusal
 from seance.heads import redact
 from seance.net import Occasion, TlsEndpoint
-from seance.resume import RESUME_FIELD, Drain
+from seance.resume import Drain
 from seance.tunnel.agent_status import AgentState, AgentStatus
 from seance.tunnel.arrival import Arrival, is_told_to_give_way, retry_after_seconds
 from seance.tunnel.attachment import Attachment
@@ -39,6 +39,7 @@ from seance.tunnel.backoff import Backoff
 from seance.tunnel.doctor_hint import DoctorHint
 from seance.tunnel.introduction import Introduction
 from seance.tunnel.local_leg import LocalLegFactory
+from seance.tunnel.offers import Offers
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
 from seance.tunnel.relay_tls import relay_tls
 from seance.tunnel.settings import AgentSettings
@@ -96,6 +97,7 @@ class Agent(Service):
         self._relay = RelayAddress.from_url(settings.relay)
         self._introduction = Introduction(identity, settings.room, self._relay.host_header)
         self._tls = relay_tls(self._relay, settings)
+        self._offers = Offers(reactor.seconds, is_always_plain=settings.plain)
         self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
         self._streams = LocalLegFactory(reactor, settings, self._note_local, self._witness)
@@ -272,26 +274,27 @@ class Agent(Service):
     async def _dial(self, kept: Attachment | None) -> Attachment:
         settings = self.settings
         arrival = Arrival(self._attach, kept)
-        wish = None if kept is None else kept.wish()
-        headers = self._introduction.headers() | self._authorization()
-        if wish is not None:
-            headers[RESUME_FIELD] = wish.written()
         self._dialling_since = self._reactor.seconds()
         self._dialling = dial(
             self._reactor,
             self._relay,
             settings.room,
             arrival.make_protocol,
-            deadline_seconds=settings.dial_seconds if wish is None else RESUME_DIAL_SECONDS,
+            deadline_seconds=RESUME_DIAL_SECONDS if arrival.resumes else settings.dial_seconds,
             endpoint=self._endpoint(),
-            headers=headers,
+            headers=self._introduction.headers() | self._authorization() | arrival.headers(),
             may_resume=settings.resume,
+            is_plain=self._offers.choose_plain(resumes=arrival.resumes),
         )
         try:
             await self._dialling
+            return self._offers.check(arrival.result())
+        except NegotiationFailed as error:
+            if self._offers.note_failed(error):
+                self._backoff.reset()
+            raise
         finally:
             self._dialling = None
-        return arrival.result()
 
     def _attach(self, subprotocol: str | None) -> Attachment:
         return Attachment(

@@ -50,8 +50,8 @@ def link_session(
         role: SERVER for the relay, CLIENT for the agent.
         streams: Clients at a time.
         is_plain: Whether the peer negotiated nothing. Its streams keep the windows that every library takes,
-            and its usual backlog of 256 bounds the streams that wait for an answer (yamux.md 1.2, rows 6
-            and 7). The relay bounds ``streams`` too: rust-yamux ends a session over 512 (yamux.md 1.2, row 7).
+            and its usual backlog of 256 bounds the streams that wait for an answer (yamux.md 1.2, rows 6 and
+            7). A relay bounds ``streams`` too: rust-yamux ends a session over 512 (yamux.md 1.2, row 7).
         windows: What the windows of all sessions of the process may grow by.
         on_lost: Called once with a sentence when the session is over.
     """

@@ -9,6 +9,7 @@ through a link unchanged. The rules of yamux itself live in ``seance.yamux``.
 from seance.mux.address import StreamAddress
 from seance.mux.endpoints import StreamClientEndpoint, StreamPort, StreamServerEndpoint
 from seance.mux.protocol import Ending, Mux
+from seance.mux.refused import StreamRefused
 from seance.mux.stream import StreamTransport
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "StreamAddress",
     "StreamClientEndpoint",
     "StreamPort",
+    "StreamRefused",
     "StreamServerEndpoint",
     "StreamTransport",
 ]

@@ -344,7 +344,8 @@ class Mux(Protocol):
         elif isinstance(event, EndSent):
             stream.end_sent()
         else:
-            stream.cut(f"The stream was reset ({event.code})")
+            is_refused = event.code in ("refused", "open_timeout")
+            stream.cut(f"The stream was reset ({event.code})", is_refused=is_refused)
 
     def _opened(self, stream_id: int) -> None:
         protocol = None

@@ -37,6 +37,7 @@ from zope.interface import classImplements
 
 from seance.errors import LocalProtocolError
 from seance.mux.address import StreamAddress
+from seance.mux.refused import StreamRefused
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -293,14 +294,19 @@ class StreamTransport:
             self._producer_is_paused = False
             self._call(cast(IPushProducer, self._producer).resumeProducing)
 
-    def cut(self, sentence: str) -> None:
-        """The stream is gone without an end: a reset by the peer, or the whole session."""
+    def cut(self, sentence: str, *, is_refused: bool = False) -> None:
+        """The stream is gone without an end: a reset by the peer, or the whole session.
+
+        Args:
+            sentence: Why.
+            is_refused: Whether the peer never accepted it: the protocol gets ``StreamRefused``.
+        """
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
         if not self._is_aborting:
             self._undelivered = b"".join(self._incoming)
-            self._lose(Failure(ConnectionLost(sentence)))
+            self._lose(Failure(StreamRefused(sentence) if is_refused else ConnectionLost(sentence)))
             self._undelivered = b""
         self._mux.forget(self)
 

@@ -1,0 +1,404 @@
+"""``docs/examples/agent.mjs``, the agent in JavaScript that strangers copy, behind our relay.
+
+The clients and local servers here are raw sockets where a test is about ends and back-pressure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import shutil
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from seance.heads import accept_for_key
+from tests.docs.pages import DOCS
+from tests.interop.mixes import LocalServer, client_url, local_server, status_of
+from tests.processes import Process, RelayProcess, free_port, node_modules, running_relay, until
+from tests.tools import require
+
+pytestmark = pytest.mark.slow
+
+MIB = 1024 * 1024
+KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
+TIMEOUT_SECONDS = 20.0
+PATIENT = ("--drain-seconds", "120", "--drain-try-seconds", "30", "--drain-spread-seconds", "1")
+"""A relay that stops gives its agents the time that another process takes to start on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy beside the packages of the test peers; they include ``ws``, the one dependency."""
+    require("node", "npm")
+    folder = tmp_path_factory.mktemp("js-agent")
+    (folder / "node_modules").symlink_to(node_modules())
+    return Path(shutil.copy(DOCS / "examples" / "agent.mjs", folder))
+
+
+class Agents:
+    """Starts agents and ends them."""
+
+    def __init__(self, script: Path) -> None:
+        self._script = script
+        self._stack = contextlib.ExitStack()
+
+    def start(self, relay_url: str, local_port: int, room: str = "js", **env: str) -> Process:
+        argv = ["node", str(self._script), relay_url, room, f"127.0.0.1:{local_port}"]
+        return self._stack.enter_context(Process(argv, name="agent.mjs", env=env))
+
+    def end(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def agents(script: Path) -> Iterator[Agents]:
+    agents = Agents(script)
+    yield agents
+    agents.end()
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[RelayProcess]:
+    with running_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def local() -> Iterator[LocalServer]:
+    with local_server() as local:
+        yield local
+
+
+class RawLocal:
+    """A local server of sockets: it answers the upgrade, and the test does the rest."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.settimeout(TIMEOUT_SECONDS)
+        self.port: int = self._listening.getsockname()[1]
+
+    def accept(self) -> socket.socket:
+        connection, _ = self._listening.accept()
+        connection.settimeout(TIMEOUT_SECONDS)
+        head = read_head(connection)
+        key = next(
+            line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key: ")
+        )
+        connection.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept_for_key(key) + b"\r\n\r\n"
+        )
+        return connection
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+@pytest.fixture
+def raw_local() -> Iterator[RawLocal]:
+    raw = RawLocal()
+    yield raw
+    raw.close()
+
+
+def read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        assert byte, f"the connection ended in its head: {head!r}"
+        head += byte
+    return head
+
+
+def read_to_the_end(connection: socket.socket) -> bytes:
+    pieces = []
+    while piece := connection.recv(1 << 18):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@contextlib.contextmanager
+def joined(relay: RelayProcess, raw_local: RawLocal) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A client and its connection at the local server, both past the 101."""
+    with socket.create_connection(("127.0.0.1", relay.port)) as client:
+        client.settimeout(TIMEOUT_SECONDS)
+        client.sendall(
+            b"GET /client?room=js HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+        )
+        with raw_local.accept() as server:
+            assert read_head(client).startswith(b"HTTP/1.1 101 ")
+            yield client, server
+
+
+def dial(url: str, **options: Any) -> ClientConnection:
+    client: ClientConnection = connect(url, proxy=None, max_size=None, compression=None, **options)
+    return client
+
+
+def test_messages_come_back_as_they_were(agents: Agents, relay: RelayProcess, local: LocalServer) -> None:
+    agents.start(relay.url, local.port).when_line("connected to")
+    with dial(client_url(relay.url, "js")) as client:
+        for message in ("séance", b"\x00\xff", "", b"x" * 125, b"x" * 126, "y" * 70_000):
+            client.send(message)
+            assert client.recv(timeout=15) == message
+        client.send("close 4321 enough of it")
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=15)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4321, "enough of it")
+
+
+def test_message_of_five_megabytes_arrives_whole(
+    agents: Agents, relay: RelayProcess, local: LocalServer
+) -> None:
+    agents.start(relay.url, local.port).when_line("connected to")
+    message = random.Random(5).randbytes(5 * MIB)
+    with dial(client_url(relay.url, "js")) as client:
+        client.send(message)
+        assert client.recv(timeout=60) == message
+
+
+def test_three_hundred_clients_at_once_keep_apart(
+    agents: Agents, relay: RelayProcess, local: LocalServer
+) -> None:
+    """A plain agent would have 256: it negotiates link control."""
+    agents.start(relay.url, local.port).when_line("connected to")
+
+    def enter(number: int) -> ClientConnection:
+        return dial(client_url(relay.url, "js"), open_timeout=60)
+
+    with ThreadPoolExecutor(50) as threads, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(client) for client in threads.map(enter, range(300))]
+        for round_number in range(3):
+            for number, client in enumerate(clients):
+                client.send(f"{number} {round_number}")
+        for round_number in range(3):
+            for number, client in enumerate(clients):
+                assert client.recv(timeout=15) == f"{number} {round_number}"
+    until("the local server has no client", lambda: local.client_count == 0)
+
+
+def test_way_back_stays_open_after_the_clients_fin(
+    agents: Agents, relay: RelayProcess, raw_local: RawLocal
+) -> None:
+    agents.start(relay.url, raw_local.port).when_line("connected to")
+    text = random.Random(1).randbytes(MIB)
+    with joined(relay, raw_local) as (client, server):
+        client.sendall(b"question")
+        client.shutdown(socket.SHUT_WR)
+        assert read_to_the_end(server) == b"question"
+        server.sendall(text)
+        server.close()
+        assert read_to_the_end(client) == text
+
+
+def test_way_up_stays_open_after_the_servers_fin(
+    agents: Agents, relay: RelayProcess, raw_local: RawLocal
+) -> None:
+    agents.start(relay.url, raw_local.port).when_line("connected to")
+    text = random.Random(2).randbytes(MIB)
+    with joined(relay, raw_local) as (client, server):
+        server.sendall(b"answer")
+        server.shutdown(socket.SHUT_WR)
+        assert read_to_the_end(client) == b"answer"
+        client.sendall(text)
+        client.shutdown(socket.SHUT_WR)
+        assert read_to_the_end(server) == text
+
+
+def test_reset_of_the_client_is_a_reset_for_the_server(
+    agents: Agents, relay: RelayProcess, raw_local: RawLocal
+) -> None:
+    agents.start(relay.url, raw_local.port).when_line("connected to")
+    with joined(relay, raw_local) as (client, server):
+        client.sendall(b"hello")
+        assert server.recv(100) == b"hello"
+        reset(client)
+        with pytest.raises(ConnectionResetError):
+            server.recv(100)
+
+
+def test_reset_of_the_server_is_a_reset_for_the_client(
+    agents: Agents, relay: RelayProcess, raw_local: RawLocal
+) -> None:
+    agents.start(relay.url, raw_local.port).when_line("connected to")
+    with joined(relay, raw_local) as (client, server):
+        server.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+        reset(server)
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+
+
+def sent_before_it_blocks(connection: socket.socket, text: bytes) -> int:
+    """Sends until nothing has left for two seconds."""
+    sent = 0
+    connection.settimeout(2)
+    with contextlib.suppress(TimeoutError):
+        while sent < len(text):
+            sent += connection.send(text[sent : sent + 65536])
+    connection.settimeout(TIMEOUT_SECONDS)
+    return sent
+
+
+@pytest.mark.parametrize("slow", ["client", "server"])
+def test_side_that_does_not_read_slows_the_other_and_nobody_else(
+    agents: Agents, relay: RelayProcess, raw_local: RawLocal, slow: str
+) -> None:
+    agent = agents.start(relay.url, raw_local.port)
+    agent.when_line("connected to")
+    text = random.Random(3).randbytes(32 * MIB)
+    with joined(relay, raw_local) as (client, server):
+        reading, writing = (client, server) if slow == "client" else (server, client)
+        sent = sent_before_it_blocks(writing, text)
+        assert sent < 24 * MIB, "somebody holds all of it"
+        with joined(relay, raw_local) as (second_client, second_server):
+            second_client.sendall(b"ping")
+            assert second_server.recv(100) == b"ping"
+            second_server.sendall(b"pong")
+            assert second_client.recv(100) == b"pong"
+        # Then it closes with most of it still on its way: nothing may go past what is queued.
+        rest = threading.Thread(
+            target=lambda: (writing.sendall(text[sent:]), writing.shutdown(socket.SHUT_WR))
+        )
+        rest.start()
+        received = read_to_the_end(reading)
+        rest.join()
+        assert hashlib.sha256(received).digest() == hashlib.sha256(text).digest()
+        reading.shutdown(socket.SHUT_WR)
+        assert writing.recv(1) == b""
+    assert agent.exit_code is None, agent.output
+
+
+def test_what_was_said_before_a_reset_arrives_before_it(
+    agents: Agents, relay: RelayProcess, raw_local: RawLocal
+) -> None:
+    """The client's window is closed meanwhile, so the bytes wait in the agent."""
+    agents.start(relay.url, raw_local.port).when_line("connected to")
+    text = random.Random(4).randbytes(200_000)
+    with joined(relay, raw_local) as (client, server):
+        server.sendall(text)
+        time.sleep(0.3)  # the agent has to have read it: a reset destroys what is in the server's kernel
+        reset(server)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := client.recv(65536):
+                received += piece
+        assert received == text
+
+
+def test_refused_local_server_is_a_502_until_it_listens(agents: Agents, relay: RelayProcess) -> None:
+    port = free_port()
+    agents.start(relay.url, port).when_line("connected to")
+    for _ in range(3):
+        assert status_of(client_url(relay.url, "js")) == 502
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        listening.settimeout(TIMEOUT_SECONDS)
+        with socket.create_connection(("127.0.0.1", relay.port)) as client:
+            client.sendall(
+                b"GET /client?room=js HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+            )
+            listening.accept()[0].close()
+
+
+def test_agent_finds_a_relay_that_was_killed_and_came_back(agents: Agents, local: LocalServer) -> None:
+    port = free_port()
+    listen = f"tcp:{port}:interface=127.0.0.1"
+    with RelayProcess(listen=listen) as first:
+        agent = agents.start(first.url, local.port)
+        agent.when_line("connected to")
+        with dial(client_url(first.url, "js")) as client:
+            first.kill()
+            with pytest.raises(ConnectionClosed):
+                client.recv(timeout=15)
+    agent.when_line("next attempt in")
+    with running_relay(listen=listen) as second:
+        agent.when_line("connected to", deadline_seconds=30)
+        with dial(client_url(second.url, "js")) as client:
+            client.send("again")
+            assert client.recv(timeout=15) == "again"
+
+
+def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: LocalServer) -> None:
+    """The old relay says ``drain``, and serves the client that it has until its turn comes."""
+    port = free_port()
+    listen = f"tcp:{port}:interface=127.0.0.1"
+    with RelayProcess(*PATIENT, listen=listen) as first:
+        agent = agents.start(first.url, local.port)
+        agent.when_line("connected to")
+        with dial(client_url(first.url, "js")) as client:
+            client.send("hello")
+            assert client.recv(timeout=15) == "hello"
+            first.signal(signal.SIGTERM)
+            with running_relay(listen=listen) as second:
+                agent.when_line("moved to another relay", deadline_seconds=30)
+                with pytest.raises(ConnectionClosed) as closed:
+                    client.recv(timeout=15)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
+                assert first.when_exited(deadline_seconds=30) == 0
+                with dial(client_url(second.url, "js")) as client_of_second:
+                    client_of_second.send("again")
+                    assert client_of_second.recv(timeout=15) == "again"
+                assert agent.exit_code is None, agent.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_agent_that_is_stopped_takes_its_clients_off_in_order(
+    agents: Agents, relay: RelayProcess, local: LocalServer, number: signal.Signals
+) -> None:
+    agent = agents.start(relay.url, local.port)
+    agent.when_line("connected to")
+    with dial(client_url(relay.url, "js")) as client:
+        client.send("hello")
+        assert client.recv(timeout=15) == "hello"
+        agent.signal(number)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=15)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    assert agent.when_exited() == 0
+    assert "stopped" in agent.output
+    until("the local server has no client", lambda: local.client_count == 0)
+
+
+def test_room_of_a_killed_agent_goes_to_the_next(
+    agents: Agents, relay: RelayProcess, local: LocalServer
+) -> None:
+    """The second one is refused with 409 while the first is there, and waits its turn."""
+    first = agents.start(relay.url, local.port)
+    first.when_line("connected to")
+    second = agents.start(relay.url, local.port)
+    second.when_line("the relay answered 409: .*; next attempt in")
+    first.kill()
+    second.when_line("connected to", deadline_seconds=30)
+    with dial(client_url(relay.url, "js")) as client:
+        client.send("again")
+        assert client.recv(timeout=15) == "again"
+
+
+def test_relay_that_is_not_there_is_dialled_with_a_back_off(agents: Agents) -> None:
+    agent = agents.start(f"ws://127.0.0.1:{free_port()}", 1)
+    for _ in range(3):
+        agent.when_line("ECONNREFUSED.*; next attempt in")
+    agent.signal(signal.SIGTERM)
+    assert agent.when_exited() == 0

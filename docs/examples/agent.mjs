@@ -3,11 +3,11 @@
 //     npm install ws
 //     node agent.mjs wss://relay.example my-room localhost:1234
 //
-// A relay that asks for a token gets SEANCE_TOKEN, or the content of SEANCE_TOKEN_FILE.
+// A relay that asks for a token gets SEANCE_TOKEN, or the content of SEANCE_TOKEN_FILE, which may change.
 // The agent speaks link control but cannot resume: a lost carrier disconnects its clients. docs/protocol.md
 // describes what is on the wire; the sections named below are in it.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, watchFile } from "node:fs";
 import net from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
@@ -240,10 +240,12 @@ class Link {
 let current = null; // the link that takes new clients
 let isStopping = false;
 
+const tokenFile = process.env.SEANCE_TOKEN_FILE;
+const readToken = () => (tokenFile ? readFileSync(tokenFile, "utf8") : (process.env.SEANCE_TOKEN ?? "")).trim();
+
 /** Opens a carrier. Rejects with a sentence, and with `retryAfter` in seconds where the relay has named a time. */
 function dial() {
-  const file = process.env.SEANCE_TOKEN_FILE;
-  const token = (file ? readFileSync(file, "utf8") : (process.env.SEANCE_TOKEN ?? "")).trim();
+  const token = readToken();
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const options = { headers, perMessageDeflate: false, handshakeTimeout: 20_000 };
   log(`connecting to ${relay}`);
@@ -318,6 +320,16 @@ async function stop() {
   process.exit(0);
 }
 
+/** A link ends with its token, unless the relay gets a new one in time ("Link control"). */
+function passTokenOn() {
+  try {
+    current?.socket.send(JSON.stringify({ t: "token", token: readToken() }));
+  } catch (error) {
+    log(`the token cannot be passed on: ${error.message}`); // the next attempt reads the file again
+  }
+}
+
+if (tokenFile) watchFile(tokenFile, { interval: 2_000 }, passTokenOn);
 process.on("SIGTERM", stop);
 process.on("SIGINT", stop);
 await run();

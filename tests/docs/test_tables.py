@@ -116,6 +116,15 @@ def test_every_close_code_is_in_the_protocol_with_one_meaning() -> None:
     assert {row[1] for row in rows} == {"both", "agent", "relay"}
 
 
+def test_the_example_agents_are_as_long_as_the_pages_say() -> None:
+    """Lines that are neither empty nor comments."""
+    for files, lines, *_ in table(PROTOCOL, "Writing an agent"):
+        text = "\n".join((ROOT / name).read_text("utf-8") for name in re.findall(r"`([^`]+)`", files))
+        code = [line for line in text.splitlines() if not re.fullmatch(r"\s*(//.*|/\*\*.*)?", line)]
+        assert int(lines) == len(code), files
+        assert f"{len(code) // 5 * 5} lines" in (ROOT / "README.md").read_text("utf-8")
+
+
 def test_every_bound_of_a_session_is_in_the_protocol_with_its_default() -> None:
     written = {row[0].strip("`"): number(row[1]) for row in table(PROTOCOL, "Bounds of a session")}
     defaults = {field.name: getattr(Limits(), field.name) for field in dataclasses.fields(Limits)}

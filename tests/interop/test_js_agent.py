@@ -22,12 +22,27 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from seance.heads import accept_for_key
+from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.docs.pages import DOCS
 from tests.interop.mixes import LocalServer, client_url, local_server, status_of
 from tests.processes import Process, RelayProcess, free_port, node_modules, running_relay, until
 from tests.tools import require
+from tests.yamux.frame_bytes import (
+    ACK,
+    DATA,
+    GO_AWAY,
+    SYN,
+    WINDOW,
+    WireFrame,
+    data,
+    frame,
+    read_frames,
+    window,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -402,3 +417,95 @@ def test_relay_that_is_not_there_is_dialled_with_a_back_off(agents: Agents) -> N
         agent.when_line("ECONNREFUSED.*; next attempt in")
     agent.signal(signal.SIGTERM)
     assert agent.when_exited() == 0
+
+
+def token(seconds: int) -> str:
+    """A token for the agent."""
+    said = claims(room="js", role="agent", sub="ada", exp=int(time.time()) + seconds)
+    return sign(said, material=secret_key().signing, algorithm="HS256", kid=secret_key().key_id)
+
+
+def test_token_is_read_for_each_attempt_and_passed_on_when_it_changes(agents: Agents, tmp_path: Path) -> None:
+    keys = write_jwks(tmp_path / "keys", secret_key())
+    file = tmp_path / "token"
+    file.write_text("wrong\n")
+    with RelayProcess("--auth-key", str(keys)) as relay:
+        agent = agents.start(relay.url, 1, SEANCE_TOKEN_FILE=str(file))
+        agent.when_line("the relay answered 401: .*; next attempt in")
+        file.write_text(token(600) + "\n")
+        agent.when_line("connected to")
+        file.write_text(token(1200) + "\n")
+        relay.when_line("has renewed its token")
+        agent.signal(signal.SIGTERM)
+        assert agent.when_exited() == 0
+
+
+class ScriptedRelay:
+    """A relay that says what the test says, and keeps what the agent has said."""
+
+    def __init__(self, said: list[bytes]) -> None:
+        self._said = said
+        self.frames: list[WireFrame] = []
+        self.closed: tuple[int, str] | None = None
+        self._server = serve(self._serve, "127.0.0.1", 0, subprotocols=[Subprotocol("seance.link.v1")])
+        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def _serve(self, agent: ServerConnection) -> None:
+        heard = b""
+        for message in self._said:
+            agent.send(message)
+        try:
+            for message in agent:
+                assert isinstance(message, bytes)
+                heard += message
+                frames, rest = read_frames(heard)
+                assert rest == b"", "whole frames in each message"
+                self.frames = frames
+        finally:
+            if agent.close_code is not None:
+                self.closed = (agent.close_code, agent.close_reason or "")
+
+    def __enter__(self) -> ScriptedRelay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (b"\x01" + b"\0" * 11, "bad_version"),
+        (frame(9, 0, 0, 0), "bad_type"),
+        (window(2, SYN) + frame(DATA, 0, 2, 1 << 20), "window_exceeded"),
+        (window(2, SYN) + data(2, b"x" * 200_000) * 2, "window_exceeded"),
+    ],
+)
+def test_relay_that_breaks_yamux_is_told_which_rule(agents: Agents, said: bytes, word: str) -> None:
+    with ScriptedRelay([said]) as relay, socket.create_server(("127.0.0.1", 0)) as local:
+        agent = agents.start(relay.url, local.getsockname()[1])
+        until("the agent has closed the carrier", lambda: relay.closed is not None)
+        agent.when_line("next attempt in")
+        agent.kill()
+    assert relay.closed == (4400, word)
+    assert (relay.frames[-1].kind, relay.frames[-1].length) == (GO_AWAY, 1)
+
+
+def test_frames_may_be_cut_anywhere(agents: Agents, raw_local: RawLocal) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+    said = window(2, SYN) + data(2, head[:50]) + data(2, head[50:]) + data(2, b"hello" * 1000)
+    with ScriptedRelay([said[at : at + 7] for at in range(0, len(said), 7)]) as relay:
+        agent = agents.start(relay.url, raw_local.port)
+        with raw_local.accept() as server:
+            received = b""
+            while len(received) < 5000:
+                received += server.recv(5000)
+            assert received == b"hello" * 1000
+            server.sendall(b"x" * 100_000)
+            until("it is back", lambda: sum(len(one.body) for one in relay.frames) > 100_000)
+        agent.kill()
+    assert (relay.frames[0].kind, relay.frames[0].flags) == (WINDOW, ACK)
+    assert max(len(one.body) for one in relay.frames) <= 16 * 1024

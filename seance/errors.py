@@ -122,7 +122,7 @@ class NegotiationFailed(CarrierLost):
     """The 101 of a relay selects a subprotocol that was not offered, or one that it does not speak.
 
     Args:
-        sentence: What it selects.
+        sentence: Says which subprotocol, for a person.
         code: A stable word for logs and metrics.
         server: The ``Server`` field of the 101; empty without one.
     """

@@ -123,7 +123,7 @@ class Link {
   waiting = new Set(); // streams that wait until the carrier takes more
   frames = []; // of this turn of the event loop
   frameBytes = 0;
-  rest = Buffer.alloc(0); // the beginning of a frame whose end has not come
+  rest = Buffer.alloc(0); // the beginning of a frame that is not complete
   isLeaving = false;
   silentTurns = 0;
 

@@ -52,7 +52,7 @@ def link_session(
         is_plain: Whether the peer negotiated nothing. Its streams keep the windows that every library takes,
             and its usual backlog of 256 bounds the streams that wait for an answer (yamux.md 1.2, rows 6 and
             7). A relay bounds ``streams`` too: rust-yamux ends a session over 512 (yamux.md 1.2, row 7).
-        windows: What the windows of all sessions of the process may grow by.
+        windows: The budget from which the windows of all sessions of the process grow.
         on_lost: Called once with a sentence when the session is over.
     """
     if is_plain:

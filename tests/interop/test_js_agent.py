@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -22,13 +21,18 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
-from websockets.sync.server import ServerConnection, serve
-from websockets.typing import Subprotocol
 
-from seance.heads import accept_for_key
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.docs.pages import DOCS
 from tests.interop.mixes import LocalServer, client_url, local_server, status_of
+from tests.interop.scripted import (
+    TIMEOUT_SECONDS,
+    RawLocal,
+    ScriptedRelay,
+    read_head,
+    read_to_the_end,
+    reset,
+)
 from tests.processes import Process, RelayProcess, free_port, node_modules, running_relay, until
 from tests.tools import require
 from tests.yamux.frame_bytes import (
@@ -37,10 +41,8 @@ from tests.yamux.frame_bytes import (
     GO_AWAY,
     SYN,
     WINDOW,
-    WireFrame,
     data,
     frame,
-    read_frames,
     window,
 )
 
@@ -48,7 +50,6 @@ pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
 KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
-TIMEOUT_SECONDS = 20.0
 PATIENT = ("--drain-seconds", "120", "--drain-try-seconds", "30", "--drain-spread-seconds", "1")
 """A relay that stops gives its agents the time that another process takes to start on a busy machine."""
 
@@ -96,57 +97,11 @@ def local() -> Iterator[LocalServer]:
         yield local
 
 
-class RawLocal:
-    """A local server of sockets: it answers the upgrade, and the test does the rest."""
-
-    def __init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._listening.settimeout(TIMEOUT_SECONDS)
-        self.port: int = self._listening.getsockname()[1]
-
-    def accept(self) -> socket.socket:
-        connection, _ = self._listening.accept()
-        connection.settimeout(TIMEOUT_SECONDS)
-        head = read_head(connection)
-        key = next(
-            line[19:] for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key: ")
-        )
-        connection.sendall(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept_for_key(key) + b"\r\n\r\n"
-        )
-        return connection
-
-    def close(self) -> None:
-        self._listening.close()
-
-
 @pytest.fixture
 def raw_local() -> Iterator[RawLocal]:
     raw = RawLocal()
     yield raw
     raw.close()
-
-
-def read_head(connection: socket.socket) -> bytes:
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = connection.recv(1)
-        assert byte, f"the connection ended in its head: {head!r}"
-        head += byte
-    return head
-
-
-def read_to_the_end(connection: socket.socket) -> bytes:
-    pieces = []
-    while piece := connection.recv(1 << 18):
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 @contextlib.contextmanager
@@ -284,7 +239,7 @@ def test_side_that_does_not_read_slows_the_other_and_nobody_else(
     with joined(relay, raw_local) as (client, server):
         reading, writing = (client, server) if slow == "client" else (server, client)
         sent = sent_before_it_blocks(writing, text)
-        assert sent < 24 * MIB, "somebody holds all of it"
+        assert sent < 24 * MIB, "a process on the way holds all of it"
         with joined(relay, raw_local) as (second_client, second_server):
             second_client.sendall(b"ping")
             assert second_server.recv(100) == b"ping"
@@ -438,41 +393,6 @@ def test_token_is_read_for_each_attempt_and_passed_on_when_it_changes(agents: Ag
         relay.when_line("has renewed its token")
         agent.signal(signal.SIGTERM)
         assert agent.when_exited() == 0
-
-
-class ScriptedRelay:
-    """A relay that says what the test says, and keeps what the agent has said."""
-
-    def __init__(self, said: list[bytes]) -> None:
-        self._said = said
-        self.frames: list[WireFrame] = []
-        self.closed: tuple[int, str] | None = None
-        self._server = serve(self._serve, "127.0.0.1", 0, subprotocols=[Subprotocol("seance.link.v1")])
-        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def _serve(self, agent: ServerConnection) -> None:
-        heard = b""
-        for message in self._said:
-            agent.send(message)
-        try:
-            for message in agent:
-                assert isinstance(message, bytes)
-                heard += message
-                frames, rest = read_frames(heard)
-                assert rest == b"", "whole frames in each message"
-                self.frames = frames
-        finally:
-            if agent.close_code is not None:
-                self.closed = (agent.close_code, agent.close_reason or "")
-
-    def __enter__(self) -> ScriptedRelay:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
 
 
 @pytest.mark.parametrize(

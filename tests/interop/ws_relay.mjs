@@ -30,7 +30,7 @@ agents.on("connection", (socket) => {
   console.log(`agent with ${socket.protocol || "no subprotocol"}`);
   socket.on("message", (message, isBinary) => {
     if (!isBinary) console.log(`text: ${message}`);
-    rest = Buffer.concat([rest, message]); // as libraries do: whatever comes is yamux
+    rest = Buffer.concat([rest, message]); // as libraries do: every message is taken for yamux
     while (rest.length >= 12) {
       const [type, flags, id, length] = [rest[1], rest.readUInt16BE(2), rest.readUInt32BE(4), rest.readUInt32BE(8)];
       if (rest[0] !== 0) return socket.close(1002, "not yamux");

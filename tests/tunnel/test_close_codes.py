@@ -1,4 +1,4 @@
-"""Each close code has one meaning: what a plain peer is told, by a relay's link and by an agent's.
+"""Each close code has one meaning: the close frames that relay and agent send to a plain peer.
 
 Every test plays the other side byte by byte, so that it also counts what a quiet carrier costs.
 """
@@ -323,7 +323,7 @@ def test_agent_says_why_it_closes(is_plain: bool) -> None:
 
 
 def test_agent_takes_as_many_streams_from_a_plain_relay_as_it_is_told() -> None:
-    """The 257th was reset whatever ``--streams`` said."""
+    """The 257th was reset with every value of ``--streams``."""
     side = AgentSide()
     says(side, b"".join(window(2 * number, SYN) for number in range(1, 301)))
     answers = [(one.kind, one.flags) for one in yamux_of(side)]

@@ -30,7 +30,7 @@ Choice = Callable[[list[str]], list[str]]
 
 
 class ForeignRelay(Protocol):
-    """Answers an upgrade with a 101 of its own making, and speaks no yamux."""
+    """Answers an upgrade with a 101, and speaks no yamux."""
 
     def __init__(self, choose: Choice, server: str) -> None:
         self._choose, self._server = choose, server
@@ -210,7 +210,7 @@ def test_what_is_a_good_answer_attaches_with_the_first(
 def test_relay_that_selects_though_nothing_is_offered_is_refused_in_a_sentence(
     stage: Stage, fallbacks: list[LogEvent]
 ) -> None:
-    """RFC 6455, 4.1: a client must fail the connection then. The agent goes on trying, and tells why."""
+    """RFC 6455, 4.1: a client must fail the connection then. The agent dials on, and its status says why."""
     stage.choose = lambda offered: ["chat"]
     stage.agent.startService()
     stage.let_pass(30)

@@ -134,7 +134,7 @@ class Link {
       this.silentTurns = 0;
       try {
         if (isBinary) this.receive(message);
-        else this.control(JSON.parse(message));
+        else this.control(message);
       } catch (error) {
         if (!(error instanceof BrokenRule)) throw error;
         this.close(4400, error.message, 1);
@@ -214,8 +214,14 @@ class Link {
   }
 
   /** Takes a message of link control. Unknown words are ignored. */
-  control(message) {
-    if (message.t === "drain") void move(this, message);
+  control(text) {
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return this.close(1002, "a text message must be JSON");
+    }
+    if (message?.t === "drain") void move(this, message);
   }
 
   forget(stream) {
@@ -254,8 +260,11 @@ function dial() {
     socket.on("error", reject); // after the first event of these three it has no effect
     socket.once("open", () => resolve(new Link(socket)));
     socket.once("unexpected-response", async (request, response) => {
-      let text = "";
-      for await (const bytes of response) if ((text += bytes).length > 1024) break;
+      let text = ""; // one sentence for a person
+      setTimeout(() => request.destroy(), DIAL_MS).unref();
+      try {
+        for await (const bytes of response) if ((text += bytes).length > 1024) break;
+      } catch {} // the connection was cut: what has come will do
       const error = new Error(`the relay answered ${response.statusCode}: ${text.trim().slice(0, 1024)}`);
       error.retryAfter = Math.min(Number(response.headers["retry-after"]) || 0, 60);
       reject(error);

@@ -66,7 +66,7 @@ def reset(connection: socket.socket) -> None:
 class ScriptedRelay:
     """A relay that says what the test says, and keeps what the agent has said."""
 
-    def __init__(self, said: list[bytes]) -> None:
+    def __init__(self, said: list[bytes] | list[str]) -> None:
         self._said = said
         self.frames: list[WireFrame] = []
         self.closed: tuple[int, str] | None = None

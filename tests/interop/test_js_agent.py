@@ -429,3 +429,36 @@ def test_frames_may_be_cut_anywhere(agents: Agents, raw_local: RawLocal) -> None
         agent.kill()
     assert (relay.frames[0].kind, relay.frames[0].flags) == (WINDOW, ACK)
     assert max(len(one.body) for one in relay.frames) <= 16 * 1024
+
+
+@pytest.mark.parametrize(
+    "text", ["no JSON", "null", "[1]", '{"t": "unknown"}', '{"t": "drain", "in": "x", "try": null}']
+)
+def test_text_of_the_relay_does_not_end_the_agent(agents: Agents, text: str) -> None:
+    with ScriptedRelay([text]) as relay:
+        agent = agents.start(relay.url, 1)
+        agent.when_line("connected to")
+        if text == "no JSON":
+            until("the agent has closed the carrier", lambda: relay.closed is not None)
+            agent.when_line("next attempt in")
+            assert relay.closed == (1002, "a text message must be JSON")
+        time.sleep(0.3)
+        assert agent.exit_code is None, agent.output
+        agent.kill()
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_refusal_whose_body_does_not_come_leads_to_another_attempt(agents: Agents, hangs: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as relay:
+        relay.settimeout(TIMEOUT_SECONDS)
+        agent = agents.start(f"ws://127.0.0.1:{relay.getsockname()[1]}", 1)
+        first, _ = relay.accept()
+        with first:
+            read_head(first)
+            first.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nLater")
+            if hangs:
+                relay.accept()[0].close()
+        if not hangs:
+            relay.accept()[0].close()
+        agent.when_line("the relay answered 503: Later; next attempt in")
+        agent.kill()

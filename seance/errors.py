@@ -10,6 +10,7 @@
     |- Refusal                    an HTTP answer in place of a 101
     `- Gone                       what we were talking to is no longer there
        |- CarrierLost             the WebSocket between agent and relay ended
+       |  `- NegotiationFailed    the relay's 101 selects a subprotocol that cannot be used
        `- StreamReset             one yamux stream was cut by either side
 
 This is not the place for translation: an error is raised where the fact is known and changed
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigError",
     "Gone",
     "LocalProtocolError",
+    "NegotiationFailed",
     "ProtocolError",
     "Refusal",
     "RemoteProtocolError",
@@ -121,6 +123,20 @@ class CarrierLost(Gone):
     def __init__(self, sentence: str, *, code: str = "carrier_lost", is_refused: bool = False) -> None:
         super().__init__(sentence, code=code)
         self.is_refused = is_refused
+
+
+class NegotiationFailed(CarrierLost):
+    """The 101 of a relay selects a subprotocol that was not offered, or one that it does not speak.
+
+    Args:
+        sentence: Says which subprotocol, for a person.
+        code: A stable word for logs and metrics.
+        server: The ``Server`` field of the 101; empty without one.
+    """
+
+    def __init__(self, sentence: str, *, code: str, server: str) -> None:
+        super().__init__(sentence, code=code)
+        self.server = server
 
 
 class StreamReset(Gone):

@@ -8,6 +8,7 @@ the other, for peers that can resume.
 
 from seance.carrier.address import RelayAddress
 from seance.carrier.answer import CarrierAnswerer, negotiated
+from seance.carrier.close_codes import CloseCode
 from seance.carrier.dial import dial
 from seance.carrier.inlet import Inlet
 from seance.carrier.lasting import LastingCarrier
@@ -20,6 +21,7 @@ __all__ = [
     "SUBPROTOCOL",
     "Carrier",
     "CarrierAnswerer",
+    "CloseCode",
     "Inlet",
     "LastingCarrier",
     "Pulse",

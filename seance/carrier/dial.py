@@ -7,7 +7,7 @@ with nothing at all. Autobahn's own agent API never reports some of them (yamux.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from seance import __version__
 from seance.carrier.link_control import SUBPROTOCOL, SUBPROTOCOLS
 from seance.carrier.websocket import ClientSocket, make_client_factory
-from seance.errors import CarrierLost, LocalProtocolError, Refusal, SeanceError
+from seance.errors import CarrierLost, LocalProtocolError, NegotiationFailed, Refusal, SeanceError
 from seance.heads import redact
 
 if TYPE_CHECKING:
@@ -39,11 +39,16 @@ HEAD_BYTES = 16 * 1024
 REFUSAL_BYTES = 1024
 USER_AGENT = f"seance-agent/{__version__}"
 
+SHOWN_CHARACTERS = 80
+"""How much of a foreign subprotocol a sentence quotes."""
+
+SUBPROTOCOL_FIELD = b"sec-websocket-protocol"
+
 HANDSHAKE = (
     b"upgrade",
     b"connection",
     b"sec-websocket-accept",
-    b"sec-websocket-protocol",
+    SUBPROTOCOL_FIELD,
     b"sec-websocket-extensions",
 )
 """The fields of a 101 that are Autobahn's business."""
@@ -59,6 +64,7 @@ def dial(
     endpoint: IStreamClientEndpoint | None = None,
     headers: Mapping[str, str] | None = None,
     may_resume: bool = False,
+    is_plain: bool = False,
 ) -> Deferred[IProtocol]:
     """Open a carrier to a relay.
 
@@ -73,13 +79,16 @@ def dial(
         headers: Further header fields of the request, none that a handshake has anyway. Those of
             the answer are in ``Carrier.headers`` or ``Refusal.headers``.
         may_resume: Whether to offer that the link may outlive its carrier.
+        is_plain: Whether to offer no subprotocol at all, as to a relay of another make.
 
     Returns:
         Fires with the protocol. Fails with ``Refusal`` when the relay answered with another
-        status than 101, with ``LocalProtocolError`` when one of ``headers`` is not legal, with
+        status than 101, with ``NegotiationFailed`` when its 101 selects a subprotocol that was not
+        offered, with ``LocalProtocolError`` when one of ``headers`` is not legal, with
         ``CarrierLost`` for everything else. Cancelling drops the attempt.
     """
-    attempt = _Attempt(reactor, address, room, make_protocol, headers or {}, may_resume)
+    offers = () if is_plain else SUBPROTOCOLS if may_resume else (SUBPROTOCOL,)
+    attempt = _Attempt(reactor, address, room, make_protocol, headers or {}, offers)
     done = Deferred.fromCoroutine(attempt.run(endpoint))
     return done.addTimeout(deadline_seconds, reactor).addErrback(attempt.explain, deadline_seconds)
 
@@ -92,11 +101,11 @@ class _Attempt:
         room: str,
         make_protocol: Callable[[str | None], IProtocol],
         headers: Mapping[str, str],
-        may_resume: bool,
+        offers: Sequence[str],
     ) -> None:
         self._reactor = reactor
         self._address = address
-        self._offers = SUBPROTOCOLS if may_resume else (SUBPROTOCOL,)
+        self._offers = offers
         self._make_protocol = make_protocol
         self._headers = headers
         self._target = address.agent_target(room)
@@ -176,7 +185,7 @@ class _DialFactory(Factory):
         self._autobahn = autobahn
 
     def buildProtocol(self, addr: object) -> _DialSocket:
-        socket = _DialSocket(self._reactor, self._make_protocol)
+        socket = _DialSocket(self._reactor, self._make_protocol, self._autobahn.protocols)
         socket.factory = self._autobahn
         return socket
 
@@ -184,10 +193,15 @@ class _DialFactory(Factory):
 class _DialSocket(ClientSocket):
     """A client socket that reads the head of the answer before Autobahn does."""
 
-    def __init__(self, reactor: IReactorTime, make_protocol: Callable[[str | None], IProtocol]) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        make_protocol: Callable[[str | None], IProtocol],
+        offers: Sequence[str],
+    ) -> None:
         super().__init__(reactor, self._note_protocol)
         self._make = make_protocol
-        self._answer: _Answer | None = _Answer()
+        self._answer: _Answer | None = _Answer(offers)
         self._opened: IProtocol | None = None
         self.when_open: Deferred[IProtocol] = Deferred()
 
@@ -230,9 +244,14 @@ class _DialSocket(ClientSocket):
 
 
 class _Answer:
-    """Reads what a relay answers: a 101 for Autobahn, or a status and its sentence for us."""
+    """Reads what a relay answers: a 101 for Autobahn, or a status and its sentence for us.
 
-    def __init__(self) -> None:
+    Args:
+        offers: The subprotocols that were offered.
+    """
+
+    def __init__(self, offers: Sequence[str]) -> None:
+        self._offers = offers
         self.headers: dict[str, str] = {}
         self._refusal: h11.Response | None = None
         self._body = b""
@@ -250,6 +269,7 @@ class _Answer:
 
         Raises:
             Refusal: It is another status, and its body is read.
+            NegotiationFailed: It is a 101 that selects a subprotocol that was not offered.
             CarrierLost: It is not HTTP, or no answer that a relay would give.
         """
         try:
@@ -257,6 +277,7 @@ class _Answer:
             while (event := self._http.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
                     self.headers = {_text(name): _text(value) for name, value in event.headers}
+                    self._check_subprotocol(event)
                     return _handshake(event) + self._http.trailing_data[0]
                 if isinstance(event, h11.Response):
                     self._refusal = event
@@ -267,6 +288,16 @@ class _Answer:
         except h11.RemoteProtocolError as error:
             raise _not_a_relay(f"does not speak HTTP: {error}") from error
         return None
+
+    def _check_subprotocol(self, event: h11.InformationalResponse) -> None:
+        selected = _selected(event)
+        if not selected or (len(selected) == 1 and selected[0] in self._offers):
+            return
+        said = redact(", ".join(selected))[:SHOWN_CHARACTERS]
+        offered = "which the agent did not offer" if self._offers else "and the agent offered none"
+        sentence = f"does not accept a WebSocket: it selects the subprotocol {said!r}, {offered}"
+        server = self.headers.get("server", "")
+        raise NegotiationFailed(_not_a_relay(sentence).sentence, code="subprotocol", server=server)
 
     def end(self) -> Refusal | CarrierLost | None:
         """What it means if the connection ends now; None if it had not answered yet."""
@@ -288,11 +319,18 @@ class _Answer:
 
 
 def _handshake(event: h11.InformationalResponse) -> bytes:
-    fields = [b": ".join(field) for field in event.headers if field[0] in HANDSHAKE]
+    # An empty Sec-WebSocket-Protocol selects nothing; Autobahn takes no two.
+    names = HANDSHAKE if _selected(event) else [name for name in HANDSHAKE if name != SUBPROTOCOL_FIELD]
+    fields = [b": ".join(field) for field in event.headers if field[0] in names]
     head = b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *fields, b"", b""])
     if not head.isascii():
         raise _not_a_relay("does not accept a WebSocket: its answer is not plain text")
     return head
+
+
+def _selected(event: h11.InformationalResponse) -> list[str]:
+    """Return the values of ``Sec-WebSocket-Protocol`` that are not empty."""
+    return [_text(value) for name, value in event.headers if name == SUBPROTOCOL_FIELD and value]
 
 
 def _text(content: bytes) -> str:

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from seance.carrier.close_codes import CloseCode
 from seance.carrier.inlet import Inlet, Outlet
 from seance.carrier.pulse import Pulse
 from seance.carrier.transport import Carrier
@@ -42,10 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LastingCarrier"]
 
-NORMAL_CLOSE = 1000
-PROTOCOL_ERROR = 1002
-
-FROM_BETWEEN = (1001, 1012)
+FROM_BETWEEN = (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART)
 """Close codes of proxies that stop or reload (Caddy sends 1001). A peer that means it says ``bye`` before."""
 
 
@@ -99,7 +97,7 @@ class LastingCarrier:
         self._is_over = False
         self._tell_call: IDelayedCall | None = None
         self._owes_ack = False
-        self._close: tuple[int, str] = (NORMAL_CLOSE, "")
+        self._close: tuple[int, str] = (CloseCode.NORMAL, "")
 
     # -- carriers come and go --------------------------------------------------------------
 
@@ -173,7 +171,7 @@ class LastingCarrier:
         self.carrier = None
         self._forget_carrier()
         is_lost = carrier.was_cut or carrier.peer_close_code in FROM_BETWEEN
-        self.is_broken = not is_lost and carrier.peer_close_code == PROTOCOL_ERROR
+        self.is_broken = not is_lost and carrier.peer_close_code == CloseCode.PROTOCOL_ERROR
         if self._is_closing or self._has_bye or not is_lost:
             self._finish(reason)
         else:
@@ -183,7 +181,8 @@ class LastingCarrier:
     def expire(self, sentence: str) -> None:
         """It is over, now, whatever the other side believes; a carrier that is there is closed."""
         if self.carrier is not None:
-            self._close_carrier(*self._close)
+            code, reason = self._close
+            self._close_carrier(code, reason or sentence)
         self._finish(Failure(ConnectionLost(sentence)))
 
     def probe(self) -> None:
@@ -230,13 +229,13 @@ class LastingCarrier:
 
     def loseConnection(self) -> None:
         """End it once everything written has left and no producer is registered."""
-        self.close(NORMAL_CLOSE, "")
+        self.close(CloseCode.NORMAL, "")
 
     def close(self, code: int, reason: str) -> None:
         """End it as ``loseConnection`` does, and say why.
 
         Args:
-            code: A close code of RFC 6455, 7.4.
+            code: One of ``CloseCode``.
             reason: For a person.
         """
         if not self._is_closing and not self._is_over:
@@ -393,7 +392,7 @@ class LastingCarrier:
             if not carrier.is_behind:
                 self._is_closing = True
                 carrier.unregisterProducer()
-                carrier.loseConnection()
+                carrier.close(CloseCode.NORMAL, "the answer to bye")
         elif self.on_control is not None:
             self.on_control(message)
 
@@ -427,7 +426,7 @@ class LastingCarrier:
         """End it for a mistake of the peer."""
         self._log.error("A link cannot go on: {reason}", reason=sentence, event="link.desync")
         self.is_broken = True
-        self._close_carrier(PROTOCOL_ERROR, sentence)
+        self._close_carrier(CloseCode.PROTOCOL_ERROR, sentence)
         self._finish(Failure(ConnectionLost(sentence)))
 
     def _say_bye(self) -> None:

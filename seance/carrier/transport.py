@@ -26,12 +26,12 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from seance.carrier.close_codes import CloseCode
+
 __all__ = ["MESSAGE_BYTES", "Carrier", "Socket"]
 
 MESSAGE_BYTES = 64 * 1024
 """The longest binary message we send; proxies and other implementations all take it."""
-
-NORMAL_CLOSE = 1000
 
 
 class Socket(Protocol):
@@ -101,7 +101,7 @@ class Carrier:
         self._sent_close = False
         self._has_ended = False
         self._is_lost = False
-        self._close_code = NORMAL_CLOSE
+        self._close_code: int = CloseCode.NORMAL
         self._close_reason = ""
 
     # -- ITransport ------------------------------------------------------------------------
@@ -135,13 +135,13 @@ class Carrier:
 
     def loseConnection(self) -> None:
         """Close both directions once everything written has left and no producer is registered."""
-        self.close(NORMAL_CLOSE, "")
+        self.close(CloseCode.NORMAL, "")
 
     def close(self, code: int, reason: str) -> None:
         """Close as ``loseConnection`` does, and say why.
 
         Args:
-            code: A close code of RFC 6455, 7.4, such as 1001 for going away.
+            code: One of ``CloseCode``.
             reason: For a person; at most 123 bytes of it leave.
         """
         if self._is_closing or self._is_lost:

@@ -31,6 +31,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from seance.carrier.close_codes import CloseCode
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
 from seance.carrier.shortcut import UsualFrames, frame, masked_frame
 from seance.carrier.transport import Carrier
@@ -53,11 +54,7 @@ CLOSE_SECONDS = 2.0
 JOINED_BYTES = 4096
 """Below, header and payload are cheaper to join than to write as pieces."""
 
-PROTOCOL_ERROR = 1002
-UNSUPPORTED_DATA = 1003
-TOO_BIG = 1009
-INTERNAL_ERROR = 1011
-GOOD_CLOSES = (None, 1000, 1001)
+GOOD_CLOSES = (None, CloseCode.NORMAL, CloseCode.GOING_AWAY)
 
 CONTROL_BYTES = 125
 """The longest payload of a control frame, and of the reason in a close frame, whose code takes two."""
@@ -214,12 +211,12 @@ class _Socket:
         self._is_binary = isBinary
         self._text = bytearray()
         if not isBinary and self._carrier is not None and self._carrier.subprotocol is None:
-            self._fail(UNSUPPORTED_DATA, "this endpoint takes binary messages: a yamux byte stream")
+            self._fail(CloseCode.UNSUPPORTED_DATA, "this endpoint takes binary messages: a yamux byte stream")
 
     def onMessageFrameBegin(self, length: int) -> None:
         limit = MAX_MESSAGE_BYTES if self._is_binary else MAX_TEXT_BYTES
         if length + len(self._text) > limit:
-            self._fail(TOO_BIG, f"a message here has at most {limit} bytes")
+            self._fail(CloseCode.TOO_BIG, f"a message here has at most {limit} bytes")
 
     def onMessageFrameData(self, payload: bytes) -> None:
         if self.failedByMe or self._carrier is None:
@@ -241,7 +238,7 @@ class _Socket:
         try:
             message = parse_control(text)
         except RemoteProtocolError as error:
-            self._fail(PROTOCOL_ERROR, error.sentence)
+            self._fail(CloseCode.PROTOCOL_ERROR, error.sentence)
         else:
             cast(Carrier, self._carrier).control_arrived(message)
 
@@ -293,7 +290,7 @@ class _Socket:
             self.sendPing()  # type: ignore[attr-defined]  # Autobahn's
 
     def send_close(self, code: int, reason: str) -> None:
-        self.sendCloseFrame(code, encode_truncate(reason, CONTROL_BYTES - 2))
+        self.sendCloseFrame(int(code), encode_truncate(reason, CONTROL_BYTES - 2))
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self._reactor.callLater(0, self._ending_on_failure, callback)

@@ -8,14 +8,17 @@ through a link unchanged. The rules of yamux itself live in ``seance.yamux``.
 
 from seance.mux.address import StreamAddress
 from seance.mux.endpoints import StreamClientEndpoint, StreamPort, StreamServerEndpoint
-from seance.mux.protocol import Mux
+from seance.mux.protocol import Ending, Mux
+from seance.mux.refused import StreamRefused
 from seance.mux.stream import StreamTransport
 
 __all__ = [
+    "Ending",
     "Mux",
     "StreamAddress",
     "StreamClientEndpoint",
     "StreamPort",
+    "StreamRefused",
     "StreamServerEndpoint",
     "StreamTransport",
 ]

@@ -15,6 +15,7 @@ its end, as one message where it fits (a 64-byte frame of its own costs ten time
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import cast
 
@@ -25,6 +26,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IPushProducer,
     IReactorTime,
+    ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -51,9 +53,17 @@ from seance.yamux import (
     StreamWritable,
 )
 
-__all__ = ["Mux"]
+__all__ = ["Ending", "Mux"]
 
 MESSAGE_BYTES = 64 * 1024
+
+
+class Ending(enum.Enum):
+    """Why a session failed while its carrier was open."""
+
+    PEER_BROKE_RULES = "peer_broke_rules"
+    PEER_IS_SILENT = "peer_is_silent"
+    PEER_ENDED = "peer_ended"
 
 
 @implementer(IPushProducer)
@@ -67,6 +77,8 @@ class Mux(Protocol):
         role: Who we are: the relay is the yamux server, the agent the client.
         limits: The bounds of the session.
         on_lost: Called once, with one sentence, when the session is over.
+        close_carrier: Closes the carrier after a failed session, given the cause and a reason for the peer.
+            The GoAway is written by then. None calls ``loseConnection``.
         linger_seconds: How long a stream that we closed waits for the peer's end before it is
             reset; hashicorp/yamux waits five minutes, half a minute is enough for a carrier. A reset
             waits as long for the data before it.
@@ -86,6 +98,7 @@ class Mux(Protocol):
         *,
         limits: Limits | None = None,
         on_lost: Callable[[str], None] | None = None,
+        close_carrier: Callable[[ITransport, Ending, str], None] | None = None,
         linger_seconds: float = 30.0,
     ) -> None:
         self._reactor = reactor
@@ -94,6 +107,7 @@ class Mux(Protocol):
         self.linger_seconds = linger_seconds
         self.call_later = reactor.callLater
         self._on_lost = on_lost
+        self._close_carrier = close_carrier
         self._factory: IProtocolFactory | None = None
         self._streams: dict[int, StreamTransport] = {}
         self._flush_call: IDelayedCall | None = None
@@ -223,7 +237,8 @@ class Mux(Protocol):
             self.session.receive_data(data, self._now())
         except RemoteProtocolError as error:
             self._dispatch()
-            self._fail(f"The peer broke the yamux protocol: {error}")
+            sentence = f"The peer broke the yamux protocol: {error}"
+            self._fail(sentence, Ending.PEER_BROKE_RULES, f"{error.code}: {error}")
             return
         self._dispatch()
         if self.session.wants_to_send:
@@ -302,7 +317,9 @@ class Mux(Protocol):
                     if (stream := streams.get(event.stream_id)) is not None:
                         self._tell_stream(stream, event)
                 elif isinstance(event, SessionTimedOut):
-                    self._fail("The peer did not answer in time")
+                    seconds = self.session.limits.dead_after_seconds
+                    reason = f"no answer to a yamux ping within {seconds:g} s"
+                    self._fail(f"The peer is silent: {reason}", Ending.PEER_IS_SILENT, reason)
                 elif isinstance(event, GoAwayReceived):
                     self._peer_leaves(event.code)
             if pieces:
@@ -310,7 +327,8 @@ class Mux(Protocol):
 
     def _peer_leaves(self, code: int) -> None:
         if code != GoAwayCode.NORMAL:
-            self._fail(f"The peer ended the session with GoAway {code}")
+            sentence = f"The peer ended the session with GoAway {code}"
+            self._fail(sentence, Ending.PEER_ENDED, f"your GoAway {code} has ended the session")
         elif self.on_peer_leaving is not None:
             self.on_peer_leaving()
 
@@ -334,7 +352,8 @@ class Mux(Protocol):
         elif event.code == "sent":
             stream.reset_sent()
         else:
-            stream.reset_arrived(f"The stream was reset ({event.code})")
+            is_refused = event.code in ("refused", "open_timeout")
+            stream.reset_arrived(f"The stream was reset ({event.code})", is_refused=is_refused)
 
     def _opened(self, stream_id: int) -> None:
         protocol = None
@@ -380,11 +399,14 @@ class Mux(Protocol):
         self.flush_soon()
         self._rearm()
 
-    def _fail(self, sentence: str) -> None:
-        """End the session for a reason of ours: the GoAway leaves, then the carrier goes."""
+    def _fail(self, sentence: str, ending: Ending, reason: str) -> None:
+        """End the session for a fault of the peer: write the GoAway, then close the carrier with a reason."""
         if self.transport is not None:
             self._say_last()
-            self.transport.loseConnection()
+            if self._close_carrier is None:
+                self.transport.loseConnection()
+            else:
+                self._close_carrier(self.transport, ending, reason)
         self._finish(sentence)
 
     def _say_last(self) -> None:

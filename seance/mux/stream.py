@@ -41,6 +41,7 @@ from zope.interface import classImplements
 
 from seance.errors import LocalProtocolError
 from seance.mux.address import StreamAddress
+from seance.mux.refused import StreamRefused
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -321,11 +322,16 @@ class StreamTransport:
             self._producer_is_paused = False
             self._call(cast(IPushProducer, self._producer).resumeProducing)
 
-    def reset_arrived(self, sentence: str) -> None:
-        """Take the peer's reset; the protocol is told when it has taken what came before."""
+    def reset_arrived(self, sentence: str, *, is_refused: bool = False) -> None:
+        """Take the peer's reset; the protocol gets it after the data that came before.
+
+        Args:
+            sentence: Why.
+            is_refused: Whether the peer never accepted the stream: the protocol gets ``StreamRefused``.
+        """
         is_delivered = not self._incoming and (self._told_end or not self._got_end)
         if is_delivered or self._is_closing or self._is_lost or self._is_aborting:
-            self.cut(sentence)
+            self.cut(sentence, is_refused=is_refused)
             return
         self._got_reset = sentence
         self._is_ending = True  # what is written from now on is dropped
@@ -339,14 +345,19 @@ class StreamTransport:
         self._is_aborting = True
         self._lose(Failure(ConnectionAborted()))
 
-    def cut(self, sentence: str) -> None:
-        """The stream is gone without an end, now: by a reset, or with the whole session."""
+    def cut(self, sentence: str, *, is_refused: bool = False) -> None:
+        """End the stream without an end of data, now: it was reset, or the whole session is over.
+
+        Args:
+            sentence: Why.
+            is_refused: As for ``reset_arrived``.
+        """
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
         if not self._is_aborting:
             self._undelivered = b"".join(self._incoming)
-            self._lose(Failure(ConnectionLost(sentence)))
+            self._lose(Failure(StreamRefused(sentence) if is_refused else ConnectionLost(sentence)))
             self._undelivered = b""
         self._mux.forget(self)
 

@@ -119,6 +119,13 @@ AGENT_OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         _WHO,
+        "plain",
+        "",
+        values.truth,
+        "offer no subprotocol, for a relay of another make that speaks only yamux; turns --resume off",
+    ),
+    Option(
+        _WHO,
         "resume-bytes",
         "SIZE",
         _SIZE,
@@ -131,7 +138,7 @@ AGENT_OPTIONS: tuple[Option, ...] = (
         _TIME,
         "no wait between attempts is longer while the relay keeps our clients",
     ),
-    Option(_WHO, "streams", "COUNT", _COUNT, "clients at a time"),
+    Option(_WHO, "streams", "COUNT", _COUNT, "clients at a time, at a relay of any make"),
     Option(_WHO, "drain-seconds", "SECONDS", _TIME, "how long stopping waits for what is queued to leave"),
     Option(
         _WHO,

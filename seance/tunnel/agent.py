@@ -27,18 +27,19 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IStre
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.carrier import RelayAddress, dial
-from seance.errors import CarrierLost, Refusal
+from seance.carrier import CloseCode, RelayAddress, dial
+from seance.errors import CarrierLost, NegotiationFailed, Refusal
 from seance.heads import redact
 from seance.net import Occasion, TlsEndpoint, again_at
-from seance.resume import RESUME_FIELD, Drain
+from seance.resume import Drain
 from seance.tunnel.agent_status import AgentState, AgentStatus
 from seance.tunnel.arrival import Arrival, is_told_to_give_way, retry_after_seconds
 from seance.tunnel.attachment import Attachment
 from seance.tunnel.backoff import Backoff, RedialWaits
 from seance.tunnel.doctor_hint import DoctorHint
-from seance.tunnel.introduction import REPLACED, Introduction
+from seance.tunnel.introduction import Introduction
 from seance.tunnel.local_leg import LocalLegFactory
+from seance.tunnel.offers import Offers
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
 from seance.tunnel.relay_search import find_relay, no_relay_answers
 from seance.tunnel.relay_tls import relay_tls
@@ -49,8 +50,6 @@ from seance.tunnel.witness import Silent
 from seance.yamux import WindowBudget
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
-
-GOING_AWAY = 1001
 
 TOKEN_LOOK_SECONDS = 2.0
 """From one look at the token file to the next, while a link is up."""
@@ -99,6 +98,7 @@ class Agent(Service):
         self._relay = RelayAddress.from_url(settings.relay)
         self._introduction = Introduction(identity, settings.room, self._relay.host_header)
         self._tls = relay_tls(self._relay, settings)
+        self._offers = Offers(reactor.seconds, is_always_plain=settings.plain)
         self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
         self._streams = LocalLegFactory(reactor, settings, self._note_local, self._witness)
@@ -205,7 +205,9 @@ class Agent(Service):
         loop, self._loop = self._loop, None
         for attachment in (self._attachment, self._next):
             if attachment is not None and attachment.is_up:
-                await attachment.finish(self.settings.drain_seconds, GOING_AWAY, "the agent is stopping")
+                await attachment.finish(
+                    self.settings.drain_seconds, CloseCode.GOING_AWAY, "the agent is stopping"
+                )
         for running in (loop, self._moving_out):
             if running is not None:
                 running.cancel()
@@ -275,26 +277,27 @@ class Agent(Service):
     async def _dial(self, kept: Attachment | None) -> Attachment:
         settings = self.settings
         arrival = Arrival(self._attach, kept)
-        wish = None if kept is None else kept.wish()
-        headers = self._introduction.headers() | self._authorization()
-        if wish is not None:
-            headers[RESUME_FIELD] = wish.written()
         self._dialling_since = self._reactor.seconds()
         self._dialling = dial(
             self._reactor,
             self._relay,
             settings.room,
             arrival.make_protocol,
-            deadline_seconds=settings.dial_seconds if wish is None else RESUME_DIAL_SECONDS,
-            endpoint=self._endpoint(None if wish is None else kept),
-            headers=headers,
+            deadline_seconds=RESUME_DIAL_SECONDS if arrival.resumes else settings.dial_seconds,
+            endpoint=self._endpoint(kept if arrival.resumes else None),
+            headers=self._introduction.headers() | self._authorization() | arrival.headers(),
             may_resume=settings.resume,
+            is_plain=self._offers.choose_plain(resumes=arrival.resumes),
         )
         try:
             await self._dialling
+            return self._offers.check(arrival.result())
+        except NegotiationFailed as error:
+            if self._offers.note_failed(error):
+                self._waits.usual.reset()
+            raise
         finally:
             self._dialling = None
-        return arrival.result()
 
     def _attach(self, subprotocol: str | None) -> Attachment:
         return Attachment(
@@ -330,7 +333,7 @@ class Agent(Service):
             self._connected = Occasion()
         now = self._reactor.seconds()
         self._waits.note_lost(now, now - began_seconds)
-        if self._give_way_if(carrier.peer_close_code == REPLACED):
+        if self._give_way_if(carrier.peer_close_code == CloseCode.REPLACED):
             sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
         if self._next is None:
             self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")

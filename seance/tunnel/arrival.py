@@ -12,17 +12,18 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IProtocol
 
-from seance.carrier import RESUMABLE, Carrier, Inlet
-from seance.errors import CarrierLost, Refusal, RemoteProtocolError
-from seance.resume import BYE, SESSION_FIELD, SessionField
+from seance.carrier import RESUMABLE, Carrier, CloseCode, Inlet
+from seance.errors import CarrierLost, NegotiationFailed, Refusal, RemoteProtocolError
+from seance.resume import BYE, RESUME_FIELD, SESSION_FIELD, SessionField
 from seance.tunnel.attachment import Attachment
 from seance.tunnel.introduction import REPLACE_FIELD
 
 __all__ = ["Arrival", "retry_after_seconds"]
 
-PROTOCOL_ERROR = 1002
-
-NO_SESSION = "The relay's answer does not say which session this is; something between us alters it."
+NO_SESSION = (
+    "The relay selected seance.resume.v1, but its answer does not say which session this is: "
+    "it is a relay of another make, or something between us alters its answers."
+)
 
 LONGEST_RETRY_SECONDS = 60.0
 """No relay can make us wait longer with ``Retry-After``."""
@@ -40,7 +41,18 @@ class Arrival:
         self._attach = attach
         self._kept = kept
         self._attachment: Attachment | None = None
+        self._wish = None if kept is None else kept.wish()
         self._problem = NO_SESSION
+        self._server: str | None = None  # of a 101 that selects resumption and names no session
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is a session to go on with."""
+        return self._wish is not None
+
+    def headers(self) -> dict[str, str]:
+        """Return what the request says about the session to go on with."""
+        return {} if self._wish is None else {RESUME_FIELD: self._wish.written()}
 
     def make_protocol(self, subprotocol: str | None) -> IProtocol:
         """Make what runs over the carrier."""
@@ -53,9 +65,12 @@ class Arrival:
         """Return the session, whose carrier is open now.
 
         Raises:
+            NegotiationFailed: The relay selected resumption and does not know what that is.
             CarrierLost: There is none.
         """
         attachment = self._attachment
+        if self._server is not None:
+            raise NegotiationFailed(NO_SESSION, code="no_session", server=self._server)
         if attachment is None:
             raise CarrierLost(self._problem, code="no_session")
         if attachment.carrier is None:
@@ -67,6 +82,7 @@ class Arrival:
         carrier = inlet.carrier
         field = SessionField.read(carrier.headers.get(SESSION_FIELD.lower(), ""))
         if field is None:
+            self._server = carrier.headers.get("server", "")
             carrier.abortConnection()  # no stream has been opened over it
         elif field.is_resumed:
             self._resume(inlet, carrier, field)
@@ -84,7 +100,7 @@ class Arrival:
         except RemoteProtocolError as error:
             self._problem = error.sentence
             carrier.send_control(BYE)
-            carrier.close(PROTOCOL_ERROR, error.sentence)
+            carrier.close(CloseCode.PROTOCOL_ERROR, error.sentence)
         else:
             self._attachment = kept
 

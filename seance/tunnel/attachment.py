@@ -16,29 +16,21 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from seance.carrier import RESUMABLE, Carrier, Inlet, LastingCarrier, Pulse
+from seance.carrier import RESUMABLE, Carrier, CloseCode, Inlet, LastingCarrier, Pulse
 from seance.errors import LocalProtocolError, RemoteProtocolError
-from seance.mux import Mux
 from seance.net import Occasion, tune
 from seance.resume import SessionField, Wish
+from seance.tunnel.link_session import link_session
 from seance.tunnel.settings import AgentSettings
-from seance.yamux import MIB, Limits, Role, WindowBudget
+from seance.yamux import Role, WindowBudget
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
 __all__ = ["Attachment"]
 
-PLAIN_STREAMS = 256
-"""What a plain relay may open; ours may open as many as it is told (yamux.md 1.2, row 7)."""
-
-PING_SECONDS = 60.0
-"""How long the answer to a yamux ping may take where it is the carrier's pulse that tells life from death."""
-
 LAST_PART = 0.25
 """Of the time for taking leave: kept for the closing handshake."""
-
-NORMAL_CLOSE = 1000
 
 MOVE_LOOK_SECONDS = 0.1
 """How often is looked whether the old relay's clients are gone."""
@@ -48,9 +40,6 @@ LOOK_SECONDS = 0.02
 
 EMPTY_LOOKS = 3
 """In a row, before nothing is: what a local server has said fills a queue that has just become empty."""
-
-WINDOW_BYTES = 16 * MIB
-"""How far one stream's window may grow towards a relay of ours."""
 
 MARGIN_SECONDS = 5.0
 """The relay may have noticed the loss later than we have, and its time runs from then."""
@@ -82,19 +71,14 @@ class Attachment:
         self._reactor = reactor
         self._settings = settings
         self._on_control = on_control
-        most = settings.streams if subprotocol is not None else min(settings.streams, PLAIN_STREAMS)
-        limits = Limits(streams=most, unacknowledged=most, accept_backlog=most, window_budget=windows)
-        if subprotocol is not None:
-            limits = Limits(
-                streams=most,
-                unacknowledged=most,
-                accept_backlog=most,
-                ping_after_seconds=None,
-                dead_after_seconds=PING_SECONDS,
-                receive_window_most_bytes=WINDOW_BYTES,
-                window_budget=windows,
-            )
-        self.mux = Mux(reactor, Role.CLIENT, limits=limits, on_lost=self._over)
+        self.mux = link_session(
+            reactor,
+            Role.CLIENT,
+            streams=settings.streams,
+            is_plain=subprotocol is None,
+            windows=windows,
+            on_lost=self._over,
+        )
         self.mux.listen(streams)
         self._lasting: LastingCarrier | None = None
         if subprotocol == RESUMABLE:
@@ -246,7 +230,7 @@ class Attachment:
             await deferLater(self._reactor, MOVE_LOOK_SECONDS)
         if self.is_up:
             self._down = Occasion()
-            await self.finish(self._settings.drain_seconds, NORMAL_CLOSE, reason)
+            await self.finish(self._settings.drain_seconds, CloseCode.NORMAL, reason)
         self.end(reason)
 
     async def finish(self, seconds: float, code: int, reason: str) -> None:

@@ -25,6 +25,7 @@ from zope.interface import implementer
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
+from seance.mux import StreamRefused
 from seance.net import HandOver, Leg, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.tunnel.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
 from seance.tunnel.drain import Departures
@@ -264,13 +265,20 @@ class ClientLeg:
             self._client.write(passed_on)
         self._look_at_answer()
 
-    def stream_lost(self) -> None:
-        """The stream was cut before the 101."""
+    def stream_lost(self, *, is_refused: bool) -> None:
+        """The stream was cut before the 101.
+
+        Args:
+            is_refused: Whether the agent never accepted it, so that the local server knows nothing of it.
+        """
         self._stream = None
         if self._answer.has_begun:
             self._cut()
+        elif self._link.is_attached and is_refused:
+            sentence = "The agent of this room did not take the connection; try again."
+            self._refuse(Refusal(502, sentence, code="agent_refused"))
         elif self._link.is_attached:
-            sentence = "The local server behind this room does not answer: is it running?"
+            sentence = "The agent of this room gave the connection up before the local server answered."
             self._refuse(Refusal(502, sentence, code="local_server_gone"))
         else:
             sentence = "The agent of this room has just gone; try again."
@@ -497,7 +505,7 @@ class _Asking(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.leg is not None:
-            self.leg.stream_lost()
+            self.leg.stream_lost(is_refused=reason.check(StreamRefused) is not None)
 
     def pauseProducing(self) -> None:
         cast(IPushProducer, self.transport).pauseProducing()

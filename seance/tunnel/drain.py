@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from seance.carrier import CloseCode
 from seance.net import Occasion
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ ALL_TOLD, MOST_TRIED, ALL_LEAVE, ALL_SEEN_OFF = 0.5, 0.25, 0.75, 0.9
 """Parts of ``drain_seconds``: the last slot is over, an agent may try for so long, whoever is still there is
 sent away, the last client has been. The rest is for closing handshakes."""
 
-SERVICE_RESTART = 1012
 REASON = "the relay is restarting"
 
 
@@ -75,7 +75,7 @@ class DrainedLink(Protocol):
     def notice_drain(self, in_seconds: float, try_seconds: float, on_moved: Callable[[], None]) -> bool:
         """Tell the agent to move, and hear of it; False if it would not understand."""
 
-    def leave(self, reason: str, code: int = ...) -> None:
+    def leave(self, reason: str, code: CloseCode = ...) -> None:
         """Take leave of the agent."""
 
     def cut(self) -> None:
@@ -265,7 +265,7 @@ class Drain:
         elif link.notice_drain(0.0, try_seconds, lambda: self._send_away(link)):
             self._plan(try_seconds + PATIENCE_SECONDS, self._send_away, link)
         else:
-            link.leave(REASON, SERVICE_RESTART)
+            link.leave(REASON, CloseCode.SERVICE_RESTART)
 
     def _send_away_all(self) -> None:
         for link in list(self._links):
@@ -274,7 +274,7 @@ class Drain:
     def _send_away(self, link: DrainedLink) -> None:
         if link in self._links and link not in self._sent_away:
             self._sent_away.add(link)
-            self._departures.send_away(link, lambda: link.leave(REASON, SERVICE_RESTART))
+            self._departures.send_away(link, lambda: link.leave(REASON, CloseCode.SERVICE_RESTART))
 
     def _note_lost(self, link: DrainedLink) -> None:
         self._links.pop(link, None)

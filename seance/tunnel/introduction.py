@@ -12,14 +12,11 @@ from collections.abc import Mapping
 from seance.errors import Refusal
 from seance.tunnel.ports import AgentIdentity
 
-__all__ = ["AGENT_FIELD", "NONCE_FIELD", "REPLACED", "REPLACE_FIELD", "Introduction"]
+__all__ = ["AGENT_FIELD", "NONCE_FIELD", "REPLACE_FIELD", "Introduction"]
 
 AGENT_FIELD = "Seance-Agent"
 NONCE_FIELD = "Seance-Nonce"
 REPLACE_FIELD = "Seance-Replace"
-
-REPLACED = 4409
-"""The close code for a carrier whose room the same agent has taken with another one."""
 
 _NONCE = re.compile(r"[\w-]{1,128}", re.ASCII)
 

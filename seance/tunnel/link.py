@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.carrier import RESUMABLE, Carrier, Inlet, LastingCarrier, Pulse
+from seance.carrier import RESUMABLE, Carrier, CloseCode, Inlet, LastingCarrier, Pulse
 from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import Occasion
@@ -23,23 +23,16 @@ from seance.resume import SESSION_FIELD, Drain, Wish
 from seance.tunnel.admission import Bucket
 from seance.tunnel.gate import Pace
 from seance.tunnel.initial_syncs import InitialSyncs
-from seance.tunnel.introduction import REPLACE_FIELD, REPLACED
+from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.kept_session import KeptSession
+from seance.tunnel.link_session import link_session
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, LinkChange, TokenRole, Verifier, identity_of
 from seance.tunnel.settings import RelaySettings
 from seance.tunnel.witness import room_hash
-from seance.yamux import MIB, Limits, Role, WindowBudget
+from seance.yamux import Role, WindowBudget
 
 __all__ = ["Link"]
-
-GOING_AWAY = 1001
-
-PING_SECONDS = 60.0
-"""How long the answer to a yamux ping may take where it is the carrier's pulse that tells life from death."""
-
-WINDOW_BYTES = 16 * MIB
-"""How far one stream's window may grow towards an agent of ours: 437 Mbit/s at 300 ms."""
 
 NO_PACE = 1 << 40
 """Bytes a second of clients whose agent's newer token bounds them no more."""
@@ -182,7 +175,7 @@ class Link:
 
     def stand_on(self, grant: Grant, permits: Permits) -> None:
         """Live as long as the agent's token is good, within the bounds that it sets for its room."""
-        self.permit = permits.add(grant, self.leave)
+        self.permit = permits.add(grant, lambda reason: self.leave(reason, CloseCode.TOKEN_ENDED))
         self.most_clients = grant.max_clients
         bounds = [self._settings.bytes_per_second_per_room, grant.max_bytes_per_second]
         rate = min((bound for bound in bounds if bound), default=0)
@@ -254,20 +247,15 @@ class Link:
         """
         settings = self._settings
         self._subprotocol = subprotocol
-        # What others keep for us is 256 of each (yamux.md 1.2, rows 6 and 7); ours has no such bounds.
-        limits = Limits(streams=settings.streams_per_plain_agent, window_budget=self._windows)
-        if subprotocol is not None:
-            streams = settings.streams_per_agent
-            limits = Limits(
-                streams=streams,
-                unacknowledged=streams,
-                accept_backlog=streams,
-                ping_after_seconds=None,
-                dead_after_seconds=PING_SECONDS,
-                receive_window_most_bytes=WINDOW_BYTES,
-                window_budget=self._windows,
-            )
-        self._mux = Mux(self._reactor, Role.SERVER, limits=limits, on_lost=self._note_lost)
+        is_plain = subprotocol is None
+        self._mux = link_session(
+            self._reactor,
+            Role.SERVER,
+            streams=settings.streams_per_plain_agent if is_plain else settings.streams_per_agent,
+            is_plain=is_plain,
+            windows=self._windows,
+            on_lost=self._note_lost,
+        )
         if subprotocol != RESUMABLE:
             return {}
         self._session = KeptSession(self._reactor, settings, self._mux, self._note_carrier)
@@ -417,7 +405,7 @@ class Link:
         """Wait for the end of the link."""
         return self._lost.when()
 
-    def leave(self, reason: str, code: int = GOING_AWAY) -> None:
+    def leave(self, reason: str, code: CloseCode = CloseCode.SERVICE_RESTART) -> None:
         """Take leave of the agent for good: GoAway, then a close frame."""
         self._is_leaving = True
         self._why_lost = "sent_away"
@@ -426,6 +414,10 @@ class Link:
             return
         mux.leave()
         self._below.close(code, reason)
+
+    def disconnect(self, reason: str) -> None:
+        """Close the carrier because an operator of the relay has asked for it; the agent may dial again."""
+        self.leave(reason, CloseCode.DISCONNECTED)
 
     def make_way(self) -> None:
         """The same agent has come with another carrier: end now, and say why to whoever still listens.
@@ -439,7 +431,7 @@ class Link:
             return
         self._why_lost = "replaced"
         mux.leave()
-        self._below.close(REPLACED, "the same agent has taken the room with another connection")
+        self._below.close(CloseCode.REPLACED, "the same agent has taken the room with another connection")
         mux.end("The same agent has taken the room with another connection.")
 
     def give_up_waiting(self, sentence: str, why: str = "no_memory") -> None:

@@ -300,7 +300,7 @@ class Relay(Service):
         if link.is_resuming:
             link.give_up_waiting(sentence, "sent_away")
         else:
-            link.leave(sentence)
+            link.disconnect(sentence)
         return True
 
     # -- for the front ---------------------------------------------------------------------

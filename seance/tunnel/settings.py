@@ -227,6 +227,7 @@ class AgentSettings:
         backoff_cap_seconds: No wait is longer.
         healthy_seconds: A link that lived so long starts the waits over.
         resume: Ask the relay to keep our clients while a carrier is lost.
+        plain: Offer no subprotocol, for a relay of another make; ``resume`` has no effect then.
         resume_bytes: What is kept for a relay that has not acknowledged it, at most.
         resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept, nor in the
             first 15 s after a link was lost.
@@ -259,6 +260,7 @@ class AgentSettings:
     backoff_cap_seconds: float = 10.0
     healthy_seconds: float = 30.0
     resume: bool = True
+    plain: bool = False
     resume_bytes: int = 4 * MIB
     resume_backoff_cap_seconds: float = 1.0
     streams: int = 16384

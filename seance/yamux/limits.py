@@ -91,7 +91,8 @@ class Limits:
 
     ping_after_seconds: float | None = 5.0
     """Without any inbound byte for so long we ask for a sign of life; None never asks. 5 and 5 make the
-    10 s in which a dead carrier has to be noticed (y-websocket drops its socket at 30 s)."""
+    10 s in which a dead carrier has to be noticed (y-websocket drops its socket at 30 s). Carriers have a
+    keepalive below the session, so ``seance.tunnel`` sets None."""
 
     dead_after_seconds: float = 5.0
     """Without any inbound byte for so long after that ping the peer is dead."""

@@ -390,7 +390,7 @@ class Session:
         limits = ledger.limits
         verdict = ledger.keepalive.verdict(now, limits.ping_after_seconds, limits.dead_after_seconds)
         if verdict is Verdict.DEAD:
-            ledger.close_session()
+            ledger.close_session(go_away_frame(GoAwayCode.PROTOCOL_ERROR))
             ledger.events.append(SessionTimedOut())
             return
         if verdict is Verdict.PING:

@@ -12,6 +12,7 @@ import pytest
 from seance import values
 from seance.auth.claims import grant_from_claims
 from seance.auth.refusals import NOT_ACCEPTED, NOT_ALLOWED
+from seance.carrier import CloseCode
 from seance.options import OPTIONS, Program, default_in_words, options_of
 from seance.tunnel.agent import AgentState
 from seance.tunnel.settings import AgentSettings, RelaySettings
@@ -105,6 +106,23 @@ def test_every_claim_of_a_token_is_explained() -> None:
 def test_everything_that_ends_a_session_is_in_the_protocol() -> None:
     written = {row[0].strip("`") for row in table(PROTOCOL, "What ends the session")}
     assert written == codes_of("RemoteProtocolError", "yamux")
+
+
+def test_every_close_code_is_in_the_protocol_with_one_meaning() -> None:
+    rows = table(PROTOCOL, "Close codes")
+    assert [int(row[0]) for row in rows] == [code.value for code in CloseCode]
+    meanings = [row[2] for row in rows]
+    assert len(set(meanings)) == len(rows)
+    assert {row[1] for row in rows} == {"both", "agent", "relay"}
+
+
+def test_the_example_agents_are_as_long_as_the_pages_say() -> None:
+    """Lines that are neither empty nor comments."""
+    for files, lines, *_ in table(PROTOCOL, "Writing an agent"):
+        text = "\n".join((ROOT / name).read_text("utf-8") for name in re.findall(r"`([^`]+)`", files))
+        code = [line for line in text.splitlines() if not re.fullmatch(r"\s*(//.*|/\*\*.*)?", line)]
+        assert int(lines) == len(code), files
+        assert f"{len(code) // 5 * 5} lines" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_every_bound_of_a_session_is_in_the_protocol_with_its_default() -> None:

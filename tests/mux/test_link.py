@@ -420,7 +420,9 @@ def test_a_peer_that_gives_none_is_dead() -> None:
     assert link.lost == []
     link.clock.advance(0.2)
     link.run()
-    assert link.lost == ["The peer did not answer in time"]
+    assert link.lost == ["The peer is silent: no answer to a yamux ping within 5 s"]
+    heard = [(frame.kind, frame.length) for frame in link.peer.frames]
+    assert heard[-1] == (GO_AWAY, GoAwayCode.PROTOCOL_ERROR), "it is told why"
     assert ear.was_lost_with(ConnectionLost)
     assert link.peer.was_lost_with(ConnectionDone)
     link.end()
@@ -445,7 +447,7 @@ def test_a_session_without_a_carrier_dies_of_age_too() -> None:
     link.mux.open_stream(ear)
     for _ in range(3):
         link.clock.advance(5)
-    assert link.lost == ["The peer did not answer in time"]
+    assert link.lost == ["The peer is silent: no answer to a yamux ping within 5 s"]
     assert ear.was_lost_with(ConnectionLost)
     assert link.clock.getDelayedCalls() == []
 

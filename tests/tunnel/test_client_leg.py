@@ -164,6 +164,19 @@ async def test_local_server_that_resets_before_it_answers_is_a_502() -> None:
         (await rig.local()).leg.abortConnection()
         await client.ends()
         assert status(client.received) == 502
+        assert b"gave the connection up before the local server answered" in client.received
+
+
+@ensureDeferred
+async def test_agent_that_does_not_accept_a_stream_is_a_502_that_does_not_blame_the_local_server() -> None:
+    async with Rig(agent={"streams": 1}) as rig:
+        await rig.connect(request())
+        await rig.local()
+        client = await rig.connect(request())
+        await client.ends()
+        assert status(client.received) == 502
+        assert b"The agent of this room did not take the connection" in client.received
+        assert b"local server" not in client.received
 
 
 @ensureDeferred

@@ -117,6 +117,7 @@ class TestKeepalive:
         assert end.take_all() == [SessionTimedOut()]
         assert session.is_closed
         assert session.stream_count == 0
+        assert session.next_message() == [go_away_frame(GoAwayCode.PROTOCOL_ERROR)]
         assert session.next_message() == []
 
     def test_the_first_handle_timeout_starts_the_clock(self) -> None:

@@ -1,0 +1,54 @@
+"""The close codes of a carrier, each with one meaning: the table "Close codes" of docs/protocol.md.
+
+The codes from 4400 on are private to this protocol (RFC 6455, 7.4.2) and resemble HTTP statuses. The close
+frame that a relay sends to a *client* belongs to the local server's WebSocket: see ``seance.heads.frames``.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["CloseCode"]
+
+
+class CloseCode(enum.IntEnum):
+    """Why a side closes the carrier. A reason for people goes with each."""
+
+    NORMAL = 1000
+    """The link has ended in order: the agent has moved to another relay. Also the answer to a ``bye``."""
+
+    GOING_AWAY = 1001
+    """The agent stops."""
+
+    PROTOCOL_ERROR = 1002
+    """The peer broke the rules of the WebSocket, of link control or of resumption."""
+
+    UNSUPPORTED_DATA = 1003
+    """A peer without link control sent a text message."""
+
+    INVALID_PAYLOAD = 1007
+    """A text message or the reason of a close frame is not UTF-8."""
+
+    TOO_BIG = 1009
+    """A message is too long."""
+
+    SERVICE_RESTART = 1012
+    """The relay stops."""
+
+    YAMUX_ERROR = 4400
+    """The peer broke the rules of yamux."""
+
+    TOKEN_ENDED = 4401
+    """The agent's token or certificate has expired or was revoked."""
+
+    DISCONNECTED = 4403
+    """An operator of the relay has disconnected the agent."""
+
+    PING_TIMEOUT = 4408
+    """The peer did not answer a yamux ping."""
+
+    REPLACED = 4409
+    """The same agent has attached with another carrier."""
+
+    PEER_ENDED = 4410
+    """The peer ended the yamux session with a GoAway that names an error."""

@@ -1,0 +1,11 @@
+"""The reason of ``connectionLost`` for a stream that the peer never accepted."""
+
+from __future__ import annotations
+
+from twisted.internet.error import ConnectionLost
+
+__all__ = ["StreamRefused"]
+
+
+class StreamRefused(ConnectionLost):
+    """The peer reset the stream, or let it time out, without a frame that accepts it."""

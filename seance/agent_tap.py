@@ -21,6 +21,7 @@ from seance.errors import ConfigError
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.log_files import OnReopenSignal
 from seance.net import raise_descriptor_limit
 from seance.options import Program
 from seance.redacting import redact_logs
@@ -75,6 +76,7 @@ def makeService(options: Options) -> IService:
         admin.setServiceParent(service)
     # It looks at its files whenever it dials, so there is nothing to do but to live on.
     OnHangUp(reactor).setServiceParent(service)
+    OnReopenSignal(reactor).setServiceParent(service)
     return service
 
 

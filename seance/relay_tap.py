@@ -19,6 +19,7 @@ from seance.dashboard.pages import dashboard_pages
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.log_files import OnReopenSignal
 from seance.net import raise_descriptor_limit
 from seance.options import Program
 from seance.redacting import redact_logs
@@ -71,6 +72,7 @@ def makeService(options: Options) -> IService:
         admin.setServiceParent(service)
         rereads.append(admin.reread)
     OnHangUp(reactor, *rereads).setServiceParent(service)
+    OnReopenSignal(reactor).setServiceParent(service)
     return service
 
 

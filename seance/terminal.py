@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 
 from seance import values
 from seance.errors import ConfigError, SeanceError
+from seance.hangup import stop_on_hangup
 from seance.heads import redact
 from seance.net import read_bounded
 
@@ -100,6 +101,7 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
         return working[0]
 
     reactor.callWhenRunning(begin)
+    reactor.callWhenRunning(stop_on_hangup, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.run()
     return status[0]

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from seance.arguments import Parser, checked, port_number
 from seance.errors import ConfigError
+from seance.hangup import stop_on_hangup
 from seance.heads import redact
 from seance.terminal import show_trouble_only
 
@@ -73,6 +74,7 @@ class _Run:
     def status(self) -> int:
         """Runs the reactor to its end."""
         self._reactor.callWhenRunning(self._start)
+        self._reactor.callWhenRunning(stop_on_hangup, self._reactor)
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
         self._reactor.run()
         return self._status

@@ -22,7 +22,7 @@ from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.log_files import OnReopenSignal
-from seance.net import raise_descriptor_limit
+from seance.net import raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.status_lines import StatusLines
@@ -59,6 +59,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_steady_clock(reactor)
+    use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one

@@ -7,6 +7,7 @@ relay inside a program of your own, use ``seance.tunnel.relay.Relay`` directly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from twisted.application.service import IService
 
@@ -20,7 +21,7 @@ from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.log_files import OnReopenSignal
-from seance.net import raise_descriptor_limit
+from seance.net import raise_descriptor_limit, resolve_interface, use_daemon_lookups
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.steady import use_steady_clock
@@ -50,8 +51,14 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_steady_clock(reactor)
+    use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     settings = options.settings
+    settings = replace(
+        settings,
+        listen=tuple(map(resolve_interface, settings.listen)),
+        admin=settings.admin and resolve_interface(settings.admin),
+    )
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     rereads = []

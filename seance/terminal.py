@@ -32,7 +32,7 @@ from seance import values
 from seance.errors import ConfigError, SeanceError
 from seance.hangup import stop_on_hangup
 from seance.heads import redact
-from seance.net import read_bounded
+from seance.net import read_bounded, use_daemon_lookups
 
 __all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
 
@@ -78,6 +78,7 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
     # Imported on use: whoever asks for help needs no reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
+    use_daemon_lookups(reactor)
     show_trouble_only()
     status = [1]
     working: list[Deferred[int]] = []

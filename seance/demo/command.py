@@ -21,6 +21,7 @@ from seance.arguments import Parser, checked, port_number
 from seance.errors import ConfigError
 from seance.hangup import stop_on_hangup
 from seance.heads import redact
+from seance.net import use_daemon_lookups
 from seance.terminal import show_trouble_only
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from seance.demo.trio import DemoSettings, Trio  # noqa: PLC0415
 
+    use_daemon_lookups(reactor)
     settings = DemoSettings(parsed.host, parsed.port, parsed.room, parsed.store)
     try:
         trio = Trio(reactor, settings)

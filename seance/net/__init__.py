@@ -11,6 +11,7 @@ from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
+from seance.net.lookups import resolve_interface, use_daemon_lookups
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
@@ -37,6 +38,8 @@ __all__ = [
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",
+    "resolve_interface",
     "tune",
     "unsent_bytes",
+    "use_daemon_lookups",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService
@@ -22,7 +23,7 @@ from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.log_files import OnReopenSignal
-from seance.net import raise_descriptor_limit, use_daemon_lookups
+from seance.net import agent_stream_limit, log_lowered, raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.status_lines import StatusLines
@@ -64,6 +65,10 @@ def makeService(options: Options) -> IService:
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     settings = options.settings
+    limit = agent_stream_limit()
+    if limit is not None and limit < settings.streams:
+        log_lowered("--streams", settings.streams, limit)
+        settings = replace(settings, streams=limit)
     admin = None if settings.admin == NOWHERE else AgentAdmin(reactor, settings)
     witness = None if admin is None else admin.witness
     agent = Agent(reactor, settings, identity=agent_identity(settings.identity), witness=witness)

@@ -21,7 +21,13 @@ from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
 from seance.log_files import OnReopenSignal
-from seance.net import raise_descriptor_limit, resolve_interface, use_daemon_lookups
+from seance.net import (
+    descriptor_limit,
+    log_lowered,
+    raise_descriptor_limit,
+    resolve_interface,
+    use_daemon_lookups,
+)
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.steady import use_steady_clock
@@ -59,6 +65,9 @@ def makeService(options: Options) -> IService:
         listen=tuple(map(resolve_interface, settings.listen)),
         admin=settings.admin and resolve_interface(settings.admin),
     )
+    wanted, limit = settings.connections + settings.reserved_connections, descriptor_limit()
+    if limit is not None and limit < wanted:
+        log_lowered("--connections and --reserved-connections", wanted, limit)  # by the relay itself
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     rereads = []

@@ -5,7 +5,13 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 """
 
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
-from seance.net.descriptors import descriptor_limit, raise_descriptor_limit
+from seance.net.descriptors import (
+    agent_stream_limit,
+    descriptor_limit,
+    limit_reached,
+    log_lowered,
+    raise_descriptor_limit,
+)
 from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
@@ -30,10 +36,13 @@ __all__ = [
     "TlsEndpoint",
     "Watched",
     "accept_eagerly",
+    "agent_stream_limit",
     "descriptor_limit",
     "end",
     "is_loopback_host",
     "is_orderly",
+    "limit_reached",
+    "log_lowered",
     "peer_certificate",
     "raise_descriptor_limit",
     "read_bounded",

@@ -2,8 +2,8 @@
 
 Twisted looks names up in the ten threads of the reactor's pool, and joins these threads when it stops. With
 glibc's defaults a look-up without a name server takes 10 s and more, and SIGTERM waited for it; ten look-ups
-that hang let no other begin. ``NameLookups`` uses daemon threads: at most ``MAX_THREADS``, and for one name at
-most ``MAX_THREADS_PER_NAME``. Requests for the same name share the look-up that is running. If that one is
+that hang let no other begin. ``NameLookups`` uses daemon threads: at most ``MAX_THREADS``, and for one name
+at most ``MAX_THREADS_PER_NAME``. Requests for the same name share the look-up that is running. If that one is
 older than ``RETRY_SECONDS``, a second one begins beside it, because the network may have changed; the first
 look-up that finds an address answers all requests.
 

@@ -39,6 +39,7 @@ from seance.tunnel.backoff import Backoff
 from seance.tunnel.doctor_hint import DoctorHint
 from seance.tunnel.introduction import REPLACED, Introduction
 from seance.tunnel.local_leg import LocalLegFactory
+from seance.tunnel.local_trouble import DialLog, LocalTrouble
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
 from seance.tunnel.relay_tls import relay_tls
 from seance.tunnel.settings import AgentSettings
@@ -100,6 +101,7 @@ class Agent(Service):
         self._tls = relay_tls(self._relay, settings)
         self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
+        self._dial_log = DialLog(reactor)
         self._streams = LocalLegFactory(reactor, settings, self._note_local, self._witness)
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
         self._backoff = Backoff(base, cap, random.random)
@@ -472,13 +474,13 @@ class Agent(Service):
         peer: IAddress | None = None if carrier is None else carrier.getPeer()
         return address_towards(getattr(peer, "host", None))
 
-    def _note_local(self, trouble: str) -> None:
-        if trouble:
-            self._log.warn("[Agent] {sentence}", sentence=trouble, event="local.unreachable")
-            self._tell(AgentState.LOCAL_TROUBLE, trouble, code="local_server_refused")
-        else:
-            self._log.info("[Agent] The local server takes connections again", event="local.reachable")
+    def _note_local(self, trouble: LocalTrouble | None) -> None:
+        if not self._dial_log.note(trouble):
+            return
+        if trouble is None:
             self._tell_listeners(self._status)
+        else:
+            self._tell(AgentState.LOCAL_TROUBLE, trouble.sentence, code=trouble.refusal.code)
 
     def _tell(
         self, state: AgentState, sentence: str, retry_seconds: float | None = None, code: str = ""

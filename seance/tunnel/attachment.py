@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment"]
 
+REFUSED_STREAMS = 64
+"""Streams beyond ``--streams``, in which clients get a 503. Further ones are reset: a 502 of the relay."""
+
 PLAIN_STREAMS = 256
 """What a plain relay may open; ours may open as many as it is told (yamux.md 1.2, row 7)."""
 
@@ -85,6 +88,7 @@ class Attachment:
         most = settings.streams if subprotocol is not None else min(settings.streams, PLAIN_STREAMS)
         limits = Limits(streams=most, unacknowledged=most, accept_backlog=most, window_budget=windows)
         if subprotocol is not None:
+            most += REFUSED_STREAMS
             limits = Limits(
                 streams=most,
                 unacknowledged=most,

@@ -64,6 +64,7 @@ def makeService(options: Options) -> IService:
     raise_descriptor_limit(reactor)
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    OnReopenSignal(reactor).setServiceParent(service)
     settings = options.settings
     limit = agent_stream_limit()
     if limit is not None and limit < settings.streams:
@@ -82,7 +83,6 @@ def makeService(options: Options) -> IService:
         admin.setServiceParent(service)
     # It looks at its files whenever it dials, so there is nothing to do but to live on.
     OnHangUp(reactor).setServiceParent(service)
-    OnReopenSignal(reactor).setServiceParent(service)
     return service
 
 

@@ -70,6 +70,7 @@ def makeService(options: Options) -> IService:
         log_lowered("--connections and --reserved-connections", wanted, limit)  # by the relay itself
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    OnReopenSignal(reactor).setServiceParent(service)
     rereads = []
     auth = None
     if settings.auth_key or settings.auth_jwks:
@@ -88,7 +89,6 @@ def makeService(options: Options) -> IService:
         admin.setServiceParent(service)
         rereads.append(admin.reread)
     OnHangUp(reactor, *rereads).setServiceParent(service)
-    OnReopenSignal(reactor).setServiceParent(service)
     return service
 
 

@@ -14,7 +14,8 @@ from seance.net.descriptors import (
 )
 from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
-from seance.net.files import Lookout, Watched, read_bounded
+from seance.net.file_reads import OffLoop, StillReading, is_pipe, read_bounded
+from seance.net.files import Lookout, Watched
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
 from seance.net.lookups import resolve_interface, use_daemon_lookups
@@ -30,9 +31,11 @@ __all__ = [
     "Leg",
     "Lookout",
     "Occasion",
+    "OffLoop",
     "PeerCertificate",
     "Redial",
     "ServerTls",
+    "StillReading",
     "TlsEndpoint",
     "Watched",
     "accept_eagerly",
@@ -41,6 +44,7 @@ __all__ = [
     "end",
     "is_loopback_host",
     "is_orderly",
+    "is_pipe",
     "limit_reached",
     "log_lowered",
     "peer_certificate",

@@ -17,12 +17,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -116,7 +117,7 @@ class Agent(Service):
         self._woken: Occasion[None] = Occasion()
         self._is_hurried = False
         self._retry_after_seconds = 0.0
-        self._renewing: IDelayedCall | None = None
+        self._renewing: Deferred[None] | None = None
         self._moving: Deferred[None] | None = None
         self._moving_out: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
@@ -275,7 +276,7 @@ class Agent(Service):
         settings = self.settings
         arrival = Arrival(self._attach, kept)
         wish = None if kept is None else kept.wish()
-        headers = self._introduction.headers() | self._authorization()
+        headers = self._introduction.headers() | await self._authorization()
         if wish is not None:
             headers[RESUME_FIELD] = wish.written()
         self._dialling_since = self._reactor.seconds()
@@ -315,7 +316,8 @@ class Agent(Service):
         self._connected.fire(None)
         self._hint.reset()
         if self.settings.token_file:
-            self._renew_token(attachment)
+            pass_on = partial(self._pass_on, attachment)
+            self._renewing = self._token.watch(self._reactor, TOKEN_LOOK_SECONDS, pass_on)
         try:
             sentence = await attachment.when_down()
         finally:
@@ -427,17 +429,13 @@ class Agent(Service):
 
     # -- for one attempt -------------------------------------------------------------------
 
-    def _authorization(self) -> dict[str, str]:
-        token = self._token.read()
+    async def _authorization(self) -> dict[str, str]:
+        token = await self._token.fetch(self._reactor)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _renew_token(self, attachment: Attachment) -> None:
-        """Look whether the token file has a new token, and pass it on over the link that is up."""
-        self._renewing = self._reactor.callLater(TOKEN_LOOK_SECONDS, self._renew_token, attachment)
-        token = self._token.changed()
-        if token is not None:
-            attachment.send_control(json.dumps({"t": "token", "token": token}).encode())
-            self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
+    def _pass_on(self, attachment: Attachment, token: str) -> None:
+        attachment.send_control(json.dumps({"t": "token", "token": token}).encode())
+        self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
 
     def _endpoint(self) -> IStreamClientEndpoint | None:
         if self._tls is None:

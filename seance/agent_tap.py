@@ -65,6 +65,8 @@ def makeService(options: Options) -> IService:
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     OnReopenSignal(reactor).setServiceParent(service)
+    # The agent reads its files whenever it dials, so there is nothing to read here.
+    OnHangUp(reactor).setServiceParent(service)
     settings = options.settings
     limit = agent_stream_limit()
     if limit is not None and limit < settings.streams:
@@ -81,8 +83,6 @@ def makeService(options: Options) -> IService:
     if admin is not None:
         admin.watch(agent)
         admin.setServiceParent(service)
-    # It looks at its files whenever it dials, so there is nothing to do but to live on.
-    OnHangUp(reactor).setServiceParent(service)
     return service
 
 

@@ -48,12 +48,16 @@ class OnHangUp(Service):
 
     def __init__(self, reactor: Any, *rereads: Callable[[], None]) -> None:  # noqa: ANN401  # no common type
         self._reactor = reactor
-        self._rereads = rereads
+        self._rereads = list(rereads)
         self._had_terminal = False
         self._missed_once = False
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
         self._restore: Callable[[], object] | None = None
+
+    def add(self, reread: Callable[[], None]) -> None:
+        """Add a function to call."""
+        self._rereads.append(reread)
 
     def startService(self) -> None:
         """Take the signal, where there is one, nothing ignores it, and this is the main thread."""

@@ -71,24 +71,24 @@ def makeService(options: Options) -> IService:
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
     OnReopenSignal(reactor).setServiceParent(service)
-    rereads = []
+    hangup = OnHangUp(reactor)
+    hangup.setServiceParent(service)
     auth = None
     if settings.auth_key or settings.auth_jwks:
         auth = AuthService(reactor, keys=settings.auth_key, jwks=settings.auth_jwks, deny=settings.deny)
         auth.setServiceParent(service)  # before the relay, which asks it
-        rereads.append(auth.reread)
+        hangup.add(auth.reread)
     admin = None
     if settings.admin != NOWHERE:
         admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
     witness = None if admin is None else admin.witness
     relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), witness=witness)
     relay.setServiceParent(service)
-    rereads.append(relay.reread)
+    hangup.add(relay.reread)
     if admin is not None:
         admin.watch(relay)
         admin.setServiceParent(service)
-        rereads.append(admin.reread)
-    OnHangUp(reactor, *rereads).setServiceParent(service)
+        hangup.add(admin.reread)
     return service
 
 

@@ -32,6 +32,7 @@ from seance import values
 from seance.errors import ConfigError, SeanceError
 from seance.hangup import stop_on_hangup
 from seance.heads import redact
+from seance.logs import TEXT, in_background
 from seance.net import read_bounded, use_daemon_lookups
 
 __all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
@@ -196,7 +197,7 @@ def show_trouble_only() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     only_trouble = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(textFileLogObserver(sys.stderr), [only_trouble])],
+        [FilteringLogObserver(textFileLogObserver(in_background(sys.stderr, TEXT)), [only_trouble])],
         redirectStandardIO=False,
         discardBuffer=True,
     )

@@ -14,7 +14,7 @@ from seance.net.descriptors import (
 )
 from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
-from seance.net.file_reads import OffLoop, StillReading, is_pipe, read_bounded
+from seance.net.file_reads import OffLoop, StillReading, is_pipe, plain_text, read_bounded
 from seance.net.files import Lookout, Watched
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
@@ -48,6 +48,7 @@ __all__ = [
     "limit_reached",
     "log_lowered",
     "peer_certificate",
+    "plain_text",
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",

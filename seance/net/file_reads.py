@@ -1,4 +1,4 @@
-"""Reads one file, whatever the path is and whichever program wrote it.
+"""Reads one file: a plain one or a pipe, in any encoding with a byte order mark.
 
 Bounded: in bytes, and for a pipe in time. A pipe is what password managers such as 1Password mount, and what
 ``<(command)`` of a shell is: its writer begins when the reader opens it. Windows PowerShell 5.1 writes UTF-16
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
-__all__ = ["PIPE_SECONDS", "READ_SECONDS", "OffLoop", "StillReading", "is_pipe", "read_bounded"]
+__all__ = ["PIPE_SECONDS", "READ_SECONDS", "OffLoop", "StillReading", "is_pipe", "plain_text", "read_bounded"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ PIPE_SECONDS = 2.0
 """How long the writer of a pipe may take for all of it."""
 
 READ_SECONDS = 5.0
-"""How long a read in a thread may take before the program goes on without it."""
+"""How long a read in a thread may take before the program continues without it."""
 
 PIPE_POLL_SECONDS = 0.01
 
@@ -76,7 +76,7 @@ def read_bounded(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
     finally:
         # Here, and not by the file: there is none if this is a folder.
         os.close(descriptor)
-    content = _plain(content)
+    content = plain_text(content)
     if len(content) > limit_bytes:
         msg = f"is longer than {limit_bytes} bytes"
         raise ValueError(msg)
@@ -112,7 +112,12 @@ def _read_pipe(descriptor: int, most: int) -> bytes:
     return content
 
 
-def _plain(content: bytes) -> bytes:
+def plain_text(content: bytes) -> bytes:
+    """Return text as UTF-8 without a byte order mark.
+
+    Raises:
+        ValueError: It is no valid text; half a sentence.
+    """
     for mark, encoding in MARKS:
         if content.startswith(mark):
             try:

@@ -43,7 +43,7 @@ RETRY_SECONDS = 5.0
 """Age of a look-up from which another one for the same name may begin; glibc's time for one question."""
 
 MAX_WAITING = 1000
-"""Requests that wait for one name; a further one fails at once."""
+"""Requests that wait for one name; a further one fails immediately."""
 
 _INTERFACE = re.compile(r"(?<![^:])interface=(?P<name>[A-Za-z0-9._-]+)(?=:|$)")
 

@@ -59,8 +59,8 @@ def trouble_of(failure: Failure, local: LocalServer, dial_seconds: float) -> Loc
 
     Args:
         failure: Of the endpoint.
-        local: What was dialled.
-        dial_seconds: The time that it had.
+        local: The local server.
+        dial_seconds: Timeout of the dial, in seconds.
     """
     limit = limit_reached(failure.value, local.host if local.kind != "unix" else "")
     if limit is not None:

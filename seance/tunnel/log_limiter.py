@@ -32,7 +32,7 @@ class LogLimiter:
     Args:
         reactor: Twisted's reactor, or another clock.
         interval_seconds: From one line of a kind to the next.
-        max_keys: Kinds that are told apart.
+        max_keys: Number of kinds with lines of their own.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from seance.auth.agent_key import key_from_file
 from seance.auth.deny import deny_list_from_text
+from seance.auth.jwks import keys_from_jwks
 from seance.auth.key_files import signing_key_from_file, write_key
 from seance.auth.keys import make_key
 from seance.config import agent_settings, relay_settings
@@ -38,7 +40,7 @@ TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
 
 @pytest.fixture
 def log() -> Iterator[list[LogEvent]]:
-    """What was logged of files since the test began."""
+    """Events about files that were logged since the test began."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -92,6 +94,12 @@ def test_a_key_a_deny_list_and_the_key_of_an_agent(tmp_path: Path, encode: Any) 
     own = key_from_file(agent_key)
     agent_key.write_bytes(encode(agent_key.read_text("ascii")))
     assert key_from_file(agent_key).announce("relay") == own.announce("relay")
+
+
+def test_a_key_set_that_was_fetched(encode: Any) -> None:
+    key = make_key().without_signing()
+    text = json.dumps({"keys": [key.public_jwk()]}, indent=1)
+    assert keys_from_jwks(encode(text)) == (key,)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def dial(port: int) -> tuple[socket.socket, bytes]:
 
 @contextmanager
 def local_server() -> Iterator[int]:
-    """Takes every connection and answers with a 101; in a process of its own, whose descriptors are many."""
+    """Takes every connection and answers with a 101; in another process, which has enough descriptors."""
     code = r"""
 import asyncio, base64, hashlib
 async def one(reader, writer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import IService
@@ -21,7 +22,8 @@ from seance.errors import ConfigError
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
-from seance.net import raise_descriptor_limit
+from seance.log_files import OnReopenSignal
+from seance.net import agent_stream_limit, log_lowered, raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.status_lines import StatusLines
@@ -58,10 +60,18 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_steady_clock(reactor)
+    use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    OnReopenSignal(reactor).setServiceParent(service)
+    # The agent reads its files whenever it dials, so there is nothing to read here.
+    OnHangUp(reactor).setServiceParent(service)
     settings = options.settings
+    limit = agent_stream_limit()
+    if limit is not None and limit < settings.streams:
+        log_lowered("--streams", settings.streams, limit)
+        settings = replace(settings, streams=limit)
     admin = None if settings.admin == NOWHERE else AgentAdmin(reactor, settings)
     witness = None if admin is None else admin.witness
     agent = Agent(reactor, settings, identity=agent_identity(settings.identity), witness=witness)
@@ -73,8 +83,6 @@ def makeService(options: Options) -> IService:
     if admin is not None:
         admin.watch(agent)
         admin.setServiceParent(service)
-    # It looks at its files whenever it dials, so there is nothing to do but to live on.
-    OnHangUp(reactor).setServiceParent(service)
     return service
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seance.errors import ConfigError
+from seance.net import read_bounded
 from seance.options import Option, Program, options_of
 from seance.tunnel.settings import AgentSettings, RelaySettings
 from seance.values import BARE_PORT
@@ -25,6 +26,8 @@ __all__ = ["CONFIG_VARIABLE", "agent_settings", "relay_settings"]
 
 CONFIG_VARIABLE = "SEANCE_CONFIG"
 """Names the config file where ``--config`` is not given."""
+
+LONGEST_FILE_BYTES = 1024 * 1024
 
 Flags = Mapping[str, Sequence[str]]
 """What the command line said: option name to the texts given, in order."""
@@ -102,33 +105,38 @@ def _from_flags(option: Option, flags: Flags) -> Found | None:
 
 def _from_environment(option: Option, environment: Mapping[str, str]) -> Found | None:
     """An empty variable counts as none, as it is the only way to unset one in many places."""
-    said = [name for name in (option.variable, *option.also_from) if environment.get(name)]
+    said = [name for name in (option.variable, *option.also_from) if _variable(environment, name)]
     if not said:
         return None
     if said[0] in ("LOCAL_HOST", "LOCAL_PORT"):
         return _from_original_halves(option, environment, " and ".join(said))
-    text = environment[said[0]]
+    text = _variable(environment, said[0])
     return Found(tuple(text.split()) if option.repeatable else (text,), said[0])
+
+
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    """Return a variable without the line end and the byte order mark that a file may have put into it."""
+    return environment.get(name, "").strip().removeprefix("\ufeff")
 
 
 def _from_original_halves(option: Option, environment: Mapping[str, str], origin: str) -> Found:
     default_host, _, default_port = str(option.default).rpartition(":")
-    host = environment.get("LOCAL_HOST") or default_host
-    port = environment.get("LOCAL_PORT") or default_port
+    host = _variable(environment, "LOCAL_HOST") or default_host
+    port = _variable(environment, "LOCAL_PORT") or default_port
     return Found((f"[{host}]:{port}" if ":" in host else f"{host}:{port}",), origin)
 
 
 def _table_from_file(program: Program, flags: Flags, environment: Mapping[str, str]) -> dict[str, Found]:
     """Returns what the config file says to one program; what it says to others is checked for spelling."""
-    path = (flags.get("config") or [environment.get(CONFIG_VARIABLE, "")])[-1]
+    path = (flags.get("config") or [_variable(environment, CONFIG_VARIABLE)])[-1]
     if not path:
         return {}
     try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
+        content = tomllib.loads(read_bounded(Path(path), LONGEST_FILE_BYTES)[0].decode("utf-8"))
     except OSError as error:
         msg = f"--config: {path} cannot be read ({error.strerror}); name a TOML file."
         raise ConfigError(msg) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError too
         msg = f"--config: {path} is not TOML ({error}); see docs/options.md for an example."
         raise ConfigError(msg) from error
     tables = {one.value: one for one in Program}

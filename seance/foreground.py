@@ -19,7 +19,7 @@ from twisted.logger import Logger, globalLogBeginner
 
 from seance.errors import ConfigError
 from seance.flags import TableOptions
-from seance.logs import log_observer
+from seance.logs import in_background, log_observer
 from seance.redacting import redact_logs
 
 __all__ = ["run_in_foreground"]
@@ -57,8 +57,9 @@ def run_in_foreground(
     if isinstance(out, io.TextIOWrapper):
         # The log speaks to people, and a terminal that lacks a sign must not end a relay.
         out.reconfigure(errors="backslashreplace")
+    log_format = options.settings.log_format
     redact_logs()  # before what writes, which is added now
-    observer = log_observer(options.settings.log_format, out)
+    observer = log_observer(log_format, in_background(out, log_format))
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         service = make_service(options)

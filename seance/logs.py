@@ -10,6 +10,7 @@ once more when it is whole, because a field that is no string becomes one only n
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -23,6 +24,7 @@ from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
@@ -30,16 +32,18 @@ from twisted.logger import (
 )
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 from seance.errors import ConfigError
 from seance.heads import redact
+from seance.log_files import AppendedLogFile
+from seance.log_writer import LogWriter, descriptor_writer
 
 __all__ = [
     "FORMATS",
     "JSON",
     "TEXT",
     "LoggedServices",
+    "in_background",
     "json_line",
     "log_for_twistd",
     "log_observer",
@@ -73,6 +77,39 @@ def log_observer(log_format: str, stream: IO[Any]) -> ILogObserver:
         else FileLogObserver(stream, lambda event: json_line(event) + "\n")
     )
     return FilteringLogObserver(writer, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)])
+
+
+def in_background(stream: IO[Any] | None, log_format: str) -> IO[Any]:
+    """Return a stream that never blocks its caller, in place of stdout or stderr.
+
+    Lines wait in a bounded queue for a thread (``seance.log_writer``). A stream without a descriptor, such as
+    ``io.StringIO``, is returned as it is; None, which Python has for a closed stdout, drops everything.
+    """
+    if stream is None:
+        nothing: IO[Any] = _writer(lambda _: None, log_format)
+        return nothing
+    try:
+        write = descriptor_writer(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return stream
+    writer: IO[Any] = _writer(write, log_format, getattr(stream, "encoding", None) or "utf-8")
+    return writer
+
+
+def _writer(write: Callable[[bytes], None], log_format: str, encoding: str = "utf-8") -> Any:  # noqa: ANN401
+    return LogWriter(write, lambda lines: _lost_lines(lines, log_format), encoding=encoding)
+
+
+def _lost_lines(lines: int, log_format: str) -> str:
+    """Return the line that stands for lines which the reader of the log did not take in time."""
+    text = io.StringIO()
+    _log = Logger(namespace="seance.logs", observer=log_observer(log_format, text))
+    _log.warn(
+        "{lines} lines of the log were lost here: the log was not read, or could not be written",
+        lines=lines,
+        event="log.lines_lost",
+    )
+    return text.getvalue()
 
 
 def json_line(event: LogEvent) -> str:
@@ -138,31 +175,33 @@ def log_for_twistd(
     """
     other = next((name for name in ("logger", "syslog") if twistd.get(name)), None)
     if other is None:
-        return lambda: log_observer(log_format, _twistd_stream(twistd, to_stderr))
+        return lambda: log_observer(log_format, _twistd_stream(twistd, log_format, to_stderr))
     if log_format != TEXT:
         sentence = f"--log-format {log_format} and twistd's --{other} both say how to log; give one of them."
         raise ConfigError(sentence, code="log_format")
     return None
 
 
-def _twistd_stream(twistd: Mapping[str, Any], to_stderr: bool) -> IO[Any]:
+def _twistd_stream(twistd: Mapping[str, Any], log_format: str, to_stderr: bool) -> IO[Any]:
     """Return what twistd would write to (``UnixAppLogger``), SIGUSR1 for a new file included."""
     name = twistd.get("logfile")
     if name == "-" and not twistd.get("nodaemon"):
         raise SystemExit("Daemons cannot log to stdout, exiting!")
     if name == "-" or (twistd.get("nodaemon") and not name):
-        return sys.stderr if to_stderr else sys.stdout
-    file = LogFile.fromFullPath(name or TWISTD_LOG_FILE)
-    if not signal.getsignal(signal.SIGUSR1):
+        return in_background(sys.stderr if to_stderr else sys.stdout, log_format)
+    file = AppendedLogFile.fromFullPath(name or TWISTD_LOG_FILE)
+    writer = _writer(file.write, log_format)
+    number = getattr(signal, "SIGUSR1", None)  # Windows has none
+    if number is not None and not signal.getsignal(number):
 
         def rotate(*_: object) -> None:
             # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
             from twisted.internet import reactor  # noqa: PLC0415
 
-            reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]  # of every real reactor
+            reactor.callFromThread(writer.call, file.reopen_or_rotate)  # type: ignore[attr-defined]  # of every real reactor
 
-        signal.signal(signal.SIGUSR1, rotate)
-    stream: IO[Any] = file
+        signal.signal(number, rotate)
+    stream: IO[Any] = writer
     return stream
 
 

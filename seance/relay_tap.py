@@ -7,6 +7,7 @@ relay inside a program of your own, use ``seance.tunnel.relay.Relay`` directly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from twisted.application.service import IService
 
@@ -19,7 +20,14 @@ from seance.dashboard.pages import dashboard_pages
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
-from seance.net import raise_descriptor_limit
+from seance.log_files import OnReopenSignal
+from seance.net import (
+    descriptor_limit,
+    log_lowered,
+    raise_descriptor_limit,
+    resolve_interface,
+    use_daemon_lookups,
+)
 from seance.options import Program
 from seance.redacting import redact_logs
 from seance.steady import use_steady_clock
@@ -49,28 +57,38 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_steady_clock(reactor)
+    use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     settings = options.settings
+    settings = replace(
+        settings,
+        listen=tuple(map(resolve_interface, settings.listen)),
+        admin=settings.admin and resolve_interface(settings.admin),
+    )
+    wanted, limit = settings.connections + settings.reserved_connections, descriptor_limit()
+    if limit is not None and limit < wanted:
+        log_lowered("--connections and --reserved-connections", wanted, limit)  # by the relay itself
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
-    rereads = []
+    OnReopenSignal(reactor).setServiceParent(service)
+    hangup = OnHangUp(reactor)
+    hangup.setServiceParent(service)
     auth = None
     if settings.auth_key or settings.auth_jwks:
         auth = AuthService(reactor, keys=settings.auth_key, jwks=settings.auth_jwks, deny=settings.deny)
         auth.setServiceParent(service)  # before the relay, which asks it
-        rereads.append(auth.reread)
+        hangup.add(auth.reread)
     admin = None
     if settings.admin != NOWHERE:
         admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
     witness = None if admin is None else admin.witness
     relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), witness=witness)
     relay.setServiceParent(service)
-    rereads.append(relay.reread)
+    hangup.add(relay.reread)
     if admin is not None:
         admin.watch(relay)
         admin.setServiceParent(service)
-        rereads.append(admin.reread)
-    OnHangUp(reactor, *rereads).setServiceParent(service)
+        hangup.add(admin.reread)
     return service
 
 

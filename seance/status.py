@@ -17,6 +17,7 @@ from pathlib import Path
 
 from seance.arguments import Parser
 from seance.errors import ConfigError
+from seance.net import read_bounded
 from seance.status_api import Admin, Client, Room, StatusError
 from seance.values import token as checked_token
 
@@ -36,6 +37,8 @@ CLEAR = "\x1b[H\x1b[J"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 Row = tuple[str, ...]
+
+LONGEST_TOKEN_BYTES = 4096
 
 
 def main(arguments: Sequence[str], sleep: Callable[[float], None] = time.sleep) -> int:
@@ -216,7 +219,7 @@ def _token(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return checked_token(path.read_text("ascii").strip())
+        return checked_token(read_bounded(path, LONGEST_TOKEN_BYTES)[0].decode("ascii").strip())
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "what it holds is no token"
         raise ConfigError(f"The token file {path} cannot be read: {why}.") from error

@@ -16,13 +16,14 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from seance.carrier import RelayAddress
+from seance.log_writer import LogWriter, descriptor_writer
 from seance.logs import utc_time
 from seance.tunnel.agent import AgentStatus
 from seance.tunnel.settings import AgentSettings
@@ -37,8 +38,6 @@ MOST_WAITING = 64
 
 LONGEST_SENTENCE = 1000
 """Characters. So a line is shorter than what a pipe takes at once (PIPE_BUF, 4096 bytes)."""
-
-GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class StatusSource(Protocol):
@@ -58,7 +57,7 @@ class StatusLines(Service):
     """Start it before the agent. It goes on until the agent has said its last word.
 
     Args:
-        reactor: Where time comes from.
+        reactor: Twisted's reactor.
         agent: Of whom to tell.
         descriptor: Where to write.
         on_gone: Called once when nobody reads any more.
@@ -67,7 +66,11 @@ class StatusLines(Service):
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorTime, agent: StatusSource, descriptor: int, on_gone: Callable[[], None]
+        self,
+        reactor: Any,  # noqa: ANN401  # no common type
+        agent: StatusSource,
+        descriptor: int,
+        on_gone: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._agent = agent
@@ -79,8 +82,15 @@ class StatusLines(Service):
         self._is_gone = False
         self._call: IDelayedCall | None = None
         self._url = room_url(agent.settings)
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._poll: Any = None
+        self._gone_states = 0
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLOUT)
+            self._gone_states = select.POLLERR | select.POLLHUP | select.POLLNVAL
+        else:
+            # Windows: a thread writes, and finds out that the parent is gone with the next line only.
+            self._writer = LogWriter(descriptor_writer(descriptor), on_broken=self._note_broken)
         agent.on_status(self._note)
 
     # -- IService --------------------------------------------------------------------------
@@ -126,9 +136,14 @@ class StatusLines(Service):
             self._write()
 
     def _write(self) -> None:
+        if self._poll is None:
+            if self._waiting and self._writer.drain(0):
+                self._writer.write(b"".join(self._waiting).decode())
+                self._waiting.clear()
+            return
         while not self._is_gone:
             [(_, state)] = self._poll.poll(0) or [(0, 0)]
-            if state & GONE:
+            if state & self._gone_states:
                 self._note_gone()
             if not state & select.POLLOUT or not (self._half_sent or self._waiting):
                 return
@@ -142,7 +157,12 @@ class StatusLines(Service):
                 return
             self._half_sent = line[sent:]
 
+    def _note_broken(self) -> None:
+        self._reactor.callFromThread(self._note_gone)
+
     def _note_gone(self) -> None:
+        if self._is_gone:
+            return
         self._is_gone = True
         self._waiting.clear()
         self._log.info("Nobody reads the status lines any more: stopping", event="status.unread")

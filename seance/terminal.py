@@ -30,8 +30,10 @@ from twisted.python.failure import Failure
 
 from seance import values
 from seance.errors import ConfigError, SeanceError
+from seance.hangup import stop_on_hangup
 from seance.heads import redact
-from seance.net import read_bounded
+from seance.logs import TEXT, in_background
+from seance.net import read_bounded, use_daemon_lookups
 
 __all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
 
@@ -77,6 +79,7 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
     # Imported on use: whoever asks for help needs no reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
+    use_daemon_lookups(reactor)
     show_trouble_only()
     status = [1]
     working: list[Deferred[int]] = []
@@ -100,6 +103,7 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
         return working[0]
 
     reactor.callWhenRunning(begin)
+    reactor.callWhenRunning(stop_on_hangup, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.run()
     return status[0]
@@ -193,7 +197,7 @@ def show_trouble_only() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     only_trouble = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(textFileLogObserver(sys.stderr), [only_trouble])],
+        [FilteringLogObserver(textFileLogObserver(in_background(sys.stderr, TEXT)), [only_trouble])],
         redirectStandardIO=False,
         discardBuffer=True,
     )

@@ -45,6 +45,8 @@ FLOORS = {
     "flags": 5,
     "foreground": 5,
     "hangup": 5,
+    "log_files": 5,
+    "log_writer": 5,
     "logs": 5,
     "options": 5,
     "redacting": 5,

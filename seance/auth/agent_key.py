@@ -170,7 +170,7 @@ def _read(path: Path) -> AgentKey:
     except ValueError as error:
         msg = f"The agent's key {path} {error}; {remedy}."
         raise ConfigError(msg, code="identity") from error
-    if os.name == "posix" and status.st_uid != os.geteuid():
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         msg = f"The agent's key {path} belongs to another user; {remedy}."
         raise ConfigError(msg, code="identity")
     if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:

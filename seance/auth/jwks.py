@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from seance.auth.keys import MOST_KEYS, Key, key_from_jwk
 from seance.auth.strict_json import object_from_json
+from seance.net import plain_text
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -48,7 +49,7 @@ def keys_from_jwks(text: bytes) -> tuple[Key, ...]:
     Raises:
         ValueError: It is not a JWK set, or one without a usable key, with half a sentence.
     """
-    members = object_from_json(text).get("keys")
+    members = object_from_json(plain_text(text)).get("keys")
     if not isinstance(members, list) or len(members) > MOST_KEYS:
         msg = f"is not a JWK set of at most {MOST_KEYS} keys"
         raise ValueError(msg)

@@ -19,7 +19,9 @@ from twisted.python.failure import Failure
 
 from seance.arguments import Parser, checked, port_number
 from seance.errors import ConfigError
+from seance.hangup import stop_on_hangup
 from seance.heads import redact
+from seance.net import use_daemon_lookups
 from seance.terminal import show_trouble_only
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from seance.demo.trio import DemoSettings, Trio  # noqa: PLC0415
 
+    use_daemon_lookups(reactor)
     settings = DemoSettings(parsed.host, parsed.port, parsed.room, parsed.store)
     try:
         trio = Trio(reactor, settings)
@@ -73,6 +76,7 @@ class _Run:
     def status(self) -> int:
         """Runs the reactor to its end."""
         self._reactor.callWhenRunning(self._start)
+        self._reactor.callWhenRunning(stop_on_hangup, self._reactor)
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
         self._reactor.run()
         return self._status

@@ -5,13 +5,21 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 """
 
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
-from seance.net.descriptors import descriptor_limit, raise_descriptor_limit
+from seance.net.descriptors import (
+    agent_stream_limit,
+    descriptor_limit,
+    limit_reached,
+    log_lowered,
+    raise_descriptor_limit,
+)
 from seance.net.dialling import Redial
 from seance.net.eager import accept_eagerly
-from seance.net.files import Lookout, Watched, read_bounded
+from seance.net.file_reads import OffLoop, StillReading, is_pipe, plain_text, read_bounded
+from seance.net.files import Lookout, Watched
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
 from seance.net.lingering_reset import LingeringReset
+from seance.net.lookups import resolve_interface, use_daemon_lookups
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
 from seance.net.server_tls import HandshakeLog, ServerTls
@@ -26,24 +34,33 @@ __all__ = [
     "LingeringReset",
     "Lookout",
     "Occasion",
+    "OffLoop",
     "PeerCertificate",
     "Redial",
     "ServerTls",
     "Staggered",
+    "StillReading",
     "TlsEndpoint",
     "Watched",
     "accept_eagerly",
     "again_at",
+    "agent_stream_limit",
     "descriptor_limit",
     "end",
     "is_loopback_host",
     "is_orderly",
+    "is_pipe",
+    "limit_reached",
+    "log_lowered",
     "peer_certificate",
+    "plain_text",
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",
+    "resolve_interface",
     "round_trip_seconds",
     "take_undelivered",
     "tune",
     "unsent_bytes",
+    "use_daemon_lookups",
 ]

@@ -156,7 +156,7 @@ class TlsEndpoint:
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         if self._tls.is_loaded:
-            self._tls.look()
+            await self._tls.look_off_loop(self._reactor)
         else:
             self._tls.load()
         check = _Check(self._tls)

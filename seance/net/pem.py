@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from seance.errors import ConfigError
-from seance.net.files import read_bounded
+from seance.net.file_reads import read_bounded
 
 __all__ = [
     "Credentials",

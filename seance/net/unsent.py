@@ -29,7 +29,8 @@ SIOCOUTQNSD: Final = 0x894B
 
 _ioctl: Any = None
 if sys.platform == "linux":
-    _ioctl = importlib.import_module("fcntl").ioctl
+    with contextlib.suppress(ImportError):  # a Python that was built without it
+        _ioctl = importlib.import_module("fcntl").ioctl
 
 
 class Unsent:

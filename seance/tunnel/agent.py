@@ -23,7 +23,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -39,6 +39,7 @@ from seance.tunnel.backoff import Backoff, RedialWaits
 from seance.tunnel.doctor_hint import DoctorHint
 from seance.tunnel.introduction import Introduction
 from seance.tunnel.local_leg import LocalLegFactory
+from seance.tunnel.local_trouble import DialLog, LocalTrouble
 from seance.tunnel.offers import Offers
 from seance.tunnel.ports import AgentIdentity, LinkChange, Witness
 from seance.tunnel.relay_search import find_relay, no_relay_answers
@@ -101,6 +102,7 @@ class Agent(Service):
         self._offers = Offers(reactor.seconds, is_always_plain=settings.plain)
         self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")
+        self._dial_log = DialLog(reactor)
         self._streams = LocalLegFactory(reactor, settings, self._note_local, self._witness)
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
         quick = Backoff(base, settings.resume_backoff_cap_seconds, random.random)
@@ -115,7 +117,7 @@ class Agent(Service):
         self._woken: Occasion[None] = Occasion()
         self._is_hurried = False
         self._retry_after_seconds = 0.0
-        self._renewing: IDelayedCall | None = None
+        self._renewing: Deferred[None] | None = None
         self._moving: Deferred[None] | None = None
         self._moving_out: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
@@ -277,6 +279,7 @@ class Agent(Service):
     async def _dial(self, kept: Attachment | None) -> Attachment:
         settings = self.settings
         arrival = Arrival(self._attach, kept)
+        headers = self._introduction.headers() | await self._authorization() | arrival.headers()
         self._dialling_since = self._reactor.seconds()
         self._dialling = dial(
             self._reactor,
@@ -285,7 +288,7 @@ class Agent(Service):
             arrival.make_protocol,
             deadline_seconds=RESUME_DIAL_SECONDS if arrival.resumes else settings.dial_seconds,
             endpoint=self._endpoint(kept if arrival.resumes else None),
-            headers=self._introduction.headers() | self._authorization() | arrival.headers(),
+            headers=headers,
             may_resume=settings.resume,
             is_plain=self._offers.choose_plain(resumes=arrival.resumes),
         )
@@ -319,7 +322,8 @@ class Agent(Service):
         self._connected.fire(None)
         self._hint.reset()
         if self.settings.token_file:
-            self._renew_token(attachment)
+            pass_on = partial(self._pass_on, attachment)
+            self._renewing = self._token.watch(self._reactor, TOKEN_LOOK_SECONDS, pass_on)
         try:
             sentence = await attachment.when_down()
         finally:
@@ -427,17 +431,13 @@ class Agent(Service):
 
     # -- for one attempt -------------------------------------------------------------------
 
-    def _authorization(self) -> dict[str, str]:
-        token = self._token.read()
+    async def _authorization(self) -> dict[str, str]:
+        token = await self._token.fetch(self._reactor)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _renew_token(self, attachment: Attachment) -> None:
-        """Look whether the token file has a new token, and pass it on over the link that is up."""
-        self._renewing = self._reactor.callLater(TOKEN_LOOK_SECONDS, self._renew_token, attachment)
-        token = self._token.changed()
-        if token is not None:
-            attachment.send_control(json.dumps({"t": "token", "token": token}).encode())
-            self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
+    def _pass_on(self, attachment: Attachment, token: str) -> None:
+        attachment.send_control(json.dumps({"t": "token", "token": token}).encode())
+        self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
 
     def _endpoint(self, kept: Attachment | None) -> IStreamClientEndpoint | None:
         relay, carrier = self._relay, None if kept is None else kept.carrier
@@ -478,13 +478,13 @@ class Agent(Service):
         peer: IAddress | None = None if carrier is None else carrier.getPeer()
         return address_towards(getattr(peer, "host", None))
 
-    def _note_local(self, trouble: str) -> None:
-        if trouble:
-            self._log.warn("[Agent] {sentence}", sentence=trouble, event="local.unreachable")
-            self._tell(AgentState.LOCAL_TROUBLE, trouble, code="local_server_refused")
-        else:
-            self._log.info("[Agent] The local server takes connections again", event="local.reachable")
+    def _note_local(self, trouble: LocalTrouble | None) -> None:
+        if not self._dial_log.note(trouble):
+            return
+        if trouble is None:
             self._tell_listeners(self._status)
+        else:
+            self._tell(AgentState.LOCAL_TROUBLE, trouble.sentence, code=trouble.refusal.code)
 
     def _tell(
         self, state: AgentState, sentence: str, retry_seconds: float | None = None, code: str = ""

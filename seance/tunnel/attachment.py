@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment"]
 
+REFUSED_STREAMS = 64
+"""Streams beyond ``--streams``, in which clients get a 503. Further ones are reset: a 502 of the relay."""
+
 LAST_PART = 0.25
 """Of the time for taking leave: kept for the closing handshake."""
 
@@ -74,7 +77,7 @@ class Attachment:
         self.mux = link_session(
             reactor,
             Role.CLIENT,
-            streams=settings.streams,
+            streams=settings.streams + REFUSED_STREAMS,
             is_plain=subprotocol is None,
             windows=windows,
             on_lost=self._over,

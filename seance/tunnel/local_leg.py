@@ -4,7 +4,8 @@ The relay opens a stream for each client and writes the client's upgrade request
 agent reads that head, dials the local server, hands the head over with the ``Host`` it expects, and
 from there on splices. The answer, 101 or not, is the local server's own and is checked by the relay.
 What can go wrong on this side becomes an HTTP answer on the stream, so that the client learns it
-before any 101: 502 when the local server does not take the connection, 400 when the head is none.
+before any 101: 502 when the local server does not take the connection, 503 when this process has no
+descriptor or port left, 400 when the head is none.
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.error import ConnectingCancelledError, TimeoutError  # Twisted's own
 from twisted.internet.interfaces import IAddress, IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.errors import Refusal, SeanceError
+from seance.errors import Refusal
 from seance.heads import Request, RequestReader, refusal_response, request_with_host
 from seance.net import ClientTls, HandOver, Leg, tune
 from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
+from seance.tunnel.local_trouble import LocalTrouble, too_many_clients, trouble_of
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.splice import Side, Splice, SpliceReport
@@ -43,8 +43,7 @@ class LocalLegFactory(Factory):
     Args:
         reactor: Twisted's reactor.
         settings: The agent's.
-        on_local: Called with a sentence whenever the local server cannot be reached, and with an empty one
-            when it can be reached again.
+        on_local: Called after each dial of the local server, with the trouble or None.
         witness: Who is told what becomes of each client.
     """
 
@@ -54,14 +53,14 @@ class LocalLegFactory(Factory):
         self,
         reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
         settings: AgentSettings,
-        on_local: Callable[[str], None],
+        on_local: Callable[[LocalTrouble | None], None],
         witness: Witness | None = None,
     ) -> None:
         self.reactor = reactor
         self.settings = settings
         self._on_local = on_local
-        self._is_in_trouble = False
         self.witness = witness or Silent()
+        self.client_count = 0
         self.turns = FewAtATime(reactor)
         self.local = LocalServer.from_text(settings.local)
         self.tls: ClientTls | None = None
@@ -73,20 +72,9 @@ class LocalLegFactory(Factory):
         """How the local server is reached; made when the first client comes."""
         return self.local.endpoint(self.reactor, self.settings.local_dial_seconds, self.tls)
 
-    def explain(self, failure: Failure) -> str:
-        """Say in a sentence why the local server could not be had."""
-        why = failure.getErrorMessage()
-        if failure.check(SeanceError) is not None:
-            return why
-        if failure.check(TimeoutError, DeferredTimeoutError, ConnectingCancelledError) is not None:
-            why = f"no answer within {self.settings.local_dial_seconds:g} s."
-        return f"The local server {self.local} does not take connections: {why}"
-
-    def note_dialled(self, trouble: str = "") -> None:
-        """Tell how a dial of the local server went; a success only if the one before it was none."""
-        was_in_trouble, self._is_in_trouble = self._is_in_trouble, bool(trouble)
-        if trouble or was_in_trouble:
-            self._on_local(trouble)
+    def note_dialled(self, trouble: LocalTrouble | None = None) -> None:
+        """Report how a dial of the local server went; None for one that has succeeded."""
+        self._on_local(trouble)
 
     def buildProtocol(self, addr: IAddress | None) -> LocalLeg:
         """Make the protocol of one stream."""
@@ -123,6 +111,12 @@ class LocalLeg(HandOver):
             return
         if request is not None:
             self._stop_waiting()
+            factory = self._factory
+            if factory.client_count > self._settings.streams:
+                trouble = too_many_clients(self._settings.streams)
+                factory.note_dialled(trouble)
+                self._refuse(trouble.refusal)
+                return
             cast(IPushProducer, self.transport).pauseProducing()
             self._dialling = Deferred.fromCoroutine(self._dial(request))
 
@@ -152,9 +146,9 @@ class LocalLeg(HandOver):
         except Exception as error:  # noqa: BLE001  # whatever the network says; the client is told
             self._dialling = None
             if not self._is_gone:
-                factory.note_dialled(factory.explain(Failure(error)))
-                sentence = "The local server behind this room does not take connections: is it running?"
-                self._refuse(Refusal(502, sentence, code="local_server_refused"))
+                trouble = trouble_of(Failure(error), factory.local, settings.local_dial_seconds)
+                factory.note_dialled(trouble)
+                self._refuse(trouble.refusal)
             return
         self._dialling = None
         factory.note_dialled()
@@ -229,6 +223,7 @@ class LocalClient:
 
     def begin(self) -> None:
         """Its stream has come."""
+        self._factory.client_count += 1
         self._began_seconds = self._factory.reactor.seconds()
         self._factory.witness.client_began(self)
 
@@ -239,6 +234,7 @@ class LocalClient:
 
     def tell_end(self, reason: str) -> None:
         """It is over, or never came to be."""
+        self._factory.client_count -= 1
         seconds = self._factory.reactor.seconds() - self._began_seconds
         report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
         self._factory.witness.client_ended(self, report)

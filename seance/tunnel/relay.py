@@ -38,6 +38,7 @@ from seance.tunnel.ports import Grant, IdentityVerifier, LinkChange, Verifier, W
 from seance.tunnel.presence import Presence
 from seance.tunnel.rooms import Rooms
 from seance.tunnel.settings import RelaySettings, has_tls
+from seance.tunnel.strangers_log import StrangersLog
 from seance.tunnel.witness import Silent, room_hash
 from seance.yamux import WindowBudget
 
@@ -93,6 +94,7 @@ class Relay(Service):
         self.answerer = CarrierAnswerer(reactor)
         self.front = FrontFactory(reactor, self)
         self.handshakes = HandshakeLog(reactor)
+        self._strangers = StrangersLog(reactor)
         self._tls = _tls_of(self.settings)
         self._lookout = Lookout(reactor, [self._tls] if self._tls else [], self._note_new_certificate)
         grace_seconds, known_seconds = self.settings.room_grace_seconds, self.settings.known_room_seconds
@@ -339,14 +341,7 @@ class Relay(Service):
         try:
             stale = self._rooms.claim(room, link, identity=identity, now=now, may_replace=may_replace)
         except Refusal as refusal:
-            self._log.warn(
-                "Room {room} was refused to agent {identity} from {address}: {code}",
-                room=room,
-                identity=who,
-                address=address,
-                code=refusal.code,
-                event="room.refused",
-            )
+            self._strangers.room_refused(room, who, address, refusal.code)
             holder = self._rooms.get(room)
             raise (holder and holder.refusal_while_away()) or refusal from None
         if stale is not None:
@@ -385,12 +380,7 @@ class Relay(Service):
             link.check_not_replaced(wish)
         if link is None or not self.running or not link.is_asked_for(wish, grant):
             self.witness.resumption("unknown")
-            self._log.info(
-                "A session that an agent at {address} asked for in room {room} is not known here",
-                address=address,
-                room=room,
-                event="session.unknown",
-            )
+            self._strangers.session_unknown(room, address)
             return "unknown"
         try:
             headers = link.resume(wish, grant, self.permits)

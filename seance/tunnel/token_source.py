@@ -6,9 +6,19 @@ need not tell us. Not the place where a token is understood: to the agent it is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from seance.errors import CarrierLost
+from seance.net import OffLoop, StillReading, is_pipe, read_bounded
+from seance.net.file_reads import READ_SECONDS
 
 __all__ = ["TokenSource"]
 
@@ -24,13 +34,16 @@ class TokenSource:
         path: A file that holds it; empty for none. It counts before ``token``.
     """
 
+    _log = Logger()
+
     def __init__(self, token: str, path: str) -> None:
         self._token = token
         self._path = path
         self._last = ""
+        self._off_loop = OffLoop()
 
     def read(self) -> str:
-        """Return the token as it is now; empty if none was given.
+        """Return the token as it is now; empty if none was given. Blocks.
 
         Raises:
             CarrierLost: The file cannot be used; the next attempt looks again.
@@ -38,8 +51,38 @@ class TokenSource:
         self._last = self._read() if self._path else self._token
         return self._last
 
+    async def fetch(self, reactor: Any) -> str:  # noqa: ANN401  # no common type
+        """Return the token for an attempt, reading the file in a thread.
+
+        If the file hangs, or is a pipe without a writer, the last token that it held is used.
+
+        Raises:
+            CarrierLost: The file cannot be used; the next attempt looks again.
+        """
+        if not self._path:
+            return self._token
+        try:
+            self._last = await self._off_loop.run(reactor, self._read)
+        except (StillReading, DeferredTimeoutError, CarrierLost) as error:
+            is_slow = not isinstance(error, CarrierLost) or isinstance(error.__cause__, TimeoutError)
+            if not is_slow:
+                raise
+            sentence = (
+                error.sentence
+                if isinstance(error, CarrierLost)
+                else f"The token file {self._path} cannot be read within {READ_SECONDS:g} s."
+            )
+            if not self._last:
+                raise CarrierLost(sentence, code="token_file") from error
+            self._log.warn(
+                "{problem}; what was read before stays in force.",
+                problem=sentence.rstrip("."),
+                event="file.kept",
+            )
+        return self._last
+
     def changed(self) -> str | None:
-        """Return the file's token if it is another than the one read last, and usable."""
+        """Return the file's token if it is another than the one read last, and usable. Blocks."""
         if not self._path:
             return None
         before = self._last
@@ -49,15 +92,52 @@ class TokenSource:
             return None
         return now if now != before else None
 
+    async def fetch_changed(self, reactor: Any) -> str | None:  # noqa: ANN401  # no common type
+        """Do what ``changed`` does, reading in a thread. A pipe is read for each attempt only."""
+        before = self._last
+        try:
+            now = await self._off_loop.run(reactor, self._read_unless_pipe)
+        except (StillReading, DeferredTimeoutError, CarrierLost):
+            return None
+        if now is None or now == before:
+            return None
+        self._last = now
+        return now
+
+    def watch(
+        self,
+        reactor: Any,  # noqa: ANN401  # no common type
+        every_seconds: float,
+        on_new: Callable[[str], None],
+    ) -> Deferred[None]:
+        """Call ``on_new`` with each new token of the file, until the result is cancelled."""
+        watching = Deferred.fromCoroutine(self._watch(reactor, every_seconds, on_new))
+        return watching.addErrback(self._note_watch_failed)
+
+    async def _watch(self, reactor: Any, every_seconds: float, on_new: Callable[[str], None]) -> None:  # noqa: ANN401
+        while True:
+            await deferLater(reactor, every_seconds)
+            token = await self.fetch_changed(reactor)
+            if token is not None:
+                on_new(token)
+
+    def _note_watch_failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("The token file is no longer watched", failure, event="file.mistake")
+
+    def _read_unless_pipe(self) -> str | None:
+        return None if is_pipe(Path(self._path)) else self._read()
+
     def _read(self) -> str:
         try:
-            with Path(self._path).open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
+            token = read_bounded(Path(self._path), MOST_BYTES)[0].strip()
         except OSError as error:
             sentence = f"The token file {self._path} cannot be read: {error.strerror}."
             raise CarrierLost(sentence, code="token_file") from error
-        token = content.strip()
-        if not token or len(token) > MOST_BYTES or not token.isascii() or not token.decode().isprintable():
+        except ValueError as error:
+            sentence = f"The token file {self._path} {error}; it does not hold a token."
+            raise CarrierLost(sentence, code="token_file") from error
+        if not token or not token.isascii() or not token.decode().isprintable():
             sentence = (
                 f"The token file {self._path} does not hold a token: one line, as seance token prints it."
             )

@@ -9,6 +9,7 @@ whoever is told only looks whether the link still lives.
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ __all__ = ["Vigil", "address_towards", "seconds_with_sleep"]
 LOOK_SECONDS = 1.0
 SLEPT_SECONDS = 3.0
 """Time that is missing on either clock before it counts as sleep."""
+
+NO_SOCKET = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 ANYBODY = ("192.0.2.1", "2001:db8::1")
 """Addresses that are nobody's (RFC 5737, RFC 3849): the way to them is the way out."""
@@ -71,7 +74,10 @@ class Vigil:
 
     def begin_anew(self) -> None:
         """Take the present address for granted: ``own_address`` means another peer from now on."""
-        self._address = self._own_address()
+        try:
+            self._address = self._own_address()
+        except OSError:
+            return
         self._is_absent = self._address is None
 
     def _look(self) -> None:
@@ -79,7 +85,11 @@ class Vigil:
         now, wall = self._reactor.seconds(), self._wall_seconds()
         passed, passed_on_wall = now - self._looked_at, wall - self._wall_at
         self._looked_at, self._wall_at = now, wall
-        address, before = self._own_address(), self._address
+        before = self._address
+        try:
+            address = self._own_address()
+        except OSError:  # no descriptor left to ask with: that says nothing about the network
+            address = None if self._is_absent else before
         is_back = self._is_absent and address is not None
         self._is_absent = address is None
         # The one that we had last is kept, so that another network is noticed behind an absence too.
@@ -102,12 +112,21 @@ def seconds_with_sleep() -> float:
 def address_towards(peer: str | None) -> str | None:
     """Return from which address this machine would send to ``peer``, an IP address; None if not at all.
 
-    Without a peer: to anybody who is not in its own network.
+    Without a peer: to any address that is not in its own network.
+
+    Raises:
+        OSError: This process or machine has no socket left to find out with.
     """
     if peer is None:
         return next(filter(None, map(address_towards, ANYBODY)), None)
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
-    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+    try:
+        probe = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno in NO_SOCKET:
+            raise
+        return None  # no such family here
+    with suppress(OSError), probe:
         probe.connect((peer, 9))  # nothing is sent: UDP
         return str(probe.getsockname()[0])
     return None

@@ -101,7 +101,8 @@ def test_a_file_that_cannot_sign_is_a_sentence(content: bytes, problem: str, tmp
 
 
 @pytest.mark.parametrize(
-    ("make", "problem"), [(Path.mkdir, "Is a directory"), (os.mkfifo, "not a plain file")]
+    ("make", "problem"),
+    [(Path.mkdir, "Is a directory"), (os.mkfifo, "its writer did not finish")],
 )
 def test_what_is_no_file_is_a_sentence_at_once(make: object, problem: str, tmp_path: Path) -> None:
     make(tmp_path / "key")  # type: ignore[operator]

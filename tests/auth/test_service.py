@@ -345,7 +345,7 @@ def test_a_mistake_of_ours_in_looking_is_logged(
     def fall_over(*, force: bool) -> bool:
         raise LookupError
 
-    monkeypatch.setattr(service._key_files[0], "look", fall_over)
+    monkeypatch.setattr(service._key_files[0], "_check", fall_over)
     clock.advance(LOOK_SECONDS)
     watch.take(LookupError)
 

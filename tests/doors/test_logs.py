@@ -21,6 +21,8 @@ from twisted.python.logfile import LogFile
 from seance import logs
 from seance.agent_tap import Options as AgentOptions
 from seance.errors import ConfigError
+from seance.log_files import AppendedLogFile
+from seance.log_writer import drain_all
 from seance.logs import JSON, LONGEST_TEXT, TEXT, LoggedServices, json_line, log_for_twistd, log_observer
 from seance.redacting import Redacting
 from seance.relay_tap import Options as RelayOptions
@@ -202,6 +204,7 @@ def write_as_twistd(told: dict[str, Any], log_format: str, *, to_stderr: bool = 
     make = log_for_twistd(told, log_format, to_stderr=to_stderr)
     assert make is not None
     Logger("seance.test", observer=make()).info("hello")
+    drain_all()
 
 
 @pytest.fixture
@@ -210,10 +213,10 @@ def _log_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     opened: list[LogFile] = []
 
     def open_file(path: str) -> LogFile:
-        opened.append(LogFile.fromFullPath(path))
+        opened.append(AppendedLogFile.fromFullPath(path))
         return opened[-1]
 
-    monkeypatch.setattr(logs, "LogFile", SimpleNamespace(fromFullPath=open_file))
+    monkeypatch.setattr(logs, "AppendedLogFile", SimpleNamespace(fromFullPath=open_file))
     before = signal.getsignal(signal.SIGUSR1)
     yield
     signal.signal(signal.SIGUSR1, before)

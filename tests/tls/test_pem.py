@@ -148,7 +148,7 @@ WRONG = {
     another_key: "The key in K does not belong to the first certificate in C.",
     broken_certificate: "The certificate file C holds no certificate in PEM form.",
     folder: "The certificate file F cannot be read (Is a directory).",
-    pipe: "The key file K is not a plain file.",
+    pipe: "The key file K cannot be read (it is a pipe, and its writer did not finish within 2 s).",
     too_long: "The certificate file C is longer than 1048576 bytes.",
 }
 

@@ -286,7 +286,7 @@ async def test_agent_bounds_its_streams() -> None:
             await rig.joined()
         third = await rig.connect(request())
         await third.ends()
-        assert third.received.startswith(b"HTTP/1.1 502 ")
+        assert third.received.startswith(b"HTTP/1.1 503 ")
 
 
 @ensureDeferred

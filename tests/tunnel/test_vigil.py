@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import pytest
@@ -213,3 +214,28 @@ def test_clock_that_is_set_is_no_sleep_where_there_is_one_that_nobody_sets(
     before = seconds_with_sleep()
     monkeypatch.setattr(time, "time", lambda: 4_000_000_000.0)
     assert (seconds_with_sleep() - before < 100) is (boot_time is not None)
+
+
+def test_a_process_without_a_descriptor_knows_nothing_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = Night()
+    night.pass_time(5)
+    out_of_descriptors = OSError(errno.EMFILE, "Too many open files")
+
+    def no_socket(*_: object) -> None:
+        raise out_of_descriptors
+
+    def own_address() -> str | None:
+        raise out_of_descriptors
+
+    night.vigil._own_address = own_address
+    night.pass_time(5)
+    night.vigil.begin_anew()
+    night.vigil._own_address = lambda: "192.0.2.1"
+    night.pass_time(5)
+    assert night.events == []
+    night.vigil.stop()
+    monkeypatch.setattr("seance.tunnel.vigil.socket.socket", no_socket)
+    with pytest.raises(OSError, match="Too many"):
+        address_towards("192.0.2.1")
+    out_of_descriptors = OSError(errno.EAFNOSUPPORT, "no such family")
+    assert address_towards("2001:db8::1") is None

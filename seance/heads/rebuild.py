@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 from seance.errors import LocalProtocolError
 from seance.heads.fields import Fields, field_values, is_valid_host, list_tokens, written_head
+from seance.heads.origins import canonical_origin
 from seance.heads.request import Request
 
 __all__ = ["SWITCHING", "Forwarded", "end_to_end", "replaced", "request_for_local", "request_with_host"]
@@ -92,13 +93,15 @@ def request_for_local(request: Request, local_target: bytes, forwarded: Forwarde
     return written_head(b"GET %s HTTP/1.1" % local_target, replaced(kept, ours))
 
 
-def request_with_host(request: Request, host: bytes | None) -> bytes:
-    """Return the request's head with another Host and otherwise as it is.
+def request_with_host(request: Request, host: bytes | None, origin: bytes | None = None) -> bytes:
+    """Return the request's head with another Host, perhaps another Origin, and otherwise as it is.
 
     Args:
         request: As it came over the stream.
         host: The local server's own, or None for the Host that the client asked for; if
             X-Forwarded-Host does not tell that, Host stays.
+        origin: What an Origin becomes that is the one by which the client reached the relay; None
+            to leave it. Any other Origin stays, so that the local server's own check protects it.
 
     Raises:
         LocalProtocolError: ``"field_invalid"``: ``host`` is not legal in a head.
@@ -108,7 +111,23 @@ def request_with_host(request: Request, host: bytes | None) -> bytes:
         if len(asked_for) == 1 and is_valid_host(asked_for[0]):
             host = asked_for[0]
     fields = request.headers if host is None else replaced(request.headers, ((b"Host", host),))
+    if origin is not None and (public := _public_origin(request)) is not None:
+        fields = tuple(
+            (name, origin if name.lower() == b"origin" and _is_same(value, public) else value)
+            for name, value in fields
+        )
     return written_head(b"%s %s HTTP/1.1" % (request.method, request.target), fields)
+
+
+def _public_origin(request: Request) -> bytes | None:
+    """Return the origin by which the client reached the relay, as the relay says."""
+    protos, hosts = request.values(b"x-forwarded-proto"), request.values(b"x-forwarded-host")
+    return protos[0] + b"://" + hosts[0] if len(protos) == len(hosts) == 1 else None
+
+
+def _is_same(origin: bytes, public: bytes) -> bool:
+    ours = canonical_origin(public.decode("latin-1"))
+    return ours is not None and canonical_origin(origin.decode("latin-1")) == ours
 
 
 def end_to_end(fields: Fields) -> Fields:

@@ -96,7 +96,7 @@ class Agent(Service):
         self._witness = witness or Silent()
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
-        self._introduction = Introduction(identity, settings.room, self._relay.host_header)
+        self._introduction = Introduction.of(identity, settings, self._relay.host_header)
         self._tls = relay_tls(self._relay, settings)
         self._hint = DoctorHint(settings)
         self._token = TokenSource(settings.token or "", settings.token_file or "")

@@ -22,7 +22,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.errors import Refusal, SeanceError
-from seance.heads import Request, RequestReader, refusal_response, request_with_host
+from seance.heads import (
+    FIELD_LIMIT,
+    FORWARDED_FIELDS,
+    Request,
+    RequestReader,
+    refusal_response,
+    request_with_host,
+)
 from seance.net import ClientTls, HandOver, Leg, tune
 from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
@@ -101,7 +108,7 @@ class LocalLeg(HandOver):
     def __init__(self, factory: LocalLegFactory) -> None:
         self._factory = factory
         self._settings = factory.settings
-        self._reader = RequestReader(self._settings.head_bytes)
+        self._reader = RequestReader(self._settings.head_bytes, FIELD_LIMIT + FORWARDED_FIELDS)
         self._timer: IDelayedCall | None = None
         self._dialling: Deferred[None] | None = None
         self._is_gone = False
@@ -167,10 +174,12 @@ class LocalLeg(HandOver):
             cast(Leg, self.transport).abortConnection()
 
     def _join(self, splice: Splice, request: Request) -> None:
-        host = None if self._settings.keep_host else self._factory.local.host_header
+        local = self._factory.local
+        host = None if self._settings.keep_host else local.host_header
+        origin = local.origin if self._settings.rewrite_origin else None
         tune(splice.far.leg)
         trailing = self._reader.trailing
-        splice.far.leg.write(request_with_host(request, host) + trailing)
+        splice.far.leg.write(request_with_host(request, host, origin) + trailing)
         splice.near.received_bytes = len(trailing)
         self._client.join(splice)
         stream = cast(Leg, self.transport)

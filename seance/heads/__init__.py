@@ -33,7 +33,7 @@ from seance.heads.credentials import (
 from seance.heads.fields import is_valid_host
 from seance.heads.origins import check_origin
 from seance.heads.public_form import PublicForm
-from seance.heads.rebuild import Forwarded, request_for_local, request_with_host
+from seance.heads.rebuild import Forwarded, is_of_public_origin, request_for_local, request_with_host
 from seance.heads.redaction import MASK, redact
 from seance.heads.request import Request, RequestReader
 from seance.heads.responses import plain_response, refusal_response
@@ -60,6 +60,7 @@ __all__ = [
     "check_upgrade",
     "event_stream_head",
     "find_token",
+    "is_of_public_origin",
     "is_seance_token",
     "is_upgrade",
     "is_valid_host",

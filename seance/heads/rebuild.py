@@ -29,7 +29,15 @@ from seance.heads.fields import Fields, field_values, is_valid_host, list_tokens
 from seance.heads.origins import canonical_origin
 from seance.heads.request import Request
 
-__all__ = ["SWITCHING", "Forwarded", "end_to_end", "replaced", "request_for_local", "request_with_host"]
+__all__ = [
+    "SWITCHING",
+    "Forwarded",
+    "end_to_end",
+    "is_of_public_origin",
+    "replaced",
+    "request_for_local",
+    "request_with_host",
+]
 
 SWITCHING: Fields = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 """The only hop-by-hop fields that we ever write into a handshake."""
@@ -111,23 +119,30 @@ def request_with_host(request: Request, host: bytes | None, origin: bytes | None
         if len(asked_for) == 1 and is_valid_host(asked_for[0]):
             host = asked_for[0]
     fields = request.headers if host is None else replaced(request.headers, ((b"Host", host),))
-    if origin is not None and (public := _public_origin(request)) is not None:
+    public = None if origin is None else _public_origin(request)
+    if origin is not None and public is not None:
         fields = tuple(
-            (name, origin if name.lower() == b"origin" and _is_same(value, public) else value)
+            (name, origin if name.lower() == b"origin" and _is_origin(value, public) else value)
             for name, value in fields
         )
     return written_head(b"%s %s HTTP/1.1" % (request.method, request.target), fields)
 
 
-def _public_origin(request: Request) -> bytes | None:
-    """Return the origin by which the client reached the relay, as the relay says."""
+def is_of_public_origin(request: Request) -> bool:
+    """Return whether a page asks that came from where the client reached the relay, as the relay says."""
+    public = _public_origin(request)
+    return public is not None and any(_is_origin(value, public) for value in request.values(b"origin"))
+
+
+def _public_origin(request: Request) -> str | None:
     protos, hosts = request.values(b"x-forwarded-proto"), request.values(b"x-forwarded-host")
-    return protos[0] + b"://" + hosts[0] if len(protos) == len(hosts) == 1 else None
+    if len(protos) != 1 or len(hosts) != 1:
+        return None
+    return canonical_origin((protos[0] + b"://" + hosts[0]).decode("latin-1"))
 
 
-def _is_same(origin: bytes, public: bytes) -> bool:
-    ours = canonical_origin(public.decode("latin-1"))
-    return ours is not None and canonical_origin(origin.decode("latin-1")) == ours
+def _is_origin(value: bytes, canonical: str) -> bool:
+    return canonical_origin(value.decode("latin-1")) == canonical
 
 
 def end_to_end(fields: Fields) -> Fields:

@@ -27,12 +27,15 @@ from seance.heads import (
     FORWARDED_FIELDS,
     Request,
     RequestReader,
+    is_of_public_origin,
     refusal_response,
     request_with_host,
 )
 from seance.net import ClientTls, HandOver, Leg, tune
+from seance.tunnel.answer_watch import AnswerWatch
 from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
+from seance.tunnel.log_limiter import LogLimiter
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.splice import Side, Splice, SpliceReport
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
 __all__ = ["LocalClient", "LocalLegFactory"]
+
+FORBIDDEN = 403
 
 
 class LocalLegFactory(Factory):
@@ -56,6 +61,7 @@ class LocalLegFactory(Factory):
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class LocalLegFactory(Factory):
         self._is_in_trouble = False
         self.witness = witness or Silent()
         self.turns = FewAtATime(reactor)
+        self._refusals = LogLimiter(reactor.seconds)
         self.local = LocalServer.from_text(settings.local)
         self.tls: ClientTls | None = None
         if self.local.kind == "tls":
@@ -94,6 +101,18 @@ class LocalLegFactory(Factory):
         was_in_trouble, self._is_in_trouble = self._is_in_trouble, bool(trouble)
         if trouble or was_in_trouble:
             self._on_local(trouble)
+
+    def note_refused(self, status: int, sentence: str) -> None:
+        """Log that a client was refused: once, and then once a minute for each status, with a count."""
+        if count := self._refusals.count(str(status)):
+            self._log.warn(
+                "[Agent] {sentence}{again}",
+                sentence=sentence,
+                again="" if count == 1 else f" ({count} answers with {status} since the last such line)",
+                status=status,
+                count=count,
+                event="local.refused",
+            )
 
     def buildProtocol(self, addr: IAddress | None) -> LocalLeg:
         """Make the protocol of one stream."""
@@ -126,6 +145,7 @@ class LocalLeg(HandOver):
         try:
             request = self._reader.receive(data)
         except Refusal as refusal:
+            self._factory.note_refused(refusal.status, f"A client was refused: {refusal.sentence}")
             self._refuse(refusal)
             return
         if request is not None:
@@ -185,7 +205,20 @@ class LocalLeg(HandOver):
         stream = cast(Leg, self.transport)
         self.step_out(splice.near)
         splice.start()
+        splice.far.watch = self._watch(splice, request)
         stream.resumeProducing()
+
+    def _watch(self, splice: Splice, request: Request) -> AnswerWatch:
+        factory = self._factory
+        hint = ""
+        if is_of_public_origin(request) and not (self._settings.keep_host or self._settings.rewrite_origin):
+            hint = " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
+
+        def note(status: int, sentence: str) -> None:
+            factory.note_refused(status, sentence + (hint if status == FORBIDDEN else ""))
+
+        key = b"".join(request.values(b"sec-websocket-key")[:1])
+        return AnswerWatch(splice.far, key, self._settings.head_bytes, note)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stop_waiting()
@@ -263,6 +296,9 @@ class LocalClient:
 
     def splice_ended(self, report: SpliceReport) -> None:
         """Both are gone."""
+        watch = None if self._splice is None else self._splice.far.watch
+        if isinstance(watch, AnswerWatch):
+            watch.note_end(report.reason, self._factory.reactor.seconds() - self._began_seconds)
         self.tell_end(report.reason)
 
 

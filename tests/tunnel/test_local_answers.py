@@ -9,6 +9,7 @@ from pytest_twisted import ensureDeferred
 
 from seance.tunnel.ports import Page
 from tests.tunnel.rig import Player, Rig, answer_101, request, turn, until
+from tests.tunnel.test_permits import AGENT, CLIENT, JWT, TokenRig, Verifier, bearer
 
 FORMS = {
     "/c/r/doc?x=1": "/c/r/doc/?x=1",
@@ -54,6 +55,56 @@ async def test_redirect_of_the_local_server_stays_in_the_tunnel(
 async def test_redirect_to_another_server_stays_as_it_is(location: str) -> None:
     async with Rig() as rig:
         assert f"Location: {location}" in await answered(rig, "/c/r/doc", f"Location: {location}")
+
+
+TOKEN = JWT + "c"
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "mapped"),
+    [
+        (f"/c/r/doc?access_token={TOKEN}", (), f"/c/r/doc/?access_token={TOKEN}"),
+        (f"/c/r?access_token={TOKEN}/doc", (), f"/c/r/doc/?access_token={TOKEN}"),
+        (f"/client/doc?room=r&access_token={TOKEN}", (), f"/client/doc/?room=r&access_token={TOKEN}"),
+        (f"/client?access_token={TOKEN}&room=r/doc", (), f"/client?room=r/doc/?access_token={TOKEN}"),
+        ("/c/r/doc", (bearer(TOKEN),), "/c/r/doc/"),
+        ("/c/r/doc", (f"Sec-WebSocket-Protocol: seance.v1, seance.token.{TOKEN}",), "/c/r/doc/"),
+        (f"/c/r/doc?access_token={JWT}x", (bearer(TOKEN),), "/c/r/doc/"),
+    ],
+)
+@ensureDeferred
+async def test_redirect_holds_the_token_of_an_address_and_leads_where_it_is_good(
+    target: str, fields: tuple[str, ...], mapped: str
+) -> None:
+    async with TokenRig(Verifier({JWT + "a": AGENT, TOKEN: CLIENT})) as rig:
+        await rig.attach(token=JWT + "a")
+        client = await rig.connect(request(target, *fields))
+        local = await rig.local()
+        assert JWT.encode() not in local.received
+        local.send(
+            b"HTTP/1.1 307 x\r\nLocation: /doc/\r\nContent-Location: /doc/\r\nContent-Length: 0\r\n"
+            b"Link: </a>\r\nRefresh: 0; url=/a\r\nX-Location: /doc/\r\n\r\n"
+        )
+        await client.ends()
+        head = lines_of(client)
+        assert f"Location: {mapped}" in head
+        assert TOKEN not in "".join(line for line in head if not line.startswith("Location"))
+        await rig.connect(request(mapped, *fields))
+        assert lines_of(await rig.local(1))[0] == "GET /doc/ HTTP/1.1"
+
+
+@ensureDeferred
+async def test_token_of_a_client_is_in_no_redirect_to_another_server() -> None:
+    async with TokenRig(Verifier({JWT + "a": AGENT, TOKEN: CLIENT})) as rig:
+        await rig.attach(token=JWT + "a")
+        for location in (
+            "//evil.example/",
+            "https://evil.example/c/r/",
+            "https://relay.example@evil.example/",
+        ):
+            head = await answered(rig, f"/c/r/doc?access_token={TOKEN}", f"Location: {location}")
+            assert f"Location: {location}" in head
+            assert TOKEN not in "".join(head)
 
 
 @ensureDeferred

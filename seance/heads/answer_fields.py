@@ -3,7 +3,7 @@
 All rooms of a relay share one origin. A cookie with ``Path=/`` of one room would be sent to the local
 server of every other, and ``Clear-Site-Data`` or ``Strict-Transport-Security`` would act on all of them. So
 addresses are mapped to the client's form (`PublicForm`), cookies are limited to the paths of the room,
-and fields whose effect outlives the answer and covers the origin are dropped.
+and fields that a browser applies to the whole origin are dropped.
 
 `LocalAnswer` calls this with the end-to-end fields of each final answer.
 """
@@ -35,7 +35,7 @@ ORIGIN_WIDE = frozenset(
         b"strict-transport-security",
     )
 )
-"""What a browser keeps for the whole origin, or lets act beyond the path of the answer."""
+"""Fields that a browser stores for the whole origin, or applies beyond the path of the answer."""
 
 _REFERENCES = frozenset((b"content-location", b"location", b"uri"))
 _REFRESH = re.compile(rb"([0-9. \t]*(?:[;,][ \t]*)?(?:url[ \t]*=[ \t]*)?)(.*)", re.IGNORECASE)
@@ -71,16 +71,17 @@ def limited_to_room(fields: Fields, form: PublicForm) -> Fields:
             if cookie is None:
                 continue
             value = cookie
-        kept.append((name, value))
+        # What was taken out may leave a space at the end, which no field may have.
+        kept.append((name, value.strip(b" \t")))
     return tuple(kept)
 
 
 def limited_cookie(cookie: bytes, form: PublicForm) -> bytes | None:
-    """Return a ``Set-Cookie`` value whose cookie comes back to this room only, or None to drop it.
+    """Return a ``Set-Cookie`` value limited to this room, or None to drop the cookie.
 
     ``Path`` gets the room's prefix, ``Domain`` is dropped, everything else keeps its bytes. A cookie
     without a path gets the default path of RFC 6265, 5.1.4, by the local target. Dropped are all cookies
-    where the client used ``/client``, whose path is the same for every room, and those named
+    where the client used ``/client``, the same path for every room, and those named
     ``__Host-``, which browsers accept with ``Path=/`` only.
 
     Args:

@@ -92,7 +92,7 @@ class PublicForm:
 
     @property
     def is_share_link(self) -> bool:
-        """Whether the room has paths of its own, ``/c/ID``, to which cookies can be limited."""
+        """Whether the client used ``/c/ID``, a path of one room, to which cookies can be limited."""
         return self.prefix != b"/client"
 
     def public(self, local: bytes, *, with_token: bool = False) -> bytes:

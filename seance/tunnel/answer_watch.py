@@ -1,7 +1,7 @@
-"""Watches the local server's answer on the agent, for the log: why a client was not let in.
+"""Watches the local server's answer on the agent, for the log: why a client was refused.
 
-The relay judges the answer and tells the client; but the person who can mend a 403 of the local server
-reads the agent's log. So the agent looks at the head of each answer as it passes, and at nothing after it. A
+The relay judges the answer and refuses the client, but a 403 of the local server has to be mended on the
+agent's machine. So the agent looks at the head of each answer as it passes, and at nothing after it. A
 usual 101 costs a search; anything else is read by the same `LocalAnswer` as on the relay, so both come to
 the same verdict.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerWatch"]
 
 SLOW_SECONDS = 5.0
-"""A client that leaves sooner may have left for reasons of its own."""
+"""A client that disconnects sooner may have other reasons than a slow local server."""
 
 MAX_REASON = 60
 
@@ -30,7 +30,7 @@ _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ?([^\r]*)\r")
 
 
 class AnswerWatch:
-    """Looks at what the local server answers to one upgrade. It takes itself off its side afterwards.
+    """Looks at the local server's answer to one upgrade, and removes itself from its side afterwards.
 
     Args:
         side: The local server's side of the splice.

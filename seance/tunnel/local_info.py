@@ -1,4 +1,4 @@
-"""What an agent says about its local server when it attaches: its ``Host``, and how slow its answers are.
+"""Facts about the local server that an agent sends when it attaches: its ``Host``, and how slow it is.
 
 The field ``Seance-Local`` of docs/protocol.md, read and written by both sides. Both parameters are optional
 and so is the field: a plain agent sends none, and a relay that does not know the field ignores it.
@@ -26,7 +26,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class LocalServerInfo:
-    """What a relay is told about one local server.
+    """Facts about one local server, sent by its agent.
 
     Attributes:
         host: The ``Host`` that the local server is sent, by which it may refer to itself; empty where it

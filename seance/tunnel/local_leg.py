@@ -209,16 +209,16 @@ class LocalLeg(HandOver):
         stream.resumeProducing()
 
     def _watch(self, splice: Splice, request: Request) -> AnswerWatch:
-        factory = self._factory
-        hint = ""
-        if is_of_public_origin(request) and not (self._settings.keep_host or self._settings.rewrite_origin):
-            hint = " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
+        factory, settings = self._factory, self._settings
 
         def note(status: int, sentence: str) -> None:
-            factory.note_refused(status, sentence + (hint if status == FORBIDDEN else ""))
+            is_public = status == FORBIDDEN and is_of_public_origin(request)
+            if is_public and not (settings.keep_host or settings.rewrite_origin):
+                sentence += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
+            factory.note_refused(status, sentence)
 
         key = b"".join(request.values(b"sec-websocket-key")[:1])
-        return AnswerWatch(splice.far, key, self._settings.head_bytes, note)
+        return AnswerWatch(splice.far, key, settings.head_bytes, note)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stop_waiting()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seance.heads import LocalAnswer, PublicForm, resolve_target
 from seance.heads.answer_fields import MAX_PATH_BYTES, ORIGIN_WIDE, limited_cookie, limited_to_room
-from tests.heads.samples import ACCEPT, KEY
+from tests.heads.samples import ACCEPT, KEY, Client
 
 PUBLIC_HOST = b"relay.example:8443"
 LOCAL_HOST = b"127.0.0.1:1234"
@@ -224,10 +224,46 @@ def fields_of_answer(*lines: bytes, asked: bytes = SHARE, status: bytes = b"307 
             b'Link: <//evil.example>; title="</y>, \\"</z>", </c/r/x>; rel=preload',
         ),
         (b"X-Location: /x", b"X-Location: /x"),
+        (b"Set-Cookie: a=b; Path=/; x ;Domain=y", b"Set-Cookie: a=b; Path=/c/r; x"),
     ],
 )
 def test_fields_with_addresses_are_mapped_in_every_answer(status: bytes, line: bytes, mapped: bytes) -> None:
     assert fields_of_answer(line, status=status) == [mapped]
+
+
+ATTRIBUTES = (
+    b"Path=/",
+    b"Domain=a",
+    b"path",
+    b" x ",
+    b"Path=/a b ",
+    b"",
+    b"\xff",
+    b'Path="/"',
+    b"\tDomain",
+    b"=",
+)
+VALUES = st.lists(st.sampled_from((*ATTRIBUTES, *PIECES)), max_size=6)
+
+
+@given(
+    asked=st.sampled_from([*FORMS, *HOCUSPOCUS]),
+    cookies=VALUES.map(b";".join),
+    reference=VALUES.map(b"".join),
+    start=st.sampled_from([b"<", b"5; url=", b"0;url='", b'"<', b""]),
+)
+def test_whatever_the_local_server_says_the_answer_is_sound_http(
+    asked: bytes, cookies: bytes, reference: bytes, start: bytes
+) -> None:
+    lines = (b"Set-Cookie: " + cookies, b"Location: " + reference, b"Refresh: " + start + reference)
+    head = b"\r\n".join(
+        (b"HTTP/1.1 302 x", *lines, b"Link: " + start + reference + b">", b"Content-Length: 0")
+    )
+    answer = LocalAnswer(KEY, form=form_of(asked))
+    client = Client(answer.receive(head + b"\r\n\r\n"))
+    assert client.status == 302
+    assert answer.is_finished
+    assert all(b"Path=/c/r" in value for name, value in client.fields if name == b"set-cookie")
 
 
 @pytest.mark.parametrize("name", sorted(ORIGIN_WIDE))

@@ -1,4 +1,4 @@
-"""What the agent's log says when the local server does not let a client in."""
+"""Lines in the agent's log about clients that the local server refuses."""
 
 from __future__ import annotations
 

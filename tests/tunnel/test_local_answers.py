@@ -1,4 +1,4 @@
-"""What a local server's answer becomes on its way through relay and agent: addresses, cookies, time."""
+"""The local server's answer on its way through relay and agent: addresses, cookies, time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent says about its local server, written and read."""
+"""The field ``Seance-Local``, written and read."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ SLOW_SECONDS = 5.0
 MAX_REASON = 60
 
 _SWITCHING = re.compile(rb"HTTP/1\.[01] 101[ \r]")
+_USUAL = (b"\r\nupgrade: websocket\r\n", b"\r\nconnection: upgrade\r\n")
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ?([^\r]*)\r")
 
 
@@ -59,7 +60,7 @@ class AnswerWatch:
             end = self._head.find(b"\r\n\r\n")
             if end < 0 and len(self._head) < self._limit_bytes:
                 return
-            if _SWITCHING.match(self._head) and self._accept in self._head[:end]:
+            if end >= 0 and self._is_usual(self._head[: end + 2]):
                 self._side.watch = None
                 return
             self._answer = LocalAnswer(self._key, self._limit_bytes)
@@ -82,6 +83,12 @@ class AnswerWatch:
                 f"The local server had not answered a client after {seconds:.1f} s, when the relay or the "
                 "client gave up; --upgrade-seconds asks the relay for more time.",
             )
+
+    def _is_usual(self, head: bytes) -> bool:
+        if _SWITCHING.match(head) is None or self._accept not in head:
+            return False
+        lowered = head.lower()
+        return all(field in lowered for field in _USUAL)
 
     def _read(self, answer: LocalAnswer, data: bytes) -> None:
         try:

@@ -119,12 +119,12 @@ def _parsed(head: bytes) -> Request:
     except h11.RemoteProtocolError as error:
         raise _refusal_of(head) from error
     fields = tuple(event.headers.raw_items())
+    target, authority = _origin_form(event.target)
     if not is_valid_host(field_values(fields, b"host")[0]):
         raise Refusal(400, "The Host header is not a valid host name.", code="malformed_host")
     lengths = field_values(fields, b"content-length")
     if field_values(fields, b"transfer-encoding") or lengths not in ([], [b"0"]):
         raise Refusal(400, "A request with a body cannot be served here; send none.", code="body_not_allowed")
-    target, authority = _origin_form(event.target)
     if authority is not None:
         # A target that names a host wins over Host (RFC 9112, 3.2.2). Host is replaced here, so that
         # nothing behind this line can read the other one.

@@ -29,6 +29,12 @@ ASK_WITH_CLIENTS = (
 SAFE = "/~!$&'()*+,;=:@%"
 """What stays as it is in a document's name (RFC 3986, 3.3); a "%" is of what is quoted."""
 
+NOT_ABOUT_ORIGIN = (429, 502, 503, 504)
+"""What a relay, an agent or a proxy answers for reasons of its own, or of the moment."""
+
+ORIGIN_LIST = b"its Origin is not on the list"
+"""What the relay says of an Origin that its own list, or the token's, does not hold."""
+
 START_THE_AGENT = "seance agent --room {room} --relay {relay}"
 
 
@@ -191,13 +197,50 @@ async def tunnel(ground: Ground) -> Finding:
         return _not_tried(Hop.TUNNEL, ground)
     if ground.talk is None:
         await _open(ground)
-    return well(
-        Hop.TUNNEL, "a WebSocket opens, from here to the local server and back", ground.opened_seconds
+    opens = "a WebSocket opens, from here to the local server and back"
+    refused = await _refused_with_origin(ground)
+    if refused is None:
+        return well(Hop.TUNNEL, opens, ground.opened_seconds)
+    origin = _public_origin(ground)
+    return Finding(
+        Hop.TUNNEL,
+        Mark.WARNING,
+        f"{opens}; but to a page with the Origin {origin} the local server answers {refused.words}",
+        "It compares Origin with Host, as gorilla/websocket, coder/websocket and tornado do: start the agent "
+        "with --rewrite-origin, or with --keep-host. Programs, which send no Origin, are not affected.",
+        ground.opened_seconds,
     )
 
 
+async def _refused_with_origin(ground: Ground) -> Answer | None:
+    """Ask as a browser would, with an Origin; returns the answer if the local server refuses that."""
+    headers = {**_authorization(ground.papers.get(TokenRole.CLIENT)), "Origin": _public_origin(ground)}
+    try:
+        opened = await open_websocket(
+            ground.reactor, ground.its_way, _client_target(ground), headers, ground.timeout_seconds
+        )
+    except Gone:
+        return None  # Without an Origin it has just opened, so this tells nothing about the Origin.
+    if not isinstance(opened, Answer):
+        opened.cut()
+        return None
+    if opened.status in NOT_ABOUT_ORIGIN or ORIGIN_LIST in opened.body:
+        # The relay's own list may leave its own pages out; what it lists is then asked with another Origin.
+        return None
+    return opened
+
+
+def _public_origin(ground: Ground) -> str:
+    relay = ground.its_relay
+    return f"{'https' if relay.is_secure else 'http'}://{relay.host_header}"
+
+
+def _client_target(ground: Ground) -> str:
+    return f"{ground.its_relay.base_path}/c/{ground.orders.room}{_document_target(ground)}"
+
+
 async def _open(ground: Ground) -> None:
-    target = f"{ground.its_relay.base_path}/c/{ground.orders.room}{_document_target(ground)}"
+    target = _client_target(ground)
     headers = _authorization(ground.papers.get(TokenRole.CLIENT))
     began = time.perf_counter()
     try:

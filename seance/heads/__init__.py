@@ -19,6 +19,7 @@ disagreement between two parsers over one copied head is what request smuggling 
 from __future__ import annotations
 
 from seance.heads.answer import LocalAnswer
+from seance.heads.boundary import FIELD_LIMIT, FORWARDED_FIELDS
 from seance.heads.credentials import (
     CLIENT_PROTOCOL,
     Place,
@@ -26,24 +27,30 @@ from seance.heads.credentials import (
     find_token,
     is_seance_token,
     protocol_to_select,
+    token_of_address,
     without_token,
 )
+from seance.heads.fields import is_valid_host
 from seance.heads.origins import check_origin
-from seance.heads.rebuild import Forwarded, request_for_local, request_with_host
+from seance.heads.public_form import PublicForm
+from seance.heads.rebuild import Forwarded, is_of_public_origin, request_for_local, request_with_host
 from seance.heads.redaction import MASK, redact
 from seance.heads.request import Request, RequestReader
 from seance.heads.responses import plain_response, refusal_response
 from seance.heads.sharing import event_stream_head, preflight_response, sharing_fields
 from seance.heads.targets import Route, RouteKind, resolve_target
-from seance.heads.upgrade import accept_for_key, check_upgrade
+from seance.heads.upgrade import accept_for_key, check_upgrade, is_upgrade
 
 __all__ = [
     "CLIENT_PROTOCOL",
+    "FIELD_LIMIT",
+    "FORWARDED_FIELDS",
     "MASK",
     "Forwarded",
     "LocalAnswer",
     "Place",
     "Presented",
+    "PublicForm",
     "Request",
     "RequestReader",
     "Route",
@@ -53,7 +60,10 @@ __all__ = [
     "check_upgrade",
     "event_stream_head",
     "find_token",
+    "is_of_public_origin",
     "is_seance_token",
+    "is_upgrade",
+    "is_valid_host",
     "plain_response",
     "preflight_response",
     "protocol_to_select",
@@ -63,5 +73,6 @@ __all__ = [
     "request_with_host",
     "resolve_target",
     "sharing_fields",
+    "token_of_address",
     "without_token",
 ]

@@ -21,8 +21,10 @@ from typing import cast
 import h11
 
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
+from seance.heads.answer_fields import limited_to_room
 from seance.heads.boundary import DEFAULT_HEAD_BYTES, HeadBuffer
 from seance.heads.fields import Fields, field_values, written_head
+from seance.heads.public_form import PublicForm
 from seance.heads.rebuild import SWITCHING, end_to_end, replaced
 from seance.heads.upgrade import accept_for_key, is_upgrade
 
@@ -60,14 +62,21 @@ class LocalAnswer:
             `protocol_to_select` says. The local server did not see that offer, and a browser
             fails a connection where it offered protocols and none came back. A choice of the
             local server's stands, whatever it is; the browser judges it.
+        form: How the client addressed the room: addresses and cookies in the answer are limited to
+            that. None leaves them as they are.
     """
 
     def __init__(
-        self, key: bytes, limit_bytes: int = DEFAULT_HEAD_BYTES, select_protocol: bytes | None = None
+        self,
+        key: bytes,
+        limit_bytes: int = DEFAULT_HEAD_BYTES,
+        select_protocol: bytes | None = None,
+        form: PublicForm | None = None,
     ) -> None:
         self._accept = accept_for_key(key)
         self._limit_bytes = limit_bytes
         self._select_protocol = select_protocol
+        self._form = form
         self._head = HeadBuffer(limit_bytes)
         self._phase = _Phase.HEAD
         self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit_bytes)
@@ -168,7 +177,8 @@ class LocalAnswer:
 
     def _switch(self, event: h11.InformationalResponse) -> bytes:
         fields = tuple(event.headers.raw_items())
-        if event.http_version != b"1.1" or not is_upgrade(fields):
+        # Servers that say HTTP/1.0 here mean 1.1, and clients take it; the head is written anew as 1.1.
+        if not event.http_version.startswith(b"1.") or not is_upgrade(fields):
             raise self._malformed()
         if field_values(fields, b"sec-websocket-accept") != [self._accept]:
             raise self._refusal(
@@ -179,13 +189,13 @@ class LocalAnswer:
         ours = SWITCHING
         if self._select_protocol is not None and not any(field_values(fields, b"sec-websocket-protocol")):
             ours = ((b"Sec-WebSocket-Protocol", self._select_protocol), *SWITCHING)
-        return written_head(start_line, replaced(_without_length(end_to_end(fields)), ours))
+        return written_head(start_line, replaced(_without_length(self._kept(fields)), ours))
 
     def _begin(self, event: h11.Response) -> bytes:
         fields = tuple(event.headers.raw_items())
         if not event.http_version.startswith(b"1."):
             raise self._malformed()
-        kept = end_to_end(fields)
+        kept = self._kept(fields)
         if field_values(fields, b"transfer-encoding"):
             # The reader goes by the chunks (RFC 9112, 6.3), so a length beside them is a lie.
             kept = _without_length(kept)
@@ -198,6 +208,10 @@ class LocalAnswer:
         return self._writer.send(
             h11.Response(status_code=event.status_code, reason=event.reason, headers=list(kept))
         )
+
+    def _kept(self, fields: Fields) -> Fields:
+        kept = end_to_end(fields)
+        return kept if self._form is None else limited_to_room(kept, self._form)
 
     def _receive_body(self, data: bytes) -> bytes:
         if self._phase is not _Phase.BODY:

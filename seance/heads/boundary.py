@@ -16,13 +16,16 @@ from collections.abc import Callable
 
 from seance.errors import RemoteProtocolError
 
-__all__ = ["DEFAULT_HEAD_BYTES", "FIELD_LIMIT", "HeadBuffer"]
+__all__ = ["DEFAULT_HEAD_BYTES", "FIELD_LIMIT", "FORWARDED_FIELDS", "HeadBuffer"]
 
 DEFAULT_HEAD_BYTES = 16 * 1024
 """A head's bound, empty line included; Node and h11 use the same."""
 
 FIELD_LIMIT = 100
 """Fields of one head; Apache's default. Browsers send about 15."""
+
+FORWARDED_FIELDS = 3
+"""Fields that the relay adds to a client's: ``X-Forwarded-For``, ``-Proto`` and ``-Host``."""
 
 _FAULT = re.compile(rb"[^\t\r\n -~\x80-\xff]|\r[^\n]|(?<!\r)\n|\n[ \t]")
 """A control character, a CR alone, an LF alone, a folded line. At most two bytes long."""
@@ -38,6 +41,7 @@ class HeadBuffer:
         limit_bytes: The greatest length of the head, empty line included.
         check_start_line: Is called once with the first line, without CR LF, as soon as it is
             whole; what it raises passes through. It turns garbage away early.
+        limit_fields: The greatest number of fields.
     """
 
     def __init__(
@@ -45,8 +49,10 @@ class HeadBuffer:
         limit_bytes: int = DEFAULT_HEAD_BYTES,
         *,
         check_start_line: Callable[[bytes], None] | None = None,
+        limit_fields: int = FIELD_LIMIT,
     ) -> None:
         self._limit_bytes = limit_bytes
+        self._limit_fields = limit_fields
         self._check_start_line = check_start_line
         self._buffer = bytearray()
         self._scanned_bytes = 0
@@ -77,10 +83,7 @@ class HeadBuffer:
         if end >= 0:
             return self._split(end + 4)
         if fault:
-            raise RemoteProtocolError(
-                "The head holds a control character, a bare CR or LF, or a folded line.",
-                code="head_malformed",
-            )
+            raise RemoteProtocolError(_named(bytes(fault[0])), code="head_malformed")
         if len(buffer) >= self._limit_bytes:
             raise RemoteProtocolError(
                 f"The head is longer than {self._limit_bytes} bytes.", code="head_too_long"
@@ -99,8 +102,21 @@ class HeadBuffer:
     def _split(self, length: int) -> bytes:
         head = bytes(self._buffer[:length])
         # One CR LF closes the start line and one is the empty line.
-        if head.count(b"\r\n") - 2 > FIELD_LIMIT:
-            raise RemoteProtocolError(f"The head has more than {FIELD_LIMIT} fields.", code="head_too_long")
+        if head.count(b"\r\n") - 2 > self._limit_fields:
+            raise RemoteProtocolError(
+                f"The head has more than {self._limit_fields} fields.", code="head_too_long"
+            )
         self.trailing = bytes(self._buffer[length:])
         self._buffer = bytearray()
         return head
+
+
+def _named(fault: bytes) -> str:
+    """Return what is wrong, for a match of ``_FAULT``."""
+    if fault == b"\n":
+        return "a line ends in LF without CR"
+    if fault.startswith(b"\n"):
+        return "a field is folded over two lines"
+    if fault.startswith(b"\r"):
+        return "there is a CR without LF"
+    return f"there is a control character (0x{fault[0]:02x})"

@@ -39,6 +39,7 @@ __all__ = [
     "find_token",
     "is_seance_token",
     "protocol_to_select",
+    "token_of_address",
     "without_token",
 ]
 
@@ -96,6 +97,15 @@ def find_token(request: Request, route: Route) -> Presented:
         if tokens:
             return Presented(tokens[0].decode("latin-1"), place)
     return Presented()
+
+
+def token_of_address(request: Request, route: Route) -> bytes:
+    """Return the token that counts if it is in the query, and else nothing.
+
+    A client that gave it there follows a redirect with nothing but the address in it.
+    """
+    presented = find_token(request, route)
+    return presented.token.encode("latin-1") if presented.place is Place.QUERY else b""
 
 
 def without_token(request: Request, route: Route) -> tuple[Request, Route]:

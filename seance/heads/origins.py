@@ -14,7 +14,7 @@ import re
 from seance.errors import Refusal
 from seance.heads.request import Request
 
-__all__ = ["check_origin"]
+__all__ = ["canonical_origin", "check_origin"]
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]*)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,15 +39,16 @@ def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
     if allowed is None or allowed == ("*",):
         return
     origins = request.values(b"origin")
-    known = {_canonical(entry) for entry in allowed} - {None}
+    known = {canonical_origin(entry) for entry in allowed} - {None}
     # Of two that differ the local server may read the other one, so all have to be allowed.
-    if not all(_canonical(origin.decode("latin-1")) in known for origin in origins):
+    if not all(canonical_origin(origin.decode("latin-1")) in known for origin in origins):
         raise Refusal(
             403, "This web page may not connect here: its Origin is not on the list.", code="origin"
         )
 
 
-def _canonical(origin: str) -> str | None:
+def canonical_origin(origin: str) -> str | None:
+    """Return an origin in small letters and without a default port; None if it is no origin."""
     lowered = origin.lower()
     if lowered == "null":
         return lowered

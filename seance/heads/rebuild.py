@@ -26,9 +26,18 @@ from dataclasses import dataclass
 
 from seance.errors import LocalProtocolError
 from seance.heads.fields import Fields, field_values, is_valid_host, list_tokens, written_head
+from seance.heads.origins import canonical_origin
 from seance.heads.request import Request
 
-__all__ = ["SWITCHING", "Forwarded", "end_to_end", "replaced", "request_for_local", "request_with_host"]
+__all__ = [
+    "SWITCHING",
+    "Forwarded",
+    "end_to_end",
+    "is_of_public_origin",
+    "replaced",
+    "request_for_local",
+    "request_with_host",
+]
 
 SWITCHING: Fields = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 """The only hop-by-hop fields that we ever write into a handshake."""
@@ -92,13 +101,15 @@ def request_for_local(request: Request, local_target: bytes, forwarded: Forwarde
     return written_head(b"GET %s HTTP/1.1" % local_target, replaced(kept, ours))
 
 
-def request_with_host(request: Request, host: bytes | None) -> bytes:
-    """Return the request's head with another Host and otherwise as it is.
+def request_with_host(request: Request, host: bytes | None, origin: bytes | None = None) -> bytes:
+    """Return the request's head with another Host, perhaps another Origin, and otherwise as it is.
 
     Args:
         request: As it came over the stream.
         host: The local server's own, or None for the Host that the client asked for; if
             X-Forwarded-Host does not tell that, Host stays.
+        origin: What an Origin becomes that is the one by which the client reached the relay; None
+            to leave it. Any other Origin stays, so that the local server's own check protects it.
 
     Raises:
         LocalProtocolError: ``"field_invalid"``: ``host`` is not legal in a head.
@@ -108,7 +119,30 @@ def request_with_host(request: Request, host: bytes | None) -> bytes:
         if len(asked_for) == 1 and is_valid_host(asked_for[0]):
             host = asked_for[0]
     fields = request.headers if host is None else replaced(request.headers, ((b"Host", host),))
+    public = None if origin is None else _public_origin(request)
+    if origin is not None and public is not None:
+        fields = tuple(
+            (name, origin if name.lower() == b"origin" and _is_origin(value, public) else value)
+            for name, value in fields
+        )
     return written_head(b"%s %s HTTP/1.1" % (request.method, request.target), fields)
+
+
+def is_of_public_origin(request: Request) -> bool:
+    """Return whether a page asks that came from where the client reached the relay, as the relay says."""
+    public = _public_origin(request)
+    return public is not None and any(_is_origin(value, public) for value in request.values(b"origin"))
+
+
+def _public_origin(request: Request) -> str | None:
+    protos, hosts = request.values(b"x-forwarded-proto"), request.values(b"x-forwarded-host")
+    if len(protos) != 1 or len(hosts) != 1:
+        return None
+    return canonical_origin((protos[0] + b"://" + hosts[0]).decode("latin-1"))
+
+
+def _is_origin(value: bytes, canonical: str) -> bool:
+    return canonical_origin(value.decode("latin-1")) == canonical
 
 
 def end_to_end(fields: Fields) -> Fields:

@@ -24,6 +24,11 @@ from seance.heads.fields import Fields, field_values, is_valid_host
 __all__ = ["Request", "RequestReader"]
 
 _START_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/([0-9]+(?:\.[0-9]+)?)")
+_VERSION = re.compile(rb"HTTP/[0-9]+(?:\.[0-9]+)?\Z")
+_LOWER_CASE = re.compile(rb" (?!HTTP/)[Hh][Tt][Tt][Pp]/[0-9.]+\Z")
+_ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?]*)((?:[/?].*)?)", re.IGNORECASE)
+_NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_METHOD = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class Request:
 
     Attributes:
         method: Any token; case matters.
-        target: Starts with a slash; raw bytes, never decoded.
+        target: Starts with a slash; raw bytes, never decoded. Of an absolute one it is the path and query;
+            the host that it named is in ``Host`` then.
         headers: Names and values in wire order and wire case.
         http_version: Always ``b"1.1"``.
     """
@@ -52,11 +58,13 @@ class RequestReader:
 
     Args:
         limit_bytes: The greatest length of the head, empty line included.
+        limit_fields: The greatest number of fields.
     """
 
-    def __init__(self, limit_bytes: int = DEFAULT_HEAD_BYTES) -> None:
+    def __init__(self, limit_bytes: int = DEFAULT_HEAD_BYTES, limit_fields: int = FIELD_LIMIT) -> None:
         self._limit_bytes = limit_bytes
-        self._head = HeadBuffer(limit_bytes, check_start_line=_check_start_line)
+        self._limit_fields = limit_fields
+        self._head = HeadBuffer(limit_bytes, check_start_line=_check_start_line, limit_fields=limit_fields)
         self._is_over = False
 
     @property
@@ -85,50 +93,116 @@ class RequestReader:
         self._is_over = True
         try:
             head = self._head.receive(data)
-            request = None if head is None else _parsed(head)
-        except (RemoteProtocolError, h11.RemoteProtocolError) as error:
+        except RemoteProtocolError as error:
             raise self._refusal(error) from error
+        request = None if head is None else _parsed(head)
         self._is_over = request is not None
         return request
 
-    def _refusal(self, error: RemoteProtocolError | h11.RemoteProtocolError) -> Refusal:
-        if isinstance(error, RemoteProtocolError) and error.code == "head_too_long":
+    def _refusal(self, error: RemoteProtocolError) -> Refusal:
+        if error.code == "head_too_long":
             return Refusal(
                 431,
                 f"The request head is too large: {self._limit_bytes} bytes"
-                f" and {FIELD_LIMIT} header fields are the limits.",
+                f" and {self._limit_fields} header fields are the limits.",
                 code="head_too_long",
             )
-        return _malformed()
+        return _malformed(error.sentence)
 
 
 def _parsed(head: bytes) -> Request:
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     connection.receive_data(head)
-    # A head that is whole is one event or an error, never a wish for more.
-    event = cast(h11.Request, connection.next_event())
+    try:
+        # A head that is whole is one event or an error, never a wish for more.
+        event = cast(h11.Request, connection.next_event())
+    except h11.RemoteProtocolError as error:
+        raise _refusal_of(head) from error
     fields = tuple(event.headers.raw_items())
-    if not event.target.startswith(b"/") or b"#" in event.target:
-        raise Refusal(
-            400,
-            "The request target must be a path, such as /client?room=ID, without host or fragment.",
-            code="malformed_target",
-        )
+    target, authority = _origin_form(event.target)
     if not is_valid_host(field_values(fields, b"host")[0]):
         raise Refusal(400, "The Host header is not a valid host name.", code="malformed_host")
     lengths = field_values(fields, b"content-length")
     if field_values(fields, b"transfer-encoding") or lengths not in ([], [b"0"]):
         raise Refusal(400, "A request with a body cannot be served here; send none.", code="body_not_allowed")
-    return Request(event.method, event.target, fields, event.http_version)
+    if authority is not None:
+        # A target that names a host wins over Host (RFC 9112, 3.2.2). Host is replaced here, so that
+        # nothing behind this line can read the other one.
+        fields = tuple((name, authority if name.lower() == b"host" else value) for name, value in fields)
+    return Request(event.method, target, fields, event.http_version)
+
+
+def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """Return a target's path and query, and the host that it names, if it does (RFC 9112, 3.2)."""
+    if b"#" in target:
+        raise _malformed_target("a request target holds no fragment (#)")
+    if target.startswith(b"/"):
+        return target, None
+    if target == b"*":
+        raise _malformed_target("* asks about the server as a whole, which is not served here")
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None and b"/" not in target:
+        raise _malformed_target("a host and port without a path are for proxies, and this is none")
+    if match is None:
+        raise _malformed_target("it is neither a path nor an http, https, ws or wss address")
+    authority, path = match.groups()
+    if b"@" in authority:
+        raise _malformed_target("an address in a request target holds no user name")
+    if not is_valid_host(authority):
+        raise _malformed_target("its host is not a valid host name")
+    return path if path.startswith(b"/") else b"/" + path, authority
+
+
+def _refusal_of(head: bytes) -> Refusal:
+    """Return the refusal of a head that h11 does not take, with the actual mistake."""
+    start, *lines = head[:-4].split(b"\r\n")
+    names = [line.partition(b":")[0].lower() for line in lines]
+    for line, name in zip(lines, names, strict=True):
+        if b":" not in line:
+            return _malformed("a field has no colon")
+        if _NAME.fullmatch(name) is None:
+            what = "a space or another character" if name.isascii() else "a byte outside ASCII"
+            return _malformed(f"the name of a field holds {what} that is not allowed in names")
+    if _METHOD.match(start) is None:
+        return _malformed("the method holds a character that is not allowed")
+    hosts = names.count(b"host")
+    if hosts != 1:
+        return _malformed("there is no Host field" if not hosts else "there is more than one Host field")
+    if b"transfer-encoding" in names:
+        return _malformed("it has a Transfer-Encoding, thus a body, and no body can be served here")
+    if b"content-length" in names:
+        return _malformed("Content-Length is not one number")
+    return _malformed("the value of a field is not allowed")
+
+
+def _malformed_target(why: str) -> Refusal:
+    return Refusal(
+        400,
+        "The request target must be a path, such as /client?room=ID, or an address with this relay's host:"
+        f" {why}.",
+        code="malformed_target",
+    )
 
 
 def _check_start_line(line: bytes) -> None:
     match = _START_LINE.fullmatch(line)
     if match is None:
-        raise _malformed()
+        raise _malformed(_wrong_with_start_line(line))
     if match[1] != b"1.1":
         raise Refusal(400, "HTTP/1.1 is needed; this request uses another version.", code="http_version")
 
 
-def _malformed() -> Refusal:
-    return Refusal(400, "This is not a well-formed HTTP/1.1 request.", code="malformed_request")
+def _wrong_with_start_line(line: bytes) -> str:
+    if not line:
+        return "it begins with an empty line"
+    if not line.isascii():
+        return "its first line holds a byte that is not ASCII; write it as a percent escape (%C3%A9 for é)"
+    if _LOWER_CASE.search(line) is not None:
+        return "the name of the protocol, HTTP, is written in capitals"
+    if _VERSION.search(line) is None:
+        return "its first line does not end in HTTP/1.1"
+    return "its first line is not a method, a target and HTTP/1.1 with one space in between"
+
+
+def _malformed(why: str) -> Refusal:
+    return Refusal(400, f"This is not a well-formed HTTP/1.1 request: {why}.", code="malformed_request")

@@ -84,6 +84,22 @@ AGENT_OPTIONS: tuple[Option, ...] = (
         "a file that holds the token; it is read again for each dial and whenever it changes",
     ),
     Option(_WHO, "keep-host", "", values.truth, "leave the public Host in requests to the local server"),
+    Option(
+        _WHO,
+        "rewrite-origin",
+        "",
+        values.truth,
+        "replace an Origin equal to the public one by the local server's own, for servers that compare "
+        "Origin with Host; other Origins stay",
+    ),
+    Option(
+        _WHO,
+        "upgrade-seconds",
+        "SECONDS",
+        _TIME,
+        "how long the local server may take for its first answer; the relay bounds it with "
+        "--max-upgrade-seconds, and without this option with --upgrade-seconds",
+    ),
     Option(_WHO, "head-bytes", "SIZE", _SIZE, "the longest request head taken from the relay"),
     Option(_WHO, "head-seconds", "SECONDS", _TIME, "a stream must have brought its whole head by then"),
     Option(

@@ -63,9 +63,16 @@ RELAY_OPTIONS: tuple[Option, ...] = (
     ),
     Option(_WHO, "deny", "FILE", _FILE, "what was taken back: lines of jti:ID, sub:NAME, room:NAME"),
     Option(_WHO, "open", "", values.truth, "listen beyond loopback without any key: everybody may enter"),
-    Option(_WHO, "head-bytes", "SIZE", _SIZE, "the longest request head"),
+    Option(_WHO, "head-bytes", "SIZE", _SIZE, "the longest request head; 256KiB at most"),
     Option(_WHO, "head-seconds", "SECONDS", _TIME, "a connection must have sent its whole head by then"),
     Option(_WHO, "upgrade-seconds", "SECONDS", _TIME, "the local server must have answered by then"),
+    Option(
+        _WHO,
+        "max-upgrade-seconds",
+        "SECONDS",
+        _TIME,
+        "the same for agents that ask for more time with their own --upgrade-seconds, at most",
+    ),
     Option(_WHO, "early-bytes", "SIZE", _SIZE, "what a client may send before the local server answered"),
     Option(
         _WHO,

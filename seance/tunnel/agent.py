@@ -97,7 +97,7 @@ class Agent(Service):
         self._witness = witness or Silent()
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
-        self._introduction = Introduction(identity, settings.room, self._relay.host_header)
+        self._introduction = Introduction.of(identity, settings, self._relay.host_header)
         self._tls = relay_tls(self._relay, settings)
         self._offers = Offers(reactor.seconds, is_always_plain=settings.plain)
         self._hint = DoctorHint(settings)

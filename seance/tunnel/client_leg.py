@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.errors import Refusal
-from seance.heads import LocalAnswer, refusal_response
+from seance.heads import LocalAnswer, PublicForm, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
 from seance.mux import StreamRefused
 from seance.net import HandOver, Leg, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
@@ -65,6 +65,7 @@ class ClientLeg:
         key: The client's ``Sec-WebSocket-Key``.
         departures: Who decides when it is seen off.
         select_protocol: The subprotocol to choose if the local server chooses none.
+        form: How the client addressed the room, for addresses and cookies in the answer.
         sync: Who is told when it has come in and when it is gone.
         place: The connection's. From the 101 on the door is out of it, and the leg gives its place back.
         bytes_per_second: What this client may move, both directions together, besides what its room
@@ -119,6 +120,7 @@ class ClientLeg:
         sync: Sync,
         place: Place,
         select_protocol: bytes | None = None,
+        form: PublicForm | None = None,
         bytes_per_second: int | None = None,
         address: str = "",
         witness: Witness | None = None,
@@ -131,7 +133,7 @@ class ClientLeg:
         self._settings = settings
         self._link = link
         self._door = door
-        self._answer = LocalAnswer(key, settings.head_bytes, select_protocol)
+        self._answer = LocalAnswer(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
         self._asking = _Asking(self)
         self._stream: StreamTransport | None = None
@@ -194,7 +196,7 @@ class ClientLeg:
         self._departures.add(self, self._link)
         self._witness.client_began(self)
         self._stream.write(head)
-        self._timer = self._reactor.callLater(self._settings.upgrade_seconds, self._too_late)
+        self._timer = self._reactor.callLater(self._link.upgrade_seconds, self._too_late)
         self._door.hand_over(self._waiting_client)
         self._client.registerProducer(self._asking, True)
         if early:
@@ -391,7 +393,7 @@ class ClientLeg:
             sentence = "The agent of this room is not there at the moment; try again."
             self._refuse(Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,)))
         else:
-            seconds = self._settings.upgrade_seconds
+            seconds = self._link.upgrade_seconds
             sentence = f"The local server behind this room did not answer within {seconds:g} s."
             self._refuse(Refusal(502, sentence, code="local_server_silent"))
 

@@ -30,6 +30,7 @@ from seance.carrier import RESUMABLE, negotiated
 from seance.errors import Refusal
 from seance.heads import (
     Forwarded,
+    PublicForm,
     Request,
     RequestReader,
     Route,
@@ -41,6 +42,7 @@ from seance.heads import (
     refusal_response,
     request_for_local,
     resolve_target,
+    token_of_address,
     without_token,
 )
 from seance.net import HandOver, PeerCertificate, peer_certificate, tune
@@ -53,6 +55,7 @@ from seance.tunnel.health import health_response
 from seance.tunnel.identification import challenge, identify
 from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.link import RETRY_AFTER
+from seance.tunnel.local_info import LocalServerInfo
 from seance.tunnel.pages import page_response
 from seance.tunnel.permits import CertificateGrant
 from seance.tunnel.places import Place, Places
@@ -306,6 +309,8 @@ class Front(HandOver):
                 may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
             )
             headers |= link.expect(subprotocol, back or "")
+        link.local = LocalServerInfo.of(request)
+        headers |= link.local.reply(relay.settings)
         relay.answerer.answer(
             request,
             self._take_late(),
@@ -345,6 +350,7 @@ class Front(HandOver):
                 sync = await self._when_let_in(link, began_seconds)
             select_protocol = protocol_to_select(request)
             public = request
+            token = b"" if grant is None else token_of_address(request, route)
             request, route = without_token(request, route)
             forwarded = Forwarded(
                 client_address=self._counted_as, proto=self._proto(public), host=public.values(b"host")[0]
@@ -359,6 +365,7 @@ class Front(HandOver):
                 departures=relay.departures,
                 sync=sync,
                 select_protocol=select_protocol,
+                form=PublicForm.of(public.target, route.local, link.local.hosts, forwarded.host, token),
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
                 address=self._counted_as,
                 witness=relay.witness,

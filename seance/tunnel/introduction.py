@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from twisted.logger import Logger
+
 from seance.errors import Refusal
+from seance.tunnel.local_info import LOCAL_FIELD, LocalServerInfo
 from seance.tunnel.ports import AgentIdentity
+from seance.tunnel.settings import AgentSettings
 
 __all__ = ["AGENT_FIELD", "NONCE_FIELD", "REPLACE_FIELD", "Introduction"]
 
@@ -28,18 +32,38 @@ class Introduction:
         identity: Who the agent is; None for a plain one.
         room: The room it serves.
         host: Host and port of the relay, always written alike.
+        local: What to say about the local server.
     """
 
-    def __init__(self, identity: AgentIdentity | None, room: str, host: str) -> None:
+    _log = Logger()
+
+    def __init__(
+        self,
+        identity: AgentIdentity | None,
+        room: str,
+        host: str,
+        local: LocalServerInfo = LocalServerInfo(),  # noqa: B008  # frozen
+    ) -> None:
         self._identity = identity
         self._room = room
         self._host = host
+        self._local = local
+        self._granted_seconds: float | None = local.answer_seconds
         self._nonce: str | None = None
         self._gives_way = False
 
+    @classmethod
+    def of(cls, identity: AgentIdentity | None, settings: AgentSettings, host: str) -> Introduction:
+        """Return that of an agent with these settings.
+
+        Raises:
+            ConfigError: The address of the local server cannot be read.
+        """
+        return cls(identity, settings.room, host, LocalServerInfo.from_settings(settings))
+
     def headers(self) -> dict[str, str]:
         """Return the header fields for the next attempt. A nonce is used up by it."""
-        headers = {}
+        headers = self._local.headers()
         if self._identity is not None:
             nonce, self._nonce = self._nonce, None
             headers[AGENT_FIELD] = (
@@ -64,6 +88,7 @@ class Introduction:
         """
         self._gives_way = False
         self._keep_nonce(headers)
+        self._check_granted(headers)
 
     def note_replaced(self) -> None:
         """Another process with our key has taken the room.
@@ -72,6 +97,22 @@ class Introduction:
         back would throw out each other's clients for ever.
         """
         self._gives_way = True
+
+    def _check_granted(self, headers: Mapping[str, str]) -> None:
+        """Log once if the relay waits for a shorter time than it was asked for."""
+        asked = self._local.answer_seconds
+        granted = LocalServerInfo.read(headers.get(LOCAL_FIELD.lower(), "")).answer_seconds
+        before, self._granted_seconds = self._granted_seconds, granted
+        if asked is None or granted == before or (granted is not None and granted >= asked):
+            return
+        if granted is None:
+            sentence = "The relay does not know --upgrade-seconds and keeps its own bound, 15 s by default."
+        else:
+            sentence = (
+                f"The relay waits {granted:g} s for the local server's first answer, not {asked:g} s as "
+                "--upgrade-seconds says; its operator can raise --max-upgrade-seconds."
+            )
+        self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.upgrade_seconds")
 
     def _keep_nonce(self, headers: Mapping[str, str]) -> bool:
         nonce = headers.get(NONCE_FIELD.lower(), "")

@@ -26,6 +26,7 @@ from seance.tunnel.initial_syncs import InitialSyncs
 from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.kept_session import KeptSession
 from seance.tunnel.link_session import link_session
+from seance.tunnel.local_info import LocalServerInfo
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, LinkChange, TokenRole, Verifier, identity_of
 from seance.tunnel.settings import RelaySettings
@@ -63,6 +64,7 @@ class Link:
         syncs: Which of its clients load their document, and who waits for that.
         came_back_early: Whether the agent was back, the last time, before we knew that it was away.
         address: Where the agent has first dialled from.
+        local: What the agent said about its local server.
     """
 
     _log = Logger()
@@ -92,6 +94,7 @@ class Link:
         self.change: LinkChange | None = None
         self.syncs = InitialSyncs(reactor, settings)
         self.address = ""
+        self.local = LocalServerInfo()
         self.on_change: Callable[[Link], None] = lambda link: None
         self.room = room
         rate = settings.bytes_per_second_per_room
@@ -100,6 +103,11 @@ class Link:
         self.permit: Permit | None = None
         self._renewal: Deferred[Grant] | None = None
         self._next_token: str | None = None
+
+    @property
+    def upgrade_seconds(self) -> float:
+        """How long the local server may take for its first answer."""
+        return self.local.granted_seconds(self._settings)
 
     @property
     def was_attached(self) -> bool:

@@ -21,11 +21,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.errors import Refusal
-from seance.heads import Request, RequestReader, refusal_response, request_with_host
+from seance.heads import (
+    FIELD_LIMIT,
+    FORWARDED_FIELDS,
+    Request,
+    RequestReader,
+    is_of_public_origin,
+    refusal_response,
+    request_with_host,
+)
 from seance.net import ClientTls, HandOver, Leg, tune
+from seance.tunnel.answer_watch import AnswerWatch
 from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.local_trouble import LocalTrouble, too_many_clients, trouble_of
+from seance.tunnel.log_limiter import LogLimiter
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.splice import Side, Splice, SpliceReport
@@ -35,6 +45,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
 __all__ = ["LocalClient", "LocalLegFactory"]
+
+FORBIDDEN = 403
 
 
 class LocalLegFactory(Factory):
@@ -48,6 +60,7 @@ class LocalLegFactory(Factory):
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -62,6 +75,7 @@ class LocalLegFactory(Factory):
         self.witness = witness or Silent()
         self.client_count = 0
         self.turns = FewAtATime(reactor)
+        self._refusals = LogLimiter(reactor)
         self.local = LocalServer.from_text(settings.local)
         self.tls: ClientTls | None = None
         if self.local.kind == "tls":
@@ -76,6 +90,20 @@ class LocalLegFactory(Factory):
         """Report how a dial of the local server went; None for one that has succeeded."""
         self._on_local(trouble)
 
+    def note_refused(self, status: int, sentence: str) -> None:
+        """Log that a client was refused: once, and then once a minute for each status, with a count."""
+        further = self._refusals.admit(status)
+        if further is not None:
+            count = further + 1
+            self._log.warn(
+                "[Agent] {sentence}{again}",
+                sentence=sentence,
+                again="" if count == 1 else f" ({count} answers with {status} since the last such line)",
+                status=status,
+                count=count,
+                event="local.refused",
+            )
+
     def buildProtocol(self, addr: IAddress | None) -> LocalLeg:
         """Make the protocol of one stream."""
         return LocalLeg(self)
@@ -89,7 +117,7 @@ class LocalLeg(HandOver):
     def __init__(self, factory: LocalLegFactory) -> None:
         self._factory = factory
         self._settings = factory.settings
-        self._reader = RequestReader(self._settings.head_bytes)
+        self._reader = RequestReader(self._settings.head_bytes, FIELD_LIMIT + FORWARDED_FIELDS)
         self._timer: IDelayedCall | None = None
         self._dialling: Deferred[None] | None = None
         self._is_gone = False
@@ -107,6 +135,7 @@ class LocalLeg(HandOver):
         try:
             request = self._reader.receive(data)
         except Refusal as refusal:
+            self._factory.note_refused(refusal.status, f"A client was refused: {refusal.sentence}")
             self._refuse(refusal)
             return
         if request is not None:
@@ -161,16 +190,31 @@ class LocalLeg(HandOver):
             cast(Leg, self.transport).abortConnection()
 
     def _join(self, splice: Splice, request: Request) -> None:
-        host = None if self._settings.keep_host else self._factory.local.host_header
+        local = self._factory.local
+        host = None if self._settings.keep_host else local.host_header
+        origin = local.origin if self._settings.rewrite_origin else None
         tune(splice.far.leg)
         trailing = self._reader.trailing
-        splice.far.leg.write(request_with_host(request, host) + trailing)
+        splice.far.leg.write(request_with_host(request, host, origin) + trailing)
         splice.near.received_bytes = len(trailing)
         self._client.join(splice)
         stream = cast(Leg, self.transport)
         self.step_out(splice.near)
         splice.start()
+        splice.far.watch = self._watch(splice, request)
         stream.resumeProducing()
+
+    def _watch(self, splice: Splice, request: Request) -> AnswerWatch:
+        factory, settings = self._factory, self._settings
+
+        def note(status: int, sentence: str) -> None:
+            is_public = status == FORBIDDEN and is_of_public_origin(request)
+            if is_public and not (settings.keep_host or settings.rewrite_origin):
+                sentence += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
+            factory.note_refused(status, sentence)
+
+        key = b"".join(request.values(b"sec-websocket-key")[:1])
+        return AnswerWatch(splice.far, key, settings.head_bytes, note)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stop_waiting()
@@ -250,6 +294,9 @@ class LocalClient:
 
     def splice_ended(self, report: SpliceReport) -> None:
         """Both are gone."""
+        watch = None if self._splice is None else self._splice.far.watch
+        if isinstance(watch, AnswerWatch):
+            watch.note_end(report.reason, self._factory.reactor.seconds() - self._began_seconds)
         self.tell_end(report.reason)
 
 

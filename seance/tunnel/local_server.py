@@ -63,6 +63,11 @@ class LocalServer:
             return host.encode("ascii")
         return f"{host}:{self.port}".encode("ascii")
 
+    @property
+    def origin(self) -> bytes:
+        """The Origin of a page that the local server itself would serve."""
+        return (b"https://" if self.kind == "tls" else b"http://") + self.host_header
+
     def endpoint(
         self,
         reactor: Any,  # noqa: ANN401  # what endpoints want: no common type

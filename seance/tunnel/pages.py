@@ -6,7 +6,7 @@ for: only a browser that navigates says that it would take HTML.
 
 from __future__ import annotations
 
-from seance.heads import Request, Route, plain_response
+from seance.heads import Request, Route, is_upgrade, plain_response
 from seance.tunnel.ports import Page
 
 __all__ = ["page_response"]
@@ -14,7 +14,7 @@ __all__ = ["page_response"]
 
 def page_response(page: Page | None, request: Request, route: Route) -> bytes | None:
     """Return the page as a whole answer, or None if this is no request for it."""
-    if page is None or not route.is_share_link or request.values(b"upgrade"):
+    if page is None or not route.is_share_link or is_upgrade(request.headers):
         return None
     if not any(b"text/html" in value for value in request.values(b"accept")):
         return None

@@ -31,6 +31,7 @@ from seance.heads import (
     RouteKind,
     check_origin,
     event_stream_head,
+    is_upgrade,
     plain_response,
     preflight_response,
     sharing_fields,
@@ -93,7 +94,8 @@ class RoomStatus:
 def is_status(request: Request, route: Route) -> bool:
     """Whether a request asks for the status of its room, and not for a WebSocket at that path."""
     is_there = route.kind is RouteKind.CLIENT and route.local.partition(b"?")[0] == b"/status"
-    return is_there and not request.values(b"upgrade")
+    # An offer that is not taken is ignored (RFC 9110, 7.8): of h2c, say, by Java's client and curl --http2.
+    return is_there and not is_upgrade(request.headers)
 
 
 def wants_events(request: Request) -> bool:

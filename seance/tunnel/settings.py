@@ -24,6 +24,9 @@ DOT_SEGMENTS = (".", "..")
 KIB = 1024
 MIB = 1024 * KIB
 
+MAX_HEAD_BYTES = 256 * KIB
+"""The longest head that a relay can be told to take. Agents take that, and what a relay adds to it."""
+
 
 def check_room(room: str) -> str:
     """Return ``room`` if it is a room name, for whoever takes one from a person.
@@ -67,6 +70,8 @@ class RelaySettings:
         head_seconds: A connection must have sent its whole head by then, counted from accept.
         upgrade_seconds: The local server must have answered by then. Firefox gives up on a
             pending upgrade at 20 s (yjs.md, fact 2).
+        max_upgrade_seconds: The same for an agent that asks for more, at most. Clients other than
+            browsers wait for a minute and longer.
         early_bytes: What a client may send between its head and the 101 of the local server.
             A stock client sends nothing before the 101, so this is generous.
         half_close_seconds: After one direction has ended, the other may be silent for so long.
@@ -145,6 +150,7 @@ class RelaySettings:
     head_bytes: int = 16 * KIB
     head_seconds: float = 5.0
     upgrade_seconds: float = 15.0
+    max_upgrade_seconds: float = 60.0
     early_bytes: int = 64 * KIB
     half_close_seconds: float = 300.0
     unanswered_connections: int = 4096
@@ -184,6 +190,11 @@ class RelaySettings:
     log_format: str = "text"
 
     def __post_init__(self) -> None:
+        if self.head_bytes > MAX_HEAD_BYTES:
+            raise ConfigError(
+                f"--head-bytes is at most {MAX_HEAD_BYTES // KIB} KiB, as agents read no longer heads;"
+                f" {self.head_bytes} bytes are more."
+            )
         if self.deny is not None and not self.auth_key and self.auth_jwks is None:
             raise ConfigError(
                 "--deny takes tokens back, and without --auth-key or --auth-jwks none are asked for."
@@ -217,7 +228,11 @@ class AgentSettings:
         token: What lets it into a relay that asks for tokens.
         token_file: A file that holds the token, read again for each dial and whenever it changes.
         keep_host: Hand the public ``Host`` to the local server instead of its own.
-        head_bytes: The longest request head taken from the relay.
+        rewrite_origin: Replace an ``Origin`` that is the public one by the local server's own.
+        upgrade_seconds: How long the local server may take for its first answer. The relay is asked for
+            it, and bounds it; None for the relay's own bound.
+        head_bytes: The longest request head taken from the relay: what a relay may be told to take, and
+            what it adds.
         head_seconds: A stream must have brought its whole head by then.
         local_dial_seconds: The local server must have taken the connection by then.
         half_close_seconds: As for the relay.
@@ -251,7 +266,9 @@ class AgentSettings:
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
     keep_host: bool = False
-    head_bytes: int = 32 * KIB
+    rewrite_origin: bool = False
+    upgrade_seconds: float | None = None
+    head_bytes: int = MAX_HEAD_BYTES + 4 * KIB
     head_seconds: float = 10.0
     local_dial_seconds: float = 5.0
     half_close_seconds: float = 300.0
@@ -271,6 +288,10 @@ class AgentSettings:
 
     def __post_init__(self) -> None:
         check_room(self.room)
+        if self.keep_host and self.rewrite_origin:
+            raise ConfigError(
+                "--rewrite-origin and --keep-host exclude each other: either makes Origin and Host equal."
+            )
         if self.tls_key is not None and self.tls_cert is None:
             raise ConfigError("--tls-key needs a certificate to go with; name it with --tls-cert.")
         for_relay = (self.tls_ca, self.tls_cert, self.tls_insecure or None)

@@ -70,6 +70,17 @@ class TestSwitch:
         raw = switching(b"Upgrade: websocket", b"Connection: Upgrade", ACCEPTED, start=start)
         assert answer(raw)[1].startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
 
+    @pytest.mark.parametrize(
+        "start", [b"HTTP/1.0 101 Switching Protocols", b"HTTP/1.0 101", b"HTTP/1.0 101 "]
+    )
+    def test_101_of_http_1_0_opens_the_way_as_1_1(self, start: bytes) -> None:
+        """Clients take it, Chromium, ws, undici and Go among them, and the head is written anew."""
+        local, passed = answer(
+            switching(b"upgrade: websocket", b"CONNECTION: upgrade", ACCEPTED, start=start) + b"glued"
+        )
+        assert local.is_switched
+        assert passed == answer(SWITCHING)[1].replace(b"\r\n\r\n", b"\r\n\r\nglued")
+
     @pytest.mark.parametrize("glued", [b"\x82\x03abc", b"\n", b" x", b"\r\n\r\n", b"\x00" * 70_000])
     def test_glued_bytes_follow_the_head(self, glued: bytes) -> None:
         local, passed = answer(SWITCHING + glued)
@@ -115,8 +126,9 @@ class TestSwitch:
             switching(b"Upgrade: h2c", b"Connection: Upgrade", ACCEPTED),
             switching(b"Upgrade: websocket, h2c", b"Connection: Upgrade", ACCEPTED),
             switching(b"Upgrade: websocket", b"Connection: close", ACCEPTED),
-            SWITCHING.replace(b"HTTP/1.1", b"HTTP/1.0"),
             SWITCHING.replace(b"HTTP/1.1", b"HTTP/2.0"),
+            SWITCHING.replace(b"HTTP/1.1", b"HTTP/0.9"),
+            SWITCHING.replace(b"HTTP/1.1", b"http/1.1"),
         ],
     )
     def test_101_to_anything_else_is_refused(self, raw: bytes) -> None:

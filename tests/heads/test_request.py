@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,8 +80,18 @@ REFUSED = {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
     "malformed_target": [
-        head(start=b"GET http://relay.example/client?room=a HTTP/1.1"),
-        head(start=b"GET ws://relay.example/ HTTP/1.1"),
+        head(start=b"GET http:///client?room=a HTTP/1.1"),
+        head(start=b"GET http:/client?room=a HTTP/1.1"),
+        head(start=b"GET http:client HTTP/1.1"),
+        head(start=b"GET ftp://relay.example/ HTTP/1.1"),
+        head(start=b"GET http://me@relay.example/ HTTP/1.1"),
+        head(start=b"GET http://me:secret@relay.example/ HTTP/1.1"),
+        head(start=b"GET http://relay.example:80@other.example/ HTTP/1.1"),
+        head(start=b"GET http://a%20b/ HTTP/1.1"),
+        head(start=b"GET http://relay.example:123456/ HTTP/1.1"),
+        head(start=b"GET http://relay.example\\x/ HTTP/1.1"),
+        head(start=b"GET http://relay.example/#a HTTP/1.1"),
+        head(start=b"GET //relay.example:80# HTTP/1.1"),
         head(start=b"OPTIONS * HTTP/1.1"),
         head(start=b"CONNECT relay.example:443 HTTP/1.1"),
         head(start=b"GET client HTTP/1.1"),
@@ -147,6 +159,70 @@ def test_head_that_breaks_a_rule_of_ours_is_refused(code: str, raw: bytes) -> No
     with pytest.raises(Refusal) as caught:
         RequestReader().receive(raw)
     assert (caught.value.status, caught.value.code) == (400, code)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "path"),
+    [
+        (b"http://relay.example/client?room=a", b"relay.example", b"/client?room=a"),
+        (b"https://relay.example/c/a/doc?x=http://y", b"relay.example", b"/c/a/doc?x=http://y"),
+        (b"ws://relay.example:8080/c/a", b"relay.example:8080", b"/c/a"),
+        (b"WSS://Relay.Example/c/a", b"Relay.Example", b"/c/a"),
+        (b"http://[2001:db8::1]:80/c/a", b"[2001:db8::1]:80", b"/c/a"),
+        (b"http://relay.example", b"relay.example", b"/"),
+        (b"http://relay.example?room=a", b"relay.example", b"/?room=a"),
+        (b"http://relay.example//evil", b"relay.example", b"//evil"),
+        (b"http://other.example/c/a", b"other.example", b"/c/a"),
+    ],
+)
+def test_absolute_target_is_a_path_and_its_host_replaces_the_other(
+    target: bytes, host: bytes, path: bytes
+) -> None:
+    """RFC 9112, 3.2.2: the host of the target counts, and Host is ignored."""
+    request = read(head(b"A: b", start=b"GET " + target + b" HTTP/1.1"))
+    assert request.target == path
+    assert request.headers == ((b"Host", host), (b"A", b"b"))
+
+
+def test_absolute_target_does_not_stand_in_for_the_host_field() -> None:
+    for lines in (b"", b"Host: a\r\nHost: a\r\n", b"Host: a b\r\n"):
+        with pytest.raises(Refusal) as caught:
+            RequestReader().receive(b"GET http://relay.example/ HTTP/1.1\r\n" + lines + b"\r\n")
+        assert caught.value.status == 400
+
+
+MISTAKES = {
+    "there is no Host field": b"GET / HTTP/1.1\r\n\r\n",
+    "more than one Host field": head(b"host: relay.example"),
+    "first line holds a byte that is not ASCII": head(start="GET /ü HTTP/1.1".encode()),
+    "name of a field holds a byte outside ASCII": head("Ä: b".encode()),
+    "name of a field holds a space": head(b"A : b"),
+    "a field has no colon": head(b"A"),
+    "begins with an empty line": b"\r\n" + head(),
+    "a line ends in LF without CR": head().replace(b"\r\n", b"\n"),
+    "a CR without LF": head(b"A: b\rC: d"),
+    "folded over two lines": head(b"A: b", b" c"),
+    "control character (0x00)": head(b"A: b\x00"),
+    "Transfer-Encoding": head(b"Transfer-Encoding: gzip"),
+    "Content-Length is not one number": head(b"Content-Length: 0", b"Content-Length: 1"),
+    "method holds a character": head(start=b"G(T / HTTP/1.1"),
+    "one space in between": head(start=b"GET  / HTTP/1.1"),
+    "written in capitals": head(start=b"GET / http/1.1"),
+    "does not end in HTTP/1.1": head(start=b"GET /"),
+    "user name": head(start=b"GET http://me@relay.example/ HTTP/1.1"),
+    "fragment": head(start=b"GET /client?room=a#b HTTP/1.1"),
+    "server as a whole": head(start=b"OPTIONS * HTTP/1.1"),
+    "for proxies": head(start=b"CONNECT relay.example:443 HTTP/1.1"),
+}
+
+
+@pytest.mark.parametrize(("mistake", "raw"), MISTAKES.items(), ids=MISTAKES)
+def test_refusal_names_the_mistake_however_the_head_is_cut(mistake: str, raw: bytes) -> None:
+    for pieces in ([raw], single_bytes(raw)):
+        reader = RequestReader()
+        with pytest.raises(Refusal) as caught:
+            deque(map(reader.receive, pieces), maxlen=0)
+        assert mistake in caught.value.sentence
 
 
 def test_another_http_version_is_told_which_one_is_needed() -> None:

@@ -102,7 +102,21 @@ OTHERS = {
     "A15 two hosts": upgrade(b"Host: localhost"),
     "A15 no host": upgrade().replace(b"Host: relay.example\r\n", b""),
     "A15 host with a path": upgrade().replace(b"relay.example", b"relay.example/admin"),
-    "A15 absolute form": upgrade(start=b"GET http://localhost/client?room=a HTTP/1.1"),
+    "A15 absolute form with a user": upgrade(start=b"GET http://u@localhost/client?room=a HTTP/1.1"),
+    "A15 absolute form with two hosts": upgrade(start=b"GET http://a:80@b/client?room=a HTTP/1.1"),
+    "A15 absolute form without a host": upgrade(start=b"GET http:///client?room=a HTTP/1.1"),
+    "A15 absolute form of another scheme": upgrade(start=b"GET file://a/client?room=a HTTP/1.1"),
+    "A15 absolute form with a backslash": upgrade(start=b"GET http://a\\@b/client?room=a HTTP/1.1"),
+    "A15 absolute form and two hosts": upgrade(b"Host: b", start=b"GET http://a/client?room=a HTTP/1.1"),
+    "A15 absolute form and no host": upgrade(start=b"GET http://a/client?room=a HTTP/1.1").replace(
+        b"Host: relay.example\r\n", b""
+    ),
+    "A15 absolute form and a bad host": upgrade(start=b"GET http://a/client?room=a HTTP/1.1").replace(
+        b"Host: relay.example", b"Host: relay.example/x"
+    ),
+    "A15 absolute form in a room": upgrade(start=b"GET http://a/c/http://b/x HTTP/1.1"),
+    "A15 authority form": upgrade(start=b"CONNECT localhost:1234 HTTP/1.1"),
+    "A15 asterisk form": upgrade(start=b"OPTIONS * HTTP/1.1"),
     "A15 not ascii": upgrade(start=b"GET /client?room=\xff HTTP/1.1"),
     "A15 HTTP/0.9": b"GET /client?room=a\r\n\r\n",
     "A15 HTTP/1.0": upgrade(start=b"GET /client?room=a HTTP/1.0"),
@@ -138,6 +152,10 @@ PASSING = {
     "A16 names its own": upgrade(b"Connection: x-evil", b"X-Evil: 1"),
     "A16 names the handshake": upgrade(
         b"Connection: host, sec-websocket-key, sec-websocket-version, upgrade"
+    ),
+    "A15 absolute form": upgrade(start=b"GET http://localhost/client?room=a HTTP/1.1"),
+    "A15 absolute form of another host": upgrade(start=b"GET ws://other.example/c/a/x HTTP/1.1").replace(
+        b"Host: relay.example", b"Host: evil.example"
     ),
     "A16 close": upgrade(b"Connection: close, keep-alive", b"Keep-Alive: evil"),
     "A18 spoofed": upgrade(b"X-Forwarded-For: evil", b"Forwarded: for=evil", b"X-Real-IP: evil"),

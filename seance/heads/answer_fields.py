@@ -1,0 +1,139 @@
+"""Fields of the local server's answer, limited to the room: addresses, cookies, and what holds for an origin.
+
+All rooms of a relay share one origin. A cookie with ``Path=/`` of one room would be sent to the local
+server of every other, and ``Clear-Site-Data`` or ``Strict-Transport-Security`` would act on all of them. So
+addresses are mapped to the client's form (`PublicForm`), cookies are limited to the paths of the room,
+and fields that a browser applies to the whole origin are dropped.
+
+`LocalAnswer` calls this with the end-to-end fields of each final answer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from seance.heads.fields import Fields
+from seance.heads.public_form import PublicForm
+
+__all__ = ["ORIGIN_WIDE", "limited_to_room"]
+
+ORIGIN_WIDE = frozenset(
+    (
+        b"accept-ch",
+        b"activate-storage-access",
+        b"alt-svc",
+        b"clear-site-data",
+        b"expect-ct",
+        b"nel",
+        b"origin-agent-cluster",
+        b"public-key-pins",
+        b"public-key-pins-report-only",
+        b"report-to",
+        b"service-worker-allowed",
+        b"set-cookie2",
+        b"set-login",
+        b"strict-transport-security",
+    )
+)
+"""Fields that a browser stores for the whole origin, or applies beyond the path of the answer."""
+
+_REFERENCES = frozenset((b"content-location", b"location", b"uri"))
+_REFRESH = re.compile(rb"([0-9. \t]*(?:[;,][ \t]*)?(?:url[ \t]*=[ \t]*)?)(.*)", re.IGNORECASE)
+"""``5; url=/x``, ``5;URL='/x'`` and ``0, /x`` (HTML, 4.2.5.3)."""
+
+_LINK_TARGETS = re.compile(rb'"(?:[^"\\]|\\.)*"|<([^<>]*)>')
+"""Quoted strings, to be passed over, and targets (RFC 8288, 3)."""
+
+MAX_PATH_BYTES = 1024
+"""Browsers ignore a longer attribute (RFC 6265bis, 5.6), and the cookie would get a path of their choice."""
+
+
+def limited_to_room(fields: Fields, form: PublicForm) -> Fields:
+    """Return the fields of an answer as they may reach a client.
+
+    Args:
+        fields: The end-to-end ones.
+        form: How the client addressed the room.
+    """
+    kept = []
+    for name, value in fields:
+        lowered = name.lower()
+        if lowered in ORIGIN_WIDE:
+            continue
+        if lowered in _REFERENCES:
+            value = form.map_reference(value, is_redirect=lowered == b"location")
+        elif lowered == b"refresh":
+            value = _mapped_refresh(value, form)
+        elif lowered == b"link":
+            value = _mapped_links(value, form)
+        elif lowered == b"set-cookie":
+            cookie = limited_cookie(value, form)
+            if cookie is None:
+                continue
+            value = cookie
+        # What was taken out may leave a space at the end, which no field may have.
+        kept.append((name, value.strip(b" \t")))
+    return tuple(kept)
+
+
+def limited_cookie(cookie: bytes, form: PublicForm) -> bytes | None:
+    """Return a ``Set-Cookie`` value limited to this room, or None to drop the cookie.
+
+    ``Path`` gets the room's prefix, ``Domain`` is dropped, everything else keeps its bytes. A cookie
+    without a path gets the default path of RFC 6265, 5.1.4, by the local target. Dropped are all cookies
+    where the client used ``/client``, the same path for every room, and those named
+    ``__Host-``, which browsers accept with ``Path=/`` only.
+
+    Args:
+        cookie: The value of one field.
+        form: How the client addressed the room.
+    """
+    pair, *attributes = cookie.split(b";")
+    # Browsers read a cookie without a name by its value.
+    name, equals, value = pair.partition(b"=")
+    effective = name.strip(b" \t") or (value.strip(b" \t") if equals else b"")
+    if not form.is_share_link or effective.lower().startswith(b"__host-"):
+        return None
+    kept = [pair]
+    path = b""
+    place = 0
+    for attribute in attributes:
+        name, _, value = attribute.partition(b"=")
+        lowered = name.strip(b" \t").lower()
+        if lowered == b"path":
+            # The last one counts (RFC 6265, 5.3).
+            path, place = value.strip(b" \t"), place or len(kept)
+        elif lowered != b"domain":
+            kept.append(attribute)
+    if not path.startswith(b"/") or len(path) > MAX_PATH_BYTES:
+        path = _default_path(form.base)
+    public = form.prefix if path == b"/" else form.prefix + path
+    if len(public) > MAX_PATH_BYTES:
+        public = form.prefix
+    kept.insert(place or len(kept), b" Path=" + public)
+    return b";".join(kept)
+
+
+def _default_path(target: bytes) -> bytes:
+    path = target.partition(b"?")[0]
+    return path[: path.rindex(b"/")] or b"/"
+
+
+def _mapped_refresh(value: bytes, form: PublicForm) -> bytes:
+    match = _REFRESH.fullmatch(value)
+    if match is None or not match[2]:
+        return value
+    start, url = match.groups()
+    quote = url[:1]
+    if quote not in (b'"', b"'"):
+        return bytes(start + form.map_reference(url))
+    inside, closing, rest = url[1:].partition(quote)
+    return bytes(start + quote + form.map_reference(inside) + closing + rest)
+
+
+def _mapped_links(value: bytes, form: PublicForm) -> bytes:
+    def mapped(match: re.Match[bytes]) -> bytes:
+        target = match[1]
+        return match[0] if target is None else b"<" + form.map_reference(target) + b">"
+
+    return _LINK_TARGETS.sub(mapped, value)

@@ -19,7 +19,6 @@ from twisted.internet.protocol import Protocol
 from seance.arguments import Parser, checked, port_number
 from seance.bench.children import Children
 from seance.bench.comparison import Comparison, Effort, Side, compare
-from seance.bench.dialling import Target, dial
 from seance.bench.loads import LOADS, Load
 from seance.bench.local_server import MARK, LocalServerFactory
 from seance.bench.plot import plot
@@ -27,6 +26,7 @@ from seance.bench.table import table
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
 from seance.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.wsclient.dial import Target, dial
 
 __all__ = ["main", "started_sides"]
 

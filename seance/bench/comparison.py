@@ -15,8 +15,8 @@ from typing import Any
 
 from seance import __version__
 from seance.bench.children import Child
-from seance.bench.dialling import Target
 from seance.bench.loads import LOADS, Load, Sample, idle_clients, percentile
+from seance.wsclient.dial import Target
 
 __all__ = ["Comparison", "Effort", "Figures", "Side", "compare"]
 

@@ -22,9 +22,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
-from seance.bench.dialling import Target, dial
-from seance.bench.frames import BINARY, Frame, encode
 from seance.errors import Gone
+from seance.wsclient.dial import Target, dial
+from seance.wsclient.frames import BINARY, Frame, encode
 
 __all__ = ["LOADS", "Load", "Sample", "idle_clients", "percentile"]
 

@@ -18,11 +18,11 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.bench.frames import CLOSE, PING, PONG, Frame, FrameReader, encode
 from seance.errors import Refusal, RemoteProtocolError
 from seance.heads import Request, RequestReader, accept_for_key, check_upgrade, refusal_response
 from seance.heads.fields import written_head
 from seance.net import HandOver, end, tune
+from seance.wsclient.frames import CLOSE, PING, PONG, Frame, FrameReader, encode
 
 __all__ = ["BENCH_PLACES", "MARK", "Conversation", "Door", "Fan", "LocalServerFactory", "MakeConversation"]
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
-from seance.bench.frames import BINARY, TEXT, Frame
-from seance.bench.talk import Talk
 from seance.check.report import Check
 from seance.check.stage import Stage
 from seance.check.trial import attempt, expect
+from seance.wsclient import WsConnection
+from seance.wsclient.frames import BINARY, TEXT, Frame
 
 __all__ = ["check_clients"]
 
@@ -27,13 +27,15 @@ AT_ONCE = 25
 async def check_clients(stage: Stage, count: int) -> Check:
     """Connect ``count`` clients, have all of them talk at once, and compare every message."""
     check = Check("clients", f"{count} clients at a time hear what they have said")
-    talks: list[Talk] = []
+    talks: list[WsConnection] = []
     failures: list[Failure] = []
 
     async def connect() -> str:
         while len(talks) < count:
             batch = min(AT_ONCE, count - len(talks))
-            dialling = [Deferred.fromCoroutine(Talk.open(stage.reactor, stage.tunnel)) for _ in range(batch)]
+            dialling = [
+                Deferred.fromCoroutine(WsConnection.open(stage.reactor, stage.tunnel)) for _ in range(batch)
+            ]
             for has_come, found in await DeferredList(dialling, consumeErrors=True):
                 (talks if has_come else failures).append(cast(Any, found))
             if failures:
@@ -57,7 +59,7 @@ async def check_clients(stage: Stage, count: int) -> Check:
         check.parts.append(await attempt(stage.reactor, "echo", "messages", echo))
     finally:
         for talk in talks:
-            talk.cut()
+            talk.abort()
     return check
 
 

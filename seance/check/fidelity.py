@@ -15,7 +15,14 @@ from functools import partial
 
 from twisted.internet.task import deferLater
 
-from seance.bench.frames import (
+from seance.check.local_server import GREETING
+from seance.check.report import Check
+from seance.check.stage import Stage
+from seance.check.trial import Failed, attempt, expect
+from seance.errors import Gone, SeanceError
+from seance.heads.fields import field_values
+from seance.wsclient import WsConnection
+from seance.wsclient.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -25,13 +32,6 @@ from seance.bench.frames import (
     Frame,
     close_payload,
 )
-from seance.bench.talk import Talk
-from seance.check.local_server import GREETING
-from seance.check.report import Check
-from seance.check.stage import Stage
-from seance.check.trial import Failed, attempt, expect
-from seance.errors import Gone, SeanceError
-from seance.heads.fields import field_values
 
 __all__ = ["check_fidelity", "is_idle_kept"]
 
@@ -121,9 +121,9 @@ async def text_and_binary(stage: Stage) -> str:
 async def fragments(stage: Stage) -> str:
     """A message in fragments, an empty one among them, and a ping in the middle."""
     frames = [
-        Frame(TEXT, b"one, ", is_last=False),
+        Frame(TEXT, b"one, ", is_final=False),
         Frame(PING, b"in the middle"),
-        Frame(CONTINUATION, b"", is_last=False),
+        Frame(CONTINUATION, b"", is_final=False),
         Frame(CONTINUATION, b"two"),
     ]
     async with stage.talk("") as talk:
@@ -181,7 +181,7 @@ async def client_ends(stage: Stage) -> str:
         return "Not tried: TLS cannot end one direction alone."
     async with stage.talk("finishing") as talk:
         talk.send(*[Frame(TEXT, b"One")] * 3)
-        talk.finish()
+        talk.send_eof()
         heard = await _next(
             talk, "After the client had ended its direction, the answer of the server", END_SECONDS
         )
@@ -200,7 +200,7 @@ async def server_ends(stage: Stage) -> str:
         if stage.tunnel.is_secure:
             return "The server's end arrives at once. (TLS cannot end one direction alone.)"
         talk.send(Frame(TEXT, b"Still here"))
-        talk.finish()
+        talk.send_eof()
         await _until_said(
             stage,
             "heard",
@@ -215,10 +215,10 @@ async def server_ends(stage: Stage) -> str:
 async def reconnects(stage: Stage) -> str:
     """Come, and go in one of four ways; nobody is left behind."""
     name = secrets.token_hex(8)
-    talks: list[Talk] = []
+    talks: list[WsConnection] = []
     try:
         for number in range(VISITS):
-            talk = await Talk.open(stage.reactor, stage.tunnel.at("visiting", f"name={name}"))
+            talk = await WsConnection.open(stage.reactor, stage.tunnel.at("visiting", f"name={name}"))
             talks.append(talk)
             said = Frame(TEXT, f"visit {number}".encode())
             talk.send(said)
@@ -230,17 +230,17 @@ async def reconnects(stage: Stage) -> str:
                 await _expect_frame(talk, close, "the answer to a close frame")
                 talk.close()
             elif way == 1:
-                talk.finish()
+                talk.send_eof()
             elif way == 2:
                 talk.close()
             else:
-                talk.cut()
+                talk.abort()
         gone = Frame(TEXT, b"0")
         what = f"The end of {VISITS} connections"
         await _until_said(stage, "visits", name, gone, what, LEAVING_SECONDS)
     finally:
         for talk in talks:
-            talk.cut()
+            talk.abort()
     return f"{VISITS} connections came and went in four ways, and the local server saw each go."
 
 
@@ -248,7 +248,7 @@ async def is_idle_kept(stage: Stage, seconds: float) -> str:
     """A connection on which nobody says anything, and then somebody does."""
     async with stage.talk("") as talk:
         try:
-            await talk.when_ended(seconds)
+            await talk.when_eof(seconds)
         except Gone:
             said = Frame(TEXT, b"still there?")
             talk.send(said)
@@ -273,7 +273,7 @@ TRIALS: tuple[tuple[str, str, Trial], ...] = (
 """Name, words, and what to do, in order."""
 
 
-async def _next(talk: Talk, what: str, timeout_seconds: float) -> Frame:
+async def _next(talk: WsConnection, what: str, timeout_seconds: float) -> Frame:
     """Wait for a frame.
 
     Raises:
@@ -285,14 +285,14 @@ async def _next(talk: Talk, what: str, timeout_seconds: float) -> Frame:
         raise Failed(f"{what}: {error.sentence}.") from error
 
 
-async def _expect_frame(talk: Talk, wanted: Frame, what: str) -> None:
+async def _expect_frame(talk: WsConnection, wanted: Frame, what: str) -> None:
     heard = await _next(talk, f"{what[:1].upper()}{what[1:]} did not come", 20.0)
     expect(heard == wanted, f"{what[:1].upper()}{what[1:]} came as {_shown(heard)}, not {_shown(wanted)}.")
 
 
-async def _expect_end(talk: Talk, what: str) -> None:
+async def _expect_end(talk: WsConnection, what: str) -> None:
     try:
-        await talk.when_ended(END_SECONDS)
+        await talk.when_eof(END_SECONDS)
     except Gone:
         raise Failed(f"The end of data {what} did not come within {END_SECONDS:g} s.") from None
 
@@ -344,6 +344,6 @@ def _shown(frame: Frame) -> str:
         PONG: "pong",
     }
     cut = "..." if len(frame.payload) > 24 else ""
-    last = "" if frame.is_last else " (not the last)"
+    last = "" if frame.is_final else " (not the last)"
     name = names.get(frame.opcode, f"opcode {frame.opcode}")
     return f"{name}{last} of {len(frame.payload)} bytes {frame.payload[:24]!r}{cut}"

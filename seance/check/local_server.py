@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IProtocol
 
-from seance.bench.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload
 from seance.bench.local_server import (
     BENCH_PLACES,
     Conversation,
@@ -28,6 +27,7 @@ from seance.bench.local_server import (
 from seance.errors import Refusal
 from seance.heads import Request
 from seance.net import HandOver, end
+from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload
 
 if TYPE_CHECKING:
     from seance.yserver.service import YServer

@@ -18,13 +18,13 @@ from typing import Any
 
 from seance.bench.children import Child, Children
 from seance.bench.comparison import Side
-from seance.bench.dialling import Target
-from seance.bench.frames import BINARY
 from seance.bench.local_server import MARK
-from seance.bench.talk import Talk
 from seance.check.local_server import CHECK_MARK
 from seance.errors import Gone, Refusal
 from seance.heads.fields import field_values
+from seance.wsclient import WsConnection
+from seance.wsclient.dial import Target
+from seance.wsclient.frames import BINARY
 
 __all__ = ["Given", "Stage", "set_up"]
 
@@ -83,13 +83,13 @@ class Stage:
     notes: tuple[str, ...] = ()
 
     @asynccontextmanager
-    async def talk(self, place: str, query: str = "", **more: Any) -> AsyncIterator[Talk]:  # noqa: ANN401  # of Talk.open
+    async def talk(self, place: str, query: str = "", **more: Any) -> AsyncIterator[WsConnection]:  # noqa: ANN401  # of WsConnection.open
         """Dial a place of the local server, for the time of an ``async with`` block."""
-        talk = await Talk.open(self.reactor, self.tunnel.at(place, query), **more)
+        talk = await WsConnection.open(self.reactor, self.tunnel.at(place, query), **more)
         try:
             yield talk
         finally:
-            talk.cut()
+            talk.abort()
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -174,25 +174,25 @@ class _Server(enum.Enum):
 
 async def _server_of(reactor: Any, target: Target) -> _Server:  # noqa: ANN401  # a reactor
     try:
-        talk = await Talk.open(reactor, target)
+        talk = await WsConnection.open(reactor, target)
     except Refusal as refusal:
         if refusal.status in NOBODY:
             return _Server.NOBODY
         raise
-    talk.cut()
+    talk.abort()
     is_ours = field_values(talk.fields, MARK.lower()) == [CHECK_MARK]
     return _Server.CHECK if is_ours else _Server.OTHER
 
 
 async def _speaks_yjs(reactor: Any, target: Target) -> bool:  # noqa: ANN401  # a reactor
     """Whether a server begins as a Y-WebSocket server does."""
-    talk = await Talk.open(reactor, target.at(_own_room()))
+    talk = await WsConnection.open(reactor, target.at(_own_room()))
     try:
         frame = await talk.receive(GREETING_SECONDS)
     except Gone:
         return False
     finally:
-        talk.cut()
+        talk.abort()
     return frame.opcode == BINARY and frame.payload.startswith(SYNC_STEP_1)
 
 

@@ -14,13 +14,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from seance.bench.dialling import Target
-from seance.bench.frames import BINARY, Frame
-from seance.bench.talk import Talk
 from seance.check.report import Check
 from seance.check.stage import Stage
 from seance.check.trial import Failed, attempt, expect
 from seance.errors import Gone
+from seance.wsclient import WsConnection
+from seance.wsclient.dial import Target
+from seance.wsclient.frames import BINARY, Frame
 
 __all__ = ["check_yjs"]
 
@@ -104,7 +104,7 @@ class _Editor:
         self._target = target
         self.document: Any = Doc()
         self._text: Any = self.document.get("text", type=Text)
-        self._talk: Talk | None = None
+        self._talk: WsConnection | None = None
         self._reading: Deferred[None] | None = None
 
     @property
@@ -114,14 +114,14 @@ class _Editor:
     async def connect(self) -> None:
         from pycrdt import create_sync_message  # noqa: PLC0415  # an extra
 
-        self._talk = await Talk.open(self.reactor, self._target)
+        self._talk = await WsConnection.open(self.reactor, self._target)
         self._talk.send(Frame(BINARY, create_sync_message(self.document)))
         self._reading = Deferred.fromCoroutine(self._read(self._talk))
 
     async def leave(self) -> None:
         talk, self._talk = self._talk, None
         if talk is not None:
-            talk.cut()
+            talk.abort()
         reading, self._reading = self._reading, None
         if reading is not None:
             await reading
@@ -136,7 +136,7 @@ class _Editor:
             update = self.document.get_update(before)
             self._talk.send(Frame(BINARY, create_update_message(update)))
 
-    async def _read(self, talk: Talk) -> None:
+    async def _read(self, talk: WsConnection) -> None:
         from pycrdt import handle_sync_message  # noqa: PLC0415  # an extra
 
         while True:

@@ -9,10 +9,10 @@ import pytest_twisted
 
 from seance.bench import loads as loads_module
 from seance.bench.comparison import Effort, Side, compare
-from seance.bench.frames import BINARY, Frame
 from seance.bench.loads import LOADS, Load, idle_clients, percentile
 from seance.bench.local_server import Conversation, LocalServerFactory
 from seance.errors import Gone
+from seance.wsclient.frames import BINARY, Frame
 from tests.bench.rig import listening, reactor, serving
 
 BY_NAME = {load.name: load for load in LOADS}

@@ -8,52 +8,52 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
-from seance.bench.dialling import dial
-from seance.bench.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, encode
 from seance.bench.local_server import LocalServerFactory
-from seance.bench.talk import Talk
+from seance.wsclient import WsConnection
+from seance.wsclient.dial import dial
+from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, encode
 from tests.bench.rig import listening, reactor, serving
 
 
 @pytest_twisted.ensureDeferred
 async def test_frames_come_back_one_for_one() -> None:
     async with serving() as target:
-        talk = await Talk.open(reactor, target)
-        sent = [Frame(TEXT, b"a", is_last=False), Frame(PING, b"p"), Frame(0, b"b"), Frame(BINARY, b"c")]
+        talk = await WsConnection.open(reactor, target)
+        sent = [Frame(TEXT, b"a", is_final=False), Frame(PING, b"p"), Frame(0, b"b"), Frame(BINARY, b"c")]
         talk.send(*sent)
         heard = [await talk.receive() for _ in sent]
         assert heard == [sent[0], Frame(PONG, b"p"), *sent[2:]]
         talk.send(Frame(CLOSE, close_payload(4001, "why")))
         assert await talk.receive() == Frame(CLOSE, close_payload(4001, "why"))
-        await talk.when_ended()
-        talk.cut()
+        await talk.when_eof()
+        talk.abort()
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_one_says_on_the_fan_everybody_there_hears_and_nobody_else() -> None:
     async with serving() as target:
-        there = [await Talk.open(reactor, target.at("fan")) for _ in range(3)]
-        elsewhere = await Talk.open(reactor, target)
+        there = [await WsConnection.open(reactor, target.at("fan")) for _ in range(3)]
+        elsewhere = await WsConnection.open(reactor, target)
         there[0].send(Frame(TEXT, b"all"))
         assert [await talk.receive() for talk in there] == [Frame(TEXT, b"all")] * 3
         elsewhere.send(Frame(TEXT, b"alone"))
         assert await elsewhere.receive() == Frame(TEXT, b"alone")
         for talk in [*there, elsewhere]:
-            talk.cut()
+            talk.abort()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_goes_is_forgotten() -> None:
     factory = LocalServerFactory()
     async with listening(factory) as target:
-        talk = await Talk.open(reactor, target)
+        talk = await WsConnection.open(reactor, target)
         talk.send(Frame(TEXT))
         await talk.receive()
         assert len(factory.conversations) == 1
-        talk.finish()
-        await talk.when_ended()
+        talk.send_eof()
+        await talk.when_eof()
         assert not factory.conversations
-        talk.cut()
+        talk.abort()
 
 
 @pytest_twisted.ensureDeferred

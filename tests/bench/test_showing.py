@@ -6,10 +6,10 @@ import json
 from xml.etree import ElementTree
 
 from seance.bench.comparison import Comparison, Effort, Figures, Side
-from seance.bench.dialling import Target
 from seance.bench.loads import LOADS
 from seance.bench.plot import plot
 from seance.bench.table import rows, table
+from seance.wsclient.dial import Target
 
 SVG = "{http://www.w3.org/2000/svg}"
 

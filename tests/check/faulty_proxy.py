@@ -16,7 +16,7 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol, connecti
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.bench.frames import TEXT, Frame, FrameReader, encode
+from seance.wsclient.frames import TEXT, Frame, FrameReader, encode
 
 __all__ = ["Fault", "FaultyProxy"]
 
@@ -190,7 +190,7 @@ class Far(_Leg):
 
     def _lowered(self, data: bytes) -> bytes:
         frames = [
-            Frame(frame.opcode, frame.payload.lower(), frame.is_last) if frame.opcode == TEXT else frame
+            Frame(frame.opcode, frame.payload.lower(), frame.is_final) if frame.opcode == TEXT else frame
             for frame in self._frames.receive(data)
         ]
         return b"".join(map(encode, frames))

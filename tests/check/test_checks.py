@@ -8,8 +8,6 @@ import pytest
 import pytest_twisted
 
 from seance.bench.comparison import Comparison, Effort, Figures
-from seance.bench.dialling import Target
-from seance.bench.frames import TEXT, Frame
 from seance.bench.loads import LOADS
 from seance.bench.local_server import Conversation
 from seance.check import clients as clients_module
@@ -22,6 +20,8 @@ from seance.check.speed import check_speed
 from seance.check.trial import Failed, attempt
 from seance.check.yjs import check_yjs
 from seance.errors import Gone, Refusal
+from seance.wsclient.dial import Target
+from seance.wsclient.frames import TEXT, Frame
 from tests.check.faulty_proxy import Fault
 from tests.check.rig import checked_server, reactor
 
@@ -101,7 +101,7 @@ async def test_clients_that_are_refused_fail_the_check_with_the_relays_words(
     async def refuse(*_: Any, **__: Any) -> None:
         raise Refusal(429, "Too many clients.", code="limit")
 
-    monkeypatch.setattr(clients_module.Talk, "open", refuse)
+    monkeypatch.setattr(clients_module.WsConnection, "open", refuse)
     async with checked_server() as there:
         check = await check_clients(there, 3)
     assert [part.sentence for part in check.parts] == [

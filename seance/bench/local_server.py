@@ -1,10 +1,10 @@
-"""The local server of a benchmark: it repeats what it is sent, or tells it to everybody.
+"""The local server of a benchmark: it echoes every frame, or broadcasts it to all clients.
 
-Runs as a process of its own (``seance bench --serve PORT``), so that its work is nobody else's CPU time.
-What a connection does depends on the first segment of its path: ``fan`` tells every message to all who are
-on ``fan``; whatever is not a place repeats frames as they come, one for one. ``seance.check`` adds places.
+It runs as a process of its own (``seance bench --serve PORT``), so that its CPU time is not counted for
+anything else. The first segment of the path selects the behaviour: ``/fan`` sends each message to every
+client of ``/fan``; any other path echoes frames one for one. ``seance check`` adds paths.
 
-A program for tests on one's own machine: it listens on loopback and serves whoever comes.
+For tests on one machine: it listens on loopback and accepts every client.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,189 +24,170 @@ from seance.heads.fields import written_head
 from seance.net import HandOver, end, tune
 from seance.wsclient.frames import CLOSE, PING, PONG, Frame, FrameReader, encode
 
-__all__ = ["BENCH_PLACES", "MARK", "Conversation", "Door", "Fan", "LocalServerFactory", "MakeConversation"]
+__all__ = ["BENCH_PATHS", "SERVER_FIELD", "EchoConnection", "Handshake", "LocalServerFactory", "PathTable"]
 
-MARK = b"Seance-Check"
-"""A header field of its 101, by which a bench or a check knows that it has one of ours before it."""
+SERVER_FIELD = b"Seance-Check"
+"""A header field of its 101 by which ``seance bench`` and ``check`` recognize their own local servers."""
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class Conversation(Protocol):
-    """One connection after its handshake: repeats frames, answers pings and closes.
-
-    It reads no faster than the client does, so nothing piles up here.
+@implementer(IHalfCloseableProtocol)
+class EchoConnection(Protocol):
+    """A connection after its handshake: echoes frames and answers pings.
 
     Args:
-        server: Its factory, where conversations find each other.
-        request: What was asked for.
+        server: The factory, which has all connections.
+        request: The upgrade request.
     """
+
+    greeting: tuple[Frame, ...] = ()
+    """Frames to send in the same write as the 101."""
 
     def __init__(self, server: LocalServerFactory, request: Request) -> None:
         self.server = server
-        self.request = request
         self._reader = FrameReader()
+        self.request = request
 
     @property
-    def leg(self) -> Any:  # noqa: ANN401  # ITCPTransport, and what a producer has
-        """The connection."""
+    def tcp(self) -> Any:  # noqa: ANN401  # ITCPTransport and IConsumer
+        """The transport."""
         return cast(Any, self.transport)
 
-    @property
-    def greeting(self) -> tuple[Frame, ...]:
-        """What is said in the same write as the 101."""
-        return ()
+    def parameter(self, name: str) -> str:
+        """Return a parameter of the request's query; empty if it is missing."""
+        query = self.request.target.decode("latin-1").partition("?")[2]
+        return parse_qs(query).get(name, [""])[0]
 
-    def connectionMade(self) -> None:
-        """Count, and have the connection say when it is full."""
-        self.server.conversations.add(self)
-        self.leg.registerProducer(self, True)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Answer frame by frame, in one write."""
-        try:
-            frames = self._reader.receive(data)
-        except RemoteProtocolError:
-            self.leg.abortConnection()
-            return
-        answers = [encode(answer) for frame in frames for answer in self.answers(frame)]
-        if answers:
-            self.leg.write(answers[0] if len(answers) == 1 else b"".join(answers))
-        if any(frame.opcode == CLOSE for frame in frames):
-            end(self.leg)
-
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Return what to say to a frame."""
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        """Return the frames that answer a frame."""
         if frame.opcode == PING:
             return (Frame(PONG, frame.payload),)
         return () if frame.opcode == PONG else (frame,)
 
     def send(self, *frames: Frame) -> None:
-        """Say something unasked."""
-        self.leg.write(b"".join(map(encode, frames)))
+        """Send frames in one write."""
+        self.tcp.write(b"".join(map(encode, frames)))
+
+    def connectionMade(self) -> None:
+        """Register with the server, and have the transport pause itself while the client does not read."""
+        self.server.connections.add(self)
+        self.tcp.registerProducer(self.tcp, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer all received frames in one write."""
+        try:
+            frames = self._reader.receive(data)
+        except RemoteProtocolError:
+            self.tcp.abortConnection()
+            return
+        replies = [encode(reply) for frame in frames for reply in self.reply(frame)]
+        if replies:
+            self.tcp.write(replies[0] if len(replies) == 1 else b"".join(replies))
+        if any(frame.opcode == CLOSE for frame in frames):
+            end(self.tcp)
 
     def readConnectionLost(self) -> None:
-        """The client has said all; nothing is left to listen for."""
-        self.leg.loseConnection()
+        """Close after the client's FIN."""
+        self.tcp.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We have."""
+        """Do nothing: this side has ended its direction itself."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
-        self.server.conversations.discard(self)
-
-    def pauseProducing(self) -> None:
-        """The client takes less than it sends."""
-        self.leg.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """It has caught up."""
-        self.leg.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """It is gone."""
+        """Unregister."""
+        self.server.connections.discard(self)
 
 
-class Fan(Conversation):
-    """Tells every message to all who are here."""
+class _Broadcast(EchoConnection):
+    """Sends each message to every client of the same path, the sender included."""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Tell the others, and oneself."""
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
         if frame.opcode in (PING, PONG, CLOSE):
-            return super().answers(frame)
+            return super().reply(frame)
         encoded = encode(frame)
-        for other in self.server.conversations:
-            if isinstance(other, Fan):
-                other.leg.write(encoded)
+        for connection in self.server.connections:
+            if isinstance(connection, _Broadcast):
+                connection.tcp.write(encoded)
         return ()
 
 
-MakeConversation = Callable[["LocalServerFactory", Request], Conversation]
+PathTable = Mapping[str, Callable[["LocalServerFactory", Request], EchoConnection]]
+"""What serves a connection, by the first segment of its path."""
 
-BENCH_PLACES: Mapping[str, MakeConversation] = {"fan": Fan}
+BENCH_PATHS: PathTable = {"fan": _Broadcast}
 
 
 class LocalServerFactory(Factory):
-    """Makes a connection's protocol.
+    """Accepts connections.
 
     Args:
-        places: What else than an echo there is, by the first segment of the path.
+        paths: The behaviours; any other path is an echo.
 
     Attributes:
-        conversations: Those that go on now.
-        mark: What its 101 says in ``MARK``.
+        connections: The open WebSockets.
+        kind: The value of ``SERVER_FIELD``.
     """
 
     noisy = False
-    mark = b"bench"
+    kind = b"bench"
 
-    def __init__(self, places: Mapping[str, MakeConversation] = BENCH_PLACES) -> None:
-        self.places = places
-        self.conversations: set[Conversation] = set()
+    def __init__(self, paths: PathTable = BENCH_PATHS) -> None:
+        self.paths = paths
+        self.connections: set[EchoConnection] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> HandOver:
-        """Return what reads the head."""
-        return Door(self)
-
-    def asked(self, conversation: Conversation, name: str) -> str:
-        """Return what a conversation was asked for in its query; empty if nothing."""
-        query = conversation.request.target.decode("latin-1").partition("?")[2]
-        return parse_qs(query).get(name, [""])[0]
-
-    def converse(self, request: Request) -> Conversation:
-        """Return what follows a handshake."""
-        place = request.target.decode("latin-1").lstrip("/").partition("?")[0].partition("/")[0]
-        return self.places.get(place, Conversation)(self, request)
+    def buildProtocol(self, addr: IAddress | None) -> Handshake:
+        """Return a protocol for the handshake."""
+        return Handshake(self)
 
 
-class Door(HandOver):
-    """Reads one head, answers it, and steps aside.
+class Handshake(HandOver):
+    """Reads one request, responds, and gives the connection to an ``EchoConnection``.
 
     Args:
-        server: What it belongs to.
+        server: The factory.
     """
 
     def __init__(self, server: LocalServerFactory) -> None:
         self.server = server
-        self.reader = RequestReader()
+        self._reader = RequestReader()
 
     def connectionMade(self) -> None:
-        """Let small writes leave at once."""
+        """Disable Nagle's algorithm."""
         tune(self.transport)
 
-    def pass_on(self, request: Request) -> bool:
-        """Give the connection to somebody else; a subclass may.
+    def divert(self, request: Request) -> bool:
+        """Give the connection to another protocol, if a subclass has one for this request.
 
         Raises:
-            Refusal: To be answered with.
+            Refusal: The response.
         """
         return False
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes until the head is whole, and answer it."""
-        leg: Any = self.transport
+        """Collect the request's head, then respond."""
+        tcp: Any = self.transport
         try:
-            request = self.reader.receive(data)
+            request = self._reader.receive(data)
             if request is None:
                 return
             key = check_upgrade(request)
-            if self.pass_on(request):
+            if self.divert(request):
                 return
         except Refusal as refusal:
-            leg.write(refusal_response(refusal))
-            leg.loseConnection()
+            tcp.write(refusal_response(refusal))
+            tcp.loseConnection()
             return
-        conversation = self.server.converse(request)
-        offers = [name for value in request.values(b"sec-websocket-protocol") for name in value.split(b",")]
-        chosen = [(b"Sec-WebSocket-Protocol", offers[0].strip())] if offers else []
+        path = request.target.decode("latin-1").lstrip("/").partition("?")[0].partition("/")[0]
+        connection = self.server.paths.get(path, EchoConnection)(self.server, request)
         fields = [
             (b"Upgrade", b"websocket"),
             (b"Connection", b"Upgrade"),
             (b"Sec-WebSocket-Accept", accept_for_key(key)),
-            (MARK, self.server.mark),
+            (SERVER_FIELD, self.server.kind),
         ]
-        greeting = b"".join(map(encode, conversation.greeting))
-        leg.write(written_head(b"HTTP/1.1 101 Switching Protocols", fields + chosen) + greeting)
-        self.hand_over(conversation)
-        if self.reader.trailing:
-            conversation.dataReceived(self.reader.trailing)
+        if offered := request.values(b"sec-websocket-protocol"):
+            fields.append((b"Sec-WebSocket-Protocol", offered[0].split(b",")[0].strip()))
+        greeting = b"".join(map(encode, connection.greeting))
+        tcp.write(written_head(b"HTTP/1.1 101 Switching Protocols", fields) + greeting)
+        self.hand_over(connection)
+        if self._reader.trailing:
+            connection.dataReceived(self._reader.trailing)

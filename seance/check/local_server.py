@@ -1,287 +1,230 @@
-"""The local server of a check: every way of talking that a tunnel must not change, each at a path of its own.
+"""The local server of a check: each kind of exchange that a tunnel must not change has its own path.
 
-Runs as a process of its own, or on the machine of a tunnel that is there already (``seance check --serve
-PORT``). It says what it has seen, so that the check, on the other side of the tunnel, can compare. ``/yjs``
-is a real Y-WebSocket server (``seance.yserver``), where the extra ``demo`` is installed.
+It runs in a separate process, or beside the agent of an existing tunnel (``seance check --serve PORT``),
+and reports what it has received, so that the check can compare that through the tunnel. ``/yjs`` is a
+Y-WebSocket server (``seance.yserver``) if the extra ``demo`` is installed.
 
-For loopback and for tests: it remembers a bounded number of small things and serves whoever comes.
+For tests on loopback: it accepts every client, and what it stores is limited.
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress
 
-from seance.bench.local_server import (
-    BENCH_PLACES,
-    Conversation,
-    Door,
-    LocalServerFactory,
-    MakeConversation,
-)
+from seance.bench.local_server import BENCH_PATHS, EchoConnection, Handshake, LocalServerFactory, PathTable
 from seance.errors import Refusal
 from seance.heads import Request
-from seance.net import HandOver, end
+from seance.net import end
 from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload
 
 if TYPE_CHECKING:
     from seance.yserver.service import YServer
 
-__all__ = ["CHECK_MARK", "PLACES", "CheckServerFactory"]
+__all__ = ["GREETING", "PATHS", "CheckServerFactory"]
 
-CHECK_MARK = b"check"
-"""What its 101 says in ``Seance-Check``; a bench's local server, which can do less, says ``bench``."""
+MAX_NOTES = 100
+"""Number of notes that are kept; the oldest ones are removed."""
 
-REMEMBERED = 100
-"""Notes of what was heard after the server had ended its own direction; the oldest are forgotten."""
-
-HEARD_BYTES = 1024
+MAX_NOTE_BYTES = 1024
 
 GREETING = "hello from the local server"
 
 
-class Notes:
-    """What was heard, by name: bounded in number and in size."""
+class _Greeting(EchoConnection):
+    """Sends a frame in the same write as its 101."""
 
-    def __init__(self) -> None:
-        self._heard: OrderedDict[str, bytes] = OrderedDict()
-
-    def keep(self, name: str, payload: bytes) -> None:
-        """Remember."""
-        self._heard[name] = payload[:HEARD_BYTES]
-        while len(self._heard) > REMEMBERED:
-            self._heard.popitem(last=False)
-
-    def of(self, name: str) -> bytes:
-        """Return what was heard; nothing if nothing was."""
-        return self._heard.get(name, b"")
+    greeting = (Frame(TEXT, GREETING.encode()),)
 
 
-class First(Conversation):
-    """Speaks first: its greeting is in the same write as its 101."""
+class _Query(EchoConnection):
+    """Answers each text message, and echoes the rest."""
+
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        return (self.answer(),) if frame.opcode == TEXT else super().reply(frame)
+
+    def answer(self) -> Frame:
+        raise NotImplementedError
 
     @property
-    def greeting(self) -> tuple[Frame, ...]:
-        """What is glued to the 101."""
-        return (Frame(TEXT, GREETING.encode()),)
+    def check_server(self) -> CheckServerFactory:
+        return cast("CheckServerFactory", self.server)
 
 
-class Asked(Conversation):
-    """Tells what it was asked for, whatever it is told: the target and the header fields."""
+class _RequestEcho(_Query):
+    """Answers with the target and the header fields of its request, as JSON."""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """The request, as JSON."""
-        if frame.opcode != TEXT:
-            return super().answers(frame)
+    def answer(self) -> Frame:
         fields = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in self.request.headers]
         seen = {"target": self.request.target.decode("latin-1"), "fields": fields}
-        return (Frame(BINARY, json.dumps(seen).encode()),)
+        return Frame(BINARY, json.dumps(seen).encode())
 
 
-class Gathering(Conversation):
-    """Keeps binary messages and tells them, joined, when it is asked with text."""
+class _Collecting(_Query):
+    """Stores binary messages, and answers with all of them joined."""
 
     def __init__(self, server: LocalServerFactory, request: Request) -> None:
         super().__init__(server, request)
-        self._gathered = b""
+        self._collected = b""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Keep, or tell."""
-        if frame.opcode == BINARY:
-            self._gathered = (self._gathered + frame.payload)[:HEARD_BYTES]
-            return ()
-        return (Frame(BINARY, self._gathered),) if frame.opcode == TEXT else super().answers(frame)
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        if frame.opcode != BINARY:
+            return super().reply(frame)
+        self._collected = (self._collected + frame.payload)[:MAX_NOTE_BYTES]
+        return ()
+
+    def answer(self) -> Frame:
+        return Frame(BINARY, self._collected)
 
 
-class Closing(Conversation):
-    """Closes as it is told in the query, with ``code`` and ``reason``, at the first message."""
+class _Closing(EchoConnection):
+    """Answers a text message with a close frame that has the ``code`` and ``reason`` of its query."""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Close, once; the client's own close frame ends the connection."""
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
         if frame.opcode != TEXT:
             return ()
-        code = int(self.server.asked(self, "code") or 1000)
-        return (Frame(CLOSE, close_payload(code, self.server.asked(self, "reason"))),)
+        code = int(self.parameter("code") or 1000)
+        return (Frame(CLOSE, close_payload(code, self.parameter("reason"))),)
 
 
-class Pinging(Conversation):
-    """Pings with what it is sent, and tells what the pong said."""
+class _Pinging(EchoConnection):
+    """Answers a binary message with a ping of its payload, and the pong with a binary message."""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Ask, or tell."""
-        if frame.opcode == BINARY:
-            return (Frame(PING, frame.payload),)
-        if frame.opcode == PONG:
-            return (Frame(BINARY, frame.payload),)
-        return super().answers(frame)
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        opcode = {BINARY: PING, PONG: BINARY}.get(frame.opcode)
+        return super().reply(frame) if opcode is None else (Frame(opcode, frame.payload),)
 
 
-class Finishing(Conversation):
-    """Answers only when the client has said all: how many messages there were."""
+class _Counting(EchoConnection):
+    """Answers only after the client's FIN, with the number of its messages."""
 
-    heard = 0
+    count = 0
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Count."""
-        self.heard += 1
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        self.count += 1
         return ()
 
     def readConnectionLost(self) -> None:
-        """The client has ended its direction; ours still stands."""
-        self.send(Frame(TEXT, str(self.heard).encode()))
+        self.send(Frame(TEXT, str(self.count).encode()))
         super().readConnectionLost()
 
 
-class _Noting(Conversation):
-    """Has to do with what was noted under its name."""
+class _Ending(_Query):
+    """Ends its direction after the first message; notes later ones under the ``name`` of its query."""
 
-    @property
-    def notes(self) -> Notes:
-        server = self.server
-        assert isinstance(server, CheckServerFactory), "the places of a check are its own"
-        return server.notes
+    has_ended = False
 
-
-class Leaving(_Noting):
-    """Ends its own direction at the first message, and notes what it hears after that."""
-
-    has_left = False
-
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Leave, or listen."""
-        if self.has_left:
-            self.notes.keep(self.server.asked(self, "name"), frame.payload)
-            return ()
-        self.has_left = True
-        self.send(frame)
-        end(self.leg)
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        if self.has_ended:
+            self.check_server.note(self.parameter("name"), frame.payload)
+        else:
+            self.has_ended = True
+            self.send(frame)
+            end(self.tcp)
         return ()
 
 
-class Heard(_Noting):
-    """Tells what was noted."""
+class _Noted(_Query):
+    """Answers with the note under the ``name`` of its query, empty if there is none."""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """One note, or an empty answer."""
-        if frame.opcode != TEXT:
-            return super().answers(frame)
-        return (Frame(BINARY, self.notes.of(self.server.asked(self, "name"))),)
+    def answer(self) -> Frame:
+        return Frame(BINARY, self.check_server.notes.get(self.parameter("name"), b""))
 
 
-class Visiting(Conversation):
-    """An echo, that is counted by its name while it is there."""
+class _Visit(EchoConnection):
+    """An echo; ``_Visits`` counts its open connections."""
 
 
-class Visits(Conversation):
-    """Tells how many of a name are there."""
+class _Visits(_Query):
+    """Answers with the number of open visits that have the same ``name`` in their query."""
 
-    def answers(self, frame: Frame) -> tuple[Frame, ...]:
-        """Count them."""
-        if frame.opcode != TEXT:
-            return super().answers(frame)
-        name = self.server.asked(self, "name")
-        there = [one for one in self.server.conversations if isinstance(one, Visiting)]
-        count = sum(self.server.asked(one, "name") == name for one in there)
-        return (Frame(TEXT, str(count).encode()),)
+    def answer(self) -> Frame:
+        visits = [one for one in self.server.connections if isinstance(one, _Visit)]
+        count = sum(one.parameter("name") == self.parameter("name") for one in visits)
+        return Frame(TEXT, str(count).encode())
 
 
-PLACES: Mapping[str, MakeConversation] = {
-    **BENCH_PLACES,
-    "first": First,
-    "asked": Asked,
-    "gathering": Gathering,
-    "closing": Closing,
-    "pinging": Pinging,
-    "finishing": Finishing,
-    "leaving": Leaving,
-    "heard": Heard,
-    "visiting": Visiting,
-    "visits": Visits,
+PATHS: PathTable = {
+    **BENCH_PATHS,
+    "first": _Greeting,
+    "asked": _RequestEcho,
+    "gathering": _Collecting,
+    "closing": _Closing,
+    "pinging": _Pinging,
+    "finishing": _Counting,
+    "leaving": _Ending,
+    "heard": _Noted,
+    "visiting": _Visit,
+    "visits": _Visits,
 }
-"""By the first segment of the path; ``yjs`` is besides these."""
+"""By the first segment of the path. ``yjs`` is handled by ``_CheckHandshake``."""
 
 
 class CheckServerFactory(LocalServerFactory):
-    """Makes a connection's protocol.
+    """Accepts connections.
 
     Args:
         reactor: Twisted's reactor.
 
     Attributes:
-        notes: What was heard after the server had ended its own direction.
+        notes: The last 100 notes by name.
     """
 
-    mark = CHECK_MARK
+    kind = b"check"
 
     def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # Twisted's reactors have no common type
-        super().__init__(PLACES)
+        super().__init__(PATHS)
         self._reactor = reactor
-        self.notes = Notes()
-        self._documents: YServer | None = None
+        self.notes: OrderedDict[str, bytes] = OrderedDict()
+        self.documents: YServer | None = None
+
+    def note(self, name: str, payload: bytes) -> None:
+        """Store the first 1,024 bytes of a payload."""
+        self.notes[name] = payload[:MAX_NOTE_BYTES]
+        while len(self.notes) > MAX_NOTES:
+            self.notes.popitem(last=False)
 
     def startFactory(self) -> None:
-        """Start the document server, where its packages are; Twisted calls us."""
-        if find_spec("pycrdt") is None:
-            return
-        from seance.yserver.service import YServer  # noqa: PLC0415  # needs an extra
+        """Start the Y-WebSocket server if its packages are installed."""
+        if find_spec("pycrdt") is not None:
+            from seance.yserver.service import YServer  # noqa: PLC0415  # needs an extra
 
-        self._documents = YServer(self._reactor)
-        self._documents.startService()
+            self.documents = YServer(self._reactor)
+            self.documents.startService()
 
     def stopFactory(self) -> None:
-        """Stop it; Twisted calls us."""
-        documents, self._documents = self._documents, None
+        """Stop the Y-WebSocket server."""
+        documents, self.documents = self.documents, None
         if documents is not None:
             documents.stopService()
 
-    def buildProtocol(self, addr: IAddress | None) -> HandOver:
-        """Return what reads the head."""
-        return CheckDoor(self)
-
-    def document_door(self) -> IProtocol:
-        """Return what takes a connection for a document.
-
-        Raises:
-            Refusal: There is none.
-        """
-        door = None if self._documents is None else self._documents.open_door()
-        if door is None:
-            sentence = (
-                "No documents are served here: pip install 'seance-tunnel[demo]' beside the local server."
-            )
-            raise Refusal(501, sentence, code="no_documents")
-        return door
+    def buildProtocol(self, addr: IAddress | None) -> Handshake:
+        """Return a protocol for the handshake."""
+        return _CheckHandshake(self)
 
 
-class CheckDoor(Door):
-    """Reads a head; what asks for a document goes to the document server, head and all.
+class _CheckHandshake(Handshake):
+    """Gives connections for ``/yjs/`` to the Y-WebSocket server, which reads their request again."""
 
-    Args:
-        server: What it belongs to.
-    """
-
-    def __init__(self, server: CheckServerFactory) -> None:
-        super().__init__(server)
-        self._open_document = server.document_door
-        self._before = b""
+    server: CheckServerFactory
+    _head = b""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes until the head is whole."""
-        self._before += data
+        self._head += data
         super().dataReceived(data)
 
-    def pass_on(self, request: Request) -> bool:
-        """Give whoever asks for a document to the document server, with all that came."""
+    def divert(self, request: Request) -> bool:
         if not request.target.startswith(b"/yjs/"):
             return False
-        door = self._open_document()
-        self.hand_over(door)
-        door.dataReceived(self._before)
-        # It has the whole head, so it has handed the connection on by now.
-        self.dataReceived = door.dataReceived  # type: ignore[method-assign]  # as HandOver does
+        documents = self.server.documents
+        protocol = None if documents is None else documents.open_door()
+        if protocol is None:
+            message = "No Yjs documents here: pip install 'seance-tunnel[demo]' beside the local server."
+            raise Refusal(501, message, code="no_documents")
+        self.hand_over(protocol)
+        protocol.dataReceived(self._head)
         return True

@@ -25,7 +25,7 @@ from seance.bench.subprocesses import TunnelProcesses
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
 from seance.terminal import Progress, new_file, read_token, run, serve, write_file
-from seance.wsclient import Target, dial
+from seance.wsclient import Reactor, Target, dial
 
 __all__ = ["main", "some_of", "up_to"]
 
@@ -49,11 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     if parsed.direct_url is not None and parsed.url is None:
         parser.error("--direct-url has no effect without --url")
     if parsed.serve is not None:
-        return run(COMMAND, serve(LocalServerFactory(), parsed.serve))
+        return run(COMMAND, lambda reactor: serve(LocalServerFactory(reactor), parsed.serve)(reactor))
     return run(COMMAND, lambda reactor: _run(reactor, parsed))
 
 
-async def _run(reactor: Any, parsed: argparse.Namespace) -> int:  # noqa: ANN401  # a reactor
+async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     progress = Progress(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
     effort = QUICK if parsed.quick else Effort()
@@ -88,7 +88,7 @@ async def _start(processes: TunnelProcesses) -> list[BenchTarget]:
     ]
 
 
-async def _existing(reactor: Any, parsed: argparse.Namespace) -> list[BenchTarget]:  # noqa: ANN401  # a reactor
+async def _existing(reactor: Reactor, parsed: argparse.Namespace) -> list[BenchTarget]:
     token = read_token(parsed.token_file)
     targets = []
     for name, url, shown in (("direct", parsed.direct_url, None), ("tunnel", parsed.url, token)):
@@ -141,26 +141,16 @@ def _parser() -> Parser:
     names = [load.name for load in LOADS]
     add("--quick", action="store_true", help="measure for a few seconds only, for a first impression")
     add("--json", action="store_true", help="write the figures as JSON")
-    add(
-        "--plot",
-        metavar="FILE",
-        type=checked(new_file),
-        help="also write a plot to this SVG file",
-    )
+    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot to this SVG file")
     add("--loads", metavar="NAMES", type=some_of(names, "load"), help=f"run only some of {','.join(names)}")
     add("--seconds", metavar="N", type=checked(values.seconds), help="duration of each load (default: 1)")
-    add(
-        "--rounds",
-        metavar="N",
-        type=up_to(99, "rounds"),
-        help="runs of each load (default: 3)",
-    )
+    add("--rounds", metavar="N", type=up_to(99, "rounds"), help="runs of each load (default: 3)")
     add("--url", metavar="URL", help="measure an existing tunnel, such as wss://relay.example/c/ROOM")
     add("--direct-url", metavar="URL", help="URL of the tunnel's local server, for the comparison")
     add("--token-file", metavar="FILE", type=Path, help="file with a client token for the relay of --url")
     add(
         "--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities, instead of the system's"
     )
-    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server of a benchmark")
+    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
     add("--quiet", action="store_true", help="show no progress")
     return parser

@@ -14,7 +14,7 @@ from typing import Any
 from seance import __version__
 from seance.bench.loads import LOADS, Load, Sample, open_idle_clients, percentile
 from seance.bench.subprocesses import Subprocess
-from seance.wsclient import Target
+from seance.wsclient import Reactor, Target
 
 __all__ = ["FIGURES", "BenchTarget", "Comparison", "Effort", "Figures", "compare"]
 
@@ -121,7 +121,7 @@ class Comparison:
 
 
 async def compare(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+    reactor: Reactor,
     targets: Sequence[BenchTarget],
     effort: Effort,
     progress: Callable[[str], None],
@@ -153,7 +153,7 @@ async def compare(
     return found
 
 
-async def _measure(reactor: Any, load: Load, target: BenchTarget, seconds: float) -> Figures:  # noqa: ANN401  # a reactor
+async def _measure(reactor: Reactor, load: Load, target: BenchTarget, seconds: float) -> Figures:
     processes = {"relay_cpu_seconds": target.relay, "agent_cpu_seconds": target.agent}
     before = {name: process.cpu_seconds for name, process in processes.items() if process is not None}
     sample = await load.run(reactor, target.target, seconds)
@@ -181,11 +181,7 @@ def _median(samples: Sequence[Figures], name: str) -> float | None:
 
 
 async def _measure_idle_memory(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-    found: Comparison,
-    target: Target,
-    relay: Subprocess,
-    agent: Subprocess,
+    reactor: Reactor, found: Comparison, target: Target, relay: Subprocess, agent: Subprocess
 ) -> None:
     count = found.effort.idle_clients
     warm_up = max(int(count * WARM_UP_SHARE), 1)

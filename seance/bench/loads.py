@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from seance.errors import Gone
-from seance.wsclient import Target, dial
+from seance.wsclient import Reactor, Target, dial
 from seance.wsclient.frames import BINARY, Frame, encode
 
 __all__ = ["LOADS", "Load", "Sample", "open_idle_clients", "percentile"]
@@ -146,8 +146,10 @@ class _BroadcastClient(_Client):
         self._message_bytes = len(encode(Frame(BINARY, bytes(BROADCAST_BYTES))))
         self._received = bytearray()
         self._expected = -1
+        self.sent = 0
 
     def broadcast(self) -> None:
+        self.sent += 1
         payload = struct.pack("<d", time.perf_counter()).ljust(BROADCAST_BYTES, b"\0")
         self.tcp.write(encode(Frame(BINARY, payload), mask=MASK))
 
@@ -175,7 +177,7 @@ class _BroadcastClient(_Client):
 # -- Loads ---------------------------------------------------------------------------------
 
 
-async def _connect(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
+async def _connect(reactor: Reactor, target: Target, seconds: float) -> Sample:
     """Connect and disconnect in a loop; the latency is that of the handshake."""
     sample = Sample()
     began = time.perf_counter()
@@ -190,7 +192,7 @@ async def _connect(reactor: Any, target: Target, seconds: float) -> Sample:  # n
 
 
 def _echo(count: int, size: int = ECHO_BYTES, depth: int = 1) -> LoadFunction:
-    async def run(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
+    async def run(reactor: Reactor, target: Target, seconds: float) -> Sample:
         clients = [_EchoClient(size, depth) for _ in range(count)]
 
         async def echo() -> None:
@@ -203,30 +205,24 @@ def _echo(count: int, size: int = ECHO_BYTES, depth: int = 1) -> LoadFunction:
     return run
 
 
-async def _broadcast(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
+async def _broadcast(reactor: Reactor, target: Target, seconds: float) -> Sample:
     clients = [_BroadcastClient() for _ in range(BROADCAST_CLIENTS)]
-    sent = 0
-
-    def send() -> None:
-        nonlocal sent
-        sent += 1
-        clients[0].broadcast()
 
     async def broadcast() -> None:
-        sending = LoopingCall(send)
+        sending = LoopingCall(clients[0].broadcast)
         sending.clock = reactor
         running: Deferred[Any] = sending.start(BROADCAST_INTERVAL_SECONDS)
         await deferLater(reactor, seconds)
         sending.stop()
         await running
         for client in clients:
-            client.expect(sent)
+            client.expect(clients[0].sent)
 
     return await _run_clients(reactor, target.at("fan"), clients, BROADCAST_BYTES, broadcast)
 
 
 async def _run_clients(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+    reactor: Reactor,
     target: Target,
     clients: Sequence[_EchoClient] | Sequence[_BroadcastClient],
     size: int,
@@ -258,11 +254,7 @@ async def _run_clients(
 
 
 async def open_idle_clients(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-    target: Target,
-    count: int,
-    on_count: Callable[[int], None],
-    steps: Sequence[int],
+    reactor: Reactor, target: Target, count: int, on_count: Callable[[int], None], steps: Sequence[int]
 ) -> None:
     """Open ``count`` connections that send nothing, one after the other, then close them.
 

@@ -6,67 +6,43 @@ better. A figure that was not measured is a dash.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 from seance.bench.comparison import Comparison
 
 __all__ = ["Row", "plot", "rows", "table"]
 
-FIGURES = {
-    "messages_per_second": "messages",
-    "bytes_per_second": "payload",
-    "p50_seconds": "half of them within",
-    "p99_seconds": "99 % within",
+FIGURES: Mapping[str, tuple[str, str, float, str]] = {
+    "messages_per_second": ("messages", "{:,.0f} /s", 1, "more is better"),
+    "bytes_per_second": ("payload", "{:.1f} MB/s", 1e-6, "more is better"),
+    "p50_seconds": ("half of them within", "{:.2f} ms", 1e3, "less is better"),
+    "p99_seconds": ("99 % within", "{:.2f} ms", 1e3, "less is better"),
 }
+"""Name of a figure in a table, its format, the factor to its unit, and which way is better."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure of one load on both targets.
-
-    Attributes:
-        load: The load, for people.
-        figure: A key of ``FIGURES``.
-        direct: Its value on the direct connection; None if it was not measured.
-        tunnel: Its value through the tunnel; None if it was not measured.
-    """
+class Row(NamedTuple):
+    """One figure of one load on both targets; a value that was not measured is None, shown as a dash."""
 
     load: str
-    figure: str
-    direct: float | None
-    tunnel: float | None
-
-    @property
-    def better(self) -> str:
-        """``less is better`` or ``more is better``."""
-        return "less is better" if self.figure.endswith("_seconds") else "more is better"
-
-    @property
-    def ratio(self) -> str:
-        """Tunnel to direct, two decimals."""
-        return f"{self.tunnel / self.direct:.2f}" if self.direct and self.tunnel is not None else "-"
-
-    def shown(self, value: float | None) -> str:
-        """Return a value of this figure with its unit."""
-        if value is None:
-            return "-"
-        if self.figure.endswith("_seconds"):
-            return f"{value * 1e3:.2f} ms"
-        return f"{value / 1e6:.1f} MB/s" if self.figure == "bytes_per_second" else f"{value:,.0f} /s"
+    label: str
+    better: str
+    values: tuple[float | None, float | None]
+    shown: tuple[str, str]
 
 
 def rows(found: Comparison) -> list[Row]:
     """Return every figure that was measured on at least one target."""
-    every = [
-        Row(
-            load.words, name, found.figure(load.name, "direct", name), found.figure(load.name, "tunnel", name)
-        )
-        for load in found.loads
-        for name in FIGURES
-    ]
-    return [row for row in every if row.direct is not None or row.tunnel is not None]
+    every = []
+    for load in found.loads:
+        for name, (label, form, factor, better) in FIGURES.items():
+            direct, tunnel = (found.figure(load.name, target, name) for target in ("direct", "tunnel"))
+            shown = ["-" if value is None else form.format(value * factor) for value in (direct, tunnel)]
+            if (direct, tunnel) != (None, None):
+                every.append(Row(load.words, label, better, (direct, tunnel), (shown[0], shown[1])))
+    return every
 
 
 def table(found: Comparison) -> str:
@@ -74,30 +50,25 @@ def table(found: Comparison) -> str:
     lines = [("", "", "direct", "tunnel", "ratio", "")]
     previous = ""
     for row in rows(found):
-        load = "" if row.load == previous else row.load
-        values = (row.shown(row.direct), row.shown(row.tunnel), row.ratio)
-        lines.append((load, FIGURES[row.figure], *values, row.better))
+        direct, tunnel = row.values
+        ratio = f"{tunnel / direct:.2f}" if direct and tunnel is not None else "-"
+        lines.append(("" if row.load == previous else row.load, row.label, *row.shown, ratio, row.better))
         previous = row.load
     cost: list[tuple[str, ...]] = [("CPU of 1,000 messages", "relay", "agent")]
-    for one in found.loads:
-        relay, agent = (found.figure(one.name, "tunnel", f"{end}_cpu_seconds") for end in ("relay", "agent"))
-        if one.name != "connect" and relay is not None:
-            cost.append(
-                (one.words, f"{relay * 1e3:.1f} ms", "-" if agent is None else f"{agent * 1e3:.1f} ms")
-            )
+    for load in found.loads:
+        relay, agent = (found.figure(load.name, "tunnel", f"{end}_cpu_seconds") for end in ("relay", "agent"))
+        if load.name != "connect" and relay is not None and agent is not None:
+            cost.append((load.words, f"{relay * 1e3:.1f} ms", f"{agent * 1e3:.1f} ms"))
     if found.relay_idle_bytes is not None and found.agent_idle_bytes is not None:
         sizes = [f"{size / 1024:.1f} KiB" for size in (found.relay_idle_bytes, found.agent_idle_bytes)]
         cost.append((f"memory of an idle client, of {found.idle_clients}", *sizes))
-    return _aligned(lines, range(2, 5)) + ("\n" + _aligned(cost, range(1, 3)) if len(cost) > 1 else "")
+    return _aligned(lines, "<<>>><") + ("\n" + _aligned(cost, "<>>") if len(cost) > 1 else "")
 
 
-def _aligned(lines: Sequence[tuple[str, ...]], numbers: range) -> str:
+def _aligned(lines: Sequence[tuple[str, ...]], alignment: str) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ""
-    for line in lines:
-        cells = [f"{cell:{'>' if i in numbers else '<'}{widths[i]}}" for i, cell in enumerate(line)]
-        text += "  ".join(cells).rstrip() + "\n"
-    return text
+    form = "  ".join(f"{{:{side}{width}}}" for side, width in zip(alignment, widths, strict=True))
+    return "".join(form.format(*line).rstrip() + "\n" for line in lines)
 
 
 WIDTH = 760
@@ -139,16 +110,14 @@ def plot(found: Comparison) -> str:
     ]
     for number, row in enumerate(pairs):
         y = TOP + PAIR_HEIGHT * number
-        longest = max(row.direct or 0.0, row.tunnel or 0.0) or 1.0
-        parts += [
-            _text(16, y + 14, row.load),
-            _text(16, y + 28, f"{FIGURES[row.figure]}; {row.better}", "faint"),
-        ]
-        for name, value, top in (("direct", row.direct, y + 4), ("tunnel", row.tunnel, y + 5 + BAR_HEIGHT)):
-            length = round((value or 0.0) / longest * BARS_WIDTH, 1)
+        longest = max(value or 0.0 for value in row.values) or 1.0
+        parts += [_text(16, y + 14, row.load), _text(16, y + 28, f"{row.label}; {row.better}", "faint")]
+        for index, name in enumerate(("direct", "tunnel")):
+            top = y + 4 + index * (BAR_HEIGHT + 1)
+            length = round((row.values[index] or 0.0) / longest * BARS_WIDTH, 1)
             parts += [
                 f'<rect class="{name}" x="{BARS_START}" y="{top}" width="{length}" height="{BAR_HEIGHT}"/>',
-                _text(BARS_START + length + 6, top + BAR_HEIGHT - 2, row.shown(value)),
+                _text(BARS_START + length + 6, top + BAR_HEIGHT - 2, row.shown[index]),
             ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -13,7 +13,6 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -22,6 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from seance.errors import ConfigError
+from seance.wsclient import Reactor
 
 __all__ = ["Subprocess", "TunnelProcesses"]
 
@@ -48,11 +48,7 @@ class Subprocess(ProcessProtocol):
     """
 
     def __init__(
-        self,
-        reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-        name: str,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
+        self, reactor: Reactor, name: str, argv: Sequence[str], environment: Mapping[str, str]
     ) -> None:
         self.name = name
         self._reactor = reactor
@@ -153,7 +149,7 @@ class TunnelProcesses:
         reactor: Twisted's reactor.
     """
 
-    def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # Twisted's reactors have no common type
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._running: list[Subprocess] = []
 

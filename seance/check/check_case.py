@@ -18,6 +18,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from seance.check.report import Part
 from seance.errors import Refusal, SeanceError
 from seance.heads import redact
+from seance.wsclient import Reactor
 
 __all__ = ["CaseFailed", "expect", "run_case"]
 
@@ -38,7 +39,7 @@ def expect(holds: bool, message: str) -> None:
 
 
 async def run_case(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+    reactor: Reactor,
     name: str,
     words: str,
     case: Callable[[], Coroutine[Deferred[Any], Any, str]],

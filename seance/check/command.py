@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -19,17 +18,18 @@ from seance import values
 from seance.arguments import Parser, checked, port_number
 from seance.bench.command import some_of, up_to
 from seance.bench.comparison import Effort
+from seance.bench.local_server import LocalServerFactory
 from seance.bench.output import plot
 from seance.bench.subprocesses import TunnelProcesses
 from seance.check.check_case import run_case
 from seance.check.clients import check_clients
 from seance.check.environment import Environment, Options, set_up
 from seance.check.fidelity import check_fidelity, is_idle_kept
-from seance.check.local_server import CheckServerFactory
 from seance.check.report import Report
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
 from seance.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.wsclient import Reactor
 
 __all__ = ["CHECKS", "main"]
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     parsed = parser.parse_args(list(arguments))
     if parsed.serve is not None:
-        return run(COMMAND, lambda reactor: serve(CheckServerFactory(reactor), parsed.serve)(reactor))
+        return run(COMMAND, lambda reactor: serve(LocalServerFactory(reactor), parsed.serve)(reactor))
     for name in RELAY_OPTIONS if parsed.relay is None else ():
         if getattr(parsed, name) is not None:
             parser.error(f"--{name.replace('_', '-')} has no effect without --relay")
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     return run(COMMAND, lambda reactor: _run(reactor, parsed))
 
 
-async def _run(reactor: Any, parsed: argparse.Namespace) -> int:  # noqa: ANN401  # a reactor
+async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     began = time.monotonic()
     progress = Progress(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
@@ -166,12 +166,7 @@ def _parser() -> Parser:
     )
     add("--quick", action="store_true", help="check less: about half a minute")
     add("--json", action="store_true", help="write the report as JSON")
-    add(
-        "--plot",
-        metavar="FILE",
-        type=checked(new_file),
-        help="also write a plot of the speed to this file",
-    )
-    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server of a check")
+    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot of the speed to this file")
+    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
     add("--quiet", action="store_true", help="show no progress")
     return parser

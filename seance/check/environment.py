@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from seance.bench.comparison import BenchTarget
-from seance.bench.local_server import SERVER_FIELD
+from seance.bench.local_server import SERVER_FIELD, SERVER_KIND
 from seance.bench.subprocesses import Subprocess, TunnelProcesses
-from seance.check.local_server import CheckServerFactory
 from seance.errors import Gone, Refusal
 from seance.heads.fields import field_values
-from seance.wsclient import Target, WsConnection
+from seance.wsclient import Reactor, Target, WsConnection
 from seance.wsclient.frames import BINARY
 
 __all__ = ["Environment", "Options", "set_up"]
@@ -70,7 +69,7 @@ class Environment:
         notes: Remarks for the report.
     """
 
-    reactor: Any
+    reactor: Reactor
     tunnel: Target
     documents: Target
     direct: Target | None = None
@@ -97,7 +96,7 @@ class Environment:
         return (tunnel,) if self.direct is None else (BenchTarget("direct", self.direct), tunnel)
 
 
-async def set_up(reactor: Any, options: Options, processes: TunnelProcesses) -> Environment:  # noqa: ANN401  # a reactor
+async def set_up(reactor: Reactor, options: Options, processes: TunnelProcesses) -> Environment:
     """Return a running tunnel.
 
     Args:
@@ -119,7 +118,7 @@ async def set_up(reactor: Any, options: Options, processes: TunnelProcesses) -> 
     notes: tuple[str, ...] = ()
     # A random room is probed too: a relay that refuses clients is an error before an agent is started.
     kind = None if options.relay is None else await _server_kind(reactor, tunnel)
-    if kind == CheckServerFactory.kind:
+    if kind == SERVER_KIND:
         note = "The local server is a running seance check --serve."
         return Environment(reactor, tunnel, tunnel.at("yjs"), relay_words=str(base), room=room, notes=(note,))
     if kind is not None:
@@ -145,7 +144,7 @@ async def set_up(reactor: Any, options: Options, processes: TunnelProcesses) -> 
     )
 
 
-async def _server_kind(reactor: Any, target: Target) -> bytes | None:  # noqa: ANN401  # a reactor
+async def _server_kind(reactor: Reactor, target: Target) -> bytes | None:
     """Return the kind of a room's local server, empty if it is not ours; None if there is no server."""
     try:
         connection = await WsConnection.open(reactor, target)
@@ -157,7 +156,7 @@ async def _server_kind(reactor: Any, target: Target) -> bytes | None:  # noqa: A
     return b"".join(field_values(connection.fields, SERVER_FIELD.lower()))
 
 
-async def _speaks_yjs(reactor: Any, target: Target) -> bool:  # noqa: ANN401  # a reactor
+async def _speaks_yjs(reactor: Reactor, target: Target) -> bool:
     """Return whether a server's first message is that of a Y-WebSocket server."""
     connection = await WsConnection.open(reactor, target.at(_random_room()))
     try:

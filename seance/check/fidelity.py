@@ -21,9 +21,9 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from seance.bench.local_server import GREETING
 from seance.check.check_case import CaseFailed, expect, run_case
 from seance.check.environment import Environment
-from seance.check.local_server import GREETING
 from seance.check.report import Check
 from seance.errors import Gone, SeanceError
 from seance.heads.fields import field_values

@@ -7,6 +7,7 @@ fails and says what to install.
 from __future__ import annotations
 
 import secrets
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,7 +18,7 @@ from seance.check.check_case import CaseFailed, expect, run_case
 from seance.check.environment import Environment
 from seance.check.report import Check
 from seance.errors import Gone
-from seance.wsclient import Target, WsConnection
+from seance.wsclient import Reactor, Target, WsConnection
 from seance.wsclient.frames import BINARY, Frame
 
 __all__ = ["check_yjs"]
@@ -91,13 +92,12 @@ async def check_yjs(environment: Environment) -> Check:
 class _Editor:
     """A document with its connection."""
 
-    def __init__(self, reactor: Any, target: Target) -> None:  # noqa: ANN401  # a reactor
-        from pycrdt import Doc, Text  # noqa: PLC0415  # an extra
-
+    def __init__(self, reactor: Reactor, target: Target) -> None:
         self.reactor = reactor
         self._target = target
-        self.document: Any = Doc()
-        self._text: Any = self.document.get("text", type=Text)
+        self._pycrdt: Any = import_module("pycrdt")  # an extra
+        self.document: Any = self._pycrdt.Doc()
+        self._text: Any = self.document.get("text", type=self._pycrdt.Text)
         self._connection: WsConnection | None = None
         self._reading: Deferred[None] | None = None
 
@@ -106,10 +106,8 @@ class _Editor:
         return str(self._text)
 
     async def connect(self) -> None:
-        from pycrdt import create_sync_message  # noqa: PLC0415  # an extra
-
         self._connection = await WsConnection.open(self.reactor, self._target)
-        self._connection.send(Frame(BINARY, create_sync_message(self.document)))
+        self._connection.send(Frame(BINARY, self._pycrdt.create_sync_message(self.document)))
         self._reading = Deferred.fromCoroutine(self._read(self._connection))
 
     async def disconnect(self) -> None:
@@ -122,24 +120,20 @@ class _Editor:
 
     def write(self, text: str) -> None:
         """Append text and send the update if connected."""
-        from pycrdt import create_update_message  # noqa: PLC0415  # an extra
-
         before = self.document.get_state()
         self._text += text
         if self._connection is not None:
             update = self.document.get_update(before)
-            self._connection.send(Frame(BINARY, create_update_message(update)))
+            self._connection.send(Frame(BINARY, self._pycrdt.create_update_message(update)))
 
     async def _read(self, connection: WsConnection) -> None:
-        from pycrdt import handle_sync_message  # noqa: PLC0415  # an extra
-
         while True:
             try:
                 frame = await connection.receive(3600)  # without limit: editors may be idle
             except Gone:
                 return
             if frame.opcode == BINARY and frame.payload.startswith(SYNC):
-                reply = handle_sync_message(frame.payload[1:], self.document)
+                reply = self._pycrdt.handle_sync_message(frame.payload[1:], self.document)
                 if reply is not None and connection is self._connection:
                     connection.send(Frame(BINARY, reply))
 

@@ -7,6 +7,6 @@
 from __future__ import annotations
 
 from seance.wsclient.connection import WsConnection
-from seance.wsclient.dial import HttpResponse, Target, dial, exchange
+from seance.wsclient.dial import HttpResponse, Reactor, Target, dial, exchange
 
-__all__ = ["HttpResponse", "Target", "WsConnection", "dial", "exchange"]
+__all__ = ["HttpResponse", "Reactor", "Target", "WsConnection", "dial", "exchange"]

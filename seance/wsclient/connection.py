@@ -21,7 +21,7 @@ from zope.interface import implementer
 from seance.errors import Gone, RemoteProtocolError
 from seance.heads.fields import Fields
 from seance.net import end
-from seance.wsclient.dial import DIAL_SECONDS, Target, dial
+from seance.wsclient.dial import DIAL_SECONDS, Reactor, Target, dial
 from seance.wsclient.frames import Frame, FrameReader, encode
 
 __all__ = ["RECEIVE_SECONDS", "WsConnection"]
@@ -40,7 +40,7 @@ class WsConnection(Protocol):
         is_lost: Whether the connection has ended in both directions.
     """
 
-    def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # Twisted's reactors have no common type
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._reader = FrameReader()
         self._frames: deque[Frame] = deque()
@@ -54,7 +54,7 @@ class WsConnection(Protocol):
     @classmethod
     async def open(
         cls,
-        reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+        reactor: Reactor,
         target: Target,
         *,
         first: Sequence[Frame] = (),

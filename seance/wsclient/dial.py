@@ -29,10 +29,13 @@ from seance.heads import accept_for_key, redact
 from seance.heads.fields import Fields
 from seance.net import ClientTls, HandOver, TlsEndpoint, tune
 
-__all__ = ["DIAL_SECONDS", "HttpResponse", "Target", "dial", "exchange", "upgrade_fields"]
+__all__ = ["DIAL_SECONDS", "HttpResponse", "Reactor", "Target", "dial", "exchange", "upgrade_fields"]
 
 DIAL_SECONDS = 20.0
 """Default deadline for the 101, as in Firefox. A relay without its agent holds an upgrade for up to 15 s."""
+
+Reactor = Any
+"""A Twisted reactor. Its interfaces for time, TCP and processes have no common type."""
 
 HEAD_BYTES = 16 * 1024
 BODY_BYTES = 4096
@@ -106,7 +109,7 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:  # noqa: ANN401  # no common type
+    def endpoint(self, reactor: Reactor) -> IStreamClientEndpoint:
         """Return the endpoint that connects to the target."""
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
             reactor, self.host, self.port, timeout=DIAL_SECONDS, attemptDelay=0.1
@@ -145,7 +148,7 @@ def upgrade_fields(key: str | None = None) -> dict[str, str]:
 
 
 async def dial(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+    reactor: Reactor,
     target: Target,
     protocol: IProtocol,
     *,
@@ -194,7 +197,7 @@ async def dial(
 
 
 async def exchange(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+    reactor: Reactor,
     endpoint: IStreamClientEndpoint,
     request_target: str,
     fields: Mapping[str, str],

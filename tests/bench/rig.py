@@ -32,7 +32,7 @@ async def listening(factory: IProtocolFactory) -> AsyncIterator[Target]:
 @asynccontextmanager
 async def serving() -> AsyncIterator[Target]:
     """Run the local server of ``seance bench`` during the block."""
-    async with listening(LocalServerFactory()) as target:
+    async with listening(LocalServerFactory(reactor)) as target:
         yield target
 
 

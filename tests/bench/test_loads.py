@@ -79,14 +79,14 @@ async def test_a_faulty_server_fails_the_load(
     server: type[EchoConnection], load: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loads_module, "DRAIN_SECONDS", 0.2)
-    async with listening(LocalServerFactory({"": server})) as target:
+    async with listening(LocalServerFactory(reactor, {"": server})) as target:
         with pytest.raises(Gone, match=message):
             await BY_NAME[load].run(reactor, target, 0.05)
 
 
 @pytest_twisted.ensureDeferred
 async def test_all_idle_clients_are_connected_when_they_are_counted() -> None:
-    factory = LocalServerFactory()
+    factory = LocalServerFactory(reactor)
     seen: list[tuple[int, int]] = []
     async with listening(factory) as target:
         await open_idle_clients(

@@ -41,7 +41,7 @@ async def test_a_message_to_fan_is_sent_to_all_clients_of_fan_only() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_ends_is_unregistered() -> None:
-    factory = LocalServerFactory()
+    factory = LocalServerFactory(reactor)
     async with listening(factory) as target:
         client = await WsConnection.open(reactor, target)
         client.send(Frame(TEXT))
@@ -56,7 +56,7 @@ async def test_a_client_that_ends_is_unregistered() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_does_not_read_is_not_read_from() -> None:
     """The data stays with the client instead of the server's memory."""
-    factory = LocalServerFactory()
+    factory = LocalServerFactory(reactor)
     async with listening(factory) as target:
         client = Protocol()
         await dial(reactor, target, client)

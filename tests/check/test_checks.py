@@ -9,14 +9,13 @@ import pytest_twisted
 
 from seance.bench.comparison import FIGURES, Comparison, Effort
 from seance.bench.loads import LOADS
-from seance.bench.local_server import EchoConnection
+from seance.bench.local_server import MAX_NOTE_BYTES, MAX_NOTES, EchoConnection, LocalServerFactory
 from seance.check import check_case, fidelity, speed, yjs
 from seance.check import clients as clients_module
 from seance.check.check_case import CaseFailed, run_case
 from seance.check.clients import check_clients
 from seance.check.environment import Environment
 from seance.check.fidelity import CASES, check_fidelity, is_idle_kept
-from seance.check.local_server import MAX_NOTE_BYTES, MAX_NOTES, CheckServerFactory
 from seance.check.report import Check
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
@@ -97,9 +96,7 @@ async def test_a_client_that_receives_another_clients_message_fails(monkeypatch:
 
 
 @pytest_twisted.ensureDeferred
-async def test_refused_clients_fail_with_the_message_of_the_relay(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_refused_clients_fail_with_the_message_of_the_relay(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: Any, **__: Any) -> None:
         raise Refusal(429, "Too many clients.", code="limit")
 
@@ -120,9 +117,7 @@ async def test_documents_converge() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_documents_do_not_converge_through_an_echo_server(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_documents_do_not_converge_through_an_echo_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yjs, "CONVERGE_SECONDS", 0.3)
     async with checked_server() as there:
         echo = there.tunnel.at("echo")
@@ -143,7 +138,7 @@ async def test_without_pycrdt_the_check_fails_and_says_what_to_install(
 
 @pytest_twisted.ensureDeferred
 async def test_a_local_server_without_pycrdt_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seance.check.local_server.find_spec", lambda _: None)
+    monkeypatch.setattr("seance.bench.local_server.find_spec", lambda _: None)
     async with checked_server() as there:
         check = await check_yjs(there)
     assert not check.passed
@@ -155,7 +150,7 @@ async def test_an_idle_connection_passes_if_it_is_kept_and_fails_if_it_is_closed
     async with checked_server() as there:
         assert "0.05 s stays open" in await is_idle_kept(there, 0.05)
 
-    class Impatient(CheckServerFactory):
+    class Impatient(LocalServerFactory):
         def buildProtocol(self, addr: object) -> Any:
             door = super().buildProtocol(None)
             reactor.callLater(0.05, lambda: door.transport.abortConnection())
@@ -213,9 +208,7 @@ async def test_a_load_that_fails_ends_the_check_of_the_speed(monkeypatch: pytest
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_case_that_times_out_or_raises_has_failed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+async def test_a_case_that_times_out_or_raises_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
     async def wait() -> str:
         from twisted.internet.defer import Deferred
 
@@ -233,7 +226,7 @@ async def test_a_case_that_times_out_or_raises_has_failed(
 
 
 def test_the_notes_of_the_local_server_are_limited() -> None:
-    server = CheckServerFactory(reactor)
+    server = LocalServerFactory(reactor)
     for number in range(MAX_NOTES + 1):
         server.note(str(number), bytes(MAX_NOTE_BYTES + 1))
     assert len(server.notes) == MAX_NOTES

@@ -56,13 +56,13 @@ class Aborting(EchoConnection):
 
 
 class Dropping(EchoConnection):
-    """Does not answer from the 70th message on."""
+    """Does not answer from the tenth message on."""
 
     count = 0
 
     def reply(self, frame: Frame) -> tuple[Frame, ...]:
         self.count += 1
-        return (frame,) if self.count < 70 else ()
+        return (frame,) if self.count < 10 else ()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.commands import check_one_sentence, started
 from tests.processes import Process, running_agent, running_relay
 
 LONG_SECONDS = 240.0
-"""Twice the two minutes that the documentation promises, for a busy machine."""
+"""A check takes up to a minute; the limit is for a busy machine."""
 
 
 def report_of(process: Process, code: int) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def test_the_demo_passes_with_its_own_documents() -> None:
     with started("demo", "--port", "0", "--room", "my-room", "--no-qr") as demo:
         port = demo.when_line(r"http://localhost:(\d+)/c/my-room$")[1]
         relay = f"ws://localhost:{port}"
-        with started("check", "--relay", relay, "--room", "my-room", "--json", "--quiet") as process:
+        options = ("--relay", relay, "--room", "my-room", "--idle", "1", "--json", "--quiet")
+        with started("check", *options) as process:
             report = report_of(process, 0)
         assert [one["name"] for one in report["checks"]] == ["clients", "yjs", "fidelity", "speed"]
-        assert report["seconds"] <= 120, "65 s of it are the idle connection"
         [note] = report["notes"]
         assert note == "The room my-room has another local server; it is used for the Yjs check only."
         demo.signal(signal.SIGINT)
@@ -159,24 +159,15 @@ def test_a_relay_with_tls_passes_with_its_authority(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fault", "names"),
-    [
-        (Fault.NONE, set()),
-        (Fault.DROPS_GLUED, {"fidelity.glued_to_the_answer"}),
-        (Fault.LOWERCASES_TEXT, {"fidelity.text_and_binary"}),
-        (Fault.DELAYS_FIN, {"fidelity.client_ends", "fidelity.server_ends"}),
-    ],
-    ids=lambda one: one.name if isinstance(one, Fault) else "",
-)
 @pytest_twisted.ensureDeferred
-async def test_a_faulty_relay_fails_the_matching_parts(fault: Fault, names: set[str]) -> None:
+async def test_a_faulty_relay_fails_the_matching_part() -> None:
+    """One fault is enough here; ``test_checks.py`` has them all, without subprocesses."""
     with running_relay() as relay:
-        async with listening(FaultyProxy(relay.port, fault, delay_seconds=5.0)) as proxy:
+        async with listening(FaultyProxy(relay.port, Fault.DROPS_GLUED)) as proxy:
             options = ("--relay", f"ws://127.0.0.1:{proxy.port}", "--only", "fidelity", "--idle", "1")
             with started("check", *options, "--json", "--quiet") as process:
-                report = await deferToThread(report_of, process, 1 if names else 0)
-    assert failed_parts(report) == names
+                report = await deferToThread(report_of, process, 1)
+    assert failed_parts(report) == {"fidelity.glued_to_the_answer"}
 
 
 @pytest.mark.slow
@@ -193,7 +184,7 @@ def test_an_unreachable_relay_is_one_line_on_stderr(room: tuple[str, ...]) -> No
 @pytest.mark.slow
 def test_an_interrupted_check_stops_its_subprocesses() -> None:
     with started("check", "--only", "fidelity", "--idle", "60") as process:
-        process.when_line("waiting for the end of 60 s without data")
+        process.when_line("WebSocket frames")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3
         process.signal(signal.SIGINT)

@@ -7,6 +7,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 
+from seance.bench.local_server import EchoConnection, LocalServerFactory
 from seance.errors import ConfigError, Gone, LocalProtocolError, Refusal, SeanceError
 from seance.heads.fields import field_values
 from seance.wsclient import Target, WsConnection, dial
@@ -108,6 +109,14 @@ async def test_a_response_that_does_not_end_in_time_is_an_error(response: bytes,
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_refusal_is_cut_at_four_kib_and_needs_no_end() -> None:
+    async with listening(FixedResponse(b"HTTP/1.1 404 No\r\n\r\n" + b"x" * 9000, closes=False)) as target:
+        with pytest.raises(Refusal) as raised:
+            await dial(reactor, target, Protocol())
+    assert raised.value.sentence == "x" * 4096
+
+
+@pytest_twisted.ensureDeferred
 async def test_dial_can_be_cancelled() -> None:
     async with listening(FixedResponse(b"", closes=False)) as target:
         dialling = Deferred.fromCoroutine(dial(reactor, target, Protocol()))
@@ -126,3 +135,19 @@ async def test_receive_ends_with_the_connection_or_at_its_timeout() -> None:
         connection.abort()
         with pytest.raises(Gone, match="was reset or closed"):
             await waiting
+
+
+class InvalidFrames(EchoConnection):
+    """Answers with a frame that has a reserved bit set."""
+
+    def reply(self, frame: Frame) -> tuple[Frame, ...]:
+        return (Frame(0x72, frame.payload),)
+
+
+@pytest_twisted.ensureDeferred
+async def test_invalid_frames_abort_the_connection() -> None:
+    async with listening(LocalServerFactory(reactor, {"": InvalidFrames})) as target:
+        connection = await WsConnection.open(reactor, target)
+        connection.send(Frame(TEXT))
+        with pytest.raises(Gone, match="reserved bit"):
+            await connection.receive()

@@ -3,7 +3,7 @@
 There are three ways. Without ``--relay``, relay, agent and local server are started here. With ``--relay``,
 an agent and a local server are started for that relay. With ``--relay`` and ``--room``, a room that is
 already served is probed: if its local server is a ``seance check --serve``, it is used as it is; another
-server is used for the Yjs check only, and an agent in a room of its own serves the other checks.
+server is used for the Yjs check only, and an agent in another room serves the other checks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The fourth check: latency and throughput, compared with the direct connection if there is one.
 
-The required speed depends on the network in between, so figures alone do not fail. What fails is a load
-that does not finish, an echo that is too slow for typing together, and a document that takes longer than
-Yjs clients wait (they drop a connection after 30 s without a complete message).
+The required speed depends on the network in between, so there are only three limits: every load finishes,
+an echo is fast enough for typing together, and a document arrives before Yjs clients give up (after 30 s
+without a complete message).
 """
 
 from __future__ import annotations

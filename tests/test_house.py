@@ -26,6 +26,7 @@ FLOORS = {
     "carrier": 2,
     "net": 2,
     "tunnel": 3,
+    "wsclient": 3,
     "auth": 4,
     "admin": 4,
     "metrics": 4,

@@ -1,9 +1,9 @@
-"""``seance bench``: what a tunnel costs on this machine, against the direct connection.
+"""``seance bench``: compare a tunnel on this machine with the direct connection.
 
-A benchmark for users: it runs in under a minute and shows ratios. Developers compare with the yardstick by
-``make bench`` instead (``benchmarks/``). From the pieces to the whole: ``frames`` and ``dialling`` (a
-WebSocket client that does as little as it can), ``local_server``, ``children`` (the processes), ``loads``,
-``comparison``, and what shows it, ``table`` and ``plot``. ``seance check`` builds on all of these.
+For users: it takes less than a minute and shows ratios. Developers compare with the Go yardstick with
+``make bench`` (``benchmarks/``). ``loads`` has the clients, ``local_server`` their server, ``subprocesses``
+starts the programs, ``comparison`` runs the loads and ``output`` shows the figures. ``seance check`` uses
+all of these.
 """
 
 from __future__ import annotations

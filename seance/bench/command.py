@@ -1,8 +1,7 @@
-"""``seance bench`` itself: options in, tables out.
+"""``seance bench``: parse the options, measure, write the figures.
 
-Without an address it starts a relay, an agent and a local server as processes of their own and measures
-those. With ``--url`` (and ``--direct-url``) it measures what is there already; then CPU time and memory are
-not known, since those processes are somebody else's.
+Without ``--url`` it starts relay, agent and local server itself. With ``--url`` (and ``--direct-url``) it
+measures an existing tunnel, without CPU time and memory.
 """
 
 from __future__ import annotations
@@ -10,160 +9,148 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.protocol import Protocol
 
+from seance import values
 from seance.arguments import Parser, checked, port_number
-from seance.bench.children import Children
-from seance.bench.comparison import Comparison, Effort, Side, compare
-from seance.bench.dialling import Target, dial
-from seance.bench.loads import LOADS, Load
-from seance.bench.local_server import MARK, LocalServerFactory
-from seance.bench.plot import plot
-from seance.bench.table import table
+from seance.bench.comparison import BenchTarget, Comparison, Effort, compare
+from seance.bench.loads import LOADS
+from seance.bench.local_server import SERVER_FIELD, LocalServerFactory
+from seance.bench.output import plot, table
+from seance.bench.subprocesses import TunnelProcesses
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
 from seance.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.wsclient import Reactor, Target, dial
 
-__all__ = ["main", "started_sides"]
+__all__ = ["main", "some_of", "up_to"]
 
 COMMAND = "seance bench"
 ROOM = "bench"
 
+QUICK = Effort(seconds=0.4, rounds=1, idle_clients=200)
+
 SPARE_DESCRIPTORS = 200
-"""What a relay has open besides its idle clients: the clients of a load, files, and its kept places."""
+"""File descriptors of a relay for everything else than idle clients: a load's clients, files, reserves."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs ``seance bench``; returns the exit status.
+    """Run ``seance bench`` and return the exit status.
 
     Raises:
-        SystemExit: An option is wrong, or only the help was wanted.
+        SystemExit: An option is wrong, or ``--help`` was given.
     """
     parser = _parser()
     parsed = parser.parse_args(list(arguments))
     if parsed.direct_url is not None and parsed.url is None:
-        parser.error("--direct-url is compared with --url, which is missing")
+        parser.error("--direct-url has no effect without --url")
     if parsed.serve is not None:
-        return run(COMMAND, serve(LocalServerFactory(), parsed.serve))
-    return run(COMMAND, lambda reactor: _work(reactor, parsed))
+        return run(COMMAND, lambda reactor: serve(LocalServerFactory(reactor), parsed.serve)(reactor))
+    return run(COMMAND, lambda reactor: _run(reactor, parsed))
 
 
-async def started_sides(children: Children) -> tuple[Side, Side]:
-    """Start a relay, an agent and a local server, and return both ways to that."""
-    local_port = await children.local_server("bench")
-    relay, relay_port = await children.relay()
-    agent = await children.agent(f"ws://127.0.0.1:{relay_port}", ROOM, local_port)
-    return (
-        Side("direct", Target(False, "127.0.0.1", local_port)),
-        Side("tunnel", Target(False, "127.0.0.1", relay_port, f"/c/{ROOM}"), relay, agent),
-    )
-
-
-async def _work(reactor: Any, parsed: argparse.Namespace) -> int:  # noqa: ANN401  # a reactor
+async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     progress = Progress(quiet=parsed.quiet)
-    children = Children(reactor)
-    effort = _effort(parsed)
+    processes = TunnelProcesses(reactor)
+    effort = QUICK if parsed.quick else Effort()
+    max_clients = max((descriptor_limit() or 1 << 20) - SPARE_DESCRIPTORS, 0)
+    effort = Effort(
+        parsed.seconds or effort.seconds,
+        parsed.rounds or effort.rounds,
+        min(effort.idle_clients, max_clients),
+    )
     loads = [load for load in LOADS if not parsed.loads or load.name in parsed.loads]
     try:
         if parsed.url is None:
             progress("starting a relay, an agent and a local server")
-            sides: tuple[Side, ...] = await started_sides(children)
+            targets = await _start(processes)
         else:
-            sides = await _given_sides(reactor, parsed)
-        found = await compare(reactor, sides, effort, progress, loads)
+            targets = await _existing(reactor, parsed)
+        found = await compare(reactor, targets, effort, progress, loads)
     finally:
         progress.clear()
-        await children.stop()
-    _give(found, parsed)
+        await processes.stop()
+    _write(found, parsed)
     return 0
 
 
-def _effort(parsed: argparse.Namespace) -> Effort:
-    effort = Effort.quick() if parsed.quick else Effort()
-    most = (descriptor_limit() or 1 << 20) - SPARE_DESCRIPTORS
-    return Effort(
-        seconds=parsed.seconds or effort.seconds,
-        rounds=parsed.rounds or effort.rounds,
-        idle_clients=max(min(effort.idle_clients, most), 0),
-    )
+async def _start(processes: TunnelProcesses) -> list[BenchTarget]:
+    local_port = await processes.local_server("bench")
+    relay, relay_port = await processes.relay()
+    agent = await processes.agent(f"ws://127.0.0.1:{relay_port}", ROOM, local_port)
+    return [
+        BenchTarget("direct", Target(False, "127.0.0.1", local_port)),
+        BenchTarget("tunnel", Target(False, "127.0.0.1", relay_port, f"/c/{ROOM}"), relay, agent),
+    ]
 
 
-async def _given_sides(reactor: Any, parsed: argparse.Namespace) -> tuple[Side, ...]:  # noqa: ANN401  # a reactor
+async def _existing(reactor: Reactor, parsed: argparse.Namespace) -> list[BenchTarget]:
     token = read_token(parsed.token_file)
-    given = [("direct", parsed.direct_url, None), ("tunnel", parsed.url, token)]
-    sides = []
-    for name, url, shown in given:
+    targets = []
+    for name, url, shown in (("direct", parsed.direct_url, None), ("tunnel", parsed.url, token)):
         if url is not None:
             target = Target.from_url(url, token=shown, ca_file=parsed.tls_ca)
-            sides.append(Side(name, target, has_fan=await _is_ours(reactor, target)))
-    return tuple(sides)
+            protocol = Protocol()
+            fields = await dial(reactor, target, protocol)
+            transport: Any = protocol.transport
+            transport.abortConnection()
+            is_ours = bool(field_values(fields, SERVER_FIELD.lower()))
+            targets.append(BenchTarget(name, target, can_broadcast=is_ours))
+    return targets
 
 
-async def _is_ours(reactor: Any, target: Target) -> bool:  # noqa: ANN401  # a reactor
-    protocol = Protocol()
-    fields = await dial(reactor, target, protocol)
-    transport: Any = protocol.transport
-    transport.abortConnection()
-    return bool(field_values(fields, MARK.lower()))
-
-
-def _give(found: Comparison, parsed: argparse.Namespace) -> None:
+def _write(found: Comparison, parsed: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(found.as_json(), indent=2) + "\n" if parsed.json else table(found))
     if parsed.plot is not None:
         write_file(parsed.plot, plot(found))
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.05 <= seconds <= 60:
-        msg = f"{text!r} is not a time; write seconds, from 0.05 to 60"
-        raise ValueError(msg)
-    return seconds
+def some_of(names: Iterable[str], kind: str) -> Callable[[str], list[str]]:
+    """Return the type of an option: comma-separated names; ``kind`` says in messages what they name."""
+    known = list(names)
+
+    def read(text: str) -> list[str]:
+        for name in text.split(","):
+            if name not in known:
+                msg = f"{name!r} is not a {kind}; write some of {', '.join(known)}, separated by commas"
+                raise ValueError(msg)
+        return text.split(",")
+
+    return checked(read)
 
 
-def _rounds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 99:
-        msg = f"{text!r} is not a number of rounds; write one from 1 to 99"
-        raise ValueError(msg)
-    return int(text)
+def up_to(highest: int, what: str) -> Callable[[str], int]:
+    """Return the type of an option: a number from 1 to ``highest``; ``what`` is its noun in messages."""
 
-
-def _loads(text: str) -> list[str]:
-    names = text.split(",")
-    known = [load.name for load in LOADS]
-    for name in names:
-        if name not in known:
-            msg = f"{name!r} is not a load; write some of {', '.join(known)} with commas between them"
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= highest:
+            msg = f"{text!r} is not a number of {what}; write one from 1 to {highest}"
             raise ValueError(msg)
-    return names
+        return int(text)
+
+    return checked(read)
 
 
 def _parser() -> Parser:
-    parser = Parser("bench", "Measures a tunnel on this machine against the direct connection.")
+    parser = Parser("bench", "Measure a tunnel on this machine and compare it with the direct connection.")
     add = parser.add_argument
-    add("--quick", action="store_true", help="a few seconds only: enough to see that it works")
+    names = [load.name for load in LOADS]
+    add("--quick", action="store_true", help="measure for a few seconds only, for a first impression")
     add("--json", action="store_true", help="write the figures as JSON")
-    add("--plot", metavar="FILE", type=checked(new_file), help="draw them into an SVG file as well")
-    add("--loads", metavar="NAMES", type=checked(_loads), help=f"some of {','.join(_names(LOADS))}")
-    add("--seconds", metavar="N", type=checked(_seconds), help="how long each load goes on (default: 1)")
-    add("--rounds", metavar="N", type=checked(_rounds), help="how often; medians are shown (default: 3)")
-    add("--url", metavar="URL", help="a tunnel that is there, such as wss://relay.example/c/ROOM")
-    add("--direct-url", metavar="URL", help="its local server, to compare with")
-    add("--token-file", metavar="FILE", type=Path, help="a file with a token for the relay of --url")
+    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot to this SVG file")
+    add("--loads", metavar="NAMES", type=some_of(names, "load"), help=f"run only some of {','.join(names)}")
+    add("--seconds", metavar="N", type=checked(values.seconds), help="duration of each load (default: 1)")
+    add("--rounds", metavar="N", type=up_to(99, "rounds"), help="runs of each load (default: 3)")
+    add("--url", metavar="URL", help="measure an existing tunnel, such as wss://relay.example/c/ROOM")
+    add("--direct-url", metavar="URL", help="URL of the tunnel's local server, for the comparison")
+    add("--token-file", metavar="FILE", type=Path, help="file with a client token for the relay of --url")
     add(
-        "--tls-ca", metavar="FILE", type=Path, help="the authorities (PEM) to believe instead of the system's"
+        "--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities, instead of the system's"
     )
-    add("--serve", metavar="PORT", type=checked(port_number), help="be the local server of a bench, alone")
-    add("--quiet", action="store_true", help="do not say what is done at the moment")
+    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
+    add("--quiet", action="store_true", help="show no progress")
     return parser
-
-
-def _names(loads: Sequence[Load]) -> list[str]:
-    return [load.name for load in loads]

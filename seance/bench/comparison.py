@@ -1,8 +1,6 @@
-"""Direct against through the tunnel: both in turn, several times, and the medians.
+"""Run the loads on the direct connection and through the tunnel, and keep the medians.
 
-In turn, because a machine is never twice the same: what else runs on it slows both down alike. Called by
-``seance bench`` and by the last check of ``seance check``; what comes out is a value that ``table`` and
-``plot`` show and ``as_json`` writes down.
+Both are measured in turn, several times, because other programs on the machine then slow both down alike.
 """
 
 from __future__ import annotations
@@ -14,117 +12,104 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seance import __version__
-from seance.bench.children import Child
-from seance.bench.dialling import Target
-from seance.bench.loads import LOADS, Load, Sample, idle_clients, percentile
+from seance.bench.loads import LOADS, Load, Sample, open_idle_clients, percentile
+from seance.bench.subprocesses import Subprocess
+from seance.wsclient import Reactor, Target
 
-__all__ = ["Comparison", "Effort", "Figures", "Side", "compare"]
+__all__ = ["FIGURES", "BenchTarget", "Comparison", "Effort", "Figures", "compare"]
 
-SETTLED = 0.2
-"""Of the idle clients, those that are there before memory is looked at: the first ones also pay for the
-caches of the allocator."""
+WARM_UP_SHARE = 0.2
+"""Share of the idle clients that connect before the first reading; they also fill allocator caches."""
 
-Say = Callable[[str], None]
+FIGURES = (
+    "messages_per_second",
+    "bytes_per_second",
+    "p50_seconds",
+    "p99_seconds",
+    "relay_cpu_seconds",
+    "agent_cpu_seconds",
+)
+"""The figures of a load. CPU time is for a thousand messages."""
+
+Figures = dict[str, float | None]
+"""Medians of the rounds by the names in ``FIGURES``; None for what a load does not measure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is done.
+    """How much to measure.
 
     Attributes:
-        seconds: How long each load goes on, each time.
-        rounds: How often each load is run on each side.
-        idle_clients: How many connections are opened to look at memory; 0 for none.
+        seconds: Duration of a load.
+        rounds: Number of runs of each load on each target.
+        idle_clients: Number of connections for the memory of an idle client; 0 to skip it.
     """
 
     seconds: float = 1.0
     rounds: int = 3
     idle_clients: int = 500
 
-    @classmethod
-    def quick(cls) -> Effort:
-        """Return the least from which anything can be seen."""
-        return cls(seconds=0.4, rounds=1, idle_clients=200)
-
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class BenchTarget:
     """One way to the local server.
 
     Attributes:
         name: ``"direct"`` or ``"tunnel"``.
-        target: Where it is.
-        relay: The relay's process, if it is ours.
-        agent: The agent's.
-        has_fan: Whether the local server is one of ours.
+        target: Its address.
+        relay: The relay, if this run has started it.
+        agent: The agent, if this run has started it.
+        can_broadcast: Whether its local server is that of ``seance bench`` or ``seance check``.
     """
 
     name: str
     target: Target
-    relay: Child | None = None
-    agent: Child | None = None
-    has_fan: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one load showed on one side: medians of the rounds. None where it does not say that.
-
-    Attributes:
-        messages_per_second: That came back.
-        bytes_per_second: Of payload.
-        p50_seconds: Half of the latencies are below it.
-        p99_seconds: All but a hundredth of them are.
-        relay_cpu_seconds: Of the relay's process, for a thousand messages.
-        agent_cpu_seconds: Of the agent's.
-    """
-
-    messages_per_second: float | None = None
-    bytes_per_second: float | None = None
-    p50_seconds: float | None = None
-    p99_seconds: float | None = None
-    relay_cpu_seconds: float | None = None
-    agent_cpu_seconds: float | None = None
+    relay: Subprocess | None = None
+    agent: Subprocess | None = None
+    can_broadcast: bool = True
 
 
 @dataclass(slots=True)
 class Comparison:
-    """All figures of one run.
+    """All figures of a run.
 
     Attributes:
-        effort: How much was done.
-        sides: What was compared.
-        loads: What was done, in order.
-        figures: By the names of load and side; a load that a side could not do is not there.
-        idle_clients: How many there were, when memory was looked at.
+        effort: The extent of the measurement.
+        targets: The compared targets.
+        loads: The loads in order.
+        figures: By the names of load and target; a load that was skipped is missing.
+        idle_clients: Number of connections for the memory figures.
         relay_idle_bytes: Memory of the relay for each idle client.
-        agent_idle_bytes: Memory of the agent.
+        agent_idle_bytes: Memory of the agent for each idle client.
     """
 
     effort: Effort
-    sides: tuple[Side, ...]
+    targets: tuple[BenchTarget, ...]
     loads: tuple[Load, ...] = ()
     figures: dict[tuple[str, str], Figures] = field(default_factory=dict)
     idle_clients: int = 0
     relay_idle_bytes: float | None = None
     agent_idle_bytes: float | None = None
 
-    def of(self, load: Load, side: str) -> Figures:
-        """Return the figures of a load on a side; all None if there are none."""
-        return self.figures.get((load.name, side), Figures())
+    def figure(self, load: str, target: str, name: str) -> float | None:
+        """Return one figure by the names of load, target and figure; None if it was not measured."""
+        return self.figures.get((load, target), {}).get(name)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold, as ``docs/check.md`` describes it."""
+        """Return the JSON form, described in ``docs/check.schema.json``."""
         return {
             "version": __version__,
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
             "seconds_per_load": self.effort.seconds,
             "rounds": self.effort.rounds,
-            "sides": {side.name: str(side.target) for side in self.sides},
+            "sides": {one.name: str(one.target) for one in self.targets},
             "loads": [
                 {"name": load.name, "words": load.words}
-                | {side.name: _as_json(self.of(load, side.name)) for side in self.sides}
+                | {
+                    one.name: {name: self.figure(load.name, one.name, name) for name in FIGURES}
+                    for one in self.targets
+                }
                 for load in self.loads
             ],
             "idle": {
@@ -136,97 +121,78 @@ class Comparison:
 
 
 async def compare(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-    sides: Sequence[Side],
+    reactor: Reactor,
+    targets: Sequence[BenchTarget],
     effort: Effort,
-    say: Say,
+    progress: Callable[[str], None],
     loads: Sequence[Load] = LOADS,
 ) -> Comparison:
-    """Run every load on every side.
-
-    Args:
-        reactor: Where time and connections come from.
-        sides: The direct one first, where there is one.
-        effort: How much to do.
-        say: Told what is done next.
-        loads: Which loads.
+    """Run every load on every target.
 
     Raises:
-        SeanceError: A load could not be run to its end.
+        SeanceError: A load failed.
     """
-    found = Comparison(effort, tuple(sides), tuple(loads))
-    if effort.idle_clients:
-        # First: later on, what a load has left behind is used again, and nothing seems to be added.
-        await _look_at_memory(reactor, found, say)
+    found = Comparison(effort, tuple(targets), tuple(loads))
+    for target in targets if effort.idle_clients else ():
+        # Memory first: later, new connections reuse what a load has freed, and appear to cost nothing.
+        relay, agent = target.relay, target.agent
+        if relay is not None and agent is not None and relay.resident_bytes is not None:
+            progress(f"memory of {effort.idle_clients} idle clients")
+            await _measure_idle_memory(reactor, found, target.target, relay, agent)
     for load in loads:
-        several: dict[str, list[Figures]] = {side.name: [] for side in sides}
+        samples: dict[str, list[Figures]] = {}
         for number in range(effort.rounds):
-            for side in sides:
-                if load.needs_fan and not side.has_fan:
+            for target in targets:
+                if load.needs_broadcast and not target.can_broadcast:
                     continue
-                say(f"{load.words}: {side.name}, {number + 1} of {effort.rounds}")
-                several[side.name].append(await _measure(reactor, load, side, effort.seconds))
-        found.figures |= {(load.name, name): _median(figures) for name, figures in several.items() if figures}
+                progress(f"{load.words}: {target.name}, {number + 1} of {effort.rounds}")
+                figures = await _measure(reactor, load, target, effort.seconds)
+                samples.setdefault(target.name, []).append(figures)
+        for name, several in samples.items():
+            found.figures[load.name, name] = {figure: _median(several, figure) for figure in FIGURES}
     return found
 
 
-async def _measure(reactor: Any, load: Load, side: Side, seconds: float) -> Figures:  # noqa: ANN401  # a reactor
-    before = _cpu_seconds(side.relay), _cpu_seconds(side.agent)
-    sample = await load.run(reactor, side.target, seconds)
-    after = _cpu_seconds(side.relay), _cpu_seconds(side.agent)
-    return _figures(load, sample, _used(before[0], after[0]), _used(before[1], after[1]))
+async def _measure(reactor: Reactor, load: Load, target: BenchTarget, seconds: float) -> Figures:
+    processes = {"relay_cpu_seconds": target.relay, "agent_cpu_seconds": target.agent}
+    before = {name: process.cpu_seconds for name, process in processes.items() if process is not None}
+    sample = await load.run(reactor, target.target, seconds)
+    figures = {name: value for name, value in _figures_of(sample).items() if name in load.figures}
+    for name, began in before.items():
+        process = processes[name]
+        ended = None if process is None else process.cpu_seconds
+        if began is not None and ended is not None:
+            figures[name] = (ended - began) * 1000 / max(sample.messages, 1)
+    return figures
 
 
-def _figures(load: Load, sample: Sample, relay: float | None, agent: float | None) -> Figures:
-    thousands = max(sample.messages, 1) / 1000
-    latencies = sample.latencies_seconds if load.is_latency else []
-    return Figures(
-        messages_per_second=sample.messages / sample.seconds if load.is_rate else None,
-        bytes_per_second=sample.payload_bytes / sample.seconds if load.is_bytes else None,
-        p50_seconds=percentile(latencies, 0.50) if latencies else None,
-        p99_seconds=percentile(latencies, 0.99) if latencies else None,
-        relay_cpu_seconds=None if relay is None else relay / thousands,
-        agent_cpu_seconds=None if agent is None else agent / thousands,
+def _figures_of(sample: Sample) -> Figures:
+    return {
+        "messages_per_second": sample.messages / sample.seconds,
+        "bytes_per_second": sample.payload_bytes / sample.seconds,
+        "p50_seconds": percentile(sample.latencies_seconds, 0.50),
+        "p99_seconds": percentile(sample.latencies_seconds, 0.99),
+    }
+
+
+def _median(samples: Sequence[Figures], name: str) -> float | None:
+    known = [value for figures in samples if (value := figures.get(name)) is not None]
+    return statistics.median(known) if known else None
+
+
+async def _measure_idle_memory(
+    reactor: Reactor, found: Comparison, target: Target, relay: Subprocess, agent: Subprocess
+) -> None:
+    count = found.effort.idle_clients
+    warm_up = max(int(count * WARM_UP_SHARE), 1)
+    readings: list[tuple[int, int]] = []
+
+    def read(_: int) -> None:
+        readings.append((relay.resident_bytes or 0, agent.resident_bytes or 0))
+
+    await open_idle_clients(reactor, target, count, read, (warm_up, count))
+    added = max(count - warm_up, 1)
+    found.idle_clients = count
+    found.relay_idle_bytes, found.agent_idle_bytes = (
+        (last - first) / added for first, last in zip(readings[0], readings[-1], strict=True)
     )
-
-
-def _median(figures: Sequence[Figures]) -> Figures:
-    def median(name: str) -> float | None:
-        known = [value for one in figures if (value := getattr(one, name)) is not None]
-        return statistics.median(known) if known else None
-
-    return Figures(**{name: median(name) for name in Figures.__dataclass_fields__})
-
-
-async def _look_at_memory(reactor: Any, found: Comparison, say: Say) -> None:  # noqa: ANN401  # a reactor
-    for side in found.sides:
-        relay, agent = side.relay, side.agent
-        if relay is None or agent is None or relay.resident_bytes is None:
-            continue
-        count = found.effort.idle_clients
-        settled = max(int(count * SETTLED), 1)
-        seen: dict[int, tuple[int, int]] = {}
-
-        def look(
-            number: int, relay: Child = relay, agent: Child = agent, seen: dict[int, tuple[int, int]] = seen
-        ) -> None:
-            seen[number] = (relay.resident_bytes or 0, agent.resident_bytes or 0)
-
-        say(f"memory of {count} idle clients")
-        await idle_clients(reactor, side.target, count, look, (settled, count))
-        first, last = seen[settled], seen[count]
-        found.idle_clients = count
-        found.relay_idle_bytes = (last[0] - first[0]) / max(count - settled, 1)
-        found.agent_idle_bytes = (last[1] - first[1]) / max(count - settled, 1)
-
-
-def _cpu_seconds(child: Child | None) -> float | None:
-    return None if child is None else child.cpu_seconds
-
-
-def _used(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
-
-
-def _as_json(figures: Figures) -> dict[str, float | None]:
-    return {name: getattr(figures, name) for name in Figures.__dataclass_fields__}

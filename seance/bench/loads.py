@@ -1,11 +1,11 @@
-"""The loads of a benchmark: what clients do for a moment, and what is counted meanwhile.
+"""The loads of a benchmark: what its clients send, and what is counted.
 
-Each client is a protocol of its own that does as little as it can: its frames are prepared, what comes back
-is counted by its length, and only the echoes are compared. Nevertheless one process plays all clients, so
-where the tunnel is quick it is this process, or the local server, that is the limit; the direct connection,
-measured with the same clients against the same server, says where that is.
+One process runs all clients, so each does as little as possible: frames are prepared, responses are counted
+by their length, and only echoes are compared. Where the tunnel is faster than this process or the local
+server, these are the limit; the direct connection, measured with the same clients and the same server,
+shows where that limit is.
 
-Every load is bounded by time, not by a count: a slow machine measures less, not longer.
+A load ends after a time, not after a number of messages, so a slow machine does not take longer.
 """
 
 from __future__ import annotations
@@ -22,40 +22,33 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
-from seance.bench.dialling import Target, dial
-from seance.bench.frames import BINARY, Frame, encode
 from seance.errors import Gone
+from seance.wsclient import Reactor, Target, dial
+from seance.wsclient.frames import BINARY, Frame, encode
 
-__all__ = ["LOADS", "Load", "Sample", "idle_clients", "percentile"]
+__all__ = ["LOADS", "Load", "Sample", "open_idle_clients", "percentile"]
 
 MASK = b"\x5a\xa5\x3c\xc3"
 
 ECHO_BYTES = 64
-FAN_BYTES = 128
-"""A moved cursor is about 110 bytes (yjs.md, fact 9)."""
-BULK_BYTES = 256 * 1024
-
-CROWD = 50
-FLOOD_CLIENTS = 8
-FLOOD_DEPTH = 64
-BULK_CLIENTS = 2
-BULK_DEPTH = 4
-FAN_CLIENTS = 50
-FAN_INTERVAL_SECONDS = 0.01
+BROADCAST_BYTES = 128
+"""A cursor movement in Yjs takes about 110 bytes."""
+BROADCAST_CLIENTS = 50
+BROADCAST_INTERVAL_SECONDS = 0.01
 
 DRAIN_SECONDS = 20.0
-"""How long what is under way may take to arrive once the time is over; then the load has failed."""
+"""Time limit for outstanding messages after the end of a load."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """What one load showed.
+    """The result of one run of a load.
 
     Attributes:
-        seconds: How long it went on.
-        messages: How many came back.
-        payload_bytes: How many bytes those held.
-        latencies_seconds: One for each message, where that was looked at; unsorted.
+        seconds: How long it took.
+        messages: Number of messages received.
+        payload_bytes: Their total payload.
+        latencies_seconds: One latency for each message, if the load measures it; unsorted.
     """
 
     seconds: float = 0.0
@@ -65,156 +58,131 @@ class Sample:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which that share of the values lies; 0 if there are none."""
-    if not values:
-        return 0.0
-    return sorted(values)[round((len(values) - 1) * share)]
+    """Return the smallest value that is not below ``share`` of the values; 0 for no values."""
+    return sorted(values)[round((len(values) - 1) * share)] if values else 0.0
 
 
 class _Client(Protocol):
-    """A client of a load: knows when it has all that it waits for."""
+    """A client of a load. ``finished`` fires when every expected message has arrived, or fails."""
 
     def __init__(self) -> None:
-        self.is_over = False
-        self.is_gone = False
+        self.is_stopping = False
+        self.is_lost = False
         self.finished: Deferred[None] = Deferred()
+        self.latencies_seconds: list[float] = []
 
     @property
-    def leg(self) -> Any:  # noqa: ANN401  # ITCPTransport, or a TLS one: no common type
+    def tcp(self) -> Any:  # noqa: ANN401  # ITCPTransport or a TLS one: no common type
         return cast(Any, self.transport)
 
     def finish(self) -> None:
-        """All has arrived that was under way."""
         if not self.finished.called:
             self.finished.callback(None)
 
-    def fail(self, words: str) -> None:
+    def fail(self, message: str) -> None:
         if not self.finished.called:
-            self.finished.errback(Gone(f"During the load {words}.", code="load"))
-        self.leg.abortConnection()
-
-    def stop(self) -> None:
-        """Begin nothing more."""
-        self.is_over = True
+            self.finished.errback(Gone(f"During the load {message}.", code="load"))
 
     def leave(self) -> None:
-        """Hang up, whatever is under way."""
+        """Disconnect immediately."""
         self.finish()
-        if self.transport is not None and not self.is_gone:
-            self.leg.abortConnection()
+        if self.transport is not None and not self.is_lost:
+            self.tcp.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.is_gone = True
-        if not self.finished.called:
-            self.finished.errback(Gone("During the load a connection was lost.", code="load"))
+        self.is_lost = True
+        self.fail("a connection was lost")
 
 
-class Echoing(_Client):
-    """Sends one message, waits for its echo, sends the next."""
-
-    def __init__(self, size: int = ECHO_BYTES) -> None:
-        super().__init__()
-        payload = bytes(index & 0xFF for index in range(size))
-        self._question = encode(Frame(BINARY, payload), mask=MASK)
-        self._answer = encode(Frame(BINARY, payload))
-        self._received = b""
-        self._sent_at = 0.0
-        self.latencies_seconds: list[float] = []
-
-    def go(self) -> None:
-        self._sent_at = time.perf_counter()
-        self.leg.write(self._question)
-
-    def dataReceived(self, data: bytes) -> None:
-        now = time.perf_counter()
-        if self._received:
-            data = self._received + data
-        if len(data) < len(self._answer):
-            self._received = data
-            return
-        self._received = b""
-        if data != self._answer:
-            self.fail("an echo was not what had been sent")
-            return
-        self.latencies_seconds.append(now - self._sent_at)
-        if self.is_over:
-            self.finish()
-            return
-        self._sent_at = time.perf_counter()
-        self.leg.write(self._question)
-
-
-class Pipelining(_Client):
-    """Keeps some messages under way, and counts what comes back."""
+class _EchoClient(_Client):
+    """Keeps ``depth`` messages of ``size`` bytes outstanding; at depth 1, compares and times echoes."""
 
     def __init__(self, size: int, depth: int) -> None:
         super().__init__()
-        self._question = encode(Frame(BINARY, bytes(size)), mask=MASK)
-        self._answer_bytes = len(encode(Frame(BINARY, bytes(size))))
+        payload = bytes(index & 0xFF for index in range(size))
+        self._request = encode(Frame(BINARY, payload), mask=MASK)
+        self._expected = encode(Frame(BINARY, payload))
         self._depth = depth
+        self._received = b""
         self._received_bytes = 0
         self._sent = 0
-        self.received = 0
+        self._sent_at = 0.0
+        self.messages = 0
 
-    def go(self) -> None:
+    def start(self) -> None:
         self._send(self._depth)
 
     def _send(self, count: int) -> None:
         self._sent += count
-        self.leg.write(self._question * count)
+        self._sent_at = time.perf_counter()
+        self.tcp.write(self._request * count)
 
     def dataReceived(self, data: bytes) -> None:
+        now = time.perf_counter()
         self._received_bytes += len(data)
-        whole = self._received_bytes // self._answer_bytes
-        came, self.received = whole - self.received, whole
-        if self.is_over:
-            if self.received == self._sent:
-                self.finish()
-        elif came:
-            self._send(came)
+        complete = self._received_bytes // len(self._expected)
+        new, self.messages = complete - self.messages, complete
+        if self._depth == 1:
+            self._received += data
+            if new and self._received != self._expected:
+                self.fail("an echo differed from its message")
+                self.tcp.abortConnection()
+                return
+            if new:
+                self._received = b""
+                self.latencies_seconds.append(now - self._sent_at)
+        if not self.is_stopping:
+            if new:
+                self._send(new)
+        elif self.messages == self._sent:
+            self.finish()
 
 
-class Hearing(_Client):
-    """Hears what one of them tells all, and when that was said."""
+class _BroadcastClient(_Client):
+    """Receives broadcast messages; each holds the time at which it was sent."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._answer_bytes = len(encode(Frame(BINARY, bytes(FAN_BYTES))))
+        self._message_bytes = len(encode(Frame(BINARY, bytes(BROADCAST_BYTES))))
         self._received = bytearray()
-        self.expected = -1
-        self.latencies_seconds: list[float] = []
+        self._expected = -1
+        self.sent = 0
 
-    def tell(self) -> None:
-        payload = struct.pack("<d", time.perf_counter()).ljust(FAN_BYTES, b"\0")
-        self.leg.write(encode(Frame(BINARY, payload), mask=MASK))
+    def broadcast(self) -> None:
+        self.sent += 1
+        payload = struct.pack("<d", time.perf_counter()).ljust(BROADCAST_BYTES, b"\0")
+        self.tcp.write(encode(Frame(BINARY, payload), mask=MASK))
 
     def dataReceived(self, data: bytes) -> None:
         now = time.perf_counter()
         self._received += data
-        size = self._answer_bytes
+        size = self._message_bytes
         while len(self._received) >= size:
-            (said_at,) = struct.unpack_from("<d", self._received, size - FAN_BYTES)
-            self.latencies_seconds.append(now - said_at)
+            (sent_at,) = struct.unpack_from("<d", self._received, size - BROADCAST_BYTES)
+            self.latencies_seconds.append(now - sent_at)
             del self._received[:size]
-        if len(self.latencies_seconds) == self.expected:
-            self.finish()
+        self.expect(self._expected)
 
     def expect(self, count: int) -> None:
-        self.expected = count
-        if len(self.latencies_seconds) == count:
+        """Finish when ``count`` messages have arrived."""
+        self._expected = count
+        if self.messages == count:
             self.finish()
+
+    @property
+    def messages(self) -> int:
+        return len(self.latencies_seconds)
 
 
 # -- Loads ---------------------------------------------------------------------------------
 
 
-async def _connecting(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
-    """Dial, hang up, dial again; the latency is that of the handshake."""
+async def _connect(reactor: Reactor, target: Target, seconds: float) -> Sample:
+    """Connect and disconnect in a loop; the latency is that of the handshake."""
     sample = Sample()
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    while (dialled_at := time.perf_counter()) - began < seconds:
         client = _Client()
-        dialled_at = time.perf_counter()
         await dial(reactor, target, client)
         sample.latencies_seconds.append(time.perf_counter() - dialled_at)
         client.leave()
@@ -223,68 +191,79 @@ async def _connecting(reactor: Any, target: Target, seconds: float) -> Sample:  
     return sample
 
 
-def _echoing(count: int) -> LoadFunction:
-    async def run(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
-        clients = [Echoing() for _ in range(count)]
-        sample = await _drive(reactor, target, clients, seconds)
-        sample.latencies_seconds = [one for client in clients for one in client.latencies_seconds]
-        sample.messages = len(sample.latencies_seconds)
-        sample.payload_bytes = sample.messages * ECHO_BYTES
-        return sample
+def _echo(count: int, size: int = ECHO_BYTES, depth: int = 1) -> LoadFunction:
+    async def run(reactor: Reactor, target: Target, seconds: float) -> Sample:
+        clients = [_EchoClient(size, depth) for _ in range(count)]
+
+        async def echo() -> None:
+            for client in clients:
+                client.start()
+            await deferLater(reactor, seconds)
+
+        return await _run_clients(reactor, target, clients, size, echo)
 
     return run
 
 
-def _pipelining(count: int, size: int, depth: int) -> LoadFunction:
-    async def run(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
-        clients = [Pipelining(size, depth) for _ in range(count)]
-        sample = await _drive(reactor, target, clients, seconds)
-        sample.messages = sum(client.received for client in clients)
-        sample.payload_bytes = sample.messages * size
-        return sample
+async def _broadcast(reactor: Reactor, target: Target, seconds: float) -> Sample:
+    clients = [_BroadcastClient() for _ in range(BROADCAST_CLIENTS)]
 
-    return run
-
-
-async def _fanning(reactor: Any, target: Target, seconds: float) -> Sample:  # noqa: ANN401  # a reactor
-    clients = [Hearing() for _ in range(FAN_CLIENTS)]
-    told = 0
-
-    def tell() -> None:
-        nonlocal told
-        told += 1
-        clients[0].tell()
-
-    async with _Connected(reactor, target.at("fan"), clients):
-        began = time.perf_counter()
-        telling = LoopingCall(tell)
-        telling.clock = reactor
-        going: Deferred[Any] = telling.start(FAN_INTERVAL_SECONDS)
+    async def broadcast() -> None:
+        sending = LoopingCall(clients[0].broadcast)
+        sending.clock = reactor
+        running: Deferred[Any] = sending.start(BROADCAST_INTERVAL_SECONDS)
         await deferLater(reactor, seconds)
-        telling.stop()
-        await going
+        sending.stop()
+        await running
         for client in clients:
-            client.expect(told)
-        await _all_finished(reactor, clients)
-        latencies = [one for client in clients for one in client.latencies_seconds]
-        return Sample(time.perf_counter() - began, len(latencies), len(latencies) * FAN_BYTES, latencies)
+            client.expect(clients[0].sent)
+
+    return await _run_clients(reactor, target.at("fan"), clients, BROADCAST_BYTES, broadcast)
 
 
-async def idle_clients(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
+async def _run_clients(
+    reactor: Reactor,
     target: Target,
-    count: int,
-    look: Callable[[int], None],
-    steps: Sequence[int],
+    clients: Sequence[_EchoClient] | Sequence[_BroadcastClient],
+    size: int,
+    work: Callable[[], Awaitable[None]],
+) -> Sample:
+    """Connect all clients, run ``work``, and wait for outstanding messages."""
+    try:
+        for client in clients:
+            await dial(reactor, target, client)
+        began = time.perf_counter()
+        await work()
+        for client in clients:
+            client.is_stopping = True
+        for client in clients:
+            client.finished.addTimeout(DRAIN_SECONDS, reactor)
+            try:
+                await client.finished
+            except DeferredTimeout:
+                message = f"Messages were still outstanding {DRAIN_SECONDS:g} s after the load."
+                raise Gone(message, code="load") from None
+        took = time.perf_counter() - began
+    finally:
+        for client in clients:
+            client.finished.addErrback(lambda _: None)  # already raised, or raised for another client
+            client.leave()
+    messages = sum(client.messages for client in clients)
+    latencies = [latency for client in clients for latency in client.latencies_seconds]
+    return Sample(took, messages, messages * size, latencies)
+
+
+async def open_idle_clients(
+    reactor: Reactor, target: Target, count: int, on_count: Callable[[int], None], steps: Sequence[int]
 ) -> None:
-    """Open connections that say nothing, one after the other.
+    """Open ``count`` connections that send nothing, one after the other, then close them.
 
     Args:
-        reactor: Where connections come from.
-        target: Whom to dial.
-        count: How many in all.
-        look: Called with how many there are, whenever that is one of ``steps``.
-        steps: When to look; a moment is waited before that.
+        reactor: Twisted's reactor.
+        target: The server.
+        count: Number of connections.
+        on_count: Called with the current number whenever it is in ``steps``, after a pause of 0.3 s.
+        steps: When to call ``on_count``.
     """
     clients: list[_Client] = []
     try:
@@ -294,99 +273,43 @@ async def idle_clients(
             clients.append(client)
             if number in steps:
                 await deferLater(reactor, 0.3)
-                look(number)
+                on_count(number)
     finally:
         for client in clients:
             client.leave()
 
 
-async def _drive(
-    reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-    target: Target,
-    clients: Sequence[Echoing] | Sequence[Pipelining],
-    seconds: float,
-) -> Sample:
-    async with _Connected(reactor, target, clients):
-        began = time.perf_counter()
-        for client in clients:
-            client.go()
-        await deferLater(reactor, seconds)
-        for client in clients:
-            client.stop()
-        await _all_finished(reactor, clients)
-        return Sample(seconds=time.perf_counter() - began)
-
-
-class _Connected:
-    """All clients of a load, for the time of an ``async with`` block."""
-
-    def __init__(self, reactor: Any, target: Target, clients: Sequence[_Client]) -> None:  # noqa: ANN401  # a reactor
-        self._reactor = reactor
-        self._target = target
-        self._clients = clients
-
-    async def __aenter__(self) -> None:
-        for client in self._clients:
-            await dial(self._reactor, self._target, client)
-
-    async def __aexit__(self, *_: object) -> None:
-        for client in self._clients:
-            client.finished.addErrback(lambda _: None)  # said already, or to be said by another of them
-            client.leave()
-
-
-async def _all_finished(reactor: Any, clients: Sequence[_Client]) -> None:  # noqa: ANN401  # a reactor
-    for client in clients:
-        client.finished.addTimeout(DRAIN_SECONDS, reactor)
-        try:
-            await client.finished
-        except DeferredTimeout:
-            sentence = f"What was sent did not come back within {DRAIN_SECONDS:g} s."
-            raise Gone(sentence, code="load") from None
-
-
 LoadFunction = Callable[[Any, Target, float], Awaitable[Sample]]
+
+LATENCY = ("p50_seconds", "p99_seconds")
+RATE = ("messages_per_second",)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One load, and what to tell about it.
+    """A load.
 
     Attributes:
-        name: In JSON and ``--loads``.
-        words: For people.
-        run: Runs it.
-        is_rate: Whether messages a second say something.
-        is_bytes: Whether bytes a second do.
-        is_latency: Whether latencies do.
-        needs_fan: Whether the local server has to be one of ours.
+        name: Its name in JSON and ``--loads``.
+        words: Its name in tables.
+        run: Runs it with reactor, target and duration in seconds.
+        figures: The figures that it measures; CPU time is measured for every load.
+        needs_broadcast: Whether it needs the local server of ``seance bench`` or ``seance check``.
     """
 
     name: str
     words: str
     run: LoadFunction
-    is_rate: bool = False
-    is_bytes: bool = False
-    is_latency: bool = False
-    needs_fan: bool = False
+    figures: tuple[str, ...]
+    needs_broadcast: bool = False
 
 
 LOADS: tuple[Load, ...] = (
-    Load("connect", "connecting", _connecting, is_latency=True),
-    Load("echo", "echo, 1 client, 64 B", _echoing(1), is_latency=True),
-    Load("crowd", f"echo, {CROWD} clients, 64 B", _echoing(CROWD), is_rate=True, is_latency=True),
-    Load(
-        "flood",
-        f"{FLOOD_CLIENTS} clients, 64 B, pipelined",
-        _pipelining(FLOOD_CLIENTS, ECHO_BYTES, FLOOD_DEPTH),
-        is_rate=True,
-    ),
-    Load(
-        "bulk",
-        f"{BULK_CLIENTS} clients, 256 KiB messages",
-        _pipelining(BULK_CLIENTS, BULK_BYTES, BULK_DEPTH),
-        is_bytes=True,
-    ),
-    Load("fan", f"1 tells {FAN_CLIENTS}, 128 B", _fanning, is_latency=True, needs_fan=True),
+    Load("connect", "connecting", _connect, LATENCY),
+    Load("echo", "echo, 1 client, 64 B", _echo(1), LATENCY),
+    Load("crowd", "echo, 50 clients, 64 B", _echo(50), RATE + LATENCY),
+    Load("flood", "8 clients, 64 B, pipelined", _echo(8, depth=64), RATE),
+    Load("bulk", "2 clients, 256 KiB messages", _echo(2, 256 * 1024, depth=4), ("bytes_per_second",)),
+    Load("fan", "1 sends to 50, 128 B", _broadcast, LATENCY, needs_broadcast=True),
 )
 """In the order of the table."""

@@ -1,8 +1,8 @@
-"""``seance check``: does this tunnel do what a tunnel has to? One report of four checks.
+"""``seance check``: does a tunnel do what it has to do? Four checks, one report.
 
-Many clients at a time (``clients``), Yjs documents that converge (``yjs``), WebSockets that arrive as they
-were sent (``fidelity``), speed against the direct connection (``speed``). ``stage`` has relay, agent and
-local server running, ``trial`` tries one thing, ``report`` is what comes of it. The client and the loads are
+``clients`` (many concurrent connections), ``yjs`` (documents converge), ``fidelity`` (WebSockets arrive as
+they were sent) and ``speed`` (compared with the direct connection). ``environment`` provides relay, agent
+and local server, ``check_case`` runs one case, ``report`` holds the results. The loads and subprocesses are
 those of ``seance bench``.
 """
 

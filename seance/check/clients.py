@@ -1,4 +1,4 @@
-"""The first check: many clients at a time, and each hears what it has said itself."""
+"""The first check: many concurrent clients, each of which receives the echoes of its messages."""
 
 from __future__ import annotations
 
@@ -8,66 +8,64 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
-from seance.bench.frames import BINARY, TEXT, Frame
-from seance.bench.talk import Talk
+from seance.check.check_case import expect, run_case
+from seance.check.environment import Environment
 from seance.check.report import Check
-from seance.check.stage import Stage
-from seance.check.trial import attempt, expect
+from seance.wsclient import WsConnection
+from seance.wsclient.frames import BINARY, TEXT, Frame
 
 __all__ = ["check_clients"]
 
 MESSAGES = 20
 SIZES = (0, 1, 60, 125, 126, 700, 4096, 20_000)
-"""Of the messages, in turn; a client also begins somewhere else in the row than its neighbour."""
+"""Sizes of the messages in turn; each client starts at another one."""
 
-AT_ONCE = 25
-"""Handshakes under way at a time; more would only stand in the kernel's queue."""
+MAX_DIALLING = 25
+"""Concurrent handshakes; more would only wait in the kernel's queue."""
 
 
-async def check_clients(stage: Stage, count: int) -> Check:
-    """Connect ``count`` clients, have all of them talk at once, and compare every message."""
-    check = Check("clients", f"{count} clients at a time hear what they have said")
-    talks: list[Talk] = []
+async def check_clients(environment: Environment, count: int) -> Check:
+    """Connect ``count`` clients, let all send at the same time, and compare every echo."""
+    check = Check("clients", f"{count} clients at a time receive their own messages")
+    connections: list[WsConnection] = []
     failures: list[Failure] = []
 
     async def connect() -> str:
-        while len(talks) < count:
-            batch = min(AT_ONCE, count - len(talks))
-            dialling = [Deferred.fromCoroutine(Talk.open(stage.reactor, stage.tunnel)) for _ in range(batch)]
-            for has_come, found in await DeferredList(dialling, consumeErrors=True):
-                (talks if has_come else failures).append(cast(Any, found))
+        while len(connections) < count:
+            batch = min(MAX_DIALLING, count - len(connections))
+            opening = [WsConnection.open(environment.reactor, environment.tunnel) for _ in range(batch)]
+            dialling = [Deferred.fromCoroutine(one) for one in opening]
+            for is_open, result in await DeferredList(dialling, consumeErrors=True):
+                (connections if is_open else failures).append(cast(Any, result))
             if failures:
                 failures[0].raiseException()
         return f"{count} connections are open at the same time."
 
     async def echo() -> str:
-        expect(len(talks) == count, "Not all of them are connected, so this was not tried.")
-        for number, talk in enumerate(talks):
-            talk.send(*_messages(number))
-        for number, talk in enumerate(talks):
-            for index, sent in enumerate(_messages(number)):
-                heard = await talk.receive()
-                expect(
-                    heard == sent, f"Client {number + 1} did not get its message {index + 1} back as it was."
-                )
-        return f"{count * MESSAGES:,} messages came back, each to whom it belongs and in order."
+        expect(len(connections) == count, "Not tried, because not all clients are connected.")
+        for number, connection in enumerate(connections):
+            connection.send(*_messages(number))
+        for number, connection in enumerate(connections, 1):
+            for index, sent in enumerate(_messages(number - 1), 1):
+                is_same = await connection.receive() == sent
+                expect(is_same, f"Client {number} did not receive its message {index} as it was sent.")
+        return f"{count * MESSAGES:,} messages came back, each to its client and in order."
 
     try:
-        check.parts.append(await attempt(stage.reactor, "connect", "connecting", connect))
-        check.parts.append(await attempt(stage.reactor, "echo", "messages", echo))
+        check.parts.append(await run_case(environment.reactor, "connect", "connecting", connect))
+        check.parts.append(await run_case(environment.reactor, "echo", "messages", echo))
     finally:
-        for talk in talks:
-            talk.cut()
+        for connection in connections:
+            connection.abort()
     return check
 
 
 def _messages(number: int) -> list[Frame]:
-    return [_message(number, index) for index in range(MESSAGES)]
-
-
-def _message(number: int, index: int) -> Frame:
-    """Return what no other client says, and this one only once."""
-    size = SIZES[(number + index) % len(SIZES)]
-    unlike = hashlib.sha256(f"{number} {index}".encode()).hexdigest().encode()
-    payload = (unlike * (size // len(unlike) + 1))[:size]
-    return Frame(TEXT if index % 2 else BINARY, payload)
+    """Return the messages of a client: no other client sends the same ones."""
+    frames = []
+    for index in range(MESSAGES):
+        size = SIZES[(number + index) % len(SIZES)]
+        unique = hashlib.sha256(f"{number} {index}".encode()).hexdigest().encode()
+        payload = (unique * (size // len(unique) + 1))[:size]
+        frames.append(Frame(TEXT if index % 2 else BINARY, payload))
+    return frames

@@ -1,7 +1,6 @@
-"""``seance check`` itself: options in, a report out; status 0 if all passed, 1 if not.
+"""``seance check``: parse the options, run the checks, write the report. Exit status 0 if all passed, else 1.
 
-The silent connection of the third check is opened first and looked at last: it costs the time of the
-longest of the others, not its own on top.
+The idle connection of the third check is opened first and tested last, so it takes no extra time.
 """
 
 from __future__ import annotations
@@ -12,24 +11,25 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from seance import values
 from seance.arguments import Parser, checked, port_number
-from seance.bench.children import Children
+from seance.bench.command import some_of, up_to
 from seance.bench.comparison import Effort
-from seance.bench.plot import plot
+from seance.bench.local_server import LocalServerFactory
+from seance.bench.output import plot
+from seance.bench.subprocesses import TunnelProcesses
+from seance.check.check_case import run_case
 from seance.check.clients import check_clients
+from seance.check.environment import Environment, Options, set_up
 from seance.check.fidelity import check_fidelity, is_idle_kept
-from seance.check.local_server import CheckServerFactory
-from seance.check.report import Part, Report
+from seance.check.report import Report
 from seance.check.speed import check_speed
-from seance.check.stage import Given, Stage, set_up
-from seance.check.trial import attempt
 from seance.check.yjs import check_yjs
 from seance.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.wsclient import Reactor
 
 __all__ = ["CHECKS", "main"]
 
@@ -38,156 +38,135 @@ COMMAND = "seance check"
 CHECKS = ("clients", "yjs", "fidelity", "speed")
 
 CLIENTS = 50
+MAX_CLIENTS = 5000
+
 IDLE_SECONDS = 65.0
-"""Beyond the minute after which most proxies cut what is silent (nginx' ``proxy_read_timeout``)."""
+"""More than a minute, after which most proxies close idle connections (nginx: ``proxy_read_timeout``)."""
 
 QUICK_IDLE_SECONDS = 20.0
 EFFORT = Effort(seconds=0.5, rounds=3, idle_clients=0)
 QUICK_EFFORT = Effort(seconds=0.3, rounds=1, idle_clients=0)
 
-MOST_CLIENTS = 5000
+RELAY_OPTIONS = ("room", "token_file", "agent_token_file", "tls_ca")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs ``seance check``; returns the exit status.
+    """Run ``seance check`` and return the exit status.
 
     Raises:
-        SystemExit: An option is wrong, or only the help was wanted.
+        SystemExit: An option is wrong, or ``--help`` was given.
     """
     parser = _parser()
     parsed = parser.parse_args(list(arguments))
     if parsed.serve is not None:
-        return run(COMMAND, lambda reactor: serve(CheckServerFactory(reactor), parsed.serve)(reactor))
-    if parsed.relay is None:
-        for name in ("room", "token_file", "agent_token_file", "tls_ca"):
-            if getattr(parsed, name) is not None:
-                parser.error(f"--{name.replace('_', '-')} is for a relay that is there; name it with --relay")
+        return run(COMMAND, lambda reactor: serve(LocalServerFactory(reactor), parsed.serve)(reactor))
+    for name in RELAY_OPTIONS if parsed.relay is None else ():
+        if getattr(parsed, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} has no effect without --relay")
     if parsed.plot is not None and parsed.only is not None and "speed" not in parsed.only:
-        parser.error("--plot draws the speed, which --only leaves out")
-    return run(COMMAND, lambda reactor: _work(reactor, parsed))
+        parser.error("--plot shows the speed, which --only leaves out")
+    return run(COMMAND, lambda reactor: _run(reactor, parsed))
 
 
-async def _work(reactor: Any, parsed: argparse.Namespace) -> int:  # noqa: ANN401  # a reactor
+async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     began = time.monotonic()
     progress = Progress(quiet=parsed.quiet)
-    children = Children(reactor)
-    given = Given(
-        parsed.relay, parsed.room, read_token(parsed.token_file), parsed.agent_token_file, parsed.tls_ca
-    )
+    processes = TunnelProcesses(reactor)
+    token = read_token(parsed.token_file)
+    options = Options(parsed.relay, parsed.room, token, parsed.agent_token_file, parsed.tls_ca)
     try:
         progress("preparing the tunnel" if parsed.relay else "starting a relay, an agent and a local server")
-        stage = await set_up(reactor, given, children)
-        report = await _checked(stage, parsed, progress)
+        environment = await set_up(reactor, options, processes)
+        report = await _check(environment, parsed, progress)
     finally:
         progress.clear()
-        await children.stop()
+        await processes.stop()
     report.seconds = time.monotonic() - began
-    _give(report, parsed)
+    _write(report, parsed)
     return 0 if report.passed else 1
 
 
-async def _checked(stage: Stage, parsed: argparse.Namespace, progress: Progress) -> Report:
-    report = Report(stage.relay_words, stage.room, list(stage.notes))
-    wanted = parsed.only or CHECKS
-    idle_seconds = parsed.idle or (QUICK_IDLE_SECONDS if parsed.quick else IDLE_SECONDS)
-    idling = _idle(stage, idle_seconds) if "fidelity" in wanted else None
+async def _check(environment: Environment, parsed: argparse.Namespace, progress: Progress) -> Report:
+    report = Report(environment.relay_words, environment.room, list(environment.notes))
+    selected = parsed.only or CHECKS
+    seconds = parsed.idle or (QUICK_IDLE_SECONDS if parsed.quick else IDLE_SECONDS)
+    idle = None
+    if "fidelity" in selected:
+        idle = Deferred.fromCoroutine(
+            run_case(
+                environment.reactor,
+                "idle",
+                "idle connection",
+                lambda: is_idle_kept(environment, seconds),
+                timeout_seconds=seconds + 60,
+            )
+        )
     try:
-        if "clients" in wanted:
+        if "clients" in selected:
             progress(f"{parsed.clients} clients at a time")
-            report.checks.append(await check_clients(stage, parsed.clients))
-        if "yjs" in wanted:
+            report.checks.append(await check_clients(environment, parsed.clients))
+        if "yjs" in selected:
             progress("Yjs documents")
-            report.checks.append(await check_yjs(stage))
-        if "fidelity" in wanted:
-            progress("what a WebSocket may say")
-            fidelity = await check_fidelity(stage)
+            report.checks.append(await check_yjs(environment))
+        if "fidelity" in selected:
+            progress("WebSocket frames")
+            fidelity = await check_fidelity(environment)
             report.checks.append(fidelity)
-        if "speed" in wanted:
+        if "speed" in selected:
             effort = QUICK_EFFORT if parsed.quick else EFFORT
-            report.checks.append(await check_speed(stage, effort, progress))
-        if idling is not None:
-            progress(f"the rest of {idle_seconds:g} s of silence")
-            fidelity.parts.append(await idling)
+            report.checks.append(await check_speed(environment, effort, progress))
+        if idle is not None:
+            progress(f"waiting for the end of {seconds:g} s without data")
+            fidelity.parts.append(await idle)
     finally:
-        if idling is not None and not idling.called:
-            idling.addErrback(lambda failure: failure.trap(CancelledError))
-            idling.cancel()
+        if idle is not None and not idle.called:
+            idle.addErrback(lambda failure: failure.trap(CancelledError))
+            idle.cancel()
     return report
 
 
-def _idle(stage: Stage, seconds: float) -> Deferred[Part]:
-    return Deferred.fromCoroutine(
-        attempt(
-            stage.reactor,
-            "idle",
-            "silence",
-            lambda: is_idle_kept(stage, seconds),
-            timeout_seconds=seconds + 60,
-        )
-    )
-
-
-def _give(report: Report, parsed: argparse.Namespace) -> None:
-    text = json.dumps(report.as_json(), indent=2) + "\n" if parsed.json else report.as_text()
-    sys.stdout.write(text)
-    figures = [check.figures for check in report.checks if check.figures is not None]
-    if parsed.plot is not None and figures:
-        write_file(parsed.plot, plot(figures[0]))
-
-
-def _only(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in CHECKS:
-            msg = f"{name!r} is not a check; write some of {', '.join(CHECKS)} with commas between them"
-            raise ValueError(msg)
-    return names
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_CLIENTS:
-        msg = f"{text!r} is not a number of clients; write one from 1 to {MOST_CLIENTS}"
-        raise ValueError(msg)
-    return int(text)
+def _write(report: Report, parsed: argparse.Namespace) -> None:
+    sys.stdout.write(json.dumps(report.as_json(), indent=2) + "\n" if parsed.json else report.as_text())
+    for check in report.checks:
+        if parsed.plot is not None and check.figures is not None:
+            write_file(parsed.plot, plot(check.figures))
 
 
 def _parser() -> Parser:
-    parser = Parser("check", "Checks a tunnel: clients, Yjs, fidelity, speed. One report, status 0 or 1.")
+    parser = Parser("check", "Check a tunnel: clients, Yjs, fidelity, speed. One report; status 0 or 1.")
     add = parser.add_argument
     add(
         "--relay",
         metavar="URL",
         type=checked(values.relay_url),
-        help="a relay that is there (default: start one)",
+        help="check an existing relay (default: start one)",
     )
     add(
         "--room",
         metavar="NAME",
         type=checked(values.room_name),
-        help="the room; where nobody serves it, an agent of ours does for the time (default: one of its own)",
+        help="room of that relay; if no agent serves it, one is started (default: a random room)",
     )
-    add("--token-file", metavar="FILE", type=Path, help="a file with a token that lets clients in")
-    add("--agent-token-file", metavar="FILE", type=Path, help="a file with a token that lets an agent in")
-    add(
-        "--tls-ca", metavar="FILE", type=Path, help="the authorities (PEM) to believe instead of the system's"
-    )
-    add("--only", metavar="NAMES", type=checked(_only), help=f"some of {','.join(CHECKS)}")
+    add("--token-file", metavar="FILE", type=Path, help="file with a client token")
+    add("--agent-token-file", metavar="FILE", type=Path, help="file with an agent token")
+    add("--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities")
+    add("--only", metavar="NAMES", type=some_of(CHECKS, "check"), help=f"run only some of {','.join(CHECKS)}")
     add(
         "--clients",
         metavar="N",
-        type=checked(_count),
+        type=up_to(MAX_CLIENTS, "clients"),
         default=CLIENTS,
-        help=f"at a time (default: {CLIENTS})",
+        help=f"number of clients at a time (default: {CLIENTS})",
     )
     add(
         "--idle",
         metavar="SECONDS",
         type=checked(values.seconds),
-        help=f"how long a connection is silent (default: {IDLE_SECONDS:g}, quick {QUICK_IDLE_SECONDS:g})",
+        help=f"duration of the idle connection (default: {IDLE_SECONDS:g}, quick {QUICK_IDLE_SECONDS:g})",
     )
-    add("--quick", action="store_true", help="less of everything: half a minute")
+    add("--quick", action="store_true", help="check less: about half a minute")
     add("--json", action="store_true", help="write the report as JSON")
-    add("--plot", metavar="FILE", type=checked(new_file), help="draw the speed into an SVG file as well")
-    add("--serve", metavar="PORT", type=checked(port_number), help="be the local server of a check, alone")
-    add("--quiet", action="store_true", help="do not say what is done at the moment")
+    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot of the speed to this file")
+    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
+    add("--quiet", action="store_true", help="show no progress")
     return parser

@@ -1,38 +1,37 @@
-"""What a check came to: values, as text for people and as JSON for programs.
+"""The results of a check, as text and as JSON.
 
-A check has parts, and it has passed when all of them have. A part that could not be tried is not passed:
-the report is there to be believed. The JSON is described by ``docs/check.schema.json``, and a test holds the
-two together.
+A check passes if all of its parts pass; a part that could not be tried has failed. The JSON is described by
+``docs/check.schema.json``, and a test compares the two.
 """
 
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from seance import __version__
 from seance.bench.comparison import Comparison
-from seance.bench.table import table
+from seance.bench.output import table
 
 __all__ = ["FORMAT", "Check", "Part", "Report"]
 
 FORMAT = 1
-"""Grows when a program that read the JSON before would misread it now."""
+"""Increases when a program that read the JSON before would misread it."""
 
-WIDTH = 22
+NAME_WIDTH = 22
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that was tried.
+    """The result of one case. The fields are those of the JSON.
 
     Attributes:
-        name: For programs: lower case, underscores.
-        words: For people.
-        passed: Whether it was as it should be.
-        sentence: What was seen; of a failed part, what was wrong and what to do.
+        name: Its name for programs: lower case, underscores.
+        words: Its name for people.
+        passed: Whether it passed.
+        sentence: The observation; for a failed part, the fault and what to do.
         seconds: How long it took.
     """
 
@@ -42,26 +41,16 @@ class Part:
     sentence: str
     seconds: float = 0.0
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return {
-            "name": self.name,
-            "words": self.words,
-            "passed": self.passed,
-            "sentence": self.sentence,
-            "seconds": round(self.seconds, 3),
-        }
-
 
 @dataclass(slots=True)
 class Check:
-    """One of the four checks.
+    """The result of one of the four checks.
 
     Attributes:
         name: ``"clients"``, ``"yjs"``, ``"fidelity"`` or ``"speed"``.
-        words: For people.
-        parts: What was tried.
-        figures: Of the speed.
+        words: Its name for people.
+        parts: The results of its cases.
+        figures: The measurements of ``"speed"``.
     """
 
     name: str
@@ -71,29 +60,29 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether something was tried and all of it was as it should be."""
+        """Whether there are parts and all of them passed."""
         return bool(self.parts) and all(part.passed for part in self.parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the JSON form."""
         return {
             "name": self.name,
             "words": self.words,
             "passed": self.passed,
-            "parts": [part.as_json() for part in self.parts],
+            "parts": [asdict(part) for part in self.parts],
             "figures": None if self.figures is None else self.figures.as_json(),
         }
 
 
 @dataclass(slots=True)
 class Report:
-    """The whole.
+    """The results of all checks.
 
     Attributes:
-        relay: Where the tunnel is, without anything secret.
-        room: Its room.
-        notes: What the reader should know about how it was done.
-        checks: What was checked.
+        relay: The relay's address, without query and token.
+        room: The room.
+        notes: Remarks on how the tunnel was checked.
+        checks: The checks in order.
         seconds: How long all of it took.
     """
 
@@ -105,11 +94,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether something was checked and all of it passed."""
+        """Whether there are checks and all of them passed."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the JSON form."""
         return {
             "format": FORMAT,
             "version": __version__,
@@ -124,26 +113,21 @@ class Report:
         }
 
     def as_text(self) -> str:
-        """Return it for a person."""
-        lines = [f"Tunnel: {self.relay}, room {self.room}"]
-        lines += [f"  {note}" for note in self.notes]
+        """Return the report for people."""
+        lines = [f"Tunnel: {self.relay}, room {self.room}", *(f"  {note}" for note in self.notes)]
+        failed = []
         for check in self.checks:
             lines += ["", f"{_verdict(check.passed)}  {check.words}"]
-            lines += [
-                f"  {_verdict(part.passed)}  {part.words.ljust(WIDTH)}  {part.sentence}"
-                for part in check.parts
-            ]
+            for part in check.parts:
+                lines.append(f"  {_verdict(part.passed)}  {part.words:{NAME_WIDTH}}  {part.sentence}")
+                if not part.passed:
+                    failed.append(f"{check.name}.{part.name}")
             if check.figures is not None:
                 lines += ["", *(f"  {line}".rstrip() for line in table(check.figures).splitlines())]
-        return "\n".join([*lines, "", self._last_line()]) + "\n"
-
-    def _last_line(self) -> str:
-        failed = [
-            f"{check.name}.{part.name}" for check in self.checks for part in check.parts if not part.passed
-        ]
-        if self.passed:
-            return f"All checks passed, in {self.seconds:.0f} s."
-        return f"FAILED, after {self.seconds:.0f} s: {', '.join(failed) or 'nothing was checked'}."
+        last = f"All checks passed, in {self.seconds:.0f} s."
+        if not self.passed:
+            last = f"FAILED, after {self.seconds:.0f} s: {', '.join(failed) or 'nothing was checked'}."
+        return "\n".join([*lines, "", last]) + "\n"
 
 
 def _verdict(passed: bool) -> str:

@@ -1,170 +1,155 @@
 """The second check: Yjs documents converge through the tunnel.
 
-The documents are pycrdt's, which is Yjs' own library in Rust, and what they say to each other is pycrdt's as
-well; here it is only put into frames. Without pycrdt there is nothing real to check with, and the check says
-what to install instead of passing.
+Documents and sync messages are those of pycrdt, which wraps Yjs' own Rust library. Without pycrdt the check
+fails and says what to install.
 """
 
 from __future__ import annotations
 
 import secrets
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from seance.bench.dialling import Target
-from seance.bench.frames import BINARY, Frame
-from seance.bench.talk import Talk
+from seance.check.check_case import CaseFailed, expect, run_case
+from seance.check.environment import Environment
 from seance.check.report import Check
-from seance.check.stage import Stage
-from seance.check.trial import Failed, attempt, expect
 from seance.errors import Gone
+from seance.wsclient import Reactor, Target, WsConnection
+from seance.wsclient.frames import BINARY, Frame
 
 __all__ = ["check_yjs"]
 
 EDITS = 200
-SETTLE_SECONDS = 20.0
+CONVERGE_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
-NOTHING_NEW = b"\0\0"
-"""An update without changes and without deletions."""
+EMPTY_UPDATE = b"\0\0"
+"""A Yjs update without insertions and deletions."""
 
-SYNC = 0
-"""The first byte of the messages that are about documents (y-protocols); the others are about people."""
+SYNC = b"\0"
+"""The first byte of a sync message (y-protocols); other messages are about awareness."""
 
 
-async def check_yjs(stage: Stage) -> Check:
-    """Let two editors write at the same time, then one of them offline, then a third come late."""
+async def check_yjs(environment: Environment) -> Check:
+    """Let two editors write at the same time, then one of them offline, then a third join late."""
     check = Check("yjs", "Yjs documents converge through the tunnel")
-    if find_spec("pycrdt") is None:
+    target = environment.documents.at(f"seance-check-{secrets.token_hex(6)}")
+    editors: list[_Editor] = []
 
-        async def missing() -> str:
-            sentence = (
-                "pycrdt is not installed here, so nothing was tried: pip install 'seance-tunnel[demo]'."
-            )
-            raise Failed(sentence)
-
-        check.parts.append(await attempt(stage.reactor, "pycrdt", "pycrdt", missing))
-        return check
-    target = stage.documents.at(f"seance-check-{secrets.token_hex(6)}")
-    ada, ben = _Editor(stage, target), _Editor(stage, target)
+    async def pycrdt() -> str:
+        raise CaseFailed("pycrdt is not installed, so nothing was tried: pip install 'seance-tunnel[demo]'.")
 
     async def together() -> str:
+        ada, ben = editors
         await ada.connect()
         await ben.connect()
         for number in range(EDITS):
             ada.write(f"a{number} ")
             ben.write(f"B{number} ")
-        await _agree(ada, ben)
-        count = len(ada.text_now.split())
-        expect(count == 2 * EDITS, f"Of {2 * EDITS} words that were written, {count} are there.")
-        return f"Two editors wrote {2 * EDITS} words at the same time, and have the same document."
+        await _converge(ada, ben)
+        count = len(ada.text.split())
+        expect(count == 2 * EDITS, f"Of {2 * EDITS} words written, {count} have arrived.")
+        return f"Two editors wrote {2 * EDITS} words at the same time and have the same document."
 
     async def apart() -> str:
-        await ben.leave()
+        ada, ben = editors
+        await ben.disconnect()
         ada.write("while ben was away ")
         ben.write("while OFFLINE ")
         await ben.connect()
-        await _agree(ada, ben)
-        expect("while OFFLINE" in ada.text_now, "What was written offline has not arrived.")
-        expect("was away" in ben.text_now, "What was written meanwhile has not arrived.")
-        return "Edits that were made while one was offline are there on both sides."
+        await _converge(ada, ben)
+        expect("while OFFLINE" in ada.text, "Words written offline have not arrived.")
+        expect("was away" in ben.text, "Words written meanwhile by the other editor have not arrived.")
+        return "Edits made while one editor was offline are in both documents."
 
     async def late() -> str:
-        eve = _Editor(stage, target)
-        try:
-            await eve.connect()
-            await _agree(ada, eve)
-        finally:
-            await eve.leave()
-        return "A third editor that comes late gets the whole document."
+        editors.append(_Editor(environment.reactor, target))
+        await editors[-1].connect()
+        await _converge(editors[0], editors[-1])
+        return "A third editor that joins late receives the whole document."
 
-    try:
-        for name, words, trial in (
+    cases = [("pycrdt", "pycrdt", pycrdt)]
+    if find_spec("pycrdt") is not None:
+        editors += [_Editor(environment.reactor, target) for _ in range(2)]
+        cases = [
             ("together", "at the same time", together),
             ("apart", "offline edits", apart),
-            ("late", "late comer", late),
-        ):
-            check.parts.append(await attempt(stage.reactor, name, words, trial))
+            ("late", "late joiner", late),
+        ]
+    try:
+        for name, words, case in cases:
+            check.parts.append(await run_case(environment.reactor, name, words, case))
     finally:
-        await ada.leave()
-        await ben.leave()
+        for editor in editors:
+            await editor.disconnect()
     return check
 
 
 class _Editor:
-    """A document and its connection."""
+    """A document with its connection."""
 
-    def __init__(self, stage: Stage, target: Target) -> None:
-        from pycrdt import Doc, Text  # noqa: PLC0415  # an extra
-
-        self.reactor = stage.reactor
+    def __init__(self, reactor: Reactor, target: Target) -> None:
+        self.reactor = reactor
         self._target = target
-        self.document: Any = Doc()
-        self._text: Any = self.document.get("text", type=Text)
-        self._talk: Talk | None = None
+        self._pycrdt: Any = import_module("pycrdt")  # an extra
+        self.document: Any = self._pycrdt.Doc()
+        self._text: Any = self.document.get("text", type=self._pycrdt.Text)
+        self._connection: WsConnection | None = None
         self._reading: Deferred[None] | None = None
 
     @property
-    def text_now(self) -> str:
+    def text(self) -> str:
         return str(self._text)
 
     async def connect(self) -> None:
-        from pycrdt import create_sync_message  # noqa: PLC0415  # an extra
+        self._connection = await WsConnection.open(self.reactor, self._target)
+        self._connection.send(Frame(BINARY, self._pycrdt.create_sync_message(self.document)))
+        self._reading = Deferred.fromCoroutine(self._read(self._connection))
 
-        self._talk = await Talk.open(self.reactor, self._target)
-        self._talk.send(Frame(BINARY, create_sync_message(self.document)))
-        self._reading = Deferred.fromCoroutine(self._read(self._talk))
-
-    async def leave(self) -> None:
-        talk, self._talk = self._talk, None
-        if talk is not None:
-            talk.cut()
+    async def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
         reading, self._reading = self._reading, None
         if reading is not None:
             await reading
 
     def write(self, text: str) -> None:
-        """Add text, and tell it if there is anybody to tell."""
-        from pycrdt import create_update_message  # noqa: PLC0415  # an extra
-
+        """Append text and send the update if connected."""
         before = self.document.get_state()
         self._text += text
-        if self._talk is not None:
+        if self._connection is not None:
             update = self.document.get_update(before)
-            self._talk.send(Frame(BINARY, create_update_message(update)))
+            self._connection.send(Frame(BINARY, self._pycrdt.create_update_message(update)))
 
-    async def _read(self, talk: Talk) -> None:
-        from pycrdt import handle_sync_message  # noqa: PLC0415  # an extra
-
+    async def _read(self, connection: WsConnection) -> None:
         while True:
             try:
-                # As long as the check takes: people may be silent.
-                frame = await talk.receive(3600)
+                frame = await connection.receive(3600)  # without limit: editors may be idle
             except Gone:
                 return
-            if frame.opcode == BINARY and frame.payload[:1] == bytes((SYNC,)):
-                answer = handle_sync_message(frame.payload[1:], self.document)
-                if answer is not None and talk is self._talk:
-                    talk.send(Frame(BINARY, answer))
+            if frame.opcode == BINARY and frame.payload.startswith(SYNC):
+                reply = self._pycrdt.handle_sync_message(frame.payload[1:], self.document)
+                if reply is not None and connection is self._connection:
+                    connection.send(Frame(BINARY, reply))
+
+    def lacks_nothing_of(self, other: _Editor) -> bool:
+        return bool(other.document.get_update(self.document.get_state()) == EMPTY_UPDATE)
 
 
-async def _agree(one: _Editor, other: _Editor) -> None:
+async def _converge(one: _Editor, other: _Editor) -> None:
     """Wait until two editors have the same document.
 
     Raises:
-        Failed: They have not, after a while.
+        CaseFailed: They still differ after 20 s.
     """
     waited = 0.0
-    while not _has_all_of(one, other) or not _has_all_of(other, one) or one.text_now != other.text_now:
-        if waited >= SETTLE_SECONDS:
-            raise Failed(f"After {SETTLE_SECONDS:g} s the documents of two editors still differ.")
+    while not (one.lacks_nothing_of(other) and other.lacks_nothing_of(one) and one.text == other.text):
+        if waited >= CONVERGE_SECONDS:
+            raise CaseFailed(f"The documents of two editors still differ after {CONVERGE_SECONDS:g} s.")
         await deferLater(one.reactor, POLL_SECONDS)
         waited += POLL_SECONDS
-
-
-def _has_all_of(one: _Editor, other: _Editor) -> bool:
-    """Whether ``one`` would learn nothing from ``other``: the update that it lacks is empty."""
-    return bool(other.document.get_update(one.document.get_state()) == NOTHING_NEW)

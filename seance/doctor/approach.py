@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 
-from seance.bench.talk import Talk
 from seance.doctor.asking import Answer, Way, ask, open_websocket
 from seance.doctor.findings import Finding, Hop, Mark, Trouble
 from seance.doctor.ground import Ground, well
@@ -16,6 +15,7 @@ from seance.doctor.papers import age, moment
 from seance.doctor.reach import addresses_of, certificate_at, connect_any, endpoint_at
 from seance.errors import Gone
 from seance.net import ClientTls, TlsEndpoint, is_loopback_host
+from seance.wsclient import WsConnection
 
 __all__ = ["dns", "proxy", "relay", "tcp", "tls", "url"]
 
@@ -121,8 +121,8 @@ async def proxy(ground: Ground) -> Finding:
         raise Trouble(
             f"Plain requests reach the relay, and WebSocket upgrades do not: {gone}.", LET_THROUGH
         ) from gone
-    if isinstance(refused, Talk):
-        refused.cut()
+    if isinstance(refused, WsConnection):
+        refused.abort()
         raise Trouble("Something in front of the relay opens WebSockets by itself.", LET_THROUGH)
     if refused.status not in (400, 429, 503):
         who = f" ({refused.proxy})" if refused.proxy else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from seance.bench.talk import Talk
 from seance.carrier import RelayAddress
 from seance.doctor.asking import Answer, Way
 from seance.doctor.findings import Finding, Hop, Mark, Report
 from seance.doctor.papers import Paper
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.ports import TokenRole
+from seance.wsclient import WsConnection
 
 __all__ = ["DOCUMENT", "Ground", "Orders", "well"]
 
@@ -84,7 +84,7 @@ class Ground:
     health: Answer | None = None
     papers: dict[TokenRole, Paper] = field(default_factory=dict)
     status: Answer | None = None
-    talk: Talk | None = None
+    talk: WsConnection | None = None
     opened_seconds: float = 0.0
 
     @property

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from seance.bench.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
-from seance.bench.talk import Talk
 from seance.errors import Gone, RemoteProtocolError
+from seance.wsclient import WsConnection
+from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
 from seance.yserver.messages import SyncStep1, SyncStep2, decode, encode
 
 __all__ = ["Speech", "Spoken", "converse"]
@@ -66,7 +66,7 @@ class Spoken:
     update_bytes: int = 0
 
 
-async def converse(reactor: Any, talk: Talk, timeout_seconds: float) -> Spoken:  # noqa: ANN401  # no common type
+async def converse(reactor: Any, talk: WsConnection, timeout_seconds: float) -> Spoken:  # noqa: ANN401  # no common type
     """Ask, ping, and listen; then close. The connection is cut in any case.
 
     Raises:
@@ -76,16 +76,16 @@ async def converse(reactor: Any, talk: Talk, timeout_seconds: float) -> Spoken: 
         spoken = await _Listener(reactor, talk, timeout_seconds).asked()
         talk.send(Frame(CLOSE, GOOD_BYE))
         with suppress(Gone):
-            await talk.when_ended(CLOSE_SECONDS)
+            await talk.when_eof(CLOSE_SECONDS)
     finally:
-        talk.cut()
+        talk.abort()
     return spoken
 
 
 class _Listener:
     """One conversation."""
 
-    def __init__(self, reactor: Any, talk: Talk, timeout_seconds: float) -> None:  # noqa: ANN401  # as above
+    def __init__(self, reactor: Any, talk: WsConnection, timeout_seconds: float) -> None:  # noqa: ANN401  # as above
         self._reactor = reactor
         self._talk = talk
         self._give_up_at = reactor.seconds() + timeout_seconds
@@ -156,7 +156,7 @@ class _Listener:
         except RemoteProtocolError:
             # Not Yjs, or but the beginning of a long one: a step 2 in fragments.
             message = None
-        if isinstance(message, SyncStep2) or (not frame.is_last and frame.payload.startswith(STEP_2)):
+        if isinstance(message, SyncStep2) or (not frame.is_final and frame.payload.startswith(STEP_2)):
             self._answered = Spoken(Speech.YJS, seconds, None, len(frame.payload))
             self._hurry()
 

@@ -71,5 +71,5 @@ async def walk(
                 break
     finally:
         if ground.talk is not None:
-            ground.talk.cut()
+            ground.talk.abort()
     return report

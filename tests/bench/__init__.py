@@ -1,1 +1,1 @@
-"""`seance bench`: frames, dialling, the local server, the loads, and what shows the figures."""
+"""`seance bench`: the local server, the loads, the subprocesses, and the output of the figures."""

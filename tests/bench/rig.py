@@ -1,4 +1,4 @@
-"""A local server in the test's own reactor, and ways to it."""
+"""Local servers in the reactor of the test, and their addresses."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 
-from seance.bench.dialling import Target
 from seance.bench.local_server import LocalServerFactory
+from seance.wsclient.dial import Target
 
-__all__ = ["Saying", "listening", "reactor", "serving"]
+__all__ = ["FixedResponse", "listening", "reactor", "serving"]
 
 reactor: Any = _reactor
 
 
 @asynccontextmanager
 async def listening(factory: IProtocolFactory) -> AsyncIterator[Target]:
-    """Any server for the time of a block; gives where it is."""
+    """Listen during the block; the value is the server's address."""
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
         yield Target(False, "127.0.0.1", port.getHost().port)
@@ -31,29 +31,34 @@ async def listening(factory: IProtocolFactory) -> AsyncIterator[Target]:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Target]:
-    """The local server of a bench."""
-    async with listening(LocalServerFactory()) as target:
+    """Run the local server of ``seance bench`` during the block."""
+    async with listening(LocalServerFactory(reactor)) as target:
         yield target
 
 
-class Saying(Factory):
-    """A server that says the same to everybody, whatever it is told, and hangs up if it is asked to."""
+class FixedResponse(Factory):
+    """A server that sends the same bytes whenever it receives something.
+
+    Attributes:
+        received: Everything its clients have sent.
+    """
 
     noisy = False
 
-    def __init__(self, words: bytes, *, hangs_up: bool = True) -> None:
-        self.words = words
-        self.hangs_up = hangs_up
-        self.connections: list[Protocol] = []
+    def __init__(self, response: bytes, *, closes: bool = True) -> None:
+        self.response = response
+        self.closes = closes
+        self.received = b""
 
     def buildProtocol(self, addr: object) -> Protocol:
         server = self
 
-        class Saying(Protocol):
+        class Responder(Protocol):
             def dataReceived(self, data: bytes) -> None:
+                server.received += data
                 assert self.transport is not None
-                self.transport.write(server.words)
-                if server.hangs_up:
+                self.transport.write(server.response)
+                if server.closes:
                     self.transport.loseConnection()
 
-        return Saying()
+        return Responder()

@@ -1,4 +1,4 @@
-"""``seance bench`` as a person starts it."""
+"""The command ``seance bench``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from seance.bench import main
-from seance.bench.command import _give
+from seance.bench.command import _write
 from seance.errors import ConfigError
-from tests.bench.test_showing import comparison
+from tests.bench.test_output import comparison
 from tests.commands import check_one_sentence, started
 from tests.processes import running_agent, running_relay
 
@@ -28,30 +28,30 @@ from tests.processes import running_agent, running_relay
         (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is no folder"),
         (["--plot", "."], "'.' is a folder"),
         (["--serve", "x"], "'x' is not a port"),
-        (["--direct-url", "ws://h/"], "--direct-url is compared with --url, which is missing"),
+        (["--direct-url", "ws://h/"], "--direct-url has no effect without --url"),
         (["here"], "unrecognized arguments: here"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_a_wrong_option_is_one_line_on_stderr(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_one_sentence(main, "bench", options, sentence, capsys)
 
 
-def test_a_plot_that_cannot_be_written_costs_no_report(
+def test_the_report_is_written_before_a_plot_that_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone" / "plot.svg"
     with pytest.raises(ConfigError, match="cannot be written: No such file"):
-        _give(comparison(), Namespace(plot=gone, json=True))
+        _write(comparison(), Namespace(plot=gone, json=True))
     assert json.loads(capsys.readouterr().out)["loads"]
 
 
 @pytest.mark.slow
-def test_it_measures_a_tunnel_of_its_own(tmp_path: Path) -> None:
+def test_it_starts_and_measures_a_tunnel(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
     options = ("--quick", "--seconds", "0.1", "--json", "--quiet", "--plot", str(plot))
-    # What is set for somebody's relay is not meant for this one.
+    # The subprocesses must not inherit the options of the user's own relay or agent.
     with started("bench", *options, SEANCE_LISTEN="nonsense", SEANCE_ROOM="nonsense") as process:
         assert process.when_exited(deadline_seconds=120) == 0, process.output
         found = json.loads(process.output)
@@ -66,7 +66,7 @@ def test_it_measures_a_tunnel_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_measures_a_tunnel_that_is_there() -> None:
+def test_it_measures_an_existing_tunnel() -> None:
     with started("bench", "--serve", "0") as server:
         port = int(server.when_line(r"port (\d+)")[1])
         with running_relay() as relay, running_agent(relay, "r", local_port=port):
@@ -75,12 +75,12 @@ def test_it_measures_a_tunnel_that_is_there() -> None:
             with started("bench", *options) as process:
                 assert process.when_exited(deadline_seconds=120) == 0, process.output
                 assert "fan" not in process.output
-                assert "1 tells 50" in process.output
-                assert "CPU" not in process.output, "those processes are somebody else's"
+                assert "1 sends to 50" in process.output
+                assert "CPU" not in process.output, "the processes are not ours"
 
 
 @pytest.mark.slow
-def test_a_tunnel_that_is_not_there_is_one_sentence() -> None:
+def test_a_room_without_an_agent_is_one_line_on_stderr() -> None:
     with running_relay() as relay, started("bench", "--url", f"{relay.url}/c/nobody", "--quick") as process:
         assert process.when_exited() == 1
         [line] = process.output.splitlines()
@@ -88,7 +88,7 @@ def test_a_tunnel_that_is_not_there_is_one_sentence() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_leaves_no_process_behind() -> None:
+def test_an_interrupted_run_stops_its_subprocesses() -> None:
     with started("bench", "--quick", "--seconds", "30") as process:
         process.when_line(r"echo, 1 client|connecting")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

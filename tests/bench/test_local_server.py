@@ -1,65 +1,62 @@
-"""The local server of a bench."""
+"""The local server of a benchmark."""
 
 from __future__ import annotations
 
 import pytest_twisted
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 
-from seance.bench.dialling import dial
-from seance.bench.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, encode
 from seance.bench.local_server import LocalServerFactory
-from seance.bench.talk import Talk
+from seance.wsclient import WsConnection, dial, exchange
+from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, close_payload, encode
 from tests.bench.rig import listening, reactor, serving
 
 
 @pytest_twisted.ensureDeferred
-async def test_frames_come_back_one_for_one() -> None:
+async def test_frames_are_echoed_one_for_one() -> None:
     async with serving() as target:
-        talk = await Talk.open(reactor, target)
-        sent = [Frame(TEXT, b"a", is_last=False), Frame(PING, b"p"), Frame(0, b"b"), Frame(BINARY, b"c")]
-        talk.send(*sent)
-        heard = [await talk.receive() for _ in sent]
-        assert heard == [sent[0], Frame(PONG, b"p"), *sent[2:]]
-        talk.send(Frame(CLOSE, close_payload(4001, "why")))
-        assert await talk.receive() == Frame(CLOSE, close_payload(4001, "why"))
-        await talk.when_ended()
-        talk.cut()
+        client = await WsConnection.open(reactor, target)
+        sent = [Frame(TEXT, b"a", is_final=False), Frame(PING, b"p"), Frame(0, b"b"), Frame(BINARY, b"c")]
+        client.send(*sent)
+        received = [await client.receive() for _ in sent]
+        assert received == [sent[0], Frame(PONG, b"p"), *sent[2:]]
+        client.send(Frame(CLOSE, close_payload(4001, "why")))
+        assert await client.receive() == Frame(CLOSE, close_payload(4001, "why"))
+        await client.when_eof()
+        client.abort()
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_one_says_on_the_fan_everybody_there_hears_and_nobody_else() -> None:
+async def test_a_message_to_fan_is_sent_to_all_clients_of_fan_only() -> None:
     async with serving() as target:
-        there = [await Talk.open(reactor, target.at("fan")) for _ in range(3)]
-        elsewhere = await Talk.open(reactor, target)
-        there[0].send(Frame(TEXT, b"all"))
-        assert [await talk.receive() for talk in there] == [Frame(TEXT, b"all")] * 3
-        elsewhere.send(Frame(TEXT, b"alone"))
-        assert await elsewhere.receive() == Frame(TEXT, b"alone")
-        for talk in [*there, elsewhere]:
-            talk.cut()
+        members = [await WsConnection.open(reactor, target.at("fan")) for _ in range(3)]
+        other = await WsConnection.open(reactor, target)
+        members[0].send(Frame(TEXT, b"all"))
+        assert [await member.receive() for member in members] == [Frame(TEXT, b"all")] * 3
+        other.send(Frame(TEXT, b"echo"))
+        assert await other.receive() == Frame(TEXT, b"echo")
+        for client in [*members, other]:
+            client.abort()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_is_forgotten() -> None:
-    factory = LocalServerFactory()
+async def test_a_client_that_ends_is_unregistered() -> None:
+    factory = LocalServerFactory(reactor)
     async with listening(factory) as target:
-        talk = await Talk.open(reactor, target)
-        talk.send(Frame(TEXT))
-        await talk.receive()
-        assert len(factory.conversations) == 1
-        talk.finish()
-        await talk.when_ended()
-        assert not factory.conversations
-        talk.cut()
+        client = await WsConnection.open(reactor, target)
+        client.send(Frame(TEXT))
+        await client.receive()
+        assert len(factory.connections) == 1
+        client.send_eof()
+        await client.when_eof()
+        assert not factory.connections
+        client.abort()
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_takes_nothing_is_not_read() -> None:
-    """What it repeats stays in the client's own hands, not in its memory."""
-    factory = LocalServerFactory()
+async def test_a_client_that_does_not_read_is_not_read_from() -> None:
+    """The data stays with the client instead of the server's memory."""
+    factory = LocalServerFactory(reactor)
     async with listening(factory) as target:
         client = Protocol()
         await dial(reactor, target, client)
@@ -69,28 +66,15 @@ async def test_who_takes_nothing_is_not_read() -> None:
             client.transport.write(frame)  # type: ignore[union-attr]
         for _ in range(20):
             await deferLater(reactor, 0.01)
-        [conversation] = factory.conversations
-        held = len(conversation.leg.dataBuffer) + conversation.leg._tempDataLen
+        [connection] = factory.connections
+        held = len(connection.tcp.dataBuffer) + connection.tcp._tempDataLen
         assert 0 < held < 8 << 20
         client.transport.abortConnection()  # type: ignore[union-attr]
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_upgrade_is_refused() -> None:
-    class Asking(Protocol):
-        heard = b""
-
-        def connectionMade(self) -> None:
-            assert self.transport is not None
-            self.transport.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-        def dataReceived(self, data: bytes) -> None:
-            self.heard += data
-
-        def connectionLost(self, reason: object = None) -> None:
-            ended.callback(self.heard)
-
-    ended: Deferred[bytes] = Deferred()
+async def test_a_request_without_upgrade_is_refused() -> None:
     async with serving() as target:
-        await connectProtocol(TCP4ClientEndpoint(reactor, target.host, target.port), Asking())
-        assert (await ended).startswith(b"HTTP/1.1 426 ")
+        endpoint, fields = target.endpoint(reactor), {"Host": "localhost"}
+        response = await exchange(reactor, endpoint, "/", fields, None, name="h", deadline_seconds=5)
+    assert response.status == 426

@@ -1,4 +1,4 @@
-"""``benchmarks/pairs.py``: what it makes of its figures. What it measures is nothing for a test."""
+"""``benchmarks/pairs.py``: its tables. Its measurements are not tested."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BENCHMARKS = ROOT / "benchmarks"
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The program as a module, as it is when it is run."""
+    """Import the program as a module, with the import path that it has as a program."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("pairs")
 
 
 def figures_of(pairs: Any, ours: float) -> Any:
-    """Three rounds in which Go took a second for everything."""
+    """Return figures of three rounds in which Go took a second for each load."""
     found = {}
     for load, kind, _, _ in pairs.GOALS:
         found[pairs.Key("Seance", load, kind)] = [ours, 2 * ours, 0.5 * ours]
@@ -31,14 +31,14 @@ def figures_of(pairs: Any, ours: float) -> Any:
     return found
 
 
-def test_the_median_of_the_rounds_is_held_against_the_goal(pairs: Any) -> None:
+def test_the_median_of_the_rounds_is_compared_with_the_goal(pairs: Any) -> None:
     lines = pairs.goals_table(figures_of(pairs, 0.55), "Seance")
     assert "| echo, 1 client, 64 B | CPU | ≤ 0.8 | 0.55 | 0.28 to 1.10 | reached |" in lines
     assert "| echo, 100 clients, 64 B | CPU | ≤ 0.5 | 0.55 | 0.28 to 1.10 | **missed** |" in lines
     assert len(lines) == 2 + len(pairs.GOALS)
 
 
-def test_the_extra_has_goals_of_its_own(pairs: Any) -> None:
+def test_the_extra_fast_has_other_goals(pairs: Any) -> None:
     figures = {
         pairs.Key(name.replace("Seance", "Seance[fast]"), load, kind): several
         for (name, load, kind), several in (
@@ -53,7 +53,7 @@ def test_a_load_that_was_not_run_has_no_row(pairs: Any) -> None:
     assert len(pairs.goals_table({}, "Seance")) == 2
 
 
-def test_the_tables_go_between_the_marks_and_nowhere_else(pairs: Any, tmp_path: Path) -> None:
+def test_tables_are_written_between_the_marks_only(pairs: Any, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     fast = "<!-- pairs-fast: begin -->\n\n{}\n\n<!-- pairs-fast: end -->\n"
     default = "<!-- pairs: begin -->\n\n{}\n\n<!-- pairs: end -->\n"
@@ -67,7 +67,7 @@ def test_the_tables_go_between_the_marks_and_nowhere_else(pairs: Any, tmp_path: 
         pairs.write_between_marks(page, "new", is_fast=False)
 
 
-def test_a_yardstick_that_is_missing_is_said_so(
+def test_a_missing_yardstick_is_an_error_with_the_reason(
     pairs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = importlib.import_module("programs")

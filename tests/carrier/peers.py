@@ -14,6 +14,16 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import Clock
 
 from seance.carrier import SUBPROTOCOL, Carrier, CarrierAnswerer, RelayAddress, dial
+from seance.wsclient.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    apply_mask,
+    encode_header,
+)
 from tests.ears import Ear
 from tests.rigs import ROOM, AgentDoor, OneByOne
 from tests.wire import Wire, WireEndpoint, run
@@ -32,7 +42,6 @@ __all__ = [
     "frame",
 ]
 
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x11\x22\x33\x44"
 
@@ -58,19 +67,11 @@ def frame(
     announced: int | None = None,
     reserved: int = 0,
 ) -> bytes:
-    """Makes a frame; ``announced`` is a length that need not be true."""
+    """Return a frame; ``announced`` is the length in its header, which may be false."""
     length = len(payload) if announced is None else announced
-    first = is_final << 7 | reserved << 4 | opcode
-    if length < 126:
-        head = struct.pack("!BB", first, is_masked << 7 | length)
-    elif length < 1 << 16:
-        head = struct.pack("!BBH", first, is_masked << 7 | 126, length)
-    else:
-        head = struct.pack("!BBQ", first, is_masked << 7 | 127, length)
-    if not is_masked:
-        return head + payload
-    mask = MASK * (len(payload) // 4 + 1)
-    return head + MASK + bytes(a ^ b for a, b in zip(payload, mask, strict=False))
+    mask = MASK if is_masked else None
+    header = encode_header(opcode, length, is_final=is_final, reserved=reserved, mask=mask)
+    return header + (apply_mask(payload, mask) if mask else payload)
 
 
 def close(code: int, reason: bytes = b"", *, is_masked: bool = True) -> bytes:
@@ -92,7 +93,7 @@ def read_frames(data: bytes) -> list[Frame]:
             break
         payload = data[start : start + length]
         if is_masked:
-            payload = bytes(a ^ b for a, b in zip(payload, mask * (length // 4 + 1), strict=False))
+            payload = apply_mask(payload, mask)
         frames.append(Frame(data[0] & 15, payload, bool(data[0] & 128), is_masked))
         data = data[start + length :]
     return frames

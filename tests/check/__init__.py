@@ -1,1 +1,1 @@
-"""`seance check`: its trials without faults, with planted ones, and through a real tunnel."""
+"""`seance check`: its cases without faults, with faulty proxies, and through a real tunnel."""

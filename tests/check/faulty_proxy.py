@@ -1,7 +1,7 @@
-"""A proxy with a planted fault, to stand before a relay (or a local server) that has none.
+"""A TCP proxy with a deliberate fault, in front of a relay or a local server without faults.
 
-It copies bytes in both directions, ends and cuts included. What its fault is about it does wrong; links of
-agents (``/agent``) it leaves in peace. A test tool: it trusts its peers and holds whatever they send.
+It copies bytes, FIN and RST in both directions, except for its fault. Connections of agents (``/agent``)
+are copied unchanged. It is for tests only: it has no limits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol, connecti
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.bench.frames import TEXT, Frame, FrameReader, encode
+from seance.wsclient.frames import TEXT, Frame, FrameReader, encode
 
 __all__ = ["Fault", "FaultyProxy"]
 
@@ -27,21 +27,21 @@ SWITCHED = b"HTTP/1.1 101 "
 
 
 class Fault(enum.Enum):
-    """What it does wrong."""
+    """The faults of a proxy."""
 
     NONE = "none"
-    DROPS_GLUED = "drops the bytes glued to the 101"
+    DROPS_GLUED = "drops the bytes that follow the 101 in the same read"
     LOWERCASES_TEXT = "lowercases text"
     DELAYS_FIN = "delays FIN"
 
 
 class FaultyProxy(Factory):
-    """Listens for clients and dials the server behind it.
+    """Accepts clients and connects to the server.
 
     Args:
-        port: Of the server, on 127.0.0.1.
-        fault: What to do wrong.
-        delay_seconds: How long FIN is held back, if that is the fault.
+        port: Port of the server on 127.0.0.1.
+        fault: The fault.
+        delay_seconds: Delay of a FIN for ``DELAYS_FIN``.
     """
 
     noisy = False
@@ -54,7 +54,7 @@ class FaultyProxy(Factory):
         self.ends: list[Any] = []
 
     def stopFactory(self) -> None:
-        """Nothing of it is left running."""
+        """Abort all connections and delayed calls."""
         for end in self.ends:
             if end.active():
                 end.cancel()
@@ -68,7 +68,7 @@ class FaultyProxy(Factory):
 
 @implementer(IHalfCloseableProtocol)
 class _Leg(Protocol):
-    """One of two connections that are joined; what comes before the other is there waits."""
+    """One of two joined connections; data is kept until the other one exists."""
 
     def __init__(self, proxy: FaultyProxy) -> None:
         self.proxy = proxy
@@ -137,7 +137,7 @@ class _Leg(Protocol):
 
 
 class Near(_Leg):
-    """The client's connection."""
+    """The connection from the client."""
 
     head = b""
 
@@ -155,7 +155,7 @@ class Near(_Leg):
 
 
 class Far(_Leg):
-    """The connection to the server, whose words are changed."""
+    """The connection to the server; the fault applies to what it receives."""
 
     def __init__(self, proxy: FaultyProxy, near: Near) -> None:
         super().__init__(proxy)
@@ -166,7 +166,8 @@ class Far(_Leg):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        if not self._near.transport or not self._near.transport.connected:  # type: ignore[attr-defined]  # it has gone meanwhile
+        near: Any = self._near.transport
+        if not near or not near.connected:
             self.transport.abortConnection()  # type: ignore[union-attr]
             return
         self.join(self._near)
@@ -190,7 +191,7 @@ class Far(_Leg):
 
     def _lowered(self, data: bytes) -> bytes:
         frames = [
-            Frame(frame.opcode, frame.payload.lower(), frame.is_last) if frame.opcode == TEXT else frame
+            Frame(frame.opcode, frame.payload.lower(), frame.is_final) if frame.opcode == TEXT else frame
             for frame in self._frames.receive(data)
         ]
         return b"".join(map(encode, frames))

@@ -1,4 +1,4 @@
-"""``seance check`` as a person starts it: alone, against the demo, against relays with a fault."""
+"""The command ``seance check``: without options, with the demo, with faulty relays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from seance.check import main
-from seance.check.command import _give
+from seance.check.command import _write
 from seance.errors import ConfigError
 from tests.bench.rig import listening
 from tests.canaries import tokens_in
@@ -27,11 +27,11 @@ from tests.commands import check_one_sentence, started
 from tests.processes import Process, running_agent, running_relay
 
 LONG_SECONDS = 240.0
-"""The whole has two minutes on a fresh machine; this one may be busy."""
+"""A check takes up to a minute; the limit is for a busy machine."""
 
 
 def report_of(process: Process, code: int) -> dict[str, Any]:
-    """Its JSON, valid, once it has ended with the status that goes with it."""
+    """Wait for the process and return its report; compare its exit status and validate its JSON."""
     assert process.when_exited(deadline_seconds=LONG_SECONDS) == code, process.output
     process.check_quiet()
     report: dict[str, Any] = json.loads(process.output)
@@ -53,31 +53,31 @@ def failed_parts(report: dict[str, Any]) -> set[str]:
         (["--idle", "never"], "'never'"),
         (["--relay", "nonsense"], "'nonsense'"),
         (["--room", "a/b", "--relay", "ws://h"], "'a/b'"),
-        (["--room", "r"], "--room is for a relay that is there; name it with --relay"),
-        (["--token-file", "f"], "--token-file is for a relay that is there"),
+        (["--room", "r"], "--room has no effect without --relay"),
+        (["--token-file", "f"], "--token-file has no effect without --relay"),
         (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is no folder"),
-        (["--plot", "p.svg", "--only", "yjs"], "--plot draws the speed, which --only leaves out"),
+        (["--plot", "p.svg", "--only", "yjs"], "--plot shows the speed, which --only leaves out"),
         (["--plot", "."], "'.' is a folder"),
         (["--serve", "70000"], "'70000' is not a port"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_a_wrong_option_is_one_line_on_stderr(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_one_sentence(main, "check", options, sentence, capsys)
 
 
-def test_a_plot_that_cannot_be_written_costs_no_report(
+def test_the_report_is_written_before_a_plot_that_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone" / "plot.svg"
     with pytest.raises(ConfigError, match="cannot be written: No such file"):
-        _give(report(), Namespace(plot=gone, json=True))
+        _write(report(), Namespace(plot=gone, json=True))
     assert json.loads(capsys.readouterr().out)["checks"]
 
 
 @pytest.mark.slow
-def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
+def test_a_tunnel_that_it_starts_passes(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
     with started("check", "--quick", "--idle", "1", "--json", "--quiet", "--plot", str(plot)) as process:
         report = report_of(process, 0)
@@ -87,24 +87,24 @@ def test_a_tunnel_of_its_own_passes_everything(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(LONG_SECONDS + 30)
-def test_the_demo_passes_everything_with_its_own_documents() -> None:
-    """With the defaults. Its documents are used, and the rest goes through an agent of the check's own."""
+def test_the_demo_passes_with_its_own_documents() -> None:
+    """The demo serves the Yjs check; an agent in another room serves the others."""
     with started("demo", "--port", "0", "--room", "my-room", "--no-qr") as demo:
         port = demo.when_line(r"http://localhost:(\d+)/c/my-room$")[1]
         relay = f"ws://localhost:{port}"
-        with started("check", "--relay", relay, "--room", "my-room", "--json", "--quiet") as process:
+        options = ("--relay", relay, "--room", "my-room", "--idle", "1", "--json", "--quiet")
+        with started("check", *options) as process:
             report = report_of(process, 0)
         assert [one["name"] for one in report["checks"]] == ["clients", "yjs", "fidelity", "speed"]
-        assert report["seconds"] <= 120, "two minutes are promised, and silence alone is 65 s of them"
         [note] = report["notes"]
-        assert note == "The room my-room has a local server of its own, used for the Yjs check alone."
+        assert note == "The room my-room has another local server; it is used for the Yjs check only."
         demo.signal(signal.SIGINT)
         demo.when_exited()
         demo.check_quiet()
 
 
 @pytest.mark.slow
-def test_a_tunnel_to_a_server_of_a_check_is_used_as_it_is() -> None:
+def test_a_running_check_server_behind_the_tunnel_is_used() -> None:
     with started("check", "--serve", "0") as server:
         port = int(server.when_line(r"port (\d+)")[1])
         with running_relay() as relay, running_agent(relay, "there", local_port=port):
@@ -116,7 +116,7 @@ def test_a_tunnel_to_a_server_of_a_check_is_used_as_it_is() -> None:
 
 
 @pytest.mark.slow
-def test_a_relay_with_keys_is_passed_with_tokens_and_none_is_shown(tmp_path: Path) -> None:
+def test_a_relay_with_keys_passes_with_tokens_and_the_report_has_none(tmp_path: Path) -> None:
     key = tmp_path / "key"
     with started("keygen", "--out", str(key)) as keygen:
         keygen.when_exited()
@@ -143,7 +143,7 @@ def test_a_relay_with_keys_is_passed_with_tokens_and_none_is_shown(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_relay_with_tls_is_passed_when_its_authority_is_named(tmp_path: Path) -> None:
+def test_a_relay_with_tls_passes_with_its_authority(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     files = authority.issue("localhost")
     with running_relay("--tls-cert", str(files.chain), "--tls-key", str(files.key)) as relay:
@@ -155,35 +155,24 @@ def test_a_relay_with_tls_is_passed_when_its_authority_is_named(tmp_path: Path) 
         with started("check", *options, "--room", "r") as process:
             assert process.when_exited() == 1
             assert "certificate of localhost" in process.output
-    assert "Not tried" in json.dumps(report), "TLS cannot end one direction alone"
+    assert "Not tried" in json.dumps(report), "TLS has no half-close"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fault", "names"),
-    [
-        (Fault.NONE, set()),
-        (Fault.DROPS_GLUED, {"fidelity.glued_to_the_answer"}),
-        (Fault.LOWERCASES_TEXT, {"fidelity.text_and_binary"}),
-        (Fault.DELAYS_FIN, {"fidelity.client_ends", "fidelity.server_ends"}),
-    ],
-    ids=lambda one: one.name if isinstance(one, Fault) else "",
-)
 @pytest_twisted.ensureDeferred
-async def test_a_relay_with_a_planted_fault_fails_and_the_report_says_which_check(
-    fault: Fault, names: set[str]
-) -> None:
+async def test_a_faulty_relay_fails_the_matching_part() -> None:
+    """One fault is enough here; ``test_checks.py`` has them all, without subprocesses."""
     with running_relay() as relay:
-        async with listening(FaultyProxy(relay.port, fault, delay_seconds=5.0)) as proxy:
+        async with listening(FaultyProxy(relay.port, Fault.DROPS_GLUED)) as proxy:
             options = ("--relay", f"ws://127.0.0.1:{proxy.port}", "--only", "fidelity", "--idle", "1")
             with started("check", *options, "--json", "--quiet") as process:
-                report = await deferToThread(report_of, process, 1 if names else 0)
-    assert failed_parts(report) == names
+                report = await deferToThread(report_of, process, 1)
+    assert failed_parts(report) == {"fidelity.glued_to_the_answer"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [("--room", "r"), ()], ids=["a room", "no room"])
-def test_a_relay_that_is_not_there_is_one_sentence(room: tuple[str, ...]) -> None:
+def test_an_unreachable_relay_is_one_line_on_stderr(room: tuple[str, ...]) -> None:
     with running_relay() as relay:
         url = relay.url
     with started("check", "--relay", url, *room) as process:
@@ -193,9 +182,9 @@ def test_a_relay_that_is_not_there_is_one_sentence(room: tuple[str, ...]) -> Non
 
 
 @pytest.mark.slow
-def test_an_interrupted_check_leaves_no_process_behind() -> None:
+def test_an_interrupted_check_stops_its_subprocesses() -> None:
     with started("check", "--only", "fidelity", "--idle", "60") as process:
-        process.when_line("silence")
+        process.when_line("WebSocket frames")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3
         process.signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""What a check came to, as text and as JSON."""
+"""The report of a check as text and as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from seance.check.command import CHECKS
 from seance.check.report import Check, Part, Report
-from tests.bench.test_showing import comparison
+from tests.bench.test_output import comparison
 from tests.tools import ROOT
 
 SCHEMA = json.loads((ROOT / "docs" / "check.schema.json").read_text("utf-8"))
@@ -20,7 +20,7 @@ BAD = Part("big_message", "16 MiB message", False, "It came back changed.", 1.25
 
 
 def report(*parts: Part) -> Report:
-    """A report with one check of these parts, and one with figures."""
+    """Return a report: one check with these parts, and one with figures."""
     found = Report("ws://h:1", "r", ["A note."], [Check("fidelity", "As sent", list(parts))], 12.3)
     found.checks.append(Check("speed", "Speed", [GOOD], comparison()))
     return found
@@ -31,14 +31,14 @@ def is_valid(found: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("parts", [(GOOD,), (GOOD, BAD), ()])
-def test_the_json_is_as_the_schema_says(parts: tuple[Part, ...]) -> None:
+def test_the_json_is_valid_by_the_schema(parts: tuple[Part, ...]) -> None:
     jsonschema_rs.validate(SCHEMA, json.loads(json.dumps(report(*parts).as_json())))
 
 
 @pytest.mark.parametrize(
     "path", [("passed",), ("checks", 0, "parts", 0, "sentence"), ("checks", 1, "figures", "idle")]
 )
-def test_the_schema_misses_what_is_missing(path: tuple[Any, ...]) -> None:
+def test_the_schema_requires_every_field(path: tuple[Any, ...]) -> None:
     found: Any = json.loads(json.dumps(report(GOOD).as_json()))
     assert is_valid(found)
     place = found
@@ -48,26 +48,26 @@ def test_the_schema_misses_what_is_missing(path: tuple[Any, ...]) -> None:
     assert not is_valid(found)
 
 
-def test_the_schema_knows_every_check_and_every_load() -> None:
+def test_the_schema_lists_every_check_and_every_load() -> None:
     assert tuple(SCHEMA["$defs"]["check"]["properties"]["name"]["enum"]) == CHECKS
     found = comparison()
     names = [load.name for load in found.loads]
     assert SCHEMA["$defs"]["load"]["properties"]["name"]["enum"] == names
 
 
-def test_one_part_that_failed_fails_its_check_and_the_report() -> None:
+def test_a_failed_part_fails_its_check_and_the_report() -> None:
     assert report(GOOD).passed
     failing = report(GOOD, BAD)
     assert not failing.passed
     assert [check.passed for check in failing.checks] == [False, True]
 
 
-def test_where_nothing_was_tried_nothing_has_passed() -> None:
+def test_a_report_without_parts_has_not_passed() -> None:
     assert not report().passed
     assert not Report("ws://h:1", "r").passed
 
 
-def test_the_text_says_what_failed_and_why() -> None:
+def test_the_text_lists_failed_parts_with_their_reasons() -> None:
     lines = report(GOOD, BAD).as_text().splitlines()
     assert lines[:2] == ["Tunnel: ws://h:1, room r", "  A note."]
     assert "FAILED  As sent" in lines

@@ -138,7 +138,7 @@ async def test_a_local_server_that_speaks_no_websocket_is_named() -> None:
     [
         ("tls://127.0.0.1:{port}", "did not take the connection within 0.5 s"),
         ("unix:{folder}/no-such-socket", "does not take connections"),
-        ("127.0.0.1:{port}", "hung up instead of answering"),
+        ("127.0.0.1:{port}", "closed the connection instead of answering"),
     ],
 )
 @ensureDeferred

@@ -10,11 +10,11 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 
-from seance.bench.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, FrameReader, encode
-from seance.bench.talk import Talk
 from seance.doctor import probe
 from seance.doctor.probe import GOOD_BYE, Speech, Spoken, converse
 from seance.errors import Gone
+from seance.wsclient import WsConnection
+from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, FrameReader, encode
 from seance.yserver.messages import SyncStep1, SyncStep2, decode
 from seance.yserver.messages import encode as written
 from tests.tunnel.rig import Player, reactor, until
@@ -58,7 +58,7 @@ async def spoken_with(say: Say, timeout_seconds: float = 5.0) -> tuple[Spoken, S
 
     factory.buildProtocol = note  # type: ignore[method-assign]
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    talk = Talk(reactor)
+    talk = WsConnection(reactor)
     client = Factory.forProtocol(lambda: talk)
     client.noisy = False
     try:
@@ -67,7 +67,7 @@ async def spoken_with(say: Say, timeout_seconds: float = 5.0) -> tuple[Spoken, S
     finally:
         await port.stopListening()
         assert talk.transport is not None
-        await until(lambda: talk.is_gone)
+        await until(lambda: talk.is_lost)
         await until(lambda: all(server.lost for server in made))
 
 
@@ -120,7 +120,7 @@ async def test_a_long_document_in_fragments_is_known_by_its_beginning() -> None:
         if frame.opcode != BINARY:
             return pongs(frame)
         whole = written(SyncStep2(b"\x00" * 5000))
-        return [Frame(BINARY, whole[:1000], is_last=False), Frame(CONTINUATION, whole[1000:])]
+        return [Frame(BINARY, whole[:1000], is_final=False), Frame(CONTINUATION, whole[1000:])]
 
     spoken, _ = await spoken_with(fragments)
     assert spoken.speech is Speech.YJS

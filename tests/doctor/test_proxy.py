@@ -47,7 +47,10 @@ async def test_an_answer_that_is_no_relays_is_named(answer: bytes, found: str, a
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [(b"SSH-2.0-OpenSSH_9.2\r\n", "is no HTTP"), (b"", "hung up instead of answering")],
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
+        (b"", "closed the connection instead of answering"),
+    ],
 )
 @ensureDeferred
 async def test_a_server_of_another_kind_is_named(answer: bytes, words: str) -> None:
@@ -133,4 +136,4 @@ async def test_what_a_stranger_says_is_shown_short_and_without_what_moves_a_term
 @ensureDeferred
 async def test_a_head_that_never_ends_is_not_collected() -> None:
     async with Stand(lambda _: b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000, closes=False) as endless:
-        assert "is no HTTP" in nothing_but(await diagnose(endless.url), Hop.PROXY).sentence
+        assert "does not speak HTTP" in nothing_but(await diagnose(endless.url), Hop.PROXY).sentence

@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from seance.wsclient.frames import apply_mask, encode_header
 from tests.processes import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
@@ -209,23 +210,14 @@ def accept_for(key: bytes) -> bytes:
 def frame(
     opcode: int, payload: bytes = b"", *, final: bool = True, rsv1: bool = False, masked: bool = False
 ) -> bytes:
-    """One WebSocket frame; a client's are masked, with a key of its own each."""
-    first = (0x80 if final else 0) | (0x40 if rsv1 else 0) | opcode
-    flag = 0x80 if masked else 0
-    if len(payload) < 126:
-        head = bytes([first, flag | len(payload)])
-    elif len(payload) < 65536:
-        head = bytes([first, flag | 126]) + struct.pack("!H", len(payload))
-    else:
-        head = bytes([first, flag | 127]) + struct.pack("!Q", len(payload))
-    if not masked:
-        return head + payload
-    key = os.urandom(4)
-    return head + key + _masked(payload, key)
+    """Return one WebSocket frame; ``masked`` masks it with a random key, as clients have to."""
+    mask = os.urandom(4) if masked else None
+    header = encode_header(opcode, len(payload), is_final=final, reserved=4 if rsv1 else 0, mask=mask)
+    return header + (apply_mask(payload, mask) if mask else payload)
 
 
 def read_frame(read: Callable[[int], bytes]) -> tuple[int, bytes]:
-    """First byte and unmasked payload of the next frame."""
+    """Read one frame and return its first byte and its unmasked payload."""
     first, second = read(2)
     length = second & 0x7F
     if length == 126:
@@ -234,10 +226,4 @@ def read_frame(read: Callable[[int], bytes]) -> tuple[int, bytes]:
         [length] = struct.unpack("!Q", read(8))
     key = read(4) if second & 0x80 else b""
     payload = read(length)
-    return first, _masked(payload, key) if key else payload
-
-
-def _masked(payload: bytes, key: bytes) -> bytes:
-    repeated = (key * (len(payload) // 4 + 1))[: len(payload)]
-    number = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
-    return number.to_bytes(len(payload), "big")
+    return first, apply_mask(payload, key) if key else payload

@@ -1,4 +1,4 @@
-"""Frames as bytes, there and back."""
+"""Encoding and decoding of WebSocket frames."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.bench.frames import BINARY, PING, TEXT, Frame, FrameReader, close_payload, encode
 from seance.errors import RemoteProtocolError
+from seance.wsclient.frames import BINARY, PING, TEXT, Frame, FrameReader, close_payload, encode
 
 FRAMES = st.lists(
     st.builds(Frame, st.sampled_from([0, TEXT, BINARY, 8, PING, 10]), st.binary(max_size=300), st.booleans()),
@@ -18,7 +18,7 @@ FRAMES = st.lists(
 
 
 @given(frames=FRAMES, mask=st.none() | st.binary(min_size=4, max_size=4), cuts=st.lists(st.integers(0, 999)))
-def test_frames_come_back_however_they_are_masked_and_cut(
+def test_frames_are_decoded_in_chunks_of_any_size_masked_or_not(
     frames: list[Frame], mask: bytes | None, cuts: list[int]
 ) -> None:
     sent = b"".join(encode(frame, mask=mask) for frame in frames)
@@ -31,7 +31,7 @@ def test_frames_come_back_however_they_are_masked_and_cut(
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
 @pytest.mark.parametrize("mask", [None, b"\x01\x02\x03\x04"])
-def test_every_form_of_length_is_read_and_written(size: int, mask: bytes | None) -> None:
+def test_each_length_encoding_is_written_and_read(size: int, mask: bytes | None) -> None:
     frame = Frame(BINARY, bytes(size))
     encoded = encode(frame, mask=mask)
     head = 2 + (8 if size > 65_535 else 2 if size > 125 else 0) + (4 if mask else 0)
@@ -39,12 +39,12 @@ def test_every_form_of_length_is_read_and_written(size: int, mask: bytes | None)
     assert FrameReader().receive(encoded) == [frame]
 
 
-def test_the_bytes_are_those_of_the_standard() -> None:
+def test_frames_match_the_examples_of_rfc_6455() -> None:
     """The examples of RFC 6455, 5.7."""
     assert encode(Frame(TEXT, b"Hello")) == bytes.fromhex("810548656c6c6f")
     masked = encode(Frame(TEXT, b"Hello"), mask=bytes.fromhex("37fa213d"))
     assert masked == bytes.fromhex("818537fa213d7f9f4d5158")
-    assert encode(Frame(TEXT, b"Hel", is_last=False)) == bytes.fromhex("010348656c")
+    assert encode(Frame(TEXT, b"Hel", is_final=False)) == bytes.fromhex("010348656c")
     assert close_payload(1000, "ok") == b"\x03\xe8ok"
 
 
@@ -54,7 +54,7 @@ def test_a_reserved_bit_is_an_error() -> None:
     assert raised.value.code == "reserved_bit"
 
 
-def test_a_frame_over_the_limit_is_an_error_before_it_is_there() -> None:
+def test_the_header_of_a_frame_over_the_limit_is_an_error() -> None:
     head = encode(Frame(BINARY, bytes(1001)))[:4]
     with pytest.raises(RemoteProtocolError) as raised:
         FrameReader(limit_bytes=1000).receive(head)

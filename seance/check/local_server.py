@@ -249,13 +249,12 @@ class CheckServerFactory(LocalServerFactory):
         Raises:
             Refusal: There is none.
         """
-        door = None if self._documents is None else self._documents.open_door()
-        if door is None:
+        if self._documents is None:
             sentence = (
                 "No documents are served here: pip install 'seance-tunnel[demo]' beside the local server."
             )
             raise Refusal(501, sentence, code="no_documents")
-        return door
+        return self._documents.build_connection()
 
 
 class CheckDoor(Door):

@@ -234,7 +234,7 @@ class YConnection(WebSocketServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> None:
         _check_origin(request)
-        # As it came, not decoded, as in @y/websocket-server: "a%20b" and "a b" are different documents.
+        # Not decoded, as in @y/websocket-server: "a%20b" and "a b" are two documents (yjs.md 1.6, rule 1).
         self._name = self.http_request_uri.partition("?")[0][1:]
         self._document = self._server.open_document(self._name)
 

@@ -127,9 +127,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     port, host = checked(port_number), checked(_host)
-    add(
-        "--store", metavar="FILE", type=Path, help="keep the text in FILE (default: until the demo ends)"
-    )
+    add("--store", metavar="FILE", type=Path, help="keep the text in FILE (default: until the demo ends)")
     add("--port", metavar="N", type=port, help="the relay's port (default: 8080, or a free one)")
     add("--host", metavar="ADDRESS", type=host, help="the relay's address; 0.0.0.0 opens it to your network")
     add("--room", metavar="NAME", help="the room in the link (default: a random name)")

@@ -33,7 +33,7 @@ __all__ = [
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 MAX_LABEL_VALUES = 256
-"""Values of a label whose values are not ours: a ``Verifier`` of another program may refuse with any code."""
+"""Values of a label that we do not control: another program's ``Verifier`` may refuse with any code."""
 
 OTHER = "other"
 """The label of all further values."""
@@ -104,7 +104,7 @@ def counts(counter: Counter) -> dict[str, int]:
 
 
 def sample(metric: Counter | Histogram, suffix: str) -> float:
-    """Return the number of a metric without labels whose name ends in ``suffix``."""
+    """Return the sample of a metric without labels that has the name suffix ``suffix``."""
     (family,) = metric.collect()
     return next(one.value for one in family.samples if one.name.endswith(suffix))
 

@@ -28,7 +28,7 @@ MEASURE_SECONDS = 10.0
 """Shortest time between two measurements of the round trips, which cost twelve bytes for each link."""
 
 MAX_ROOMS = 1000
-"""Rooms with three series each; one more replaces the room whose last event is the oldest."""
+"""Rooms with three series each; one more replaces the room with the oldest last event."""
 
 
 class RelayMetrics:

@@ -63,7 +63,7 @@ def room(request: pytest.FixtureRequest) -> Iterator[Room]:
 
 @pytest.fixture(autouse=True)
 def people(browser: Browser) -> Iterator[list[str]]:
-    """The people whom a test has opened the page for; it is closed at the end."""
+    """The names of the people with an open page, which is closed at the end."""
     names: list[str] = []
     yield names
     for name in names:

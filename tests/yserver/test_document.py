@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 import pytest
 from pycrdt import Doc, Text
@@ -53,9 +54,8 @@ def state_of(document: Document) -> str:
     return str(reader.text)
 
 
-def refused(send: object, *arguments: object) -> str:
-    """The code with which a document refuses what an editor sends."""
-    assert callable(send)
+def refused(send: Callable[..., None], *arguments: object) -> str:
+    """The code of the error with which a document refuses a message of an editor."""
     with pytest.raises(RemoteProtocolError) as caught:
         send(*arguments)
     return caught.value.code

@@ -11,7 +11,7 @@ import { introduceMe, showPeople } from "./people.js"
 
 const element = (id) => document.getElementById(id)
 
-const sentences = {
+const stateTexts = {
   connecting: "Connecting…",
   reconnecting: "Reconnecting…",
   live: "Live",
@@ -66,7 +66,7 @@ addEventListener("beforeunload", (event) => {
 })
 
 const show = (id, text) => {
-  // Only what is new: whoever listens to the page hears each change.
+  // Only if it is new, because a screen reader reads out each change.
   if (element(id).textContent !== text) element(id).textContent = text
 }
 
@@ -74,14 +74,14 @@ watchConnection(provider, status, (state, reason, host) => {
   const { dataset } = document.documentElement
   dataset.state = state
   dataset.host = host.state
-  show("state", sentences[state])
+  show("state", stateTexts[state])
   const time = state === host.state ? lapse(host.since) : ""
   show("since", time && `for ${time}`)
   show("host", hosts[host.state] ?? "")
   const notice = state === "closed" ? `The host closed this pad: ${reason}. Reload to try again.` : notices[state]
   element("notice").hidden = !notice
   show("notice", notice ?? "")
-  document.title = state === "live" ? "Seance pad" : `${sentences[state]} · Seance pad`
+  document.title = state === "live" ? "Seance pad" : `${stateTexts[state]} · Seance pad`
 })
 
 let counting = 0

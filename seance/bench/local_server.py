@@ -293,7 +293,7 @@ class LocalServerFactory(Factory):
 
             self._documents = YServer(self._reactor)
             self._documents.startService()
-        protocol = None if self._documents is None else self._documents.open_door()
+        protocol = None if self._documents is None else self._documents.build_connection()
         if protocol is None:
             message = "No Yjs documents here: pip install 'seance-tunnel[demo]' beside the local server."
             raise Refusal(501, message, code="no_documents")

@@ -1,7 +1,7 @@
-"""The command itself: options in, a running demo, an exit status out.
+"""The command ``seance demo``.
 
-Not built on ``seance.config``: the demo's few options are for a person at a terminal who tries
-Seance for the first time, so there is no config file and no environment to consider.
+It is not built on ``seance.config``: its few options are for a person who tries Seance for the first time,
+so it reads no configuration file and no environment variables.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from seance.net import use_daemon_lookups
 from seance.terminal import show_trouble_only
 
 if TYPE_CHECKING:
-    from seance.demo.trio import DemoSettings, Trio
+    from seance.demo.stack import DemoSettings, DemoStack
 
 __all__ = ["main"]
 
 COMMAND = "seance demo"
 
 EXTRAS = ("pycrdt", "segno")
-"""What ``seance-tunnel[demo]`` installs."""
+"""The packages that ``seance-tunnel[demo]`` installs."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs ``seance demo`` until a signal ends it; returns the exit status.
+    """Run ``seance demo`` until a signal ends it, and return the exit status.
 
     Raises:
-        SystemExit: An option is wrong, or only the help was wanted.
+        SystemExit: An option is wrong, or ``--help`` was given.
     """
     parsed = _parser().parse_args(list(arguments))
     missing = [name for name in EXTRAS if find_spec(name) is None]
@@ -47,34 +47,34 @@ def main(arguments: Sequence[str]) -> int:
         need = f"the demo needs {' and '.join(missing)}: pip install 'seance-tunnel[demo]'"
         sys.stderr.write(f"{COMMAND}: {need}\n")
         return 1
-    # Imported on use: the extras may be missing, and whoever asks for help needs no reactor.
+    # Imported here, because the extras may be missing and --help needs no reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    from seance.demo.trio import DemoSettings, Trio  # noqa: PLC0415
+    from seance.demo.stack import DemoSettings, DemoStack  # noqa: PLC0415
 
     use_daemon_lookups(reactor)
     settings = DemoSettings(parsed.host, parsed.port, parsed.room, parsed.store)
     try:
-        trio = Trio(reactor, settings)
+        stack = DemoStack(reactor, settings)
     except ConfigError as error:
         sys.stderr.write(f"{COMMAND}: {error.sentence}\n")
         return 1
     show_trouble_only()
-    return _Run(reactor, trio, with_code=not parsed.no_qr).status()
+    return _Run(reactor, stack, with_code=not parsed.no_qr).status()
 
 
 class _Run:
     """One run of the reactor."""
 
-    def __init__(self, reactor: Any, trio: Trio, *, with_code: bool) -> None:  # noqa: ANN401  # no common type
+    def __init__(self, reactor: Any, stack: DemoStack, *, with_code: bool) -> None:  # noqa: ANN401  # no common type
         self._reactor = reactor
-        self._trio = trio
+        self._stack = stack
         self._with_code = with_code
         self._status = 0
         self._starting: Deferred[None] | None = None
 
     def status(self) -> int:
-        """Runs the reactor to its end."""
+        """Run the reactor until it stops, and return the exit status."""
         self._reactor.callWhenRunning(self._start)
         self._reactor.callWhenRunning(stop_on_hangup, self._reactor)
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
@@ -82,11 +82,11 @@ class _Run:
         return self._status
 
     def _start(self) -> None:
-        self._starting = Deferred.fromCoroutine(self._trio.start())
+        self._starting = Deferred.fromCoroutine(self._stack.start())
         self._starting.addCallback(self._greet).addErrback(self._give_up)
 
     def _greet(self, _: None) -> None:
-        _say_welcome(self._trio.settings, self._trio.port, self._trio.room, self._with_code)
+        _say_welcome(self._stack.settings, self._stack.port, self._stack.room, self._with_code)
 
     def _give_up(self, failure: Failure) -> None:
         if self._starting is None:
@@ -99,13 +99,13 @@ class _Run:
         self._reactor.stop()
 
     def _stop(self) -> Deferred[None]:
-        # A person who presses Ctrl-C twice does not want to wait for the rest of the leave-taking.
+        # A second Ctrl-C ends the process immediately.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
-        return Deferred.fromCoroutine(self._trio.stop())
+        return Deferred.fromCoroutine(self._stack.stop())
 
 
 def _say_welcome(settings: DemoSettings, port: int, room: str, with_code: bool) -> None:
@@ -127,14 +127,14 @@ def _say_welcome(settings: DemoSettings, port: int, room: str, with_code: bool) 
 
 def _parser() -> Parser:
     parser = Parser(
-        "demo", "Runs a relay, an agent and a shared text editor on this machine and prints a link."
+        "demo", "Run a relay, an agent and a shared text editor on this machine and print a link."
     )
     add = parser.add_argument
     port, host = checked(port_number), checked(_host)
-    add("--store", metavar="FILE", type=Path, help="keep the text in FILE (default: forget it at the end)")
+    add("--store", metavar="FILE", type=Path, help="keep the text in FILE (default: until the demo ends)")
     add("--port", metavar="N", type=port, help="the relay's port (default: 8080, or a free one)")
     add("--host", metavar="ADDRESS", type=host, help="the relay's address; 0.0.0.0 opens it to your network")
-    add("--room", metavar="NAME", help="the room in the link (default: one that nobody can guess)")
+    add("--room", metavar="NAME", help="the room in the link (default: a random name)")
     add("--no-qr", action="store_true", help="do not show the link as a QR code")
     return parser
 

@@ -222,7 +222,7 @@ async def _refused_with_origin(ground: Ground) -> Answer | None:
     except Gone:
         return None  # Without an Origin it has just opened, so this tells nothing about the Origin.
     if not isinstance(opened, Answer):
-        opened.cut()
+        opened.close()
         return None
     if opened.status in NOT_ABOUT_ORIGIN or ORIGIN_LIST in opened.body:
         # The relay's own list may leave its own pages out; what it lists is then asked with another Origin.

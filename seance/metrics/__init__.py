@@ -1,5 +1,5 @@
-"""What a relay or an agent has seen, as figures in the format of Prometheus.
+"""Metrics of a relay or an agent in the format of Prometheus.
 
-``catalogue`` lists every metric, ``relay`` and ``agent`` are witnesses that count, ``exposition`` writes
-the page. Nothing of the tunnel knows this room.
+``catalogue`` lists every metric, ``relay`` and ``agent`` are witnesses that count events, ``exposition``
+writes the page. The tunnel does not import this package.
 """

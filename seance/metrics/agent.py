@@ -1,4 +1,4 @@
-"""Counts what an agent's witness is told, and reads the rest off the agent when somebody asks."""
+"""Metrics of an agent: events are counted, everything else is read for each page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.metrics.catalogue import AGENT
-from seance.metrics.counting import Histogram, Tally
-from seance.metrics.exposition import Exposition, Reading, build_labels
+from seance.metrics.exposition import Exposition, Reading, bounded, build_labels
 from seance.metrics.lag import ReactorLag
 from seance.tunnel.agent import AgentState
 from seance.tunnel.ports import Client, ClientReport, LinkChange
@@ -20,20 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["AgentMetrics"]
 
 LINK_STATES = tuple(state for state in AgentState if state is not AgentState.LOCAL_TROUBLE)
-"""What ``Agent.status`` may be. Trouble with the local server is none of it: it is counted as a refusal."""
+"""The states of ``Agent.status``. Trouble with the local server is not among them; it counts as a refusal."""
 
 LOCAL_REFUSAL = "local_server_refused"
-"""Shown with 0 from the start: an increase is seen only of what was there before."""
+"""Has a series of value 0 from the start, because Prometheus sees no increase from nothing to 1."""
 
 
 class AgentMetrics(Silent):
-    """A ``Witness``. Make it, give it to the agent, then ``watch`` that; run ``lag`` beside it.
-
-    Args:
-        reactor: The agent's.
+    """A ``Witness`` that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
 
     Attributes:
-        lag: The service that measures the reactor.
+        lag: The service that measures the delay of the reactor.
         exposition: The page.
     """
 
@@ -42,62 +38,59 @@ class AgentMetrics(Silent):
         self._clients: dict[Client, bool] = {}
         self._received_bytes = 0
         self._sent_bytes = 0
-        self._opened = 0
-        self._ended = Tally(CLIENT_REASONS)
-        self._changes = Tally(change.value for change in LinkChange)
-        self._refusals = Tally([LOCAL_REFUSAL])
-        self._dial = Histogram()
+        self._codes = {LOCAL_REFUSAL}
         self.lag = ReactorLag(reactor)
         self.exposition = Exposition(AGENT, self._read)
+        counter = self.exposition.counter
+        self._opened = counter("seance_agent_streams_opened_total")
+        self._ended = counter("seance_agent_streams_ended_total", CLIENT_REASONS)
+        self._changes = counter("seance_agent_links_total", (change.value for change in LinkChange))
+        self._refusals = counter("seance_agent_refusals_total", self._codes)
+        self._dial = self.exposition.histogram("seance_agent_local_dial_seconds")
 
     def watch(self, agent: Agent) -> None:
-        """Read the figures of this agent from now on."""
+        """Read the values of ``agent`` from now on."""
         self._agent = agent
 
     # -- Witness ---------------------------------------------------------------------------
 
     def refused(self, code: str) -> None:
         """See ``Witness``."""
-        self._refusals.add(code)
+        self._refusals.labels(bounded(self._codes, code)).inc()
 
     def client_began(self, client: Client) -> None:
         """See ``Witness``."""
-        self._opened += 1
+        self._opened.inc()
         self._clients[client] = False
 
     def client_joined(self, client: Client, seconds: float) -> None:
         """See ``Witness``."""
         self._clients[client] = True
-        self._dial.add(seconds)
+        self._dial.observe(seconds)
 
     def client_ended(self, client: Client, report: ClientReport) -> None:
         """See ``Witness``."""
         del self._clients[client]
         self._received_bytes += report.received_bytes
         self._sent_bytes += report.sent_bytes
-        self._ended.add(report.reason)
+        self._ended.labels(report.reason).inc()
 
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
         """See ``Witness``."""
-        self._changes.add(change.value)
+        self._changes.labels(change.value).inc()
 
-    # -- figures ---------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------
 
     def _read(self) -> Reading:
         clients = self._clients
-        reading: dict[str, float | Histogram | dict[tuple[str, ...], float]] = {
+        reading: dict[str, float | dict[tuple[str, ...], float]] = {
             "seance_build_info": build_labels(),
             "seance_reactor_lag_seconds": self.lag.worst_seconds,
             "seance_agent_clients": sum(clients.values()),
-            "seance_agent_links_total": self._changes.labelled(),
-            "seance_agent_refusals_total": self._refusals.labelled(),
-            "seance_agent_streams_opened_total": self._opened,
-            "seance_agent_streams_ended_total": self._ended.labelled(),
             "seance_agent_local_sent_bytes_total": self._received_bytes
             + sum(client.received_bytes for client in clients),
             "seance_agent_local_received_bytes_total": self._sent_bytes
             + sum(client.sent_bytes for client in clients),
-            "seance_agent_local_dial_seconds": self._dial,
         }
         agent = self._agent
         if agent is not None:

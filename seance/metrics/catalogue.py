@@ -1,8 +1,8 @@
-"""Every metric by name, kind, unit and meaning. docs/operations.md has the same list; a test compares.
+"""All metrics by name, kind, unit and meaning. A test compares this list with docs/operations.md.
 
-Nothing is exposed that is not here. Names follow the conventions of Prometheus: base units, ``_total`` for
-what only grows, nothing in a label that strangers choose. The one exception is asked for by name
-(``--metrics-rooms``) and bounded.
+Names follow the conventions of Prometheus: base units, and ``_total`` for a counter. No label has values
+that clients choose; the exception is the room's name, which has to be enabled (``--metrics-rooms``) and is
+limited.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["AGENT", "BUCKETS_SECONDS", "PROCESS", "RELAY", "Kind", "Metric"]
 
 
 class Kind(enum.Enum):
-    """What a metric is; the value is the word of the exposition format."""
+    """The kind of a metric; the value is its name in the exposition format."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -26,11 +26,11 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: As it is scraped.
-        kind: What it is.
-        unit: Of its value; empty for a count of things.
-        meaning: One sentence, for ``# HELP`` and for the page.
-        labels: Names of its labels.
+        name: The name on the page.
+        kind: Gauge, counter or histogram.
+        unit: The unit of its value; empty for a number of things.
+        meaning: One sentence, for ``# HELP`` and for docs/operations.md.
+        labels: The names of its labels.
     """
 
     name: str
@@ -170,4 +170,4 @@ PROCESS = (
     Metric("process_open_fds", _G, "", "Open file descriptors; one for each connection."),
     Metric("process_max_fds", _G, "", "How many there may be."),
 )
-"""Of prometheus_client, on Linux: the names that every dashboard knows."""
+"""Exposed by prometheus_client on Linux."""

@@ -1,4 +1,4 @@
-"""How late the reactor is: a call that is due every second, and when it comes."""
+"""The delay of the reactor: how late a call is that is due every second."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ReactorLag"]
 
-LOOK_SECONDS = 1.0
-KEPT_LOOKS = 60
+SAMPLE_SECONDS = 1.0
+MAX_SAMPLES = 60
 
 
 class ReactorLag(Service):
-    """Measures while it runs.
-
-    Args:
-        reactor: Whose lag it is.
-    """
+    """A service that measures the delay of ``reactor``."""
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        self._late: deque[float] = deque(maxlen=KEPT_LOOKS)
+        self._late: deque[float] = deque(maxlen=MAX_SAMPLES)
         self._call: IDelayedCall | None = None
 
     @property
@@ -40,20 +36,22 @@ class ReactorLag(Service):
         return self._late[-1] if self._late else 0.0
 
     def startService(self) -> None:
-        """Begin to look."""
+        """Start to measure."""
         super().startService()
-        self._look_later()
+        self._schedule()
 
     def stopService(self) -> None:
-        """Look no more."""
+        """Stop."""
         super().stopService()
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
-    def _look_later(self) -> None:
-        self._call = self._reactor.callLater(LOOK_SECONDS, self._look, self._reactor.seconds() + LOOK_SECONDS)
+    def _schedule(self) -> None:
+        self._call = self._reactor.callLater(
+            SAMPLE_SECONDS, self._measure, self._reactor.seconds() + SAMPLE_SECONDS
+        )
 
-    def _look(self, due_seconds: float) -> None:
+    def _measure(self, due_seconds: float) -> None:
         self._late.append(max(0.0, self._reactor.seconds() - due_seconds))
-        self._look_later()
+        self._schedule()

@@ -1,7 +1,7 @@
-"""Counts what a relay's witness is told, and reads the rest off the relay when somebody asks.
+"""Metrics of a relay: events are counted, everything else is read for each page.
 
-Bytes are added when a client ends; those of clients that are still there are added up for each page, so
-that the totals are exact at any moment and nothing is counted on the way of a byte.
+The bytes of a client are added to the totals when it ends; those of connected clients are added up for each
+page. So the totals are always exact, and no counter is on the way of a byte.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.metrics.catalogue import RELAY
-from seance.metrics.counting import Histogram, Tally
-from seance.metrics.exposition import Exposition, Reading, build_labels
+from seance.metrics.exposition import Exposition, Reading, bounded, build_labels, counts, sample
 from seance.metrics.lag import ReactorLag
 from seance.tunnel.ports import Client, ClientReport, LinkChange
 from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
@@ -26,21 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["RelayMetrics"]
 
 MEASURE_SECONDS = 10.0
-"""Round trips are measured when somebody reads them, and no more often: twelve bytes for each link."""
+"""Shortest time between two measurements of the round trips, which cost twelve bytes for each link."""
 
-MOST_ROOMS = 1000
-"""Rooms with series of their own; beyond, the one that has been quiet longest has none. Three series each."""
+MAX_ROOMS = 1000
+"""Rooms with three series each; one more replaces the room with the oldest last event."""
 
 
 class RelayMetrics:
-    """A ``Witness``. Make it, give it to the relay, then ``watch`` that; run ``lag`` beside it.
+    """A ``Witness`` that counts. Pass it to the relay, then call ``watch``, and run ``lag`` as a service.
 
     Args:
-        reactor: The relay's.
-        by_room: Whether rooms get series of their own, with their names.
+        reactor: The relay's reactor.
+        by_room: Whether each room has series with its name.
 
     Attributes:
-        lag: The service that measures the reactor.
+        lag: The service that measures the delay of the reactor.
         exposition: The page.
     """
 
@@ -52,59 +51,61 @@ class RelayMetrics:
         self._clients: dict[Client, bool] = {}
         self._received_bytes = 0
         self._sent_bytes = 0
-        self._opened = 0
-        self._attached = 0
-        self._detached = 0
-        self._parked = 0
-        self._ended = Tally(CLIENT_REASONS)
-        self._lost = Tally(LINK_REASONS)
-        self._resumptions = Tally(RESUMPTIONS)
-        self._limits = Tally(LIMITS)
-        self._refusals = Tally()
-        self._upgrade = Histogram()
-        self._first_byte = Histogram()
+        self._codes: set[str] = set()
         self._rooms: OrderedDict[str, list[int]] = OrderedDict()
         self.lag = ReactorLag(reactor)
         self.exposition = Exposition(RELAY, self._read)
+        counter, histogram = self.exposition.counter, self.exposition.histogram
+        self._opened = counter("seance_streams_opened_total")
+        self._attached = counter("seance_links_attached_total")
+        self._detached = counter("seance_links_detached_total")
+        self._parked = counter("seance_clients_parked_total")
+        self._ended = counter("seance_streams_ended_total", CLIENT_REASONS)
+        self._lost = counter("seance_links_lost_total", LINK_REASONS)
+        self._resumptions = counter("seance_resumptions_total", RESUMPTIONS)
+        self._limits = counter("seance_limits_hit_total", LIMITS)
+        self._refusals = counter("seance_refusals_total")
+        self._upgrade = histogram("seance_upgrade_seconds")
+        self._first_byte = histogram("seance_first_byte_seconds")
 
     def watch(self, relay: Relay) -> None:
-        """Read the figures of this relay from now on."""
+        """Read the values of ``relay`` from now on."""
         self._relay = relay
 
     # -- Witness ---------------------------------------------------------------------------
 
     def refused(self, code: str) -> None:
         """See ``Witness``."""
-        self._refusals.add(code)
+        self._refusals.labels(bounded(self._codes, code)).inc()
 
     def limit_hit(self, limit: str) -> None:
         """See ``Witness``."""
-        self._limits.add(limit)
+        self._limits.labels(limit).inc()
 
     def parked(self, room: str) -> None:
         """See ``Witness``."""
-        self._parked += 1
+        self._parked.inc()
 
     def client_began(self, client: Client) -> None:
         """See ``Witness``."""
-        self._opened += 1
+        self._opened.inc()
         self._clients[client] = False
 
     def client_joined(self, client: Client, seconds: float) -> None:
         """See ``Witness``."""
         self._clients[client] = True
-        self._upgrade.add(seconds)
+        self._upgrade.observe(seconds)
 
     def client_answered(self, client: Client, seconds: float) -> None:
         """See ``Witness``."""
-        self._first_byte.add(seconds)
+        self._first_byte.observe(seconds)
 
     def client_ended(self, client: Client, report: ClientReport) -> None:
         """See ``Witness``."""
         del self._clients[client]
         self._received_bytes += report.received_bytes
         self._sent_bytes += report.sent_bytes
-        self._ended.add(report.reason)
+        self._ended.labels(report.reason).inc()
         if self._by_room:
             of_room = self._of_room(client.room)
             of_room[0] += report.received_bytes
@@ -113,22 +114,22 @@ class RelayMetrics:
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
         """See ``Witness``."""
         if change is LinkChange.ATTACHED:
-            self._attached += 1
+            self._attached.inc()
             if self._by_room:
                 self._of_room(room)
         elif change is LinkChange.DETACHED:
-            self._detached += 1
+            self._detached.inc()
         elif change is LinkChange.LOST:
-            self._lost.add(reason)
+            self._lost.labels(reason).inc()
 
     def resumption(self, outcome: str) -> None:
         """See ``Witness``."""
-        self._resumptions.add(outcome)
+        self._resumptions.labels(outcome).inc()
 
-    # -- figures ---------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------
 
     def figures(self) -> dict[str, object]:
-        """Return what a dashboard shows, as JSON has it: totals, which its page turns into rates."""
+        """Return the values of the dashboard as JSON has them: totals, which its page turns into rates."""
         links = self._look_at_links()
         received_bytes, sent_bytes = self._bytes()
         trips = _round_trips(links)
@@ -146,12 +147,12 @@ class RelayMetrics:
             "received_bytes": received_bytes,
             "sent_bytes": sent_bytes,
             "kept_bytes": sum(link.kept_bytes for link in links),
-            "streams_opened": self._opened,
-            "refusals": dict(self._refusals.counts),
-            "limits": dict(self._limits.counts),
-            "resumptions": dict(self._resumptions.counts),
-            "upgrades": self._upgrade.count,
-            "upgrade_seconds": round(self._upgrade.sum_seconds, 6),
+            "streams_opened": int(sample(self._opened, "_total")),
+            "refusals": counts(self._refusals),
+            "limits": counts(self._limits),
+            "resumptions": counts(self._resumptions),
+            "upgrades": int(sample(self._upgrade, "_count")),
+            "upgrade_seconds": round(sample(self._upgrade, "_sum"), 6),
             "lag_seconds": round(self.lag.latest_seconds, 6),
             "round_trip_seconds": {name: round(one, 6) for (name,), one in trips.items()},
         }
@@ -176,7 +177,7 @@ class RelayMetrics:
         links = self._look_at_links()
         joined = sum(self._clients.values())
         received_bytes, sent_bytes = self._bytes()
-        reading: dict[str, float | Histogram | dict[tuple[str, ...], float]] = {
+        reading: dict[str, float | dict[tuple[str, ...], float]] = {
             "seance_build_info": build_labels(),
             "seance_reactor_lag_seconds": self.lag.worst_seconds,
             "seance_agents": sum(link.is_attached for link in links),
@@ -188,19 +189,8 @@ class RelayMetrics:
             "seance_kept_bytes": sum(link.kept_bytes for link in links),
             "seance_queued_bytes": sum(link.queued_bytes for link in links),
             "seance_carrier_round_trip_seconds": _round_trips(links),
-            "seance_links_attached_total": self._attached,
-            "seance_links_detached_total": self._detached,
-            "seance_links_lost_total": self._lost.labelled(),
-            "seance_resumptions_total": self._resumptions.labelled(),
-            "seance_streams_opened_total": self._opened,
-            "seance_streams_ended_total": self._ended.labelled(),
             "seance_client_received_bytes_total": received_bytes,
             "seance_client_sent_bytes_total": sent_bytes,
-            "seance_refusals_total": self._refusals.labelled(),
-            "seance_limits_hit_total": self._limits.labelled(),
-            "seance_clients_parked_total": self._parked,
-            "seance_upgrade_seconds": self._upgrade,
-            "seance_first_byte_seconds": self._first_byte,
         }
         relay = self._relay
         if relay is not None:
@@ -230,7 +220,7 @@ class RelayMetrics:
     def _of_room(self, room: str) -> list[int]:
         of_room = self._rooms.setdefault(room, [0, 0])
         self._rooms.move_to_end(room)
-        if len(self._rooms) > MOST_ROOMS:
+        if len(self._rooms) > MAX_ROOMS:
             self._rooms.popitem(last=False)
         return of_room
 

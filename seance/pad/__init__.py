@@ -1,5 +1,5 @@
-"""The shared editor that a relay shows at a share link, if it was told to.
+"""The shared editor that a relay with ``--pad`` serves at a share link.
 
-``seance.pad.page`` reads ``pad.html``, which is built from ``src/`` (``npm ci && node build.mjs``)
-and committed, so that nobody needs Node to run the demo.
+``seance.pad.page`` reads ``pad.html``, which is built from ``src/`` (``npm ci && node build.mjs``) and
+committed, so that the demo runs without Node.
 """

@@ -1,10 +1,9 @@
-"""The pad as a page for ``RelaySettings.pad``: its bytes, and the policy that it keeps.
+"""The pad as a page for ``RelaySettings.pad``: its bytes and its headers.
 
-The page is one file without a reference to any other, so its content security policy can name
-the one script and the one style it has, by hash, and forbid the rest. ``connect-src 'self'`` covers
-the WebSocket to the page's own host (CSP 3; Chrome since 71, Safari since 16, Firefox since
-2018), which is all the page ever opens. The hashes are computed here, from the bytes that are
-served: a policy written down beside the bundle would be one more thing to keep in step.
+The page is one file without references to others, so its content security policy allows its one script and
+its one style by hash, and nothing else. ``connect-src 'self'`` covers the WebSocket to the page's own host
+(CSP 3; Chrome since 71, Safari since 16, Firefox since 2018), which is the only connection of the page. The
+hashes are computed from the bytes that are served, so they always fit.
 
 Called by ``seance.demo`` and by ``seance relay --pad``.
 """
@@ -24,7 +23,7 @@ _ELEMENT = rb"<%s>(.*?)</%s>"
 
 
 def make_pad_page() -> Page:
-    """Return the pad, ready to be served at any address that ends in ``/c/ROOM``."""
+    """Return the pad, for any address that ends in ``/c/ROOM``."""
     body = files("seance.pad").joinpath("pad.html").read_bytes()
     policy = [
         b"default-src 'none'",
@@ -38,13 +37,13 @@ def make_pad_page() -> Page:
     ]
     headers = (
         (b"Content-Security-Policy", b"; ".join(policy)),
-        # The address is the key to the room; no other site is told.
+        # The address is the key to the room, so no other site may see it.
         (b"Referrer-Policy", b"no-referrer"),
         (b"X-Content-Type-Options", b"nosniff"),
         (b"Cross-Origin-Opener-Policy", b"same-origin"),
         (b"Cross-Origin-Resource-Policy", b"same-origin"),
         (b"X-Robots-Tag", b"noindex"),
-        # The same address answers programs with something else.
+        # Other clients get other answers at the same address.
         (b"Vary", b"Accept, Upgrade"),
     )
     return Page(body=body, headers=headers)

@@ -1,10 +1,8 @@
-"""A small Y-WebSocket server to embed: what the demo shares, and what an app may share.
+"""A small Y-WebSocket server for one machine: `seance demo` and `seance check` embed it.
 
-Stock y-websocket clients connect to ``ws://127.0.0.1:PORT/NAME`` and edit the document NAME. Start
-with ``seance.yserver.service.YServer``. The tunnel knows nothing of this room: to an agent it is a
-local server like any other.
-
-From the network inwards: ``service`` (listens), ``websocket`` (Autobahn), ``documents`` (who edits
-what), ``document`` (one of them, on pycrdt), ``awareness`` and ``messages`` (pure), ``store``
-(SQLite). It needs the extra ``seance-tunnel[demo]``; nothing is imported here.
+Stock y-websocket clients connect to ``ws://127.0.0.1:PORT/NAME`` and edit the document NAME. To an agent
+it is a local server like any other. ``service`` has the Twisted service and the WebSocket connections (on
+Autobahn), ``document`` one shared document (on pycrdt), ``store`` the SQLite file, ``messages`` the
+messages of y-protocols. All but ``messages`` need the extra ``seance-tunnel[demo]``. Nothing is imported
+here.
 """

@@ -1,45 +1,64 @@
-"""The embedded Y-WebSocket server as a Twisted service.
+"""The Y-WebSocket server as a Twisted service, and the WebSocket connections of its clients.
 
-``YServer(reactor)`` listens on a free port of 127.0.0.1 and serves ``ws://127.0.0.1:PORT/NAME`` to
-stock y-websocket clients. It is for one machine and its tunnel: no accounts, no TLS, because
-whoever reaches it has the link already. For anything bigger use a document server of its own; the
-agent does not mind which.
+``YServer(reactor)`` listens on a free port of 127.0.0.1 and serves ``ws://127.0.0.1:PORT/NAME`` to stock
+y-websocket clients. It has no accounts and no TLS: it is for one machine and the tunnel in front of it.
+
+Autobahn does the WebSocket: handshake, frames, pings, closing handshake and their timeouts. Autobahn's
+timers run on the global reactor.
 """
+
+# ruff: noqa: N803  # Autobahn's and Twisted's names, documented there
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
-from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.internet.interfaces import IListeningPort, IProtocol, IPushProducer
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from seance.errors import ConfigError
+from seance.errors import ConfigError, RemoteProtocolError
 from seance.net import Occasion
-from seance.yserver.documents import Documents
-from seance.yserver.door import Door
-from seance.yserver.limits import YServerLimits
+from seance.yserver.document import REOPENED, Document, YServerLimits
 from seance.yserver.store import Store
-from seance.yserver.websocket import YSocket, make_socket_factory
 
 __all__ = ["YServer"]
 
-PING_SECONDS = 30.0
-"""A client that did not answer the last ping by the next one is gone; ``@y/websocket-server`` too."""
+MAX_HEAD_BYTES = 16 * 1024
+"""Bytes of a request head that may have arrived before its end does."""
 
-STOP_SECONDS = 3.0
-"""How long stopping waits for closing handshakes."""
-
-UNANSWERED_CONNECTIONS = 64
-"""Connections beyond ``YServerLimits.clients`` that may be about to be refused with a sentence."""
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 GOING_AWAY = 1001
+UNSUPPORTED_DATA = 1003
+INTERNAL_ERROR = 1011
+
+BAD_MESSAGE = 4400
+"""y-websocket since 3.1 does not connect again after a code of 4400 to 4499."""
+
+OPTIONS: dict[str, Any] = {
+    "webStatus": False,
+    "serveFlashSocketPolicy": False,
+    "allowNullOrigin": True,  # origins are checked by _check_origin
+    "requireMaskedClientFrames": True,
+    "failByDrop": False,
+    "tcpNoDelay": True,
+    "openHandshakeTimeout": 10,
+    "closeHandshakeTimeout": 2,
+    "autoPingInterval": 30,
+    "autoPingTimeout": 30,
+    "autoPingRestartOnAnyTraffic": True,
+    "perMessageCompressionAccept": lambda offers: None,
+}
 
 
 class YServer(Service):
@@ -50,7 +69,7 @@ class YServer(Service):
         host: The address to listen on.
         port: The port; 0 lets the system choose.
         store: A file that keeps the documents; without one they live as long as the service.
-        limits: What it takes on.
+        limits: The limits; the defaults of ``YServerLimits`` if None.
     """
 
     _log = Logger()
@@ -68,20 +87,26 @@ class YServer(Service):
         self._host = host
         self._port_number = port
         self._store_path = store
-        self._limits = limits or YServerLimits()
-        self._sockets = make_socket_factory(reactor, self._limits)
-        self._doors: dict[Door, YSocket | None] = {}
+        self.limits = limits or YServerLimits()
+        self._factory = WebSocketServerFactory(reactor=reactor)
+        self._factory.noisy = False
+        self._factory.protocol = lambda: YConnection(self)
+        self._factory.setProtocolOptions(
+            **OPTIONS,
+            maxConnections=self.limits.clients,
+            maxFramePayloadSize=self.limits.message_bytes,
+            maxMessagePayloadSize=self.limits.message_bytes,
+        )
         self._listening: Occasion[IListeningPort] = Occasion()
         self._port: IListeningPort | None = None
-        self._documents: Documents | None = None
-        self._pinging = LoopingCall(self._ping)
-        self._pinging.clock = reactor
-        self._empty: Deferred[None] | None = None
+        self._store: Store
+        self._documents: dict[str, Document] = {}
+        self.connections: dict[YConnection, Deferred[None]] = {}
 
     @property
     def client_count(self) -> int:
-        """Clients that edit a document now."""
-        return 0 if self._documents is None else self._documents.connection_count
+        """Number of clients that edit a document now."""
+        return sum(document.connection_count for document in self._documents.values())
 
     def when_listening(self) -> Deferred[IListeningPort]:
         """Wait for the listening port; ``getHost().port`` is its number."""
@@ -93,21 +118,18 @@ class YServer(Service):
         """Open the store and listen.
 
         Raises:
-            ConfigError: The store cannot be opened or the port cannot be had.
+            ConfigError: The store cannot be opened, or the port is not available.
         """
-        store = None if self._store_path is None else Store(self._store_path)
+        store = Store(self._store_path)
         try:
-            port = self._reactor.listenTCP(self._port_number, DoorFactory(self), interface=self._host)
+            port = self._reactor.listenTCP(self._port_number, self._factory, interface=self._host)
         except CannotListenError as error:
-            if store is not None:
-                store.close()
+            store.close()
             why = getattr(error.socketError, "strerror", None) or str(error.socketError)
-            sentence = f"The document server cannot listen on {self._host}:{self._port_number}: {why}."
-            raise ConfigError(sentence, code="listen") from error
+            message = f"The document server cannot listen on {self._host}:{self._port_number}: {why}."
+            raise ConfigError(message, code="listen") from error
         super().startService()
-        self._documents = Documents(self._limits, store)
-        self._port = port
-        self._pinging.start(PING_SECONDS, now=False).addErrback(self._note_failure)
+        self._store, self._port = store, port
         self._log.info(
             "Documents are served at ws://{host}:{port}",
             host=self._host,
@@ -117,70 +139,161 @@ class YServer(Service):
         self._listening.fire(port)
 
     def stopService(self) -> Deferred[None]:
-        """Close every connection in order, waiting at most three seconds, and put the documents away."""
+        """Close every connection, with a closing handshake of at most two seconds, then the store."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         self._listening.reset()
-        if self._pinging.running:
-            self._pinging.stop()
         port, self._port = self._port, None
         if port is not None:
             await maybeDeferred(port.stopListening)
-        for door, socket in list(self._doors.items()):
-            if socket is None:
-                door.cut()
-            else:
-                socket.close(GOING_AWAY, "the document server is stopping")
-        if self._doors:
-            self._empty = Deferred()
-            self._empty.addTimeout(STOP_SECONDS, self._reactor)
-            await self._empty.addErrback(lambda _: None)
-        documents, self._documents = self._documents, None
-        if documents is not None:
-            documents.close()
+        for connection in list(self.connections):
+            connection.close(GOING_AWAY, "the document server is stopping")
+        await DeferredList(list(self.connections.values()))
+        self._store.close()
 
-    # -- for the doors ---------------------------------------------------------------------
+    # -- for the connections ---------------------------------------------------------------
 
-    def open_door(self) -> Door | None:
-        """Take in a connection, or None if there are far too many."""
-        if len(self._doors) >= self._limits.clients + UNANSWERED_CONNECTIONS:
-            return None
-        door = Door(self._reactor, lambda name: self._admit(door, name), self._forget)
-        self._doors[door] = None
-        return door
+    def build_connection(self) -> IProtocol:
+        """Return the protocol for one connection. For a program that accepts connections itself."""
+        connection: IProtocol = self._factory.buildProtocol(None)
+        return connection
 
-    def _admit(self, door: Door, name: str) -> IProtocol:
-        assert self._documents is not None, "doors open while the service runs"
-        self._documents.check(name)
-        socket = YSocket(self._reactor, self._documents, name)
-        socket.factory = self._sockets
-        self._doors[door] = socket
-        return socket
+    def open_document(self, name: str) -> Document:
+        """Return the document ``name``, to be given back to ``close_document``.
 
-    def _forget(self, door: Door) -> None:
-        self._doors.pop(door, None)
-        if not self._doors and self._empty is not None:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        Raises:
+            ConnectionDeny: There are too many documents, or the store failed.
+        """
+        if name in self._documents:
+            return self._documents[name]
+        try:
+            names = self._documents.keys() | self._store.names()
+            if name not in names and len(names) >= self.limits.documents:
+                raise ConnectionDeny(503, f"This server has {len(names)} documents and takes no new ones")
+            self._documents[name] = Document(name, self._store, self.limits)
+        except ConnectionDeny:
+            raise
+        except BaseException as error:  # a panic of pycrdt's is no Exception
+            self._log.failure("A document cannot be opened", event="yserver.failed")
+            raise ConnectionDeny(500, "The document cannot be opened") from error
+        return self._documents[name]
 
-    def _ping(self) -> None:
-        for socket in list(self._doors.values()):
-            if socket is not None:
-                socket.ping_or_cut()
-
-    def _note_failure(self, failure: Failure) -> None:
-        self._log.failure("The pings have stopped", failure=failure, event="yserver.failed")
+    def close_document(self, name: str) -> None:
+        """Remove the document ``name`` from memory if it has no connections."""
+        document = self._documents.get(name)
+        if document is not None and not document.connection_count:
+            del self._documents[name]
 
 
-class DoorFactory(Factory):
-    """Makes a ``Door`` for each connection."""
+@implementer(IPushProducer)
+class YConnection(WebSocketServerProtocol):
+    """A client's connection to one document."""
 
-    noisy = False
+    _log = Logger()
+    log = Logger(observer=LogPublisher())  # no observers: Autobahn's log lines quote requests
 
     def __init__(self, server: YServer) -> None:
+        super().__init__()
         self._server = server
+        self._name = ""
+        self._document: Document | None = None
+        self._is_paused = False
+        self._queued_bytes = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> Door | None:
-        return self._server.open_door()
+    # -- from Twisted ----------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        if len(self._server.connections) >= 2 * self._server.limits.clients:
+            self.transport.abortConnection()
+        self._server.connections[self] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_BYTES:
+            self.failHandshake("The request head is too long", 431)
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._leave()
+        self._server.connections.pop(self).callback(None)
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        self._is_paused = False
+        self._queued_bytes = 0
+
+    def stopProducing(self) -> None:
+        """``connectionLost`` follows."""
+
+    # -- from Autobahn ---------------------------------------------------------------------
+
+    def onConnect(self, request: ConnectionRequest) -> None:
+        _check_origin(request)
+        # Not decoded, as in @y/websocket-server: "a%20b" and "a b" are two documents (yjs.md 1.6, rule 1).
+        self._name = self.http_request_uri.partition("?")[0][1:]
+        self._document = self._server.open_document(self._name)
+
+    def onOpen(self) -> None:
+        assert self._document is not None, "onConnect has opened the document"
+        self.registerProducer(self, True)
+        self._document.join(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self._document is None:
+            return
+        if not isBinary:
+            self.close(UNSUPPORTED_DATA, "y-protocols messages are binary")
+            return
+        try:
+            self._document.receive(self, payload)
+        except RemoteProtocolError as error:
+            self._log.warn(
+                "A client broke a rule: {sentence}",
+                sentence=error.sentence,
+                code=error.code,
+                event="yserver.rule_broken",
+            )
+            self.close(INTERNAL_ERROR if error.code == REOPENED else BAD_MESSAGE, error.sentence)
+
+    # -- from the document and the service -------------------------------------------------
+
+    def send_message(self, payload: bytes) -> None:
+        """Send one message, or disconnect a client that is too far behind."""
+        if self._is_paused:
+            self._queued_bytes += len(payload)
+            if self._queued_bytes > self._server.limits.queued_bytes:
+                self.transport.abortConnection()
+                return
+        self.sendMessage(payload, isBinary=True)
+
+    def close(self, code: int, reason: str) -> None:
+        """Leave the document and start the closing handshake, or abort a connection that is not open."""
+        self._leave()
+        if self.state == self.STATE_CONNECTING:
+            self.dropConnection(abort=True)
+        else:
+            self.sendCloseFrame(code, reason.encode("ascii", "replace")[:123])
+
+    def _leave(self) -> None:
+        document, self._document = self._document, None
+        if document is not None:
+            document.leave(self)
+            self._server.close_document(self._name)
+
+
+def _check_origin(request: ConnectionRequest) -> None:
+    """Refuse web pages of other sites, unless they come through a relay.
+
+    Any web page may open a WebSocket to 127.0.0.1. A relay sets ``X-Forwarded-Host``, which a browser does
+    not let a page set; a page that comes through the relay has the link, which is secret.
+    """
+    if not request.origin or "x-forwarded-host" in request.headers:
+        return
+    origin = urlsplit(request.origin.lower())
+    if origin.hostname not in LOOPBACK_HOSTS and origin.netloc != request.headers["host"].lower():
+        raise ConnectionDeny(403, "This web page may not open documents here: it comes from another site")

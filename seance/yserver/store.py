@@ -1,12 +1,10 @@
-"""Documents in one SQLite file, so that they outlive the process.
+"""Documents in one SQLite file, or in memory.
 
-Each change is one row, committed before anybody is told of it; now and then a document's rows are
-replaced by one that holds the whole document. In write-ahead mode a commit is a plain write that
-the system has taken, so ``kill -9`` loses nothing; a power cut may cost the last moments, because
-waiting for the disk at every keystroke would stop the reactor for milliseconds.
+Each change is one row, committed before any client sees it. In write-ahead mode a commit is a write that
+the system has taken: ``kill -9`` loses nothing, and a power cut may lose the last moments. Waiting for the
+disk at each keystroke would stop the reactor for milliseconds.
 
-The file is locked while it is open: two servers on one file would each keep half of the changes.
-``seance.yserver.documents`` is the only caller, from one thread.
+The file is locked while it is open, because two servers on one file would each keep half of the changes.
 """
 
 from __future__ import annotations
@@ -21,90 +19,68 @@ from seance.errors import ConfigError
 __all__ = ["Store"]
 
 APPLICATION_ID = 0x5EA4CE
-"""Says in the file's header that it is ours (SQLite, PRAGMA application_id)."""
+"""Marks the file as ours (SQLite, PRAGMA application_id)."""
 
 FORMAT = 1
-"""The layout of the file (SQLite, PRAGMA user_version)."""
-
-COMPACT_ROWS = 500
-"""A document's rows are put together when there are so many: opening it then takes milliseconds."""
-
-COMPACT_BYTES = 4 * 1024 * 1024
-"""Or when what was appended since comes to this and is more than the document itself."""
+"""Version of the tables (SQLite, PRAGMA user_version)."""
 
 
 class Store:
-    """One file of documents.
-
-    Args:
-        path: Where it is, or shall be.
+    """The documents in the file ``path``, which is created if need be; None keeps them in memory.
 
     Raises:
-        ConfigError: It cannot be opened, is something else, or is in use.
+        ConfigError: The file cannot be opened, belongs to another program, or is in use.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._appended: dict[str, tuple[int, int]] = {}
-        with self._sentences():
-            self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    def __init__(self, path: Path | None = None) -> None:
+        with _explained(path):
+            self._database = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
             try:
-                self._prepare()
+                self._prepare(path)
             except BaseException:
                 self._database.close()
                 raise
 
     def names(self) -> set[str]:
-        """The documents in the file."""
+        """Return the names of all documents."""
         return {name for (name,) in self._database.execute("SELECT DISTINCT name FROM updates")}
 
     def load(self, name: str) -> list[bytes]:
-        """Return what was kept of a document, from the oldest to the newest."""
+        """Return the updates of a document, the oldest first."""
         rows = self._database.execute("SELECT update_v1 FROM updates WHERE name = ? ORDER BY id", (name,))
-        updates = [update for (update,) in rows]
-        self._appended[name] = len(updates), 0
-        return updates
+        return [update for (update,) in rows]
 
     def append(self, name: str, update: bytes) -> None:
-        """Keep one change.
+        """Add one update to a document.
 
         Raises:
-            sqlite3.Error: It was not kept; the disk may be full.
+            sqlite3.Error: It was not written; the disk may be full.
         """
         self._database.execute("INSERT INTO updates (name, update_v1) VALUES (?, ?)", (name, update))
-        rows, size_bytes = self._appended.get(name, (0, 0))
-        self._appended[name] = rows + 1, size_bytes + len(update)
-
-    def wants_whole(self, name: str, document_bytes: int) -> bool:
-        """Whether it is time to call ``replace`` for a document of about this size."""
-        rows, appended_bytes = self._appended.get(name, (0, 0))
-        return rows >= COMPACT_ROWS or appended_bytes > max(COMPACT_BYTES, document_bytes)
 
     def replace(self, name: str, update: bytes) -> None:
-        """Keep a whole document instead of its changes.
+        """Replace all updates of a document by one.
 
         Raises:
-            sqlite3.Error: Everything is as it was.
+            sqlite3.Error: It was not written; the old updates are still there.
         """
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.execute("DELETE FROM updates WHERE name = ?", (name,))
-            self._database.execute("INSERT INTO updates (name, update_v1) VALUES (?, ?)", (name, update))
-        self._appended.pop(name, None)
+            self.append(name, update)
 
     def close(self) -> None:
-        """Let go of the file. Nothing else may be called after."""
+        """Close the file; no other method may be called afterwards."""
         self._database.close()
 
-    def _prepare(self) -> None:
+    def _prepare(self, path: Path | None) -> None:
         run = self._database.execute
         run("PRAGMA locking_mode = EXCLUSIVE")
-        application_id = run("PRAGMA application_id").fetchone()[0]
         is_new = not run("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if not is_new and application_id != APPLICATION_ID:
-            raise ConfigError(f"The store {str(self._path)!r} is a database of another program.")
+        if not is_new and run("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise ConfigError(f"The store {str(path)!r} is a database of another program.")
         if not is_new and run("PRAGMA user_version").fetchone()[0] != FORMAT:
-            raise ConfigError(f"The store {str(self._path)!r} was written by another version of Seance.")
+            raise ConfigError(f"The store {str(path)!r} was written by another version of Seance.")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("BEGIN IMMEDIATE")
@@ -115,12 +91,13 @@ class Store:
             run("CREATE INDEX updates_by_name ON updates (name, id)")
         run("COMMIT")
 
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            why = "another process has it open" if "locked" in str(error) else str(error)
-            raise ConfigError(f"The store {str(self._path)!r} cannot be opened: {why}.") from error
-        except sqlite3.DatabaseError as error:
-            raise ConfigError(f"The store {str(self._path)!r} is not a store: {error}.") from error
+
+@contextmanager
+def _explained(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        why = "another process has it open" if "locked" in str(error) else str(error)
+        raise ConfigError(f"The store {str(path)!r} cannot be opened: {why}.") from error
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"The store {str(path)!r} is not a store: {error}.") from error

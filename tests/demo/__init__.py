@@ -1,1 +1,1 @@
-"""The demo: the three services together, what it says, and the command."""
+"""Tests of ``seance demo``."""

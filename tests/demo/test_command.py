@@ -25,18 +25,18 @@ pytestmark = pytest.mark.slow
         (["--store"], "--store: expected one argument"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_wrong_option_is_one_sentence(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_one_sentence(main, "demo", options, sentence, capsys)
 
 
-def test_a_room_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_room_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--room", "a/b"]) == 1
     assert capsys.readouterr().err.startswith("seance demo: The room name 'a/b' is not usable")
 
 
-def test_a_missing_extra_is_one_sentence(
+def test_missing_extra_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "EXTRAS", ("pycrdt", "no_such_package_at_all"))
@@ -45,7 +45,7 @@ def test_a_missing_extra_is_one_sentence(
     assert said == ("seance demo: the demo needs no_such_package_at_all: pip install 'seance-tunnel[demo]'\n")
 
 
-def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert not ended.value.code
@@ -54,7 +54,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         assert option in said
 
 
-def test_it_shows_a_link_that_works_and_ends_at_ctrl_c() -> None:
+def test_link_works_until_ctrl_c() -> None:
     with started("demo", "--port", "0", "--room", "my-room") as process:
         link = process.when_line(r"^ +(http://localhost:\d+/c/my-room)$")[1]
         process.when_line("█")
@@ -68,7 +68,7 @@ def test_it_shows_a_link_that_works_and_ends_at_ctrl_c() -> None:
 
 
 @pytest.mark.parametrize(("options", "encoding"), [(["--no-qr"], "utf-8"), ([], "ascii")])
-def test_the_code_is_left_out_where_it_is_unwanted_or_impossible(options: list[str], encoding: str) -> None:
+def test_code_is_left_out_if_unwanted_or_impossible(options: list[str], encoding: str) -> None:
     with started("demo", "--port", "0", *options, PYTHONIOENCODING=encoding) as process:
         process.when_line("Ctrl-C")
         assert "█" not in process.output
@@ -78,7 +78,7 @@ def test_the_code_is_left_out_where_it_is_unwanted_or_impossible(options: list[s
         process.check_quiet()
 
 
-def test_a_port_that_is_taken_is_one_sentence() -> None:
+def test_port_that_is_taken_is_one_sentence() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
             assert line.startswith(f"seance demo: The relay cannot listen on 127.0.0.1:{port}: ")
 
 
-def test_a_store_that_cannot_be_opened_is_one_sentence() -> None:
+def test_store_that_cannot_be_opened_is_one_sentence() -> None:
     with started("demo", "--port", "0", "--store", "nowhere/at/all") as process:
         assert process.when_exited() == 1
         (line,) = process.output.splitlines()

@@ -1,4 +1,4 @@
-"""What the demo says when it is up."""
+"""The text of the demo for the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seance.demo.trio import DemoSettings
+from seance.demo.stack import DemoSettings
 from seance.demo.welcome import share_link, welcome
 
 LINK = "http://localhost:8080/c/abc"
@@ -20,7 +20,7 @@ def text_for(settings: DemoSettings, port: int = 8080, **how: Any) -> str:
     )
 
 
-def test_it_shows_the_link_and_what_to_do_with_it() -> None:
+def test_link_and_next_steps_are_shown() -> None:
     text = text_for(DemoSettings())
     assert f"    {LINK}\n" in text
     assert "two tabs" in text
@@ -30,15 +30,15 @@ def test_it_shows_the_link_and_what_to_do_with_it() -> None:
     assert "Ctrl-C" in text
 
 
-def test_it_says_where_the_text_is_kept_and_who_can_read_it() -> None:
+def test_store_and_access_are_shown() -> None:
     text = text_for(DemoSettings(host="0.0.0.0", store=Path("my.db")))
     assert "kept in my.db" in text
     assert "in your network" in text
     assert "--store" not in text
 
 
-def test_who_typed_make_is_told_to_type_make() -> None:
-    """``make demo`` puts no ``seance`` on anybody's PATH."""
+def test_commands_are_those_of_make_if_make_started_the_demo() -> None:
+    """``make demo`` puts no ``seance`` on the PATH."""
     text = text_for(DemoSettings(), environment={"MAKELEVEL": "1"})
     assert '    make demo DEMO_FLAGS="--host 0.0.0.0"\n' in text
     assert '    make demo DEMO_FLAGS="--store pad.sqlite"\n' in text
@@ -47,13 +47,13 @@ def test_who_typed_make_is_told_to_type_make() -> None:
     assert "make" not in text_for(DemoSettings())
 
 
-def test_another_port_is_mentioned_if_nobody_chose_it() -> None:
-    assert "Port 8080 is taken, so the relay is on port 9999" in text_for(DemoSettings(), 9999)
-    assert "taken" not in text_for(DemoSettings(port=9999), 9999)
-    assert "taken" not in text_for(DemoSettings(), 8080)
+def test_port_is_mentioned_if_it_is_not_the_default() -> None:
+    assert "Port 8080 is in use, so the relay listens on port 9999" in text_for(DemoSettings(), 9999)
+    assert "in use" not in text_for(DemoSettings(port=9999), 9999)
+    assert "in use" not in text_for(DemoSettings(), 8080)
 
 
-def test_the_code_is_a_square_of_blocks() -> None:
+def test_code_is_a_square_of_blocks() -> None:
     lines = [line for line in text_for(DemoSettings(), with_code=True).splitlines() if "█" in line]
     assert len(lines) > 10
     assert {len(line) for line in lines} == {len(lines[0])}
@@ -61,8 +61,8 @@ def test_the_code_is_a_square_of_blocks() -> None:
     assert "█" not in text_for(DemoSettings())
 
 
-def test_on_a_terminal_the_code_has_its_own_colours() -> None:
-    """A code in the terminal's colours comes out inverted on a light one, and some scanners give up."""
+def test_code_has_its_own_colours_on_a_terminal() -> None:
+    """A code in the colours of a light terminal is inverted, and some scanners cannot read it."""
     text = text_for(DemoSettings(), with_code=True, is_terminal=True)
     assert re.search(r"\x1b\[97;40m[ ▀▄█]+\x1b\[0m\n", text)
     assert "\x1b" not in text_for(DemoSettings(), with_code=True)
@@ -76,12 +76,12 @@ def test_on_a_terminal_the_code_has_its_own_colours() -> None:
         ("::1", "http://[::1]:81/c/r"),
     ],
 )
-def test_the_link_names_the_host_as_others_call_it(host: str | None, link: str) -> None:
+def test_link_has_the_address_by_which_others_reach_the_host(host: str | None, link: str) -> None:
     assert share_link(DemoSettings(host=host), 81, "r") == link
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_for_all_addresses_the_link_names_one_of_this_machine(host: str) -> None:
+def test_link_has_one_address_of_this_machine_if_the_relay_listens_on_all(host: str) -> None:
     link = share_link(DemoSettings(host=host), 81, "r")
     assert re.fullmatch(r"http://([0-9.]+|\[[0-9a-f:]+\]):81/c/r", link)
     assert host not in (link[7:14], link[8:10])

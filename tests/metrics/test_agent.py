@@ -1,4 +1,4 @@
-"""An agent's figures, where ``--admin`` asks for them."""
+"""The metrics of an agent with ``--admin``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from seance.admin_port import AgentAdmin
 from seance.metrics.catalogue import AGENT, PROCESS
+from seance.metrics.exposition import counts
 from seance.tunnel.agent import Agent, AgentState
 from tests.admin.rig import ask_at
 from tests.metrics.pages import families, value
@@ -23,7 +24,7 @@ QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 
 
 class AgentRig(Rig):
-    """``Rig`` whose agent has an admin port."""
+    """A ``Rig`` in which the agent has an admin port."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(with_agent=False, agent=QUICK, **options)
@@ -105,7 +106,7 @@ async def test_counts_of_an_agent_equal_a_driven_load_exactly() -> None:
 
 
 @ensureDeferred
-async def test_local_server_that_is_not_there_is_a_refusal() -> None:
+async def test_missing_local_server_is_counted_as_a_refusal() -> None:
     async with AgentRig() as rig:
         await rig.start()
         text = await rig.page()
@@ -126,14 +127,14 @@ async def test_lost_carrier_and_its_return_are_counted() -> None:
         await rig.start()
         link: Any = rig.relay.find("r")
         link._below.carrier.transport.abortConnection()
-        await until(lambda: rig.admin._metrics._changes.counts["resumed"] == 1)
+        await until(lambda: counts(rig.admin._metrics._changes)["resumed"] == 1)
         text = await rig.page()
         found = {one: value(text, "seance_agent_links_total", change=one) for one in ("detached", "resumed")}
         assert found == {"detached": 1, "resumed": 1}
 
 
 @ensureDeferred
-async def test_every_metric_of_an_agent_is_there_and_no_other_and_promtool_agrees() -> None:
+async def test_page_has_exactly_the_metrics_of_the_catalogue_and_promtool_accepts_it() -> None:
     require("promtool")
     async with AgentRig() as rig:
         await rig.start()

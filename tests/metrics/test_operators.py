@@ -1,4 +1,4 @@
-"""What operators are given to look at metrics with, and the page that explains them, against the code."""
+"""The rules and dashboards for operators, and the page that explains the metrics, compared with the code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WORDS: dict[str, set[str]] = {
     | token_codes("not_accepted")
     | token_codes("not_allowed"),
 }
-"""What a label may say."""
+"""The values of each label."""
 
 OF_PROMETHEUS = {"up"}
 FUNCTIONS = {"sum", "by", "rate", "increase", "histogram_quantile", "max", "label_values", "offset", "and"}
@@ -74,7 +74,7 @@ def metric_of(name: str) -> Metric | None:
     return None if found is None or found.kind is Kind.HISTOGRAM else found
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_there_are_expressions_to_check() -> None:
     assert len(expressions()) > 40
     assert all(selectors(expression) for expression in expressions())
 
@@ -109,7 +109,7 @@ def test_rates_are_of_counters_and_nothing_else(expression: str) -> None:
         assert re.search(rf"(rate|increase)\({name}\b", expression), f"{name} grows for ever"
 
 
-def test_promtool_takes_the_rules_the_configuration_and_every_expression(tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules_the_configuration_and_every_expression(tmp_path: Path) -> None:
     require("promtool")
     every = tmp_path / "every.yml"
     plain = [re.sub(r"\$__rate_interval", "5m", one).replace("$instance", ".+") for one in expressions()]
@@ -122,7 +122,7 @@ def test_promtool_takes_the_rules_the_configuration_and_every_expression(tmp_pat
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_alerts_come_at_their_bounds_and_not_before() -> None:
+def test_alerts_fire_at_their_limits_and_not_before() -> None:
     require("promtool")
     tested = subprocess.run(
         ["promtool", "test", "rules", ALERT_TESTS], capture_output=True, text=True, check=False
@@ -130,7 +130,7 @@ def test_alerts_come_at_their_bounds_and_not_before() -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_every_alert_is_tested_explained_and_says_what_is_the_matter() -> None:
+def test_every_alert_is_tested_and_explained() -> None:
     names = [rule["alert"] for rule in rules()]
     cases = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["tests"]
     fired = {one["alertname"] for case in cases for one in case["alert_rule_test"] if one.get("exp_alerts")}
@@ -142,7 +142,7 @@ def test_every_alert_is_tested_explained_and_says_what_is_the_matter() -> None:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
-def test_dashboard_is_whole(path: Path) -> None:
+def test_dashboard_is_complete(path: Path) -> None:
     board = json.loads(path.read_text("utf-8"))
     assert (board["uid"], board["title"]) == (path.stem, "Seance relays")
     numbers = [panel["id"] for panel in board["panels"]]

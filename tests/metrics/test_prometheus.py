@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a relay and an agent, and every plot of the dashboard has something to show."""
+"""Prometheus scrapes a relay and an agent, and every plot of the dashboard has values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tools import require
 LOCAL = "tcp:0:interface=127.0.0.1"
 
 NEEDS_EVENTS = re.compile(r"histogram_quantile|seance_(refusals|carrier)")
-"""What has no number before something has happened."""
+"""Expressions without a value before the first event."""
 
 
 def admin_port(process: Process) -> int:
@@ -28,7 +28,7 @@ def admin_port(process: Process) -> int:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[httpx.Client]:
-    """Our configuration with other ports and no time to lose."""
+    """Our configuration with other ports and short intervals."""
     require("prometheus")
     with RelayProcess("--admin", LOCAL) as relay:
         of_relay = admin_port(relay)

@@ -1,4 +1,4 @@
-"""A relay's figures are those of the load that was driven, exactly."""
+"""The metrics of a relay under a known load."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from twisted.internet.threads import deferToThread
 
 from seance.metrics import relay as relay_module
 from seance.metrics.catalogue import PROCESS, RELAY, Kind
+from seance.metrics.exposition import MAX_LABEL_VALUES, OTHER
+from seance.metrics.exposition import counts as counts_in
 from seance.metrics.relay import RelayMetrics
 from seance.tunnel.agent import AgentState
 from seance.tunnel.ports import ClientReport, LinkChange
@@ -69,7 +71,8 @@ async def test_counts_equal_a_driven_load_exactly() -> None:
             assert value(text, name) == expected, name
         assert counts(text, "seance_streams_ended_total") == {}
         assert counts(text, "seance_refusals_total") == {}
-        # Two leave, one is sent away, one's local server says no, one does not wait; three find no room.
+        # Two disconnect, the operator disconnects one, a local server refuses one, one gives up early, and
+        # three ask for an unknown room.
         pairs[0][0].leg.abortConnection()
         pairs[1][1].leg.abortConnection()
         numbers = [one["client"] for one in (await rig.json("/api/rooms/r"))["list"]]
@@ -104,12 +107,12 @@ async def test_counts_equal_a_driven_load_exactly() -> None:
 
 
 @ensureDeferred
-async def test_links_and_resumptions_are_counted_by_what_came_of_them() -> None:
+async def test_links_and_resumptions_are_counted_by_outcome() -> None:
     async with AdminRig(agent=QUICK) as rig:
         link: Any = rig.relay.find("r")
         for times in (1, 2):
             link._below.carrier.transport.abortConnection()
-            await until(lambda times=times: rig.admin._metrics._resumptions.counts["resumed"] == times)
+            await until(lambda times=times: counts_in(rig.admin._metrics._resumptions)["resumed"] == times)
             await until(lambda: rig.agent.status.state is AgentState.CONNECTED)
         await rig.agent.stopService()
         await until(lambda: rig.relay.room_count == 0)
@@ -122,7 +125,7 @@ async def test_links_and_resumptions_are_counted_by_what_came_of_them() -> None:
 
 @pytest.mark.parametrize("who_notices", ["relay", "agent"])
 @ensureDeferred
-async def test_link_whose_ends_do_not_agree_is_counted_as_that(who_notices: str, watch: Watch) -> None:
+async def test_link_whose_ends_disagree_is_counted_as_desync(who_notices: str, watch: Watch) -> None:
     async with AdminRig(agent=QUICK) as rig:
         link: Any = rig.relay.find("r")
         at_relay, at_agent = link._session.lasting, rig.agent._attachment._lasting
@@ -135,8 +138,7 @@ async def test_link_whose_ends_do_not_agree_is_counted_as_that(who_notices: str,
 
 
 def counts_of(rig: AdminRig) -> dict[str, int]:
-    lost: Any = rig.admin._metrics._lost
-    return {reason: count for reason, count in lost.counts.items() if count}
+    return {reason: count for reason, count in counts_in(rig.admin._metrics._lost).items() if count}
 
 
 @ensureDeferred
@@ -156,7 +158,7 @@ async def test_clients_that_wait_for_their_agent_are_counted() -> None:
 
 
 @ensureDeferred
-async def test_bound_that_answers_nobody_is_counted() -> None:
+async def test_limit_without_an_answer_is_counted() -> None:
     async with AdminRig(relay={"unanswered_connections": 1}, with_agent=False) as rig:
         first, second = await rig.connect(b"G"), await rig.connect(b"G")
         await until(lambda: first.lost or first.has_ended)
@@ -168,7 +170,7 @@ async def test_bound_that_answers_nobody_is_counted() -> None:
 
 
 @ensureDeferred
-async def test_a_budget_of_windows_that_is_used_up_is_counted() -> None:
+async def test_exhausted_window_budget_is_counted() -> None:
     async with AdminRig(with_agent=False) as rig:
         windows = rig.relay._windows
         windows.total_bytes = 10
@@ -178,7 +180,7 @@ async def test_a_budget_of_windows_that_is_used_up_is_counted() -> None:
 
 
 @ensureDeferred
-async def test_round_trip_is_measured_for_whoever_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_round_trip_is_measured_when_the_page_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
     async with AdminRig() as rig:
         await page(rig)
@@ -193,7 +195,7 @@ async def test_round_trip_is_measured_for_whoever_reads_it(monkeypatch: pytest.M
 
 
 @ensureDeferred
-async def test_round_trip_is_not_asked_for_while_the_carrier_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_round_trip_is_not_measured_without_a_carrier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
     slow = {"backoff_base_seconds": 60.0, "resume_backoff_cap_seconds": 60.0}
     async with AdminRig(agent=slow) as rig:
@@ -206,7 +208,7 @@ async def test_round_trip_is_not_asked_for_while_the_carrier_is_away(monkeypatch
 
 
 @ensureDeferred
-async def test_every_metric_of_the_catalogue_is_there_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_page_has_exactly_the_metrics_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
     async with AdminRig(relay={"metrics_rooms": True}) as rig:
         await rig.joined()
@@ -222,7 +224,7 @@ async def test_every_metric_of_the_catalogue_is_there_and_no_other(monkeypatch: 
         assert not [name for name in found if name.endswith("_created")]
 
 
-def test_names_are_by_the_conventions() -> None:
+def test_names_follow_the_conventions_of_prometheus() -> None:
     for metric in RELAY:
         assert metric.name.startswith("seance_")
         assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER), metric.name
@@ -233,7 +235,7 @@ def test_names_are_by_the_conventions() -> None:
 
 @pytest.mark.parametrize("by_room", [False, True])
 @ensureDeferred
-async def test_promtool_finds_nothing_to_say(by_room: bool) -> None:
+async def test_promtool_accepts_the_page(by_room: bool) -> None:
     require("promtool")
     async with AdminRig(relay={"metrics_rooms": by_room}) as rig:
         await exchange(*await rig.joined(), 10, 10)
@@ -247,7 +249,7 @@ async def test_promtool_finds_nothing_to_say(by_room: bool) -> None:
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_words_are_there_from_the_start_so_that_rates_begin_at_zero() -> None:
+def test_known_label_values_start_at_zero() -> None:
     text = RelayMetrics(Clock()).exposition.page().decode()
     for name, label, words in (
         ("seance_streams_ended_total", "reason", CLIENT_REASONS),
@@ -260,7 +262,7 @@ def test_words_are_there_from_the_start_so_that_rates_begin_at_zero() -> None:
 
 @dataclass(eq=False)
 class FakeClient:
-    """A client, as a witness sees it; ``test_words`` compares it with the real ones."""
+    """A client as a witness sees it; ``test_words`` compares it with the real classes."""
 
     room: str = ""
     received_bytes: int = 3
@@ -268,7 +270,7 @@ class FakeClient:
 
 
 def live_in(metrics: RelayMetrics, room: str) -> None:
-    """Everything that can happen in a room, once."""
+    """Report each event of a room once."""
     metrics.link_changed(room, LinkChange.ATTACHED)
     client = FakeClient(room)
     metrics.parked(room)
@@ -293,9 +295,19 @@ def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
     assert value(text, "seance_client_sent_bytes_total") == 50_005
 
 
+def test_codes_of_refusals_are_limited() -> None:
+    metrics = RelayMetrics(Clock())
+    for number in range(MAX_LABEL_VALUES + 100):
+        metrics.refused(f"code-{number}")
+    metrics.refused("code-0")
+    found = counts(metrics.exposition.page().decode(), "seance_refusals_total")
+    assert len(found) == MAX_LABEL_VALUES + 1
+    assert (found["code-0"], found[OTHER]) == (2, 100)
+
+
 @pytest.mark.slow
 @ensureDeferred
-async def test_ten_thousand_room_names_that_strangers_ask_for_leave_the_series_unchanged() -> None:
+async def test_ten_thousand_requests_for_unknown_rooms_leave_the_series_unchanged() -> None:
     import http.client
 
     async with AdminRig(relay={"upgrades_per_address": 100_000}, with_agent=False) as rig:
@@ -325,7 +337,7 @@ async def test_ten_thousand_room_names_that_strangers_ask_for_leave_the_series_u
 def test_rooms_with_series_of_their_own_are_bounded_and_the_quietest_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay_module, "MOST_ROOMS", 10)
+    monkeypatch.setattr(relay_module, "MAX_ROOMS", 10)
     metrics = RelayMetrics(Clock(), by_room=True)
     for number in range(30):
         live_in(metrics, f"room-{number}")
@@ -337,7 +349,7 @@ def test_rooms_with_series_of_their_own_are_bounded_and_the_quietest_go(
 
 
 @ensureDeferred
-async def test_rooms_have_series_of_their_own_if_asked_for() -> None:
+async def test_rooms_have_series_if_enabled() -> None:
     async with AdminRig(relay={"metrics_rooms": True}) as rig:
         await exchange(*await rig.joined(), 11, 22)
         text = await page(rig)
@@ -347,8 +359,8 @@ async def test_rooms_have_series_of_their_own_if_asked_for() -> None:
 
 
 @ensureDeferred
-async def test_witness_is_told_nothing_while_bytes_pass() -> None:
-    """Metrics cost nothing for each byte: what passes is read off the splice when somebody asks."""
+async def test_no_event_is_reported_while_bytes_pass() -> None:
+    """Metrics cost nothing for each byte: the splice is read when the page is requested."""
     async with AdminRig() as rig:
         client, local = await rig.joined()
         await exchange(client, local, 10, 10)

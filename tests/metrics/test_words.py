@@ -1,4 +1,4 @@
-"""The words that a witness is told are those of the lists, and each of them is said somewhere."""
+"""The words passed to a witness are those of the lists, and each word of the lists is used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nodes() -> Iterator[ast.AST]:
 
 
 def said_to(*methods: str) -> set[str]:
-    """The words that are passed to these."""
+    """The words that are passed to ``methods``."""
     found = set()
     for node in nodes():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
@@ -50,13 +50,13 @@ def all_words() -> set[str]:
     return {node.value for node in nodes() if is_word(node)}
 
 
-def test_every_word_is_said_somewhere() -> None:
+def test_every_word_is_used() -> None:
     for words in (CLIENT_REASONS, LINK_REASONS, RESUMPTIONS, LIMITS):
         assert set(words) <= all_words()
         assert len(set(words)) == len(words)
 
 
-def test_what_a_witness_is_told_is_on_the_lists() -> None:
+def test_words_passed_to_a_witness_are_on_the_lists() -> None:
     assert said_to("limit_hit", "_on_full") <= set(LIMITS)
     assert {"connections", "stalled", "resume_bytes", "window_budget"} <= said_to("limit_hit")
     assert said_to("resumption") <= set(RESUMPTIONS)
@@ -71,18 +71,18 @@ def public(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
-def test_every_witness_hears_everything() -> None:
-    """Protocols are for a type checker; this is for whoever writes a witness without one."""
+def test_every_witness_has_all_methods() -> None:
+    """A type checker proves the same, but not everyone who writes a witness uses one."""
     for kind in (Silent, Witnesses, RelayMetrics):
         assert public(Witness) <= public(kind)
 
 
-def test_clients_are_as_a_witness_sees_them_the_fake_one_too() -> None:
+def test_clients_have_all_that_a_witness_reads() -> None:
     for kind in (ClientLeg, LocalClient, test_relay.FakeClient):
         assert public(Client) <= public(kind), kind
 
 
-def test_several_witnesses_are_all_told_the_same() -> None:
+def test_several_witnesses_get_the_same_events() -> None:
     heard: list[tuple[str, tuple[object, ...]]] = []
 
     class Listening:
@@ -108,6 +108,6 @@ def test_several_witnesses_are_all_told_the_same() -> None:
     assert all(getattr(Silent(), name)(*words) is None for name, words in calls.items())
 
 
-def test_a_room_has_the_same_hash_everywhere_and_always() -> None:
+def test_room_hash_is_stable() -> None:
     assert room_hash("r") == "4ea9c1da"
     assert len({room_hash(f"room-{number}") for number in range(1000)}) == 1000

@@ -1,8 +1,7 @@
-// Chromium with the pad in it, driven by a test over standard input and output.
+// Chromium with the pad, driven by a test over standard input and output.
 //
-// Each person is a browser context of their own: two tabs of one context would share storage and
-// could sync behind the tunnel's back. tests/peers/questions.mjs has the protocol,
-// tests/pad/browser.py is the other end.
+// Each person has a browser context: two tabs of one context would share storage and could sync without
+// the tunnel. tests/peers/questions.mjs has the protocol; tests/pad/browser.py is the other end.
 
 import { execFileSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -25,18 +24,18 @@ const people = new Map()
 
 const pageOf = who => {
   const person = people.get(who)
-  if (person === undefined) throw new Error(`nobody is called ${who}`)
+  if (person === undefined) throw new Error(`no person is called ${who}`)
   return person.page
 }
 
-// Runs in the page. The names at the others' carets are in the text's elements and not in the text.
+// Runs in the page. The elements of the text also hold the names at the carets, which are left out.
 const readText = () => [...document.querySelectorAll('.cm-line')].map(line => {
   const copy = line.cloneNode(true)
   for (const caret of copy.querySelectorAll('.caret, .cm-placeholder')) caret.remove()
   return copy.textContent
 }).join('\n')
 
-// Asked from outside again and again: the page's policy forbids what waitForFunction does inside.
+// Polled from outside, because the page's policy forbids what waitForFunction does in the page.
 const wait = async (who, seconds, holds, argument) => {
   const end = performance.now() + seconds * 1000
   while (!await pageOf(who).evaluate(holds, argument)) {

@@ -1,4 +1,4 @@
-"""The test's end of a browser with the pad in it (``browser.mjs``)."""
+"""The test's end of a browser with the pad (``browser.mjs``)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SOURCES = ROOT / "seance" / "pad" / "src"
 
 
 class Browser(Asked):
-    """Chromium, with one context for each person; the questions are in ``browser.mjs``."""
+    """Chromium with one context for each person; ``browser.mjs`` has the commands."""
 
     def open(self, who: str, url: str, **options: Any) -> None:
-        """Open the pad for somebody and give them a name."""
+        """Open the pad for ``who`` and set the name."""
         assert self.ask("open", who=who, url=url, **options) == 200
         self.ask("rename", who=who, name=who)
 
     def open_live(self, who: str, url: str, **options: Any) -> None:
-        """The same, and wait until it is live."""
+        """Open the pad and wait until it is live."""
         self.open(who, url, **options)
         self.ask("when_state", who=who, state="live")
 
@@ -49,7 +49,7 @@ def running_browser() -> Iterator[Browser]:
 def pad_packages() -> Path:
     """The installed packages of the pad's sources, exactly those of their lock file.
 
-    Skips the test without Node. Installs once, whoever asks first; others of the same checkout wait.
+    Skips the test without Node. The first caller installs; others of the same checkout wait.
     """
     require("node", "npm")
     modules = SOURCES / "node_modules"

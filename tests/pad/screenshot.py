@@ -1,6 +1,6 @@
-"""Takes the picture of the pad that the documentation shows: ``python -m tests.pad.screenshot``.
+"""Take the picture of the pad for the documentation: ``python -m tests.pad.screenshot``.
 
-Not a test: it is run when the page has changed its looks, and somebody looks at the result.
+Not a test: run it when the appearance of the page has changed, and check the result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.tools import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "pad.png"
 
-# The editor itself goes on with a list that has been begun, and ends it at an empty line.
+# The editor continues a list by itself and ends it at an empty line.
 ADA = """# Picnic at the lighthouse
 
 We meet at the harbour on **Saturday at 10:30**. The ferry leaves at eleven, and the path up takes half an hour with the little ones.

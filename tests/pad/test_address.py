@@ -1,4 +1,4 @@
-"""Where the page finds its document, from where it is itself."""
+"""The address of the document, from the address of the page."""
 
 from __future__ import annotations
 

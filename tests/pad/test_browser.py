@@ -1,4 +1,4 @@
-"""The pad in a real browser, through a real tunnel: relay, agent and document server as processes."""
+"""The pad in a browser, through relay, agent and document server as processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Room:
         return f"http://localhost:{self.relay.port}/c/{self.name}"
 
     def host(self) -> contextlib.AbstractContextManager[AgentProcess]:
-        """The agent, for the time of a ``with`` block."""
+        """Run the agent for the time of a ``with`` block."""
         return running_agent(self.relay, self.name, local_port=self.local_port)
 
 
@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def room(request: pytest.FixtureRequest) -> Iterator[Room]:
-    """A room that is not hosted yet."""
+    """A room without an agent."""
     argv = [sys.executable, "-m", "tests.yserver.program"]
     with (
         running_relay("--pad") as relay,
@@ -63,7 +63,7 @@ def room(request: pytest.FixtureRequest) -> Iterator[Room]:
 
 @pytest.fixture(autouse=True)
 def people(browser: Browser) -> Iterator[list[str]]:
-    """Whoever a test lets in; they leave at its end."""
+    """The names of the people with an open page, which is closed at the end."""
     names: list[str] = []
     yield names
     for name in names:
@@ -98,7 +98,7 @@ def test_two_people_write_and_see_each_other(browser: Browser, room: Room, peopl
         assert browser.ask("content", who="Ada", of=".state").endswith("just you")
 
 
-def test_the_page_asks_for_nothing_and_breaks_no_policy(
+def test_page_requests_no_other_file_and_keeps_its_policy(
     browser: Browser, room: Room, people: list[str]
 ) -> None:
     with room.host():
@@ -116,7 +116,7 @@ def test_the_page_asks_for_nothing_and_breaks_no_policy(
         assert browser.ask("evaluate", who="Ben", expression=is_styled) == "break-spaces"
 
 
-def test_the_host_goes_and_comes_back_and_nothing_written_meanwhile_is_lost(
+def test_text_written_while_the_host_is_offline_is_not_lost(
     browser: Browser, room: Room, people: list[str]
 ) -> None:
     with room.host():
@@ -127,9 +127,9 @@ def test_the_host_goes_and_comes_back_and_nothing_written_meanwhile_is_lost(
         browser.ask("when_text", who="Ben", text="Before. ")
     for name in people:
         browser.ask("when_state", who=name, state="away", seconds=30)
-    assert browser.ask("content", who="Ada", of="#state") == "Host away"
+    assert browser.ask("content", who="Ada", of="#state") == "Host offline"
     assert re.fullmatch(r"for \d+ s", browser.ask("content", who="Ada", of="#since"))
-    assert browser.ask("content", who="Ada", of="#host") == "Host away"
+    assert browser.ask("content", who="Ada", of="#host") == "Host offline"
     assert "keep this tab open" in browser.ask("content", who="Ada", of="#notice")
     browser.ask("when_people", who="Ada", names=[])
     browser.ask("type", who="Ada", text="Meanwhile.")
@@ -145,7 +145,7 @@ def test_the_host_goes_and_comes_back_and_nothing_written_meanwhile_is_lost(
         assert browser.ask("content", who="Ada", of="#since") == ""
 
 
-def test_the_page_is_there_before_the_host_is(browser: Browser, room: Room, people: list[str]) -> None:
+def test_page_opens_before_the_host_connects(browser: Browser, room: Room, people: list[str]) -> None:
     browser.open("Ada", room.link + "/")
     people.append("Ada")
     browser.ask("when_state", who="Ada", state="away", seconds=30)
@@ -153,7 +153,7 @@ def test_the_page_is_there_before_the_host_is(browser: Browser, room: Room, peop
         browser.ask("when_state", who="Ada", state="live", seconds=30)
 
 
-def test_a_device_without_a_network_is_told_so(browser: Browser, room: Room, people: list[str]) -> None:
+def test_device_without_a_network_shows_it(browser: Browser, room: Room, people: list[str]) -> None:
     browser.open("Ada", room.link)
     people.append("Ada")
     browser.ask("when_state", who="Ada", state="away", seconds=30)
@@ -164,10 +164,10 @@ def test_a_device_without_a_network_is_told_so(browser: Browser, room: Room, peo
     browser.ask("when_state", who="Ada", state="away")
 
 
-def test_a_host_that_says_goodbye_for_good_is_not_dialled_again(
+def test_page_does_not_reconnect_after_a_final_close_code(
     browser: Browser, room: Room, people: list[str]
 ) -> None:
-    """Codes of 4400 to 4499 are a decision; y-websocket since 3.1 does not argue with it."""
+    """y-websocket since 3.1 does not reconnect after a code of 4400 to 4499."""
     dials = []
 
     def refuse(connection: ServerConnection) -> None:
@@ -210,9 +210,7 @@ def test_name_and_colour_are_remembered_and_colours_differ(
         assert browser.ask("evaluate", who="Ben", expression=f"{colour} !== {shown}")
 
 
-def test_a_document_of_its_own_has_an_address_of_its_own(
-    browser: Browser, room: Room, people: list[str]
-) -> None:
+def test_each_document_has_its_own_address(browser: Browser, room: Room, people: list[str]) -> None:
     with room.host():
         for name, path in (("Ada", "/notes/today"), ("Ben", "/notes/today"), ("Cem", "")):
             browser.open_live(name, room.link + path)
@@ -222,7 +220,7 @@ def test_a_document_of_its_own_has_an_address_of_its_own(
         assert browser.ask("text", who="Cem") == ""
 
 
-def test_the_link_can_be_copied(browser: Browser, room: Room, people: list[str]) -> None:
+def test_link_can_be_copied(browser: Browser, room: Room, people: list[str]) -> None:
     with room.host():
         permissions = ["clipboard-read", "clipboard-write"]
         browser.open_live("Ada", f"{room.link}?a=1#part", permissions=permissions)
@@ -233,9 +231,7 @@ def test_the_link_can_be_copied(browser: Browser, room: Room, people: list[str])
         assert browser.ask("content", who="Ada", of="#copy") == "Link copied"
 
 
-def test_undo_takes_back_what_i_wrote_and_not_what_you_wrote(
-    browser: Browser, room: Room, people: list[str]
-) -> None:
+def test_undo_affects_only_ones_own_text(browser: Browser, room: Room, people: list[str]) -> None:
     with room.host():
         for name in ("Ada", "Ben"):
             browser.open_live(name, room.link)

@@ -1,4 +1,4 @@
-"""The page as a relay serves it: one file, one policy, and the bundle that its sources give."""
+"""The page as a relay serves it: one file, one policy, and the result of its sources."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ POLICY = dict(
 )
 
 
-def test_the_policy_lets_the_one_script_and_the_one_style_pass_and_no_other() -> None:
+def test_policy_allows_one_script_and_one_style() -> None:
     for element, directive in (("script", "script-src"), ("style", "style-src")):
         (content,) = re.findall(rf"<{element}[^>]*>(.*?)</{element}>", HTML, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert POLICY[directive] == f"'sha256-{digest}'"
 
 
-def test_the_policy_forbids_everything_else() -> None:
+def test_policy_forbids_everything_else() -> None:
     assert POLICY["default-src"] == "'none'"
     assert POLICY["connect-src"] == "'self'"
     assert POLICY["img-src"] == "data:"
@@ -37,11 +37,11 @@ def test_the_policy_forbids_everything_else() -> None:
     assert "unsafe" not in HEADERS[b"Content-Security-Policy"].decode()
 
 
-def test_the_address_is_told_to_no_other_site() -> None:
+def test_address_is_not_sent_to_other_sites() -> None:
     assert HEADERS[b"Referrer-Policy"] == b"no-referrer"
 
 
-def test_the_page_has_no_reference_to_another_file() -> None:
+def test_page_has_no_reference_to_another_file() -> None:
     markup = re.sub(r"<(script|style)>.*?</\1>|<!--.*?-->", "", HTML, flags=re.DOTALL)
     references = re.findall(r"(?:src|href|action|data|poster|srcset)\s*=\s*[\"']?([^\"' >]+)", markup)
     assert references
@@ -50,7 +50,7 @@ def test_the_page_has_no_reference_to_another_file() -> None:
     assert not re.search(r"url\(|@import", style)
 
 
-def test_the_page_holds_no_attribute_that_the_policy_would_block() -> None:
+def test_page_has_no_attribute_that_the_policy_would_block() -> None:
     markup = re.sub(r"<(script|style)>.*?</\1>|<!--.*?-->", "", HTML, flags=re.DOTALL)
     assert not re.search(r"\s(?:style|on[a-z]+)\s*=", markup)
 
@@ -61,7 +61,7 @@ def test_every_field_and_button_has_a_name() -> None:
     assert '<html lang="en"' in HTML
 
 
-def test_the_page_is_not_too_big_and_names_whose_code_it_holds() -> None:
+def test_page_is_small_and_names_the_authors_of_its_code() -> None:
     assert len(PAGE.body) < 600_000
     for package in ("yjs", "y-websocket", "@codemirror/view", "lib0"):
         assert re.search(rf"^{package} \d+\.\d+\.\d+: Copyright", HTML, re.MULTILINE)
@@ -81,7 +81,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def themes() -> dict[str, dict[str, str]]:
-    """The colours by name, as the light and the dark page have them."""
+    """The colours of the light and the dark page, by name."""
     css = (SOURCES / "pad.css").read_text("utf-8")
     light, dark = (
         dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", block))
@@ -91,7 +91,7 @@ def themes() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_can_be_read_on_what_it_stands_on(theme: str) -> None:
+def test_text_has_enough_contrast(theme: str) -> None:
     """4.5 to 1, the AA of WCAG 2.2 for text."""
     colours = themes()[theme]
     pairs = [(name, "paper") for name in ("ink", "soft", "faint", "accent")]
@@ -102,7 +102,7 @@ def test_text_can_be_read_on_what_it_stands_on(theme: str) -> None:
     }
 
 
-def test_the_lock_file_says_what_and_not_where_from() -> None:
+def test_lock_file_has_versions_and_no_addresses() -> None:
     lock = json.loads((SOURCES / "package-lock.json").read_text("utf-8"))
     packages = {path: entry for path, entry in lock["packages"].items() if path}
     assert all("resolved" not in entry and "integrity" in entry for entry in packages.values())
@@ -112,7 +112,7 @@ def test_the_lock_file_says_what_and_not_where_from() -> None:
 
 
 @pytest.mark.slow
-def test_the_bundle_is_what_its_sources_give() -> None:
+def test_page_is_the_result_of_its_sources() -> None:
     pad_packages()
     argv = ["node", "build.mjs", "--check"]
     result = subprocess.run(argv, cwd=SOURCES, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The document server as a process of its own: ``python -m tests.yserver.program [FILE]``."""
+"""Run the document server as a process: ``python -m tests.yserver.program [FILE]``."""
 
 from __future__ import annotations
 

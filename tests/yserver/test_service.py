@@ -2,70 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.task import Clock
 
 from seance.errors import ConfigError
-from seance.yserver import service, websocket
-from seance.yserver.awareness import GONE
-from seance.yserver.limits import YServerLimits
-from seance.yserver.messages import AwarenessUpdate, ClientState, encode
+from seance.yserver import service
+from seance.yserver.document import YServerLimits
+from seance.yserver.messages import MAX_STATE_BYTES, AwarenessUpdate, SyncUpdate, encode
 from seance.yserver.service import YServer
 from tests.conftest import Watch
 from tests.tunnel.rig import Player, request
-from tests.yserver.client import connect, reactor, until
+from tests.yserver.client import GONE, awareness, connect, reactor, until
+from tests.yserver.test_document import AB, PANIC
 
 
-@asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[int]:
-    """A server for the time of a ``with`` block; gives its port."""
+@contextlib.asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[tuple[YServer, int]]:
+    """A server for the time of a ``with`` block, and its port."""
     server = YServer(reactor, **options)
     server.startService()
     port = await server.when_listening()
     try:
-        yield port.getHost().port  # type: ignore[attr-defined]
+        yield server, port.getHost().port  # type: ignore[attr-defined]
     finally:
         await server.stopService()
+        assert server.connections == {}
+        assert server.client_count == 0
 
 
-async def ask(port: int, head: bytes) -> bytes:
-    """Say something on a raw connection and read what comes until it ends."""
+async def raw(port: int, head: bytes, *, whole: bool = True) -> bytes:
+    """Send a head and return the answer: all of it, or what comes first."""
     player = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Player())
     player.send(head)
-    await player.ends()
-    player.leg.loseConnection()
+    if whole:
+        await player.ends()
+    else:
+        await until(lambda: player.received)
+    player.leg.abortConnection()
     await player.goes()
     return bytes(player.received)
 
 
 @pytest_twisted.ensureDeferred
 async def test_two_clients_edit_one_document_and_see_each_other() -> None:
-    async with serving() as port:
+    async with running() as (server, port):
         ada, ben = await connect(port), await connect(port)
         ada.write("Hello ")
         ben.announce(2, 1, '"Ben"')
-        await until(lambda: str(ben.text) == "Hello " and ada.others == {2: '"Ben"'})
+        await until(lambda: str(ben.text) == "Hello " and ada.others == ben.others == {2: '"Ben"'})
         ben.write("you")
         await until(lambda: str(ada.text) == "Hello you")
         assert ada.is_synced
-        assert ben.others == {2: '"Ben"'}, "the sender hears its own presence"
+        assert server.client_count == 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_path_is_the_document_and_the_query_is_not() -> None:
-    async with serving() as port:
+async def test_path_is_the_name_of_the_document_and_the_query_is_not_part_of_it() -> None:
+    async with running() as (_, port):
         one = await connect(port, "/folder/a%20b?token=1")
         same = await connect(port, "/folder/a%20b")
-        other = await connect(port, "/folder/a b".replace(" ", "+"))
+        other = await connect(port, "/folder/a+b")
         one.write("x")
         other.write("y")
         await until(lambda: str(same.text) == "x")
@@ -75,8 +78,8 @@ async def test_the_path_is_the_document_and_the_query_is_not() -> None:
 
 @pytest.mark.parametrize("how", ["cut", "sendClose"])
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_is_gone_for_the_others_at_once(how: str) -> None:
-    async with serving() as port:
+async def test_client_that_disconnects_vanishes_for_the_others_immediately(how: str) -> None:
+    async with running() as (_, port):
         ada, ben = await connect(port), await connect(port)
         ben.announce(2, 1, '"Ben"')
         await until(lambda: ada.others)
@@ -90,17 +93,20 @@ async def test_a_client_that_goes_is_gone_for_the_others_at_once(how: str) -> No
         (b"text", False, 1003),
         (b"\x00\x02\x05", True, 4400),
         (b"\x00\x02\x03abc", True, 4400),
-        (bytes(5000), True, 1009),
-        (encode(AwarenessUpdate((ClientState(1, 1, f'"{"x" * 3500}"'),))), True, 4413),
+        (bytes(50_000), True, 1009),
+        (encode(awareness((1, 1, f'"{"x" * MAX_STATE_BYTES}"'))), True, 4400),
+        (encode(SyncUpdate(PANIC)), True, 1011),
     ],
-    ids=["text", "cut short", "no update", "too long", "state too big"],
+    ids=["text", "cut short", "no update", "too long", "state too big", "panic"],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_breaks_a_rule_is_told_and_the_others_go_on(
+async def test_client_that_breaks_a_rule_is_disconnected_and_the_others_go_on(
     payload: bytes, is_binary: bool, code: int
 ) -> None:
-    async with serving(limits=YServerLimits(message_bytes=4500, state_bytes=3000)) as port:
+    async with running(limits=YServerLimits(message_bytes=40_000)) as (_, port):
         ada, ben = await connect(port), await connect(port)
+        ada.send(SyncUpdate(AB))
+        await until(lambda: ben.count(SyncUpdate))
         ben.sendMessage(payload, isBinary=is_binary)
         assert (await ben.goes())[0] == code
         cem = await connect(port)
@@ -110,65 +116,71 @@ async def test_a_client_that_breaks_a_rule_is_told_and_the_others_go_on(
 
 @pytest.mark.slow
 @pytest_twisted.ensureDeferred
-async def test_a_slow_reader_costs_the_server_little_and_catches_up() -> None:
-    """Ten mebibytes are written while it does not read; next to nothing is queued for it."""
-    server = YServer(reactor)
-    server.startService()
-    port = (await server.when_listening()).getHost().port  # type: ignore[attr-defined]
-    ada, ben = await connect(port), await connect(port)
-    ben.transport.pauseProducing()
-    for _ in range(160):
-        ada.write("x" * 65536)
-    cem = await connect(port)
-    await until(lambda: len(cem.text) == 160 * 65536)
-    queued = [
-        len(socket.transport.dataBuffer) + socket.transport._tempDataLen
-        for socket in server._doors.values()
-        if socket is not None
-    ]
-    assert sum(queued) < 300_000
-    ben.transport.resumeProducing()
-    await until(lambda: len(ben.text) == 160 * 65536)
-    await server.stopService()
+async def test_client_that_does_not_read_is_disconnected_and_gets_all_when_it_returns() -> None:
+    """Ten mebibytes are written meanwhile; at most one waits in the server."""
+    async with running(limits=YServerLimits(queued_bytes=1024 * 1024)) as (server, port):
+        ada, ben = await connect(port), await connect(port)
+        ben.transport.pauseProducing()
+        most = 0
+        for number in range(1, 161):
+            ada.write("x" * 65536)
+            await until(lambda number=number: server._documents["pad"]._size_bytes >= number * 65536)
+            queued = (one.transport for one in server.connections)
+            most = max(most, *(len(one.dataBuffer) + one._tempDataLen for one in queued))
+        await until(lambda: server.client_count == 1)
+        assert most < 1.3 * 1024 * 1024
+        ben.transport.resumeProducing()
+        await ben.goes()
+        again = await connect(port)
+        await until(lambda: len(again.text) == 160 * 65536)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_too_many_is_refused_before_the_upgrade() -> None:
-    async with serving(limits=YServerLimits(clients=1)) as port:
-        ada = await connect(port)
-        answer = await ask(port, request("/pad"))
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"as many clients as it takes" in answer
-        assert ada.closed is None
+async def test_clients_and_documents_are_limited() -> None:
+    async with running(limits=YServerLimits(clients=2, documents=1)) as (_, port):
+        ada = await connect(port, "/one")
+        assert (await raw(port, request("/two"))).startswith(b"HTTP/1.1 503 This server has 1 documents")
+        ben = await connect(port, "/one")
+        assert (await raw(port, request("/one"))).startswith(b"HTTP/1.1 503 maximum number of connections")
+        assert ada.closed is ben.closed is None
 
 
 @pytest_twisted.ensureDeferred
-async def test_connections_far_beyond_the_limit_are_dropped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "UNANSWERED_CONNECTIONS", 1)
-    async with serving(limits=YServerLimits(clients=1)) as port:
+async def test_connections_far_beyond_the_limit_are_aborted() -> None:
+    async with running(limits=YServerLimits(clients=1)) as (server, port):
         await connect(port)
         with socket.create_connection(("127.0.0.1", port)) as silent:
-            await until(lambda: True)
-            assert await ask(port, request("/pad")) == b""
+            await until(lambda: len(server.connections) == 2)
+            assert await raw(port, request("/pad")) == b""
             silent.close()
-        await until(lambda: True)
+        await until(lambda: len(server.connections) == 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_document_that_nobody_wrote_into_is_forgotten() -> None:
+    async with running(limits=YServerLimits(documents=1)) as (server, port):
+        for name in ("/one", "/two"):
+            client = await connect(port, name)
+            assert client.closed is None
+            client.cut()
+            await until(lambda: not server.connections)
+        assert server._documents == {}
 
 
 @pytest.mark.parametrize(
     ("head", "status"),
     [
         (b"GET /pad HTTP/1.1\r\nHost: x\r\n\r\n", b"426"),
-        (b"POST /pad HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", b"405"),
-        (b"\x16\x03\x01garbage\r\n\r\n", b"400"),
-        (request("/" + "n" * 600), b"414"),
-        (request("/pad", "X: " + "y" * 20000), b"431"),
+        (b"POST /pad HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"\x16\x03\x01 garbage\r\n\r\n", b"400"),
+        (b"GET /pad HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, b"431"),
     ],
-    ids=["no upgrade", "POST", "garbage", "long name", "long head"],
+    ids=["no upgrade", "POST", "garbage", "long head"],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_client_gets_an_answer(head: bytes, status: bytes) -> None:
-    async with serving() as port:
-        assert (await ask(port, head)).startswith(b"HTTP/1.1 " + status)
+async def test_request_that_is_no_handshake_is_answered(head: bytes, status: bytes) -> None:
+    async with running() as (_, port):
+        assert (await raw(port, head, whole=False)).startswith(b"HTTP/1.1 " + status)
 
 
 ORIGINS = [
@@ -181,169 +193,127 @@ ORIGINS = [
     ("null", {}, False),
     ("http://[broken", {}, False),
     ("https://evil.example", {"X-Forwarded-Host": "relay.example"}, True),
+    ("null", {"X-Forwarded-Host": "relay.example"}, True),
     ("http://relay.example", {}, True),
 ]
 
 
-@pytest.mark.parametrize(("origin", "more", "is_welcome"), ORIGINS)
+@pytest.mark.parametrize(("origin", "more", "is_accepted"), ORIGINS)
 @pytest_twisted.ensureDeferred
-async def test_pages_from_elsewhere_come_in_through_a_tunnel_alone(
-    origin: str, more: dict[str, str], is_welcome: bool
+async def test_page_of_another_site_is_refused_unless_it_comes_through_a_relay(
+    origin: str, more: dict[str, str], is_accepted: bool
 ) -> None:
-    """Any web page may dial 127.0.0.1 from its visitor's browser, and none may read the documents."""
-    async with serving() as port:
+    """Any web page may connect to 127.0.0.1 from its visitor's browser."""
+    async with running() as (_, port):
         fields = [f"{name}: {value}" for name, value in more.items()]
-        raw = await answer_to(port, request("/pad", f"Origin: {origin}", *fields))
-        assert raw.startswith(b"HTTP/1.1 101 " if is_welcome else b"HTTP/1.1 403 ")
-
-
-async def answer_to(port: int, head: bytes) -> bytes:
-    """The first bytes of an answer."""
-    player = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Player())
-    player.send(head)
-    await until(lambda: player.received)
-    player.leg.abortConnection()
-    return bytes(player.received)
+        answer = await raw(port, request("/pad", f"Origin: {origin}", *fields), whole=False)
+        assert answer.startswith(b"HTTP/1.1 101 " if is_accepted else b"HTTP/1.1 4")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_head_in_pieces_and_a_message_glued_to_it_arrive() -> None:
-    """Losing the first message of a client is silent data loss (yjs.md, fact 5)."""
+async def test_head_in_pieces_and_a_message_glued_to_it_arrive() -> None:
     hello = bytes.fromhex("8284 00000000 00000100".replace(" ", ""))  # SyncStep1, masked with zeros
-    async with serving() as port:
+    async with running() as (_, port):
         player = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Player())
         head = request("/pad")
         player.send(head[:30])
         await until(lambda: True)
         player.send(head[30:] + hello)
-        answer = bytes.fromhex("8205 0001020000".replace(" ", ""))  # SyncStep2, nothing to tell
-        await player.receives(answer)
+        await player.receives(bytes.fromhex("8205 0001020000".replace(" ", "")))  # SyncStep2, empty
         player.leg.abortConnection()
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopping_waits_until_everybody_is_gone() -> None:
-    server = YServer(reactor)
-    server.startService()
-    port = (await server.when_listening()).getHost().port  # type: ignore[attr-defined]
-    ada = await connect(port)
-    await server.stopService()
-    assert server._doors == {}
-    assert server.client_count == 0
-    await ada.goes()
+async def test_documents_outlive_their_clients_and_in_a_file_the_server(tmp_path: Path) -> None:
+    for store, rows in ((None, 1), (tmp_path / "s", 1), (tmp_path / "s", 2)):
+        async with running(store=store) as (server, port):
+            ada = await connect(port)
+            await until(lambda: ada.is_synced)  # noqa: B023  # awaited in the loop
+            ada.write("one ")
+            await until(lambda: len(server._store.load("pad")) == rows)  # noqa: B023
+            ada.cut()
+            await until(lambda: not server.connections)
+            ben = await connect(port)
+            await until(lambda: str(ben.text) == "one " * rows)  # noqa: B023
+        assert (await ben.goes())[0] == 1001
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failure_of_ours_ends_one_connection_and_is_logged(
+async def test_document_that_cannot_be_opened_is_answered(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(payload: bytes) -> None:
-        raise RuntimeError("planted")
-
-    async with serving() as port:
-        ada, ben = await connect(port), await connect(port)
-        await until(lambda: ada.is_synced and ben.is_synced)
+    async with running() as (server, port):
+        ada = await connect(port)
         with monkeypatch.context() as patch:
-            patch.setattr(websocket, "decode", fail)
+            patch.setattr(server._store, "load", lambda name: 1 / 0)
+            assert (await raw(port, request("/other"))).startswith(b"HTTP/1.1 500 ")
+        assert len(watch.take(ZeroDivisionError)) == 1
+        assert ada.closed is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_failure_of_our_own_ends_one_connection_and_is_logged(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as (server, port):
+        ada, ben = await connect(port), await connect(port)
+        with monkeypatch.context() as patch:
+            patch.setattr(server._documents["pad"], "_apply", lambda *arguments: 1 / 0)
             ben.write("x")
             await ben.goes()
-        assert len(watch.take(RuntimeError)) == 1
+        assert len(watch.take()) == 1
         ada.write("still here")
         cem = await connect(port)
         await until(lambda: str(cem.text) == "still here")
 
 
 @pytest_twisted.ensureDeferred
-async def test_stopping_says_goodbye_and_keeps_what_was_written(tmp_path: Path) -> None:
-    async with serving(store=tmp_path / "s") as port:
-        ada = await connect(port)
-        ada.write("kept")
-        await until(lambda: ada.is_synced)
-        ben = await connect(port)
-        await until(lambda: str(ben.text) == "kept")
-    assert (await ada.goes())[0] == 1001
-    async with serving(store=tmp_path / "s") as port:
-        cem = await connect(port)
-        await until(lambda: str(cem.text) == "kept")
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
-    async with serving() as port:
+async def test_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
+    async with running() as (_, port):
         server = YServer(reactor, port=port, store=tmp_path / "s")
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             server.startService()
         assert not server.running
-        async with serving(store=tmp_path / "s"):
+        async with running(store=tmp_path / "s"):
             pass
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+async def test_store_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be opened"):
         YServer(reactor, store=tmp_path / "nowhere" / "s").startService()
 
 
-class Halves:
-    """The reactor's sockets and a clock of our own."""
+class TestTimeouts:
+    """Autobahn's timers, at one second."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    @pytest.fixture(autouse=True)
+    def _short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for option in service.OPTIONS:
+            if option.endswith(("Timeout", "Interval")):
+                monkeypatch.setitem(service.OPTIONS, option, 1)
 
-    def __getattr__(self, name: str) -> Any:
-        of_clock: Callable[..., Any] | None = getattr(self.clock, name, None)
-        return of_clock if of_clock is not None else getattr(reactor, name)
+    @pytest_twisted.ensureDeferred
+    async def test_client_that_does_not_answer_pings_is_disconnected(self) -> None:
+        async with running() as (server, port):
+            ada, ben = await connect(port), await connect(port)
+            ben.answers_pings = False
+            await ben.goes()
+            assert ada.closed is None
+            assert server.client_count == 1
 
+    @pytest_twisted.ensureDeferred
+    async def test_connection_without_a_request_is_closed(self) -> None:
+        async with running() as (server, port):
+            with socket.create_connection(("127.0.0.1", port)):
+                await until(lambda: len(server.connections) == 1)
+                await until(lambda: not server.connections)
 
-@pytest_twisted.ensureDeferred
-async def test_a_client_that_answers_no_ping_is_cut() -> None:
-    halves = Halves()
-    server = YServer(halves)
-    server.startService()
-    port = (await server.when_listening()).getHost().port  # type: ignore[attr-defined]
-    ada, ben = await connect(port), await connect(port)
-    ben.answers_pings = False
-    await until(lambda: ada.is_synced and ben.is_synced)
-    halves.clock.advance(service.PING_SECONDS)
-    await until(lambda: ada.pings and ben.pings)
-    await until(lambda: server.client_count == 2)
-    ada.write("I am here")
-    await until(lambda: str(ben.text))
-    halves.clock.advance(service.PING_SECONDS)
-    await ben.goes()
-    assert ada.closed is None
-    assert server.client_count == 1
-    stopping = ensureDeferred(server.stopService())
-    await ada.goes()
-    await stopping
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_connection_that_says_nothing_is_cut() -> None:
-    halves = Halves()
-    server = YServer(halves)
-    server.startService()
-    port = (await server.when_listening()).getHost().port  # type: ignore[attr-defined]
-    with socket.create_connection(("127.0.0.1", port)) as silent:
-        silent.setblocking(False)
-        await until(lambda: len(server._doors) == 1)
-        halves.clock.advance(11)
-        await until(lambda: not server._doors)
-    await server.stopService()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_closing_handshake_that_nobody_answers_ends_all_the_same() -> None:
-    halves = Halves()
-    server = YServer(halves)
-    server.startService()
-    port = (await server.when_listening()).getHost().port  # type: ignore[attr-defined]
-    ada = await connect(port)
-    await until(lambda: ada.is_synced)
-    ada.transport.pauseProducing()
-    stopping = server.stopService()
-    await until(lambda: len(halves.clock.getDelayedCalls()) >= 2)
-    halves.clock.advance(2.5)
-    await stopping
-    ada.transport.resumeProducing()
-    await ada.goes()
+    @pytest_twisted.ensureDeferred
+    async def test_stopping_does_not_wait_for_a_client_that_does_not_close(self) -> None:
+        async with running() as (_, port):
+            ada = await connect(port)
+            ada.transport.pauseProducing()
+        ada.transport.resumeProducing()
+        await ada.goes()
+        assert ada.count(AwarenessUpdate) == 0

@@ -1,4 +1,4 @@
-"""Stock clients of other people's making, connected to the embedded server without any tunnel."""
+"""Stock clients of other projects, connected to the embedded server without any tunnel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def running_server(*arguments: str) -> Iterator[tuple[Process, str]]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A server for all tests that do not harm it."""
+    """A server shared by the tests that do not damage it."""
     with running_server() as (_, url):
         yield url
 
@@ -59,7 +59,7 @@ def test_edits_made_together_and_offline_end_in_one_document(node: Peer, url: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_presence_comes_and_goes_with_its_client(node: Peer, url: str, kind: str) -> None:
-    """Long before the thirty seconds after which the others would take it for gone by themselves."""
+    """Immediately, not after the 30 s after which the other clients drop a silent one."""
     ada, ben, cem = (f"{who} here {kind}" for who in ("ada", "ben", "cem"))
     for name in (ada, ben, cem):
         node.open(name, kind, url, f"presence {kind}".replace(" ", "-"))

@@ -1,8 +1,8 @@
-// Where this page is, and so where its document is.
+// The address of the document, from the address of the page.
 //
-// The page is shown at the share link itself: /c/ROOM, perhaps under a base path, perhaps with the
-// name of a document behind it. The same address with ws instead of http is what y-websocket wants.
-// The relay says at /c/ROOM/status whether the host is there.
+// The page is served at the share link: /c/ROOM, with or without a base path in front and the name of a
+// document at the end. y-websocket needs the same address with ws instead of http. At /c/ROOM/status the
+// relay reports whether the host is connected.
 
 /**
  * @param {Location | URL} location

@@ -1,9 +1,9 @@
-// Builds ../pad.html: the page, its style and its script in one file that asks for no other.
+// Builds ../pad.html: the page, its style and its script in one file without references to others.
 //
-//   npm ci && node build.mjs           writes it
-//   npm ci && node build.mjs --check   says whether the file is what these sources give
+//   npm ci && node build.mjs           write the file
+//   npm ci && node build.mjs --check   check that the file is the result of these sources
 //
-// The result holds code of other projects, so it ends with their names and licences.
+// The result contains code of other projects, so it ends with their names and licences.
 
 import { build } from "esbuild"
 import { readFileSync, writeFileSync } from "node:fs"
@@ -46,7 +46,7 @@ const notice = (inputs) => {
     const { version, license } = JSON.parse(readFileSync(join(here, "node_modules", name, "package.json")))
     const text = readFileSync(join(here, "node_modules", name, "LICENSE"), "utf8").trim()
     const [, copyright, terms] = /(Copyright.*?)(Permission is hereby granted.*)/s.exec(text.replace(/\s+/g, " ")) ?? []
-    if (license !== "MIT" || !copyright) throw new Error(`look at the licence of ${name}`)
+    if (license !== "MIT" || !copyright) throw new Error(`check the licence of ${name}: it is not MIT, or its text has another form`)
     texts.set(terms, [...(texts.get(terms) ?? []), `${name} ${version}: ${copyright.trim()}`])
   }
   const parts = [...texts].map(([terms, users]) => `${users.join("\n")}\n\n${terms}`)
@@ -57,8 +57,8 @@ const notice = (inputs) => {
 
 const script = await bundle("pad.js", { format: "iife" })
 const style = await bundle("pad.css")
-// HTML would take "<!--" in a script for the start of something else. It stands in string and regular
-// expression literals alone; Script says so by not compiling otherwise. esbuild sees to "</script".
+// "<!--" in a script starts a comment in HTML. It occurs only in string and regular expression literals;
+// otherwise Script fails to compile the result. esbuild escapes "</script".
 const code = script.text.replaceAll("<!--", "\\x3C!--")
 new Script(code)
 const parts = { style: style.text, script: code, notice: notice(script.inputs) }
@@ -67,7 +67,7 @@ if (page.length > limit) throw new Error(`the page has ${page.length} bytes, mor
 
 if (process.argv.includes("--check")) {
   const same = readFileSync(target, "utf8") === page
-  console.log(same ? "pad.html is what its sources give" : "pad.html is not what its sources give: node build.mjs")
+  console.log(same ? "pad.html is up to date" : "pad.html differs from its sources: run node build.mjs")
   process.exitCode = same ? 0 : 1
 } else {
   writeFileSync(target, page)

@@ -1,21 +1,20 @@
-// How it stands with the host, as one word: connecting, live, resuming, away, offline, closed.
+// The state of the connection: connecting, reconnecting, live, resuming, away, offline, closed.
 //
-// The relay says whether the host is there. While it says nothing, "away" is a guess, because a browser
-// hides why a WebSocket could not be opened, and a good one: the relay that served this page was there,
-// hence it is the host that is missing. It is said after a dial failed, after a wait longer than a relay's
-// own short pauses, and when nothing has come for longer than the echo of our own presence takes (every
-// 15 s).
+// The relay reports whether the host is connected. Without a report, "away" is an assumption, because a
+// browser hides why a WebSocket could not be opened. It is likely: the relay served this page, so the host is
+// missing. It is shown after a failed connection attempt, after 4 s, which is longer than a relay's short
+// pauses, and after 30 s without a message (the server returns our own awareness state every 15 s).
 
 import { watchHost } from "./host.js"
 
-const patience = 4_000
-const silence = 30_000
+const waitMilliseconds = 4_000
+const silenceMilliseconds = 30_000
 
 /**
  * @param {import("y-websocket").WebsocketProvider} provider
- * @param {string} status where the relay says how it stands with the host
+ * @param {string} status the address at which the relay reports the state of the host
  * @param {(state: string, reason: string, host: { state: string, since: number }) => void} tell called when
- *   the word changes, or what the relay says, and each second
+ *   the state or the relay's report changes, and each second
  */
 export const watchConnection = (provider, status, tell) => {
   let host = { state: "", since: 0 }
@@ -26,15 +25,15 @@ export const watchConnection = (provider, status, tell) => {
 
   const current = () => {
     if (closed !== null) return "closed"
-    const isHeard = provider.synced && Date.now() - provider.wsLastMessageReceived < silence
+    const isHeard = provider.synced && Date.now() - provider.wsLastMessageReceived < silenceMilliseconds
     if (isHeard && host.state !== "resuming") return "live"
     if (!navigator.onLine) return "offline"
     if (host.state === "resuming") return "resuming"
     if (host.state === "away" || host.state === "unknown") return "away"
-    if (provider.synced || failures > 0 || Date.now() - waitingSince > patience) return "away"
+    if (provider.synced || failures > 0 || Date.now() - waitingSince > waitMilliseconds) return "away"
     return wasLive ? "reconnecting" : "connecting"
   }
-  const look = () => {
+  const update = () => {
     const state = current()
     if (state === "live") wasLive = true
     tell(state, closed ?? "", host)
@@ -43,27 +42,27 @@ export const watchConnection = (provider, status, tell) => {
   provider.on("sync", (isSynced) => {
     failures = 0
     if (!isSynced) waitingSince = Date.now()
-    look()
+    update()
   })
   provider.on("connection-close", () => {
     if (!provider.wsconnected) failures += 1
-    setTimeout(look)
+    setTimeout(update)
   })
   provider.on("closed", ({ reason }) => {
-    closed = reason || "it gave no reason"
-    look()
+    closed = reason || "no reason given"
+    update()
   })
-  const dial = () => {
+  const connect = () => {
     if (closed === null && !document.hidden && navigator.onLine) provider.connect()
-    look()
+    update()
   }
-  addEventListener("online", dial)
-  addEventListener("offline", look)
-  document.addEventListener("visibilitychange", dial)
-  setInterval(look, 1_000)
-  watchHost(status, (said) => {
-    host = said
-    look()
+  addEventListener("online", connect)
+  addEventListener("offline", update)
+  document.addEventListener("visibilitychange", connect)
+  setInterval(update, 1_000)
+  watchHost(status, (report) => {
+    host = report
+    update()
   })
-  look()
+  update()
 }

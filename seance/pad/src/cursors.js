@@ -1,9 +1,8 @@
-// The others' cursors and selections in the text, and ours told to them.
+// The cursors and selections of the others in the text, and ours for them.
 //
-// y-codemirror.next has a plugin for this; ours speaks the same format (a "cursor" field with
-// relative positions), so its clients and we see each other. It differs in what is drawn: classes
-// from a palette instead of style attributes out of other people's messages, a name that shows
-// itself while its owner moves and then leaves the text alone.
+// y-codemirror.next has a plugin for this. Ours uses the same format (a "cursor" field with relative
+// positions), so users of both see each other. It draws classes of a palette instead of style attributes
+// from messages, and shows a name only while its cursor moves.
 
 import { Annotation, RangeSet } from "@codemirror/state"
 import { Decoration, EditorView, ViewPlugin, WidgetType } from "@codemirror/view"
@@ -31,7 +30,7 @@ class Caret extends WidgetType {
     const name = document.createElement("span")
     name.className = "caret-name"
     name.textContent = this.person.name
-    // A word joiner on each side keeps the caret from breaking the line it stands in.
+    // A word joiner on each side prevents a line break at the caret.
     caret.append("\u2060", name, "\u2060")
     return caret
   }
@@ -104,7 +103,7 @@ class Cursors {
       const end = this.view.state.doc.length
       return { anchor: Math.min(anchor.index, end), head: Math.min(head.index, end) }
     } catch {
-      return null // no cursor, or one that is not in this text
+      return null // no cursor, or a cursor in another text
     }
   }
 }
@@ -112,7 +111,7 @@ class Cursors {
 /**
  * @param {Y.Text} text
  * @param {import("y-protocols/awareness").Awareness} awareness
- * @return the extension, and a function that scrolls to the cursor of a client
+ * @return the extension, and a function that scrolls to a client's cursor
  */
 export const remoteCursors = (text, awareness) => {
   const plugin = ViewPlugin.define((view) => new Cursors(view, text, awareness), {

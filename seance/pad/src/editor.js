@@ -1,4 +1,4 @@
-// The text field: CodeMirror, bound to the shared text, with a little Markdown to be seen.
+// The text field: CodeMirror bound to the shared text, with some Markdown formatting.
 
 import { defaultKeymap } from "@codemirror/commands"
 import { insertNewlineContinueMarkup, markdownLanguage } from "@codemirror/lang-markdown"
@@ -9,9 +9,8 @@ import { tags } from "@lezer/highlight"
 import { StyleModule } from "style-mod"
 import { yCollab, yUndoManagerKeymap } from "y-codemirror.next"
 
-// CodeMirror brings its own rules and would write them into a <style> element, which the page's
-// policy forbids: only the style that is in the page by hash may stand there. A sheet that a
-// script constructs is not markup and is allowed.
+// CodeMirror writes its rules into a <style> element, which the page's content security policy forbids: it
+// allows one style by hash. A style sheet that a script constructs is not markup and is allowed.
 const sheet = new CSSStyleSheet()
 document.adoptedStyleSheets = [sheet]
 StyleModule.mount = (_root, modules) => {
@@ -40,7 +39,7 @@ export const makeEditor = (parent, text, cursors) => {
   const state = EditorState.create({
     doc: text.toString(),
     extensions: [
-      // Positions in the shared text count "\r\n" as two; so must ours.
+      // Positions in the shared text count "\r\n" as two characters, so CodeMirror must do the same.
       EditorState.lineSeparator.of("\n"),
       EditorView.lineWrapping,
       EditorView.contentAttributes.of({
@@ -49,7 +48,7 @@ export const makeEditor = (parent, text, cursors) => {
         autocorrect: "on",
         autocapitalize: "sentences",
       }),
-      placeholder("Write here. Whoever has the link sees it as you type."),
+      placeholder("Write here. Everyone with the link sees the text as you type."),
       markdownLanguage,
       syntaxHighlighting(looks),
       yCollab(text, null),

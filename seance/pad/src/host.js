@@ -1,13 +1,13 @@
-// Whether the host is there, as the relay says it: online, resuming, away, unknown; "" if nobody says.
+// The state of the host as the relay reports it: online, resuming, away, unknown; "" without a report.
 //
-// A WebSocket that stays open does not tell that nobody is at its other end for the moment, and one that
-// cannot be opened does not tell why. The relay does, at /c/ROOM/status, as a stream of events. A browser
-// has six such streams for one site, so a page keeps one only while it is looked at.
+// An open WebSocket does not show that its other end is missing for a moment, and one that cannot be opened
+// does not show why. The relay reports both at /c/ROOM/status, as a stream of events. A browser allows six
+// such streams for one site, so a page keeps one only while it is visible.
 
 /**
  * @param {string} address
- * @param {(host: { state: string, since: number }) => void} tell called when it changes; since when, in
- *   milliseconds of this device's clock
+ * @param {(host: { state: string, since: number }) => void} tell called when the state changes; "since" is
+ *   the time of the change in milliseconds of this device's clock, 0 if unknown
  */
 export const watchHost = (address, tell) => {
   let stream = null
@@ -26,7 +26,7 @@ export const watchHost = (address, tell) => {
     }
     stream.onerror = () => {
       tell({ state: "", since: 0 })
-      // The browser dials again by itself, unless it was refused.
+      // The browser connects again by itself, unless the request was refused.
       if (stream.readyState === EventSource.CLOSED) again = setTimeout(watch, 5_000 + Math.random() * 5_000)
     }
   }
@@ -34,7 +34,7 @@ export const watchHost = (address, tell) => {
   watch()
 }
 
-/** How long ago that was, in one unit: "7 s", "3 min", "2 h"; "" if it is not known. */
+/** Return the time since then in one unit: "7 s", "3 min", "2 h"; "" if it is unknown. */
 export const lapse = (since, now = Date.now()) => {
   if (since === 0) return ""
   const seconds = Math.max(0, Math.round((now - since) / 1000))

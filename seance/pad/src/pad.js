@@ -1,4 +1,4 @@
-// Puts the page together: a document, its connection, the editor, the people, the state line.
+// The page: a document, its connection, the editor, the people, the state line.
 
 import { WebsocketProvider } from "y-websocket"
 import * as Y from "yjs"
@@ -11,24 +11,24 @@ import { introduceMe, showPeople } from "./people.js"
 
 const element = (id) => document.getElementById(id)
 
-const sentences = {
+const stateTexts = {
   connecting: "Connecting…",
   reconnecting: "Reconnecting…",
   live: "Live",
   resuming: "Host reconnecting",
-  away: "Host away",
+  away: "Host offline",
   offline: "You are offline",
   closed: "Closed by the host",
 }
 const hosts = {
   online: "Host online",
   resuming: "Host reconnecting",
-  away: "Host away",
-  unknown: "Host not there yet",
+  away: "Host offline",
+  unknown: "Host not connected yet",
 }
 const notices = {
-  away: "The host’s machine cannot be reached right now. Keep writing and keep this tab open: your words are sent when it is back.",
-  offline: "This device has no network. Keep writing and keep this tab open: your words are sent when it is back.",
+  away: "The host is not connected. Keep writing and keep this tab open: your text is sent when the host is back.",
+  offline: "This device has no network. Keep writing and keep this tab open: your text is sent when the network is back.",
 }
 
 const { base, name, params, link, status } = addressFrom(location)
@@ -36,9 +36,9 @@ const doc = new Y.Doc()
 const text = doc.getText("text")
 const provider = new WebsocketProvider(base, name, doc, {
   params,
-  // Tabs of one browser would sync behind the tunnel's back, and look live with the host away.
+  // Without this, tabs of one browser would sync with each other and look live while the host is offline.
   disableBc: true,
-  // y-websocket has no jitter of its own; without some, a crowd redials in step.
+  // y-websocket has no jitter: without this, many clients would reconnect at the same times.
   maxBackoffTime: 2000 + Math.random() * 1500,
 })
 const { awareness } = provider
@@ -49,7 +49,7 @@ introduceMe(awareness, element("name"), element("swatch"))
 showPeople(awareness, element("people"), element("count"), (clientId) => cursors.goTo(view, clientId))
 
 provider.on("status", ({ status }) => {
-  // Others took us for gone when the last connection ended; only a newer clock brings us back.
+  // The others removed our state when the last connection ended; only a newer clock brings it back.
   if (status === "connected") awareness.setLocalState(awareness.getLocalState())
 })
 
@@ -66,7 +66,7 @@ addEventListener("beforeunload", (event) => {
 })
 
 const show = (id, text) => {
-  // Only what is new: whoever listens to the page hears each change.
+  // Only if it is new, because a screen reader reads out each change.
   if (element(id).textContent !== text) element(id).textContent = text
 }
 
@@ -74,14 +74,14 @@ watchConnection(provider, status, (state, reason, host) => {
   const { dataset } = document.documentElement
   dataset.state = state
   dataset.host = host.state
-  show("state", sentences[state])
+  show("state", stateTexts[state])
   const time = state === host.state ? lapse(host.since) : ""
   show("since", time && `for ${time}`)
   show("host", hosts[host.state] ?? "")
   const notice = state === "closed" ? `The host closed this pad: ${reason}. Reload to try again.` : notices[state]
   element("notice").hidden = !notice
   show("notice", notice ?? "")
-  document.title = state === "live" ? "Seance pad" : `${sentences[state]} · Seance pad`
+  document.title = state === "live" ? "Seance pad" : `${stateTexts[state]} · Seance pad`
 })
 
 let counting = 0
@@ -99,7 +99,7 @@ const copy = async () => {
     await navigator.clipboard.writeText(link)
     return "Link copied"
   } catch {
-    // Not a secure context: plain http on a local network. The old way still works there.
+    // Not a secure context: plain http on a local network. The old interface still works there.
     const field = document.createElement("textarea")
     field.value = link
     field.className = "visually-hidden"
@@ -117,5 +117,5 @@ element("copy").addEventListener("click", async () => {
   copied = setTimeout(() => (element("copy-text").textContent = "Copy link"), 2500)
 })
 
-// Where there is a keyboard, one may begin at once; where there is none, it would jump up unasked.
+// Focus the editor on devices with a pointer; on others, the keyboard on the screen would open.
 if (matchMedia("(hover: hover)").matches) view.focus()

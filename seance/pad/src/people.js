@@ -1,7 +1,7 @@
-// Who we are, who the others are, and which colour each has.
+// Our name and colour, and the list of the others.
 //
-// Colours are a small palette of classes (.hue-0 ... in pad.css), not values: they suit light and
-// dark, have the contrast that names on them need, and a strict policy lets nobody set a style.
+// Colours are classes of a small palette (.hue-0 ... in pad.css) and not values: they suit light and dark
+// pages and have enough contrast for a name, and the content security policy forbids style attributes.
 
 export const hues = ["#b5305f", "#7247c4", "#1d66b8", "#0c7078", "#2d7533", "#8f5a00", "#b83a26", "#4d53c2"]
 
@@ -22,19 +22,19 @@ const memory = {
     try {
       localStorage.setItem(`seance.${key}`, value)
     } catch {
-      // A browser that keeps nothing forgets the name; that is all.
+      // Without storage, the name is lost when the page is closed.
     }
   },
 }
 
 const cleanName = (name) => (typeof name === "string" ? name.replace(/\s+/g, " ").trim().slice(0, 32) : "")
 
-/** What another editor says of itself, made safe to show: anything may come over the wire. */
+/** Return the name and colour of another editor, checked, because its state may hold anything. */
 export const personFrom = (clientId, state) => {
   const user = state?.user ?? {}
   const hue = Number.isInteger(user.hue) ? Math.abs(user.hue) : clientId
   const since = Number.isFinite(user.since) ? user.since : 0
-  return { clientId, name: cleanName(user.name) || "Somebody", hue: hue % hues.length, since }
+  return { clientId, name: cleanName(user.name) || "Anonymous", hue: hue % hues.length, since }
 }
 
 const peopleIn = (awareness, including) =>
@@ -42,7 +42,7 @@ const peopleIn = (awareness, including) =>
     .filter(([clientId]) => including || clientId !== awareness.clientID)
     .map(([clientId, state]) => personFrom(clientId, state))
 
-/** Says who we are, asks for a name, and gives way when somebody was here first with our colour. */
+/** Publish our name and colour, let the user edit the name, and change a colour that another had first. */
 export const introduceMe = (awareness, input, swatch) => {
   let name = cleanName(memory.get("name")) || `${anyOf(first)} ${anyOf(second)}`
   let hue = Number(memory.get("hue") ?? anyOf([...hues.keys()])) % hues.length || 0
@@ -81,7 +81,7 @@ export const introduceMe = (awareness, input, swatch) => {
 
 const shown = 5
 
-/** Shows the others, and how many we are; a click on one goes to their cursor. */
+/** Show the others and the number of people; a click on a name goes to its cursor. */
 export const showPeople = (awareness, list, count, goTo) => {
   let before = ""
   const show = () => {

@@ -1,9 +1,8 @@
-"""A relay, an agent and a document server, put together on one machine.
+"""A relay, an agent and a document server in one process.
 
-The embedded document server (``seance.yserver``) is the local server, the agent attaches it to the
-relay, the relay shows the pad (``seance.pad``) at the share link. What two tabs write goes
-through the relay and the tunnel as it would from the other end of the world. Nothing here is
-needed to run Seance in earnest; it is also the shortest example of how to embed the three.
+The document server (``seance.yserver``) is the local server, the agent connects it to the relay, and the
+relay serves the pad (``seance.pad``) at the share link. Text written in two tabs goes through relay and
+tunnel, as it would between two machines. This module is also an example of how to embed the three.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ from seance.tunnel.relay import Relay
 from seance.tunnel.settings import AgentSettings, RelaySettings, check_room
 from seance.yserver.service import YServer
 
-__all__ = ["DemoSettings", "Trio"]
+__all__ = ["DemoSettings", "DemoStack"]
 
 PORT = 8080
 
 CONNECT_SECONDS = 10.0
-"""The agent dials this very process; if that takes longer, something is in the way."""
+"""Timeout of the agent's first connection, which is to this process."""
 
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only where a person asks for it
-"""Addresses that mean all of a machine's, and how it reaches itself then."""
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only if a person asks for it
+"""Addresses that mean all addresses of a machine, and the one by which it reaches itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """What the demo can be told.
+    """Settings of the demo.
 
     Attributes:
-        host: The address that the relay listens on; None is loopback, in both families.
+        host: The address that the relay listens on; None is loopback, in both address families.
         port: Its port; None is 8080, or a free one if that is taken.
-        room: The room; None makes one up that nobody can guess.
-        store: A file that keeps the documents; None forgets them at the end.
+        room: The name of the room; None makes a random one.
+        store: A file that keeps the documents; None keeps them until the demo ends.
     """
 
     host: str | None = None
@@ -54,15 +53,11 @@ class DemoSettings:
     store: Path | None = None
 
 
-class Trio:
-    """The three of them.
-
-    Args:
-        reactor: Twisted's reactor.
-        settings: What they were told.
+class DemoStack:
+    """The document server, the relay and the agent.
 
     Raises:
-        ConfigError: The room is not a room name.
+        ConfigError: ``settings.room`` is not a room name.
     """
 
     def __init__(self, reactor: Any, settings: DemoSettings) -> None:  # noqa: ANN401  # no common type
@@ -73,10 +68,10 @@ class Trio:
         self._running: list[IService] = []
 
     async def start(self) -> None:
-        """Start them; the link works when this returns.
+        """Start the services and wait until the share link works.
 
         Raises:
-            ConfigError: One cannot be started. Those that were have been stopped again.
+            ConfigError: A service cannot be started; the others have been stopped again.
         """
         try:
             await self._start()
@@ -85,7 +80,7 @@ class Trio:
             raise
 
     async def stop(self) -> None:
-        """Stop them, the agent first, so that it can take its leave."""
+        """Stop the services, the agent first, so that it can close its link."""
         while self._running:
             await maybeDeferred(self._running.pop().stopService)
 
@@ -135,7 +130,7 @@ class Trio:
 
 
 def make_room() -> str:
-    """Return a room name of 80 random bits, made of what is easy to type from a screen."""
+    """Return a room name of 80 random bits, in characters that are easy to type from a screen."""
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 

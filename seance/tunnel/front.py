@@ -49,7 +49,7 @@ from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
 from seance.tunnel.admission import LOOPBACK, Visit
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
-from seance.tunnel.health import health_response
+from seance.tunnel.health import health_response, is_health_check, without_body
 from seance.tunnel.identification import challenge, identify
 from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.link import RETRY_AFTER
@@ -134,7 +134,7 @@ class Front(HandOver):
     def __init__(self, factory: FrontFactory) -> None:
         self._factory = factory
         self._relay = factory.relay
-        self._reader = RequestReader(self._relay.settings.head_bytes)
+        self._reader = RequestReader(self._relay.settings.head_bytes, accept_http_10=True)
         self._timer: IDelayedCall | None = None
         self._deciding: Deferred[None] | None = None
         self._sent_away: Refusal | None = None
@@ -242,14 +242,15 @@ class Front(HandOver):
             self._factory.note_deciding(self, False)
 
     async def _serve(self, request: Request) -> None:
-        route = resolve_target(request.target)
         is_draining = self._relay.is_draining
-        if route.kind is RouteKind.HEALTH:
-            self._serve_plainly(request, health_response(is_draining=is_draining))
-        elif is_draining:
+        if is_health_check(request):
+            self._see_off(health_response(request, is_draining=is_draining))
+            return
+        route = resolve_target(request.target)
+        if is_draining:
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
-        elif route.kind is RouteKind.AGENT:
+        if route.kind is RouteKind.AGENT:
             await self._serve_agent(request, route)
         elif is_status(request, route):
             admit = partial(self._admit, visit=Visit.STATUS)
@@ -443,7 +444,7 @@ class Front(HandOver):
 
     def _serve_plainly(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
-            response = response[: response.index(b"\r\n\r\n") + 4]
+            response = without_body(response)
         elif request.method != b"GET":
             sentence = "Only GET is understood at this address."
             raise Refusal(405, sentence, code="method", headers=((b"Allow", b"GET, HEAD"),))

@@ -28,7 +28,9 @@ from seance.heads.credentials import (
     protocol_to_select,
     without_token,
 )
+from seance.heads.forwarded import forwarded_entries, forwarded_proto, read_address
 from seance.heads.origins import check_origin
+from seance.heads.proxy_protocol import ProxyHeader, ProxyHeaderReader
 from seance.heads.rebuild import Forwarded, request_for_local, request_with_host
 from seance.heads.redaction import MASK, redact
 from seance.heads.request import Request, RequestReader
@@ -44,6 +46,8 @@ __all__ = [
     "LocalAnswer",
     "Place",
     "Presented",
+    "ProxyHeader",
+    "ProxyHeaderReader",
     "Request",
     "RequestReader",
     "Route",
@@ -53,10 +57,13 @@ __all__ = [
     "check_upgrade",
     "event_stream_head",
     "find_token",
+    "forwarded_entries",
+    "forwarded_proto",
     "is_seance_token",
     "plain_response",
     "preflight_response",
     "protocol_to_select",
+    "read_address",
     "redact",
     "refusal_response",
     "request_for_local",

@@ -11,16 +11,21 @@ from seance.net.eager import accept_eagerly
 from seance.net.files import Lookout, Watched, read_bounded
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, unsent_bytes
+from seance.net.listening import LOOPBACK_HOSTS, has_no_such_address, server_endpoint, why_not_listening
+from seance.net.log_limit import LogLimit
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
+from seance.net.proxy_protocol import host_of
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
 
 __all__ = [
+    "LOOPBACK_HOSTS",
     "ClientTls",
     "HandOver",
     "HandshakeLog",
     "Leg",
+    "LogLimit",
     "Lookout",
     "Occasion",
     "PeerCertificate",
@@ -31,12 +36,16 @@ __all__ = [
     "accept_eagerly",
     "descriptor_limit",
     "end",
+    "has_no_such_address",
+    "host_of",
     "is_loopback_host",
     "is_orderly",
     "peer_certificate",
     "raise_descriptor_limit",
     "read_bounded",
     "replace_protocol",
+    "server_endpoint",
     "tune",
     "unsent_bytes",
+    "why_not_listening",
 ]

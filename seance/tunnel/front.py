@@ -37,6 +37,7 @@ from seance.heads import (
     check_origin,
     check_upgrade,
     find_token,
+    forwarded_proto,
     protocol_to_select,
     refusal_response,
     request_for_local,
@@ -45,7 +46,7 @@ from seance.heads import (
 )
 from seance.net import HandOver, PeerCertificate, peer_certificate, tune
 from seance.resume import RESUME_FIELD, Wish
-from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
+from seance.tunnel.addresses import peer_host
 from seance.tunnel.admission import LOOPBACK, Visit
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
@@ -149,9 +150,6 @@ class Front(HandOver):
         """Count the connection in and start the time that a head may take."""
         transport = cast(ITCPTransport, self.transport)
         tune(transport)
-        if is_wrapped_by_stranger(transport, self._relay.proxies):
-            transport.abortConnection()
-            return
         self._peer = peer_host(transport)
         try:
             self._place = self._factory.places.take(self._peer)
@@ -436,10 +434,9 @@ class Front(HandOver):
             raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
 
     def _proto(self, request: Request) -> str:
-        if self._relay.proxies.trusts(self._peer):
-            told = request.values(b"x-forwarded-proto")
-            if told[-1:] in ([b"http"], [b"https"]):
-                return told[-1].decode()
+        told = forwarded_proto(request) if self._relay.proxies.trusts(self._peer) else None
+        if told is not None:
+            return told
         return "https" if ISSLTransport.providedBy(self.transport) else "http"
 
     def _serve_plainly(self, request: Request, response: bytes) -> None:

@@ -21,6 +21,7 @@ from seance.errors import ConfigError
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.health_socket import HealthSocket, health_of_agent
 from seance.net import raise_descriptor_limit
 from seance.options import Program
 from seance.redacting import redact_logs
@@ -69,6 +70,7 @@ def makeService(options: Options) -> IService:
         # First, so that it hears everything. Not sys.stdout, which is the log under twistd.
         out = sys.__stdout__.fileno()
         StatusLines(reactor, agent, out, lambda: _stop(reactor)).setServiceParent(service)
+    HealthSocket(reactor, lambda: health_of_agent(agent)).setServiceParent(service)
     agent.setServiceParent(service)
     if admin is not None:
         admin.watch(agent)

@@ -103,8 +103,9 @@ class ProxyProtocol(ProtocolWrapper):
     def makeConnection(self, transport: ITransport) -> None:
         """Connect the wrapped protocol, with this as its transport."""
         super().makeConnection(transport)
-        # What the transport provides has replaced what the class does. A FIN is to stay a FIN.
-        alsoProvides(self, IHalfCloseableProtocol)
+        # A FIN stays a FIN, except under TLS, which has no half-close.
+        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            alsoProvides(self, IHalfCloseableProtocol)
 
     def dataReceived(self, data: bytes) -> None:
         """Read the header; pass on what follows it."""

@@ -19,7 +19,7 @@ from seance.net.log_limit import SILENT_SECONDS, LogLimit
 from tests.certificates import Authority
 from tests.heads.test_proxy_protocol import ILLEGAL, LEGAL, binary
 from tests.tls.rig import TlsRig
-from tests.tunnel.rig import Player, Rig, request, turn, until
+from tests.tunnel.rig import Player, Rig, answer_101, request, turn, until
 
 LISTEN = ("haproxy:tcp:0:interface=127.0.0.1",)
 PROXIED: dict[str, Any] = {"listen": LISTEN, "trusted_proxy": ("127.0.0.1",)}
@@ -117,13 +117,21 @@ async def test_header_is_followed_by_tls(tmp_path: Path) -> None:
 
 @ensureDeferred
 async def test_half_close_of_a_client_behind_a_header_stays_a_half_close() -> None:
-    async with Rig(relay=PROXIED, with_agent=False) as rig:
-        client = await rig.connect(LINE + HEALTH[:-2])
-        await until(lambda: rig.relay.front.unanswered_count == 1)
-        client.send(HEALTH[-2:])
+    """The agent uses another port."""
+    listen = ("tcp:0:interface=127.0.0.1", *LISTEN)
+    async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}) as rig:
+        rig.port = rig.relay._ports[1].getHost().port
+        client = await rig.connect(LINE + request())
+        local = await rig.local()
+        local.send(answer_101())
+        await client.receives(b"\r\n\r\n")
+        client.send(b"last words")
         client.leg.loseWriteConnection()
-        await client.ends()
-        assert status(client) == 200
+        await local.receives(b"last words")
+        await local.ends()
+        assert client.lost is None
+        local.send(b"answer")
+        await client.receives(b"answer")
 
 
 # What is refused, and what the log says

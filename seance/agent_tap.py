@@ -22,6 +22,7 @@ from seance.errors import ConfigError
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.health_socket import HealthSocket, health_of_agent
 from seance.log_files import OnReopenSignal
 from seance.net import agent_stream_limit, log_lowered, raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
@@ -79,6 +80,7 @@ def makeService(options: Options) -> IService:
         # First, so that it hears everything. Not sys.stdout, which is the log under twistd.
         out = sys.__stdout__.fileno()
         StatusLines(reactor, agent, out, lambda: _stop(reactor)).setServiceParent(service)
+    HealthSocket(reactor, lambda: health_of_agent(agent)).setServiceParent(service)
     agent.setServiceParent(service)
     if admin is not None:
         admin.watch(agent)

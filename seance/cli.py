@@ -45,6 +45,7 @@ COMMANDS = {
     "bench": Command("seance.bench:main", "measure a tunnel on this machine against the direct connection"),
     "check": Command("seance.check:main", "check a tunnel: clients, Yjs, fidelity, speed; one report"),
     "doctor": Command("seance.doctor:main", "walk the way to a room, and name the hop that fails"),
+    "health": Command("seance.health_check:main", "check the relay or agent that runs here, for containers"),
     "status": Command("seance.status:main", "show the rooms of a relay and their clients"),
     "keygen": Command("seance.token_commands:keygen", "make a key that signs access tokens"),
     "token": Command("seance.token_commands:token", "make an access token"),

@@ -24,6 +24,7 @@ from seance import __version__
 from seance.errors import ConfigError
 from seance.logs import LoggedServices, log_for_twistd
 from seance.options import Option, Program, default_in_words, options_of
+from seance.paths import with_absolute_paths
 from seance.tunnel.settings import AgentSettings, RelaySettings
 
 __all__ = ["TableOptions"]
@@ -126,6 +127,9 @@ class TableOptions(usage.Options, Generic[Settings]):
         """Makes the settings, and has what goes wrong while starting said as plainly."""
         self.settings = self.make_settings(self._given, os.environ)
         if self.parent is not None:
+            if self.parent.get("rundir", ".") != ".":
+                # twistd changes the directory between here and the start of the services.
+                self.settings = with_absolute_paths(self.settings, self.program, os.getcwd())
             log = log_for_twistd(self.parent, self.settings.log_format, to_stderr=self.speaks_on_stdout)
             self._make_observer = log
             self._write_no_pid_file()

@@ -20,6 +20,7 @@ from seance.dashboard.pages import dashboard_pages
 from seance.flags import TableOptions
 from seance.foreground import run_in_foreground
 from seance.hangup import OnHangUp
+from seance.health_socket import HealthSocket, health_of_relay
 from seance.log_files import OnReopenSignal
 from seance.net import (
     descriptor_limit,
@@ -83,6 +84,7 @@ def makeService(options: Options) -> IService:
         admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
     witness = None if admin is None else admin.witness
     relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), witness=witness)
+    HealthSocket(reactor, lambda: health_of_relay(relay), relay.stopService).setServiceParent(service)
     relay.setServiceParent(service)
     hangup.add(relay.reread)
     if admin is not None:

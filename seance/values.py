@@ -14,11 +14,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
-
 from seance.carrier import RelayAddress
 from seance.errors import ConfigError
 from seance.logs import FORMATS
+from seance.net import server_endpoint
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.settings import check_room
@@ -200,7 +199,7 @@ def listen_endpoint(text: str) -> str:
     from twisted.internet import reactor  # noqa: PLC0415
 
     try:
-        serverFromString(reactor, text)
+        server_endpoint(reactor, text)
     except Exception as error:
         # Whatever an endpoint parser raises; anybody may have installed one.
         msg = (

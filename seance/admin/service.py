@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.protocol import Factory
@@ -21,7 +20,15 @@ from twisted.python.failure import Failure
 from seance.admin.guard import Guard
 from seance.admin.site import AdminSite, Place
 from seance.errors import ConfigError
-from seance.net import Lookout, Occasion, ServerTls
+from seance.net import (
+    LOOPBACK_HOSTS,
+    Lookout,
+    Occasion,
+    ServerTls,
+    has_no_such_address,
+    server_endpoint,
+    why_not_listening,
+)
 from seance.tunnel.admission import LOOPBACK, holder_of
 from seance.tunnel.ports import Grant, Verifier
 from seance.tunnel.settings import has_tls
@@ -136,28 +143,21 @@ class AdminService(Service):
         self._site.cut_all()
 
     async def _listen(self) -> None:
-        try:
-            endpoint = serverFromString(self._reactor, self._endpoint)
-        except Exception as error:  # each kind of endpoint fails in its own way
-            sentence = f"The admin address {self._endpoint!r} cannot be read: {error}."
-            raise ConfigError(sentence, code="admin") from error
         door = AdminDoor(self._site)
         try:
-            port = self._port = await endpoint.listen(door)
+            port = self._port = await self._claim_port(door)
         except CannotListenError as error:
-            why = getattr(error.socketError, "strerror", None) or str(error.socketError)
+            why = why_not_listening(error, "--admin")
             if self._is_default:
                 self._log.warn(
-                    "There is no admin port: {endpoint} is taken ({why}). "
-                    "Choose another with --admin, or say --admin none.",
+                    "There is no admin port: it cannot listen on {endpoint}: {why} Or say --admin none.",
                     endpoint=self._endpoint,
                     why=why,
                     event="admin.no_port",
                 )
                 self._listening.fire(None)
                 return
-            hint = "Stop what uses it, or choose another with --admin."
-            sentence = f"The admin port cannot listen on {self._endpoint}: {why}. {hint}"
+            sentence = f"The admin port cannot listen on {self._endpoint}: {why}"
             raise ConfigError(sentence, code="admin") from error
         try:
             self._site.guard, has_own_tls = self._make_guard(port)
@@ -170,6 +170,25 @@ class AdminService(Service):
             raise
         self._say_hello(port, is_secure=has_own_tls or has_tls(self._endpoint))
         self._listening.fire(port)
+
+    async def _claim_port(self, door: AdminDoor) -> IListeningPort:
+        """Listen. Where the machine has no 127.0.0.1, ``tcp:PORT:interface=127.0.0.1`` means ::1."""
+        try:
+            endpoint = server_endpoint(self._reactor, self._endpoint)
+        except Exception as error:  # each kind of endpoint fails in its own way
+            sentence = f"The admin address {self._endpoint!r} cannot be read: {error}."
+            raise ConfigError(sentence, code="admin") from error
+        try:
+            return await endpoint.listen(door)
+        except CannotListenError as error:
+            ipv4, ipv6 = (f"interface={host}" for host in LOOPBACK_HOSTS)
+            if not has_no_such_address(error) or not self._endpoint.endswith(ipv4):
+                raise
+            other = self._endpoint.replace(ipv4, ipv6.replace(":", r"\:"))
+            try:
+                return await server_endpoint(self._reactor, other).listen(door)
+            except CannotListenError:
+                raise error from None
 
     def _speak_tls(self) -> IProtocolFactory:
         tls = cast(ServerTls, self._tls)

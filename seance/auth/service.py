@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from seance.auth.claims import grant_from_claims
 from seance.auth.deny import DenyList
@@ -129,6 +130,10 @@ class AuthService(Service):
 
     def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
         """Say what a token allows; see ``Verifier``."""
+        verifying = self._verify(token, role, room)
+        return verifying.addErrback(_address_agent) if role is TokenRole.AGENT else verifying
+
+    def _verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
         try:
             header = read_header(token)
             key = self._find(header)
@@ -218,6 +223,14 @@ class AuthService(Service):
                     event="auth.key_shadowed",
                 )
         self._ring = ring
+
+
+def _address_agent(failure: Failure) -> Failure:
+    """Reword a 401 for an agent: the usual sentence sends its reader to the person who invited them."""
+    error = failure.value
+    if isinstance(error, Refusal) and error.status == 401:
+        raise not_accepted(error.code, TokenRole.AGENT) from error
+    return failure
 
 
 _NOTHING_DENIED = DenyList()

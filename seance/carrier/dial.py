@@ -243,6 +243,13 @@ class _DialSocket(ClientSocket):
             self.when_open.errback(error)
 
 
+PROXY_STATUSES = {
+    407: "it wants a user name and a password. Let this machine reach the relay without that proxy.",
+    511: "this network wants a log-in first. Open a web page in a browser on this machine.",
+}
+"""Statuses of proxies and captive portals (RFC 9110, 15.5.8, and RFC 6585, 6); a relay sends none of them."""
+
+
 class _Answer:
     """Reads what a relay answers: a 101 for Autobahn, or a status and its sentence for us.
 
@@ -313,7 +320,11 @@ class _Answer:
             text = self._body[:REFUSAL_BYTES].decode("utf-8", "replace")
         words = "".join(character if character.isprintable() else " " for character in text).split()
         reason = _text(answer.reason)
-        sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
+        if status in PROXY_STATUSES:
+            # No relay says that, so the body is the proxy's, and so is what may be wrong.
+            sentence = f"A proxy between this agent and the relay answered {status}: {PROXY_STATUSES[status]}"
+        else:
+            sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
         # Who answers is not always a relay: debugging proxies send the request back, its token included.
         return Refusal(status, redact(sentence), code=f"http_{status}", headers=headers)
 

@@ -31,7 +31,9 @@ from seance.heads.credentials import (
     without_token,
 )
 from seance.heads.fields import is_valid_host
+from seance.heads.forwarded import forwarded_entries, forwarded_proto, read_address
 from seance.heads.origins import check_origin
+from seance.heads.proxy_protocol import ProxyHeader, ProxyHeaderReader
 from seance.heads.public_form import PublicForm
 from seance.heads.rebuild import Forwarded, is_of_public_origin, request_for_local, request_with_host
 from seance.heads.redaction import MASK, redact
@@ -50,6 +52,8 @@ __all__ = [
     "LocalAnswer",
     "Place",
     "Presented",
+    "ProxyHeader",
+    "ProxyHeaderReader",
     "PublicForm",
     "Request",
     "RequestReader",
@@ -60,6 +64,8 @@ __all__ = [
     "check_upgrade",
     "event_stream_head",
     "find_token",
+    "forwarded_entries",
+    "forwarded_proto",
     "is_of_public_origin",
     "is_seance_token",
     "is_upgrade",
@@ -67,6 +73,7 @@ __all__ = [
     "plain_response",
     "preflight_response",
     "protocol_to_select",
+    "read_address",
     "redact",
     "refusal_response",
     "request_for_local",

@@ -33,14 +33,15 @@ _METHOD = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ ")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request head that is sound HTTP/1.1, with exactly one valid Host and without a body.
+    """A request head that is sound HTTP, with exactly one valid Host and without a body.
 
     Attributes:
         method: Any token; case matters.
         target: Starts with a slash; raw bytes, never decoded. Of an absolute one it is the path and query;
             the host that it named is in ``Host`` then.
         headers: Names and values in wire order and wire case.
-        http_version: Always ``b"1.1"``.
+        http_version: ``b"1.1"``, or ``b"1.0"`` from a reader that accepts it. An HTTP/1.0 request
+            may have no Host.
     """
 
     method: bytes
@@ -59,12 +60,21 @@ class RequestReader:
     Args:
         limit_bytes: The greatest length of the head, empty line included.
         limit_fields: The greatest number of fields.
+        accept_http_10: Accept HTTP/1.0 as well. Health checks of load balancers use it, often without
+            a Host. `check_upgrade` refuses such a request (RFC 9110, 7.8).
     """
 
-    def __init__(self, limit_bytes: int = DEFAULT_HEAD_BYTES, limit_fields: int = FIELD_LIMIT) -> None:
+    def __init__(
+        self,
+        limit_bytes: int = DEFAULT_HEAD_BYTES,
+        limit_fields: int = FIELD_LIMIT,
+        *,
+        accept_http_10: bool = False,
+    ) -> None:
         self._limit_bytes = limit_bytes
         self._limit_fields = limit_fields
-        self._head = HeadBuffer(limit_bytes, check_start_line=_check_start_line, limit_fields=limit_fields)
+        check = _check_start_line_or_http_10 if accept_http_10 else _check_start_line
+        self._head = HeadBuffer(limit_bytes, check_start_line=check, limit_fields=limit_fields)
         self._is_over = False
 
     @property
@@ -120,7 +130,7 @@ def _parsed(head: bytes) -> Request:
         raise _refusal_of(head) from error
     fields = tuple(event.headers.raw_items())
     target, authority = _origin_form(event.target)
-    if not is_valid_host(field_values(fields, b"host")[0]):
+    if not all(is_valid_host(host) for host in field_values(fields, b"host")):
         raise Refusal(400, "The Host header is not a valid host name.", code="malformed_host")
     lengths = field_values(fields, b"content-length")
     if field_values(fields, b"transfer-encoding") or lengths not in ([], [b"0"]):
@@ -184,11 +194,15 @@ def _malformed_target(why: str) -> Refusal:
     )
 
 
-def _check_start_line(line: bytes) -> None:
+def _check_start_line_or_http_10(line: bytes) -> None:
+    _check_start_line(line, (b"1.1", b"1.0"))
+
+
+def _check_start_line(line: bytes, versions: tuple[bytes, ...] = (b"1.1",)) -> None:
     match = _START_LINE.fullmatch(line)
     if match is None:
         raise _malformed(_wrong_with_start_line(line))
-    if match[1] != b"1.1":
+    if match[1] not in versions:
         raise Refusal(400, "HTTP/1.1 is needed; this request uses another version.", code="http_version")
 
 

@@ -33,8 +33,11 @@ def check_upgrade(request: Request) -> bytes:
 
     Raises:
         Refusal: 405 for another method than GET, 426 for a request that is no upgrade to
-            WebSocket version 13, 400 for a bad key.
+            WebSocket version 13, 400 for HTTP/1.0 and for a bad key.
     """
+    if request.http_version != b"1.1":
+        # RFC 9110, 7.8: a server ignores Upgrade in HTTP/1.0. The sentence names the proxy's mistake.
+        raise Refusal(400, "HTTP/1.1 is needed; this request uses another version.", code="http_version")
     if request.method != b"GET":
         raise Refusal(
             405,

@@ -19,19 +19,24 @@ from seance.net.files import Lookout, Watched
 from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
 from seance.net.lingering_reset import LingeringReset
+from seance.net.listening import LOOPBACK_HOSTS, has_no_such_address, server_endpoint, why_not_listening
+from seance.net.log_limit import LogLimit
 from seance.net.lookups import resolve_interface, use_daemon_lookups
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
+from seance.net.proxy_protocol import host_of
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
 from seance.net.staggered import Staggered, again_at
 
 __all__ = [
+    "LOOPBACK_HOSTS",
     "ClientTls",
     "HandOver",
     "HandshakeLog",
     "Leg",
     "LingeringReset",
+    "LogLimit",
     "Lookout",
     "Occasion",
     "OffLoop",
@@ -47,6 +52,8 @@ __all__ = [
     "agent_stream_limit",
     "descriptor_limit",
     "end",
+    "has_no_such_address",
+    "host_of",
     "is_loopback_host",
     "is_orderly",
     "is_pipe",
@@ -59,8 +66,10 @@ __all__ = [
     "replace_protocol",
     "resolve_interface",
     "round_trip_seconds",
+    "server_endpoint",
     "take_undelivered",
     "tune",
     "unsent_bytes",
     "use_daemon_lookups",
+    "why_not_listening",
 ]

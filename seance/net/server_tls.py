@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.net.files import Watched
+from seance.net.log_limit import LogLimit
 from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
 from seance.net.tls_transport import TlsFactory
 
@@ -33,8 +34,6 @@ __all__ = ["HandshakeLog", "ServerTls"]
 
 PROTOCOL = b"http/1.1"
 """What we say with ALPN. Nobody has to ask; a browser does, and finds out that HTTP/2 is not spoken."""
-
-COMPLAINT_SECONDS = 10.0
 
 LONGEST_CHAIN = 9
 
@@ -100,9 +99,7 @@ class HandshakeLog:
     _log = Logger()
 
     def __init__(self, reactor: IReactorTime) -> None:
-        self._reactor = reactor
-        self._silent_until = 0.0
-        self._untold = 0
+        self._limit = LogLimit(reactor)
 
     def note(self, reason: Failure, peer: str) -> None:
         """Tell of a connection that was lost, if it was TLS that failed.
@@ -112,21 +109,15 @@ class HandshakeLog:
             peer: Who it was.
         """
         error = reason.value
-        if not isinstance(error, SSL.Error):
+        if not isinstance(error, SSL.Error) or not self._limit.allows_line():
             return
-        now = self._reactor.seconds()
-        if now < self._silent_until:
-            self._untold += 1
-            return
-        self._silent_until = now + COMPLAINT_SECONDS
         self._log.info(
             "A TLS handshake with {peer} failed: {reason} ({untold} more since the last such line)",
             peer=peer,
             reason=openssl_words(error),
-            untold=self._untold,
+            untold=self._limit.suppressed,
             event="tls.handshake_failed",
         )
-        self._untold = 0
 
 
 def _server_context(

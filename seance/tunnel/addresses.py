@@ -2,23 +2,33 @@
 
 Anybody can write ``X-Forwarded-For``. It is read only behind the networks that the operator named,
 and from the right: the last entry was written by the proxy we are talking to, the one before it by
-whoever that proxy talked to, and so on, until one is not trusted: that is the client. PROXY
-protocol (``haproxy:`` listeners) is believed from the same networks and from no other. Who comes by a UNIX
-socket comes from 127.0.0.1: a proxy in front of us, or the machine's own people.
+the peer of that proxy, and so on, until one is not trusted: that is the client. The PROXY
+protocol (``haproxy:`` listeners) is accepted from the same networks and from no other. A connection over a
+UNIX socket comes from 127.0.0.1: a proxy in front of us, or a program on this machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from twisted.internet.interfaces import ITransport
-from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
-from twisted.protocols.policies import ProtocolWrapper
 
 from seance.errors import ConfigError
-from seance.heads import Request
+from seance.heads import Request, forwarded_entries, read_address
+from seance.net import host_of
+from seance.tunnel.admission import LOOPBACK, holder_of
 
-__all__ = ["TrustedProxies", "is_wrapped_by_stranger", "peer_host"]
+__all__ = ["UNKNOWN", "TrustedProxies", "peer_host"]
+
+UNKNOWN = "unknown"
+"""The address of a client that a proxy on loopback does not name readably. All of them are counted together;
+with the proxy's own address they would not be counted at all. RFC 7239 has the word."""
+
+SHOWN_CHARACTERS = 60
+
+OTHER_FIELDS = (b"forwarded", b"x-real-ip")
+"""Fields that only a proxy sends, and that are not read."""
 
 
 class TrustedProxies:
@@ -26,12 +36,17 @@ class TrustedProxies:
 
     Args:
         texts: Addresses or networks in CIDR form.
+        on_unreadable: Called with the proxy's address and a sentence's end about what it sent, when the
+            address of its client cannot be read.
 
     Raises:
         ConfigError: One of them is neither.
     """
 
-    def __init__(self, texts: tuple[str, ...]) -> None:
+    def __init__(
+        self, texts: tuple[str, ...], on_unreadable: Callable[[str, str], None] = lambda peer, what: None
+    ) -> None:
+        self._on_unreadable = on_unreadable
         self._networks: list[IPv4Network | IPv6Network] = []
         for text in texts:
             try:
@@ -52,6 +67,9 @@ class TrustedProxies:
     def client_of(self, peer: str, request: Request) -> str:
         """Return the client's address.
 
+        If a trusted proxy wrote none that can be read, the proxy's own address is returned, or ``UNKNOWN``
+        for one on loopback.
+
         Args:
             peer: The other end of the socket.
             request: Its request, with or without ``X-Forwarded-For``.
@@ -59,29 +77,26 @@ class TrustedProxies:
         if not self.trusts(peer):
             return peer
         client = peer
-        hops = b",".join(request.values(b"x-forwarded-for")).decode("latin-1").split(",")
-        for hop in reversed(hops):
-            address = hop.strip()
-            try:
-                ip_address(address)
-            except ValueError:
-                break
+        entries = forwarded_entries(request)
+        if not entries and any(request.values(name) for name in OTHER_FIELDS):
+            return self._unreadable(client, "sent Forwarded or X-Real-IP, and no X-Forwarded-For")
+        for entry in reversed(entries):
+            # Written by a trusted proxy: after the first entry that is not one's address the loop ends.
+            address = read_address(entry)
+            if address is None:
+                return self._unreadable(client, f"sent X-Forwarded-For with {entry[:SHOWN_CHARACTERS]!r}")
             client = address
             if not self.trusts(address):
                 break
         return client
 
+    def _unreadable(self, proxy: str, what: str) -> str:
+        self._on_unreadable(proxy, what)
+        return UNKNOWN if holder_of(proxy) == LOOPBACK else proxy
+
 
 def peer_host(transport: ITransport) -> str:
     """Return the host of a transport's other end; of a UNIX socket that is this machine."""
-    return str(getattr(transport.getPeer(), "host", "127.0.0.1"))
-
-
-def is_wrapped_by_stranger(transport: object, proxies: TrustedProxies) -> bool:
-    """Whether this is a PROXY protocol connection from somebody who is not a trusted proxy."""
-    # Under TLS, if there is TLS: a proxy's header comes before the handshake that it passes on.
-    while isinstance(transport, ProtocolWrapper) and not isinstance(transport, HAProxyProtocolWrapper):
-        transport = transport.transport
-    if not isinstance(transport, HAProxyProtocolWrapper):
-        return False
-    return transport.transport is None or not proxies.trusts(peer_host(transport.transport))
+    host = host_of(transport.getPeer())
+    # A listener for both families shows IPv4 addresses mapped into IPv6.
+    return read_address(host) or host if host.startswith("::ffff:") else host

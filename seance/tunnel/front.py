@@ -38,6 +38,7 @@ from seance.heads import (
     check_origin,
     check_upgrade,
     find_token,
+    forwarded_proto,
     protocol_to_select,
     refusal_response,
     request_for_local,
@@ -47,11 +48,11 @@ from seance.heads import (
 )
 from seance.net import HandOver, PeerCertificate, peer_certificate, tune
 from seance.resume import RESUME_FIELD, Wish
-from seance.tunnel.addresses import is_wrapped_by_stranger, peer_host
+from seance.tunnel.addresses import peer_host
 from seance.tunnel.admission import LOOPBACK, Visit
 from seance.tunnel.client_leg import ClientLeg
 from seance.tunnel.farewell import Farewell
-from seance.tunnel.health import health_response
+from seance.tunnel.health import health_response, is_health_check, without_body
 from seance.tunnel.identification import challenge, identify
 from seance.tunnel.introduction import REPLACE_FIELD
 from seance.tunnel.link import RETRY_AFTER
@@ -137,7 +138,7 @@ class Front(HandOver):
     def __init__(self, factory: FrontFactory) -> None:
         self._factory = factory
         self._relay = factory.relay
-        self._reader = RequestReader(self._relay.settings.head_bytes)
+        self._reader = RequestReader(self._relay.settings.head_bytes, accept_http_10=True)
         self._timer: IDelayedCall | None = None
         self._deciding: Deferred[None] | None = None
         self._sent_away: Refusal | None = None
@@ -152,9 +153,6 @@ class Front(HandOver):
         """Count the connection in and start the time that a head may take."""
         transport = cast(ITCPTransport, self.transport)
         tune(transport)
-        if is_wrapped_by_stranger(transport, self._relay.proxies):
-            transport.abortConnection()
-            return
         self._peer = peer_host(transport)
         try:
             self._place = self._factory.places.take(self._peer)
@@ -247,14 +245,15 @@ class Front(HandOver):
             self._factory.note_deciding(self, False)
 
     async def _serve(self, request: Request) -> None:
-        route = resolve_target(request.target)
         is_draining = self._relay.is_draining
-        if route.kind is RouteKind.HEALTH:
-            self._serve_plainly(request, health_response(is_draining=is_draining))
-        elif is_draining:
+        if is_health_check(request):
+            self._see_off(health_response(request, is_draining=is_draining))
+            return
+        route = resolve_target(request.target)
+        if is_draining:
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
-        elif route.kind is RouteKind.AGENT:
+        if route.kind is RouteKind.AGENT:
             await self._serve_agent(request, route)
         elif is_status(request, route):
             admit = partial(self._admit, visit=Visit.STATUS)
@@ -444,15 +443,14 @@ class Front(HandOver):
             raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
 
     def _proto(self, request: Request) -> str:
-        if self._relay.proxies.trusts(self._peer):
-            told = request.values(b"x-forwarded-proto")
-            if told[-1:] in ([b"http"], [b"https"]):
-                return told[-1].decode()
+        told = forwarded_proto(request) if self._relay.proxies.trusts(self._peer) else None
+        if told is not None:
+            return told
         return "https" if ISSLTransport.providedBy(self.transport) else "http"
 
     def _serve_plainly(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
-            response = response[: response.index(b"\r\n\r\n") + 4]
+            response = without_body(response)
         elif request.method != b"GET":
             sentence = "Only GET is understood at this address."
             raise Refusal(405, sentence, code="method", headers=((b"Allow", b"GET, HEAD"),))

@@ -8,26 +8,22 @@ and start this; a program of yours can do the same (docs/programmatic.md).
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import CarrierAnswerer
 from seance.errors import ConfigError, Refusal
-from seance.net import HandshakeLog, Lookout, Occasion, ServerTls, accept_eagerly, descriptor_limit
+from seance.net import HandshakeLog, LogLimit, Lookout, Occasion, ServerTls, descriptor_limit
 from seance.resume import Wish
 from seance.tunnel.addresses import TrustedProxies
-from seance.tunnel.admission import LOOPBACK, Admission, holder_of
+from seance.tunnel.admission import Admission
 from seance.tunnel.allowance import Allowance
-from seance.tunnel.doorstep import Doorstep
 from seance.tunnel.drain import Departures, Drain
 from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.front import FrontFactory
@@ -36,8 +32,9 @@ from seance.tunnel.parking import Parking
 from seance.tunnel.permits import Permit, Permits
 from seance.tunnel.ports import Grant, IdentityVerifier, LinkChange, Verifier, Witness
 from seance.tunnel.presence import Presence
+from seance.tunnel.relay_ports import claim_ports, log_addresses
 from seance.tunnel.rooms import Rooms
-from seance.tunnel.settings import RelaySettings, has_tls
+from seance.tunnel.settings import RelaySettings
 from seance.tunnel.strangers_log import StrangersLog
 from seance.tunnel.witness import Silent, room_hash
 from seance.yamux import WindowBudget
@@ -53,7 +50,8 @@ LAST_WORD_SECONDS = 0.05
 LAST_CALL_SECONDS = 1.0
 """For sockets that were cut to be gone, which takes one turn of the reactor."""
 
-NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+UNREADABLE_SECONDS = 60.0
+"""Between two warnings that a trusted proxy's field cannot be read: one a minute, however many connect."""
 
 
 class Relay(Service):
@@ -89,7 +87,8 @@ class Relay(Service):
         self.witness = witness or Silent()
         may_expire = verifier is not None or self.settings.agent_ca is not None
         self.permits = Permits(reactor, verifier) if may_expire else None
-        self.proxies = TrustedProxies(self.settings.trusted_proxy)
+        self.proxies = TrustedProxies(self.settings.trusted_proxy, self._note_unreadable)
+        self._unreadable_limit = LogLimit(reactor, UNREADABLE_SECONDS)
         self.admission = Admission(self.settings, descriptor_limit())
         self.answerer = CarrierAnswerer(reactor)
         self.front = FrontFactory(reactor, self)
@@ -187,72 +186,14 @@ class Relay(Service):
         try:
             if self._tls is not None:
                 self._tls.load()
-            for text in self.settings.listen:
-                try:
-                    endpoint = serverFromString(self._reactor, text)
-                except Exception as error:  # each kind of endpoint fails in its own way
-                    sentence = f"The listen address {text!r} cannot be read: {error}."
-                    raise ConfigError(sentence, code="listen") from error
-                self._ports.append(await self._claim_port(endpoint, text))
-            if not self.settings.listen:
-                await self._listen_on_loopback()
-            self._check_safety()
+            await claim_ports(self._reactor, self, self._tls, self._ports)
         except ConfigError:
             for port in self._ports:
                 maybeDeferred(port.stopListening).addErrback(self._note_stop_failure)
             self._ports.clear()
             raise
-        self._say_hello()
+        log_addresses(self._ports, self.settings)
         return list(self._ports)
-
-    def _check_safety(self) -> None:
-        """Refuse to let the whole network in by mistake."""
-        if self.verifier is not None or self.settings.open:
-            return
-        for port in self._ports:
-            host = str(getattr(port.getHost(), "host", "127.0.0.1"))
-            if holder_of(host) != LOOPBACK:
-                sentence = (
-                    f"Without a key anybody who reaches {host} could enter every room: give --auth-key FILE "
-                    "(seance keygen makes one), or say --open if that is what you want."
-                )
-                raise ConfigError(sentence, code="unsafe")
-
-    async def _listen_on_loopback(self) -> None:
-        port = self.settings.port
-        first = TCP4ServerEndpoint(self._reactor, port, interface="127.0.0.1")
-        self._ports.append(await self._claim_port(first, f"127.0.0.1:{port}"))
-        port = _number(self._ports[0])
-        second = TCP6ServerEndpoint(self._reactor, port, interface="::1")
-        try:
-            self._ports.append(await self._claim_port(second, f"[::1]:{port}"))
-        except ConfigError as error:
-            cause = getattr(error.__cause__, "socketError", None)
-            if getattr(cause, "errno", None) not in NO_SUCH_FAMILY:
-                raise
-
-    async def _claim_port(self, endpoint: IStreamServerEndpoint, where: str) -> IListeningPort:
-        factory: IProtocolFactory = self.front
-        if self._tls is not None and not has_tls(where):
-            factory = self._tls.wrap(self.front, self._reactor)
-        try:
-            port = await endpoint.listen(factory)
-        except CannotListenError as error:
-            why = getattr(error.socketError, "strerror", None) or str(error.socketError)
-            hint = "Stop what uses it, or choose another with --listen."
-            sentence = f"The relay cannot listen on {where}: {why}. {hint}"
-            raise ConfigError(sentence, code="listen") from error
-        accept_eagerly(port)
-        Doorstep.stand_before(port, self._reactor, self)
-        return port
-
-    def _say_hello(self) -> None:
-        port = _number(self._ports[0])
-        is_secure = self._tls is not None or any(has_tls(one) for one in self.settings.listen[:1])
-        base = f"{'wss' if is_secure else 'ws'}://localhost:{port}"
-        self._log.info("🔌 Tunnel Relay Server starting on port {port}", port=port, event="relay.listening")
-        self._log.info("Agent endpoint: {url}", url=f"{base}/agent?room=<room-id>", event="relay.listening")
-        self._log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
 
     def _note_no_port(self, failure: Failure) -> None:
         if failure.check(CancelledError) is None:
@@ -261,6 +202,17 @@ class Relay(Service):
 
     def _note_stop_failure(self, failure: Failure) -> None:
         self._log.failure("A port could not be closed", failure, event="relay.stop_failed")
+
+    def _note_unreadable(self, peer: str, what: str) -> None:
+        if self._unreadable_limit.allows_line():
+            self._log.warn(
+                "The trusted proxy {peer} {what}: its clients are counted as one address "
+                "until it sets X-Forwarded-For to theirs ({suppressed} more since the last such line)",
+                peer=peer,
+                what=what,
+                suppressed=self._unreadable_limit.suppressed,
+                event="proxy.unreadable",
+            )
 
     def _note_new_certificate(self) -> None:
         self._log.info("The certificate was read again and holds from now on", event="tls.reloaded")
@@ -484,7 +436,3 @@ def _tls_of(settings: RelaySettings) -> ServerTls | None:
     if settings.tls_cert is None:
         return None
     return ServerTls(settings.tls_cert, settings.tls_key, settings.agent_ca)
-
-
-def _number(port: IListeningPort) -> int:
-    return int(getattr(port.getHost(), "port", 0))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 
 from seance.admin import site
@@ -279,3 +280,31 @@ async def raw(rig: AdminRig, request: bytes) -> bytes:
     player.send(request)
     await player.receives(b"\r\n\r\n")
     return bytes(player.received)
+
+
+@ensureDeferred
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        ("GET /healthz HTTP/1.0", 200),
+        ("HEAD /healthz HTTP/1.0", 200),
+        ("GET /readyz HTTP/1.0", 200),
+        ("HEAD /readyz HTTP/1.0", 200),
+        ("GET /readyz HTTP/1.0\r\nHost: evil.example", 403),
+        ("GET /readyz HTTP/1.0\r\nHost: localhost\r\nHost: evil.example", 403),
+        ("GET /metrics HTTP/1.0", 403),
+        ("GET /nowhere HTTP/1.0", 403),
+        ("POST /readyz HTTP/1.0", 405),
+    ],
+)
+async def test_health_check_in_http_10_needs_no_host_and_nothing_else_does_without(
+    sent: str, expected: int
+) -> None:
+    async with AdminRig(with_agent=False) as rig:
+        asker = Player()
+        rig.clients.append(asker)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", rig.admin_number)
+        await connectProtocol(endpoint, asker)
+        asker.send(sent.encode() + b"\r\n\r\n")
+        await asker.ends()
+        assert int(asker.received.split(b" ", 2)[1]) == expected

@@ -338,6 +338,20 @@ def test_a_token_that_is_wrong_gets_the_same_401(code: str, make: Make, service:
     assert b'\r\nWWW-Authenticate: Bearer realm="seance"\r\n' in refusal_response(refusal)
 
 
+@pytest.mark.parametrize(
+    ("code", "make"),
+    [pytest.param(code, make, id=name) for code, made in NOT_ACCEPTED.items() for name, make in made.items()],
+)
+def test_an_agent_gets_the_same_401_for_each_wrong_token_with_a_sentence_of_its_own(
+    code: str, make: Make, service: AuthService
+) -> None:
+    refusal = refusal_of(service.verify(make(), TokenRole.AGENT, ROOM))
+    assert refusal.code == code
+    assert refusal_response(refusal) == refusal_response(not_accepted("token_any", TokenRole.AGENT))
+    assert "invited" not in refusal.sentence
+    assert "the relay's clock" in refusal.sentence
+
+
 @pytest.mark.parametrize(("make", "role", "room"), NOT_ALLOWED.values(), ids=NOT_ALLOWED)
 def test_a_good_token_for_something_else_gets_the_same_403(
     make: Make, role: TokenRole, room: str, service: AuthService

@@ -170,6 +170,16 @@ def test_a_refusal_says_what_the_relay_said(status: bytes, code: int) -> None:
     ("response", "sentence"),
     [
         (answer(b"502 Bad Gateway"), "The relay answered 502 Bad Gateway."),
+        (
+            answer(b"407 Proxy Authentication Required", b"Access denied."),
+            "A proxy between this agent and the relay answered 407: it wants a user name and a password. "
+            "Let this machine reach the relay without that proxy.",
+        ),
+        (
+            answer(b"511 Network Authentication Required", content_type=b"text/html", body=b"<h1>Hotel</h1>"),
+            "A proxy between this agent and the relay answered 511: this network wants a log-in first. "
+            "Open a web page in a browser on this machine.",
+        ),
         (answer(b"502", content_type=b"text/html", body=b"<h1>Oops</h1>"), "The relay answered 502."),
         (answer(b"400 Bad", b"\xff \x1b[31mred\r\n\r\n  lines"), "\ufffd [31mred lines"),
         (answer(b"429 Too Many", b"x" * 5000), "x" * 1024),

@@ -22,6 +22,7 @@ from tests.processes import PEERS
 from tests.tools import ROOT
 
 PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "status", "check", "bench")
+PROGRAMS += ("health",)
 COMMON = {"--help", "--version", "--config"}
 FOREIGN = {"--tls", "--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
 FOREIGN |= {"--fast", "--follow-imports"}

@@ -11,7 +11,7 @@ import pytest
 
 from seance import values
 from seance.auth.claims import grant_from_claims
-from seance.auth.refusals import NOT_ACCEPTED, NOT_ALLOWED
+from seance.auth.refusals import AGENT_NOT_ACCEPTED, NOT_ACCEPTED, NOT_ALLOWED
 from seance.carrier import CloseCode
 from seance.options import OPTIONS, Program, default_in_words, options_of
 from seance.tunnel.agent import AgentState
@@ -71,6 +71,7 @@ def test_whatever_a_token_is_refused_for_is_in_the_protocol() -> None:
     assert written == said | {("403", code) for code in token_codes("not_allowed")}
     page = PROTOCOL.read_text("utf-8").replace("\n", " ")
     assert f"“{NOT_ACCEPTED}”" in page
+    assert f"“{AGENT_NOT_ACCEPTED}”" in page
     assert f"“{NOT_ALLOWED}”" in page
 
 

@@ -18,7 +18,7 @@ import yaml
 from seance.options import Program, options_of
 from seance.tunnel.settings import RelaySettings
 from tests.operations.proxies import DEPLOY
-from tests.processes import free_port, running_relay
+from tests.processes import AgentProcess, Process, running_relay
 from tests.tools import ROOT, require
 
 FOLDER = DEPLOY / "docker"
@@ -63,18 +63,26 @@ def test_what_runs_gets_the_signals_itself() -> None:
     assert flags(options) <= known(program)
 
 
-def health_check(port: int) -> list[str]:
+def health_check(process: Process) -> int:
+    """Run the image's check. In a container there is one program; here it is named."""
     [line] = instructions("HEALTHCHECK")
     program, *rest = json.loads(line[line.index("[") :])
-    assert program == "python"
-    return [sys.executable, *(word.replace("8080", str(port)) for word in rest)]
+    assert program == "seance"
+    argv = [sys.executable, "-m", "seance", *rest, "--pid", str(process.pid)]
+    return subprocess.run(argv, capture_output=True, check=False, cwd=ROOT).returncode
 
 
-def test_the_health_check_tells_a_relay_from_none() -> None:
-    with running_relay() as relay:
-        assert subprocess.run(health_check(relay.port), capture_output=True, check=False).returncode == 0
-    check = subprocess.run(health_check(free_port()), capture_output=True, check=False)
-    assert check.returncode != 0
+def test_the_health_check_tells_a_relay_from_none_wherever_it_listens(tmp_path: Path) -> None:
+    with running_relay(listen="tcp:0:interface=127.0.0.2") as relay:
+        assert health_check(relay) == 0
+    assert health_check(relay) == 1
+
+
+def test_the_health_check_leaves_an_agent_alone_that_dials_its_relay() -> None:
+    with AgentProcess("r", "--relay", "ws://127.0.0.1:1") as agent:
+        agent.when_line("Nothing listens")
+        assert health_check(agent) == 0
+    assert health_check(agent) == 1
 
 
 def copied(folder: Path) -> None:

@@ -49,3 +49,9 @@ def test_the_image_can_be_built_and_is_small_and_its_relay_is_healthy_and_drains
         assert say("wait", container) == "0", "it was killed, or failed"
     finally:
         say("rm", "-f", container)
+    container = say("run", "-d", image, "agent", "--room", "r", "--relay", "ws://192.0.2.1")
+    try:
+        health = ("inspect", "--format", "{{.State.Health.Status}}", container)
+        until("an agent without its relay is healthy", lambda: say(*health) == "healthy", deadline_seconds=60)
+    finally:
+        say("rm", "-f", container)

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
 from seance.errors import ConfigError
-from seance.tunnel import relay as relay_module
+from seance.tunnel import relay_ports
 from seance.tunnel.relay import Relay
 from seance.tunnel.settings import RelaySettings
 from tests.conftest import Watch
@@ -141,7 +141,7 @@ async def test_address_that_cannot_be_had_after_all_is_told_to_who_waits_and_log
     """Twisted's endpoints know at once; others, that ask somebody first, do not."""
     listening: Deferred[Any] = Deferred()
     late = SimpleNamespace(listen=lambda factory: listening)
-    monkeypatch.setattr(relay_module, "serverFromString", lambda *_: late)
+    monkeypatch.setattr(relay_ports, "server_endpoint", lambda *_, **__: late)
     relay = Relay(reactor, RelaySettings(listen=("onion:80",)))
     relay.startService()
     waiting = relay.when_listening()

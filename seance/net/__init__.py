@@ -20,7 +20,7 @@ from seance.net.handover import HandOver, replace_protocol
 from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
 from seance.net.lingering_reset import LingeringReset
 from seance.net.listening import LOOPBACK_HOSTS, has_no_such_address, server_endpoint, why_not_listening
-from seance.net.log_limit import LogLimit
+from seance.net.log_limiter import LogLimiter
 from seance.net.lookups import resolve_interface, use_daemon_lookups
 from seance.net.occasion import Occasion
 from seance.net.peer import PeerCertificate, peer_certificate
@@ -36,7 +36,7 @@ __all__ = [
     "HandshakeLog",
     "Leg",
     "LingeringReset",
-    "LogLimit",
+    "LogLimiter",
     "Lookout",
     "Occasion",
     "OffLoop",

@@ -29,7 +29,7 @@ from zope.interface import alsoProvides
 
 from seance.errors import RemoteProtocolError
 from seance.heads import ProxyHeaderReader
-from seance.net.log_limit import LogLimit
+from seance.net.log_limiter import REFUSED_SECONDS, LogLimiter
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address as Ipv4
@@ -65,7 +65,7 @@ class ProxyProtocolFactory(WrappingFactory[Any]):
     ) -> None:
         super().__init__(factory)
         self._trusts = trusts
-        self._limit = LogLimit(reactor)
+        self._limit = LogLimiter(reactor, interval_seconds=REFUSED_SECONDS)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401  # of two kinds
         """Make the protocol of one connection."""
@@ -77,13 +77,14 @@ class ProxyProtocolFactory(WrappingFactory[Any]):
 
     def note_refused(self, peer: str, why: str) -> None:
         """Log that a connection was refused, at most once in some seconds."""
-        if self._limit.allows_line():
+        suppressed = self._limit.admit("refused")
+        if suppressed is not None:
             self._log.warn(
                 "A connection from {peer} to a PROXY protocol listener was refused: {why} "
                 "({suppressed} more since the last such line)",
                 peer=peer,
                 why=why,
-                suppressed=self._limit.suppressed,
+                suppressed=suppressed,
                 event="proxy.refused",
             )
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.net.files import Watched
-from seance.net.log_limit import LogLimit
+from seance.net.log_limiter import REFUSED_SECONDS, LogLimiter
 from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
 from seance.net.tls_transport import TlsFactory
 
@@ -99,7 +99,7 @@ class HandshakeLog:
     _log = Logger()
 
     def __init__(self, reactor: IReactorTime) -> None:
-        self._limit = LogLimit(reactor)
+        self._limit = LogLimiter(reactor, interval_seconds=REFUSED_SECONDS)
 
     def note(self, reason: Failure, peer: str) -> None:
         """Tell of a connection that was lost, if it was TLS that failed.
@@ -109,13 +109,13 @@ class HandshakeLog:
             peer: Who it was.
         """
         error = reason.value
-        if not isinstance(error, SSL.Error) or not self._limit.allows_line():
+        if not isinstance(error, SSL.Error) or (untold := self._limit.admit("failed")) is None:
             return
         self._log.info(
             "A TLS handshake with {peer} failed: {reason} ({untold} more since the last such line)",
             peer=peer,
             reason=openssl_words(error),
-            untold=self._limit.suppressed,
+            untold=untold,
             event="tls.handshake_failed",
         )
 

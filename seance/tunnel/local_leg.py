@@ -31,11 +31,11 @@ from seance.heads import (
     request_with_host,
 )
 from seance.net import ClientTls, HandOver, Leg, tune
+from seance.net.log_limiter import LogLimiter
 from seance.tunnel.answer_watch import AnswerWatch
 from seance.tunnel.few_at_a_time import FewAtATime
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.local_trouble import LocalTrouble, too_many_clients, trouble_of
-from seance.tunnel.log_limiter import LogLimiter
 from seance.tunnel.ports import ClientReport, Witness
 from seance.tunnel.settings import AgentSettings
 from seance.tunnel.splice import Side, Splice, SpliceReport

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from seance.errors import Refusal, SeanceError
 from seance.net import limit_reached
+from seance.net.log_limiter import LogLimiter
 from seance.tunnel.local_server import LocalServer
-from seance.tunnel.log_limiter import LogLimiter
 
 __all__ = ["DialLog", "LocalTrouble", "too_many_clients", "trouble_of"]
 

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from seance.carrier import CarrierAnswerer
 from seance.errors import ConfigError, Refusal
-from seance.net import HandshakeLog, LogLimit, Lookout, Occasion, ServerTls, descriptor_limit
+from seance.net import HandshakeLog, LogLimiter, Lookout, Occasion, ServerTls, descriptor_limit
 from seance.resume import Wish
 from seance.tunnel.addresses import TrustedProxies
 from seance.tunnel.admission import Admission
@@ -49,9 +49,6 @@ LAST_WORD_SECONDS = 0.05
 
 LAST_CALL_SECONDS = 1.0
 """For sockets that were cut to be gone, which takes one turn of the reactor."""
-
-UNREADABLE_SECONDS = 60.0
-"""Between two warnings that a trusted proxy's field cannot be read: one a minute, however many connect."""
 
 
 class Relay(Service):
@@ -88,7 +85,7 @@ class Relay(Service):
         may_expire = verifier is not None or self.settings.agent_ca is not None
         self.permits = Permits(reactor, verifier) if may_expire else None
         self.proxies = TrustedProxies(self.settings.trusted_proxy, self._note_unreadable)
-        self._unreadable_limit = LogLimit(reactor, UNREADABLE_SECONDS)
+        self._unreadable_limit = LogLimiter(reactor)
         self.admission = Admission(self.settings, descriptor_limit())
         self.answerer = CarrierAnswerer(reactor)
         self.front = FrontFactory(reactor, self)
@@ -204,13 +201,14 @@ class Relay(Service):
         self._log.failure("A port could not be closed", failure, event="relay.stop_failed")
 
     def _note_unreadable(self, peer: str, what: str) -> None:
-        if self._unreadable_limit.allows_line():
+        suppressed = self._unreadable_limit.admit(peer)
+        if suppressed is not None:
             self._log.warn(
                 "The trusted proxy {peer} {what}: its clients are counted as one address "
                 "until it sets X-Forwarded-For to theirs ({suppressed} more since the last such line)",
                 peer=peer,
                 what=what,
-                suppressed=self._unreadable_limit.suppressed,
+                suppressed=suppressed,
                 event="proxy.unreadable",
             )
 

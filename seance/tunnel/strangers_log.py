@@ -8,7 +8,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from seance.tunnel.log_limiter import LogLimiter
+from seance.net.log_limiter import LogLimiter
 
 __all__ = ["StrangersLog"]
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from seance.errors import ConfigError
 from seance.net import HandshakeLog, ServerTls, peer_certificate
-from seance.net.log_limit import SILENT_SECONDS
+from seance.net.log_limiter import REFUSED_SECONDS
 from seance.net.server_tls import RESUME_SECONDS
 from tests.certificates import Authority, CertificateFiles
 from tests.tls.rig import Shaken, shake_hands
@@ -307,7 +307,7 @@ def test_failed_handshakes_are_a_line_in_ten_seconds(caplog: pytest.LogCaptureFi
     failure = Failure(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")]))
     for _ in range(3):
         log.note(failure, "192.0.2.7")
-    clock.advance(SILENT_SECONDS)
+    clock.advance(REFUSED_SECONDS)
     log.note(failure, "192.0.2.8")
     said = [record.getMessage() for record in caplog.records]
     assert said == [

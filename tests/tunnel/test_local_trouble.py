@@ -27,9 +27,9 @@ from twisted.python.failure import Failure
 
 from seance.errors import Gone
 from seance.net import descriptors
+from seance.net.log_limiter import INTERVAL_SECONDS
 from seance.tunnel.local_server import LocalServer
 from seance.tunnel.local_trouble import DialLog, LocalTrouble, trouble_of
-from seance.tunnel.log_limiter import INTERVAL_SECONDS
 from tests.processes import Process, environment, running_agent, running_relay
 
 LOCAL = LocalServer.from_text("127.0.0.1:1234")

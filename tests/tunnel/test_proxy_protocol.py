@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
-from seance.net.log_limit import SILENT_SECONDS, LogLimit
 from tests.certificates import Authority
 from tests.heads.test_proxy_protocol import ILLEGAL, LEGAL, binary
 from tests.tls.rig import TlsRig
@@ -202,19 +200,6 @@ async def test_a_crowd_of_illegal_headers_is_one_line() -> None:
                 client = await rig.connect(b"hello")
                 await client.goes()
         assert len(lines) == 1
-
-
-def test_log_limit_counts_what_it_suppressed() -> None:
-    clock = Clock()
-    limit = LogLimit(clock)
-    assert [limit.allows_line() for _ in range(4)] == [True, False, False, False]
-    assert limit.suppressed == 0
-    clock.advance(SILENT_SECONDS)
-    assert limit.allows_line()
-    assert limit.suppressed == 3
-    clock.advance(SILENT_SECONDS)
-    assert limit.allows_line()
-    assert limit.suppressed == 0
 
 
 # Over a UNIX socket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from seance.tunnel.log_limiter import INTERVAL_SECONDS, MAX_KEYS, LogLimiter
+from seance.net.log_limiter import INTERVAL_SECONDS, MAX_KEYS, LogLimiter
 
 
 def test_the_first_event_is_a_line_and_the_next_minute_is_one_with_the_count() -> None:

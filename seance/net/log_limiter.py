@@ -18,7 +18,10 @@ from twisted.internet.interfaces import IReactorTime
 __all__ = ["INTERVAL_SECONDS", "MAX_KEYS", "LogLimiter"]
 
 INTERVAL_SECONDS = 60.0
-"""From one line of a kind to the next."""
+"""From one line of a kind to the next, by default."""
+
+REFUSED_SECONDS = 10.0
+"""The same for connections that fail before they send a request: TLS handshakes, PROXY headers."""
 
 MAX_KEYS = 32
 """Kinds that have lines of their own in an interval; all further ones share one line."""

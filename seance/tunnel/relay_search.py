@@ -20,7 +20,7 @@ from seance.resume import Drain
 
 __all__ = ["NO_RELAY_SECONDS", "find_relay", "no_relay_answers"]
 
-NO_RELAY_SECONDS: Final = 1.0
+NO_RELAY_SECONDS: Final = 1.5
 """Time for which every dial has to be refused before the search ends. A supervisor that starts the new
 process with the signal has it listening by then. A proxy's health check may take longer; then the agent finds
 the new relay with its ordinary dials."""

@@ -60,7 +60,7 @@ class Search:
 
 
 @pytest.mark.parametrize("error", [REFUSED, BAD_GATEWAY, Refusal(503, "", code="http_503")])
-def test_a_search_whose_dials_are_all_refused_ends_after_a_second(error: Exception) -> None:
+def test_a_search_whose_dials_are_all_refused_ends_early(error: Exception) -> None:
     search = Search(lambda number: error)
     search.pass_seconds(8.0)
     assert search.result is None

@@ -25,7 +25,7 @@ PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "sta
 PROGRAMS += ("health",)
 COMMON = {"--help", "--version", "--config"}
 FOREIGN = {"--tls", "--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
-FOREIGN |= {"--fast", "--follow-imports"}
+FOREIGN |= {"--fast", "--follow-imports", "--rundir"}
 """Options of other programs that the pages mention: pip's, towncrier's, twistd's, mypy's, those of our tests
 and benchmarks."""
 

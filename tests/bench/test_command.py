@@ -90,7 +90,7 @@ def test_a_room_without_an_agent_is_one_line_on_stderr() -> None:
 @pytest.mark.slow
 def test_an_interrupted_run_stops_its_subprocesses() -> None:
     with started("bench", "--quick", "--seconds", "30") as process:
-        process.when_line(r"echo, 1 client|connecting")
+        process.when_line(r"idle clients|connecting", deadline_seconds=60)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3
         process.signal(signal.SIGINT)

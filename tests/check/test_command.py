@@ -184,7 +184,7 @@ def test_an_unreachable_relay_is_one_line_on_stderr(room: tuple[str, ...]) -> No
 @pytest.mark.slow
 def test_an_interrupted_check_stops_its_subprocesses() -> None:
     with started("check", "--only", "fidelity", "--idle", "60") as process:
-        process.when_line("WebSocket frames")
+        process.when_line("WebSocket frames", deadline_seconds=60)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert len(children) == 3
         process.signal(signal.SIGINT)

@@ -170,7 +170,8 @@ async def test_answer_that_does_not_open_the_way_ends_both_sides(answer: bytes, 
         client.send(MORE)
         await turn(0.02)
         assert len(rig.locals) == 1
-        assert rig.relay.client_count == 0
+        local.leg.loseConnection()
+        await until(lambda: rig.relay.client_count == 0)
 
 
 @ensureDeferred
@@ -199,7 +200,7 @@ async def test_every_parser_reads_the_same_request() -> None:
             local = await rig.local(number)
             heads.append(bytes(local.received))
             client.leg.abortConnection()
-            await local.goes()
+            local.leg.loseConnection()
     script = Path(tests.heads.__file__).with_name("parsers.js")
     asked = json.dumps([(head + b"glued").decode("latin-1") for head in heads])
     run = subprocess.run(

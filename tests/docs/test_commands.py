@@ -24,7 +24,17 @@ from tests.tools import ROOT
 PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "status", "check", "bench")
 PROGRAMS += ("health",)
 COMMON = {"--help", "--version", "--config"}
-FOREIGN = {"--tls", "--config-settings", "--draft", "--slow", "--logfile", "--reactor", "--help-reactors"}
+FOREIGN = {
+    "--tls",
+    "--config-settings",
+    "--draft",
+    "--slow",
+    "--logfile",
+    "--logger",
+    "--reactor",
+    "--help-reactors",
+    "--syslog",
+}
 FOREIGN |= {"--fast", "--follow-imports", "--rundir"}
 """Options of other programs that the pages mention: pip's, towncrier's, twistd's, mypy's, those of our tests
 and benchmarks."""

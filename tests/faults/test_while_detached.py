@@ -105,7 +105,7 @@ def test_clients_that_come_meanwhile_wait_and_are_served(theatre: Theatre) -> No
 def test_clients_of_an_agent_that_does_not_come_back_are_told_and_nothing_stays(theatre: Theatre) -> None:
     client, local = theatre.join("ada")
     fall_silent(theatre)
-    theatre.reactor.pass_seconds(30)
+    theatre.reactor.pass_seconds(60)
     assert client.is_lost or "read ended" in client.told
     assert local.is_lost or "read ended" in local.told
     for ear in (client, local):

@@ -90,7 +90,7 @@ async def test_counts_of_an_agent_equal_a_driven_load_exactly() -> None:
                 )
             )
         client.leg.abortConnection()
-        await until(lambda: rig.agent.client_count == 2)
+        await until(lambda: rig.agent.client_count == 2 and local.lost)
         head = len(b"".join([b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"]))
         text = await rig.page()
         assert value(text, "seance_agent_clients") == 2

@@ -50,7 +50,7 @@ async def test_a_leg_without_halves_is_closed_in_whole() -> None:
     await rig.connect(near, far)
     near.transport.registerProducer(PushSource(near.transport, b""), True)
     near.transport.write(b"all")
-    assert unsent_bytes(near.transport) == 0, "a wire in memory cannot tell"
+    assert unsent_bytes(near.transport) > len(b"all"), "the frame on the wire below counts"
     end(near.transport)
     await rig.until(lambda: near.is_lost and far.is_lost)
     assert far.data == b"all"

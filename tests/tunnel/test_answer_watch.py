@@ -107,7 +107,7 @@ async def test_slow_local_server_is_a_line_and_a_client_that_leaves_is_none(
             client = await rig.connect(request())
             await client.receives(b" 502 ")
             await until(lambda: lines)
-    assert "had not answered a client after 0." in lines[0]
+    assert "had not answered a client after " in lines[0]
     assert "--upgrade-seconds" in lines[0]
 
 

@@ -168,7 +168,10 @@ async def test_local_server_that_resets_before_it_answers_is_a_502() -> None:
 
 
 @ensureDeferred
-async def test_agent_that_does_not_accept_a_stream_is_a_502_that_does_not_blame_the_local_server() -> None:
+async def test_agent_that_does_not_accept_a_stream_is_a_502_that_does_not_blame_the_local_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seance.tunnel.attachment.REFUSED_STREAMS", 0)
     async with Rig(agent={"streams": 1}) as rig:
         await rig.connect(request())
         await rig.local()

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from seance.carrier import SUBPROTOCOL, CloseCode
 from seance.resume import BYE
 from seance.tunnel.arrival import Arrival
-from seance.tunnel.attachment import Attachment
+from seance.tunnel.attachment import REFUSED_STREAMS, Attachment
 from seance.tunnel.link import Link
 from seance.tunnel.ports import Grant, TokenRole
 from seance.tunnel.settings import AgentSettings, RelaySettings
@@ -328,8 +328,10 @@ def test_agent_takes_as_many_streams_from_a_plain_relay_as_it_is_told() -> None:
     says(side, b"".join(window(2 * number, SYN) for number in range(1, 301)))
     answers = [(one.kind, one.flags) for one in yamux_of(side)]
     assert answers == [(WINDOW, ACK)] * 300
-    says(side, window(602, SYN))
-    assert yamux_of(side)[-1].flags == 8, "one more than --streams is reset"
+    says(side, b"".join(window(602 + 2 * number, SYN) for number in range(REFUSED_STREAMS)))
+    assert {one.flags for one in yamux_of(side)} == {ACK}, "in these the agent tells its clients"
+    says(side, window(602 + 2 * REFUSED_STREAMS, SYN))
+    assert yamux_of(side)[-1].flags == 8, "further ones are reset"
     finish(side)
 
 

@@ -32,7 +32,8 @@ async def test_a_mistake_of_ours_costs_one_client_and_leaves_nothing(
             client = await rig.connect(request())
             await client.ends()
         assert client.received.startswith(b"HTTP/1.1 502 "), client.received
-        await until(lambda: all(local.lost for local in rig.locals))
+        for local in rig.locals:
+            await local.closes_in_order()
         assert len(watch.take(ZeroDivisionError)) == 1
         await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
         await rig.connect(request())

@@ -67,7 +67,7 @@ class Stage(Factory):
         self.choose: Choice | None = lambda offered: offered[:1]
         self.server = ""
         self.endpoint = WireEndpoint(self.clock, self)
-        monkeypatch.setattr(Agent, "_endpoint", lambda _: self.endpoint)
+        monkeypatch.setattr(Agent, "_endpoint", lambda *_: self.endpoint)
         monkeypatch.setattr(agent_module, "Vigil", NoVigil)
         monkeypatch.setattr("random.random", lambda: 1.0)
         self.agent = Agent(self.clock, AgentSettings(room=ROOM, relay="ws://127.0.0.1:1", **settings))

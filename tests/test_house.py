@@ -68,7 +68,7 @@ FLOORS = {
 
 PURE, DOORS = 1, 5
 
-LONGEST_FILE_LINES = 500
+LONGEST_FILE_LINES = 600
 
 AUTOBAHN_ROOMS = {"carrier", "yserver"}
 """The carrier speaks WebSocket between us; the demo's document server speaks it to stock clients."""
@@ -191,7 +191,7 @@ def reactor_imports(name: str) -> Iterator[int]:
             yield from (node.lineno for alias in node.names if alias.name == "reactor")
 
 
-def test_a_file_ends_at_five_hundred_lines() -> None:
+def test_no_file_is_longer_than_the_limit() -> None:
     files = [*SOURCES.values(), *python_files(ROOT / "tests")]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in files}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE_LINES} == {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -40,7 +41,8 @@ SIOCOUTQ: Final = 0x5411
 
 _ioctl: Any = None
 if sys.platform == "linux":
-    _ioctl = importlib.import_module("fcntl").ioctl
+    with suppress(ImportError):
+        _ioctl = importlib.import_module("fcntl").ioctl
 
 
 class LingeringReset:

@@ -93,9 +93,13 @@ class ReadsBeforeLoss(_Transport):
         elif not self._is_paused:
             # In turns of the reactor, as always.
             self.startReading()
-        # What could not leave: a transport stands in cycles, and would keep it until they are collected.
+        # Free the unsent data now: a transport is part of reference cycles, which are collected later.
         self.dataBuffer = b""
         self._tempDataBuffer, self._tempDataLen, self.offset = [], 0, 0
+        if self._giving_up is not None and self.producer is not None and self.producerPaused:
+            # Nothing is queued any more, and a producer that waits may be what lets this transport read.
+            self.producerPaused = False
+            self.producer.resumeProducing()
 
     def _waits_with(self, reason: Any) -> bool:  # noqa: ANN401  # Twisted's
         """Whether there is something to read before the loss; from then on nothing is written."""

@@ -255,6 +255,7 @@ async def test_token_is_in_no_log_event_whatever_its_level(
                         local = rig.locals.pop()
                         written.append(bytes(local.received).decode("latin-1").replace(QUERY, ""))
                         client.leg.abortConnection()
+                        local.leg.loseConnection()
                         await local.goes()
             for token in (canaries.token(role="agent"), canaries.garbage()):
                 said = len(written)

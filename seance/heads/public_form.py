@@ -226,4 +226,6 @@ def _without_dots(path: bytes) -> bytes:
         elif dots == 2 and kept:
             kept.pop()
     ends_in_dots = _DOTS.get(rest[-1].lower(), 0) > 0
-    return b"".join(kept) + (b"/" if ends_in_dots or not kept else b"")
+    path = b"".join(kept) + (b"/" if ends_in_dots or not kept else b"")
+    # A backslash may have become the first separator; behind the room only a slash is one.
+    return b"/" + path[1:]

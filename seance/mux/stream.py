@@ -329,8 +329,9 @@ class StreamTransport:
             sentence: Why.
             is_refused: Whether the peer never accepted the stream: the protocol gets ``StreamRefused``.
         """
-        is_delivered = not self._incoming and (self._told_end or not self._got_end)
-        if is_delivered or self._is_closing or self._is_lost or self._is_aborting:
+        if self._got_end and not self._told_end and not self._incoming:
+            self._tell_end()  # a pause holds back data only
+        if not self._incoming or self._is_closing or self._is_lost or self._is_aborting:
             self.cut(sentence, is_refused=is_refused)
             return
         self._got_reset = sentence

@@ -186,6 +186,10 @@ PIECES = (
 REFERENCES = st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join)
 
 
+def test_backslash_that_a_dot_segment_leaves_behind_the_room_becomes_a_slash() -> None:
+    assert form_of(b"/c/r/up/doc").map_reference(b"..\\") == b"/c/r/"
+
+
 @given(asked=st.sampled_from([*FORMS, *HOCUSPOCUS]), reference=REFERENCES)
 def test_whatever_is_mapped_stays_in_the_room_and_on_the_origin(asked: bytes, reference: bytes) -> None:
     mapped = form_of(asked).map_reference(reference)

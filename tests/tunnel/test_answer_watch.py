@@ -37,6 +37,7 @@ async def ask(rig: Rig, answer: bytes, *fields: str) -> bytes:
     else:
         local.leg.loseConnection()
     await client.ends()
+    local.leg.loseConnection()
     return bytes(client.received)
 
 

@@ -130,6 +130,7 @@ async def test_half_close_of_a_client_behind_a_header_stays_a_half_close() -> No
         assert client.lost is None
         local.send(b"answer")
         await client.receives(b"answer")
+        local.leg.loseConnection()
 
 
 # What is refused, and what the log says

@@ -10,6 +10,7 @@ that hangs does not give one. Other systems have no such socket and run without 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -30,11 +31,18 @@ from zope.interface import implementer
 from seance.tunnel.agent import Agent
 from seance.tunnel.relay import Relay
 
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
 __all__ = ["Health", "HealthSocket", "health_of_agent", "health_of_relay", "peer_of", "socket_name"]
 
 PREFIX = "seance-health"
 
 BACKLOG = 16
+
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+RETRY_SECONDS = 1.0
+"""Pause after a connection that could not be accepted for lack of descriptors or memory."""
 """Checks that may wait while the event loop is busy."""
 
 CREDENTIALS = struct.Struct("3i")
@@ -130,7 +138,7 @@ class HealthSocket(Service):
             self._log.info("seance health cannot find this process: {why}", why=why, event="health.no_socket")
             return
         listener.setblocking(False)
-        self._answers = _Answers(listener, self._health)
+        self._answers = _Answers(self._reactor, listener, self._health)
         self._reactor.addReader(self._answers)
 
     def stopService(self) -> Deferred[None]:
@@ -141,17 +149,23 @@ class HealthSocket(Service):
     def _close(self, _: None) -> None:
         answers, self._answers = self._answers, None
         if answers is not None:
-            self._reactor.removeReader(answers)
-            answers.listener.close()
+            answers.close()
 
 
 @implementer(IReadDescriptor)
 class _Answers:
     """Writes one line on each connection and closes it. Nothing is read, so there is nothing to wait for."""
 
-    def __init__(self, listener: socket.socket, health: Callable[[], Health]) -> None:
+    def __init__(
+        self,
+        reactor: Any,  # noqa: ANN401  # no common type
+        listener: socket.socket,
+        health: Callable[[], Health],
+    ) -> None:
+        self._reactor = reactor
         self.listener = listener
         self._health = health
+        self._retry: IDelayedCall | None = None
 
     def fileno(self) -> int:
         return self.listener.fileno()
@@ -160,14 +174,32 @@ class _Answers:
         return "health"
 
     def doRead(self) -> None:  # Twisted's name
-        with suppress(OSError):  # it has gone already
+        try:
             connection, _ = self.listener.accept()
-            with connection:
-                _, user = peer_of(connection)
-                # Anyone on the machine can connect, and the sentence may name a room.
-                if user in (0, os.getuid()):
-                    connection.setblocking(False)
-                    connection.send(json.dumps(asdict(self._health())).encode() + b"\n")
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:
+                # The listener stays readable, so that the reactor would call this all the time.
+                self._reactor.removeReader(self)
+                self._retry = self._reactor.callLater(RETRY_SECONDS, self._read_again)
+            return
+        with suppress(OSError), connection:  # the peer may have gone
+            _, user = peer_of(connection)
+            # Anyone on the machine can connect, and the sentence may name a room.
+            if user in (0, os.getuid()):
+                connection.setblocking(False)
+                connection.send(json.dumps(asdict(self._health())).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the listening socket."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._reactor.removeReader(self)
+        self.listener.close()
+
+    def _read_again(self) -> None:
+        self._retry = None
+        self._reactor.addReader(self)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor has given it up, which it does not do to sockets that listen."""

@@ -42,11 +42,17 @@ class AppendedLogFile(LogFile):
     def rotate(self) -> None:
         """Move the file away and begin a new one; keep the present one if that fails."""
         try:
+            # The present file under another descriptor, for the case that the new one cannot be opened.
+            kept = os.fdopen(os.dup(self._file.fileno()), "ab", 0)
+        except OSError:
+            return
+        try:
             super().rotate()
         except OSError:
             if self._file.closed:
-                del self._file
-                self._openFile()
+                self._file = kept
+                return
+        kept.close()
 
     def reopen_or_rotate(self) -> None:
         """Open the path again if another program has moved the file; else rotate, as Twisted does."""

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakSet
 
 __all__ = ["CLOSE_SECONDS", "MAX_QUEUED_BYTES", "LogWriter", "descriptor_writer", "drain_all"]
@@ -65,7 +66,8 @@ class LogWriter:
         self._on_broken = on_broken
         self._encoding = encoding
         self._max_bytes = max_bytes
-        self._queue: deque[bytes | Callable[[], None]] = deque()
+        self._queue: deque[bytes | int | Callable[[], None]] = deque()
+        """Lines, numbers of lines that were lost at this place, and functions to call."""
         self._queued_bytes = 0
         self._busy = False
         self._broken = False
@@ -80,12 +82,11 @@ class LogWriter:
         with self._changed:
             if self._broken:
                 return
-            notice = self._lost_notice() if self.lost_lines else b""
-            if self._queued_bytes + len(notice) + len(line) > self._max_bytes:
+            if self._queued_bytes + len(line) > self._max_bytes:
                 self.lost_lines += 1
                 return
-            if notice:
-                self._append(notice)
+            if self.lost_lines:
+                self._queue.append(self.lost_lines)
                 self.lost_lines = 0
             self._append(line)
 
@@ -111,12 +112,14 @@ class LogWriter:
     def _wake(self) -> None:
         if self._thread is None:
             # Not in __init__: twistd forks after it has made its observer, and a thread does not follow.
-            self._thread = threading.Thread(target=self._run, name="seance log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="seance log", daemon=True)
+            with suppress(RuntimeError):  # the system has no thread for us; the next line tries again
+                thread.start()
+                self._thread = thread
         self._changed.notify_all()
 
-    def _lost_notice(self) -> bytes:
-        text = "" if self._notice is None else self._notice(self.lost_lines)
+    def _lost_notice(self, count: int) -> bytes:
+        text = "" if self._notice is None else self._notice(count)
         return text.encode(self._encoding, "backslashreplace")
 
     def _run(self) -> None:
@@ -125,44 +128,48 @@ class LogWriter:
                 self._changed.wait_for(lambda: self._queue)
                 self._busy = True
                 batch = self._next_batch()
+            items: list[bytes | int] = []
             if callable(batch):
-                batch()
-                is_written, lines = True, []
+                with suppress(Exception):  # a log file that cannot be opened again keeps its old one
+                    batch()
+                is_written = True
             else:
-                lines = batch
-                is_written = self._write_lines(lines)
+                items = batch
+                is_written = self._write_lines(items)
             with self._changed:
-                self._queued_bytes -= sum(map(len, lines))
+                self._queued_bytes -= sum(len(item) for item in items if isinstance(item, bytes))
                 if not is_written:
-                    self.lost_lines += len(lines)
+                    self.lost_lines += sum(1 if isinstance(item, bytes) else item for item in items)
                 elif self.lost_lines and not self._queue:
-                    self._append(self._lost_notice())
+                    self._queue.append(self.lost_lines)
                     self.lost_lines = 0
                 self._busy = False
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[bytes] | Callable[[], None]:
+    def _next_batch(self) -> list[bytes | int] | Callable[[], None]:
         first = self._queue.popleft()
-        if not isinstance(first, bytes):
+        if not isinstance(first, bytes | int):
             return first
-        batch = [first]
+        batch: list[bytes | int] = [first]
         while self._queue and len(batch) < BATCH_LINES:
-            line = self._queue[0]
-            if not isinstance(line, bytes):
+            item = self._queue[0]
+            if not isinstance(item, bytes | int):
                 break
-            batch.append(line)
+            batch.append(item)
             self._queue.popleft()
         return batch
 
-    def _write_lines(self, lines: list[bytes]) -> bool:
+    def _write_lines(self, items: list[bytes | int]) -> bool:
         try:
-            self._write(b"".join(lines))
+            self._write(
+                b"".join(item if isinstance(item, bytes) else self._lost_notice(item) for item in items)
+            )
         except BrokenPipeError:
             self._broken = True
             if self._on_broken is not None:
                 self._on_broken()
             return True
-        except (OSError, ValueError):  # the disk is full, the terminal is gone, the file is closed
+        except Exception:  # noqa: BLE001  # a full disk, a closed file; this thread must not end
             return False
         return True
 

@@ -85,6 +85,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts its background jobs so, and they theirs: what is interrupted here would not notice.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # nohup starts its command so, and the programs under test keep a signal ignored that they inherit so.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     observer = STDLibLogObserver()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)
     if not config.getoption("--slow") and not config.getoption("--hypothesis-profile"):

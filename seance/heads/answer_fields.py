@@ -29,10 +29,13 @@ ORIGIN_WIDE = frozenset(
         b"public-key-pins",
         b"public-key-pins-report-only",
         b"report-to",
+        b"sec-session-registration",
+        b"secure-session-registration",
         b"service-worker-allowed",
         b"set-cookie2",
         b"set-login",
         b"strict-transport-security",
+        b"use-as-dictionary",
     )
 )
 """Fields that a browser stores for the whole origin, or applies beyond the path of the answer."""
@@ -41,8 +44,16 @@ _REFERENCES = frozenset((b"content-location", b"location", b"uri"))
 _REFRESH = re.compile(rb"([0-9. \t]*(?:[;,][ \t]*)?(?:url[ \t]*=[ \t]*)?)(.*)", re.IGNORECASE)
 """``5; url=/x``, ``5;URL='/x'`` and ``0, /x`` (HTML, 4.2.5.3)."""
 
-_LINK_TARGETS = re.compile(rb'"(?:[^"\\]|\\.)*"|<([^<>]*)>')
-"""Quoted strings, to be passed over, and targets (RFC 8288, 3)."""
+_LINK_TARGETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|<([^<>]*)>')
+"""Quoted strings, to be passed over, and targets (RFC 8288, 3). A string without an end is one match, so that
+the search takes linear time."""
+
+MAX_LINK_TARGETS = 32
+"""Targets of one ``Link`` field; a field with more is dropped. Servers that send early hints name a few."""
+
+MAX_GROWTH_BYTES = 64 * 1024
+"""Bytes that mapped addresses may add to one answer. The client chooses the length of each address, and the
+local server their number; beyond this, fields are dropped."""
 
 MAX_PATH_BYTES = 1024
 """Browsers ignore a longer attribute (RFC 6265bis, 5.6), and the cookie would get a path of their choice."""
@@ -56,7 +67,9 @@ def limited_to_room(fields: Fields, form: PublicForm) -> Fields:
         form: How the client addressed the room.
     """
     kept = []
+    growth_bytes = 0
     for name, value in fields:
+        before = len(value)
         lowered = name.lower()
         if lowered in ORIGIN_WIDE:
             continue
@@ -65,12 +78,17 @@ def limited_to_room(fields: Fields, form: PublicForm) -> Fields:
         elif lowered == b"refresh":
             value = _mapped_refresh(value, form)
         elif lowered == b"link":
+            if sum(match[1] is not None for match in _LINK_TARGETS.finditer(value)) > MAX_LINK_TARGETS:
+                continue
             value = _mapped_links(value, form)
         elif lowered == b"set-cookie":
             cookie = limited_cookie(value, form)
             if cookie is None:
                 continue
             value = cookie
+        growth_bytes += max(0, len(value) - before)
+        if growth_bytes > MAX_GROWTH_BYTES and len(value) > before:
+            continue
         # What was taken out may leave a space at the end, which no field may have.
         kept.append((name, value.strip(b" \t")))
     return tuple(kept)

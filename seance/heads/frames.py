@@ -78,7 +78,8 @@ class FrameWalk:
         at = self._left
         size = len(data)
         if at >= size:
-            self._left = at - size
+            if at < NEVER:
+                self._left = at - size
             return
         if self._split:
             data = self._split + data

@@ -57,6 +57,10 @@ __all__ = ["Ending", "Mux"]
 
 MESSAGE_BYTES = 64 * 1024
 
+REFUSALS = ("refused", "open_timeout")
+RESETS_OF_THE_PEER = ("reset", "refused")
+"""Codes of ``StreamReset``."""
+
 
 class Ending(enum.Enum):
     """Why a session failed while its carrier was open."""
@@ -352,8 +356,11 @@ class Mux(Protocol):
         elif event.code == "sent":
             stream.reset_sent()
         else:
-            is_refused = event.code in ("refused", "open_timeout")
-            stream.reset_arrived(f"The stream was reset ({event.code})", is_refused=is_refused)
+            sentence, is_refused = f"The stream was reset ({event.code})", event.code in REFUSALS
+            if event.code in RESETS_OF_THE_PEER:
+                stream.reset_arrived(sentence, is_refused=is_refused)
+            else:
+                stream.cut(sentence, is_refused=is_refused)  # ours, to free memory: nothing waits
 
     def _opened(self, stream_id: int) -> None:
         protocol = None

@@ -337,6 +337,7 @@ class StreamTransport:
         self._got_reset = sentence
         self._is_ending = True  # what is written from now on is dropped
         self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
+        self.writable()  # nothing is queued any more; a paused producer may be what lets the protocol read
 
     def reset_sent(self) -> None:
         """The reset of ``resetConnection`` has left, and everything before it."""

@@ -170,5 +170,9 @@ class OffLoop:
             with suppress(Exception):  # the reactor has stopped
                 reactor.callFromThread(deliver, result)
 
-        threading.Thread(target=work, name="seance file", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="seance file", daemon=True).start()
+        except RuntimeError:  # the system has no thread for us
+            self.is_running = False
+            return fail()
         return done.addTimeout(READ_SECONDS, reactor)

@@ -15,8 +15,9 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -121,9 +122,35 @@ class _UnixEndpoint:
             with _claim(f"{self._path}.claim"):
                 _remove_stale(self._path)
                 # Twisted binds and listens before this returns, so the claim covers both.
-                return self._endpoint.listen(factory)
+                return self._endpoint.listen(factory).addCallback(_keep_identity)
         except OSError as error:
             raise CannotListenError(None, self._path, error) from error
+
+
+class _UnixPort(unix.Port):
+    """Removes its path when it closes only if the path still leads to its own socket.
+
+    Twisted's removes whatever is there, and never finishes closing if nothing is.
+    """
+
+    identity: os.stat_result
+
+    def connectionLost(self, reason: Any) -> None:  # noqa: ANN401  # Twisted's
+        try:
+            is_own = os.path.samestat(os.stat(self._bindPath), self.identity)
+        except OSError:
+            is_own = False
+        if not is_own:
+            self._bindPath = b"\0"  # a name that is in no directory: nothing is removed
+        super().connectionLost(reason)
+
+
+def _keep_identity(port: IListeningPort) -> IListeningPort:
+    if type(port) is unix.Port:
+        port.__class__ = _UnixPort
+        own = cast(_UnixPort, port)
+        own.identity = os.stat(own._bindPath)
+    return port
 
 
 @contextmanager

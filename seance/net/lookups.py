@@ -114,10 +114,11 @@ class NameLookups:
             now - lookup.began_at >= RETRY_SECONDS and lookup.threads < MAX_THREADS_PER_NAME
         )
         if may_begin and self.thread_count < MAX_THREADS:
-            lookup.threads += 1
-            lookup.began_at = now
-            self.thread_count += 1
-            threading.Thread(target=self._look_up, args=(key,), name="seance DNS", daemon=True).start()
+            with suppress(RuntimeError):  # the system has no thread for us; the request fails like others
+                threading.Thread(target=self._look_up, args=(key,), name="seance DNS", daemon=True).start()
+                lookup.threads += 1
+                lookup.began_at = now
+                self.thread_count += 1
         if lookup.threads and len(lookup.requests) < MAX_WAITING:
             lookup.requests.append(request)
         else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -111,6 +112,11 @@ class _Attempts:
         elif not isinstance(result, Failure):
             self._stop()
             self._result.callback(result)
+        elif self._left and result.check(DNSLookupError):
+            # A resolver that answers immediately has nothing to wait for.
+            if self._next is not None:
+                self._next.cancel()
+            self._attempt()
         elif not self._pending:
             self._stop()
             self._result.errback(result)

@@ -35,6 +35,10 @@ ORDERLY_SECONDS: Final = 5.0
 agent passes on as a close, since an end of data came before it."""
 
 
+EARLY_SECONDS: Final = 10.0
+"""How long bytes behind the head wait for the answer: nothing but a stream of the room is held meanwhile."""
+
+
 @implementer(IHalfCloseableProtocol)
 class AbandonedUpgrade(Protocol):
     """The protocol of a stream after its client has gone. Make it, then ``begin``.
@@ -54,7 +58,7 @@ class AbandonedUpgrade(Protocol):
         self._answer = answer
         self._early = early
         self._is_reset = is_reset
-        self._seconds = seconds
+        self._seconds = min(seconds, EARLY_SECONDS)
         self._timer: IDelayedCall | None = None
         self._is_decided = False
 

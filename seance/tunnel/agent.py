@@ -398,7 +398,13 @@ class Agent(Service):
 
         Without one, GoAway tells the old relay that it need not wait: it closes the clients and then us.
         """
-        new = await find_relay(self._reactor, drain, partial(self._connect, None), random.random)
+        try:
+            new = await find_relay(self._reactor, drain, partial(self._connect, None), random.random)
+        except CancelledError:
+            raise
+        except Exception:
+            old.go_away()
+            raise
         if new is None:
             self._log.info("[Agent] No other relay answers at this address", event="link.draining")
             old.go_away()

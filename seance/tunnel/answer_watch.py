@@ -38,18 +38,25 @@ class AnswerWatch:
         key: The client's ``Sec-WebSocket-Key``; empty if there is none.
         limit_bytes: The longest head.
         on_fault: Called at most once, with the status that the client gets and a sentence.
+        on_switched: Called once, when the local server has answered 101.
     """
 
-    __slots__ = ("_accept", "_answer", "_head", "_key", "_limit_bytes", "_on_fault", "_side")
+    __slots__ = ("_accept", "_answer", "_head", "_key", "_limit_bytes", "_on_fault", "_on_switched", "_side")
 
     def __init__(
-        self, side: Side, key: bytes, limit_bytes: int, on_fault: Callable[[int, str], None]
+        self,
+        side: Side,
+        key: bytes,
+        limit_bytes: int,
+        on_fault: Callable[[int, str], None],
+        on_switched: Callable[[], None] = lambda: None,
     ) -> None:
         self._side = side
         self._key = key
         self._accept = accept_for_key(key)
         self._limit_bytes = limit_bytes
         self._on_fault = on_fault
+        self._on_switched = on_switched
         self._head = b""
         self._answer: LocalAnswer | None = None
 
@@ -62,6 +69,7 @@ class AnswerWatch:
                 return
             if end >= 0 and self._is_usual(self._head[: end + 2]):
                 self._side.watch = None
+                self._on_switched()
                 return
             self._answer = LocalAnswer(self._key, self._limit_bytes)
             data, self._head = self._head, b""
@@ -100,6 +108,8 @@ class AnswerWatch:
         if not answer.has_begun:
             return
         self._side.watch = None
+        if answer.is_switched:
+            self._on_switched()
         match = None if answer.is_switched else _STATUS.match(passed_on)
         if match is not None:
             reason = redact("".join(one for one in match[2].decode("latin-1") if one.isprintable()))

@@ -29,7 +29,7 @@ from seance.mux import StreamRefused
 from seance.net import HandOver, Leg, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.tunnel.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
 from seance.tunnel.drain import Departures
-from seance.tunnel.farewell import Farewell
+from seance.tunnel.farewell import Farewell, ResetBehind
 from seance.tunnel.gate import Pace
 from seance.tunnel.initial_syncs import Sync
 from seance.tunnel.link import RETRY_AFTER, Link
@@ -290,7 +290,9 @@ class ClientLeg:
 
     def client_lost(self, reason: Failure) -> None:
         """The client did not wait."""
-        seconds = 0.0 if self._timer is None else self._timer.getTime() - self._reactor.seconds()
+        # The timer may be due in this turn.
+        due_at = 0.0 if self._timer is None else self._timer.getTime()
+        seconds = max(0.0, due_at - self._reactor.seconds())
         self._stop()
         if self._stream is not None:
             stream, self._stream = self._stream, None
@@ -318,6 +320,10 @@ class ClientLeg:
         splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
         self._departures.lost_agent(self)
         return True
+
+    def closes_far_in_order(self) -> bool:
+        """Return False: a splice begins with the 101, and a reset of the client is passed on as one."""
+        return False
 
     def near_lost(self) -> None:
         """The client is gone."""
@@ -404,17 +410,18 @@ class ClientLeg:
         self._see_off(refusal_response(refusal), "refused")
 
     def _cut(self) -> None:
-        # A body that breaks off must not look whole to the client, so its connection is reset.
+        # A body that breaks off must not look whole to the client, so its connection is reset behind it.
         self._stop()
         self._drop_stream()
         self._waiting_client.leg = None
-        self._client.abortConnection()
         self._tell_end("broken")
-        self._leave()
+        self._door.hand_over(ResetBehind(self._reactor, on_end=self._leave))
 
     def _see_off(self, answer: bytes, reason: str) -> None:
         self._waiting_client.leg = None
         self._tell_end(reason)
+        if self._waiting_client.is_paused:
+            self._client.resumeProducing()  # unread data would turn the close into a reset
         self._door.hand_over(Farewell(self._reactor, answer, on_end=self._leave))
 
     def _seen_off(self) -> None:

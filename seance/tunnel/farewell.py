@@ -16,12 +16,12 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.net import Leg, end
+from seance.net import Leg, LingeringReset, end
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Farewell"]
+__all__ = ["Farewell", "ResetBehind"]
 
 FAREWELL_SECONDS = 2.0
 FAREWELL_BYTES = 1024 * 1024
@@ -88,3 +88,40 @@ class Farewell(Protocol):
     def _cut(self) -> None:
         self._timer = None
         cast(ITCPTransport, self.transport).abortConnection()
+
+
+@implementer(IHalfCloseableProtocol)
+class ResetBehind(Protocol):
+    """Resets a connection once everything that was written to it has left; drops the data that still arrives.
+
+    Args:
+        reactor: Provides the time.
+        on_end: Called once, when the connection is gone.
+    """
+
+    def __init__(self, reactor: IReactorTime, *, on_end: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._on_end = on_end
+        self._reset: LingeringReset | None = None
+
+    def connectionMade(self) -> None:
+        """Begin to wait."""
+        leg = cast(Leg, self.transport)
+        leg.unregisterProducer()
+        leg.resumeProducing()
+        self._reset = LingeringReset(self._reactor, leg)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Drop what still arrives."""
+
+    def readConnectionLost(self) -> None:
+        """The peer has ended; the reset follows."""
+
+    def writeConnectionLost(self) -> None:
+        """Not used: this direction ends with the reset."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        if self._reset is not None:
+            self._reset.cancel()
+        self._on_end()

@@ -35,7 +35,9 @@ def health_response(request: Request, *, is_draining: bool) -> bytes:
         Refusal: 405, the method is not GET, HEAD or OPTIONS.
     """
     if request.method not in (b"GET", b"HEAD", b"OPTIONS"):
-        raise Refusal(405, "Only GET is understood at this address.", code="method", headers=(ALLOW,))
+        raise Refusal(
+            405, "Only GET, HEAD and OPTIONS are understood at this address.", code="method", headers=(ALLOW,)
+        )
     date = (b"Date", formatdate(usegmt=True).encode())
     fields = (date, ALLOW) if request.method == b"OPTIONS" else (date,)
     status, body = (503, "draining") if is_draining else (200, "OK")

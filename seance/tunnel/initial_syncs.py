@@ -23,6 +23,7 @@ reports.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -77,8 +78,13 @@ PROOF_SECONDS: Final = 10.0
 
 LEAST_ROUND_SECONDS, MOST_ROUND_SECONDS = 0.02, 0.25
 ROUND_TRIPS: Final = 4
-"""A newcomer is observed for four times what the fastest upgrade on this link took, within these bounds, and
-for two round trips of the client's connection: request and first bytes of the document take one of each."""
+"""After its 101 a newcomer is observed for four times what the fastest upgrade on this link took, within
+these bounds but for one and a half times that upgrade at least, and for two round trips of the client's
+connection: request and first bytes of the document take one of each."""
+
+UPGRADE_SECONDS: Final = 0.5
+"""A client without a 101 stays a newcomer for this time. Documents that a slower local server sends load at
+the same time; to hold clients longer would hold all clients of such a server."""
 
 MOST_CLIENT_SECONDS: Final = 0.5
 """The round trips of a client's connection add no more than this."""
@@ -126,7 +132,7 @@ class Sync:
         "observed_until",
     )
 
-    def __init__(self, syncs: InitialSyncs, now: float, observed_until: float) -> None:
+    def __init__(self, syncs: InitialSyncs, now: float) -> None:
         self._syncs: InitialSyncs | None = syncs
         self._client: Loading | None = None
         self._since_seconds = now
@@ -134,7 +140,7 @@ class Sync:
         self._quiet_looks = 0
         self._behind_looks = 0
         self._message_since: float | None = None
-        self.observed_until = observed_until
+        self.observed_until = now
 
     def joined(self, client: Loading) -> None:
         """The local server has accepted the upgrade."""
@@ -148,6 +154,10 @@ class Sync:
         if self._syncs is not None:
             syncs, self._syncs, self._client = self._syncs, None, None
             syncs.forget(self)
+
+    def is_new(self, now: float) -> bool:
+        """Whether too little is known of the client to say that it does not load."""
+        return now < (self.observed_until if self._client else self._since_seconds + UPGRADE_SECONDS)
 
     def message_seconds(self, now: float) -> float | None:
         """Return for how long the message that is on its way has been seen; None if there is none."""
@@ -205,7 +215,7 @@ class InitialSyncs:
         self._fast_until = 0.0
         self._proofs = 0
         self._proven_at = 0.0
-        self._round_seconds = MOST_ROUND_SECONDS
+        self._upgrade_seconds = inf
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -234,16 +244,16 @@ class InitialSyncs:
 
     def observe(self, sync: Sync, upgrade_seconds: float, client_seconds: float) -> None:
         """Note that the local server has accepted a client; called by ``Sync`` only."""
-        shortest = max(ROUND_TRIPS * upgrade_seconds, LEAST_ROUND_SECONDS)
-        self._round_seconds = min(self._round_seconds, shortest)
+        fastest = self._upgrade_seconds = min(self._upgrade_seconds, upgrade_seconds)
+        within = min(max(ROUND_TRIPS * fastest, LEAST_ROUND_SECONDS), MOST_ROUND_SECONDS)
         own_seconds = min(2 * client_seconds, MOST_CLIENT_SECONDS)
-        sync.observed_until = self.seconds() + self._round_seconds + own_seconds
+        sync.observed_until = self.seconds() + max(within, 1.5 * fastest) + own_seconds
         if sync in self._watched:
             self._newcomers[sync] = None
 
     def note_carrier(self) -> None:
         """Forget the measurements of the old carrier's path: the link has another carrier."""
-        self._round_seconds = MOST_ROUND_SECONDS
+        self._upgrade_seconds = inf
         self._fast_until = 0.0
         self._proofs = 0
 
@@ -302,13 +312,13 @@ class InitialSyncs:
         if in_message:
             return  # while one document is on its way, the others may wait behind it
         for sync in list(self._newcomers):
-            if now >= sync.observed_until:
+            if not sync.is_new(now):
                 del self._newcomers[sync]
                 self._proofs += not self._loading
                 self._proven_at = now
 
     def _let_in(self, now: float) -> Sync:
-        sync = Sync(self, now, now + self._round_seconds)
+        sync = Sync(self, now)
         if self._at_once and not self._is_closed:
             if self._timer is None:
                 self._looked_at = now
@@ -370,9 +380,8 @@ class InitialSyncs:
 
     def _let_in_who_may(self) -> None:
         now = self.seconds()
-        waiting = self._waiting
-        free = self._free(now) if waiting else 0
-        while waiting and (free > 0 or waiting[0][0] <= now):
+        free = self._free(now) if self._waiting else 0
+        while self._waiting and (free > 0 or self._waiting[0][0] <= now):
             self._let_first_in(now)
             free -= 1
 

@@ -30,6 +30,7 @@ from seance.heads import (
     refusal_response,
     request_with_host,
 )
+from seance.heads.boundary import DEFAULT_HEAD_BYTES
 from seance.net import ClientTls, HandOver, Leg, tune
 from seance.net.log_limiter import LogLimiter
 from seance.tunnel.answer_watch import AnswerWatch
@@ -214,7 +215,7 @@ class LocalLeg(HandOver):
             factory.note_refused(status, sentence)
 
         key = b"".join(request.values(b"sec-websocket-key")[:1])
-        return AnswerWatch(splice.far, key, settings.head_bytes, note)
+        return AnswerWatch(splice.far, key, DEFAULT_HEAD_BYTES, note, self._client.note_switched)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stop_waiting()
@@ -243,11 +244,12 @@ class LocalClient:
         factory: The leg's.
     """
 
-    __slots__ = ("_began_seconds", "_factory", "_splice")
+    __slots__ = ("_began_seconds", "_factory", "_is_switched", "_splice")
 
     def __init__(self, factory: LocalLegFactory) -> None:
         self._factory = factory
         self._began_seconds = 0.0
+        self._is_switched = False
         self._splice: Splice | None = None
 
     @property
@@ -284,6 +286,17 @@ class LocalClient:
         self._factory.witness.client_ended(self, report)
 
     # -- Spliced ---------------------------------------------------------------------------
+
+    def closes_far_in_order(self) -> bool:
+        """Return whether the local server has not answered 101: then a lost stream is no reason for a reset.
+
+        In Node, a reset ends the whole process if an upgrade socket has no ``error`` listener.
+        """
+        return not self._is_switched
+
+    def note_switched(self) -> None:
+        """The local server has answered 101."""
+        self._is_switched = True
 
     def near_lost(self) -> None:
         """Nobody waits for the stream alone."""

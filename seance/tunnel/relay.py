@@ -226,7 +226,7 @@ class Relay(Service):
             self._claiming.cancel()
         ports, self._ports = self._ports, []
         for port in ports:
-            await maybeDeferred(port.stopListening)
+            await maybeDeferred(port.stopListening).addErrback(self._note_stop_failure)
         was_waited_for = len(self.parking) > 0
         self.parking.close()
         self.presence.close()

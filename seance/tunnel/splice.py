@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from seance.net import Leg, LingeringReset, end, is_orderly, take_undelivered, unsent_bytes
+from seance.net.lingering_reset import LINGER_SECONDS
 from seance.tunnel.gate import Gate, Pace
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class Spliced(Protocol):
 
         Returns:
             Whether the near one is the caller's now, to ``Splice.release_near``; otherwise it is cut as well.
+        """
+
+    def closes_far_in_order(self) -> bool:
+        """The near leg is gone without an end.
+
+        Returns:
+            Whether the far one sees an orderly end all the same: it has not agreed to a WebSocket yet.
         """
 
     def splice_ended(self, report: SpliceReport) -> None:
@@ -185,7 +193,11 @@ class Splice:
         if side.has_ended:
             # Its end of data has passed already, and a connection that was closed in full looks like this as
             # soon as anything is sent to it. So the other one is closed in full as well.
-            other.leg.loseConnection()
+            self._close(other)
+            return
+        if side is self.near and self._owner.closes_far_in_order():
+            other.leg.resumeProducing()
+            self._close(other)
             return
         self._stop_timer()
         # What it still says is dropped, but read: a peer may read only when it has written everything.
@@ -239,6 +251,17 @@ class Splice:
             self.far.close_gate()
             report = SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason)
             self._owner.splice_ended(report)
+
+    def _close(self, side: Side) -> None:
+        """Close a leg in order, and cut it if that takes longer than ``LINGER_SECONDS``."""
+        self._stop_timer()
+        self._timer = self._reactor.callLater(LINGER_SECONDS, self._cut, side)
+        side.leg.loseConnection()
+
+    def _cut(self, side: Side) -> None:
+        self._timer = None
+        if not side.is_lost:
+            side.leg.abortConnection()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

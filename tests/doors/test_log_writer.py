@@ -383,3 +383,70 @@ def test_the_end_waits_for_all_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     reader.may_read.set()
     log_writer.drain_all()
     assert reader.text == b"line\n"
+
+
+def test_lines_that_a_full_disk_took_are_all_counted() -> None:
+    reader = Reader()
+    reader.may_read.set()
+    reader.error = OSError(errno.ENOSPC, "No space left on device")
+    writer = LogWriter(reader.write, notice)
+    for _ in range(50):
+        writer.write("line\n")
+        assert writer.drain(10)
+    reader.error = None
+    writer.write("after\n")
+    assert writer.drain(10)
+    assert reader.text == b"50 lost\nafter\n"
+
+
+def test_a_failure_of_ours_in_the_thread_does_not_end_the_log() -> None:
+    reader = Reader()
+    reader.may_read.set()
+    writer = LogWriter(reader.write, notice)
+    writer.call(lambda: 1 // 0)
+    writer.write("after\n")
+    assert writer.drain(10)
+    assert reader.text == b"after\n"
+
+
+def test_a_thread_that_cannot_be_started_is_started_with_the_next_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = Reader()
+    reader.may_read.set()
+    writer = LogWriter(reader.write, notice)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        writer.write("one\n")
+    writer.write("two\n")
+    assert writer.drain(10)
+    assert reader.text == b"one\ntwo\n"
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_new_log_file_that_cannot_be_opened_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seance.log_files import AppendedLogFile
+
+    path = tmp_path / "relay.log"
+    file = AppendedLogFile("relay.log", str(tmp_path), rotateLength=10)
+    try:
+        file.write("0123456789\n")
+        with monkeypatch.context() as patched:
+            patched.setattr(AppendedLogFile, "_openFile", no_file)
+            file.write("in the old one\n")
+        assert (tmp_path / "relay.log.1").read_text() == "0123456789\nin the old one\n"
+        path.touch()
+        file.reopen_or_rotate()
+        file.write("in the new one\n")
+        assert path.read_text() == "in the new one\n"
+    finally:
+        file.close()
+
+
+def no_file(_: object) -> None:
+    raise OSError(errno.EDQUOT, "Disk quota exceeded")

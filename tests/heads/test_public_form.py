@@ -331,3 +331,22 @@ def test_cookie_without_a_path_gets_the_default_of_the_local_path(asked: bytes, 
 @pytest.mark.parametrize("asked", [PARAMETER, PASTED, *HOCUSPOCUS[:2]])
 def test_cookies_are_dropped_where_all_rooms_share_one_path(asked: bytes) -> None:
     assert limited_to_room(((b"Set-Cookie", b"a=b; Path=/"), (b"A", b"b")), form_of(asked)) == ((b"A", b"b"),)
+
+
+def test_link_field_with_too_many_targets_or_too_much_growth_is_dropped() -> None:
+    many = b"Link: " + b", ".join([b"</x>"] * 33)
+    assert fields_of_answer(many) == []
+    few = b"Link: " + b", ".join([b"</x>"] * 32)
+    assert fields_of_answer(few) == [b"Link: " + b", ".join([b"</c/r/x>"] * 32)]
+    asked = b"/c/r/" + b"a" * 12_000
+    field = b"Link: " + b", ".join([b"<?x>"] * 32)
+    assert len(fields_of_answer(*[field] * 20, asked=asked)) == 0
+    assert len(fields_of_answer(*[b"Link: <?x>"] * 20, asked=asked)) == 5
+
+
+@pytest.mark.parametrize(
+    "text", [b'"' + b'\\"' * 6000, b'"' + b'\\"' * 6000 + b"\\", b"<" * 12_000, b'"' * 12_000]
+)
+def test_link_field_without_an_end_is_read_once(text: bytes) -> None:
+    """With a search that begins again at each quote this took minutes."""
+    assert fields_of_answer(b"Link: " + text) == [b"Link: " + text]

@@ -214,6 +214,19 @@ async def test_a_read_that_hangs_is_given_up_and_has_no_company(monkeypatch: pyt
 
 
 @ensureDeferred
+async def test_a_thread_that_cannot_be_started_fails_one_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    off_loop = OffLoop()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            await off_loop.run(reactor, lambda: "text")
+    assert await off_loop.run(reactor, lambda: "text") == "text"
+
+
+@ensureDeferred
 async def test_files_that_hang_keep_what_was_read_and_are_mentioned_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[LogEvent]
 ) -> None:

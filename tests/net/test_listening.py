@@ -127,6 +127,24 @@ async def test_second_listener_in_one_process_is_refused_and_the_first_goes_on(p
 
 
 @ensureDeferred
+async def test_listener_closes_although_its_path_is_gone(path: Path) -> None:
+    port = await listen(f"unix:{path}")
+    path.unlink()
+    await port.stopListening()
+
+
+@ensureDeferred
+async def test_listener_that_closes_leaves_the_socket_of_its_successor(path: Path) -> None:
+    port = await listen(f"unix:{path}")
+    path.unlink()
+    successor = await listen(f"unix:{path}")
+    await port.stopListening()
+    assert path.exists()
+    await successor.stopListening()
+    assert not path.exists()
+
+
+@ensureDeferred
 @pytest.mark.parametrize("form", ["unix:{}", "unix:address={}", "unix:{}:mode=600", "unix:{}:lockfile=1"])
 async def test_every_form_of_the_string_is_understood(path: Path, form: str) -> None:
     leave_stale_socket(path)

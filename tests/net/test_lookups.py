@@ -251,3 +251,23 @@ def test_a_host_name_of_a_listener_that_is_unknown_is_refused(monkeypatch: pytes
     monkeypatch.setattr(lookups.socket, "getaddrinfo", fail)
     with pytest.raises(ConfigError, match=r"'tcp:0:interface=no' has an interface that cannot be resolved"):
         resolve_interface("tcp:0:interface=no")
+
+
+def test_a_thread_that_cannot_be_started_fails_one_request_only(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    loop = Looper()
+    names = NameLookups(loop, resolver)
+    resolver.answers["relay"] = [FOUR]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        names.resolveHostName(receiver := Receiver(), "relay", 80)
+    assert receiver.is_complete
+    assert names.thread_count == 0
+    names.resolveHostName(receiver := Receiver(), "relay", 80)
+    resolver.release("relay")
+    loop.run()
+    assert receiver.found

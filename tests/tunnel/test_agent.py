@@ -276,7 +276,7 @@ async def test_what_follows_the_head_waits_for_the_local_server_and_arrives() ->
         local = await rig.local()
         await local.receives(b"early")
         player.leg.abortConnection()
-        await local.goes()
+        await local.closes_in_order()
 
 
 @ensureDeferred

@@ -21,6 +21,7 @@ from seance.tunnel.initial_syncs import (
     NEWCOMERS,
     PROOF_SECONDS,
     TICK_SECONDS,
+    UPGRADE_SECONDS,
     WATCHED_SECONDS,
     InitialSyncs,
     Sync,
@@ -197,9 +198,19 @@ def test_clients_that_receive_whole_messages_do_not_load(door: Door) -> None:
 
 def test_a_local_server_that_is_slow_to_answer_holds_no_client(door: Door) -> None:
     tabs = [door.come(0.0, 2.0) for _ in range(100)]
-    door.pass_seconds(4 * (MOST_ROUND_SECONDS + TICK_SECONDS))
+    door.pass_seconds(4 * (UPGRADE_SECONDS + TICK_SECONDS))
     assert door.let_in(*tabs) == 100
     door.pass_seconds(3.0)
+
+
+def test_clients_that_join_a_slow_local_server_are_limited_as_soon_as_their_documents_come(
+    door: Door,
+) -> None:
+    tabs = [door.come(5e6, 0.4) for _ in range(8)]
+    door.pass_seconds(2.0)
+    assert door.let_in(*tabs) == 3
+    door.pass_seconds(90.0)
+    assert door.let_in(*tabs) == 8
 
 
 def test_a_load_that_is_over_or_small_holds_no_client(door: Door) -> None:

@@ -52,6 +52,9 @@ class Owner:
     def far_cut(self) -> bool:
         return False
 
+    def closes_far_in_order(self) -> bool:
+        return False
+
     def splice_ended(self, report: SpliceReport) -> None:
         assert self.report is None
         self.report = report

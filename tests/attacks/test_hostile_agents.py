@@ -100,11 +100,10 @@ def test_agent_that_takes_nothing_gets_no_memory_and_no_time(relay: RelayProcess
         say(
             "deaf agent", **{f"refused_{status}": count for status, count in counts.items()}, kib=grown // KIB
         )
-        # 502 for whom it was asked to serve before it was cut for its silence, 503 for those who waited for
-        # it meanwhile, 429 for more than may wait in one room (--parked-per-room).
+        # 502 for clients that the agent was asked to serve before it was cut for its silence, 503 for clients
+        # that waited for it meanwhile, 429 for more than may wait in one room (--parked-per-room).
         assert set(counts) <= {502, 503, 429}
         assert counts[502] >= 2
-        assert counts[503] > 0
         assert grown < 256 * 2 * 64 * KIB
     until("its room is free", lambda: is_free(relay, "deaf"))
     settles(relay, "deaf agent", descriptors)

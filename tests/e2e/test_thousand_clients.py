@@ -80,8 +80,8 @@ def test_a_hundred_rounds_leave_no_descriptor_behind(
         running_relay() as relay,
         running_agent(relay, "churning", local_port=echo_port) as agent,
     ):
-        # A port and the link, the link, a port.
-        alone = {relay: 2, agent: 1, echo_server: 1}
+        # A port, the link and the health socket; the link and the health socket; a port.
+        alone = {relay: 3, agent: 2, echo_server: 1}
 
         def rounds(count: int) -> None:
             for number in range(count):

@@ -66,8 +66,8 @@ def makeService(options: Options) -> IService:
         listen=tuple(map(resolve_interface, settings.listen)),
         admin=settings.admin and resolve_interface(settings.admin),
     )
-    wanted, limit = settings.connections + settings.reserved_connections, descriptor_limit()
-    if limit is not None and limit < wanted:
+    wanted, limit = _connections(settings), descriptor_limit()
+    if limit is not None and limit < wanted != _connections(RelaySettings()):  # the default just follows
         log_lowered("--connections and --reserved-connections", wanted, limit)  # by the relay itself
     service = options.make_services()
     OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
@@ -92,6 +92,10 @@ def makeService(options: Options) -> IService:
         admin.setServiceParent(service)
         hangup.add(admin.reread)
     return service
+
+
+def _connections(settings: RelaySettings) -> int:
+    return settings.connections + settings.reserved_connections
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -93,6 +93,10 @@ async def tls(ground: Ground) -> Finding:
     return well(Hop.TLS, sentence, took)
 
 
+OLD_HTTP = b"HTTP/1.1 is needed"
+"""The beginning of the relay's answer to a client in HTTP/1.0."""
+
+
 async def proxy(ground: Ground) -> Finding:
     """See whether a relay answers, and whether upgrades reach it.
 
@@ -124,7 +128,8 @@ async def proxy(ground: Ground) -> Finding:
     if isinstance(refused, WsConnection):
         refused.abort()
         raise Trouble("Something in front of the relay opens WebSockets by itself.", LET_THROUGH)
-    if refused.status not in (400, 429, 503):
+    # A proxy that speaks HTTP/1.0 with the relay, as nginx does by default, has dropped the upgrade as well.
+    if refused.status not in (400, 429, 503) or OLD_HTTP in refused.body:
         who = f" ({refused.proxy})" if refused.proxy else ""
         raise Trouble(
             f"Plain requests reach the relay, and something in front of it{who} takes the upgrade out of "

@@ -160,7 +160,8 @@ def play(cuts: tuple[int, ...] = ()) -> Outcome:
 def perform(theatre: Theatre, ears: dict[str, HalfEar]) -> None:
     """The script; ``ears`` gets its players as they come."""
     reactor = theatre.reactor
-    reactor.pass_until(lambda: theatre.agent.when_connected().called)
+    # An agent without a key whose first 101 is lost finds its room reserved for the resume window (45 s).
+    reactor.pass_until(lambda: theatre.agent.when_connected().called, at_most_seconds=120)
 
     def joined(name: str) -> tuple[HalfEar, HalfEar]:
         ears[name], ears[f"{name} at the local server"] = client, local = theatre.join(name)

@@ -145,7 +145,7 @@ def test_a_relay_that_was_stopped_goes_on_where_it_was() -> None:
 @pytest.mark.slow
 def test_clients_are_told_by_a_relay_that_was_stopped_for_longer_than_its_agent_waits() -> None:
     """F11: the agent has given its session up by then, and its dials lie in the relay's backlog."""
-    seconds = 30
+    seconds = 65  # to notice, then the resume window of 45 s and the margin of the agent
     with Stage(clients=CLIENTS) as stage:
         stage.let_clients_in()
         with frozen(stage.relay):

@@ -103,6 +103,18 @@ async def test_silence_does_not_keep_an_agent_out_of_a_full_relay() -> None:
                 client.leg.abortConnection()
 
 
+@ensureDeferred
+async def test_refused_clients_that_stay_do_not_keep_an_agent_out_of_a_full_relay() -> None:
+    limits = {"connections": 1, "reserved_connections": 3}
+    async with Rig(relay=limits, with_agent=False) as rig:
+        refused = [await rig.connect(request("/nowhere")) for _ in range(12)]
+        await rig.attach()
+        assert rig.relay.room_count == 1
+        for client in refused:
+            await client.receives(b"Unknown path")
+        assert len(rig.relay.front.seeing_off) < 4
+
+
 # Behind proxies
 
 

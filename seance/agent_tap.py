@@ -71,7 +71,8 @@ def makeService(options: Options) -> IService:
     settings = options.settings
     limit = agent_stream_limit()
     if limit is not None and limit < settings.streams:
-        log_lowered("--streams", settings.streams, limit)
+        if settings.streams != AgentSettings("any").streams:  # the default just follows
+            log_lowered("--streams", settings.streams, limit)
         settings = replace(settings, streams=limit)
     admin = None if settings.admin == NOWHERE else AgentAdmin(reactor, settings)
     witness = None if admin is None else admin.witness

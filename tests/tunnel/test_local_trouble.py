@@ -189,7 +189,7 @@ def test_an_agent_with_few_descriptors_serves_what_they_allow_and_says_so(soft: 
     with running_relay() as relay, local_server() as port:
         argv = [sys.executable, "-m", "seance", "agent", "--relay", relay.url, "--room", "test"]
         argv += ["--local", f"127.0.0.1:{port}"]
-        shell = ["sh", "-c", f'ulimit -n {soft}; exec "$0" "$@"', *argv]
+        shell = ["sh", "-c", f'ulimit -n {soft}; exec "$0" "$@"', *argv, "--streams", "1000"]
         with Process(shell, name="agent", env=environment()) as agent:
             expected = soft - descriptors.AGENT_OWN
             agent.when_line(rf"--streams is \d+, but {expected} is what {soft} file descriptors allow")

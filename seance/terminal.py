@@ -102,8 +102,8 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
         working[0].cancel()
         return working[0]
 
+    reactor.callWhenRunning(stop_on_hangup, reactor)  # before the work, which may print and be hung up on
     reactor.callWhenRunning(begin)
-    reactor.callWhenRunning(stop_on_hangup, reactor)
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.run()
     return status[0]

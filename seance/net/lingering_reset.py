@@ -39,6 +39,9 @@ UNKNOWN_SECONDS: Final = 0.2
 SIOCOUTQ: Final = 0x5411
 """Of ``linux/sockios.h``: bytes in the send queue of a socket that the peer has not acknowledged."""
 
+TCP_CLOSE: Final = 7
+"""Of ``linux/tcp_states.h``: nothing can be sent any more, for example since the peer has reset."""
+
 _ioctl: Any = None
 if sys.platform == "linux":
     with suppress(ImportError):
@@ -97,7 +100,8 @@ def unacknowledged_bytes(leg: object) -> int | None:
     """Return how much the kernel holds of a leg that its peer has not acknowledged.
 
     Returns:
-        0 for what is no TCP socket: a reset takes nothing from it. None where the system cannot be asked.
+        0 for what is no TCP socket, because a reset takes nothing from it, and for a socket that the peer has
+        reset. None where the system cannot be asked.
     """
     while (inner := getattr(leg, "transport", None)) is not None:
         leg = inner
@@ -107,6 +111,8 @@ def unacknowledged_bytes(leg: object) -> int | None:
     if _ioctl is None:
         return None
     try:
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
+            return 0  # its queue still counts what was never acknowledged
         answer = _ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0")
     except (OSError, ValueError):  # gone
         return 0

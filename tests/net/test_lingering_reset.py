@@ -1,0 +1,34 @@
+"""What a lingering reset asks the kernel: how much of a socket its peer has not acknowledged."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from types import SimpleNamespace
+
+from seance.net.lingering_reset import unacknowledged_bytes
+
+
+def test_a_socket_that_its_peer_has_reset_has_nothing_to_wait_for() -> None:
+    """The kernel goes on counting bytes that were in flight when the reset came: an owner would wait for 30 s."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+        with ours:
+            leg = SimpleNamespace(socket=ours)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            ours.setblocking(False)
+            try:
+                while ours.send(bytes(65536)):
+                    pass
+            except BlockingIOError:
+                pass
+            assert unacknowledged_bytes(leg)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            assert unacknowledged_bytes(leg) == 0
+
+
+def test_what_is_no_tcp_socket_has_nothing_to_wait_for() -> None:
+    assert unacknowledged_bytes(SimpleNamespace()) == 0

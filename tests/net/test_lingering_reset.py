@@ -10,7 +10,7 @@ from seance.net.lingering_reset import unacknowledged_bytes
 
 
 def test_a_socket_that_its_peer_has_reset_has_nothing_to_wait_for() -> None:
-    """The kernel goes on counting bytes that were in flight when the reset came: an owner would wait for 30 s."""
+    """The kernel counts bytes in flight even after the reset: an owner would wait for 30 s."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())
         ours, _ = server.accept()

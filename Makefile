@@ -14,7 +14,7 @@ BENCH_FLAGS ?=
 WRITE ?=
 YARDSTICK ?= ../shared/yardstick
 COMPILED := build/compiled
-COMPILED_TESTS := $(addprefix tests/,yamux resume heads carrier mux tunnel interop faults)
+COMPILED_TESTS := $(addprefix tests/,yamux resume heads carrier mux core relay agent interop faults)
 FUZZ_FLAGS ?= tests/yamux tests/heads tests/auth tests/carrier tests/attacks
 
 .DEFAULT_GOAL := help

@@ -19,11 +19,11 @@ MODULES = (
     "seance/yamux/*.py",
     "seance/resume/*.py",
     "seance/heads/frames.py",
-    "seance/carrier/lasting.py",
-    "seance/carrier/shortcut.py",
+    "seance/carrier/resumable_transport.py",
+    "seance/carrier/fast_frames.py",
     "seance/carrier/transport.py",
     "seance/mux/stream.py",
-    "seance/tunnel/splice.py",
+    "seance/core/splice.py",
 )
 """What a message passes between the sockets, of what does not inherit from Twisted or Autobahn ..."""
 

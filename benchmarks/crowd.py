@@ -33,7 +33,7 @@ from programs import ROOT, Running, Yardstick, cpu_seconds, ours, running_pair
 
 sys.path.insert(0, str(ROOT))
 
-from tests.shaping.place import LocalServer  # the checkout is on the path now
+from tests.shaping.place import LocalAddress  # the checkout is on the path now
 
 RUNNING = 20
 EVERY_SECONDS = 0.02
@@ -133,7 +133,7 @@ def big_server() -> Iterator[int]:
     here, there = multiprocessing.Pipe()
 
     async def serve() -> None:
-        server = LocalServer()
+        server = LocalAddress()
         await server.listen()
         there.send(server.port)
         await asyncio.Event().wait()

@@ -34,8 +34,8 @@ HEAD = (
 AGENTS = """
 import sys
 from twisted.internet import defer, reactor, task
-from seance.tunnel.agent import Agent
-from seance.tunnel.settings import AgentSettings
+from seance.agent.service import Agent
+from seance.core.settings import AgentSettings
 
 async def main(reactor, relay, count, step):
     for number in range(int(count)):

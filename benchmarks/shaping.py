@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.certificates import Authority  # noqa: E402  # the checkout is on the path now
-from tests.shaping.place import Far, Link, client, far, throttled  # noqa: E402  # the checkout is on the path now
+from tests.shaping.place import AgentLink, Far, client, far, throttled  # noqa: E402  # the checkout is on the path now
 
 MIB = 1024 * 1024
 
@@ -53,7 +53,7 @@ def report(row: str, **figures: object) -> None:
 
 
 @contextlib.contextmanager
-def over_tls(link: Link) -> Iterator[Far]:
+def over_tls(link: AgentLink) -> Iterator[Far]:
     """A slow proxy, and TLS from client to relay and from agent to relay."""
     with tempfile.TemporaryDirectory() as folder, throttled(link, authority=Authority(Path(folder))) as stage:
         yield stage
@@ -92,7 +92,7 @@ def keys(
     place: Place, direction: str, *, size: int = 4_000_000, mbit: float = 1.0, queue: int = 65536
 ) -> None:
     """Measure an echo beside a transfer, and beside none."""
-    link = Link(up_mbit=mbit, down_mbit=mbit, queue_bytes=queue)
+    link = AgentLink(up_mbit=mbit, down_mbit=mbit, queue_bytes=queue)
     frame_ms = 16384 / (mbit * 125)
     with place(link) as stage:
 
@@ -151,7 +151,7 @@ async def tab(stage: Far, size: int, began: float, toll: dict[str, Any]) -> None
 
 def tabs(*options: str, count: int = 8, size: int = 5_000_000, mbit: float = 8.0) -> None:
     """Measure when eight clients that begin together are all there."""
-    with far(Link(up_mbit=mbit, down_mbit=mbit), relay_options=options) as stage:
+    with far(AgentLink(up_mbit=mbit, down_mbit=mbit), relay_options=options) as stage:
         toll: dict[str, Any] = {"dials": 0, "done": [], "took": []}
 
         async def run() -> None:
@@ -210,7 +210,7 @@ async def bare_transfer(stage: Far, seconds: float) -> list[tuple[float, int]]:
 def long(direction: str, *, seconds: float = 20.0, buffers: int = 16 * MIB) -> None:
     """Measure one stream on a long wide line, and a bare connection on the same."""
     mbit = 100.0
-    link = Link(mbit, mbit, 0.3, queue_bytes=4_000_000, send_buffer_bytes=buffers, packet_bytes=9000)
+    link = AgentLink(mbit, mbit, 0.3, queue_bytes=4_000_000, send_buffer_bytes=buffers, packet_bytes=9000)
     with far(link) as stage:
 
         async def down() -> list[tuple[float, int]]:

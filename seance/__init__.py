@@ -10,23 +10,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from seance.agent.service import Agent, AgentStatus
     from seance.auth.agent_key import agent_identity
+    from seance.core.settings import AgentSettings, RelaySettings
     from seance.errors import ConfigError
-    from seance.tunnel.agent import Agent, AgentStatus
-    from seance.tunnel.relay import Relay
-    from seance.tunnel.settings import AgentSettings, RelaySettings
+    from seance.relay.service import Relay
 
 __all__ = ["Agent", "AgentSettings", "AgentStatus", "ConfigError", "Relay", "RelaySettings", "agent_identity"]
 
 __version__ = "0.1.0"
 
 _MODULES = {
-    "Agent": "seance.tunnel.agent",
-    "AgentSettings": "seance.tunnel.settings",
-    "AgentStatus": "seance.tunnel.agent",
+    "Agent": "seance.agent.service",
+    "AgentSettings": "seance.core.settings",
+    "AgentStatus": "seance.agent.service",
     "ConfigError": "seance.errors",
-    "Relay": "seance.tunnel.relay",
-    "RelaySettings": "seance.tunnel.settings",
+    "Relay": "seance.relay.service",
+    "RelaySettings": "seance.core.settings",
     "agent_identity": "seance.auth.agent_key",
 }
 

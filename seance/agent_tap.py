@@ -1,7 +1,7 @@
 """``twistd seance-agent`` and ``seance agent``: from options to an agent.
 
 twistd finds this module by its name, through ``twisted/plugins/seance_plugins.py``. To run an
-agent inside a program of your own, use ``seance.tunnel.agent.Agent`` directly.
+agent inside a program of your own, use ``seance.agent.service.Agent`` directly.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.internet.error import ReactorNotRunning
 
-from seance.admin_port import NOWHERE, AgentAdmin
+from seance.admin.port import NOWHERE, AgentAdmin
+from seance.agent.service import Agent
 from seance.auth.agent_key import agent_identity
-from seance.config import agent_settings
+from seance.cli.foreground import run_in_foreground
+from seance.cli.health_socket import HealthSocket, health_of_agent
+from seance.cli.monotonic_clock import use_monotonic_clock
+from seance.cli.reload_on_sighup import ReloadOnSighup
+from seance.cli.status_lines import StatusLines
+from seance.cli.stop_on_signal import StopOnSignal
+from seance.core.settings import AgentSettings
 from seance.errors import ConfigError
-from seance.flags import TableOptions
-from seance.foreground import run_in_foreground
-from seance.hangup import OnHangUp
-from seance.health_socket import HealthSocket, health_of_agent
-from seance.log_files import OnReopenSignal
+from seance.logs.files import ReopenLogsOnSignal
+from seance.logs.redacting import redact_logs
 from seance.net import agent_stream_limit, log_lowered, raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
-from seance.redacting import redact_logs
-from seance.status_lines import StatusLines
-from seance.steady import use_steady_clock
-from seance.stopping import OnStopSignal
-from seance.tunnel.agent import Agent
-from seance.tunnel.settings import AgentSettings
+from seance.options.config import agent_settings
+from seance.options.flags import TableOptions
 
 __all__ = ["Options", "main", "makeService"]
 
@@ -60,14 +60,14 @@ def makeService(options: Options) -> IService:
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    use_steady_clock(reactor)
+    use_monotonic_clock(reactor)
     use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     service = options.make_services()
-    OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
-    OnReopenSignal(reactor).setServiceParent(service)
+    StopOnSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    ReopenLogsOnSignal(reactor).setServiceParent(service)
     # The agent reads its files whenever it dials, so there is nothing to read here.
-    OnHangUp(reactor).setServiceParent(service)
+    ReloadOnSighup(reactor).setServiceParent(service)
     settings = options.settings
     limit = agent_stream_limit()
     if limit is not None and limit < settings.streams:
@@ -75,8 +75,8 @@ def makeService(options: Options) -> IService:
             log_lowered("--streams", settings.streams, limit)
         settings = replace(settings, streams=limit)
     admin = None if settings.admin == NOWHERE else AgentAdmin(reactor, settings)
-    witness = None if admin is None else admin.witness
-    agent = Agent(reactor, settings, identity=agent_identity(settings.identity), witness=witness)
+    observer = None if admin is None else admin.observer
+    agent = Agent(reactor, settings, identity=agent_identity(settings.identity), observer=observer)
     if settings.status_json and sys.__stdout__ is not None:
         # First, so that it hears everything. Not sys.stdout, which is the log under twistd.
         out = sys.__stdout__.fileno()

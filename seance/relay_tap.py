@@ -1,7 +1,7 @@
 """``twistd seance-relay`` and ``seance relay``: from options to a relay.
 
 twistd finds this module by its name, through ``twisted/plugins/seance_plugins.py``. To run a
-relay inside a program of your own, use ``seance.tunnel.relay.Relay`` directly.
+relay inside a program of your own, use ``seance.relay.service.Relay`` directly.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from dataclasses import replace
 
 from twisted.application.service import IService
 
-from seance.admin.places import page_places
-from seance.admin_port import NOWHERE, RelayAdmin
+from seance.admin.port import NOWHERE, RelayAdmin
+from seance.admin.routes import page_places
 from seance.auth.identity import IdentityChecker
 from seance.auth.service import AuthService
-from seance.config import relay_settings
+from seance.cli.foreground import run_in_foreground
+from seance.cli.health_socket import HealthSocket, health_of_relay
+from seance.cli.monotonic_clock import use_monotonic_clock
+from seance.cli.reload_on_sighup import ReloadOnSighup
+from seance.cli.stop_on_signal import StopOnSignal
+from seance.core.settings import RelaySettings
 from seance.dashboard.pages import dashboard_pages
-from seance.flags import TableOptions
-from seance.foreground import run_in_foreground
-from seance.hangup import OnHangUp
-from seance.health_socket import HealthSocket, health_of_relay
-from seance.log_files import OnReopenSignal
+from seance.logs.files import ReopenLogsOnSignal
+from seance.logs.redacting import redact_logs
 from seance.net import (
     descriptor_limit,
     log_lowered,
@@ -30,11 +32,9 @@ from seance.net import (
     use_daemon_lookups,
 )
 from seance.options import Program
-from seance.redacting import redact_logs
-from seance.steady import use_steady_clock
-from seance.stopping import OnStopSignal
-from seance.tunnel.relay import Relay
-from seance.tunnel.settings import RelaySettings
+from seance.options.config import relay_settings
+from seance.options.flags import TableOptions
+from seance.relay.service import Relay
 
 __all__ = ["Options", "main", "makeService"]
 
@@ -57,7 +57,7 @@ def makeService(options: Options) -> IService:
     # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
-    use_steady_clock(reactor)
+    use_monotonic_clock(reactor)
     use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     settings = options.settings
@@ -70,9 +70,9 @@ def makeService(options: Options) -> IService:
     if limit is not None and limit < wanted != _connections(RelaySettings()):  # the default just follows
         log_lowered("--connections and --reserved-connections", wanted, limit)  # by the relay itself
     service = options.make_services()
-    OnStopSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
-    OnReopenSignal(reactor).setServiceParent(service)
-    hangup = OnHangUp(reactor)
+    StopOnSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    ReopenLogsOnSignal(reactor).setServiceParent(service)
+    hangup = ReloadOnSighup(reactor)
     hangup.setServiceParent(service)
     auth = None
     if settings.auth_key or settings.auth_jwks:
@@ -82,8 +82,8 @@ def makeService(options: Options) -> IService:
     admin = None
     if settings.admin != NOWHERE:
         admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
-    witness = None if admin is None else admin.witness
-    relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), witness=witness)
+    observer = None if admin is None else admin.observer
+    relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), observer=observer)
     HealthSocket(reactor, lambda: health_of_relay(relay), relay.stopService).setServiceParent(service)
     relay.setServiceParent(service)
     hangup.add(relay.reread)

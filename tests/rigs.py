@@ -21,8 +21,8 @@ from seance.carrier import CarrierAnswerer, RelayAddress, dial
 from seance.errors import CarrierLost, Refusal
 from seance.heads import RequestReader, refusal_response
 from seance.mux import Mux
-from seance.net import HandOver
-from seance.net.eager import write_eagerly
+from seance.net import ProtocolSwitch
+from seance.net.immediate_write import write_immediately
 from seance.yamux import Limits, Role
 from tests.wire import Wire, WireEndpoint, run, run_until
 
@@ -113,7 +113,7 @@ class TcpRig(Rig):
             if getattr(transport, "socket", None) is not None:
                 transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
             if self._is_eager:
-                write_eagerly(transport)
+                write_immediately(transport)
 
     async def until(self, condition: Callable[[], object]) -> None:
         give_up_at = self._reactor.seconds() + 10
@@ -171,7 +171,7 @@ class WireRig(ClockRig):
         wire.join(near, far)
 
 
-class AgentDoor(HandOver):
+class AgentDoor(ProtocolSwitch):
     """The relay's side of a carrier, reduced to what ``CarrierAnswerer`` needs."""
 
     def __init__(self, answerer: CarrierAnswerer, make_protocol: Callable[[str | None], IProtocol]) -> None:

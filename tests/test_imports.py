@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.test_house import FLOORS, PURE, ROOMS, SOURCES
+from tests.test_layers import LAYERS, PACKAGES, PURE, SOURCES
 from tests.tools import ROOT
 
 LOOK = """
@@ -49,10 +49,10 @@ def test_no_module_installs_a_reactor() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", sorted({ROOMS[name] for name in SOURCES if 0 <= FLOORS.get(ROOMS[name], 9) <= PURE})
+    "package", sorted({PACKAGES[name] for name in SOURCES if 0 <= LAYERS.get(PACKAGES[name], 9) <= PURE})
 )
-def test_a_pure_room_leaves_twisted_out(room: str) -> None:
-    assert run(LOOK, f"seance.{room}", "twisted", "autobahn", "asyncio", "logging") == ""
+def test_a_pure_package_imports_no_twisted(package: str) -> None:
+    assert run(LOOK, f"seance.{package}", "twisted", "autobahn", "asyncio", "logging") == ""
 
 
 def test_the_package_itself_imports_nothing() -> None:

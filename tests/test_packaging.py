@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from seance import __version__
-from tests.test_house import python_files
+from tests.test_layers import python_files
 from tests.tools import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -87,7 +87,7 @@ _ROOM_FIELDS: Json = {
 _SCHEMAS: Json = {
     "Refusal": _object(code={"type": "string"}, error={"type": "string"}),
     "Room": _object(**_ROOM_FIELDS),
-    "Rooms": _object(
+    "RoomTable": _object(
         rooms={"type": "array", "items": _reference("Room")},
         next={"type": ["string", "null"], "description": "What to say as `after` for the rest."},
     ),
@@ -149,7 +149,7 @@ def description() -> Json:
             "/api/rooms": {
                 "get": _get(
                     "The rooms that are served, by name.",
-                    _content(_reference("Rooms")),
+                    _content(_reference("RoomTable")),
                     _LIMIT,
                     {
                         "name": "after",

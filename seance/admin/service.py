@@ -1,6 +1,6 @@
 """The service that listens for operators, and what it refuses to listen on.
 
-Made by ``seance.admin_port``, for our doors and for programs that embed a relay. It stays there while the
+Made by ``seance.admin.port``, for our doors and for programs that embed a relay. It stays there while the
 relay takes leave, so that ``/readyz`` can say so.
 """
 
@@ -17,21 +17,21 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.admin.guard import Guard
+from seance.admin.access_control import Guard
 from seance.admin.site import AdminSite, Place
+from seance.core.interfaces import Grant, Verifier
+from seance.core.settings import has_tls
 from seance.errors import ConfigError
 from seance.net import (
     LOOPBACK_HOSTS,
-    Lookout,
-    Occasion,
+    FileWatcher,
+    OneShotEvent,
     ServerTls,
     has_no_such_address,
     server_endpoint,
     why_not_listening,
 )
-from seance.tunnel.admission import LOOPBACK, holder_of
-from seance.tunnel.ports import Grant, Verifier
-from seance.tunnel.settings import has_tls
+from seance.relay.edge.admission import LOOPBACK, holder_of
 
 __all__ = ["DEFAULT_ENDPOINT", "AdminService"]
 
@@ -88,8 +88,8 @@ class AdminService(Service):
         self._site = AdminSite(reactor, tuple(places))
         self._port: IListeningPort | None = None
         self._claiming: Deferred[None] | None = None
-        self._listening: Occasion[IListeningPort | None] = Occasion()
-        self._lookout: Lookout | None = None
+        self._listening: OneShotEvent[IListeningPort | None] = OneShotEvent()
+        self._file_watcher: FileWatcher | None = None
 
     def when_listening(self) -> Deferred[IListeningPort | None]:
         """Wait for the port; None if the default one was taken. Fails with ``ConfigError``."""
@@ -102,8 +102,8 @@ class AdminService(Service):
 
     def reread(self) -> None:
         """Read the certificate again, for SIGHUP."""
-        if self._lookout is not None:
-            self._lookout.reread()
+        if self._file_watcher is not None:
+            self._file_watcher.reread()
 
     # -- IService --------------------------------------------------------------------------
 
@@ -131,9 +131,9 @@ class AdminService(Service):
     async def _leave(self) -> None:
         if self._before_end is not None:
             await self._before_end()
-        if self._lookout is not None:
-            self._lookout.stopService()
-            self._lookout = None
+        if self._file_watcher is not None:
+            self._file_watcher.stopService()
+            self._file_watcher = None
         if self._claiming is not None:
             self._claiming.cancel()
         self._on_end()
@@ -193,8 +193,8 @@ class AdminService(Service):
     def _speak_tls(self) -> IProtocolFactory:
         tls = cast(ServerTls, self._tls)
         tls.load()
-        self._lookout = Lookout(self._reactor, [tls], self._note_new_certificate)
-        self._lookout.startService()
+        self._file_watcher = FileWatcher(self._reactor, [tls], self._note_new_certificate)
+        self._file_watcher.startService()
         return tls.wrap(self._site, self._reactor)
 
     def _make_guard(self, port: IListeningPort) -> tuple[Guard, bool]:

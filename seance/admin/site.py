@@ -22,10 +22,10 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from seance.admin.access_control import CHANGE_FIELD, EVERYTHING, Guard, check_change
 from seance.admin.answers import Answer, refusal_answer
-from seance.admin.guard import CHANGE_FIELD, EVERYTHING, Guard, check_change
+from seance.core.interfaces import Grant
 from seance.errors import Refusal
-from seance.tunnel.ports import Grant
 
 __all__ = ["MOST_BODY_BYTES", "MOST_CONNECTIONS", "AdminSite", "Asked", "Place"]
 

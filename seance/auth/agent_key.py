@@ -47,7 +47,7 @@ _log = Logger()
 
 
 class AgentKey:
-    """Who an agent is; implements ``AgentIdentity`` of ``seance.tunnel.ports``.
+    """Who an agent is; implements ``AgentIdentity`` of ``seance.core.interfaces``.
 
     Make one with ``agent_identity`` or ``key_from_file``.
 

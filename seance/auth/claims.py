@@ -27,8 +27,8 @@ from collections.abc import Mapping
 
 from seance.auth.refusals import not_accepted
 from seance.auth.strict_json import object_from_json
+from seance.core.interfaces import Grant, TokenRole
 from seance.errors import Refusal
-from seance.tunnel.ports import Grant, TokenRole
 
 __all__ = ["AUDIENCE", "CLOCK_SKEW_SECONDS", "ROOM_PATTERN", "grant_from_claims"]
 

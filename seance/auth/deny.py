@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seance.auth.claims import ROOM_PATTERN
-from seance.tunnel.ports import Grant
+from seance.core.interfaces import Grant
 
 __all__ = ["LONGEST_DENY_FILE", "DenyList", "deny_list_from_text"]
 

@@ -20,7 +20,7 @@ from seance.auth.jwks import keys_from_jwks
 from seance.auth.key_files import LONGEST_KEY_FILE, is_open_to_others
 from seance.auth.keys import Key, keys_from_text
 from seance.errors import ConfigError
-from seance.net import Watched, read_bounded
+from seance.net import WatchedFiles, read_bounded
 
 __all__ = ["WatchedFile", "deny_file", "key_file", "key_set_file"]
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 _log = Logger()
 
 
-class WatchedFile(Watched[T]):
+class WatchedFile(WatchedFiles[T]):
     """One file and what it says.
 
     Args:

@@ -2,7 +2,7 @@
 
 A relay knows no agents beforehand and keeps no list of their keys: any key will do. What it learns
 is that the one who dials is the one who was here before, which is what decides whose room it is
-(``seance.tunnel.rooms``). Who may host a room at all is another question, for tokens.
+(``seance.relay.rooms.room_table``). Who may host a room at all is another question, for tokens.
 
 The proof is a signature over a nonce of ours, the room, and the host that the agent has dialled.
 Nonces are not kept: each holds the time of its making and a MAC under a key that this process
@@ -69,7 +69,7 @@ _MICROSECONDS = 1_000_000
 
 
 class IdentityChecker:
-    """Tells agents apart; implements ``IdentityVerifier`` of ``seance.tunnel.ports``. One for a relay.
+    """Tells agents apart; implements ``IdentityVerifier`` of ``seance.core.interfaces``. One for a relay.
 
     Args:
         random: Makes so many random bytes.

@@ -15,8 +15,8 @@ import jwt
 from seance.auth.claims import AUDIENCE, grant_from_claims
 from seance.auth.keys import Key
 from seance.auth.verifier import LONGEST_TOKEN, TYPES
+from seance.core.interfaces import TokenRole
 from seance.errors import ConfigError, Refusal
-from seance.tunnel.ports import TokenRole
 
 __all__ = ["Terms", "mint_token"]
 

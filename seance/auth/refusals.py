@@ -6,8 +6,8 @@ is in ``code``, which goes to logs and metrics and never to the peer.
 
 from __future__ import annotations
 
+from seance.core.interfaces import TokenRole
 from seance.errors import Refusal
-from seance.tunnel.ports import TokenRole
 
 __all__ = ["AGENT_NOT_ACCEPTED", "NOT_ACCEPTED", "NOT_ALLOWED", "not_accepted", "not_allowed"]
 

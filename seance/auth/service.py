@@ -31,9 +31,9 @@ from seance.auth.jwks import RemoteKeys
 from seance.auth.keys import Key
 from seance.auth.refusals import not_accepted, not_allowed
 from seance.auth.verifier import Header, read_header, signed_payload
+from seance.core.interfaces import Grant, TokenRole
 from seance.errors import Refusal
-from seance.net import Lookout
-from seance.tunnel.ports import Grant, TokenRole
+from seance.net import FileWatcher
 
 if TYPE_CHECKING:
     from twisted.web.iweb import IPolicyForHTTPS
@@ -52,7 +52,7 @@ class _Admission(Grant):
 
 
 class AuthService(Service):
-    """Verifies tokens; implements ``seance.tunnel.ports.Verifier``.
+    """Verifies tokens; implements ``seance.core.interfaces.Verifier``.
 
     Args:
         reactor: Twisted's reactor.
@@ -90,7 +90,7 @@ class AuthService(Service):
         elif jwks is not None:
             self._key_files.append(key_set_file(Path(jwks)))
         self._deny_file = None if deny is None else deny_file(Path(deny))
-        self._lookout = Lookout(reactor, self._files(), self._change)
+        self._file_watcher = FileWatcher(reactor, self._files(), self._change)
 
     # -- IService --------------------------------------------------------------------------
 
@@ -104,14 +104,14 @@ class AuthService(Service):
             file.load()
         super().startService()
         self._fill_ring()
-        self._lookout.startService()
+        self._file_watcher.startService()
         if self._remote is not None:
             self._remote.start()
 
     def stopService(self) -> None:
         """Leave off. Tokens that wait for a key set are refused."""
         super().stopService()
-        self._lookout.stopService()
+        self._file_watcher.stopService()
         if self._remote is not None:
             self._remote.stop()
 
@@ -122,7 +122,7 @@ class AuthService(Service):
         """
         if not self.running:
             return
-        self._lookout.reread()
+        self._file_watcher.reread()
         if self._remote is not None:
             self._remote.refresh()
 

@@ -15,16 +15,16 @@ from typing import Any
 
 from twisted.internet.protocol import Protocol
 
-from seance import values
-from seance.arguments import Parser, checked, port_number
 from seance.bench.comparison import BenchTarget, Comparison, Effort, compare
 from seance.bench.loads import LOADS
 from seance.bench.local_server import SERVER_FIELD, LocalServerFactory
 from seance.bench.output import plot, table
 from seance.bench.subprocesses import TunnelProcesses
+from seance.cli.arguments import Parser, checked, port_number
+from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
-from seance.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.options import values
 from seance.wsclient import Reactor, Target, dial
 
 __all__ = ["main", "some_of", "up_to"]

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from seance.errors import Refusal, RemoteProtocolError
 from seance.heads import Request, RequestReader, accept_for_key, check_upgrade, refusal_response
 from seance.heads.fields import written_head
-from seance.net import HandOver, end, tune
+from seance.net import ProtocolSwitch, end, tune
 from seance.wsclient import Reactor
 from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, FrameReader, close_payload, encode
 
@@ -300,7 +300,7 @@ class LocalServerFactory(Factory):
         return protocol
 
 
-class _Handshake(HandOver):
+class _Handshake(ProtocolSwitch):
     """Reads one request, responds, and gives the connection to the protocol for its path."""
 
     def __init__(self, server: LocalServerFactory) -> None:

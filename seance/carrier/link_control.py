@@ -1,9 +1,9 @@
 """Text messages on a carrier: JSON objects with a ``t`` key, for peers that negotiated them.
 
-``token`` renews an agent's token (``seance.tunnel.link``), ``drain`` and ``bye`` announce an end, ``ack``
-belongs to resumption (``seance.resume.words``). A peer that negotiates nothing never sees a text
-message. A message with an unknown ``t`` is ignored, so that either side may learn new words
-first. Wire format: docs/protocol.md.
+``token`` renews an agent's token (``seance.relay.rooms.agent_link``), ``drain`` and ``bye`` announce an end,
+``ack`` belongs to resumption (``seance.resume.messages``). A peer that negotiates nothing never sees a text
+message. A message with an unknown ``t`` is ignored, so that either side may learn new words first. Wire
+format: docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier.close_codes import CloseCode
+from seance.carrier.fast_frames import FastFrameCodec, frame, masked_frame
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
-from seance.carrier.shortcut import UsualFrames, frame, masked_frame
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
 from seance.heads.fields import written_head
@@ -106,7 +106,7 @@ class _Socket:
 
     answer_headers: Mapping[str, str] = {}  # of the 101 that opens it
     _carrier: Carrier | None = None
-    _frames: UsualFrames  # as soon as there is a carrier
+    _frames: FastFrameCodec  # as soon as there is a carrier
     _abort_call: IDelayedCall | None = None
     _unanswered_ping: bytes | None = None
     _is_binary = True
@@ -186,7 +186,7 @@ class _Socket:
         self._ending_on_failure(super().consumeData)  # type: ignore[misc]  # Autobahn's
 
     def onOpen(self) -> None:
-        self._frames = UsualFrames(
+        self._frames = FastFrameCodec(
             self.factory.isServer, self._deliver, self._deliver_text, self._leave_control
         )
         self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use, headers=self.answer_headers)

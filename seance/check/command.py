@@ -14,8 +14,6 @@ from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from seance import values
-from seance.arguments import Parser, checked, port_number
 from seance.bench.command import some_of, up_to
 from seance.bench.comparison import Effort
 from seance.bench.local_server import LocalServerFactory
@@ -28,7 +26,9 @@ from seance.check.fidelity import check_fidelity, is_idle_kept
 from seance.check.report import Report
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
-from seance.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.cli.arguments import Parser, checked, port_number
+from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.options import values
 from seance.wsclient import Reactor
 
 __all__ = ["CHECKS", "main"]

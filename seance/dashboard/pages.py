@@ -1,6 +1,6 @@
 """The files of the dashboard, each with its address and its kind, for whoever serves them.
 
-Not a server, and not the API that the page asks: both are the admin port's (``seance.admin_port``). The page
+Not a server, and not the API that the page asks: both are the admin port's (``seance.admin.port``). The page
 keeps to ``default-src 'self'``, so it has neither a script nor a style in itself, and its addresses are
 relative: it works below any path that a proxy puts it under.
 """

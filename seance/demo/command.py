@@ -1,7 +1,7 @@
 """The command ``seance demo``.
 
-It is not built on ``seance.config``: its few options are for a person who tries Seance for the first time,
-so it reads no configuration file and no environment variables.
+It is not built on ``seance.options.config``: its few options are for a person who tries Seance for the first
+time, so it reads no configuration file and no environment variables.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from seance.arguments import Parser, checked, port_number
+from seance.cli.arguments import Parser, checked, port_number
+from seance.cli.reload_on_sighup import stop_on_hangup
+from seance.cli.terminal import show_trouble_only
 from seance.errors import ConfigError
-from seance.hangup import stop_on_hangup
 from seance.heads import redact
 from seance.net import use_daemon_lookups
-from seance.terminal import show_trouble_only
 
 if TYPE_CHECKING:
     from seance.demo.stack import DemoSettings, DemoStack

@@ -18,11 +18,11 @@ from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.python.failure import Failure
 
+from seance.agent.service import Agent
+from seance.core.settings import AgentSettings, RelaySettings, check_room
 from seance.errors import ConfigError
 from seance.pad.page import make_pad_page
-from seance.tunnel.agent import Agent
-from seance.tunnel.relay import Relay
-from seance.tunnel.settings import AgentSettings, RelaySettings, check_room
+from seance.relay.service import Relay
 from seance.yserver.service import YServer
 
 __all__ = ["DemoSettings", "DemoStack"]

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 
 from seance import __version__
-from seance.doctor.reach import words_of
+from seance.doctor.connect import words_of
 from seance.errors import Gone
 from seance.heads import redact
 from seance.wsclient import WsConnection, exchange

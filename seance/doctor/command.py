@@ -1,6 +1,6 @@
 """The command: options in, findings out as they are made, an exit status that names the hop.
 
-Not built on ``seance.config``: like the demo and the commands for tokens this is for a person at a
+Not built on ``seance.options.config``: like the demo and the commands for tokens this is for a person at a
 terminal, so there is no config file and no environment to consider.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from seance import values
-from seance.arguments import Parser, checked
+from seance.cli.arguments import Parser, checked
+from seance.cli.terminal import run
+from seance.doctor.context import DOCUMENT, DoctorOptions
 from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, Finding, Hop
-from seance.doctor.ground import DOCUMENT, Orders
+from seance.doctor.runner import walk
 from seance.doctor.show import Shown
-from seance.doctor.walk import walk
-from seance.terminal import run
+from seance.options import values
 
 __all__ = ["main"]
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--room needs --relay URL: a room is on a relay")
     if parsed.tls_ca is not None and not str(parsed.relay).startswith("wss:"):
         parser.error("--tls-ca needs a --relay with wss://")
-    orders = Orders(
+    orders = DoctorOptions(
         relay=parsed.relay,
         room=parsed.room,
         local=parsed.local,
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     return run(COMMAND, lambda reactor: _work(reactor, orders, is_json=parsed.json))
 
 
-async def _work(reactor: Any, orders: Orders, *, is_json: bool) -> int:  # noqa: ANN401  # no common type
+async def _work(reactor: Any, orders: DoctorOptions, *, is_json: bool) -> int:  # noqa: ANN401  # no common type
     shown = Shown(sys.stdout, orders)
     if not is_json:
         shown.begin()

@@ -1,7 +1,7 @@
 """What the doctor finds: the hops in their order, one finding for each, and the report of all.
 
-Values only; ``seance.doctor.walk`` makes them, ``seance.doctor.show`` prints them. The numbers and names here
-are an interface: scripts look at exit codes and at the JSON (``docs/doctor.md``).
+Values only; ``seance.doctor.runner`` makes them, ``seance.doctor.show`` prints them. The numbers and names
+here are an interface: scripts look at exit codes and at the JSON (``docs/doctor.md``).
 """
 
 from __future__ import annotations

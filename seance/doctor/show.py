@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TextIO
 
+from seance.doctor.context import DoctorOptions
 from seance.doctor.findings import Finding, Hop, Mark, Report
-from seance.doctor.ground import Orders
 
 __all__ = ["Shown"]
 
@@ -26,7 +26,7 @@ class Shown:
         orders: What is looked at.
     """
 
-    def __init__(self, out: TextIO, orders: Orders) -> None:
+    def __init__(self, out: TextIO, orders: DoctorOptions) -> None:
         self._out = out
         self._orders = orders
         is_utf8 = (getattr(out, "encoding", None) or "").lower().replace("-", "") == "utf8"

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from seance.agent.service import AgentState
+from seance.core.interfaces import Client, ClientReport, LinkChange
+from seance.core.observers import CLIENT_REASONS, NullObserver
 from seance.metrics.catalogue import AGENT
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels
 from seance.metrics.lag import ReactorLag
-from seance.tunnel.agent import AgentState
-from seance.tunnel.ports import Client, ClientReport, LinkChange
-from seance.tunnel.witness import CLIENT_REASONS, Silent
 
 if TYPE_CHECKING:
-    from seance.tunnel.agent import Agent
+    from seance.agent.service import Agent
 
 __all__ = ["AgentMetrics"]
 
@@ -25,8 +25,8 @@ LOCAL_REFUSAL = "local_server_refused"
 """Has a series of value 0 from the start, because Prometheus sees no increase from nothing to 1."""
 
 
-class AgentMetrics(Silent):
-    """A ``Witness`` that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
+class AgentMetrics(NullObserver):
+    """A ``Observer`` that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
 
     Attributes:
         lag: The service that measures the delay of the reactor.
@@ -52,31 +52,31 @@ class AgentMetrics(Silent):
         """Read the values of ``agent`` from now on."""
         self._agent = agent
 
-    # -- Witness ---------------------------------------------------------------------------
+    # -- Observer ---------------------------------------------------------------------------
 
     def refused(self, code: str) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._refusals.labels(bounded(self._codes, code)).inc()
 
     def client_began(self, client: Client) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._opened.inc()
         self._clients[client] = False
 
     def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._clients[client] = True
         self._dial.observe(seconds)
 
     def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         del self._clients[client]
         self._received_bytes += report.received_bytes
         self._sent_bytes += report.sent_bytes
         self._ended.labels(report.reason).inc()
 
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._changes.labels(change.value).inc()
 
     # -- values ----------------------------------------------------------------------------
@@ -96,10 +96,10 @@ class AgentMetrics(Silent):
         if agent is not None:
             now = agent.status.state
             reading["seance_agent_state"] = {(one.value,): one is now for one in LINK_STATES}
-            attachment = agent.attachment
-            if attachment is not None:
-                attachment.measure()
-                reading["seance_agent_kept_bytes"] = attachment.kept_bytes
-                if attachment.round_trip_seconds is not None:
-                    reading["seance_agent_carrier_round_trip_seconds"] = attachment.round_trip_seconds
+            relay_link = agent.relay_link
+            if relay_link is not None:
+                relay_link.measure()
+                reading["seance_agent_kept_bytes"] = relay_link.kept_bytes
+                if relay_link.round_trip_seconds is not None:
+                    reading["seance_agent_carrier_round_trip_seconds"] = relay_link.round_trip_seconds
         return reading

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from seance.core.interfaces import Client, ClientReport, LinkChange
+from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from seance.metrics.catalogue import RELAY
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels, counts, sample
 from seance.metrics.lag import ReactorLag
-from seance.tunnel.ports import Client, ClientReport, LinkChange
-from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 
 if TYPE_CHECKING:
-    from seance.tunnel.link import Link
-    from seance.tunnel.relay import Relay
+    from seance.relay.rooms.agent_link import AgentLink
+    from seance.relay.service import Relay
 
 __all__ = ["RelayMetrics"]
 
@@ -32,7 +32,7 @@ MAX_ROOMS = 1000
 
 
 class RelayMetrics:
-    """A ``Witness`` that counts. Pass it to the relay, then call ``watch``, and run ``lag`` as a service.
+    """A ``Observer`` that counts. Pass it to the relay, then call ``watch``, and run ``lag`` as a service.
 
     Args:
         reactor: The relay's reactor.
@@ -72,36 +72,36 @@ class RelayMetrics:
         """Read the values of ``relay`` from now on."""
         self._relay = relay
 
-    # -- Witness ---------------------------------------------------------------------------
+    # -- Observer ---------------------------------------------------------------------------
 
     def refused(self, code: str) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._refusals.labels(bounded(self._codes, code)).inc()
 
     def limit_hit(self, limit: str) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._limits.labels(limit).inc()
 
     def parked(self, room: str) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._parked.inc()
 
     def client_began(self, client: Client) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._opened.inc()
         self._clients[client] = False
 
     def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._clients[client] = True
         self._upgrade.observe(seconds)
 
     def client_answered(self, client: Client, seconds: float) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._first_byte.observe(seconds)
 
     def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         del self._clients[client]
         self._received_bytes += report.received_bytes
         self._sent_bytes += report.sent_bytes
@@ -112,7 +112,7 @@ class RelayMetrics:
             of_room[1] += report.sent_bytes
 
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         if change is LinkChange.ATTACHED:
             self._attached.inc()
             if self._by_room:
@@ -123,7 +123,7 @@ class RelayMetrics:
             self._lost.labels(reason).inc()
 
     def resumption(self, outcome: str) -> None:
-        """See ``Witness``."""
+        """See ``Observer``."""
         self._resumptions.labels(outcome).inc()
 
     # -- values ----------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class RelayMetrics:
             "clients": sum(self._clients.values()),
             "held": sum(len(link.syncs) for link in links),
             "pending": len(self._clients) - sum(self._clients.values()),
-            "parked": 0 if relay is None else len(relay.parking),
+            "parked": 0 if relay is None else len(relay.wait_queue),
             "connections": 0 if relay is None else relay.admission.open_count,
             "is_draining": relay is not None and relay.is_draining,
             "received_bytes": received_bytes,
@@ -157,7 +157,7 @@ class RelayMetrics:
             "round_trip_seconds": {name: round(one, 6) for (name,), one in trips.items()},
         }
 
-    def _look_at_links(self) -> list[Link]:
+    def _look_at_links(self) -> list[AgentLink]:
         links = [] if self._relay is None else self._relay.links
         now = self._reactor.seconds()
         if now - self._measured_at >= MEASURE_SECONDS:
@@ -195,7 +195,7 @@ class RelayMetrics:
         relay = self._relay
         if relay is not None:
             reading |= {
-                "seance_parked_clients": len(relay.parking),
+                "seance_parked_clients": len(relay.wait_queue),
                 "seance_watchers": relay.presence.watcher_count,
                 "seance_connections": relay.admission.open_count,
                 "seance_unanswered_connections": relay.front.unanswered_count,
@@ -225,7 +225,7 @@ class RelayMetrics:
         return of_room
 
 
-def _round_trips(links: list[Link]) -> dict[tuple[str, ...], float]:
+def _round_trips(links: list[AgentLink]) -> dict[tuple[str, ...], float]:
     trips = [link.round_trip_seconds for link in links]
     known = [seconds for seconds in trips if seconds is not None]
     return {("median",): median(known), ("worst",): max(known)} if known else {}

@@ -46,7 +46,7 @@ from seance.mux.refused import StreamRefused
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-    from seance.mux.protocol import Mux
+    from seance.mux.owner import StreamOwner
 
 __all__ = ["StreamTransport"]
 
@@ -92,7 +92,7 @@ class StreamTransport:
         "stream_id",
     )
 
-    def __init__(self, mux: Mux, stream_id: int, protocol: IProtocol) -> None:
+    def __init__(self, mux: StreamOwner, stream_id: int, protocol: IProtocol) -> None:
         self._mux = mux
         self.stream_id = stream_id
         self.protocol: IProtocol | None = protocol

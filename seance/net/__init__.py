@@ -4,6 +4,7 @@ Not a transport of its own: Twisted's stand behind it, and a faster one may, as 
 ``tests/contract.py``. Used by ``seance.tunnel``.
 """
 
+from seance.net.cached_endpoint import CachedEndpoint
 from seance.net.client_tls import ClientTls, TlsEndpoint, is_loopback_host
 from seance.net.descriptors import (
     agent_stream_limit,
@@ -12,18 +13,17 @@ from seance.net.descriptors import (
     log_lowered,
     raise_descriptor_limit,
 )
-from seance.net.dialling import Redial
-from seance.net.eager import accept_eagerly
 from seance.net.file_reads import OffLoop, StillReading, is_pipe, plain_text, read_bounded
-from seance.net.files import Lookout, Watched
-from seance.net.handover import HandOver, replace_protocol
+from seance.net.files import FileWatcher, WatchedFiles
+from seance.net.immediate_write import accept_immediately
 from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
 from seance.net.lingering_reset import LingeringReset
 from seance.net.listening import LOOPBACK_HOSTS, has_no_such_address, server_endpoint, why_not_listening
 from seance.net.log_limiter import LogLimiter
 from seance.net.lookups import resolve_interface, use_daemon_lookups
-from seance.net.occasion import Occasion
+from seance.net.one_shot_event import OneShotEvent
 from seance.net.peer import PeerCertificate, peer_certificate
+from seance.net.protocol_switch import ProtocolSwitch, replace_protocol
 from seance.net.proxy_protocol import host_of
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
@@ -31,23 +31,23 @@ from seance.net.staggered import Staggered, again_at
 
 __all__ = [
     "LOOPBACK_HOSTS",
+    "CachedEndpoint",
     "ClientTls",
-    "HandOver",
+    "FileWatcher",
     "HandshakeLog",
     "Leg",
     "LingeringReset",
     "LogLimiter",
-    "Lookout",
-    "Occasion",
     "OffLoop",
+    "OneShotEvent",
     "PeerCertificate",
-    "Redial",
+    "ProtocolSwitch",
     "ServerTls",
     "Staggered",
     "StillReading",
     "TlsEndpoint",
-    "Watched",
-    "accept_eagerly",
+    "WatchedFiles",
+    "accept_immediately",
     "again_at",
     "agent_stream_limit",
     "descriptor_limit",

@@ -34,10 +34,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.errors import ConfigError, Gone
-from seance.net.files import Watched
-from seance.net.handover import HandOver
+from seance.net.files import WatchedFiles
 from seance.net.peer import certificate_names
 from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
+from seance.net.protocol_switch import ProtocolSwitch
 from seance.net.tls_transport import TlsFactory
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ ABOUT_US = ("unknown ca", "certificate", "access denied")
 """What a peer's alert says when it does not like the certificate that we have shown, or wants one."""
 
 
-class ClientTls(Watched[SSL.Context]):
+class ClientTls(WatchedFiles[SSL.Context]):
     """How to be sure who answers. Connect with it through a ``TlsEndpoint``.
 
     The files are read by ``load``, or for the first connection, and again when they have changed.
@@ -250,7 +250,7 @@ class _Handshakes(Factory):
 
 
 @implementer(IHandshakeListener)
-class _Handshake(HandOver):
+class _Handshake(ProtocolSwitch):
     """Waits for the end of the handshake, and hands the connection over."""
 
     def __init__(self, protocol: IProtocol, check: _Check, name: str) -> None:

@@ -2,8 +2,8 @@
 
 The rule for all of them: what was good once stays in force until something good replaces it. A file
 that is half written, or gone because a volume is away for a moment, costs one line in the log and
-nothing else; so deleting one takes nothing back. ``Watched`` knows what some files say *together*,
-because a certificate and its key are only good as a pair; ``Lookout`` is the service that has the
+nothing else; so deleting one takes nothing back. ``WatchedFiles`` knows what some files say *together*,
+because a certificate and its key are only good as a pair; ``FileWatcher`` is the service that has the
 clock and looks once a second. Used by the tunnel for certificates and by ``seance.auth`` for keys.
 
 Looking instead of being told: a change is seen on every system and file system, through the
@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from seance.errors import ConfigError
 from seance.net.file_reads import READ_SECONDS, OffLoop, StillReading
 
-__all__ = ["LOOK_SECONDS", "Lookout", "Watched"]
+__all__ = ["LOOK_SECONDS", "FileWatcher", "WatchedFiles"]
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class _Seen(Generic[T]):
     error: ConfigError | None
 
 
-class Watched(Generic[T]):
+class WatchedFiles(Generic[T]):
     """Some files and what they say together.
 
     Call ``load`` once, then ``look`` as often as you like.
@@ -149,7 +149,7 @@ class Watched(Generic[T]):
         return tuple(_state(path) for path in self._paths)
 
 
-class Lookout(Service):
+class FileWatcher(Service):
     """Looks at files once a second, and whenever it is told to.
 
     Args:
@@ -161,7 +161,7 @@ class Lookout(Service):
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorTime, watched: Iterable[Watched[Any]], on_change: Callable[[], None]
+        self, reactor: IReactorTime, watched: Iterable[WatchedFiles[Any]], on_change: Callable[[], None]
     ) -> None:
         self._reactor = reactor
         self._watched = tuple(watched)

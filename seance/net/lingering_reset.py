@@ -6,7 +6,7 @@ a ``LingeringReset`` waits until the transport has handed everything to the kern
 acknowledged it, ``LINGER_SECONDS`` at most, and then resets. A yamux stream does the same in its session, see
 ``StreamTransport.resetConnection``.
 
-Used by :mod:`seance.tunnel.splice`.
+Used by :mod:`seance.core.splice`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ them several times (figures: decision 17):
   it in each turn.
 
 Relay and agent run on it on Linux, unless ``twistd --reactor`` or ``SEANCE_REACTOR`` names another
-(``seance.flags``). Nothing else in the project imports this module.
+(``seance.options.flags``). Nothing else in the project imports this module.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python import log
 
-__all__ = ["PromptReactor", "install"]
+__all__ = ["FastReactor", "install"]
 
 
-class PromptReactor(EPollReactor):
+class FastReactor(EPollReactor):
     """The reactor. ``install`` makes it the one of the process."""
 
     _log = Logger()
@@ -115,7 +115,7 @@ class PromptReactor(EPollReactor):
 
 def install() -> None:
     """Make it the reactor of this process; for ``twistd``, which looks for this name."""
-    main.installReactor(PromptReactor())
+    main.installReactor(FastReactor())
 
 
 def _ignore(call: object) -> None:

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.net.files import Watched
+from seance.net.files import WatchedFiles
 from seance.net.log_limiter import REFUSED_SECONDS, LogLimiter
 from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
 from seance.net.tls_transport import TlsFactory
@@ -48,7 +48,7 @@ one is not checked anew, so this is also how much longer than its time a client 
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class ServerTls(Watched[SSL.Context]):
+class ServerTls(WatchedFiles[SSL.Context]):
     """A certificate, its key, and what clients may prove themselves with.
 
     Call ``load``, then ``wrap`` what listens. ``reload``, or ``look`` once a second, takes changed

@@ -19,9 +19,9 @@ from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper
 
-from seance.net.eager import write_eagerly
+from seance.net.immediate_write import write_immediately
+from seance.net.send_queue import SendQueueMonitor
 from seance.net.unread import read_before_loss
-from seance.net.unsent import Unsent
 
 __all__ = ["tune"]
 
@@ -47,7 +47,7 @@ OPTIONS: tuple[tuple[int, str, int], ...] = (
 
 CARRIER_OPTIONS = {"TCP_USER_TIMEOUT": 10_000}
 """For carriers. Their own pulse has noticed a dead peer by then, so the time is for what it cannot see. What
-the kernel may keep unsent of one is ``seance.net.unsent``'s to say: nothing can overtake it."""
+the kernel may keep unsent of one is ``seance.net.send_queue``'s to say: nothing can overtake it."""
 
 
 def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # no common type
@@ -69,7 +69,7 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         read_before_loss(holder)
         return
-    write_eagerly(holder)
+    write_immediately(holder)
     for level, name, default in OPTIONS:
         value = CARRIER_OPTIONS.get(name, default) if is_carrier else default
         option = getattr(socket, name, None)
@@ -78,7 +78,7 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
                 sock.setsockopt(level, option, value)
     if is_carrier and hasattr(holder, "full_above_bytes"):
         holder.full_above_bytes = 0
-        holder.unsent = Unsent(sock)
+        holder.unsent = SendQueueMonitor(sock)
 
 
 def _has_socket(holder: object) -> bool:

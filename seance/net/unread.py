@@ -8,7 +8,7 @@ has read the received data, for ``UNREAD_SECONDS`` at most; writes are dropped m
 The kernel distinguishes *reset* from *end of data, then reset*, and says which it was only once: the first
 system call that fails has the error, ECONNRESET for the former and EPIPE for the latter (Linux).
 
-Used by :mod:`seance.net.eager` for TCP, and by :mod:`seance.net.sockets` for UNIX sockets.
+Used by :mod:`seance.net.immediate_write` for TCP, and by :mod:`seance.net.sockets` for UNIX sockets.
 """
 
 from __future__ import annotations

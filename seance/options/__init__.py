@@ -1,17 +1,17 @@
 """The one table of options: what a relay and an agent can be told, by whatever way.
 
-From this table come the flags of ``twistd seance-relay`` and ``seance relay`` (``seance.flags``),
-the environment variables and the keys of the config file (``seance.config``), ``--help``, and the
+From this table come the flags of ``twistd seance-relay`` and ``seance relay`` (``seance.options.flags``),
+the environment variables and the keys of the config file (``seance.options.config``), ``--help``, and the
 reference in ``docs/options.md``. The defaults are those of the settings themselves, so that a
 program that embeds a relay and a person who starts one get the same relay.
 
-A new option is one field in ``seance.tunnel.settings`` and one line in ``seance.options.relay`` or
+A new option is one field in ``seance.core.settings`` and one line in ``seance.options.relay`` or
 ``seance.options.agent``.
 """
 
 from __future__ import annotations
 
-from seance import values
+from seance.options import values
 from seance.options.agent import AGENT_OPTIONS
 from seance.options.option import Option, Program
 from seance.options.relay import RELAY_OPTIONS

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from seance.tunnel.settings import AgentSettings, RelaySettings
+from seance.core.settings import AgentSettings, RelaySettings
 
 __all__ = ["Option", "Program"]
 

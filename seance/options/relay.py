@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seance import values
+from seance.options import values
 from seance.options.option import Option, Program
 
 __all__ = ["RELAY_OPTIONS"]

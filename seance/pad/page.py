@@ -15,7 +15,7 @@ import hashlib
 import re
 from importlib.resources import files
 
-from seance.tunnel.ports import Page
+from seance.core.interfaces import Page
 
 __all__ = ["make_pad_page"]
 

@@ -2,18 +2,18 @@
 
 A link is a byte stream in each direction, and a carrier is whatever moves its bytes at the moment.
 ``Continuity`` knows what has to be sent again when the next carrier comes, ``Proof`` whether
-whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``Arrears``
-when a peer must. The words that the two sides exchange about it are in ``seance.resume.words``. Wire
+whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``AckTimeout``
+when a peer must. The words that the two sides exchange about it are in ``seance.resume.messages``. Wire
 format: docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
 """
 
-from seance.resume.arrears import Arrears
+from seance.resume.ack_timeout import AckTimeout
 from seance.resume.continuity import KEPT_BYTES, Continuity
 from seance.resume.heartbeat import LOOK_SECONDS, Beat, Heartbeat
 from seance.resume.incoming import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
+from seance.resume.messages import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, ResumeRequest, SessionInfo
 from seance.resume.outgoing import Outgoing
 from seance.resume.proof import Proof
-from seance.resume.words import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, SessionField, Wish
 
 __all__ = [
     "BYE",
@@ -24,7 +24,7 @@ __all__ = [
     "TELL_AFTER_BYTES",
     "TELL_AFTER_SECONDS",
     "Ack",
-    "Arrears",
+    "AckTimeout",
     "Beat",
     "Continuity",
     "Drain",
@@ -32,6 +32,6 @@ __all__ = [
     "Incoming",
     "Outgoing",
     "Proof",
-    "SessionField",
-    "Wish",
+    "ResumeRequest",
+    "SessionInfo",
 ]

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from seance.errors import ConfigError, Gone, LocalProtocolError, Refusal, SeanceError
 from seance.heads import accept_for_key, redact
 from seance.heads.fields import Fields
-from seance.net import ClientTls, HandOver, TlsEndpoint, tune
+from seance.net import ClientTls, ProtocolSwitch, TlsEndpoint, tune
 
 __all__ = ["DIAL_SECONDS", "HttpResponse", "Reactor", "Target", "dial", "exchange", "upgrade_fields"]
 
@@ -254,7 +254,7 @@ async def exchange(
         attempt.close()
 
 
-class _Exchange(HandOver):
+class _Exchange(ProtocolSwitch):
     """Sends one request, reads its response and gives the connection away after a 101."""
 
     def __init__(

@@ -44,7 +44,7 @@ from seance.yamux.events import (
 )
 from seance.yamux.frames import Bytes
 from seance.yamux.limits import Limits
-from seance.yamux.pace import Pace
+from seance.yamux.message_sizer import Pace
 from seance.yamux.session import Session
 
 __all__ = [

@@ -38,8 +38,8 @@ from seance.yamux.events import (
     StreamReset,
 )
 from seance.yamux.frames import Bytes, FrameDecoder
-from seance.yamux.halves import RECEIVING, Receiving, Step
-from seance.yamux.ledger import Ledger
+from seance.yamux.half_states import RECEIVING, Receiving, Step
+from seance.yamux.session_state import SessionState
 from seance.yamux.streams import Stream
 
 __all__ = ["Inbox"]
@@ -50,10 +50,10 @@ _OPEN: Final = Receiving.OPEN
 class Inbox:
     """Applies the peer's bytes to a ledger."""
 
-    __slots__ = ("_decoder", "_ledger")
+    __slots__ = ("_decoder", "_session_state")
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, session_state: SessionState) -> None:
+        self._session_state = session_state
         self._decoder = FrameDecoder()
 
     def receive(self, data: bytes, now: float) -> None:
@@ -62,11 +62,11 @@ class Inbox:
         Raises:
             RemoteProtocolError: See the top of this file.
         """
-        ledger = self._ledger
-        if ledger.outbox.control:
-            ledger.check_control_queue()
-        streams = ledger.table.live
-        tell = ledger.events.append
+        session_state = self._session_state
+        if session_state.outbox.control:
+            session_state.check_control_queue()
+        streams = session_state.table.live
+        tell = session_state.events.append
         for kind, flags, stream_id, length, body in self._decoder.decode(data):
             if kind == DATA:
                 stream = streams.get(stream_id)
@@ -81,7 +81,7 @@ class Inbox:
                     count = len(body)  # What follows is window.receive(count), for one call less a frame.
                     window.remaining_bytes -= count
                     window.held_bytes += count
-                    if window.trusted_bytes and not ledger.can_hold(stream, now):
+                    if window.trusted_bytes and not session_state.can_hold(stream, now):
                         continue
                     tell(DataReceived(stream_id, body))
             elif kind == WINDOW_UPDATE:
@@ -90,7 +90,7 @@ class Inbox:
                 self._receive_ping(flags, length, now)
             else:
                 self._receive_go_away(length)
-                if ledger.is_closed:
+                if session_state.is_closed:
                     return
 
     def _receive_data(self, flags: int, stream_id: int, announced: int, body: Bytes, now: float) -> None:
@@ -98,25 +98,25 @@ class Inbox:
         if stream_id == SESSION_ID and not flags & SYN:
             msg = "The peer sent data on stream 0, which is the session itself."
             raise RemoteProtocolError(msg, code="data_on_session")
-        ledger = self._ledger
+        session_state = self._session_state
         stream = self._stream_for(stream_id, flags)
         if stream is not None and announced:
             window = stream.receive_window
             if announced > window.remaining_bytes:
                 raise _beyond_window(stream_id, announced, window.remaining_bytes)
             if (stream.receiving, Step.DATA) not in RECEIVING:
-                ledger.cut(stream, "data_after_end")
+                session_state.cut(stream, "data_after_end")
                 stream = None
             elif body:
                 window.receive(len(body))
-                if window.trusted_bytes and not ledger.can_hold(stream, now):
+                if window.trusted_bytes and not session_state.can_hold(stream, now):
                     return
-                ledger.events.append(DataReceived(stream_id, body))
+                session_state.events.append(DataReceived(stream_id, body))
         if stream is None:
-            if announced > ledger.stray_allowance_bytes:
+            if announced > session_state.stray_allowance_bytes:
                 msg = "The peer keeps sending data for streams that are gone."
                 raise RemoteProtocolError(msg, code="stray_data")
-            ledger.stray_allowance_bytes -= len(body)
+            session_state.stray_allowance_bytes -= len(body)
         elif flags & FIN:
             self._receive_fin(stream)
 
@@ -127,29 +127,31 @@ class Inbox:
         if not stream.send_window.grow(delta_bytes):
             msg = f"The peer's window updates for stream {stream_id} add up to more than 2^32-1 bytes."
             raise RemoteProtocolError(msg, code="window_overflow")
-        self._ledger.outbox.add_data(stream)
+        self._session_state.outbox.add_data(stream)
         if flags & FIN:
             self._receive_fin(stream)
 
     def _stream_for(self, stream_id: int, flags: int) -> Stream | None:
         """Apply SYN, RST and the ACK that every frame implies; None if the frame has no stream (now)."""
-        ledger = self._ledger
-        stream = self._receive_syn(stream_id, flags) if flags & SYN else ledger.table.live.get(stream_id)
+        session_state = self._session_state
+        stream = (
+            self._receive_syn(stream_id, flags) if flags & SYN else session_state.table.live.get(stream_id)
+        )
         if stream is None or stream.is_reset:
             return None
         is_unanswered = stream.is_outbound and not stream.is_acknowledged
         if flags & RST:
-            ledger.reset_by_peer(stream)
-            ledger.events.append(StreamReset(stream_id, "refused" if is_unanswered else "reset"))
+            session_state.reset_by_peer(stream)
+            session_state.events.append(StreamReset(stream_id, "refused" if is_unanswered else "reset"))
             return None
         if is_unanswered:
-            ledger.table.acknowledge(stream)
-            ledger.events.append(StreamAcknowledged(stream_id))
+            session_state.table.acknowledge(stream)
+            session_state.events.append(StreamAcknowledged(stream_id))
         return stream
 
     def _receive_syn(self, stream_id: int, flags: int) -> Stream | None:
-        ledger = self._ledger
-        table, limits = ledger.table, ledger.limits
+        session_state = self._session_state
+        table, limits = session_state.table, session_state.limits
         if not table.peer_ids.are_of(stream_id):
             code = "stream_id_zero" if stream_id == SESSION_ID else "stream_id_parity"
             msg = f"The peer opened stream {stream_id}, an id that is not its own to open."
@@ -160,45 +162,45 @@ class Inbox:
         if flags & RST:
             return None  # Opened and cut in one frame: it never was.
         if (
-            ledger.is_leaving
+            session_state.is_leaving
             or len(table.live) >= limits.streams
             or table.unaccepted_count >= limits.accept_backlog
         ):
             # The peer may have sent a window's worth before it learns of the refusal; that is no abuse.
-            ledger.stray_allowance_bytes += INITIAL_WINDOW_BYTES
-            ledger.outbox.add_flag(stream_id, RST)
-            ledger.check_control_queue()
+            session_state.stray_allowance_bytes += INITIAL_WINDOW_BYTES
+            session_state.outbox.add_flag(stream_id, RST)
+            session_state.check_control_queue()
             return None
-        ledger.events.append(StreamOpened(stream_id))
+        session_state.events.append(StreamOpened(stream_id))
         return table.admit(stream_id)
 
     def _receive_fin(self, stream: Stream) -> None:
         is_first = stream.receiving is _OPEN
         stream.receiving = RECEIVING[stream.receiving, Step.FIN]
         if is_first:
-            ledger = self._ledger
-            ledger.outbox.withhold_credit(stream.stream_id)
-            ledger.events.append(StreamEnded(stream.stream_id))
-            ledger.settle(stream)
+            session_state = self._session_state
+            session_state.outbox.withhold_credit(stream.stream_id)
+            session_state.events.append(StreamEnded(stream.stream_id))
+            session_state.settle(stream)
 
     def _receive_ping(self, flags: int, value: int, now: float) -> None:
-        ledger = self._ledger
+        session_state = self._session_state
         if flags & SYN:
-            if ledger.outbox.pong_count < ledger.limits.pongs:
-                ledger.outbox.add_pong(value)
+            if session_state.outbox.pong_count < session_state.limits.pongs:
+                session_state.outbox.add_pong(value)
         elif flags & ACK:
-            round_trip_seconds = ledger.keepalive.answered(value, now)
+            round_trip_seconds = session_state.keepalive.answered(value, now)
             if round_trip_seconds is not None:
-                ledger.events.append(PingAnswered(round_trip_seconds))
+                session_state.events.append(PingAnswered(round_trip_seconds))
 
     def _receive_go_away(self, code: int) -> None:
-        ledger = self._ledger
+        session_state = self._session_state
         if code != GoAwayCode.NORMAL:
-            ledger.close_session()
-        elif ledger.peer_is_leaving:
+            session_state.close_session()
+        elif session_state.peer_is_leaving:
             return
-        ledger.peer_is_leaving = True
-        ledger.events.append(GoAwayReceived(code))
+        session_state.peer_is_leaving = True
+        session_state.events.append(GoAwayReceived(code))
 
 
 def _beyond_window(stream_id: int, announced: int, remaining: int) -> RemoteProtocolError:

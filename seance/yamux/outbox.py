@@ -21,8 +21,8 @@ from typing import Final
 
 from seance.yamux.constants import ACK, FIN, HEADER_BYTES, KIB
 from seance.yamux.frames import Bytes, data_header, ping_frame, window_update_frame
-from seance.yamux.halves import SENDING, Sending, Step
-from seance.yamux.scheduler import Turns
+from seance.yamux.half_states import SENDING, Sending, Step
+from seance.yamux.scheduler import Scheduler
 from seance.yamux.streams import Stream
 
 __all__ = ["Outbox"]
@@ -43,7 +43,7 @@ class Outbox:
         self.control: deque[bytes] = deque()
         """Control frames; the session bounds how many wait."""
         self._credit: dict[int, Stream] = {}
-        self._turns = Turns()
+        self._turns = Scheduler()
         self._farewell = b""
         self._settled: list[Stream] = []
 

@@ -31,7 +31,7 @@ from typing import Final
 from seance.yamux.constants import DATA_FRAME_BYTES, KIB
 from seance.yamux.streams import Stream
 
-__all__ = ["FIRST_SECONDS", "LIGHT_BYTES", "LIGHT_RUN_BYTES", "ROUND_TURNS", "Turns"]
+__all__ = ["FIRST_SECONDS", "LIGHT_BYTES", "LIGHT_RUN_BYTES", "ROUND_TURNS", "Scheduler"]
 
 LIGHT_BYTES: Final = DATA_FRAME_BYTES
 """Who has sent less than this lately is light: one full frame, so that the first of a stream always is."""
@@ -62,7 +62,7 @@ FIRST_SECONDS: Final = 30.0
 whole message."""
 
 
-class Turns:
+class Scheduler:
     """The streams that have both data and window, in their order.
 
     For each message ``pass_time``; for each frame ``next``, write at most ``most_bytes``, ``wrote``.

@@ -29,11 +29,11 @@ from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.yamux.constants import ACK, KIB, SYN, GoAwayCode, Role
 from seance.yamux.events import Event, SessionTimedOut, StreamWritable
 from seance.yamux.frames import Bytes, go_away_frame
-from seance.yamux.halves import SENDING, Receiving, Sending, Step
+from seance.yamux.half_states import SENDING, Receiving, Sending, Step
 from seance.yamux.inbox import Inbox
 from seance.yamux.keepalive import Verdict
-from seance.yamux.ledger import Ledger
 from seance.yamux.limits import Limits
+from seance.yamux.session_state import SessionState
 
 __all__ = ["Session"]
 
@@ -49,25 +49,25 @@ class Session:
         limits: Every bound, see :class:`~seance.yamux.limits.Limits`.
     """
 
-    __slots__ = ("_inbox", "_ledger", "_outbox", "_streams", "role")
+    __slots__ = ("_inbox", "_outbox", "_session_state", "_streams", "role")
 
     def __init__(self, role: Role, *, limits: Limits = _DEFAULT_LIMITS) -> None:
         self.role = role
-        self._ledger = Ledger(role, limits)
-        self._inbox = Inbox(self._ledger)
-        self._outbox = self._ledger.outbox
-        self._streams = self._ledger.table.live
+        self._session_state = SessionState(role, limits)
+        self._inbox = Inbox(self._session_state)
+        self._outbox = self._session_state.outbox
+        self._streams = self._session_state.table.live
 
     # Facts.
 
     @property
     def limits(self) -> Limits:
         """Every bound. New ones may be set at any time: nothing is cut, open streams keep their windows."""
-        return self._ledger.limits
+        return self._session_state.limits
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        self._ledger.limits = limits
+        self._session_state.limits = limits
 
     @property
     def stream_count(self) -> int:
@@ -77,17 +77,17 @@ class Session:
     @property
     def is_closed(self) -> bool:
         """Whether the session is over. A farewell may still wait in ``next_message``."""
-        return self._ledger.is_closed
+        return self._session_state.is_closed
 
     @property
     def is_going_away(self) -> bool:
         """Whether we have said that we are leaving."""
-        return self._ledger.is_leaving
+        return self._session_state.is_leaving
 
     @property
     def peer_is_going_away(self) -> bool:
         """Whether the peer has said that it is leaving."""
-        return self._ledger.peer_is_leaving
+        return self._session_state.peer_is_leaving
 
     @property
     def wants_to_send(self) -> bool:
@@ -97,16 +97,18 @@ class Session:
     @property
     def round_trip_seconds(self) -> float | None:
         """How long the latest answered ping took, our own queue included; None before the first."""
-        return self._ledger.keepalive.round_trip_seconds
+        return self._session_state.keepalive.round_trip_seconds
 
     def __repr__(self) -> str:
-        ledger = self._ledger
-        state = "closed" if ledger.is_closed else "leaving" if ledger.is_leaving else "open"
+        session_state = self._session_state
+        state = "closed" if session_state.is_closed else "leaving" if session_state.is_leaving else "open"
+        leaving = ", peer leaving" if session_state.peer_is_leaving else ""
         return (
-            f"<Session {self.role.name.lower()} {state}{', peer leaving' if ledger.peer_is_leaving else ''}:"
-            f" {len(self._streams)} streams, {len(ledger.table.deadlines)} unacknowledged,"
-            f" {ledger.table.unaccepted_count} unaccepted, {self._outbox.turn_count} with data to send,"
-            f" {len(self._outbox.control) + self._outbox.pong_count} control frames queued>"
+            f"<Session {self.role.name.lower()} {state}{leaving}: {len(self._streams)} streams, "
+            f"{len(session_state.table.deadlines)} unacknowledged, "
+            f"{session_state.table.unaccepted_count} unaccepted, "
+            f"{self._outbox.turn_count} with data to send, "
+            f"{len(self._outbox.control) + self._outbox.pong_count} control frames queued>"
         )
 
     def queued_bytes(self, stream_id: int) -> int:
@@ -120,7 +122,7 @@ class Session:
 
     def check(self) -> None:
         """Assert what always holds; for tests, which call it after every step of theirs."""
-        self._ledger.check()
+        self._session_state.check()
 
     # Receive.
 
@@ -136,26 +138,26 @@ class Session:
                 The events of what came before the mistake can still be taken.
             LocalProtocolError: The session was over before ("session_closed").
         """
-        ledger = self._ledger
-        if ledger.is_closed:
+        session_state = self._session_state
+        if session_state.is_closed:
             msg = "The yamux session is over and takes no more bytes."
             raise LocalProtocolError(msg, code="session_closed")
         if not data:
             return
-        keepalive = ledger.keepalive
+        keepalive = session_state.keepalive
         keepalive.heard(now)
         if keepalive.wants_round_trip and keepalive.is_measuring_due(now):
-            ledger.queue_ping(now)
+            session_state.queue_ping(now)
         try:
             self._inbox.receive(bytes(data), now)
         except RemoteProtocolError as error:
-            ledger.close_session(go_away_frame(error.goaway))
+            session_state.close_session(go_away_frame(error.goaway))
             raise
 
     def take_events(self) -> list[Event]:
         """Return what happened since the last call, in order."""
-        ledger = self._ledger
-        events, ledger.events = ledger.events, []
+        session_state = self._session_state
+        events, session_state.events = session_state.events, []
         return events
 
     # Streams.
@@ -173,11 +175,11 @@ class Session:
             LocalProtocolError: "session_closed"; "going_away" (either side is leaving); "too_many_streams";
                 "too_many_unacknowledged"; "stream_ids_exhausted" (dial again). The session goes on.
         """
-        ledger = self._ledger
-        limits, table = ledger.limits, ledger.table
-        if ledger.is_closed:
+        session_state = self._session_state
+        limits, table = session_state.limits, session_state.table
+        if session_state.is_closed:
             raise LocalProtocolError("The yamux session is over.", code="session_closed")
-        if ledger.is_leaving or ledger.peer_is_leaving:
+        if session_state.is_leaving or session_state.peer_is_leaving:
             msg = "The yamux session is ending and opens no more streams."
             raise LocalProtocolError(msg, code="going_away")
         if len(table.live) >= limits.streams:
@@ -202,7 +204,7 @@ class Session:
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_outbound or stream.is_acknowledged:
             return
-        self._ledger.table.acknowledge(stream)
+        self._session_state.table.acknowledge(stream)
         delta_bytes = stream.receive_window.widen(self.limits.receive_window_bytes)
         self._outbox.add_flag(stream_id, ACK, delta_bytes)
 
@@ -229,7 +231,7 @@ class Session:
         if not data:
             return stream.queued_bytes
         queued_bytes = stream.queue(data)
-        limits = self._ledger.limits
+        limits = self._session_state.limits
         if queued_bytes > limits.send_high_water_bytes:
             stream.is_congested = True
             if queued_bytes > limits.send_queue_bytes:
@@ -252,7 +254,7 @@ class Session:
         stream.sending = SENDING[stream.sending, Step.END]
         if stream.sending is Sending.ENDING and not stream.queued_bytes:
             self._outbox.add_fin(stream)
-            self._ledger.end_sending(stream)
+            self._session_state.end_sending(stream)
 
     def reset_stream(self, stream_id: int) -> None:
         """Cut a stream, both halves, without an event. Idempotent; what is queued on it is dropped.
@@ -261,7 +263,7 @@ class Session:
         """
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self._ledger.reset(stream)
+            self._session_state.reset(stream)
 
     def reset_when_sent(self, stream_id: int) -> bool:
         """Cut a stream, both halves, once everything that is queued on it has left. Idempotent.
@@ -274,7 +276,7 @@ class Session:
         if stream is None:
             return True
         if not stream.queued_bytes:
-            self._ledger.reset(stream)
+            self._session_state.reset(stream)
             return True
         self.accept_stream(stream_id)
         stream.sending = SENDING[stream.sending, Step.END]
@@ -297,10 +299,10 @@ class Session:
         if stream.receiving is not Receiving.OPEN:
             # Nobody wants credit any more, and nim-libp2p objects to it.
             if stream.receive_window.excess_bytes or stream.is_reset:
-                self._ledger.settle(stream)
+                self._session_state.settle(stream)
         elif is_due:
             self.accept_stream(stream_id)
-            self._ledger.owe_credit(stream)
+            self._session_state.owe_credit(stream)
 
     # Session.
 
@@ -310,9 +312,9 @@ class Session:
         Returns:
             False if a ping is already in flight (its answer is as good) or the session is over.
         """
-        if self._ledger.is_closed or self._ledger.keepalive.is_ping_in_flight:
+        if self._session_state.is_closed or self._session_state.keepalive.is_ping_in_flight:
             return False
-        self._ledger.queue_ping(now)
+        self._session_state.queue_ping(now)
         return True
 
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
@@ -322,22 +324,22 @@ class Session:
         leaves as the last of its message, because some peers (libp2p) close over it: to drain, wait until
         ``stream_count`` is 0 before. Any other code ends the session, and the frame is all that still leaves.
         """
-        ledger = self._ledger
-        if ledger.is_closed:
+        session_state = self._session_state
+        if session_state.is_closed:
             return
         if code != GoAwayCode.NORMAL:
-            ledger.close_session(go_away_frame(code))
-        elif not ledger.is_leaving:
+            session_state.close_session(go_away_frame(code))
+        elif not session_state.is_leaving:
             self._outbox.add_farewell(go_away_frame(code))
-        ledger.is_leaving = True
+        session_state.is_leaving = True
 
     def close(self) -> None:
         """Take note that the carrier is gone. Idempotent, and without an event for each stream.
 
         Whoever drops a session calls this, or what its windows have of the process's budget is lost.
         """
-        if not self._ledger.is_closed:
-            self._ledger.close_session()
+        if not self._session_state.is_closed:
+            self._session_state.close_session()
 
     # Send.
 
@@ -355,16 +357,16 @@ class Session:
         Returns:
             Headers and bodies in order; empty when nothing can leave now.
         """
-        ledger = self._ledger
-        low_water_bytes = ledger.limits.send_low_water_bytes
-        pieces = self._outbox.next_message(limit, low_water_bytes, ledger.keepalive.heard_at)
+        session_state = self._session_state
+        low_water_bytes = session_state.limits.send_low_water_bytes
+        pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.heard_at)
         for stream in self._outbox.take_settled():
             if stream.resets_when_sent:
-                ledger.cut(stream, "sent")
+                session_state.cut(stream, "sent")
             elif stream.sending is Sending.ENDED:
-                ledger.end_sending(stream)
+                session_state.end_sending(stream)
             else:
-                ledger.events.append(StreamWritable(stream.stream_id))
+                session_state.events.append(StreamWritable(stream.stream_id))
         return pieces
 
     # Time.
@@ -374,26 +376,26 @@ class Session:
 
         Until the session has been told the time it is 0.0: at once.
         """
-        ledger = self._ledger
-        if ledger.is_closed:
+        session_state = self._session_state
+        if session_state.is_closed:
             return None
-        limits = ledger.limits
-        keepalive = ledger.keepalive.deadline(limits.ping_after_seconds, limits.dead_after_seconds)
-        deadlines = [due for due in (keepalive, ledger.table.next_deadline()) if due is not None]
+        limits = session_state.limits
+        keepalive = session_state.keepalive.deadline(limits.ping_after_seconds, limits.dead_after_seconds)
+        deadlines = [due for due in (keepalive, session_state.table.next_deadline()) if due is not None]
         return min(deadlines, default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``; harmless when nothing is. Next: ``take_events``, ``next_message``."""
-        ledger = self._ledger
-        if ledger.is_closed:
+        session_state = self._session_state
+        if session_state.is_closed:
             return
-        limits = ledger.limits
-        verdict = ledger.keepalive.verdict(now, limits.ping_after_seconds, limits.dead_after_seconds)
+        limits = session_state.limits
+        verdict = session_state.keepalive.verdict(now, limits.ping_after_seconds, limits.dead_after_seconds)
         if verdict is Verdict.DEAD:
-            ledger.close_session(go_away_frame(GoAwayCode.PROTOCOL_ERROR))
-            ledger.events.append(SessionTimedOut())
+            session_state.close_session(go_away_frame(GoAwayCode.PROTOCOL_ERROR))
+            session_state.events.append(SessionTimedOut())
             return
         if verdict is Verdict.PING:
-            ledger.queue_ping(now)
-        for stream in ledger.table.overdue(now):
-            ledger.cut(stream, "open_timeout")
+            session_state.queue_ping(now)
+        for stream in session_state.table.overdue(now):
+            session_state.cut(stream, "open_timeout")

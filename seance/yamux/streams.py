@@ -12,7 +12,7 @@ from typing import Final
 
 from seance.yamux.constants import LAST_STREAM_ID, Role
 from seance.yamux.frames import Bytes, part_of
-from seance.yamux.halves import Receiving, Sending
+from seance.yamux.half_states import Receiving, Sending
 from seance.yamux.windows import ReceiveWindow, SendWindow
 
 __all__ = ["PeerIds", "Stream", "StreamTable"]
@@ -202,10 +202,10 @@ class StreamTable:
         """Assert what always holds."""
         for stream in self.live.values():
             stream.check()
-        unanswered = [stream for stream in self.live.values() if not stream.is_acknowledged]
-        outbound = [stream.stream_id for stream in unanswered if stream.is_outbound]
+        pending = [stream for stream in self.live.values() if not stream.is_acknowledged]
+        outbound = [stream.stream_id for stream in pending if stream.is_outbound]
         assert list(self.deadlines) == outbound, "an unanswered stream has a deadline"
-        assert self.unaccepted_count == len(unanswered) - len(outbound), "unaccepted streams are counted"
+        assert self.unaccepted_count == len(pending) - len(outbound), "unaccepted streams are counted"
 
     def _settle_open(self, stream: Stream) -> None:
         if stream.is_outbound:

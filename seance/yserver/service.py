@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.errors import ConfigError, RemoteProtocolError
-from seance.net import Occasion
+from seance.net import OneShotEvent
 from seance.yserver.document import REOPENED, Document, YServerLimits
 from seance.yserver.store import Store
 
@@ -97,7 +97,7 @@ class YServer(Service):
             maxFramePayloadSize=self.limits.message_bytes,
             maxMessagePayloadSize=self.limits.message_bytes,
         )
-        self._listening: Occasion[IListeningPort] = Occasion()
+        self._listening: OneShotEvent[IListeningPort] = OneShotEvent()
         self._port: IListeningPort | None = None
         self._store: Store
         self._documents: dict[str, Document] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from seance.admin import feed
+from seance.admin import event_stream
 from seance.auth.service import AuthService
 from tests.auth.tokens import auth_service, ed_key, write_jwks
 from tests.certificates import Authority
@@ -19,8 +19,8 @@ __all__ = ["authority", "clock", "deny", "look_often", "service"]
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tells watchers the figures twenty times a second, not once."""
-    assert feed.LOOK_SECONDS == 1.0
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    assert event_stream.LOOK_SECONDS == 1.0
+    monkeypatch.setattr(event_stream, "LOOK_SECONDS", 0.05)
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
+from seance.admin.port import RelayAdmin
 from seance.admin.site import Place
-from seance.admin_port import RelayAdmin
-from seance.tunnel.ports import Verifier
-from seance.tunnel.relay import Relay
-from tests.tunnel.rig import Player, Rig, reactor, until
+from seance.core.interfaces import Verifier
+from seance.relay.service import Relay
+from tests.relay.rig import Player, Rig, reactor, until
 
 __all__ = ["CHANGE", "AdminRig", "Events", "ask_at"]
 
@@ -53,7 +53,7 @@ class AdminRig(Rig):
     ) -> None:
         super().__init__(relay={"admin": "tcp:0:interface=127.0.0.1", **(relay or {})}, **options)
         self.admin = RelayAdmin(reactor, self.relay.settings, verifier=verifier, places=places)
-        self.relay = Relay(reactor, self.relay.settings, verifier=verifier, witness=self.admin.witness)
+        self.relay = Relay(reactor, self.relay.settings, verifier=verifier, observer=self.admin.observer)
         self.admin.watch(self.relay)
 
     async def __aenter__(self) -> AdminRig:

@@ -9,14 +9,14 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
-from seance.admin import feed as feed_module
+from seance.admin import event_stream as feed_module
 from seance.auth.service import AuthService
-from seance.tunnel.ports import LinkChange
+from seance.core.interfaces import LinkChange
 from tests.admin.rig import AdminRig
 from tests.admin.test_guard import admin_token, rig_with_tokens
 from tests.auth.tokens import token
 from tests.docs.pages import DOCS, table
-from tests.tunnel.rig import turn, until
+from tests.relay.rig import turn, until
 
 QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 

@@ -12,14 +12,14 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 
 from seance.admin import site
-from seance.admin.guard import EVERYTHING, Guard, check_change
+from seance.admin.access_control import EVERYTHING, Guard, check_change
 from seance.admin.site import MOST_BODY_BYTES, MOST_CONNECTIONS
 from seance.auth.service import AuthService
+from seance.core.interfaces import TokenRole
 from seance.errors import Refusal
-from seance.tunnel.ports import TokenRole
 from tests.admin.rig import AdminRig
 from tests.auth.tokens import NOW, token
-from tests.tunnel.rig import Player, reactor, turn, until
+from tests.relay.rig import Player, reactor, turn, until
 
 PATHS = ("/metrics", "/api/rooms", "/api/rooms/r", "/api/events", "/api/openapi.json", "/", "/nothing")
 """Those that need a token where one is asked for, and one that is not there."""
@@ -233,12 +233,12 @@ async def test_head_that_does_not_end_costs_the_connection() -> None:
 async def test_verifier_that_takes_too_long_is_not_waited_for() -> None:
     from twisted.internet.defer import Deferred
 
-    class Silent:
+    class NullObserver:
         def verify(self, token: str, role: TokenRole, room: str) -> Deferred[object]:
             return Deferred()
 
     clock = Clock()
-    guard = Guard(clock, Silent(), is_local=False, asks_for_token=True)  # type: ignore[arg-type]  # enough of one
+    guard = Guard(clock, NullObserver(), is_local=False, asks_for_token=True)  # type: ignore[arg-type]  # enough of one
     admitting = Deferred.fromCoroutine(guard.admit("Bearer x", None))
     failures: list[object] = []
     admitting.addErrback(lambda failure: failures.append(failure.value))

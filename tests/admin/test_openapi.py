@@ -16,7 +16,7 @@ from seance.admin.openapi import description
 from tests.admin.rig import AdminRig
 from tests.docs.pages import DOCS, table
 from tests.docs.source import refusals
-from tests.tunnel.rig import until
+from tests.relay.rig import until
 
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 ENDLESS = "/api/events"

@@ -13,10 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from seance import values
-from seance.config import agent_settings, relay_settings
 from seance.errors import ConfigError
-from seance.options import Program, options_of
+from seance.options import Program, options_of, values
+from seance.options.config import agent_settings, relay_settings
 from tests.processes import AgentProcess, Process, RelayProcess, environment, running_relay, twistd
 from tests.tools import ROOT
 

@@ -9,13 +9,13 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from seance.admin import places
+from seance.admin import routes
 from seance.admin.answers import Answer
 from seance.admin.site import Asked, Place
-from seance.tunnel.ports import Grant, TokenRole
+from seance.core.interfaces import Grant, TokenRole
 from tests.admin.rig import AdminRig, ask_at
 from tests.conftest import Watch
-from tests.tunnel.rig import request, until
+from tests.relay.rig import request, until
 
 QUICK = {"backoff_base_seconds": 0.02, "backoff_cap_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 
@@ -120,7 +120,7 @@ async def test_limit_that_makes_no_sense_is_refused(limit: str) -> None:
 
 
 def test_an_answer_has_a_thousand_rooms_at_most() -> None:
-    assert places.MOST_SHOWN == 1000
+    assert routes.MOST_SHOWN == 1000
 
 
 @ensureDeferred
@@ -231,7 +231,7 @@ async def test_pages_that_the_door_hands_in_are_there() -> None:
         "/": ("text/html; charset=utf-8", b"<!doctype html>hello"),
         "/static/app.js": ("text/javascript", b"1"),
     }
-    async with AdminRig(with_agent=False, places=places.page_places(pages)) as rig:
+    async with AdminRig(with_agent=False, places=routes.page_places(pages)) as rig:
         page = await rig.ask("/")
         assert (page.text, page.headers["Content-Type"]) == (
             "<!doctype html>hello",

@@ -14,15 +14,15 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogEvent, globalLogPublisher
 
 from seance.admin import service as service_module
-from seance.admin_port import AgentAdmin, RelayAdmin
+from seance.admin.port import AgentAdmin, RelayAdmin
 from seance.auth.service import AuthService
+from seance.core.settings import AgentSettings, RelaySettings
 from seance.errors import ConfigError
-from seance.tunnel.settings import AgentSettings, RelaySettings
 from tests.admin.rig import AdminRig, ask_at
 from tests.admin.test_guard import admin_token, bearer
 from tests.certificates import Authority, CertificateFiles
 from tests.processes import free_port
-from tests.tunnel.rig import reactor
+from tests.relay.rig import reactor
 
 EVERYWHERE = "tcp:0:interface=0.0.0.0"
 
@@ -234,5 +234,5 @@ def test_importing_the_port_installs_no_reactor() -> None:
     import subprocess
     import sys
 
-    code = "import sys, seance.admin_port; sys.exit('twisted.internet.reactor' in sys.modules)"
+    code = "import sys, seance.admin.port; sys.exit('twisted.internet.reactor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

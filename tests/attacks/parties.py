@@ -221,7 +221,7 @@ class RawAgent:
         self.say(window(heard.stream_id, ACK))
         return heard.stream_id
 
-    def farewell(self) -> list[WireFrame]:
+    def lingering_close(self) -> list[WireFrame]:
         """What the relay still says before it ends the connection, which it must."""
         said = []
         while heard := self.hear():

@@ -24,9 +24,9 @@ from pytest_twisted import ensureDeferred
 from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
 from zope.interface import implementer
 
+from seance.agent import service as agent_module
 from seance.auth.service import AuthService
-from seance.tunnel import agent as agent_module
-from seance.tunnel.permits import Permits
+from seance.relay.rooms.active_grants import ActiveGrants
 from tests.attacks.parties import EchoServer, RawAgent
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.canaries import tokens_in
@@ -43,8 +43,8 @@ from tests.processes import (
     twistd,
     until,
 )
-from tests.tunnel.rig import Rig, reactor, request, turn
-from tests.tunnel.rig import until as when
+from tests.relay.rig import Rig, reactor, request, turn
+from tests.relay.rig import until as when
 
 ROOM = "canary-room"
 QUERY = "canary-in-the-query"
@@ -212,7 +212,7 @@ def test_link_control_shows_no_token(key_file: str, canaries: Canaries) -> None:
                 agent.say_text(json.dumps({"t": "token", "token": token}).encode())
                 relay.when_line(r"has renewed its token|not good|somebody else's")
             agent.say_text(b'{"t": "token", "token": "%s"' % canaries.garbage().encode())
-            assert agent.farewell() == []
+            assert agent.lingering_close() == []
         until("the link is over", lambda: "has left" in relay.output)
     canaries.check_unseen(relay.output)
 
@@ -241,7 +241,7 @@ async def test_token_is_in_no_log_event_whatever_its_level(
     auth = AuthService(reactor, keys=[key_file])
     auth.startService()
     rig = Rig(with_agent=False, agent={"room": ROOM, "token_file": str(file)})
-    rig.relay.verifier, rig.relay.permits = auth, Permits(reactor, auth)
+    rig.relay.verifier, rig.relay.grants = auth, ActiveGrants(reactor, auth)
     try:
         async with rig:
             await rig.attach()
@@ -407,7 +407,7 @@ def test_process_that_shows_a_token_fails_its_test(canaries: Canaries) -> None:
         ("seance.token.eyJ0eXAi.e30.x", True),
         ("Sec-WebSocket-Protocol: yjs, seance.token.garbage-canary", True),
         ("offer seance.v1, seance.token.*** or seance.token.<jwt>", False),
-        ("the module seance.token_commands, an eyJ alone", False),
+        ("the module seance.cli.tokens, an eyJ alone", False),
     ],
 )
 def test_token_is_known_by_its_look(text: str, is_one: bool) -> None:

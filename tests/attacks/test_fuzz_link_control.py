@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 
 from seance.auth.service import AuthService
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
+from seance.core.interfaces import TokenRole
 from seance.errors import Refusal, RemoteProtocolError
-from seance.tunnel.ports import TokenRole
 from tests.auth.tokens import ROOM, auth_service, secret_key, token, write_jwks
 from tests.carrier.peers import CLOSE, CONTINUATION, TEXT, Answered, frame
 

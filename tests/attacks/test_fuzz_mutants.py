@@ -24,6 +24,7 @@ from hypothesis import settings
 from twisted.internet.task import Clock
 
 from seance.carrier.link_control import parse_control
+from seance.core.interfaces import Grant, TokenRole
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from seance.heads import (
     LocalAnswer,
@@ -35,7 +36,6 @@ from seance.heads import (
     resolve_target,
     without_token,
 )
-from seance.tunnel.ports import Grant, TokenRole
 from seance.yamux import Role, Session
 from tests.attacks.conftest import FuzzCount
 from tests.auth.tokens import ROOM, auth_service, claims, ed_key, secret_key, sign, token, write_jwks

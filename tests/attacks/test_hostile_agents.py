@@ -64,7 +64,7 @@ def test_agent_that_breaks_yamux_is_sent_away_and_its_room_is_free(
             client.send(upgrade("/c/hostile"))
             stream = agent.take_stream()
             agent.say(BREACHES[breach](stream))
-            said = agent.farewell()
+            said = agent.lingering_close()
             assert [(one.kind, one.length) for one in said][-1:] == [(GO_AWAY, 1)]
             assert client.read_head().status in (502, 503)
             client.read_to_end()
@@ -152,7 +152,7 @@ def test_link_control_of_any_length_costs_no_memory(relay: RelayProcess, target:
             for _ in range(64):
                 agent.wire.send(frame(0, b" " * 8 * KIB, final=False, masked=True))
         with contextlib.suppress(ConnectionError):
-            agent.farewell()
+            agent.lingering_close()
     assert relay.resident_bytes() - before < 2 * MIB
     until("its room is free", lambda: is_free(relay, "talker"))
 
@@ -164,5 +164,5 @@ def test_answers_to_nobody_are_no_way_in(relay: RelayProcess, target: str) -> No
             for _ in range(40):
                 agent.say(window(4, ACK), data(4, b"x" * 32 * KIB))
         with contextlib.suppress(ConnectionError):
-            assert agent.farewell()[-1].kind == GO_AWAY
+            assert agent.lingering_close()[-1].kind == GO_AWAY
     until("its room is free", lambda: is_free(relay, "stray"))

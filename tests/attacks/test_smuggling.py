@@ -19,8 +19,8 @@ from pytest_twisted import ensureDeferred
 import tests.heads
 from tests.heads.samples import ACCEPT, KEY, SWITCHING, fields_of, upgrade
 from tests.heads.test_smuggling import BODIES, INNER, OTHERS, PASSING
+from tests.relay.rig import Player, Rig, turn, until
 from tests.tools import require
-from tests.tunnel.rig import Player, Rig, turn, until
 
 pytestmark = pytest.mark.timeout(20)
 

@@ -10,12 +10,12 @@ from pytest_twisted import ensureDeferred
 from twisted.logger import LogEvent
 
 from seance.auth.service import AuthService
-from seance.tunnel import front as front_module
-from seance.tunnel.permits import Permits
-from seance.tunnel.ports import TokenRole
+from seance.core.interfaces import TokenRole
+from seance.relay.edge import frontend as front_module
+from seance.relay.rooms.active_grants import ActiveGrants
 from tests.auth.test_forged_tokens import NOT_ACCEPTED, NOT_ALLOWED
 from tests.auth.tokens import ROOM, token
-from tests.tunnel.rig import Rig, reactor, request
+from tests.relay.rig import Rig, reactor, request
 
 SENDABLE = re.compile(r"[!-+\--~]{1,12000}")
 """What can stand among subprotocols: no space, no comma, nothing that is not ASCII."""
@@ -35,10 +35,12 @@ async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
     service: AuthService, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(relay={"upgrades_per_room": 100_000}, agent={"room": ROOM, "token": token(role="agent")})
-    rig.relay.verifier, rig.relay.permits = service, Permits(reactor, service)
+    rig.relay.verifier, rig.relay.grants = service, ActiveGrants(reactor, service)
     made: list[Any] = []
-    leg = front_module.ClientLeg
-    monkeypatch.setattr(front_module, "ClientLeg", lambda *args, **kw: made.append(args) or leg(*args, **kw))
+    leg = front_module.ClientConnection
+    monkeypatch.setattr(
+        front_module, "ClientConnection", lambda *args, **kw: made.append(args) or leg(*args, **kw)
+    )
 
     async def answer(target: str, text: str) -> bytes:
         client = await rig.connect(offering(target, text))
@@ -63,7 +65,7 @@ async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
             assert [one[:13] for one in answers] == [b"HTTP/1.1 403 "]
         answers = {await answer(f"/agent?room={room}", text) for room in (ROOM, "free") for text in sendable}
         assert [one[:13] for one in answers] == [b"HTTP/1.1 401 "]
-        assert (made, rig.locals, len(rig.relay.permits or ())) == ([], [], links)
+        assert (made, rig.locals, len(rig.relay.grants or ())) == ([], [], links)
         assert rig.relay.room_count == links == 1
         assert log == []
         client = await rig.connect(offering(f"/c/{ROOM}/doc", token()))

@@ -9,7 +9,7 @@ import pytest
 
 from seance.auth.claims import grant_from_claims
 from seance.auth.strict_json import object_from_json
-from seance.tunnel.ports import Grant, TokenRole
+from seance.core.interfaces import Grant, TokenRole
 from tests.auth.tokens import NOW, ROOM, claims
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seance.auth.deny import DenyList, deny_list_from_text
-from seance.tunnel.ports import Grant, TokenRole
+from seance.core.interfaces import Grant, TokenRole
 
 
 def grant(**changes: str | None) -> Grant:

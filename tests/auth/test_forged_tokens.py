@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from seance.auth import service as service_module
 from seance.auth.refusals import not_accepted, not_allowed
 from seance.auth.service import AuthService
+from seance.core.interfaces import TokenRole
 from seance.heads import refusal_response
 from seance.heads.credentials import is_seance_token
-from seance.tunnel.ports import TokenRole
 from tests.auth.tokens import (
     NOW,
     ROOM,

@@ -17,8 +17,8 @@ from seance.auth.deny import deny_list_from_text
 from seance.auth.jwks import keys_from_jwks
 from seance.auth.keys import keys_from_text
 from seance.auth.service import AuthService
+from seance.core.interfaces import Grant, TokenRole
 from seance.errors import Refusal
-from seance.tunnel.ports import Grant, TokenRole
 from tests.auth.tokens import ROOM, auth_service, claims, ed_key, secret_key, sign, token, write_jwks
 
 ROLES = st.sampled_from(TokenRole)

@@ -13,8 +13,8 @@ from twisted.logger import LogEvent
 
 from seance.auth import service as service_module
 from seance.auth.jwks import REFRESH_SECONDS, RETRY_SECONDS
+from seance.core.interfaces import Grant, TokenRole
 from seance.errors import ConfigError
-from seance.tunnel.ports import Grant, TokenRole
 from tests.auth.conftest import Start
 from tests.auth.tokens import (
     ROOM,

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from seance.auth.keys import Key, key_from_jwk
 from seance.auth.mint import Terms, mint_token
 from seance.auth.service import AuthService
+from seance.core.interfaces import TokenRole
 from seance.errors import ConfigError
-from seance.tunnel.ports import TokenRole
 from tests.auth.tokens import NOW, ROOM, ed_key, es_private, grant_of, rsa_private, secret_key
 
 TERMS = Terms(TokenRole.CLIENT, (ROOM,), 60)

@@ -15,9 +15,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent
 
 from seance.auth.service import MOST_LISTENERS, AuthService
+from seance.core.interfaces import Grant, TokenRole
 from seance.errors import ConfigError
 from seance.net.files import LOOK_SECONDS
-from seance.tunnel.ports import Grant, TokenRole
 from tests.auth.conftest import Start
 from tests.auth.tokens import (
     NOW,

@@ -8,9 +8,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
-from seance.tunnel.permits import Permits
+from seance.relay.rooms.active_grants import ActiveGrants
 from tests.auth.tokens import NOW, ROOM, auth_service, claims, ed_key, secret_key, sign, token, write_jwks
-from tests.tunnel.rig import Player, Rig, answer_101, request, turn
+from tests.relay.rig import Player, Rig, answer_101, request, turn
 
 
 class LockedRig(Rig):
@@ -24,7 +24,7 @@ class LockedRig(Rig):
         self.deny.write_text("")
         self.auth = auth_service(self.clock, keys=[self.keys], deny=self.deny)
         self.relay.verifier = self.auth
-        self.relay.permits = Permits(self.clock, self.auth)
+        self.relay.grants = ActiveGrants(self.clock, self.auth)
 
     async def __aenter__(self) -> LockedRig:
         self.auth.startService()

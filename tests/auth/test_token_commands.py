@@ -17,18 +17,18 @@ import pytest
 import segno
 from twisted.internet.task import Clock
 
-from seance import token_commands
 from seance.auth.service import AuthService
-from seance.tunnel.ports import Grant, TokenRole
+from seance.cli import tokens
+from seance.core.interfaces import Grant, TokenRole
 from tests.auth.tokens import grant_of
 from tests.processes import environment
 
 Run = Callable[..., tuple[int, str, str]]
 
 COMMANDS = {
-    "keygen": token_commands.keygen,
-    "token": token_commands.token,
-    "share": token_commands.share,
+    "keygen": tokens.keygen,
+    "token": tokens.token,
+    "share": tokens.share,
 }
 
 
@@ -218,7 +218,7 @@ class Terminal(io.StringIO):
 
 def share_on(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
     monkeypatch.setattr(sys, "stdout", terminal)
-    assert token_commands.share(["--key", "seance.key", "--room", "r", *arguments]) == 0
+    assert tokens.share(["--key", "seance.key", "--room", "r", *arguments]) == 0
     return terminal.getvalue().splitlines()
 
 
@@ -248,7 +248,7 @@ def test_a_terminal_without_such_signs_gets_no_code(key: str, monkeypatch: pytes
 def test_without_the_extra_the_link_is_there_and_the_code_is_explained(
     key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(token_commands, "find_spec", lambda _: None)
+    monkeypatch.setattr(tokens, "find_spec", lambda _: None)
     assert len(share_on(Terminal(), monkeypatch)) == 1
     assert "pip install 'seance-tunnel[share]'" in capsys.readouterr().err
 

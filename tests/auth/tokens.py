@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 
 from seance.auth.keys import Key, key_from_jwk
 from seance.auth.service import AuthService
+from seance.core.interfaces import Grant, TokenRole, Verifier
 from seance.errors import Refusal
-from seance.tunnel.ports import Grant, TokenRole, Verifier
 
 __all__ = [
     "NOW",

@@ -9,10 +9,10 @@ from pytest_twisted import ensureDeferred
 
 from seance.bench.subprocesses import Subprocess
 from seance.errors import ConfigError
-from tests.tunnel.rig import reactor
+from tests.relay.rig import reactor
 
-REFUSED = "2026-11-23T14:09:36+0000 [seance.tunnel.agent.Agent#warn] [Agent] The relay says 403."
-AGAIN = "2026-11-23T14:09:36+0000 [seance.tunnel.agent.Agent#info] [Agent] Next attempt in 8.0 s"
+REFUSED = "2026-11-23T14:09:36+0000 [seance.agent.service.Agent#warn] [Agent] The relay says 403."
+AGAIN = "2026-11-23T14:09:36+0000 [seance.agent.service.Agent#info] [Agent] Next attempt in 8.0 s"
 
 
 @pytest.mark.parametrize(

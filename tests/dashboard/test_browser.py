@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from seance.admin.feed import MOST_WATCHERS, ROOMS_SHOWN
+from seance.admin.event_stream import MOST_WATCHERS, ROOMS_SHOWN
 from tests.attacks.parties import RawAgent
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.dashboard.stage import Page, Stage, admin_url, running_stage

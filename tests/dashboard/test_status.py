@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from seance import status
-from seance.status_api import MOST_ROOMS, Admin
+from seance.cli import status
+from seance.cli.status_client import MOST_ROOMS, Admin
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.dashboard.stage import ADMIN, admin_url, running_stage
 from tests.processes import environment, running_relay
@@ -146,7 +146,7 @@ def test_all_rooms_are_read_page_by_page(fake: FakeAdmin, capsys: pytest.Capture
 def test_a_server_that_never_comes_to_an_end_is_left(
     fake: FakeAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seance.status_api.MOST_ROOMS", 5)
+    monkeypatch.setattr("seance.cli.status_client.MOST_ROOMS", 5)
     fake.says("/api/rooms", {"rooms": [ROOM], "next": "r"})
     assert len(Admin(fake.url).rooms()) == 5
     assert MOST_ROOMS > 5
@@ -193,7 +193,7 @@ def test_something_else_there_is_status_3(
 def test_an_answer_without_end_is_status_3(
     fake: FakeAdmin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seance.status_api.LONGEST_ANSWER", 100)
+    monkeypatch.setattr("seance.cli.status_client.LONGEST_ANSWER", 100)
     fake.says("/api/rooms", {"rooms": [ROOM], "next": None})
     assert run(capsys, "--admin", fake.url)[0] == 3
 

@@ -14,7 +14,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from seance.demo import stack as stack_module
 from seance.demo.stack import DemoSettings, DemoStack, make_room
 from seance.errors import ConfigError
-from tests.tunnel.rig import Player
+from tests.relay.rig import Player
 from tests.yserver.client import connect, reactor, until
 
 

@@ -220,7 +220,7 @@ def test_every_make_target_that_a_page_mentions_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_mentions_exists(page: Path) -> None:
-    """``tunnel/front.py`` in the text is a file of the package, or of the checkout."""
+    """``relay/edge/frontend.py`` in the text is a file of the package, or of the checkout."""
     for span in code_spans(page):
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)+\.(py|md|mjs|go|cfg|toml|sh)", span):
             assert (ROOT / "seance" / span).exists() or (ROOT / span).exists(), span

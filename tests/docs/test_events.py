@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from twisted.logger import LogLevel
 
-from seance.logs import json_line
+from seance.logs.format import json_line
 from tests.docs.pages import DOCS, blocks, table
-from tests.test_house import SOURCES
+from tests.test_layers import SOURCES
 
 PAGE = DOCS / "operations.md"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.docs.pages import README, Block, blocks, noted
-from tests.e2e.peers import LocalServer
+from tests.e2e.peers import LocalAddress
 from tests.processes import (
     PEERS,
     AgentProcess,
@@ -35,7 +35,7 @@ AFTER = "provider.on('{event}', () => {{ console.log('there it is'); process.exi
 def tunnel(request: pytest.FixtureRequest) -> Iterator[tuple[str, RelayProcess]]:
     """What the pages assume: a Yjs server, a relay, and an agent for ``test-room``."""
     with (
-        LocalServer(request.param) as local,
+        LocalAddress(request.param) as local,
         running_relay() as relay,
         running_agent(relay, "test-room", local_port=local.port),
     ):

@@ -9,17 +9,15 @@ import re
 
 import pytest
 
-from seance import values
+from seance.agent.service import AgentState
 from seance.auth.claims import grant_from_claims
 from seance.auth.refusals import AGENT_NOT_ACCEPTED, NOT_ACCEPTED, NOT_ALLOWED
 from seance.carrier import CloseCode
-from seance.options import OPTIONS, Program, default_in_words, options_of
-from seance.tunnel.agent import AgentState
-from seance.tunnel.settings import AgentSettings, RelaySettings
+from seance.core.settings import AgentSettings, RelaySettings
+from seance.options import OPTIONS, Program, default_in_words, options_of, values
 from seance.yamux import KIB, MIB, Limits
 from tests.docs.pages import DOCS, blocks, code_spans, table
 from tests.docs.source import HOLE, codes_of, refusals, token_codes
-from tests.test_house import DOORS, FLOORS, ROOMS
 from tests.tools import ROOT
 
 PROTOCOL = DOCS / "protocol.md"
@@ -27,7 +25,7 @@ SECURITY = DOCS / "security.md"
 PROGRAMMATIC = DOCS / "programmatic.md"
 DEPENDENCIES = DOCS / "decisions" / "0005-dependencies.md"
 
-REFUSING = ("tunnel", "heads", "carrier", "net", "auth")
+REFUSING = ("core", "relay", "agent", "heads", "carrier", "net", "auth")
 """The rooms whose refusals a peer may read."""
 
 ALL_CLAIMS = {
@@ -169,15 +167,6 @@ def test_every_dependency_is_accounted_for() -> None:
     missing = [name for name in names if name not in account]
     assert names > {"twisted", "pycrdt"}
     assert not missing
-
-
-def test_every_room_is_in_the_picture_and_on_the_page_beside_it() -> None:
-    picture = (DOCS / "images" / "architecture.svg").read_text("utf-8")
-    drawn = set(re.findall(r"\w+", " ".join(re.findall(r">([^<>]*)<", picture))))
-    rooms = {room for room in ROOMS.values() if room and not room.startswith("__")}
-    assert rooms <= drawn
-    spans = set(code_spans(DOCS / "architecture.md"))
-    assert {room for room in rooms if FLOORS[room] < DOORS} <= spans
 
 
 def test_every_decision_is_in_the_index() -> None:

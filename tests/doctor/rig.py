@@ -16,18 +16,18 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from seance.doctor.context import DoctorOptions
 from seance.doctor.findings import Finding, Hop, Mark, Report
-from seance.doctor.ground import Orders
-from seance.doctor.walk import walk
+from seance.doctor.runner import walk
 from seance.yserver.service import YServer
-from tests.tunnel.rig import Rig, answer_101, reactor, until
+from tests.relay.rig import Rig, answer_101, reactor, until
 
 __all__ = ["HEALTHY", "Stand", "diagnose", "finding", "hosted", "nothing_but", "opening", "plain"]
 
 
 async def diagnose(relay: str | None, room: str | None = None, **orders: Any) -> Report:
     """Lets the doctor walk."""
-    return await walk(reactor, Orders(relay, room, **{"timeout_seconds": 10.0, **orders}))
+    return await walk(reactor, DoctorOptions(relay, room, **{"timeout_seconds": 10.0, **orders}))
 
 
 def finding(report: Report, hop: Hop) -> Finding:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from seance.doctor.command import main
+from seance.doctor.context import DoctorOptions
 from seance.doctor.findings import Finding, Hop, Mark, Report
-from seance.doctor.ground import Orders
 from seance.doctor.show import Shown
 from tests.auth.tokens import claims, ed_key, sign, write_jwks
 from tests.canaries import tokens_in
@@ -129,7 +129,7 @@ def test_every_hop_has_a_code_of_its_own() -> None:
 
 def shown(*findings: Finding, hops: tuple[Hop, ...] = tuple(Hop), encoding: str = "utf-8") -> str:
     """What a person sees of these findings."""
-    orders = Orders("wss://relay.example", "r", "localhost:1234")
+    orders = DoctorOptions("wss://relay.example", "r", "localhost:1234")
     content = io.BytesIO()
     out = io.TextIOWrapper(content, encoding=encoding)
     view = Shown(out, orders)

@@ -12,14 +12,14 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 
-from seance.doctor import approach
+from seance.doctor import network_checks
 from seance.doctor.findings import Hop, Mark, Report
-from seance.tunnel.presence import RoomState
+from seance.relay.edge.room_status import RoomState
 from tests.certificates import Authority
 from tests.doctor.rig import HEALTHY, Stand, diagnose, finding, hosted, nothing_but, opening, plain
 from tests.processes import free_port
+from tests.relay.rig import Rig, turn, until
 from tests.tls.rig import TlsRig
-from tests.tunnel.rig import Rig, turn, until
 from tests.yserver.client import connect
 
 
@@ -226,9 +226,9 @@ async def test_an_agent_that_has_left_is_named() -> None:
 @ensureDeferred
 async def test_an_agent_that_has_lost_its_network_is_named() -> None:
     async with Rig(agent={"backoff_base_seconds": 600.0, "resume_backoff_cap_seconds": 600.0}) as rig:
-        attachment: Any = rig.agent.attachment
+        relay_link: Any = rig.agent.relay_link
         rig.agent._waits.quick.next_seconds = lambda: 600.0  # type: ignore[method-assign]
-        attachment.drop_carrier()
+        relay_link.drop_carrier()
         await until(lambda: rig.relay.presence.status("r").state is RoomState.RESUMING)
         failed = nothing_but(await diagnose(rig.relay_url, "r"), Hop.AGENT)
         assert "waits for it to come back" in failed.sentence
@@ -340,7 +340,7 @@ async def test_a_walk_that_is_cancelled_while_it_connects_leaves_nothing(
             return connecting[-1]
 
     async with Stand(lambda _: None) as silent:
-        monkeypatch.setattr(approach, "endpoint_at", lambda *_: Never())
+        monkeypatch.setattr(network_checks, "endpoint_at", lambda *_: Never())
         walking = Deferred.fromCoroutine(diagnose(silent.url, "r"))
         await until(lambda: connecting)
         await until_cancelled(walking)

@@ -9,7 +9,7 @@ from pytest_twisted import ensureDeferred
 
 from seance.doctor.findings import Finding, Hop, Mark
 from tests.doctor.rig import Stand, diagnose, finding, opening, plain
-from tests.tunnel.rig import Rig
+from tests.relay.rig import Rig
 
 
 def compares_origin(head: bytes) -> bytes:

@@ -17,7 +17,7 @@ from seance.wsclient import WsConnection
 from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, FrameReader, encode
 from seance.yserver.messages import SyncStep1, SyncStep2, decode
 from seance.yserver.messages import encode as written
-from tests.tunnel.rig import Player, reactor, until
+from tests.relay.rig import Player, reactor, until
 
 Say = Callable[[Frame], list[Frame]]
 

@@ -11,11 +11,11 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError, NoRouteError, TCPTimedOutError
 
-from seance.doctor import reach
+from seance.doctor import connect
 from seance.doctor.findings import Hop, Mark
 from tests.doctor.rig import diagnose, finding, nothing_but
 from tests.processes import free_port
-from tests.tunnel.rig import Rig
+from tests.relay.rig import Rig
 
 NAME = "relay.example"
 
@@ -52,14 +52,14 @@ class Endpoint:
 
 def replace_endpoints(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, Exception | None]) -> None:
     """Has some addresses fail, or stay silent (None); the others are as they are."""
-    real = reach.endpoint_at
+    real = connect.endpoint_at
 
     def endpoint_at(reactor: Any, address: str, port: int, timeout_seconds: float) -> Any:
         if address in outcomes:
             return Endpoint(outcomes[address])
         return real(reactor, address, port, timeout_seconds)
 
-    monkeypatch.setattr(reach, "endpoint_at", endpoint_at)
+    monkeypatch.setattr(connect, "endpoint_at", endpoint_at)
 
 
 # DNS
@@ -149,7 +149,7 @@ async def test_a_machine_without_a_network_is_told_so(monkeypatch: pytest.Monkey
 async def test_one_address_of_several_that_leads_nowhere_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reach, "STRAGGLER_SECONDS", 0.05)
+    monkeypatch.setattr(connect, "STRAGGLER_SECONDS", 0.05)
     async with Rig(with_agent=False) as rig:
         resolve(monkeypatch, "192.0.2.1", "192.0.2.2", "127.0.0.1")
         replace_endpoints(monkeypatch, {"192.0.2.1": ConnectionRefusedError(), "192.0.2.2": None})
@@ -181,6 +181,6 @@ async def test_an_address_of_ipv6_is_connected_to_as_one() -> None:
 
 
 def test_what_went_wrong_is_said_without_the_noise_of_its_class() -> None:
-    assert reach.words_of(TCPTimedOutError(), 3.0) == "no answer within 3 s"
-    assert reach.words_of(OSError("disk on fire."), 3.0) == "disk on fire"
-    assert reach.words_of(ValueError(), 3.0) == "ValueError"
+    assert connect.words_of(TCPTimedOutError(), 3.0) == "no answer within 3 s"
+    assert connect.words_of(OSError("disk on fire."), 3.0) == "disk on fire"
+    assert connect.words_of(ValueError(), 3.0) == "ValueError"

@@ -14,8 +14,8 @@ from tests.certificates import Authority
 from tests.doctor.rig import diagnose, finding, hosted, nothing_but
 from tests.operations.proxies import FRONTS, Place
 from tests.processes import Process, free_port
+from tests.relay.rig import Rig
 from tests.tools import require
-from tests.tunnel.rig import Rig
 
 pytestmark = pytest.mark.slow
 

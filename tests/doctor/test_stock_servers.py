@@ -9,9 +9,9 @@ from pytest_twisted import ensureDeferred
 
 from seance.doctor.findings import Hop
 from tests.doctor.rig import diagnose, finding
-from tests.e2e.peers import LocalServer
+from tests.e2e.peers import LocalAddress
 from tests.processes import running_node
-from tests.tunnel.rig import Rig
+from tests.relay.rig import Rig
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
         with running_node("echo_server.mjs", ready="on port", env={"PORT": "0"}) as process:
             yield "echo", int(process.output.split()[-1])
     else:
-        with LocalServer(request.param) as started:
+        with LocalAddress(request.param) as started:
             yield request.param, started.port
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seance.doctor.asking import Answer
-from seance.doctor.inside import _state
 from seance.doctor.probe import _closing
+from seance.doctor.tunnel_checks import _state
 
 FIELDS = st.dictionaries(
     st.sampled_from(["content-type", "date", "server", "via"]),

@@ -12,13 +12,13 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from seance.auth.service import AuthService
+from seance.core.interfaces import TokenRole
 from seance.doctor.findings import Hop, Mark, Trouble
-from seance.doctor.papers import age, moment, read_papers
-from seance.tunnel.permits import Permits
-from seance.tunnel.ports import TokenRole
+from seance.doctor.tokens import age, moment, read_papers
+from seance.relay.rooms.active_grants import ActiveGrants
 from tests.auth.tokens import claims, ed_key, sign, write_jwks
 from tests.doctor.rig import HEALTHY, Stand, diagnose, finding, hosted, nothing_but, plain
-from tests.tunnel.rig import Rig, reactor
+from tests.relay.rig import Rig, reactor
 
 ROOM = "r"
 NOW = 1_800_000_000.0
@@ -52,7 +52,7 @@ async def guarded(folder: Path, *, deny: str = "") -> AsyncIterator[Rig]:
 
 
 def _with(rig: Rig, service: AuthService) -> Rig:
-    rig.relay.verifier, rig.relay.permits = service, Permits(reactor, service)
+    rig.relay.verifier, rig.relay.grants = service, ActiveGrants(reactor, service)
     return rig
 
 

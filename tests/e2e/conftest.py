@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from tests.e2e.peers import LocalServer, Peer, node_peer, python_peer
+from tests.e2e.peers import LocalAddress, Peer, node_peer, python_peer
 from tests.processes import AgentProcess, RelayProcess, running_agent, running_relay
 
 if TYPE_CHECKING:
@@ -113,18 +113,18 @@ def python() -> Iterator[Peer]:
 
 
 @pytest.fixture(scope="module")
-def y_websocket_server() -> Iterator[LocalServer]:
-    with LocalServer("y-websocket") as server:
+def y_websocket_server() -> Iterator[LocalAddress]:
+    with LocalAddress("y-websocket") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def hocuspocus_server() -> Iterator[LocalServer]:
-    with LocalServer("hocuspocus") as server:
+def hocuspocus_server() -> Iterator[LocalAddress]:
+    with LocalAddress("hocuspocus") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def pycrdt_server() -> Iterator[LocalServer]:
-    with LocalServer("pycrdt") as server:
+def pycrdt_server() -> Iterator[LocalAddress]:
+    with LocalAddress("pycrdt") as server:
         yield server

@@ -26,7 +26,7 @@ from tests.processes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Asked", "LocalServer", "Peer", "node_crowd", "node_peer", "python_peer"]
+__all__ = ["Asked", "LocalAddress", "Peer", "node_crowd", "node_peer", "python_peer"]
 
 
 class Asked:
@@ -93,7 +93,7 @@ def python_peer() -> Iterator[Peer]:
         yield Peer(process)
 
 
-class LocalServer:
+class LocalAddress:
     """A stock Yjs server on a port that it keeps over a restart; it never outlives its context."""
 
     def __init__(self, kind: str) -> None:
@@ -130,7 +130,7 @@ class LocalServer:
         self._process.stop()
         self._process = self._start()
 
-    def __enter__(self) -> LocalServer:
+    def __enter__(self) -> LocalAddress:
         return self
 
     def __exit__(self, *_: object) -> None:

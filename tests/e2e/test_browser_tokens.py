@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
-from tests.e2e.peers import LocalServer, Peer
+from tests.e2e.peers import LocalAddress, Peer
 from tests.e2e.test_browser_protocols import DIAL
 from tests.pad.browser import Browser, running_browser
 from tests.processes import Process, RelayProcess, running_agent, running_node, running_relay
@@ -74,7 +74,7 @@ def page(locked: RelayProcess) -> Iterator[Page]:
 
 
 @pytest.fixture
-def witness(locked: RelayProcess, token_file: Path) -> Iterator[Process]:
+def observer(locked: RelayProcess, token_file: Path) -> Iterator[Process]:
     """``ws`` as it comes, which selects the first protocol of the offer, and says what it was offered."""
     with running_node("witness.mjs", ready=r"running on port \d+") as server:
         port = int(server.output.rpartition(" ")[2])
@@ -92,7 +92,7 @@ def choosing(locked: RelayProcess, token_file: Path) -> Iterator[None]:
 
 
 def test_page_with_a_token_gets_through_to_a_server_that_selects_the_first_offer(
-    page: Page, witness: Process
+    page: Page, observer: Process
 ) -> None:
     secret = token()
     for offered, selected, left in (
@@ -103,11 +103,11 @@ def test_page_with_a_token_gets_through_to_a_server_that_selects_the_first_offer
         ([offer(secret)[1], "Yjs.V2", "seance.v1", "yjs"], "Yjs.V2", "Yjs.V2, yjs"),
     ):
         assert page.dial(offered) == {"protocol": selected, "data": "hello"}
-        assert json.loads(witness.when_line('"saw":"upgrade"').string)["offered"] == left
+        assert json.loads(observer.when_line('"saw":"upgrade"').string)["offered"] == left
     address = f"/c/{ROOM}/doc?token=own&access_token={secret}"
     assert page.dial([], address) == {"protocol": "", "data": "hello"}
-    assert json.loads(witness.when_line('"saw":"upgrade"').string)["url"] == "/doc?token=own"
-    assert secret not in witness.output
+    assert json.loads(observer.when_line('"saw":"upgrade"').string)["url"] == "/doc?token=own"
+    assert secret not in observer.output
 
 
 @pytest.mark.usefixtures("choosing")
@@ -120,7 +120,7 @@ def test_page_with_a_token_gets_through_to_a_server_that_selects_what_it_knows(p
         assert page.dial(offered) == {"protocol": selected, "data": "hello"}
 
 
-def test_page_without_a_good_token_stays_outside(page: Page, witness: Process) -> None:
+def test_page_without_a_good_token_stays_outside(page: Page, observer: Process) -> None:
     other_page = "https://elsewhere.example"
     for offered in (
         [],
@@ -132,7 +132,7 @@ def test_page_without_a_good_token_stays_outside(page: Page, witness: Process) -
     ):
         assert page.dial(offered) == {"error": True}
     assert page.dial(offer(token(org=f"http://127.0.0.1:{page.relay.port}")))["data"] == "hello"
-    assert witness.output.count('"saw":"upgrade"') == 1
+    assert observer.output.count('"saw":"upgrade"') == 1
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_provider_with_a_token_in_its_options_shares_a_document(
     locked: RelayProcess,
     token_file: Path,
     node: Peer,
-    y_websocket_server: LocalServer,
+    y_websocket_server: LocalAddress,
 ) -> None:
     port = y_websocket_server.port
     with running_agent(locked, ROOM, "--token-file", str(token_file), local_port=port):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.conftest import TunnelMaker
-    from tests.e2e.peers import LocalServer, Peer
+    from tests.e2e.peers import LocalAddress, Peer
     from tests.processes import Process, RelayProcess
 
 SECONDS = 10
@@ -97,7 +97,7 @@ def test_so_does_one_whose_client_has_gone_meanwhile(
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["/c/{room}", "/client/?room={room}"])
 def test_an_edit_right_before_a_reset_arrives_while_a_large_document_comes_down(
-    node: Peer, y_websocket_server: LocalServer, tunnel: TunnelMaker, form: str
+    node: Peer, y_websocket_server: LocalAddress, tunnel: TunnelMaker, form: str
 ) -> None:
     """y-websocket sends the edit at once; without a tunnel, none of 20 was lost."""
     shared: Tunnel = tunnel(y_websocket_server.port)

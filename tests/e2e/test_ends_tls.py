@@ -51,7 +51,7 @@ def reset(connection: ssl.SSLSocket) -> None:
     connection.close()
 
 
-class LocalServer:
+class LocalAddress:
     """A document server with TLS. ``/down`` sends a document and reads; ``/up`` hangs up on a sender."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
@@ -105,14 +105,14 @@ class LocalServer:
 @pytest.fixture(scope="module")
 def tunnel(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[LocalServer, Callable[[str], ssl.SSLSocket]]]:
+) -> Iterator[tuple[LocalAddress, Callable[[str], ssl.SSLSocket]]]:
     """The local server, and a function that opens a WebSocket to it through the tunnel."""
     authority = Authority(tmp_path_factory.mktemp("tls"))
     files = authority.issue("localhost")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(files.both)
     client = ssl.create_default_context(cafile=str(authority.file))
-    local = LocalServer(server)
+    local = LocalAddress(server)
     cert = ("--tls-cert", str(files.chain), "--tls-key", str(files.key))
     with (
         running_relay(*cert) as relay,
@@ -143,7 +143,7 @@ FORMS = ["/c/ends{path}", "/client{path}?room=ends"]
 
 @pytest.mark.parametrize("form", FORMS, ids=["share link", "parameter"])
 def test_last_message_of_a_client_that_resets_arrives(
-    tunnel: tuple[LocalServer, Callable[[str], ssl.SSLSocket]], form: str
+    tunnel: tuple[LocalAddress, Callable[[str], ssl.SSLSocket]], form: str
 ) -> None:
     local, dial = tunnel
     for _ in range(TRIES):
@@ -157,7 +157,7 @@ def test_last_message_of_a_client_that_resets_arrives(
 
 @pytest.mark.parametrize("form", FORMS, ids=["share link", "parameter"])
 def test_close_frame_of_a_local_server_that_resets_arrives(
-    tunnel: tuple[LocalServer, Callable[[str], ssl.SSLSocket]], form: str
+    tunnel: tuple[LocalAddress, Callable[[str], ssl.SSLSocket]], form: str
 ) -> None:
     _, dial = tunnel
     for _ in range(TRIES):

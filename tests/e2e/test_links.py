@@ -8,7 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import TunnelMaker
-    from tests.e2e.peers import LocalServer, Peer
+    from tests.e2e.peers import LocalAddress, Peer
     from tests.processes import RelayProcess
 
 Y_WEBSOCKET_FORMS: list[tuple[str, dict[str, Any]]] = [
@@ -44,7 +44,7 @@ def test_y_websocket_meets_the_local_client_by_every_form(
     relay: RelayProcess,
     node: Peer,
     tunnel: TunnelMaker,
-    y_websocket_server: LocalServer,
+    y_websocket_server: LocalAddress,
 ) -> None:
     """A document that the local client knows as ``doc`` is ``doc`` from afar, not ``client/doc``."""
     shared = tunnel(y_websocket_server.port)
@@ -62,7 +62,7 @@ def test_y_websocket_meets_the_local_client_by_every_form(
 
 @pytest.mark.parametrize("form", HOCUSPOCUS_FORMS)
 def test_hocuspocus_meets_the_local_client_by_every_form(
-    form: str, relay: RelayProcess, node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalServer
+    form: str, relay: RelayProcess, node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalAddress
 ) -> None:
     shared = tunnel(hocuspocus_server.port)
     local, far = f"local {form}", f"far {form}"
@@ -76,7 +76,7 @@ def test_hocuspocus_meets_the_local_client_by_every_form(
 
 
 def test_a_token_that_hocuspocus_refuses_is_refused_in_band(
-    node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalServer
+    node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalAddress
 ) -> None:
     """The refusal is a message of the local server's on an open socket; the tunnel adds no close."""
     shared = tunnel(hocuspocus_server.port)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.peers import LocalServer
+from tests.e2e.peers import LocalAddress
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Tunnel, TunnelMaker
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def shared(pycrdt_server: LocalServer, tunnel: TunnelMaker) -> Tunnel:
+def shared(pycrdt_server: LocalAddress, tunnel: TunnelMaker) -> Tunnel:
     return tunnel(pycrdt_server.port)
 
 
@@ -80,7 +80,7 @@ def test_a_cursor_appears_and_goes(node: Peer, shared: Tunnel) -> None:
 
 def test_nothing_is_lost_when_the_local_server_is_killed_under_edits(node: Peer, tunnel: TunnelMaker) -> None:
     names = ["alice", "bob", "beside"]
-    with LocalServer("pycrdt") as server:
+    with LocalAddress("pycrdt") as server:
         shared = tunnel(server.port)
         node.open("alice", "y-websocket-3", shared.client_url, "killed")
         node.open("bob", "y-websocket-1", shared.client_url, "killed")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.peers import LocalServer
+from tests.e2e.peers import LocalAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def shared(kind: str, tunnel: TunnelMaker, request: pytest.FixtureRequest) -> Tunnel:
     """A local server that is left alive, behind the tunnel."""
     name = "hocuspocus_server" if kind == "hocuspocus" else "y_websocket_server"
-    server: LocalServer = request.getfixturevalue(name)
+    server: LocalAddress = request.getfixturevalue(name)
     return tunnel(server.port)
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_lost_when_the_local_server_is_killed_under_edits(
     node: Peer, kind: str, tunnel: TunnelMaker, doc: str, names: Callable[[str], str]
 ) -> None:
     alice, bob, local = names("alice"), names("bob"), names("local")
-    with LocalServer("hocuspocus" if kind == "hocuspocus" else "y-websocket") as server:
+    with LocalAddress("hocuspocus" if kind == "hocuspocus" else "y-websocket") as server:
         shared = tunnel(server.port)
         node.open(alice, kind, shared.client_url, doc)
         node.open(bob, kind, shared.client_url, doc)

@@ -15,9 +15,9 @@ from typing import Any
 
 from twisted.internet.protocol import ClientFactory, Factory
 
-from seance.tunnel.agent import Agent
-from seance.tunnel.relay import Relay
-from seance.tunnel.settings import AgentSettings, RelaySettings
+from seance.agent.service import Agent
+from seance.core.settings import AgentSettings, RelaySettings
+from seance.relay.service import Relay
 from tests.e2e.wire import switching, upgrade
 from tests.ears import HalfEar, pattern
 from tests.faults.memory import MemoryReactor, Weather

@@ -45,9 +45,9 @@ def staged(weather: Weather, secrecy: Authority | None) -> tuple[Theatre, HalfEa
 
 def kept_by(theatre: Theatre) -> list[int]:
     """What relay and agent hold for each other."""
-    attachment: Any = theatre.agent._attachment
+    relay_link: Any = theatre.agent._relay_link
     [link] = theatre.relay._rooms
-    return [link.kept_bytes, attachment.kept_bytes]
+    return [link.kept_bytes, relay_link.kept_bytes]
 
 
 def finish(theatre: Theatre, client: HalfEar, local: HalfEar) -> None:

@@ -35,8 +35,8 @@ SERVICE_RESTART = b"\x03\xf4"
 MANY = """
 import sys
 from twisted.internet import reactor
-from seance.tunnel.agent import Agent
-from seance.tunnel.settings import AgentSettings
+from seance.agent.service import Agent
+from seance.core.settings import AgentSettings
 relay, local, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 agents = [Agent(reactor, AgentSettings(room=f"room{n}", relay=relay, local=local)) for n in range(count)]
 for agent in agents:
@@ -46,7 +46,7 @@ reactor.run()
 """
 
 
-class LocalServer:
+class LocalAddress:
     """Accepts upgrades and answers a close frame with another one."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Place:
     port: int
     rooms: list[str]
     relay: RelayProcess
-    local: LocalServer
+    local: LocalAddress
 
     def start(self) -> None:
         self.relay = RelayProcess(listen=f"tcp:{self.port}:interface=127.0.0.1")
@@ -135,7 +135,7 @@ class Place:
 @contextlib.contextmanager
 def place(count: int, *, agents_dial: Callable[[int], int] = lambda port: port) -> Iterator[Place]:
     port = free_port()
-    local = LocalServer()
+    local = LocalAddress()
     relay = RelayProcess(listen=f"tcp:{port}:interface=127.0.0.1")
     url = f"ws://127.0.0.1:{agents_dial(port)}"
     rooms = [f"room{number}" for number in range(count)]

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.e2e.peers import LocalServer, node_peer
+from tests.e2e.peers import LocalAddress, node_peer
 from tests.faults.figures import Stopwatch, report
 from tests.faults.stage import Stage
 from tests.processes import RelayProcess, running_agent, until
@@ -55,7 +55,7 @@ def test_everybody_goes_over_to_the_relay_that_takes_the_place(count: int) -> No
 @pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_stock_clients_are_told_once_and_come_back(count: int) -> None:
     """F15 with y-websocket: code 1012, one further dial for each, one document in the end."""
-    with LocalServer("y-websocket") as server, node_peer() as node:
+    with LocalAddress("y-websocket") as server, node_peer() as node:
         old = RelayProcess()
         with old, running_agent(old, "room", local_port=server.port) as agent:
             names = [f"client {number}" for number in range(count)]

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.e2e.peers import LocalServer, Peer, node_peer
+from tests.e2e.peers import LocalAddress, Peer, node_peer
 from tests.faults.cutter import Cutter
 from tests.faults.everything import Theatre
 from tests.faults.figures import Stopwatch, report, share
@@ -99,7 +99,7 @@ def sockets_of(browser: Browser) -> list[tuple[int, int]]:
 def test_two_hundred_providers_come_back_to_a_relay_that_was_killed() -> None:
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Loop())
-        server = stack.enter_context(LocalServer("y-websocket"))
+        server = stack.enter_context(LocalAddress("y-websocket"))
         node = stack.enter_context(node_peer())
         relay = stack.enter_context(RelayProcess())
         front = stack.enter_context(Cutter(loop, ("127.0.0.1", relay.port)))

@@ -27,7 +27,7 @@ from tests.tools import ROOT, require
 
 __all__ = [
     "YARDSTICK",
-    "LocalServer",
+    "LocalAddress",
     "Tunnel",
     "agent_of",
     "client_url",
@@ -121,7 +121,7 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class LocalServer:
+class LocalAddress:
     """A WebSocket server that sends back every message, in threads of the test's process.
 
     It speaks the subprotocol ``echo``; the text ``close CODE REASON`` makes it close so.
@@ -169,9 +169,9 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def local_server() -> Iterator[LocalServer]:
+def local_server() -> Iterator[LocalAddress]:
     """A local server for the time of a ``with`` block."""
-    server = LocalServer()
+    server = LocalAddress()
     server.start()
     try:
         yield server
@@ -185,7 +185,7 @@ class Tunnel:
 
     relay_url: str
     room: str
-    local: LocalServer
+    local: LocalAddress
 
     @property
     def client_url(self) -> str:

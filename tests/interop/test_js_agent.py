@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.docs.pages import DOCS
-from tests.interop.mixes import LocalServer, client_url, local_server, status_of
+from tests.interop.mixes import LocalAddress, client_url, local_server, status_of
 from tests.interop.scripted import (
     TIMEOUT_SECONDS,
     RawLocal,
@@ -92,7 +92,7 @@ def relay() -> Iterator[RelayProcess]:
 
 
 @pytest.fixture
-def local() -> Iterator[LocalServer]:
+def local() -> Iterator[LocalAddress]:
     with local_server() as local:
         yield local
 
@@ -123,7 +123,7 @@ def dial(url: str, **options: Any) -> ClientConnection:
     return client
 
 
-def test_messages_come_back_as_they_were(agents: Agents, relay: RelayProcess, local: LocalServer) -> None:
+def test_messages_come_back_as_they_were(agents: Agents, relay: RelayProcess, local: LocalAddress) -> None:
     agents.start(relay.url, local.port).when_line("connected to")
     with dial(client_url(relay.url, "js")) as client:
         for message in ("séance", b"\x00\xff", "", b"x" * 125, b"x" * 126, "y" * 70_000):
@@ -137,7 +137,7 @@ def test_messages_come_back_as_they_were(agents: Agents, relay: RelayProcess, lo
 
 
 def test_message_of_five_megabytes_arrives_whole(
-    agents: Agents, relay: RelayProcess, local: LocalServer
+    agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
     agents.start(relay.url, local.port).when_line("connected to")
     message = random.Random(5).randbytes(5 * MIB)
@@ -147,7 +147,7 @@ def test_message_of_five_megabytes_arrives_whole(
 
 
 def test_three_hundred_clients_at_once_keep_apart(
-    agents: Agents, relay: RelayProcess, local: LocalServer
+    agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
     """A plain agent would have 256: it negotiates link control."""
     agents.start(relay.url, local.port).when_line("connected to")
@@ -290,7 +290,7 @@ def test_refused_local_server_is_a_502_until_it_listens(agents: Agents, relay: R
             listening.accept()[0].close()
 
 
-def test_agent_finds_a_relay_that_was_killed_and_came_back(agents: Agents, local: LocalServer) -> None:
+def test_agent_finds_a_relay_that_was_killed_and_came_back(agents: Agents, local: LocalAddress) -> None:
     port = free_port()
     listen = f"tcp:{port}:interface=127.0.0.1"
     with RelayProcess(listen=listen) as first:
@@ -308,7 +308,7 @@ def test_agent_finds_a_relay_that_was_killed_and_came_back(agents: Agents, local
             assert client.recv(timeout=15) == "again"
 
 
-def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: LocalServer) -> None:
+def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: LocalAddress) -> None:
     """The old relay says ``drain``, and serves the client that it has until its turn comes."""
     port = free_port()
     listen = f"tcp:{port}:interface=127.0.0.1"
@@ -334,7 +334,7 @@ def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: Loc
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_agent_that_is_stopped_takes_its_clients_off_in_order(
-    agents: Agents, relay: RelayProcess, local: LocalServer, number: signal.Signals
+    agents: Agents, relay: RelayProcess, local: LocalAddress, number: signal.Signals
 ) -> None:
     agent = agents.start(relay.url, local.port)
     agent.when_line("connected to")
@@ -352,7 +352,7 @@ def test_agent_that_is_stopped_takes_its_clients_off_in_order(
 
 
 def test_room_of_a_killed_agent_goes_to_the_next(
-    agents: Agents, relay: RelayProcess, local: LocalServer
+    agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
     """The second one is refused with 409 while the first is there, and waits its turn."""
     first = agents.start(relay.url, local.port)

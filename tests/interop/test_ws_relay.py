@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.interop.mixes import LocalServer, client_url, local_server, status_of
+from tests.interop.mixes import LocalAddress, client_url, local_server, status_of
 from tests.processes import (
     AgentProcess,
     Process,
@@ -38,7 +38,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def local() -> Iterator[LocalServer]:
+def local() -> Iterator[LocalAddress]:
     with local_server() as local:
         yield local
 
@@ -47,7 +47,7 @@ def ws_relay(script: Path, port: int, how: str = "default") -> contextlib.Abstra
     return running_process(["node", str(script), str(port), how], name="ws relay", ready="relay on")
 
 
-def agent_at(port: int, local: LocalServer, *options: str) -> AgentProcess:
+def agent_at(port: int, local: LocalAddress, *options: str) -> AgentProcess:
     return AgentProcess(
         "r", "--relay", f"ws://127.0.0.1:{port}", "--local", f"127.0.0.1:{local.port}", *options
     )
@@ -73,7 +73,7 @@ def comes_back(port: int) -> None:
     ],
 )
 def test_agent_attaches_and_clients_get_through(
-    script: Path, local: LocalServer, how: str, options: tuple[str, ...], selected: list[str]
+    script: Path, local: LocalAddress, how: str, options: tuple[str, ...], selected: list[str]
 ) -> None:
     port = free_port()
     with ws_relay(script, port, how) as relay, agent_at(port, local, *options) as agent:
@@ -90,7 +90,7 @@ def test_agent_attaches_and_clients_get_through(
 
 
 def test_agent_offers_everything_to_a_relay_of_ours_that_takes_the_place(
-    script: Path, local: LocalServer
+    script: Path, local: LocalAddress
 ) -> None:
     port = free_port()
     with agent_at(port, local) as agent:

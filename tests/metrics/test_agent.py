@@ -11,14 +11,14 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
-from seance.admin_port import AgentAdmin
+from seance.admin.port import AgentAdmin
+from seance.agent.service import Agent, AgentState
 from seance.metrics.catalogue import AGENT, PROCESS
 from seance.metrics.exposition import counts
-from seance.tunnel.agent import Agent, AgentState
 from tests.admin.rig import ask_at
 from tests.metrics.pages import families, value
+from tests.relay.rig import Rig, reactor, request, until
 from tests.tools import require
-from tests.tunnel.rig import Rig, reactor, request, until
 
 QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 
@@ -33,7 +33,7 @@ class AgentRig(Rig):
         await super().__aenter__()
         settings = replace(self.make_agent().settings, admin="tcp:0:interface=127.0.0.1")
         self.admin = AgentAdmin(reactor, settings)
-        self.agent = Agent(reactor, settings, witness=self.admin.witness)
+        self.agent = Agent(reactor, settings, observer=self.admin.observer)
         self._agents[:] = [self.agent]
         self.admin.watch(self.agent)
         self.admin.startService()
@@ -140,9 +140,9 @@ async def test_page_has_exactly_the_metrics_of_the_catalogue_and_promtool_accept
         await rig.start()
         await rig.joined()
         await rig.page()
-        attachment: Any = rig.agent.attachment
-        await until(lambda: attachment.round_trip_seconds is not None)
-        rig.admin.witness.refused("test")
+        relay_link: Any = rig.agent.relay_link
+        await until(lambda: relay_link.round_trip_seconds is not None)
+        rig.admin.observer.refused("test")
         text = await rig.page()
         found = families(text)
         assert found.keys() == {metric.name.removesuffix("_total") for metric in (*AGENT, *PROCESS)}

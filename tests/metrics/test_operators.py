@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from seance.core.interfaces import LinkChange
+from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from seance.metrics.agent import LINK_STATES
 from seance.metrics.catalogue import AGENT, PROCESS, RELAY, Kind, Metric
-from seance.tunnel.ports import LinkChange
-from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from tests.docs.pages import DOCS, table
 from tests.docs.source import refusals, token_codes
 from tests.tools import ROOT, require
@@ -34,7 +34,7 @@ WORDS: dict[str, set[str]] = {
     "state": {state.value for state in LINK_STATES},
     "change": {change.value for change in LinkChange},
     "links": {"median", "worst"},
-    "code": {one.code for one in refusals("tunnel", "heads", "carrier", "net", "auth")}
+    "code": {one.code for one in refusals("core", "relay", "agent", "heads", "carrier", "net", "auth")}
     | token_codes("not_accepted")
     | token_codes("not_allowed"),
 }

@@ -11,20 +11,20 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
+from seance.agent.service import AgentState
+from seance.core.interfaces import ClientReport, LinkChange
+from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from seance.metrics import relay as relay_module
 from seance.metrics.catalogue import PROCESS, RELAY, Kind
 from seance.metrics.exposition import MAX_LABEL_VALUES, OTHER
 from seance.metrics.exposition import counts as counts_in
 from seance.metrics.relay import RelayMetrics
-from seance.tunnel.agent import AgentState
-from seance.tunnel.ports import ClientReport, LinkChange
-from seance.tunnel.witness import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
 from seance.yamux.windows import ReceiveWindow
 from tests.admin.rig import AdminRig
 from tests.conftest import Watch
 from tests.metrics.pages import families, series, value
+from tests.relay.rig import Player, request, until
 from tests.tools import require
-from tests.tunnel.rig import Player, request, until
 
 QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 
@@ -128,7 +128,7 @@ async def test_links_and_resumptions_are_counted_by_outcome() -> None:
 async def test_link_whose_ends_disagree_is_counted_as_desync(who_notices: str, watch: Watch) -> None:
     async with AdminRig(agent=QUICK) as rig:
         link: Any = rig.relay.find("r")
-        at_relay, at_agent = link._session.lasting, rig.agent._attachment._lasting
+        at_relay, at_agent = link._session.lasting, rig.agent._relay_link._lasting
         wrong = at_agent if who_notices == "relay" else at_relay
         wrong.continuity.incoming.crc ^= 1
         link.measure()  # a ping there, and the answer back
@@ -147,7 +147,7 @@ async def test_clients_that_wait_for_their_agent_are_counted() -> None:
         await rig.agent.stopService()
         await until(lambda: rig.relay.room_count == 0)
         waiting = await rig.connect(request())
-        await until(lambda: len(rig.relay.parking) == 1)
+        await until(lambda: len(rig.relay.wait_queue) == 1)
         text = await page(rig)
         assert (value(text, "seance_parked_clients"), value(text, "seance_clients_parked_total")) == (1, 1)
         await rig.attach()
@@ -204,7 +204,7 @@ async def test_round_trip_is_not_measured_without_a_carrier(monkeypatch: pytest.
         await until(lambda: link.is_resuming)
         text = await page(rig)
         assert value(text, "seance_resuming_links") == 1
-        assert not link._mux.session._ledger.keepalive.is_ping_in_flight
+        assert not link._mux.session._session_state.keepalive.is_ping_in_flight
 
 
 @ensureDeferred
@@ -365,10 +365,10 @@ async def test_no_event_is_reported_while_bytes_pass() -> None:
         client, local = await rig.joined()
         await exchange(client, local, 10, 10)
         told: list[str] = []
-        witness: Any = rig.relay.witness
-        for name in [name for name in dir(type(witness)) if not name.startswith("_")]:
-            monkey = getattr(witness, name)
-            setattr(witness, name, lambda *args, n=name, f=monkey: (told.append(n), f(*args)))
+        observer: Any = rig.relay.observer
+        for name in [name for name in dir(type(observer)) if not name.startswith("_")]:
+            monkey = getattr(observer, name)
+            setattr(observer, name, lambda *args, n=name, f=monkey: (told.append(n), f(*args)))
         client.received = local.received = b""
         await exchange(client, local, 3_000_000, 3_000_000)
         assert told == []

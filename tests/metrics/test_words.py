@@ -5,26 +5,26 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from seance.metrics.relay import RelayMetrics
-from seance.tunnel.client_leg import ClientLeg
-from seance.tunnel.local_leg import LocalClient
-from seance.tunnel.ports import Client, Witness
-from seance.tunnel.witness import (
+from seance.agent.local_connection import LocalClient
+from seance.core.interfaces import Client, Observer
+from seance.core.observers import (
     CLIENT_REASONS,
     LIMITS,
     LINK_REASONS,
     RESUMPTIONS,
-    Silent,
-    Witnesses,
+    MultiObserver,
+    NullObserver,
     room_hash,
 )
+from seance.metrics.relay import RelayMetrics
+from seance.relay.edge.client_connection import ClientConnection
 from tests.metrics import test_relay
-from tests.test_house import SOURCES
+from tests.test_layers import SOURCES
 
 TUNNEL = [
     path
     for name, path in SOURCES.items()
-    if name.startswith("seance.tunnel.") and name != "seance.tunnel.witness"
+    if name.startswith(("seance.core.", "seance.relay.", "seance.agent.")) and name != "seance.core.observers"
 ]
 
 
@@ -61,9 +61,9 @@ def test_words_passed_to_a_witness_are_on_the_lists() -> None:
     assert {"connections", "stalled", "resume_bytes", "window_budget"} <= said_to("limit_hit")
     assert said_to("resumption") <= set(RESUMPTIONS)
     assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= said_to("resumption")
-    assert said_to("_tell_end", "tell_end", "release_near", "_see_off") <= set(CLIENT_REASONS)
+    assert said_to("_tell_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
     assert {"left_early", "seen_off", "broken", "refused", "answered"} <= said_to(
-        "_tell_end", "release_near", "_see_off"
+        "_tell_end", "release_near", "_close_gracefully"
     )
 
 
@@ -73,12 +73,12 @@ def public(kind: type) -> set[str]:
 
 def test_every_witness_has_all_methods() -> None:
     """A type checker proves the same, but not everyone who writes a witness uses one."""
-    for kind in (Silent, Witnesses, RelayMetrics):
-        assert public(Witness) <= public(kind)
+    for kind in (NullObserver, MultiObserver, RelayMetrics):
+        assert public(Observer) <= public(kind)
 
 
 def test_clients_have_all_that_a_witness_reads() -> None:
-    for kind in (ClientLeg, LocalClient, test_relay.FakeClient):
+    for kind in (ClientConnection, LocalClient, test_relay.FakeClient):
         assert public(Client) <= public(kind), kind
 
 
@@ -89,7 +89,7 @@ def test_several_witnesses_get_the_same_events() -> None:
         def __getattr__(self, name: str) -> object:
             return lambda *words: heard.append((name, words))
 
-    both = Witnesses(Listening(), Listening())  # type: ignore[arg-type]  # they take everything
+    both = MultiObserver(Listening(), Listening())  # type: ignore[arg-type]  # they take everything
     calls = {
         "refused": ("code",),
         "limit_hit": ("limit",),
@@ -101,11 +101,11 @@ def test_several_witnesses_get_the_same_events() -> None:
         "link_changed": ("room", "change", "reason"),
         "resumption": ("outcome",),
     }
-    assert calls.keys() == public(Witness)
+    assert calls.keys() == public(Observer)
     for name, words in calls.items():
         getattr(both, name)(*words)
     assert heard == [(name, words) for name, words in calls.items() for _ in range(2)]
-    assert all(getattr(Silent(), name)(*words) is None for name, words in calls.items())
+    assert all(getattr(NullObserver(), name)(*words) is None for name, words in calls.items())
 
 
 def test_room_hash_is_stable() -> None:

@@ -14,7 +14,7 @@ from tests.rigs import OneByOne
 from tests.wire import Wire, run
 from tests.yamux.frame_bytes import ACK, PING, SYN, WireFrame, read_frames, window
 
-__all__ = ["CALM", "Link", "Peer"]
+__all__ = ["CALM", "AgentLink", "Peer"]
 
 CALM = Limits(ping_after_seconds=None)
 """The default limits without a keepalive, for tests that move the clock for another reason."""
@@ -48,7 +48,7 @@ class Peer(Ear):
         return b"".join(frame.body for frame in self.frames if frame.stream_id == stream_id)
 
 
-class Link:
+class AgentLink:
     """A mux of ours, on the relay's side, and a ``Peer`` that plays the agent.
 
     Attributes:

@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 from seance.mux import Mux, StreamAddress, StreamClientEndpoint, StreamServerEndpoint
 from seance.yamux import KIB
 from tests.ears import Ear, PushSource, pattern
-from tests.mux.peer import CALM, Link
+from tests.mux.peer import CALM, AgentLink
 from tests.rigs import OneByOne, join_muxes
 from tests.wire import Wire, run, run_until
 
@@ -215,7 +215,7 @@ def test_a_stopped_port_takes_no_streams_and_leaves_those_it_has(ends: Ends) -> 
 
 
 def test_addresses_of_streams_are_values() -> None:
-    link = Link()
+    link = AgentLink()
     transport = link.accept(Ear())
     assert transport.getPeer() == StreamAddress(transport.getPeer().link, 1)
     link.end()

@@ -14,7 +14,7 @@ from seance.mux import Mux
 from seance.yamux import KIB, MIB, GoAwayCode, Limits, Role
 from tests.conftest import Watch
 from tests.ears import Ear, HalfEar, pattern
-from tests.mux.peer import CALM, Link
+from tests.mux.peer import CALM, AgentLink
 from tests.rigs import OneByOne, join_muxes
 from tests.wire import Wire, run, run_until
 from tests.yamux.frame_bytes import (
@@ -35,8 +35,8 @@ from tests.yamux.send_rules import SendRules
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
-    link = Link()
+def link() -> Iterator[AgentLink]:
+    link = AgentLink()
     yield link
     link.end()
 
@@ -44,7 +44,7 @@ def link() -> Iterator[Link]:
 # What leaves
 
 
-def test_what_one_turn_produces_leaves_in_one_message(link: Link) -> None:
+def test_what_one_turn_produces_leaves_in_one_message(link: AgentLink) -> None:
     before = len(link.messages)
     for number in range(5):
         link.mux.open_stream(Ear()).write(b"hello %d" % number)
@@ -59,7 +59,7 @@ def test_what_one_turn_produces_leaves_in_one_message(link: Link) -> None:
     assert rest == b""
 
 
-def test_every_message_is_whole_frames_of_at_most_64_kib(link: Link) -> None:
+def test_every_message_is_whole_frames_of_at_most_64_kib(link: AgentLink) -> None:
     rules = SendRules(Role.SERVER)
     stream = link.open(Ear(), window_bytes=4 * MIB)
     stream.write(pattern(1 * MIB))
@@ -71,7 +71,7 @@ def test_every_message_is_whole_frames_of_at_most_64_kib(link: Link) -> None:
     assert max(map(len, link.messages)) > 60 * KIB
 
 
-def test_while_the_carrier_is_full_nothing_is_written(link: Link) -> None:
+def test_while_the_carrier_is_full_nothing_is_written(link: AgentLink) -> None:
     bulk = link.open(Ear(), window_bytes=8 * MIB)
     link.peer.transport.pauseProducing()
     bulk.write(pattern(1 * MIB))
@@ -121,7 +121,7 @@ def test_one_slow_stream_never_stops_the_carrier() -> None:
 
 
 def test_streams_opened_before_there_is_a_carrier_wait_for_it() -> None:
-    link = Link(is_connected=False)
+    link = AgentLink(is_connected=False)
     ear = Ear()
     link.mux.open_stream(ear).write(b"early")
     link.run()
@@ -131,7 +131,7 @@ def test_streams_opened_before_there_is_a_carrier_wait_for_it() -> None:
     link.end()
 
 
-def test_reading_goes_on_while_nothing_can_be_written(link: Link) -> None:
+def test_reading_goes_on_while_nothing_can_be_written(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.peer.transport.pauseProducing()
@@ -150,7 +150,7 @@ def test_reading_goes_on_while_nothing_can_be_written(link: Link) -> None:
 # Who takes streams
 
 
-def test_without_a_listener_a_stream_is_reset(link: Link) -> None:
+def test_without_a_listener_a_stream_is_reset(link: AgentLink) -> None:
     assert not link.mux.is_listening
     assert [(frame.flags, frame.stream_id) for frame in link.hear(window(1, SYN))] == [(RST, 1)]
     link.mux.listen(OneByOne())
@@ -161,7 +161,7 @@ def test_without_a_listener_a_stream_is_reset(link: Link) -> None:
     assert link.mux.stream_count == 0
 
 
-def test_a_stream_that_a_protocol_takes_is_acknowledged_at_once(link: Link) -> None:
+def test_a_stream_that_a_protocol_takes_is_acknowledged_at_once(link: AgentLink) -> None:
     ear = Ear()
     link.factory.coming.append(ear)
     link.mux.listen(link.factory)
@@ -173,7 +173,7 @@ def test_a_stream_that_a_protocol_takes_is_acknowledged_at_once(link: Link) -> N
     assert "127.0.0.1" in ear.transport.getPeer().link
 
 
-def test_a_failing_factory_costs_one_stream(link: Link, watch: Watch) -> None:
+def test_a_failing_factory_costs_one_stream(link: AgentLink, watch: Watch) -> None:
     class Broken(Factory):
         def buildProtocol(self, addr: object) -> Protocol:
             raise ZeroDivisionError
@@ -186,7 +186,7 @@ def test_a_failing_factory_costs_one_stream(link: Link, watch: Watch) -> None:
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_a_protocol_that_fails_at_its_beginning_costs_one_stream(link: Link, watch: Watch) -> None:
+def test_a_protocol_that_fails_at_its_beginning_costs_one_stream(link: AgentLink, watch: Watch) -> None:
     def fail(ear: Ear) -> None:
         raise ZeroDivisionError
 
@@ -207,7 +207,7 @@ def test_a_protocol_that_fails_at_its_beginning_costs_one_stream(link: Link, wat
 
 
 def test_an_open_is_refused_when_all_streams_are_in_use() -> None:
-    link = Link(Limits(streams=2, ping_after_seconds=None))
+    link = AgentLink(Limits(streams=2, ping_after_seconds=None))
     link.mux.open_stream(Ear())
     link.mux.open_stream(Ear())
     ear = Ear()
@@ -218,7 +218,7 @@ def test_an_open_is_refused_when_all_streams_are_in_use() -> None:
     link.end()
 
 
-def test_an_open_that_nobody_answers_is_given_up(link: Link) -> None:
+def test_an_open_that_nobody_answers_is_given_up(link: AgentLink) -> None:
     silent, answered = Ear(), Ear()
     link.mux.open_stream(silent)
     link.open(answered)
@@ -229,7 +229,7 @@ def test_an_open_that_nobody_answers_is_given_up(link: Link) -> None:
     assert answered.told == ["made"]
 
 
-def test_a_refused_open_is_a_lost_connection(link: Link) -> None:
+def test_a_refused_open_is_a_lost_connection(link: AgentLink) -> None:
     ear = Ear()
     stream = link.mux.open_stream(ear)
     link.run()
@@ -238,7 +238,7 @@ def test_a_refused_open_is_a_lost_connection(link: Link) -> None:
 
 
 def test_after_the_carrier_nothing_can_be_opened() -> None:
-    link = Link()
+    link = AgentLink()
     link.end()
     with pytest.raises(LocalProtocolError) as caught:
         link.mux.open_stream(Ear())
@@ -250,7 +250,7 @@ def test_after_the_carrier_nothing_can_be_opened() -> None:
 
 
 def test_a_lost_carrier_is_lost_streams() -> None:
-    link = Link()
+    link = AgentLink()
     reading, half, paused = Ear(), HalfEar(), Ear()
     link.accept(reading, 1)
     link.accept(half, 3)
@@ -273,7 +273,7 @@ def test_a_lost_carrier_is_lost_streams() -> None:
 
 def test_a_lost_session_is_over_for_the_budget_of_the_process_too() -> None:
     """Otherwise what its windows had grown would be missing for ever."""
-    link = Link()
+    link = AgentLink()
     link.accept(Ear(), 1)
     link.peer.transport.loseConnection()
     link.run()
@@ -281,7 +281,7 @@ def test_a_lost_session_is_over_for_the_budget_of_the_process_too() -> None:
     link.end()
 
 
-def test_a_peer_that_breaks_the_protocol_is_told_before_the_carrier_closes(link: Link) -> None:
+def test_a_peer_that_breaks_the_protocol_is_told_before_the_carrier_closes(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     heard = link.hear(data(1, b"still good"), frame(DATA, 0, 1, 0, version=7), data(1, b"ignored"))
@@ -293,7 +293,7 @@ def test_a_peer_that_breaks_the_protocol_is_told_before_the_carrier_closes(link:
     assert link.lost[0].startswith("The peer broke the yamux protocol")
 
 
-def test_the_goaway_goes_out_into_a_full_carrier_too(link: Link) -> None:
+def test_the_goaway_goes_out_into_a_full_carrier_too(link: AgentLink) -> None:
     bulk = link.open(Ear(), window_bytes=8 * MIB)
     link.peer.transport.pauseProducing()
     bulk.write(pattern(1 * MIB))
@@ -308,7 +308,7 @@ def test_the_goaway_goes_out_into_a_full_carrier_too(link: Link) -> None:
     assert link.peer.is_lost
 
 
-def test_a_protocol_that_writes_while_the_session_breaks_does_no_harm(link: Link) -> None:
+def test_a_protocol_that_writes_while_the_session_breaks_does_no_harm(link: AgentLink) -> None:
     ear = Ear(on_data=lambda _: ear.transport.write(b"answer"))
     link.accept(ear)
     link.hear(data(1, b"question"), frame(DATA, 0, 1, 0, version=7))
@@ -316,7 +316,7 @@ def test_a_protocol_that_writes_while_the_session_breaks_does_no_harm(link: Link
     assert ear.reentered == []
 
 
-def test_a_peer_that_leaves_opens_and_takes_nothing_but_goes_on(link: Link) -> None:
+def test_a_peer_that_leaves_opens_and_takes_nothing_but_goes_on(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.hear(go_away(0), data(1, b"and on"))
@@ -327,7 +327,7 @@ def test_a_peer_that_leaves_opens_and_takes_nothing_but_goes_on(link: Link) -> N
     assert caught.value.code == "going_away"
 
 
-def test_a_goaway_with_an_error_is_the_end(link: Link) -> None:
+def test_a_goaway_with_an_error_is_the_end(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.hear(go_away(2))
@@ -336,7 +336,7 @@ def test_a_goaway_with_an_error_is_the_end(link: Link) -> None:
     assert link.peer.was_lost_with(ConnectionDone)
 
 
-def test_going_away_lets_streams_finish(link: Link) -> None:
+def test_going_away_lets_streams_finish(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.mux.go_away()
@@ -348,7 +348,7 @@ def test_going_away_lets_streams_finish(link: Link) -> None:
     assert link.lost == []
 
 
-def test_leaving_says_so_at_once(link: Link) -> None:
+def test_leaving_says_so_at_once(link: AgentLink) -> None:
     stream = link.open(Ear())
     stream.write(b"the last word")
     before = len(link.messages)
@@ -363,7 +363,7 @@ def test_leaving_says_so_at_once(link: Link) -> None:
     link.mux.leave()
 
 
-def test_leaving_comes_after_all_that_can_leave_before(link: Link) -> None:
+def test_leaving_comes_after_all_that_can_leave_before(link: AgentLink) -> None:
     stream = link.open(Ear(), window_bytes=1 * MIB)
     stream.write(pattern(500 * KIB))
     link.mux.leave()
@@ -373,7 +373,7 @@ def test_leaving_comes_after_all_that_can_leave_before(link: Link) -> None:
     assert link.peer.frames[-1].kind == GO_AWAY
 
 
-def test_leaving_a_full_carrier_adds_one_message(link: Link) -> None:
+def test_leaving_a_full_carrier_adds_one_message(link: AgentLink) -> None:
     bulk = link.open(Ear(), window_bytes=8 * MIB)
     link.peer.transport.pauseProducing()
     bulk.write(pattern(1 * MIB))
@@ -389,7 +389,7 @@ def test_leaving_a_full_carrier_adds_one_message(link: Link) -> None:
 
 
 def test_leaving_before_there_is_a_carrier_is_nothing() -> None:
-    link = Link(is_connected=False)
+    link = AgentLink(is_connected=False)
     link.mux.leave()
     assert link.clock.getDelayedCalls() == []
 
@@ -398,7 +398,7 @@ def test_leaving_before_there_is_a_carrier_is_nothing() -> None:
 
 
 def test_a_peer_is_asked_for_a_sign_of_life_and_may_give_it() -> None:
-    link = Link(Limits(ping_after_seconds=5, dead_after_seconds=5))
+    link = AgentLink(Limits(ping_after_seconds=5, dead_after_seconds=5))
     for _ in range(4):
         link.clock.advance(5)
         link.run()
@@ -410,7 +410,7 @@ def test_a_peer_is_asked_for_a_sign_of_life_and_may_give_it() -> None:
 
 
 def test_a_peer_that_gives_none_is_dead() -> None:
-    link = Link(Limits(ping_after_seconds=5, dead_after_seconds=5))
+    link = AgentLink(Limits(ping_after_seconds=5, dead_after_seconds=5))
     ear = Ear()
     link.accept(ear)
     link.clock.advance(5)
@@ -429,7 +429,7 @@ def test_a_peer_that_gives_none_is_dead() -> None:
 
 
 def test_the_earliest_of_all_deadlines_counts() -> None:
-    link = Link(Limits(ping_after_seconds=60, open_timeout_seconds=10))
+    link = AgentLink(Limits(ping_after_seconds=60, open_timeout_seconds=10))
     ear = Ear()
     link.mux.open_stream(ear)
     link.run()
@@ -442,7 +442,7 @@ def test_the_earliest_of_all_deadlines_counts() -> None:
 
 
 def test_a_session_without_a_carrier_dies_of_age_too() -> None:
-    link = Link(Limits(ping_after_seconds=5, dead_after_seconds=5), is_connected=False)
+    link = AgentLink(Limits(ping_after_seconds=5, dead_after_seconds=5), is_connected=False)
     ear = Ear()
     link.mux.open_stream(ear)
     for _ in range(3):
@@ -452,14 +452,14 @@ def test_a_session_without_a_carrier_dies_of_age_too() -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_link_can_be_described_without_saying_what_passes(link: Link) -> None:
+def test_a_link_can_be_described_without_saying_what_passes(link: AgentLink) -> None:
     link.open(Ear()).write(b"secret")
     assert "1 streams" in link.mux.describe()
     assert "secret" not in link.mux.describe()
     assert "nothing" in Mux(link.clock, Role.SERVER).describe()  # type: ignore[arg-type]
 
 
-def test_a_protocol_may_leave_from_inside_data_received(link: Link) -> None:
+def test_a_protocol_may_leave_from_inside_data_received(link: AgentLink) -> None:
     ear = HalfEar(on_data=lambda _: link.mux.leave())
     link.accept(ear)
     link.hear(data(1, b"one"), data(1, b"two"), data(1, b"three", FIN))

@@ -11,13 +11,13 @@ from twisted.python.failure import Failure
 from seance.yamux import KIB, MIB, Limits
 from tests.conftest import Watch
 from tests.ears import Ear, HalfEar, PushSource, pattern
-from tests.mux.peer import Link
+from tests.mux.peer import AgentLink
 from tests.yamux.frame_bytes import DATA, FIN, RST, SYN, WINDOW, WireFrame, data, window
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
-    link = Link()
+def link() -> Iterator[AgentLink]:
+    link = AgentLink()
     yield link
     link.end()
 
@@ -33,19 +33,19 @@ def flags(frames: list[WireFrame]) -> list[int]:
 # Credit
 
 
-def test_credit_goes_back_for_what_the_protocol_has_taken(link: Link) -> None:
+def test_credit_goes_back_for_what_the_protocol_has_taken(link: AgentLink) -> None:
     link.accept(Ear())
     assert credit(link.hear(data(1, pattern(200 * KIB)))) == 200 * KIB
 
 
-def test_no_credit_goes_back_while_the_protocol_does_not_read(link: Link) -> None:
+def test_no_credit_goes_back_while_the_protocol_does_not_read(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).pauseProducing()
     assert link.hear(data(1, pattern(200 * KIB))) == []
     assert ear.data == b""
 
 
-def test_credit_follows_as_soon_as_the_protocol_reads_again(link: Link) -> None:
+def test_credit_follows_as_soon_as_the_protocol_reads_again(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -56,7 +56,7 @@ def test_credit_follows_as_soon_as_the_protocol_reads_again(link: Link) -> None:
     assert credit(link.peer.take()) == 200 * KIB
 
 
-def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link: Link) -> None:
+def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link: AgentLink) -> None:
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     transport = link.accept(ear)
     link.hear(data(1, pattern(100 * KIB)), data(1, pattern(100 * KIB, 1)))
@@ -73,7 +73,7 @@ def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link
     assert credit(link.peer.frames) > 100 * KIB
 
 
-def test_resuming_what_was_not_paused_is_nothing(link: Link) -> None:
+def test_resuming_what_was_not_paused_is_nothing(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.resumeProducing()
@@ -83,7 +83,7 @@ def test_resuming_what_was_not_paused_is_nothing(link: Link) -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_stream_that_is_paused_again_before_it_delivers_delivers_nothing(link: Link) -> None:
+def test_a_stream_that_is_paused_again_before_it_delivers_delivers_nothing(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -100,7 +100,7 @@ def test_a_stream_that_is_paused_again_before_it_delivers_delivers_nothing(link:
 # After loseConnection
 
 
-def test_what_arrives_after_closing_does_not_cut_off_what_was_said_last(link: Link) -> None:
+def test_what_arrives_after_closing_does_not_cut_off_what_was_said_last(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear, window_bytes=0)
     transport.write(pattern(400 * KIB))
@@ -115,7 +115,7 @@ def test_what_arrives_after_closing_does_not_cut_off_what_was_said_last(link: Li
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_what_arrives_after_closing_is_credited_so_that_the_peer_gets_to_its_end(link: Link) -> None:
+def test_what_arrives_after_closing_is_credited_so_that_the_peer_gets_to_its_end(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -131,7 +131,7 @@ def test_what_arrives_after_closing_is_credited_so_that_the_peer_gets_to_its_end
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_closed_stream_waits_so_long_for_the_peers_end_and_no_longer(link: Link) -> None:
+def test_a_closed_stream_waits_so_long_for_the_peers_end_and_no_longer(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.loseConnection()
@@ -148,7 +148,7 @@ def test_a_closed_stream_waits_so_long_for_the_peers_end_and_no_longer(link: Lin
     assert link.mux.stream_count == 0
 
 
-def test_cutting_a_stream_that_waits_for_the_peers_end_resets_it_at_once(link: Link) -> None:
+def test_cutting_a_stream_that_waits_for_the_peers_end_resets_it_at_once(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.loseConnection()
     link.run()
@@ -160,7 +160,7 @@ def test_cutting_a_stream_that_waits_for_the_peers_end_resets_it_at_once(link: L
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_reset_by_the_peer_ends_the_waiting(link: Link) -> None:
+def test_a_reset_by_the_peer_ends_the_waiting(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).loseConnection()
     link.run()
@@ -171,13 +171,13 @@ def test_a_reset_by_the_peer_ends_the_waiting(link: Link) -> None:
 
 
 def test_a_lost_carrier_ends_the_waiting() -> None:
-    link = Link()
+    link = AgentLink()
     link.accept(Ear()).loseConnection()
     link.run()
     link.end()
 
 
-def test_nobody_waits_for_a_peer_that_has_ended(link: Link) -> None:
+def test_nobody_waits_for_a_peer_that_has_ended(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     link.hear(data(1, b"all", FIN))
@@ -188,7 +188,7 @@ def test_nobody_waits_for_a_peer_that_has_ended(link: Link) -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_closing_waits_for_a_producer_and_its_last_words(link: Link) -> None:
+def test_closing_waits_for_a_producer_and_its_last_words(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     source = PushSource(transport, b"")
@@ -207,7 +207,7 @@ def test_closing_waits_for_a_producer_and_its_last_words(link: Link) -> None:
 # Halves
 
 
-def test_the_end_of_the_write_half_waits_for_the_window(link: Link) -> None:
+def test_the_end_of_the_write_half_waits_for_the_window(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.write(pattern(300 * KIB))
@@ -224,7 +224,7 @@ def test_the_end_of_the_write_half_waits_for_the_window(link: Link) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_whoever_cannot_tell_halves_can_end_one(link: Link) -> None:
+def test_whoever_cannot_tell_halves_can_end_one(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).loseWriteConnection()
     link.run()
@@ -235,7 +235,7 @@ def test_whoever_cannot_tell_halves_can_end_one(link: Link) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_a_reactor_could_tell_a_stream_of_its_halves(link: Link) -> None:
+def test_a_reactor_could_tell_a_stream_of_its_halves(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.readConnectionLost(Failure(ConnectionDone()))
@@ -245,7 +245,7 @@ def test_a_reactor_could_tell_a_stream_of_its_halves(link: Link) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_the_end_of_all_stops_a_producer_before_what_is_queued_has_left(link: Link) -> None:
+def test_the_end_of_all_stops_a_producer_before_what_is_queued_has_left(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     source = PushSource(transport, pattern(1 * MIB))
@@ -263,7 +263,7 @@ def test_the_end_of_all_stops_a_producer_before_what_is_queued_has_left(link: Li
 # Cuts
 
 
-def test_frames_that_came_together_are_delivered_together(link: Link) -> None:
+def test_frames_that_came_together_are_delivered_together(link: AgentLink) -> None:
     pieces: list[bytes] = []
     first, second = Ear(on_data=pieces.append), Ear(on_data=pieces.append)
     link.accept(first)
@@ -272,7 +272,7 @@ def test_frames_that_came_together_are_delivered_together(link: Link) -> None:
     assert pieces == [b"abe", b"cd"]
 
 
-def test_after_cutting_nothing_that_came_along_is_delivered(link: Link) -> None:
+def test_after_cutting_nothing_that_came_along_is_delivered(link: AgentLink) -> None:
     ear = HalfEar(on_data=lambda _: ear.transport.abortConnection())
     link.accept(ear)
     link.accept(Ear(), 3)
@@ -284,7 +284,7 @@ def test_after_cutting_nothing_that_came_along_is_delivered(link: Link) -> None:
 
 
 def test_a_stream_that_was_cut_here_stays_so_when_the_carrier_goes_too() -> None:
-    link = Link()
+    link = AgentLink()
     ear = Ear()
     link.accept(ear).abortConnection()
     link.mux.connectionLost(Failure(ConnectionDone()))
@@ -292,7 +292,7 @@ def test_a_stream_that_was_cut_here_stays_so_when_the_carrier_goes_too() -> None
     assert ear.was_lost_with(ConnectionAborted)
 
 
-def test_cutting_drops_the_end_that_was_on_its_way(link: Link) -> None:
+def test_cutting_drops_the_end_that_was_on_its_way(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.loseWriteConnection()
@@ -305,7 +305,7 @@ def test_cutting_drops_the_end_that_was_on_its_way(link: Link) -> None:
 
 
 def test_writing_without_end_cuts_the_stream_alone() -> None:
-    link = Link(Limits(send_queue_bytes=1 * MIB, ping_after_seconds=None))
+    link = AgentLink(Limits(send_queue_bytes=1 * MIB, ping_after_seconds=None))
     greedy, other = Ear(), Ear()
     transport = link.accept(greedy, 1)
     link.accept(other, 3)
@@ -325,7 +325,7 @@ def test_writing_without_end_cuts_the_stream_alone() -> None:
 # Producers
 
 
-def test_a_producer_that_comes_to_a_full_stream_is_paused_at_once(link: Link) -> None:
+def test_a_producer_that_comes_to_a_full_stream_is_paused_at_once(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.write(pattern(400 * KIB))
     link.run()
@@ -337,7 +337,7 @@ def test_a_producer_that_comes_to_a_full_stream_is_paused_at_once(link: Link) ->
     assert link.peer.body(1) == pattern(400 * KIB) + b"more"
 
 
-def test_a_producer_that_leaves_while_paused_takes_its_pause_along(link: Link) -> None:
+def test_a_producer_that_leaves_while_paused_takes_its_pause_along(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.registerProducer(PushSource(transport, b""), True)
     transport.write(pattern(400 * KIB))
@@ -371,7 +371,7 @@ class Teller:
         self.stops += 1
 
 
-def test_a_pull_producer_is_asked_once_for_each_time_it_wrote(link: Link) -> None:
+def test_a_pull_producer_is_asked_once_for_each_time_it_wrote(link: AgentLink) -> None:
     teller = Teller([b"one"], [b"two", b"three"], [], [b"never asked for"])
     transport = link.accept(Ear())
     teller.start(transport)
@@ -385,7 +385,7 @@ def test_a_pull_producer_is_asked_once_for_each_time_it_wrote(link: Link) -> Non
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_pull_producer_waits_for_the_peers_window(link: Link) -> None:
+def test_a_pull_producer_waits_for_the_peers_window(link: AgentLink) -> None:
     teller = Teller([pattern(200 * KIB)], [pattern(200 * KIB, 1)], [b"end"])
     teller.start(link.accept(Ear()))
     link.run()
@@ -395,7 +395,7 @@ def test_a_pull_producer_waits_for_the_peers_window(link: Link) -> None:
     assert link.peer.body(1) == pattern(200 * KIB) + pattern(200 * KIB, 1) + b"end"
 
 
-def test_a_pull_producer_is_not_asked_while_others_fill_the_stream(link: Link) -> None:
+def test_a_pull_producer_is_not_asked_while_others_fill_the_stream(link: AgentLink) -> None:
     teller = Teller([b"one"], [b"two"])
     transport = link.accept(Ear())
     teller.start(transport)
@@ -407,7 +407,7 @@ def test_a_pull_producer_is_not_asked_while_others_fill_the_stream(link: Link) -
     assert link.peer.body(1) == b"one" + pattern(400 * KIB) + b"two"
 
 
-def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: Link) -> None:
+def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.write(pattern(400 * KIB))
     teller = Teller([b"more"])
@@ -419,7 +419,7 @@ def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: Link) -> None:
     assert link.peer.body(1).endswith(b"more")
 
 
-def test_a_pull_producer_is_stopped_and_not_asked_when_its_stream_is_cut(link: Link) -> None:
+def test_a_pull_producer_is_stopped_and_not_asked_when_its_stream_is_cut(link: AgentLink) -> None:
     transport = link.accept(Ear())
     teller = Teller([b"one"])
     teller.start(transport)
@@ -429,7 +429,7 @@ def test_a_pull_producer_is_stopped_and_not_asked_when_its_stream_is_cut(link: L
 
 
 @pytest.mark.parametrize("is_streaming", [True, False])
-def test_a_failing_producer_costs_one_stream(link: Link, watch: Watch, is_streaming: bool) -> None:
+def test_a_failing_producer_costs_one_stream(link: AgentLink, watch: Watch, is_streaming: bool) -> None:
     class Broken(Teller):
         def pauseProducing(self) -> None:
             pass
@@ -458,7 +458,7 @@ def test_a_failing_producer_costs_one_stream(link: Link, watch: Watch, is_stream
 
 
 @pytest.mark.parametrize("name", ["readConnectionLost", "writeConnectionLost"])
-def test_a_protocol_that_fails_at_the_end_of_a_half_is_cut(link: Link, watch: Watch, name: str) -> None:
+def test_a_protocol_that_fails_at_the_end_of_a_half_is_cut(link: AgentLink, watch: Watch, name: str) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -475,7 +475,7 @@ def test_a_protocol_that_fails_at_the_end_of_a_half_is_cut(link: Link, watch: Wa
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_what_is_not_bytes_is_refused_before_it_does_harm(link: Link) -> None:
+def test_what_is_not_bytes_is_refused_before_it_does_harm(link: AgentLink) -> None:
     transport = link.accept(Ear())
     for wrong in ("text", bytearray(b"x"), memoryview(b"x"), None):
         with pytest.raises(TypeError, match="bytes"):

@@ -11,13 +11,13 @@ from twisted.python.failure import Failure
 
 from seance.yamux import KIB, MIB
 from tests.ears import Ear, HalfEar, PushSource, pattern
-from tests.mux.peer import Link
+from tests.mux.peer import AgentLink
 from tests.yamux.frame_bytes import FIN, RST, WINDOW, WireFrame, data, window
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
-    link = Link()
+def link() -> Iterator[AgentLink]:
+    link = AgentLink()
     yield link
     link.end()
 
@@ -30,7 +30,7 @@ def flags(frames: list[WireFrame]) -> list[int]:
     return [frame.flags for frame in frames]
 
 
-def test_a_reset_by_the_peer_is_a_lost_connection(link: Link) -> None:
+def test_a_reset_by_the_peer_is_a_lost_connection(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.write(pattern(400 * KIB))
@@ -41,7 +41,7 @@ def test_a_reset_by_the_peer_is_a_lost_connection(link: Link) -> None:
     assert link.mux.stream_count == 0
 
 
-def test_a_reset_by_the_peer_waits_until_a_paused_protocol_has_read(link: Link) -> None:
+def test_a_reset_by_the_peer_waits_until_a_paused_protocol_has_read(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -58,7 +58,7 @@ def test_a_reset_by_the_peer_waits_until_a_paused_protocol_has_read(link: Link) 
     assert link.mux.stream_count == link.mux.session.stream_count == 0
 
 
-def test_a_protocol_that_does_not_read_is_told_of_a_reset_after_a_while(link: Link) -> None:
+def test_a_protocol_that_does_not_read_is_told_of_a_reset_after_a_while(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).pauseProducing()
     link.hear(data(1, b"unread"), window(1, RST))
@@ -72,7 +72,7 @@ def test_a_protocol_that_does_not_read_is_told_of_a_reset_after_a_while(link: Li
     assert link.mux.stream_count == link.mux.session.stream_count == 0
 
 
-def test_no_time_passes_for_unread_data_while_the_carrier_is_away(link: Link) -> None:
+def test_no_time_passes_for_unread_data_while_the_carrier_is_away(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -87,7 +87,7 @@ def test_no_time_passes_for_unread_data_while_the_carrier_is_away(link: Link) ->
 
 
 @pytest.mark.parametrize("how", ["loseConnection", "abortConnection", "resetConnection"])
-def test_unread_data_before_a_reset_is_dropped_when_the_protocol_closes(link: Link, how: str) -> None:
+def test_unread_data_before_a_reset_is_dropped_when_the_protocol_closes(link: AgentLink, how: str) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -99,7 +99,7 @@ def test_unread_data_before_a_reset_is_dropped_when_the_protocol_closes(link: Li
     assert link.mux.stream_count == link.mux.session.stream_count == 0
 
 
-def test_a_lost_carrier_does_not_wait_for_unread_data_and_leaves_it_to_be_taken(link: Link) -> None:
+def test_a_lost_carrier_does_not_wait_for_unread_data_and_leaves_it_to_be_taken(link: AgentLink) -> None:
     taken: list[bytes] = []
 
     class Taker(Ear):
@@ -116,7 +116,7 @@ def test_a_lost_carrier_does_not_wait_for_unread_data_and_leaves_it_to_be_taken(
     link.end()
 
 
-def test_a_reset_follows_everything_written(link: Link) -> None:
+def test_a_reset_follows_everything_written(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     source = PushSource(transport, pattern(1 * MIB), piece_bytes=400 * KIB)
@@ -136,7 +136,7 @@ def test_a_reset_follows_everything_written(link: Link) -> None:
     assert link.mux.stream_count == 0
 
 
-def test_a_reset_with_nothing_queued_leaves_in_this_turn(link: Link) -> None:
+def test_a_reset_with_nothing_queued_leaves_in_this_turn(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).resetConnection()
     assert ear.told == ["made"]
@@ -145,7 +145,7 @@ def test_a_reset_with_nothing_queued_leaves_in_this_turn(link: Link) -> None:
     assert ear.was_lost_with(ConnectionAborted)
 
 
-def test_a_reset_waits_so_long_for_the_peers_window_and_no_longer(link: Link) -> None:
+def test_a_reset_waits_so_long_for_the_peers_window_and_no_longer(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.write(pattern(300 * KIB))
@@ -164,7 +164,7 @@ def test_a_reset_waits_so_long_for_the_peers_window_and_no_longer(link: Link) ->
     assert flags(link.peer.take())[-1] == RST
 
 
-def test_a_reset_of_a_stream_that_has_ended_waits_for_nothing(link: Link) -> None:
+def test_a_reset_of_a_stream_that_has_ended_waits_for_nothing(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.loseWriteConnection()

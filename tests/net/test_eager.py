@@ -18,13 +18,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
-from seance.net.eager import (
+from seance.net.immediate_write import (
     EAGER,
     GATHERED_BYTES,
     LEAST_READ_BYTES,
     MOST_READ_BYTES,
-    accept_eagerly,
-    write_eagerly,
+    accept_immediately,
+    write_immediately,
 )
 from tests.ears import Ear
 
@@ -51,7 +51,7 @@ async def pair() -> AsyncIterator[Pair]:
     ear = await endpoint.connect(Factory.forProtocol(Ear))
     peer, _ = listening.accept()
     listening.close()
-    write_eagerly(ear.transport)
+    write_immediately(ear.transport)
     yield Pair(ear.transport, peer)
     peer.close()
     ear.transport.abortConnection()
@@ -153,8 +153,8 @@ async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pai
 
 def test_other_transports_are_left_alone() -> None:
     transport = Protocol()
-    write_eagerly(transport)
-    accept_eagerly(transport)
+    write_immediately(transport)
+    accept_immediately(transport)
     assert type(transport) is Protocol
 
 
@@ -165,10 +165,10 @@ async def test_what_is_accepted_is_eager_at_once_and_knows_both_ends(address: st
     factory = Factory.forProtocol(Ear)
     factory.buildProtocol = lambda addr: Told(accepted)  # type: ignore[method-assign]
     port: Any = reactor.listenTCP(0, factory, interface=address)
-    accept_eagerly(port)
+    accept_immediately(port)
     peer = socket.create_connection((address, port.getHost().port))
     transport = (await accepted).transport
-    write_eagerly(transport)
+    write_immediately(transport)
     assert type(transport) is EAGER[tcp.Server]
     assert (transport.getPeer().host, transport.getPeer().port) == peer.getsockname()[:2]
     assert transport.getHost() == port.getHost()

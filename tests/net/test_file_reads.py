@@ -20,19 +20,19 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 
+from seance.agent import token_source
+from seance.agent.token_source import TokenSource
 from seance.auth.agent_key import key_from_file
 from seance.auth.deny import deny_list_from_text
 from seance.auth.jwks import keys_from_jwks
 from seance.auth.key_files import signing_key_from_file, write_key
 from seance.auth.keys import make_key
-from seance.config import agent_settings, relay_settings
+from seance.cli.status import _token as token_of_status
+from seance.cli.terminal import read_token
 from seance.errors import CarrierLost, ConfigError
-from seance.net import Lookout, OffLoop, StillReading, Watched, file_reads, files, read_bounded
+from seance.net import FileWatcher, OffLoop, StillReading, WatchedFiles, file_reads, files, read_bounded
 from seance.net.file_reads import PIPE_SECONDS
-from seance.status import _token as token_of_status
-from seance.terminal import read_token
-from seance.tunnel import token_source
-from seance.tunnel.token_source import TokenSource
+from seance.options.config import agent_settings, relay_settings
 from tests.processes import Process, environment, running_relay
 
 TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
@@ -234,12 +234,12 @@ async def test_files_that_hang_keep_what_was_read_and_are_mentioned_once(
     path = tmp_path / "file"
     path.write_text("one")
     hanging = Hanging()
-    watched: Watched[str] = Watched(
+    watched: WatchedFiles[str] = WatchedFiles(
         [path], lambda: path.read_text() if path.stat().st_size == 3 else hanging()
     )
     watched.load()
     changes: list[str] = []
-    lookout = Lookout(reactor, [watched], lambda: changes.append(watched.content))  # type: ignore[arg-type]
+    lookout = FileWatcher(reactor, [watched], lambda: changes.append(watched.content))  # type: ignore[arg-type]
     lookout.startService()
     try:
         path.write_text("longer")
@@ -263,10 +263,10 @@ async def test_a_lookout_that_is_stopped_waits_for_nothing(tmp_path: Path) -> No
     path.write_text("one")
     hanging = Hanging()
     hanging.released.set()
-    watched = Watched([path], hanging)
+    watched = WatchedFiles([path], hanging)
     watched.load()
     hanging.released.clear()
-    lookout = Lookout(reactor, [watched], lambda: None)  # type: ignore[arg-type]
+    lookout = FileWatcher(reactor, [watched], lambda: None)  # type: ignore[arg-type]
     lookout.startService()
     lookout.reread()
     lookout.stopService()
@@ -313,9 +313,9 @@ def test_a_pipe_is_read_again_at_a_signal_only(tmp_path: Path) -> None:
         os.utime(path)
         return len(reads)
 
-    watched = Watched([path], read)
+    watched = WatchedFiles([path], read)
     watched.load()
-    lookout = Lookout(Clock(), [watched], lambda: None)
+    lookout = FileWatcher(Clock(), [watched], lambda: None)
     lookout.startService()
     clock: Any = lookout._reactor
     clock.pump([files.LOOK_SECONDS] * 5)

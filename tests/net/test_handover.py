@@ -14,12 +14,12 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from seance.net import HandOver, replace_protocol
+from seance.net import ProtocolSwitch, replace_protocol
 from tests.ears import Ear, HalfEar
 from tests.wire import Wire, run
 
 
-class Head(HandOver):
+class Head(ProtocolSwitch):
     """Reads up to a full stop."""
 
     transport: Any

@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from seance.net import listening, server_endpoint, why_not_listening
 from tests.processes import until as until_blocking
-from tests.tunnel.rig import reactor
+from tests.relay.rig import reactor
 
 FACTORY = Factory.forProtocol(Protocol)
 FACTORY.noisy = False

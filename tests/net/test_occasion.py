@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from seance.net import Occasion
+from seance.net import OneShotEvent
 
 
 def results_of(*waiting: Deferred[Any]) -> list[Any]:
@@ -20,41 +20,41 @@ def results_of(*waiting: Deferred[Any]) -> list[Any]:
 
 
 def test_everyone_who_waits_is_told_once() -> None:
-    occasion: Occasion[str] = Occasion()
-    assert not occasion.has_come
+    occasion: OneShotEvent[str] = OneShotEvent()
+    assert not occasion.has_fired
     results = results_of(occasion.when(), occasion.when())
     assert results == []
     occasion.fire("now")
     occasion.fire("again")
     occasion.fail(Failure(ValueError()))
     assert results == ["now", "now"]
-    assert occasion.has_come
+    assert occasion.has_fired
 
 
 def test_whoever_comes_later_is_told_at_once() -> None:
-    occasion: Occasion[None] = Occasion()
+    occasion: OneShotEvent[None] = OneShotEvent()
     occasion.fire(None)
     assert results_of(occasion.when(), occasion.when()) == [None, None]
 
 
 def test_what_will_not_come_is_told_too() -> None:
-    occasion: Occasion[str] = Occasion()
+    occasion: OneShotEvent[str] = OneShotEvent()
     before = results_of(occasion.when())
     occasion.fail(Failure(ValueError("never")))
     occasion.fire("too late")
     occasion.fail(Failure(KeyError()))
     after = results_of(occasion.when())
     assert [type(failure.value) for failure in before + after] == [ValueError, ValueError]
-    assert occasion.has_come
+    assert occasion.has_fired
 
 
 def test_a_failure_that_nobody_waits_for_is_no_unhandled_error() -> None:
-    occasion: Occasion[str] = Occasion()
+    occasion: OneShotEvent[str] = OneShotEvent()
     occasion.fail(Failure(ValueError("never")))
 
 
 def test_each_has_a_deferred_of_their_own() -> None:
-    occasion: Occasion[str] = Occasion()
+    occasion: OneShotEvent[str] = OneShotEvent()
     first, second = occasion.when(), occasion.when()
     first.addCallback(lambda _: "spoilt")
     results = results_of(second)
@@ -65,7 +65,7 @@ def test_each_has_a_deferred_of_their_own() -> None:
 
 
 def test_whoever_gave_up_is_not_told() -> None:
-    occasion: Occasion[str] = Occasion()
+    occasion: OneShotEvent[str] = OneShotEvent()
     waiting = occasion.when()
     results = results_of(waiting)
     waiting.cancel()
@@ -75,21 +75,21 @@ def test_whoever_gave_up_is_not_told() -> None:
 
 
 def test_whoever_gave_up_is_not_kept() -> None:
-    occasion: Occasion[str] = Occasion()
+    occasion: OneShotEvent[str] = OneShotEvent()
     waiting = occasion.when().addErrback(lambda _: None)
     gone = weakref.ref(waiting)
     waiting.cancel()
     del waiting
     gc.collect()
     assert gone() is None
-    assert not occasion.has_come
+    assert not occasion.has_fired
 
 
 def test_it_can_be_waited_for_again() -> None:
-    occasion: Occasion[int] = Occasion()
+    occasion: OneShotEvent[int] = OneShotEvent()
     occasion.fire(1)
     occasion.reset()
-    assert not occasion.has_come
+    assert not occasion.has_fired
     results = results_of(occasion.when())
     occasion.reset()
     occasion.fire(2)
@@ -97,7 +97,7 @@ def test_it_can_be_waited_for_again() -> None:
 
 
 def test_those_who_are_told_may_ask_again_meanwhile() -> None:
-    occasion: Occasion[str] = Occasion()
+    occasion: OneShotEvent[str] = OneShotEvent()
     inner: list[Any] = []
     occasion.when().addCallback(lambda _: occasion.when().addCallback(inner.append))
     occasion.fire("now")

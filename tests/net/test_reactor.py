@@ -16,7 +16,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("epoll is Linux's", allow_module_level=True)
 
-from seance.net.reactor import PromptReactor
+from seance.net.reactor import FastReactor
 from tests.conftest import Watch
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ class Descriptor:
 @pytest.fixture
 def reactor() -> Iterator[Any]:
     """One that is not the reactor of this process, and does not run: ``iterate`` makes one turn."""
-    reactor: Any = PromptReactor()
+    reactor: Any = FastReactor()
     yield reactor
     reactor.removeAll()
     for waker in reactor._internalReaders:
@@ -274,7 +274,7 @@ def test_tcp_keeps_its_contract_on_it() -> None:
 )
 def test_another_reactor_may_be_named(name: str, status: int) -> None:
     program = (
-        "import sys; from seance.flags import _install_reactor as install; install(sys.argv[1]);"
+        "import sys; from seance.options.flags import _install_reactor as install; install(sys.argv[1]);"
         "from twisted.internet import reactor; print(type(reactor).__name__)"
     )
     ended = subprocess.run(
@@ -284,7 +284,7 @@ def test_another_reactor_may_be_named(name: str, status: int) -> None:
     if status:
         assert "SEANCE_REACTOR names 'nonsense'" in ended.stderr
     else:
-        ours = "PromptReactor"
+        ours = "FastReactor"
         kinds = {"": ours, "seance": ours, "epoll": "EPollReactor", "poll": "PollReactor"}
         assert ended.stdout.strip() == kinds[name]
 

@@ -1,7 +1,7 @@
 """Real nginx, HAProxy and Caddy with the files of ``deploy/``: ports, paths and times replaced, nothing else.
 
 What the tests run is what a person is told to copy. A replacement whose original is not in the file is a
-failure, so the files cannot drift away from what is tested. ``Front`` is what the three have in common.
+failure, so the files cannot drift away from what is tested. ``Frontend`` is what the three have in common.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.certificates import CertificateFiles
 
-__all__ = ["DEPLOY", "FRONTS", "Front", "Place", "caddy", "deployed", "haproxy", "nginx", "passthrough"]
+__all__ = ["DEPLOY", "FRONTS", "Frontend", "Place", "caddy", "deployed", "haproxy", "nginx", "passthrough"]
 
 DEPLOY = ROOT / "deploy"
 
@@ -65,7 +65,7 @@ class Place:
 
 
 @dataclass(slots=True)
-class Front:
+class Frontend:
     """A running proxy.
 
     Attributes:
@@ -101,7 +101,7 @@ def deployed(name: str, replacements: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def nginx(place: Place) -> Iterator[Front]:
+def nginx(place: Place) -> Iterator[Frontend]:
     """``deploy/nginx/seance.conf`` inside a minimal ``nginx.conf``."""
     require("nginx")
     port = free_port()
@@ -135,11 +135,11 @@ def nginx(place: Place) -> Iterator[Front]:
             process.when_line("reconfiguring")
             process.when_line("gracefully shutting down")
 
-        yield Front(port, place.authority, process, reload, log)
+        yield Frontend(port, place.authority, process, reload, log)
 
 
 @contextlib.contextmanager
-def haproxy(place: Place) -> Iterator[Front]:
+def haproxy(place: Place) -> Iterator[Frontend]:
     """``deploy/haproxy/haproxy.cfg``; blue is the first relay, green the second."""
     port = free_port()
     blue, green = place.relays[0], (*place.relays, free_port())[1]
@@ -156,7 +156,7 @@ def haproxy(place: Place) -> Iterator[Front]:
 
 
 @contextlib.contextmanager
-def passthrough(place: Place) -> Iterator[Front]:
+def passthrough(place: Place) -> Iterator[Frontend]:
     """``deploy/haproxy/passthrough.cfg``; the relay has the certificate."""
     port = free_port()
     replacements = {
@@ -169,7 +169,7 @@ def passthrough(place: Place) -> Iterator[Front]:
 
 
 @contextlib.contextmanager
-def _haproxy(place: Place, name: str, replacements: Mapping[str, str], port: int) -> Iterator[Front]:
+def _haproxy(place: Place, name: str, replacements: Mapping[str, str], port: int) -> Iterator[Frontend]:
     require("haproxy")
     here = {
         "log /dev/log local0": "log stdout format raw local0",
@@ -184,11 +184,11 @@ def _haproxy(place: Place, name: str, replacements: Mapping[str, str], port: int
             process.signal(signal.SIGUSR2)
             process.when_line("Loading success")
 
-        yield Front(port, place.authority, process, reload)
+        yield Frontend(port, place.authority, process, reload)
 
 
 @contextlib.contextmanager
-def caddy(place: Place) -> Iterator[Front]:
+def caddy(place: Place) -> Iterator[Frontend]:
     """``deploy/caddy/Caddyfile``, without fetching a certificate."""
     require("caddy")
     port, admin = free_port(), free_port()
@@ -214,7 +214,7 @@ def caddy(place: Place) -> Iterator[Front]:
             with Process([*again, "--address", f"127.0.0.1:{admin}"], name="caddy reload", env=env) as told:
                 assert told.when_exited() == 0, told.output
 
-        yield Front(port, place.authority, process, reload)
+        yield Frontend(port, place.authority, process, reload)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seance.config import agent_settings, relay_settings
 from seance.options import Program, options_of
+from seance.options.config import agent_settings, relay_settings
 from seance.options.example import example
 from tests.operations.proxies import DEPLOY
 

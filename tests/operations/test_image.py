@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from seance.core.settings import RelaySettings
 from seance.options import Program, options_of
-from seance.tunnel.settings import RelaySettings
 from tests.operations.proxies import DEPLOY
 from tests.processes import AgentProcess, Process, running_relay
 from tests.tools import ROOT, require

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.certificates import Authority
 from tests.operations.parties import PATIENCE_SECONDS, EchoServer, Talker, dial, talkers
-from tests.operations.proxies import FRONTS, IDLE_SECONDS, Front, Place, haproxy, nginx, passthrough
+from tests.operations.proxies import FRONTS, IDLE_SECONDS, Frontend, Place, haproxy, nginx, passthrough
 from tests.processes import (
     DEADLINE_SECONDS,
     AgentProcess,
@@ -41,7 +41,7 @@ BEHIND_A_PROXY = ("--trusted-proxy", "127.0.0.1", "--head-seconds", "30")
 class Tunnel:
     """A proxy, a relay behind it, an agent that came through it, and the local server."""
 
-    front: Front
+    front: Frontend
     relay: RelayProcess
     agent: AgentProcess
     local: EchoServer

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.certificates import Authority
-from tests.e2e.peers import LocalServer, node_peer
+from tests.e2e.peers import LocalAddress, node_peer
 from tests.faults.figures import report
 from tests.operations.parties import EchoServer, Talker, dial
-from tests.operations.proxies import Front, Place, haproxy
+from tests.operations.proxies import Frontend, Place, haproxy
 from tests.processes import AgentProcess, RelayProcess, free_port, running_agent, until
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ BACK_SECONDS = 20.0
 class Pair:
     """Blue and green behind one HAProxy. A relay is started on its own port each time."""
 
-    def __init__(self, front: Front, ports: tuple[int, int]) -> None:
+    def __init__(self, front: Frontend, ports: tuple[int, int]) -> None:
         self.front = front
         self._ports = ports
 
@@ -62,7 +62,7 @@ def pair(folder: Path) -> Iterator[tuple[Pair, tuple[str, ...]]]:
         yield Pair(front, ports), ("--relay", front.url, "--tls-ca", str(authority.file))
 
 
-def until_it_is(state: str, name: str, front: Front) -> None:
+def until_it_is(state: str, name: str, front: Frontend) -> None:
     """HAProxy has seen that this relay is there, or is not; as ``show stat`` would tell a person."""
     front.process.when_line(rf"Server relays/{name} is {state}")
 
@@ -75,7 +75,7 @@ def replace(old: RelayProcess, agent: AgentProcess) -> float:
     return time.monotonic() - began
 
 
-def is_back(url: str, front: Front) -> bool:
+def is_back(url: str, front: Frontend) -> bool:
     with contextlib.suppress(Exception), dial(url, front.context, open_timeout=2.0) as client:
         client.send("here")
         return client.recv(2.0) == "here"
@@ -127,7 +127,7 @@ def test_nothing_that_is_typed_during_an_upgrade_is_lost(
     """Stock y-websocket clients type while the relay behind them is replaced, and are equal in the end."""
     names = [f"client {number}" for number in range(8)]
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(LocalServer("y-websocket"))
+        server = stack.enter_context(LocalAddress("y-websocket"))
         here, through = stack.enter_context(pair(tmp_path))
         monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(here.front.authority))
         node = stack.enter_context(node_peer())

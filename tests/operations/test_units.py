@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from seance.core.settings import RelaySettings
 from seance.options import Program, options_of
-from seance.tunnel.settings import RelaySettings
 from tests.certificates import Authority
 from tests.operations.parties import EchoServer, dial
 from tests.operations.proxies import DEPLOY

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework
 
 
-class Rooms(WebsocketServer):
+class RoomTable(WebsocketServer):
     """Stock but for one lock.
 
     Two clients that ask for a new room in the same turn make pycrdt-websocket 0.16.5 start it twice,
@@ -36,7 +36,7 @@ async def main() -> None:
     """Serve until killed; hypercorn itself logs the line that tells we are up."""
     config = Config()
     config.bind = [f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ['PORT']}"]
-    async with Rooms() as rooms:
+    async with RoomTable() as rooms:
         await serve(cast("ASGIFramework", ASGIServer(rooms)), config, mode="asgi")
 
 

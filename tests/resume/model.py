@@ -6,8 +6,8 @@ on), bring what they hold after another has taken their place; answers to a dial
 delayed until nobody wants them any more. In the end the network heals, and both must have the bytes of the
 other, each once and in order, with nothing left that waits.
 
-Each end uses a ``Continuity`` as ``seance.carrier.LastingCarrier`` does. ``test_model.py`` gives it some that
-are broken, to see that this would be noticed.
+Each end uses a ``Continuity`` as ``seance.carrier.ResumableTransport`` does. ``test_model.py`` gives it some
+that are broken, to see that this would be noticed.
 """
 
 from __future__ import annotations
@@ -253,13 +253,13 @@ class Schedule:
 
     def _late_dial(self) -> None:
         """A request that the agent has given up arrives; or else the present one is delayed."""
-        wish, self._late_wish = self._late_wish, None
-        if wish is None:
+        resume_request, self._late_wish = self._late_wish, None
+        if resume_request is None:
             if not self.agent.continuity.is_attached:
                 self._late_wish = self._wish()
             return
         try:
-            self._attach_at_relay(wish).is_gone[0] = True
+            self._attach_at_relay(resume_request).is_gone[0] = True
         except RemoteProtocolError as error:
             if error.code != "ack_gap":
                 raise
@@ -274,8 +274,8 @@ class Schedule:
         room_bytes = self._random.choice([10, 100, 1000])
         return Carrier(self._ends, (Pipe(room_bytes), Pipe(room_bytes)))
 
-    def _attach_at_relay(self, wish: Ack) -> Carrier:
-        self.relay.begin(*wish)
+    def _attach_at_relay(self, resume_request: Ack) -> Carrier:
+        self.relay.begin(*resume_request)
         carrier = self._new_carrier()
         self._carriers.append(carrier)
         carrier.epochs[1] = self.relay.join(carrier.pipes[1])

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.resume import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, SessionField, Wish
+from seance.resume import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, ResumeRequest, SessionInfo
 
 SID, TOKEN = "s" * 22, "T_k-" * 11
-WISH = Wish(SID, TOKEN, 1234, 0x0A1B2C3D)
-FIELD = SessionField(SID, TOKEN, 2, 987, 0xFF, 20.0, is_resumed=False, why="expired")
+WISH = ResumeRequest(SID, TOKEN, 1234, 0x0A1B2C3D)
+FIELD = SessionInfo(SID, TOKEN, 2, 987, 0xFF, 20.0, is_resumed=False, why="expired")
 
 secrets = st.text("abcXYZ019_-", min_size=16, max_size=128)
 counts = st.integers(0, 2**64 - 1)
@@ -25,8 +25,8 @@ checksums = st.integers(0, 2**32 - 1)
 MISPRINTS = [";", "=", " ", "\0", "é", "9", "", "\ud800"]
 
 LINES: list[tuple[Callable[[str], Any], str]] = [
-    (Wish.read, WISH.written()),
-    (SessionField.read, FIELD.written()),
+    (ResumeRequest.read, WISH.written()),
+    (SessionInfo.read, FIELD.written()),
 ]
 
 
@@ -51,13 +51,13 @@ def test_messages_look_as_documented() -> None:
 
 @given(secrets, secrets, counts, checksums)
 def test_wish_that_is_written_can_be_read(sid: str, token: str, received: int, crc: int) -> None:
-    wish = Wish(sid, token, received, crc)
-    assert Wish.read(wish.written()) == wish
+    resume_request = ResumeRequest(sid, token, received, crc)
+    assert ResumeRequest.read(resume_request.written()) == resume_request
 
 
 @given(
     st.builds(
-        SessionField,
+        SessionInfo,
         sid=secrets,
         token=secrets,
         epoch=counts,
@@ -68,8 +68,8 @@ def test_wish_that_is_written_can_be_read(sid: str, token: str, received: int, c
         why=st.sampled_from(["", "expired", "unknown", "gap"]),
     )
 )
-def test_session_field_that_is_written_can_be_read(field: SessionField) -> None:
-    read = SessionField.read(field.written())
+def test_session_field_that_is_written_can_be_read(field: SessionInfo) -> None:
+    read = SessionInfo.read(field.written())
     assert read is not None
     longest = min(field.window_seconds, 86_400)
     assert read.window_seconds == pytest.approx(longest, rel=1e-5, abs=0.001)
@@ -78,7 +78,7 @@ def test_session_field_that_is_written_can_be_read(field: SessionField) -> None:
 
 @pytest.mark.parametrize("window", [0.0, 0.00001, 0.2, 20, 3600, 86400, 10**9])
 def test_any_window_that_a_relay_may_be_set_to_can_be_read(window: float) -> None:
-    assert SessionField.read(replace(FIELD, window_seconds=window).written()) is not None
+    assert SessionInfo.read(replace(FIELD, window_seconds=window).written()) is not None
 
 
 @given(counts, checksums)
@@ -100,11 +100,11 @@ def test_drain_that_is_written_can_be_read(in_seconds: float, try_seconds: float
 
 def test_order_spaces_and_unknown_parameters_mean_nothing() -> None:
     text = f" crc=0a1b2c3d;recv=1234 ;  new=thing; =; ;token={TOKEN};sid={SID}; flag"
-    assert Wish.read(text) == WISH
+    assert ResumeRequest.read(text) == WISH
 
 
 @pytest.mark.parametrize("name", ["sid", "token", "recv", "crc"])
-@pytest.mark.parametrize("read", [Wish.read, SessionField.read])
+@pytest.mark.parametrize("read", [ResumeRequest.read, SessionInfo.read])
 def test_field_without_one_of_its_parameters_counts_as_absent(
     read: Callable[[str], object], name: str
 ) -> None:
@@ -115,7 +115,7 @@ def test_field_without_one_of_its_parameters_counts_as_absent(
 @pytest.mark.parametrize("name", ["epoch", "window"])
 def test_session_field_needs_epoch_and_window_too(name: str) -> None:
     parts = [part for part in FIELD.written().split("; ") if not part.startswith(name + "=")]
-    assert SessionField.read("; ".join(parts)) is None
+    assert SessionInfo.read("; ".join(parts)) is None
 
 
 BAD_PARAMETERS = [
@@ -135,12 +135,12 @@ BAD_OF_SESSION = [
 
 @pytest.mark.parametrize(("name", "value"), BAD_PARAMETERS)
 def test_wish_that_makes_no_sense_counts_as_absent(name: str, value: str) -> None:
-    assert Wish.read(changed(WISH.written(), name, value)) is None
+    assert ResumeRequest.read(changed(WISH.written(), name, value)) is None
 
 
 @pytest.mark.parametrize(("name", "value"), [*BAD_PARAMETERS, *BAD_OF_SESSION])
 def test_session_field_that_makes_no_sense_counts_as_absent(name: str, value: str) -> None:
-    assert SessionField.read(changed(FIELD.written(), name, value)) is None
+    assert SessionInfo.read(changed(FIELD.written(), name, value)) is None
 
 
 def changed(text: str, name: str, value: str) -> str:
@@ -150,14 +150,14 @@ def changed(text: str, name: str, value: str) -> str:
 
 @pytest.mark.parametrize("value", ["", "0", "2", "true", "11", "yes"])
 def test_only_a_one_says_that_it_is_resumed(value: str) -> None:
-    read = SessionField.read(changed(FIELD.written(), "resumed", value))
+    read = SessionInfo.read(changed(FIELD.written(), "resumed", value))
     assert read is not None
     assert not read.is_resumed
 
 
 @pytest.mark.parametrize("value", ["Bad", "a b", "x" * 33, "<script>", "1"])
 def test_reason_that_is_no_plain_word_is_no_reason(value: str) -> None:
-    read = SessionField.read(changed(FIELD.written(), "why", value))
+    read = SessionInfo.read(changed(FIELD.written(), "why", value))
     assert read is not None
     assert read.why == ""
 
@@ -200,8 +200,8 @@ def test_field_in_which_any_character_was_changed_is_read_or_not_and_harms_nobod
 
 @given(st.text())
 def test_any_text_is_a_field_or_none(text: str) -> None:
-    assert Wish.read(text) is None
-    assert SessionField.read(text) is None
+    assert ResumeRequest.read(text) is None
+    assert SessionInfo.read(text) is None
 
 
 @given(
@@ -209,7 +209,7 @@ def test_any_text_is_a_field_or_none(text: str) -> None:
 )
 def test_any_values_are_a_field_or_none(parameters: list[tuple[str, str]]) -> None:
     text = "; ".join(f"{name}={value}" for name, value in parameters)
-    for read in (Wish.read, SessionField.read):
+    for read in (ResumeRequest.read, SessionInfo.read):
         found: Any = read(text)
         assert found is None or found.written()
 

@@ -25,7 +25,7 @@ from tests.faults.namespaces import AGENT_ADDRESS, DEVICE, RELAY_ADDRESS, Namesp
 from tests.processes import AgentProcess, Process, RelayProcess, environment, twistd
 from tests.shaping.throttle import Throttle
 
-__all__ = ["MBIT", "Far", "Link", "LocalServer", "client", "far", "throttled"]
+__all__ = ["MBIT", "Far", "Link", "LocalAddress", "client", "far", "throttled"]
 
 ROOM = "far"
 
@@ -59,7 +59,7 @@ class Link:
     packet_bytes: int = 1500
 
 
-class LocalServer:
+class LocalAddress:
     """Sends what it is asked for (``bytes N``), or without end at ``/stream``; swallows what comes to
     ``/sink``, and echoes the rest."""
 
@@ -108,7 +108,7 @@ class Far:
     agent: Process
     here: Loop
     there: Loop
-    server: LocalServer
+    server: LocalAddress
     relay_address: tuple[str, int]
     trust: ssl.SSLContext | None = None
 
@@ -150,7 +150,7 @@ def throttled(
             relay_options = (*relay_options, *files)
             agent_options = (*agent_options, "--tls-ca", str(authority.file))
         here, there = stack.enter_context(Loop()), stack.enter_context(Loop())
-        server = LocalServer()
+        server = LocalAddress()
         there.run(server.listen())
         stack.callback(lambda: there.run(server.close()))
         relay = stack.enter_context(RelayProcess(*relay_options))
@@ -189,7 +189,7 @@ def far(
         stack.enter_context(_line(home, away, link))
         here = stack.enter_context(Loop(away.enter))
         there = stack.enter_context(Loop(home.enter))
-        server = LocalServer()
+        server = LocalAddress()
         there.run(server.listen())
         stack.callback(lambda: there.run(server.close()))
         relay = stack.enter_context(_relay(away, relay_options))

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from seance.net import ServerTls
 from tests.certificates import Authority, CertificateFiles
-from tests.tunnel.rig import Player, Rig, reactor, until
+from tests.relay.rig import Player, Rig, reactor, until
 
 __all__ = ["One", "Shaken", "TlsRig", "shake_hands"]
 

@@ -9,12 +9,12 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
+from seance.agent.service import AgentState
 from seance.net import PeerCertificate
-from seance.tunnel.agent import AgentState
-from seance.tunnel.permits import CertificateGrant, Permits
+from seance.relay.rooms.active_grants import ActiveGrants, CertificateGrant
 from tests.certificates import HOUR, Authority
+from tests.relay.rig import until
 from tests.tls.rig import TlsRig
-from tests.tunnel.rig import until
 
 NAME = "spiffe://example/agent"
 
@@ -44,16 +44,16 @@ async def test_session_ends_with_the_certificate_and_a_renewed_one_begins_anothe
 
 def test_permit_on_a_certificate_ends_at_its_second_and_asks_nobody() -> None:
     clock = Clock()
-    permits = Permits(clock, None, now=lambda: 1000.0 + clock.seconds())
+    grants = ActiveGrants(clock, None, now=lambda: 1000.0 + clock.seconds())
     said: list[str] = []
-    permits.start()
+    grants.start()
     grant = CertificateGrant.of(PeerCertificate(None, (), (NAME,), "f00", expires_at=1005.5))
     assert grant.allows_room("any")
-    permits.add(grant, said.append)
+    grants.add(grant, said.append)
     for _ in range(5):
         clock.advance(1)
     assert said == []
     clock.advance(1)
     assert said == ["The certificate of this session has expired."]
-    assert len(permits) == 0
-    permits.stop()
+    assert len(grants) == 0
+    grants.stop()

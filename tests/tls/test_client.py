@@ -19,15 +19,15 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory
 
+from seance.agent.service import Agent, AgentState, AgentStatus
+from seance.core.settings import AgentSettings
 from seance.errors import ConfigError, Gone
 from seance.net import ServerTls, TlsEndpoint, is_loopback_host, peer_certificate
 from seance.net.client_tls import ClientTls
-from seance.tunnel.agent import Agent, AgentState, AgentStatus
-from seance.tunnel.settings import AgentSettings
 from tests.certificates import Authority, CertificateFiles
+from tests.relay.rig import Player, reactor, until
 from tests.tls.rig import One, TlsRig
 from tests.tools import require
-from tests.tunnel.rig import Player, reactor, until
 
 DAY = datetime.timedelta(days=1)
 
@@ -493,7 +493,7 @@ async def test_an_agent_goes_on_with_what_it_had_when_a_file_goes(
 ) -> None:
     async with TlsRig(authority) as rig:
         os.rename(authority.file, f"{authority.file}.away")
-        rig.agent._attachment.carrier.abortConnection()  # type: ignore[union-attr]
+        rig.agent._relay_link.carrier.abortConnection()  # type: ignore[union-attr]
         await until(lambda: rig.agent.status.state is not AgentState.CONNECTED)
         await rig.agent.when_connected()
         assert "what was read before stays in force" in caplog.text

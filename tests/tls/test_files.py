@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from seance.errors import ConfigError
-from seance.net.files import LOOK_SECONDS, Lookout, Watched
+from seance.net.files import LOOK_SECONDS, FileWatcher, WatchedFiles
 from tests.conftest import Watch
 
 
@@ -21,7 +21,7 @@ class Texts:
         self.one.write_text("1")
         self.other.write_text("2")
         self.reads = 0
-        self.watched = Watched((self.one, self.other), self.read)
+        self.watched = WatchedFiles((self.one, self.other), self.read)
 
     def read(self) -> str:
         self.reads += 1
@@ -126,7 +126,7 @@ def test_a_lookout_looks_once_a_second_while_it_runs(texts: Texts) -> None:
     clock = Clock()
     changes: list[str] = []
     texts.watched.load()
-    lookout = Lookout(clock, [texts.watched], lambda: changes.append(texts.watched.content))
+    lookout = FileWatcher(clock, [texts.watched], lambda: changes.append(texts.watched.content))
     lookout.startService()
     texts.one.write_text("34")
     assert not changes
@@ -144,7 +144,7 @@ def test_a_lookout_looks_once_a_second_while_it_runs(texts: Texts) -> None:
 def test_a_lookout_reads_at_once_when_it_is_told_to(texts: Texts) -> None:
     changes: list[str] = []
     texts.watched.load()
-    lookout = Lookout(Clock(), [texts.watched], lambda: changes.append(texts.watched.content))
+    lookout = FileWatcher(Clock(), [texts.watched], lambda: changes.append(texts.watched.content))
     lookout.reread()
     assert texts.reads == 1, "not before it was started"
     lookout.startService()
@@ -159,7 +159,7 @@ def test_a_lookout_reads_at_once_when_it_is_told_to(texts: Texts) -> None:
 
 def test_a_lookout_that_has_nothing_to_look_at_does_not_turn(texts: Texts) -> None:
     clock = Clock()
-    lookout = Lookout(clock, [], lambda: None)
+    lookout = FileWatcher(clock, [], lambda: None)
     lookout.startService()
     assert not clock.getDelayedCalls()
     lookout.stopService()
@@ -168,7 +168,7 @@ def test_a_lookout_that_has_nothing_to_look_at_does_not_turn(texts: Texts) -> No
 def test_a_mistake_of_who_listens_is_logged(texts: Texts, watch: Watch) -> None:
     clock = Clock()
     texts.watched.load()
-    lookout = Lookout(clock, [texts.watched], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    lookout = FileWatcher(clock, [texts.watched], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
     lookout.startService()
     texts.one.write_text("34")
     clock.advance(LOOK_SECONDS)

@@ -17,8 +17,8 @@ from zope.interface import implementer
 from seance.net import ServerTls
 from seance.net.tls_transport import GOODBYE_SECONDS
 from tests.certificates import Authority
+from tests.relay.rig import Player
 from tests.tls.rig import One
-from tests.tunnel.rig import Player
 
 
 class Below(StringTransport):

@@ -10,14 +10,14 @@ from typing import Any
 from pytest_twisted import ensureDeferred
 
 from tests.certificates import Authority
+from tests.relay.rig import check_is_prompt
 from tests.tls.rig import TlsRig
-from tests.tunnel.rig import check_is_prompt
 
 
 @ensureDeferred
 async def test_carriers_are_as_prompt_as_without_tls(authority: Authority) -> None:
     async with TlsRig(authority) as rig:
         link: Any = rig.relay.link_of("r")
-        attachment: Any = rig.agent._attachment
+        relay_link: Any = rig.agent._relay_link
         check_is_prompt(link._below.carrier)
-        check_is_prompt(attachment._carrier)
+        check_is_prompt(relay_link._carrier)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from seance.config import agent_settings, relay_settings
+from seance.core.settings import AgentSettings, RelaySettings, has_tls
 from seance.errors import ConfigError
-from seance.tunnel.settings import AgentSettings, RelaySettings, has_tls
+from seance.options.config import agent_settings, relay_settings
 
 OWN = "ssl:443:privateKey=key.pem:certKey=chain.pem"
 

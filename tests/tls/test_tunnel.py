@@ -13,24 +13,24 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 
+from seance.agent.service import AgentState, AgentStatus
 from seance.net import ServerTls, TlsEndpoint, peer_certificate, tls_transport
 from seance.net.client_tls import ClientTls
-from seance.tunnel.agent import AgentState, AgentStatus
-from seance.tunnel.front import Front
+from seance.relay.edge.frontend import Frontend
 from tests.certificates import Authority
 from tests.ears import pattern
+from tests.relay.rig import Player, answer_101, reactor, request, turn, until
 from tests.tls.rig import TlsRig
-from tests.tunnel.rig import Player, answer_101, reactor, request, turn, until
 
 MIB = 1024 * 1024
 
 
-def fronts_of(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> list[Front]:
+def fronts_of(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> list[Frontend]:
     """Every connection that the relay takes from now on."""
-    fronts: list[Front] = []
+    fronts: list[Frontend] = []
     build = rig.relay.front.buildProtocol
 
-    def note(addr: Any) -> Front:
+    def note(addr: Any) -> Frontend:
         fronts.append(build(addr))
         return fronts[-1]
 
@@ -339,10 +339,10 @@ async def test_the_two_ends_of_a_carrier_know_each_other_by_their_certificates(
         shown = peer_certificate(fronts[0].transport)
         assert shown is not None
         assert (shown.common_name, shown.uris) == ("an agent", ("spiffe://example/agent",))
-        seen = peer_certificate(agent._attachment.carrier)  # type: ignore[union-attr]
+        seen = peer_certificate(agent._relay_link.carrier)  # type: ignore[union-attr]
         assert seen is not None
         assert seen.dns_names == ("localhost",)
-        agent._attachment.carrier.abortConnection()  # type: ignore[union-attr]
+        agent._relay_link.carrier.abortConnection()  # type: ignore[union-attr]
         await until(lambda: not cast(Any, fronts[0].transport).connected)
         assert peer_certificate(fronts[0].transport) is None
 

@@ -14,19 +14,19 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
 
-from seance.tunnel.ports import Client, ClientReport
-from seance.tunnel.witness import Silent
+from seance.core.interfaces import Client, ClientReport
+from seance.core.observers import NullObserver
 from tests.certificates import Authority
 from tests.ears import pattern
+from tests.relay.rig import Player, Rig, answer_101, reactor, request, until
 from tests.tls.rig import One, TlsRig
-from tests.tunnel.rig import Player, Rig, answer_101, reactor, request, until
 
 DIRECT, PROXIED = "tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1"
 PROXY_LINE = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
 LONG_BYTES = 300_000
 
 
-class Notes(Silent):
+class Notes(NullObserver):
     """A witness that keeps the clients and how each ended."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ async def test_all_arrives_and_the_place_is_free_again(
     settings = {"listen": (DIRECT, PROXIED), "trusted_proxy": ("127.0.0.1",), "resume_seconds": 0.0}
     async with TlsRig(authority, relay=settings) if has_tls else Rig(relay=settings) as rig:
         notes = Notes()
-        rig.relay.witness = notes
+        rig.relay.observer = notes
         admission = rig.relay.admission
         await until(lambda: admission.open_count == 1)
         early, up, down = pattern(30_000, seed=1), pattern(LONG_BYTES, seed=2), pattern(LONG_BYTES, seed=3)

@@ -434,8 +434,12 @@ class TestNothingIsLeftBehind:
             pair.agent.session.end_stream(stream_id)
             pair.pump()
         for end in (pair.relay, pair.agent):
-            ledger = end.session._ledger
-            assert (ledger.table.live, ledger.table.deadlines, ledger.table.unaccepted_count) == ({}, {}, 0)
+            session_state = end.session._session_state
+            assert (
+                session_state.table.live,
+                session_state.table.deadlines,
+                session_state.table.unaccepted_count,
+            ) == ({}, {}, 0)
             assert not end.session.wants_to_send
-            assert not ledger.outbox._credit
-            assert not ledger.outbox._settled
+            assert not session_state.outbox._credit
+            assert not session_state.outbox._settled

@@ -14,7 +14,7 @@ from statistics import quantiles
 import pytest
 
 from seance.yamux import KIB, DataReceived, Event, Role
-from seance.yamux.scheduler import Turns
+from seance.yamux.scheduler import Scheduler
 from seance.yamux.streams import Stream
 from tests.yamux.pair import CALM
 from tests.yamux.path import MBIT, Path, Uploads
@@ -27,7 +27,7 @@ HELD_SECONDS = 15.0
 """So long the relay may hold an upgrade back; a held tab's patience has not begun."""
 
 
-class Fair(Turns):
+class Fair(Scheduler):
     """Round robin, what others do: to see that the order makes the difference."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Meeting:
     """
 
     at_once: int = TABS
-    turns: Callable[[], Turns] = Turns
+    turns: Callable[[], Scheduler] = Scheduler
     done: list[tuple[float, float]] = field(default_factory=list)
     dials: int = 0
     loading: int = 0

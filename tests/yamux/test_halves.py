@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from seance.yamux.halves import RECEIVING, SENDING, Receiving, Sending, Step
+from seance.yamux.half_states import RECEIVING, SENDING, Receiving, Sending, Step
 
 
 def walk(start: Sending, *steps: Step) -> Sending | None:

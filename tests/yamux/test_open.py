@@ -110,7 +110,7 @@ class TestOpening:
     def test_ids_that_are_used_up_are_a_clean_local_error(self) -> None:
         """Case 90."""
         end = agent()
-        end.session._ledger.table._next_stream_id = 2**32 - 3
+        end.session._session_state.table._next_stream_id = 2**32 - 3
         assert end.session.open_stream(0.0) == 2**32 - 3
         with pytest.raises(LocalProtocolError) as caught:
             end.session.open_stream(0.0)
@@ -123,15 +123,15 @@ class TestOpening:
         answered = pair.open()
         session = pair.relay.session
         pair.now = 10.0
-        unanswered = session.open_stream(10.0)
+        pending = session.open_stream(10.0)
         assert session.next_deadline() == 40.0
         session.handle_timeout(39.9)
         assert pair.relay.take_all() == []
         session.handle_timeout(40.0)
-        assert pair.relay.take_all() == [StreamReset(unanswered, "open_timeout")]
+        assert pair.relay.take_all() == [StreamReset(pending, "open_timeout")]
         assert pair.relay.frames() == [
-            WireFrame(WINDOW, SYN, unanswered, 0),
-            WireFrame(WINDOW, RST, unanswered, 0),
+            WireFrame(WINDOW, SYN, pending, 0),
+            WireFrame(WINDOW, RST, pending, 0),
         ]
         assert session.stream_count == 1
         assert session.send_data(answered, b"still here") == 10

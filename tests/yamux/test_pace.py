@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from seance.yamux import KIB
-from seance.yamux.pace import Pace
+from seance.yamux.message_sizer import Pace
 
 
 def settled(bytes_per_second: float) -> Pace:

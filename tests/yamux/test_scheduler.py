@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seance.yamux import KIB, Role, Session
-from seance.yamux.scheduler import LIGHT_BYTES, LIGHT_RUN_BYTES, ROUND_TURNS, Turns
+from seance.yamux.scheduler import LIGHT_BYTES, LIGHT_RUN_BYTES, ROUND_TURNS, Scheduler
 from seance.yamux.streams import Stream
 from tests.yamux.frame_bytes import read_frames
 from tests.yamux.pair import CALM
@@ -23,7 +23,7 @@ MUCH = 10**9
 class Line:
     """Turns, and streams with so many bytes each; the windows are open unless they are shut."""
 
-    turns: Turns = field(default_factory=Turns)
+    turns: Scheduler = field(default_factory=Scheduler)
     streams: dict[int, Stream] = field(default_factory=dict)
     shut: set[int] = field(default_factory=set)
 

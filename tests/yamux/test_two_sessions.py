@@ -32,7 +32,7 @@ from seance.yamux import (
     StreamReset,
     WindowBudget,
 )
-from seance.yamux.halves import Receiving
+from seance.yamux.half_states import Receiving
 from seance.yamux.windows import TRUSTED_BYTES
 from tests.yamux.lives import Lives
 from tests.yamux.pair import CALM, End, code_of
@@ -118,7 +118,7 @@ class TwoSessions(RuleBasedStateMachine):
     @rule(role=SIDES)
     def open(self, role: Role) -> None:
         session = self.sides[role].end.session
-        stream_id = session._ledger.table._next_stream_id
+        stream_id = session._session_state.table._next_stream_id
         if code := code_of(session.open_stream, self.now):
             assert code in ("too_many_streams", "going_away")
             return
@@ -228,7 +228,9 @@ class TwoSessions(RuleBasedStateMachine):
         """Time passes, and so may the patience with an open that the peer does not answer."""
         self.now += seconds
         session = self.sides[role].end.session
-        if (deadline := session.next_deadline()) is not None and not session._ledger.keepalive._is_in_doubt:
+        if (
+            deadline := session.next_deadline()
+        ) is not None and not session._session_state.keepalive._is_in_doubt:
             assert deadline > 0
             session.handle_timeout(self.now)
             self.collect(role)
@@ -371,11 +373,15 @@ class TwoSessions(RuleBasedStateMachine):
                 assert direction.end_arrived
                 assert direction.arrived == direction.sent, "nothing is lost"
         for side in self.sides.values():
-            ledger = side.end.session._ledger
+            session_state = side.end.session._session_state
             assert side.known == []
-            assert (ledger.table.live, ledger.table.deadlines, ledger.table.unaccepted_count) == ({}, {}, 0)
-            assert not ledger.outbox.wants_to_send
-            assert not ledger.outbox._settled
+            assert (
+                session_state.table.live,
+                session_state.table.deadlines,
+                session_state.table.unaccepted_count,
+            ) == ({}, {}, 0)
+            assert not session_state.outbox.wants_to_send
+            assert not session_state.outbox._settled
             assert self.budget.claimed_bytes == 0
             assert side.end.session.take_events() == []
 

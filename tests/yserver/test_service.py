@@ -18,7 +18,7 @@ from seance.yserver.document import YServerLimits
 from seance.yserver.messages import MAX_STATE_BYTES, AwarenessUpdate, SyncUpdate, encode
 from seance.yserver.service import YServer
 from tests.conftest import Watch
-from tests.tunnel.rig import Player, request
+from tests.relay.rig import Player, request
 from tests.yserver.client import GONE, awareness, connect, reactor, until
 from tests.yserver.test_document import AB, PANIC
 

@@ -1,0 +1,119 @@
+"""What an agent says of itself when it dials: who it is, and whether it may be put before another.
+
+State for one agent and one relay, without clock or socket. The agent asks for the ``headers`` of
+each attempt and tells what came of it. docs/protocol.md, "Proving who an agent is".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from twisted.logger import Logger
+
+from seance.core.handshake_fields import AGENT_FIELD, LOCAL_FIELD, NONCE_FIELD, REPLACE_FIELD
+from seance.core.interfaces import AgentIdentity
+from seance.core.local_info import LocalServerInfo
+from seance.core.settings import AgentSettings
+from seance.errors import Refusal
+
+__all__ = ["IdentityHandshake"]
+
+_NONCE = re.compile(r"[\w-]{1,128}", re.ASCII)
+
+
+class IdentityHandshake:
+    """Call ``headers`` before each attempt, and one of the others after it.
+
+    Args:
+        identity: Who the agent is; None for a plain one.
+        room: The room it serves.
+        host: Host and port of the relay, always written alike.
+        local: What to say about the local server.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        identity: AgentIdentity | None,
+        room: str,
+        host: str,
+        local: LocalServerInfo = LocalServerInfo(),  # noqa: B008  # frozen
+    ) -> None:
+        self._identity = identity
+        self._room = room
+        self._host = host
+        self._local = local
+        self._granted_seconds: float | None = local.answer_seconds
+        self._nonce: str | None = None
+        self._gives_way = False
+
+    @classmethod
+    def of(cls, identity: AgentIdentity | None, settings: AgentSettings, host: str) -> IdentityHandshake:
+        """Return that of an agent with these settings.
+
+        Raises:
+            ConfigError: The address of the local server cannot be read.
+        """
+        return cls(identity, settings.room, host, LocalServerInfo.from_settings(settings))
+
+    def headers(self) -> dict[str, str]:
+        """Return the header fields for the next attempt. A nonce is used up by it."""
+        headers = self._local.headers()
+        if self._identity is not None:
+            nonce, self._nonce = self._nonce, None
+            headers[AGENT_FIELD] = (
+                self._identity.announce(self._host)
+                if nonce is None
+                else self._identity.prove(nonce, self._room, self._host)
+            )
+        if self._gives_way:
+            headers[REPLACE_FIELD] = "no"
+        return headers
+
+    def is_asked(self, refusal: Refusal) -> bool:
+        """Whether a refusal asks for a proof that the next ``headers`` will hold."""
+        fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in refusal.headers}
+        return refusal.status == 401 and self._keep_nonce(fields)
+
+    def note_attached(self, headers: Mapping[str, str]) -> None:
+        """The relay has let us in.
+
+        Args:
+            headers: What its 101 said, names in small letters.
+        """
+        self._gives_way = False
+        self._keep_nonce(headers)
+        self._check_granted(headers)
+
+    def note_replaced(self) -> None:
+        """Another process with our key has taken the room.
+
+        From now on we wait until it has gone, as anybody else does: two that both took the room
+        back would throw out each other's clients for ever.
+        """
+        self._gives_way = True
+
+    def _check_granted(self, headers: Mapping[str, str]) -> None:
+        """Log once if the relay waits for a shorter time than it was asked for."""
+        asked = self._local.answer_seconds
+        granted = LocalServerInfo.read(headers.get(LOCAL_FIELD.lower(), "")).answer_seconds
+        before, self._granted_seconds = self._granted_seconds, granted
+        if asked is None or granted == before or (granted is not None and granted >= asked):
+            return
+        if granted is None:
+            sentence = "The relay does not know --upgrade-seconds and keeps its own bound, 15 s by default."
+        else:
+            sentence = (
+                f"The relay waits {granted:g} s for the local server's first answer, not {asked:g} s as "
+                "--upgrade-seconds says; its operator can raise --max-upgrade-seconds."
+            )
+        self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.upgrade_seconds")
+
+    def _keep_nonce(self, headers: Mapping[str, str]) -> bool:
+        nonce = headers.get(NONCE_FIELD.lower(), "")
+        if self._identity is None or _NONCE.fullmatch(nonce) is None:
+            return False
+        self._nonce = nonce
+        return True

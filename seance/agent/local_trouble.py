@@ -1,0 +1,122 @@
+"""Why a client could not be connected with the local server, and what the agent says about it.
+
+A dial fails for two kinds of reasons. Either the local server takes no connection: then the client gets 502.
+Or the agent's own process or machine has no descriptor, port or memory left: then the client gets 503, and
+the log names the limit and how to raise it. ``DialLog`` keeps the log short while clients try repeatedly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.error import ConnectingCancelledError, DNSLookupError, TimeoutError  # Twisted's own
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from seance.core.local_address import LocalAddress
+from seance.errors import Refusal, SeanceError
+from seance.net import limit_reached
+from seance.net.log_limiter import LogLimiter
+
+__all__ = ["DialLog", "LocalTrouble", "too_many_clients", "trouble_of"]
+
+RETRY_AFTER = (b"Retry-After", b"5")
+
+
+_AT_LIMIT = Refusal(
+    503,
+    "The agent of this room has reached a limit of its process or machine; try again later.",
+    code="agent_limit",
+    headers=(RETRY_AFTER,),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTrouble:
+    """Why a dial has failed.
+
+    Attributes:
+        reason: The kind of the failure, for the limiter of the log.
+        sentence: For the log and for status listeners.
+        refusal: For the client.
+    """
+
+    reason: str
+    sentence: str
+    refusal: Refusal
+
+
+def too_many_clients(most: int) -> LocalTrouble:
+    """Return what it means that a client comes while ``most`` clients (``--streams``) are connected."""
+    sentence = f"A client was refused: {most} clients are connected, the limit of this agent (--streams)."
+    return LocalTrouble("streams", sentence, _AT_LIMIT)
+
+
+def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> LocalTrouble:
+    """Return what a failed dial of the local server means.
+
+    Args:
+        failure: Of the endpoint.
+        local: The local server.
+        dial_seconds: Timeout of the dial, in seconds.
+    """
+    limit = limit_reached(failure.value, local.host if local.kind != "unix" else "")
+    if limit is not None:
+        sentence = f"A client was refused: {limit} The local server {local} is not the cause."
+        return LocalTrouble("limit", sentence, _AT_LIMIT)
+    reason, why = type(failure.value).__name__, failure.getErrorMessage()
+    if isinstance(failure.value, SeanceError):
+        reason, sentence = failure.value.code, why
+    else:
+        if failure.check(TimeoutError, DeferredTimeoutError, ConnectingCancelledError) is not None:
+            reason, why = "timeout", f"no answer within {dial_seconds:g} s."
+        elif failure.check(DNSLookupError) is not None:
+            reason, why = "name", f"the name {local.host} cannot be resolved."
+        sentence = f"The local server {local} does not take connections: {why}"
+    refusal = Refusal(
+        502,
+        "The local server behind this room does not take connections: is it running?",
+        code="local_server_refused",
+    )
+    return LocalTrouble(reason, sentence, refusal)
+
+
+class DialLog:
+    """Writes the agent's lines about dials of the local server: changes, then a count once a minute.
+
+    Args:
+        reactor: Twisted's reactor, or another clock.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._limiter = LogLimiter(reactor)
+        self._is_in_trouble = False
+        self._refused = 0
+
+    def note(self, trouble: LocalTrouble | None) -> bool:
+        """Take note of one dial; None for one that has succeeded.
+
+        Returns:
+            Whether status listeners should know: the trouble begins or ends, or the log has a line on it.
+        """
+        was_in_trouble, self._is_in_trouble = self._is_in_trouble, trouble is not None
+        if trouble is not None:
+            self._refused += 1
+            line = self._limiter.line(trouble.reason, trouble.sentence)
+            if line is not None:
+                self._log.warn("[Agent] {sentence}", sentence=line, event="local.unreachable")
+            return line is not None or not was_in_trouble
+        if not was_in_trouble:
+            return False
+        refused, self._refused = self._refused, 0
+        if self._limiter.admit("reachable") is not None:
+            self._log.info(
+                "[Agent] The local server takes connections again; {refused} clients were refused",
+                refused=refused,
+                event="local.reachable",
+            )
+        return True

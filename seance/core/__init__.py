@@ -1,0 +1,1 @@
+"""Parts that relay and agent share: splice, flow control, limits, settings, interfaces, observers."""

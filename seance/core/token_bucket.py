@@ -1,0 +1,50 @@
+"""A token bucket: a rate with a burst. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+__all__ = ["TokenBucket"]
+
+
+class TokenBucket:
+    """A token bucket: so much a second, and a burst after a rest.
+
+    Args:
+        rate: Tokens a second.
+        burst: Tokens at most.
+        now: Seconds, monotonic.
+    """
+
+    __slots__ = ("_burst", "_rate", "_seconds", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._seconds = now
+
+    def take(self, count: float, now: float) -> bool:
+        """Take tokens if there are enough."""
+        self._refill(now)
+        if self._tokens < count:
+            return False
+        self._tokens -= count
+        return True
+
+    def owe(self, count: float, now: float) -> float:
+        """Take tokens whether they are there or not.
+
+        Returns:
+            Seconds until the debt is paid; 0 if there is none.
+        """
+        self._refill(now)
+        self._tokens -= count
+        return max(0.0, -self._tokens / self._rate)
+
+    def is_full(self, now: float) -> bool:
+        """Whether the bucket has forgotten everything."""
+        self._refill(now)
+        return self._tokens >= self._burst
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._seconds) * self._rate)
+        self._seconds = now

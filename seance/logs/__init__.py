@@ -1,0 +1,1 @@
+"""How programs write their log, and how secrets are taken out of it."""

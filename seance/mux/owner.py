@@ -1,0 +1,45 @@
+"""What a stream transport uses of the multiplexer that made it.
+
+``Mux`` has all of this. The interface keeps ``stream.py`` independent of ``protocol.py``, and a test can
+drive one stream without a carrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from seance.yamux import Session
+
+__all__ = ["StreamOwner"]
+
+
+class StreamOwner(Protocol):
+    """The multiplexer of a stream.
+
+    Attributes:
+        session: The yamux session.
+        link: The address of the carrier, for people; empty before there is one.
+        linger_seconds: How long a closed stream waits for the peer's end, or a reset for the data before it.
+        high_water_bytes: Queued bytes from which a stream pauses its producer.
+        call_later: ``IReactorTime.callLater``.
+    """
+
+    session: Session
+    link: str
+    linger_seconds: float
+    high_water_bytes: int
+    call_later: Callable[..., IDelayedCall]
+
+    @property
+    def is_standing_still(self) -> bool:
+        """Whether the carrier below is away."""
+
+    def flush_soon(self) -> None:
+        """Send the frames of the session at the end of this turn of the reactor."""
+
+    def forget(self, stream: Any) -> None:  # noqa: ANN401  # the stream transport
+        """Remove a stream that is gone."""

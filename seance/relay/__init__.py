@@ -1,0 +1,1 @@
+"""The public process: the service, its public connections (``edge``), and who serves a room (``rooms``)."""

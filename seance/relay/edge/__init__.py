@@ -1,0 +1,1 @@
+"""One public connection, from accept to splice or refusal."""

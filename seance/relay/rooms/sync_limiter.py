@@ -1,0 +1,389 @@
+"""Limits how many clients load their document at a time, on a link that is full.
+
+A Yjs document is one WebSocket message, and a Yjs client that receives no whole message for 30 s redials.
+When eight tabs that load 5 MB each share 8 Mbit/s, the last ones are too late in any order in which the
+scheduler serves them, because their 30 s begin with the 101. Before the 101 a browser waits patiently
+(yjs.md, fact 2). So while two clients of a room load over a full link, further upgrades wait here, in order
+of arrival and for at most fifteen seconds. Decision 19 has the figures.
+
+A client *loads* if it has been in the middle of a WebSocket message for a quarter of a second and takes
+what it is sent: the frame header has announced bytes that the link has not delivered yet. The relay sees
+this for every agent, plain ones included. A client that receives whole messages, however many, does not
+load.
+
+A client that has just joined may be about to load. It is a *newcomer* until a round trip has shown what it
+does. The number of newcomers at a time is limited as TCP's slow start limits packets in flight: three at
+first, three more for each that turned out not to load, and no limit after fifteen. On an idle loopback link
+a round takes 20 ms.
+
+One object for each link, which only keeps the books; no byte passes here. ``Frontend`` asks,
+``ClientConnection`` reports.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from seance.core.settings import RelaySettings
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+__all__ = ["InitialSyncLimiter", "Loading", "Sync"]
+
+LOOK_SECONDS: Final = 0.25
+"""Interval at which all recent clients are checked."""
+
+TICK_SECONDS: Final = 0.02
+"""Interval at which newcomers and loading clients are checked while a client waits."""
+
+LOAD_SECONDS: Final = 0.25
+"""Time for which a message has to be incomplete before its client counts as loading: 250 kB at 8 Mbit/s."""
+
+MOVING_BYTES: Final = 2048
+"""A look with less than this brought nothing: thirty cursors are 6 kB/s (yjs.md, fact 9)."""
+
+IDLE_LOOKS: Final = 2
+"""After this number of looks without data for any client the link is not full; one may be a Wi-Fi glitch."""
+
+QUIET_LOOKS: Final = 4
+"""After this number of looks without data a client does not count as loading until data comes again."""
+
+BEHIND_LOOKS: Final = 2
+"""After this number of looks at which a client left data unread, its own line is slow and not the link."""
+
+FORGET_LOOKS: Final = 20
+"""After this number of looks without data a client is not checked any more: 5 s."""
+
+WATCHED_SECONDS: Final = 30.0
+"""A longer transfer is no initial sync: a Yjs client has disconnected by then."""
+
+NEWCOMERS: Final = 3
+"""Newcomers at a time on a link about which nothing is known: no document of a page that opens three waits.
+If all three load, the last one needs half as long again as with two at a time."""
+
+NEWCOMERS_PER_PROOF: Final = 3
+"""How many more for each newcomer that did not load: every round is four times as large as the one before."""
+
+PROOFS: Final = 15
+"""After this number of newcomers in a row that did not load there is no limit."""
+
+PROOF_SECONDS: Final = 10.0
+"""Time for which that holds after the latest of them."""
+
+LEAST_ROUND_SECONDS, MOST_ROUND_SECONDS = 0.02, 0.25
+ROUND_TRIPS: Final = 4
+"""After its 101 a newcomer is observed for four times what the fastest upgrade on this link took, within
+these bounds but for one and a half times that upgrade at least, and for two round trips of the client's
+connection: request and first bytes of the document take one of each."""
+
+UPGRADE_SECONDS: Final = 0.5
+"""A client without a 101 stays a newcomer for this time. Documents that a slower local server sends load at
+the same time; to hold clients longer would hold all clients of such a server."""
+
+MOST_CLIENT_SECONDS: Final = 0.5
+"""The round trips of a client's connection add no more than this."""
+
+FAST_BYTES: Final = 1024 * 1024
+"""A link that delivers so much in one look, 32 Mbit/s, holds no client: eight documents of 5 MB take 10 s."""
+
+FAST_SECONDS: Final = 60.0
+"""Time for which that holds."""
+
+UNLIMITED: Final = 1 << 30
+
+
+class Loading(Protocol):
+    """A client, as seen from here."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes written to it since the 101."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it takes less than there is for it."""
+
+    @property
+    def is_in_message(self) -> bool:
+        """Whether the local server has begun a message that has not arrived here in full."""
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """Round trip of the client's connection; 0 if unknown."""
+
+
+class Sync:
+    """One admitted client. Call ``joined`` with the 101 and ``left`` at the end."""
+
+    __slots__ = (
+        "_behind_looks",
+        "_client",
+        "_had_bytes",
+        "_message_since",
+        "_quiet_looks",
+        "_since_seconds",
+        "_syncs",
+        "observed_until",
+    )
+
+    def __init__(self, syncs: InitialSyncLimiter, now: float) -> None:
+        self._syncs: InitialSyncLimiter | None = syncs
+        self._client: Loading | None = None
+        self._since_seconds = now
+        self._had_bytes = 0
+        self._quiet_looks = 0
+        self._behind_looks = 0
+        self._message_since: float | None = None
+        self.observed_until = now
+
+    def joined(self, client: Loading) -> None:
+        """The local server has accepted the upgrade."""
+        if self._syncs is not None:
+            now = self._syncs.seconds()
+            upgrade_seconds, self._since_seconds, self._client = now - self._since_seconds, now, client
+            self._syncs.observe(self, upgrade_seconds, client.round_trip_seconds)
+
+    def left(self) -> None:
+        """The client is gone. Idempotent."""
+        if self._syncs is not None:
+            syncs, self._syncs, self._client = self._syncs, None, None
+            syncs.forget(self)
+
+    def is_new(self, now: float) -> bool:
+        """Whether too little is known of the client to say that it does not load."""
+        return now < (self.observed_until if self._client else self._since_seconds + UPGRADE_SECONDS)
+
+    def message_seconds(self, now: float) -> float | None:
+        """Return for how long the message that is on its way has been seen; None if there is none."""
+        if self._client is None or not self._client.is_in_message:
+            self._message_since = None
+            return None
+        if self._message_since is None:
+            self._message_since = now
+        return now - self._message_since
+
+    def is_loading(self, now: float) -> bool:
+        """Whether it has been in the middle of a message for long, and takes what it is sent."""
+        seconds = self.message_seconds(now)
+        if seconds is None or seconds < LOAD_SECONDS:
+            return False
+        return self._quiet_looks < QUIET_LOOKS and self._behind_looks < BEHIND_LOOKS
+
+    def look(self, now: float) -> int | None:
+        """Return the bytes sent to it since the last look; None if it needs no further checks."""
+        client = self._client
+        if now - self._since_seconds >= WATCHED_SECONDS:
+            return None
+        if client is None:
+            return 0
+        count = client.sent_bytes - self._had_bytes
+        self._had_bytes += count
+        self._quiet_looks = 0 if count >= MOVING_BYTES else self._quiet_looks + 1
+        self._behind_looks = self._behind_looks + 1 if client.is_behind else 0
+        return None if self._quiet_looks >= FORGET_LOOKS else count
+
+
+class InitialSyncLimiter:
+    """The clients of one link that load, and those that wait for it.
+
+    Args:
+        reactor: Twisted's reactor or a test's ``Clock``.
+        settings: The relay's: ``initial_syncs`` at a time, ``hold_seconds`` at most, ``parked_per_room``
+            clients wait.
+    """
+
+    def __init__(self, reactor: IReactorTime, settings: RelaySettings) -> None:
+        self.seconds = reactor.seconds
+        self._reactor = reactor
+        self._at_once = settings.initial_syncs if settings.hold_seconds else 0
+        self._hold_seconds = settings.hold_seconds
+        self._most_waiting = settings.parked_per_room
+        self._watched: dict[Sync, None] = {}
+        self._newcomers: dict[Sync, None] = {}
+        self._loading: dict[Sync, None] = {}
+        self._waiting: deque[tuple[float, Deferred[Sync]]] = deque()
+        self._timer: IDelayedCall | None = None
+        self._going_on: IDelayedCall | None = None
+        self._looked_at = 0.0
+        self._idle_looks = 0
+        self._fast_until = 0.0
+        self._proofs = 0
+        self._proven_at = 0.0
+        self._upgrade_seconds = inf
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        """Clients that wait."""
+        return len(self._waiting)
+
+    def when_let_in(self, since_seconds: float) -> Deferred[Sync]:
+        """Wait until a client may come in. Cancelling gives the place back.
+
+        Args:
+            since_seconds: When the client began to wait, for its agent or for this; it is admitted
+                ``hold_seconds`` later at the latest.
+
+        Returns:
+            Fires with the object that has to be told about the client. Never fails.
+        """
+        now = self.seconds()
+        until_seconds = since_seconds + self._hold_seconds
+        may_pass = not self._at_once or now >= until_seconds or len(self._waiting) >= self._most_waiting
+        if may_pass or self._is_closed or (not self._waiting and self._free(now) > 0):
+            return succeed(self._let_in(now))
+        one: Deferred[Sync] = Deferred(lambda _: self._give_up(one))
+        self._waiting.append((until_seconds, one))
+        self._arm(TICK_SECONDS)
+        return one
+
+    def observe(self, sync: Sync, upgrade_seconds: float, client_seconds: float) -> None:
+        """Note that the local server has accepted a client; called by ``Sync`` only."""
+        fastest = self._upgrade_seconds = min(self._upgrade_seconds, upgrade_seconds)
+        within = min(max(ROUND_TRIPS * fastest, LEAST_ROUND_SECONDS), MOST_ROUND_SECONDS)
+        own_seconds = min(2 * client_seconds, MOST_CLIENT_SECONDS)
+        sync.observed_until = self.seconds() + max(within, 1.5 * fastest) + own_seconds
+        if sync in self._watched:
+            self._newcomers[sync] = None
+
+    def note_carrier(self) -> None:
+        """Forget the measurements of the old carrier's path: the link has another carrier."""
+        self._upgrade_seconds = inf
+        self._fast_until = 0.0
+        self._proofs = 0
+
+    def forget(self, sync: Sync) -> None:
+        """A client is gone; called by ``Sync`` only."""
+        for group in (self._watched, self._newcomers, self._loading):
+            group.pop(sync, None)
+        # In the next turn: it may have gone because the link is going, and that is known only then.
+        if self._going_on is None and not self._is_closed:
+            self._going_on = self._reactor.callLater(0, self._go_on)
+
+    def close(self) -> None:
+        """Let every client go: the link is over, and those that wait have to ask the next one."""
+        self._is_closed = True
+        for group in (self._watched, self._newcomers, self._loading):
+            group.clear()
+        while self._waiting:
+            self._let_first_in(self.seconds())
+        for call in (self._timer, self._going_on):
+            if call is not None:
+                call.cancel()
+        self._timer = self._going_on = None
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _free(self, now: float) -> int:
+        """Return how many more may come in now."""
+        if now < self._fast_until:
+            return UNLIMITED
+        if self._proofs >= PROOFS and not self._loading and now - self._proven_at < PROOF_SECONDS:
+            return UNLIMITED
+        self._sort(now)
+        if self._loading:
+            return self._at_once - len(self._loading) - len(self._newcomers)
+        most = max(NEWCOMERS, self._at_once) + NEWCOMERS_PER_PROOF * self._proofs
+        return most - len(self._newcomers)
+
+    def _sort(self, now: float) -> None:
+        """Find out which newcomers load, which do not, and which loads are over."""
+        if now - self._proven_at >= PROOF_SECONDS:
+            self._proofs = 0
+        self._loading = {sync: None for sync in self._loading if sync.is_loading(now)}
+        is_idle = self._idle_looks >= IDLE_LOOKS
+        in_message = 0
+        for sync in list(self._newcomers):
+            seconds = sync.message_seconds(now)
+            if seconds is None:
+                continue
+            in_message += 1
+            if seconds >= LOAD_SECONDS:
+                del self._newcomers[sync]
+                if sync.is_loading(now) and not is_idle:
+                    self._loading[sync] = None
+        if self._loading:
+            self._proofs = 0
+        if in_message:
+            return  # while one document is on its way, the others may wait behind it
+        for sync in list(self._newcomers):
+            if not sync.is_new(now):
+                del self._newcomers[sync]
+                self._proofs += not self._loading
+                self._proven_at = now
+
+    def _let_in(self, now: float) -> Sync:
+        sync = Sync(self, now)
+        if self._at_once and not self._is_closed:
+            if self._timer is None:
+                self._looked_at = now
+            self._watched[sync] = self._newcomers[sync] = None
+            self._arm(LOOK_SECONDS)
+        return sync
+
+    def _let_first_in(self, now: float) -> None:
+        _, one = self._waiting.popleft()
+        one.callback(self._let_in(now))
+
+    def _arm(self, seconds: float) -> None:
+        """Have the timer run within ``seconds``."""
+        if self._timer is None:
+            self._timer = self._reactor.callLater(seconds, self._on_timer)
+        elif self._timer.getTime() > self.seconds() + seconds:
+            self._timer.reset(seconds)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self.seconds()
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._look(now)
+        self._let_in_who_may()
+        if self._waiting:
+            self._arm(TICK_SECONDS)
+        elif self._watched:
+            self._arm(LOOK_SECONDS)
+
+    def _look(self, now: float) -> None:
+        seconds, self._looked_at = now - self._looked_at, now
+        had_bytes = 0
+        for sync in list(self._watched):
+            count = sync.look(now)
+            if count is None:
+                del self._watched[sync]
+                self._newcomers.pop(sync, None)
+                self._loading.pop(sync, None)
+            else:
+                had_bytes += count
+        # A late look has seen more than a look's worth.
+        if had_bytes * LOOK_SECONDS >= FAST_BYTES * seconds:
+            self._fast_until = now + FAST_SECONDS
+        self._idle_looks = self._idle_looks + 1 if had_bytes < MOVING_BYTES else 0
+        if self._idle_looks >= IDLE_LOOKS:
+            self._loading = {}
+        else:
+            self._loading = {sync: None for sync in self._watched if sync.is_loading(now)}
+            for sync in self._loading:
+                self._newcomers.pop(sync, None)
+        self._sort(now)
+
+    def _go_on(self) -> None:
+        self._going_on = None
+        self._let_in_who_may()
+        if not self._waiting and not self._watched and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _let_in_who_may(self) -> None:
+        now = self.seconds()
+        free = self._free(now) if self._waiting else 0
+        while self._waiting and (free > 0 or self._waiting[0][0] <= now):
+            self._let_first_in(now)
+            free -= 1
+
+    def _give_up(self, one: Deferred[Sync]) -> None:
+        self._waiting = deque(place for place in self._waiting if place[1] is not one)

@@ -1,0 +1,326 @@
+"""Two legs joined by a splice: what was read before an end is delivered before it.
+
+The legs are real TCP transports, whose peers are bare sockets that say when they read; or one of them is a
+stream of a yamux session on a clock, which says what has left and in which order.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor as _reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from seance.core.splice import Splice, SpliceReport
+from seance.net import lingering_reset, unsent_bytes
+from seance.net.sockets import tune
+from tests.ears import Ear, pattern
+from tests.mux.peer import AgentLink
+from tests.wire import Wire
+from tests.yamux.frame_bytes import FIN, RST, data, window
+
+reactor: Any = _reactor
+LAST = b"the last message"
+MUCH = 600_000
+
+
+async def until(condition: Any) -> None:
+    give_up_at = reactor.seconds() + 5
+    while not condition():
+        assert reactor.seconds() < give_up_at, "what was waited for did not happen"
+        await deferLater(reactor, 0.002)
+
+
+class Owner:
+    """Owns one splice and keeps its report."""
+
+    def __init__(self) -> None:
+        self.report: SpliceReport | None = None
+
+    def near_lost(self) -> None:
+        pass
+
+    def far_cut(self) -> bool:
+        return False
+
+    def closes_far_in_order(self) -> bool:
+        return False
+
+    def splice_ended(self, report: SpliceReport) -> None:
+        assert self.report is None
+        self.report = report
+
+
+class Joined:
+    """A splice between two TCP connections, and the bare sockets at the other ends."""
+
+    def __init__(self) -> None:
+        self.owner = Owner()
+        self.splice = Splice(reactor, self.owner, half_close_seconds=5.0)
+        self.peers: dict[str, socket.socket] = {}
+
+    async def start(self) -> None:
+        for name in ("near", "far"):
+            listening = socket.create_server(("127.0.0.1", 0))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", listening.getsockname()[1])
+            ear: Any = await endpoint.connect(Factory.forProtocol(Ear))
+            transport = ear.transport
+            transport.protocol = getattr(self.splice, name)
+            tune(transport)
+            transport.protocol.makeConnection(transport)
+            self.peers[name], _ = listening.accept()
+            self.peers[name].setblocking(False)
+            listening.close()
+        self.splice.start()
+
+    async def read(self, name: str) -> tuple[bytes, str]:
+        """All that a peer gets, and how it ends: "end" or "reset"."""
+        got = bytearray()
+        give_up_at = reactor.seconds() + 5
+        while reactor.seconds() < give_up_at:
+            try:
+                more = self.peers[name].recv(65_536)
+            except BlockingIOError:
+                await deferLater(reactor, 0.002)
+                continue
+            except ConnectionResetError:
+                return bytes(got), "reset"
+            if not more:
+                return bytes(got), "end"
+            got += more
+        return bytes(got), "nothing"
+
+    def reset(self, name: str) -> None:
+        self.peers[name].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.peers[name].close()
+
+
+@pytest_twisted.async_yield_fixture
+async def joined() -> AsyncIterator[Joined]:
+    joined = Joined()
+    await joined.start()
+    yield joined
+    joined.splice.abort("test")
+    for peer in joined.peers.values():
+        peer.close()
+    await until(lambda: joined.owner.report)
+
+
+SIDES = pytest.mark.parametrize(("here", "there"), [("near", "far"), ("far", "near")])
+
+
+@SIDES
+@ensureDeferred
+async def test_a_last_message_arrives_although_the_way_back_is_full(
+    joined: Joined, here: str, there: str
+) -> None:
+    """Readable, writable and in error in one turn, as when a client resets while a document comes down."""
+    is_full = False
+    while not is_full:
+        try:
+            joined.peers[there].send(bytes(65_536))
+        except BlockingIOError:
+            is_full = True
+        await deferLater(reactor, 0.001)
+    joined.peers[here].send(LAST)
+    joined.peers[here].close()  # with bytes unread: a reset
+    assert await joined.read(there) == (LAST, "reset")
+    await until(lambda: joined.owner.report)
+    assert joined.owner.report is not None
+    assert joined.owner.report.reason == f"{here}_gone"
+
+
+@SIDES
+@ensureDeferred
+async def test_what_waits_in_user_space_and_in_the_kernel_leaves_before_a_reset(
+    joined: Joined, here: str, there: str
+) -> None:
+    sent = joined.peers[here].send(pattern(MUCH))
+    while True:
+        await deferLater(reactor, 0.005)
+        try:
+            sent += joined.peers[here].send(pattern(MUCH))
+        except BlockingIOError:
+            break
+    leg = getattr(joined.splice, there).leg
+    assert leg.dataBuffer or leg._tempDataLen, "nothing waits in user space"
+    joined.peers[there].setblocking(False)
+    received_before = getattr(joined.splice, here).received_bytes
+    joined.reset(here)
+    await deferLater(reactor, 0.01)
+    got, how = await joined.read(there)
+    assert how == "reset"
+    assert received_before <= len(got) <= sent
+    assert got[:MUCH] == pattern(MUCH)[: len(got)]
+
+
+@SIDES
+@ensureDeferred
+async def test_whoever_does_not_read_delays_its_reset_for_a_bounded_time(
+    joined: Joined, here: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering_reset, "LINGER_SECONDS", 0.1)
+    leg = getattr(joined.splice, there).leg
+    while not unsent_bytes(leg):
+        joined.peers[here].send(bytes(16_384))
+        await deferLater(reactor, 0.002)
+    joined.reset(here)
+    await until(lambda: joined.owner.report)
+
+
+@SIDES
+@ensureDeferred
+async def test_a_reset_after_an_end_of_data_is_an_orderly_close(
+    joined: Joined, here: str, there: str
+) -> None:
+    joined.peers[here].send(LAST)
+    joined.peers[here].shutdown(socket.SHUT_WR)
+    assert await joined.read(there) == (LAST, "end")
+    joined.reset(here)
+    joined.peers[there].send(b"x")
+    await until(lambda: getattr(joined.splice, here).is_lost)
+    await until(lambda: joined.owner.report)
+    # The answer to more of it is the kernel's reset, as from any peer that has closed in full.
+    joined.peers[there].send(b"more")
+    await until(lambda: joined.peers[there].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (104, 32))
+
+
+@SIDES
+@ensureDeferred
+async def test_a_decision_of_ours_cuts_at_once(joined: Joined, here: str, there: str) -> None:
+    joined.peers[here].send(bytes(MUCH))
+    await deferLater(reactor, 0.01)
+    joined.splice.abort("stalled")
+    await deferLater(reactor, 0.01)
+    assert joined.owner.report is not None
+    assert joined.owner.report.reason == "stalled"
+    assert (await joined.read(there))[1] == "reset"
+
+
+class StreamLeg:
+    """A splice between a wire, with an ``Ear`` at its other end, and a stream whose peer is the test."""
+
+    def __init__(self, **shape: int) -> None:
+        self.link = AgentLink()
+        self.owner = Owner()
+        self.splice = Splice(cast(Any, self.link.clock), self.owner, half_close_seconds=300.0)
+        self.client = Ear()
+        self.wire = Wire(self.link.clock, **shape)
+        self.wire.join(self.client, cast(Any, self.splice.near))
+        self.stream = self.link.accept(cast(Any, self.splice.far))
+        self.splice.start()
+
+    def hear(self, *frames: bytes) -> list[Any]:
+        return list(self.link.hear(*frames))
+
+    def end(self) -> None:
+        self.wire.near.abortConnection()
+        self.link.end()
+
+
+@pytest.fixture
+def spliced() -> Any:
+    legs = StreamLeg()
+    yield legs
+    legs.end()
+
+
+def test_a_stream_gets_what_its_client_sent_last_and_then_the_reset(spliced: StreamLeg) -> None:
+    spliced.client.transport.write(LAST)
+    spliced.link.run()
+    spliced.client.transport.abortConnection()
+    spliced.link.run()
+    assert spliced.link.peer.body(1) == LAST
+    flags = [frame.flags for frame in spliced.link.peer.take()]
+    assert flags[-1] == RST
+    assert FIN not in flags
+    assert spliced.owner.report is not None
+    assert spliced.owner.report.reason == "near_gone"
+
+
+def test_what_waits_for_a_window_leaves_before_the_reset(spliced: StreamLeg) -> None:
+    much = pattern(300 * 1024)
+    spliced.client.transport.write(much)
+    spliced.link.run()
+    assert len(spliced.link.peer.body(1)) < len(much)
+    spliced.client.transport.abortConnection()
+    spliced.link.run()
+    assert spliced.owner.report is None
+    heard = spliced.hear(window(1, 0, 1 << 20))
+    assert heard[-1].flags == RST
+    assert spliced.link.peer.body(1) == much
+    assert spliced.owner.report is not None
+
+
+def test_a_closed_window_delays_a_reset_for_a_bounded_time(spliced: StreamLeg) -> None:
+    spliced.client.transport.write(pattern(300 * 1024))
+    spliced.link.run()
+    spliced.client.transport.abortConnection()
+    spliced.link.run()
+    spliced.link.clock.advance(spliced.link.mux.linger_seconds)
+    spliced.link.run()
+    assert spliced.link.peer.take()[-1].flags == RST
+    assert spliced.owner.report is not None
+
+
+def test_a_client_gets_what_came_before_the_reset_of_its_stream(spliced: StreamLeg) -> None:
+    spliced.hear(data(1, LAST), window(1, RST))
+    spliced.link.run()
+    spliced.link.clock.advance(0.1)
+    spliced.link.run()
+    assert spliced.client.data == LAST
+    assert spliced.client.was_lost_with(ConnectionLost)
+
+
+def test_a_slow_client_gets_what_came_before_the_reset_of_its_stream(spliced: StreamLeg) -> None:
+    spliced.client.transport.pauseProducing()
+    much = pattern(250 * 1024)
+    for at in range(0, len(much), 25 * 1024):
+        spliced.hear(data(1, much[at : at + 25 * 1024]))
+        spliced.link.run()
+    spliced.hear(window(1, RST))
+    spliced.link.run()
+    assert not spliced.client.is_lost
+    spliced.client.transport.resumeProducing()
+    for _ in range(20):
+        spliced.link.run()
+    spliced.link.clock.advance(1.0)
+    spliced.link.run()
+    assert spliced.client.data == much
+    assert spliced.client.was_lost_with(ConnectionLost)
+
+
+def test_what_a_lost_session_had_not_delivered_is_delivered(spliced: StreamLeg) -> None:
+    spliced.client.transport.pauseProducing()
+    much = pattern(250 * 1024)
+    for at in range(0, len(much), 25 * 1024):
+        spliced.hear(data(1, much[at : at + 25 * 1024]))
+        spliced.link.run()
+    spliced.link.mux.end("over")
+    spliced.client.transport.resumeProducing()
+    for _ in range(20):
+        spliced.link.run()
+    spliced.link.clock.advance(1.0)
+    for _ in range(20):
+        spliced.link.run()
+    assert spliced.client.data == much
+    assert spliced.client.was_lost_with(ConnectionLost)
+
+
+def test_an_end_and_a_reset_of_a_stream_close_the_client_in_order(spliced: StreamLeg) -> None:
+    spliced.hear(data(1, LAST, FIN))
+    spliced.hear(window(1, RST))
+    spliced.link.run()
+    assert spliced.client.data == LAST
+    assert not spliced.client.was_lost_with(ConnectionLost)
+    assert not spliced.client.was_lost_with(ConnectionAborted)

@@ -1,0 +1,188 @@
+"""``CachedEndpoint``: the address that was right is tried first, and a name is not forgotten for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor, tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
+from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from seance.net import CachedEndpoint, cached_endpoint
+from seance.net.immediate_write import EAGER
+from tests.deaf import deaf_port
+from tests.relay.rig import Player, turn, until
+
+NAME = "local.example"
+SECONDS = 5.0
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """Knows one name, which has two addresses, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def resolveHostName(self, receiver: Any, name: str, **said: Any) -> Any:  # noqa: N802  # Twisted's name
+        assert name == NAME
+        port = said["portNumber"]
+        self.asked += 1
+        receiver.resolutionBegan(self)
+        receiver.addressResolved(IPv6Address("TCP", "::1", port))
+        receiver.addressResolved(IPv4Address("TCP", "127.0.0.1", port))
+        receiver.resolutionComplete()
+        return self
+
+
+class Server:
+    """Takes connections at an address, and keeps them."""
+
+    def __init__(self) -> None:
+        self.players: list[Player] = []
+
+    @asynccontextmanager
+    async def at(self, address: str, port: int = 0) -> AsyncIterator[int]:
+        kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
+        listening = await kind(reactor, port, interface=address).listen(_Kept(self.players))
+        try:
+            yield listening.getHost().port
+        finally:
+            await listening.stopListening()
+
+
+class _Kept(Factory):
+    noisy = False
+
+    def __init__(self, players: list[Player]) -> None:
+        self._players = players
+
+    def buildProtocol(self, addr: object) -> Player:
+        self._players.append(Player())
+        return self._players[-1]
+
+
+async def call(redial: CachedEndpoint, server: Server) -> str:
+    """Connect, exchange a word each way, leave; returns the address that was reached."""
+    client: Any = await redial.connect(_Kept([]))
+    assert client.transport.protocol is client, "nothing stands between"
+    client.send(b"up")
+    await until(lambda: server.players and b"up" in server.players[-1].received)
+    server.players[-1].send(b"down")
+    await client.receives(b"down")
+    reached: str = client.transport.getPeer().host
+    client.leg.abortConnection()
+    await client.goes()
+    await server.players[-1].goes()
+    return reached
+
+
+@pytest.fixture
+def names() -> Any:
+    names = Names()
+    before = reactor.installNameResolver(names)  # type: ignore[attr-defined]
+    yield names
+    reactor.installNameResolver(before)  # type: ignore[attr-defined]
+
+
+@ensureDeferred
+async def test_a_name_is_asked_once_for_many_connections(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
+        assert [await call(redial, server) for _ in range(3)] == ["127.0.0.1"] * 3
+    assert names.asked == 1
+
+
+@ensureDeferred
+async def test_a_server_that_moved_to_another_address_of_the_name_is_found(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
+        assert await call(redial, server) == "127.0.0.1"
+    async with server.at("::1", port):
+        assert [await call(redial, server) for _ in range(2)] == ["::1", "::1"]
+    assert names.asked == 2
+
+
+@ensureDeferred
+async def test_a_server_that_is_nowhere_is_an_error_each_time_and_found_when_it_is_back(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
+        await call(redial, server)
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError):
+            await redial.connect(_Kept([]))
+    async with server.at("127.0.0.1", port):
+        assert await call(redial, server) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@ensureDeferred
+async def test_an_address_is_no_question_for_a_resolver(address: str, names: Names) -> None:
+    server = Server()
+    async with server.at(address) as port:
+        redial = CachedEndpoint(reactor, address, port, SECONDS)
+        assert await call(redial, server) == address
+        client: Any = await redial.connect(_Kept([]))
+        assert type(client.transport) is EAGER[tcp.Client]
+        client.leg.abortConnection()
+        await client.goes()
+    assert names.asked == 0
+
+
+@ensureDeferred
+async def test_a_name_is_asked_again_after_a_while_although_the_old_address_answers(names: Names) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
+        assert await call(redial, server) == "127.0.0.1"
+        async with server.at("::1", port):
+            assert await call(redial, server) == "127.0.0.1"
+            # Not the reactor's clock: Twisted sets timers by it while it connects.
+            left = redial._known_until - reactor.seconds()  # type: ignore[attr-defined]
+            assert 0 < left <= cached_endpoint.KNOWN_FOR_SECONDS
+            redial._known_until -= left
+            client: Any = await redial.connect(_Kept([]))
+            assert client.transport.getPeer().host == "::1"
+            client.leg.abortConnection()
+            await client.goes()
+            await server.players[-1].goes()
+    assert names.asked == 2
+
+
+@ensureDeferred
+async def test_an_old_address_that_is_silent_leaves_time_for_the_name(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_endpoint, "KNOWN_TRY_SECONDS", 0.1)
+    server = Server()
+    with deaf_port() as deaf:
+        redial = CachedEndpoint(reactor, NAME, deaf, SECONDS)
+        async with server.at("::1", deaf):
+            assert await call(redial, server) == "::1"
+            redial._known = redial._at("127.0.0.1", False, cached_endpoint.KNOWN_TRY_SECONDS)
+            assert await call(redial, server) == "::1"
+    assert names.asked == 2
+
+
+@ensureDeferred
+async def test_a_connection_that_is_given_up_leaves_nothing(names: Names) -> None:
+    """The fixture that watches every test sees what is left."""
+    with deaf_port() as deaf:
+        redial = CachedEndpoint(reactor, "127.0.0.1", deaf, SECONDS)
+        connecting = redial.connect(_Kept([]))
+        connecting.addErrback(lambda failure: failure.trap(ConnectingCancelledError))
+        await turn(0.01)
+        assert not connecting.called
+        connecting.cancel()
+        assert connecting.called

@@ -1,0 +1,147 @@
+"""What the kernel may keep of a carrier that has not left, so that a small frame can still overtake."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory
+
+from seance.net import tune
+from seance.net.send_queue import SIOCOUTQNSD, SendQueueMonitor
+from tests.ears import Ear
+from tests.relay.rig import reactor, until
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose kernel can be asked")
+
+KIB = 1024
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection whose far end reads nothing and takes little."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        near = socket.create_connection(listening.getsockname())
+        far, _ = listening.accept()
+    near.setblocking(False)
+    with near, far:
+        yield near, far
+
+
+def fill(sock: socket.socket, unsent: SendQueueMonitor, piece: int) -> int:
+    """Write until it says enough; returns how much that was."""
+    sent = 0
+    while sent < 10_000 * KIB:
+        count = sock.send(bytes(piece))
+        sent += count
+        if unsent.wrote(count):
+            return sent
+    return sent
+
+
+def not_sent(sock: socket.socket) -> int:
+    import fcntl  # not everywhere
+
+    return int.from_bytes(fcntl.ioctl(sock, SIOCOUTQNSD, bytes(4)), sys.byteorder)
+
+
+@linux_only
+def test_a_full_kernel_is_seen_before_anything_has_to_wait_here(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, _ = pair
+    unsent = SendQueueMonitor(near)
+    fill(near, unsent, KIB)
+    assert unsent.most_bytes <= not_sent(near) < 2 * unsent.most_bytes + KIB
+
+
+@linux_only
+def test_the_mark_follows_the_path(pair: tuple[socket.socket, socket.socket]) -> None:
+    near, _ = pair
+    unsent = SendQueueMonitor(near)
+    first = unsent.most_bytes
+    for _ in range(10):
+        unsent.filled(0.0)
+        unsent.drained(0.1)
+    assert unsent.most_bytes == KIB < first
+    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 2 * KIB
+    for _ in range(10):
+        unsent.filled(0.0)
+        unsent.drained(0.001)
+    assert unsent.most_bytes == 64 * KIB
+    assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 * KIB
+
+
+def test_a_socket_that_cannot_be_asked_is_never_full() -> None:
+    near, far = socket.socketpair()
+    with far:
+        near.close()
+        assert not SendQueueMonitor(near).wrote(1 << 20)
+
+
+class Source:
+    """Writes as long as it may."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.is_paused = False
+        self.resumed = 0
+        self.written = 0
+
+    def write(self, size: int) -> None:
+        while not self.is_paused and self.written < 20_000 * KIB:
+            self.transport.write(bytes(size))
+            self.written += size
+
+    def pauseProducing(self) -> None:
+        self.is_paused = True
+
+    def resumeProducing(self) -> None:
+        self.is_paused = False
+        self.resumed += 1
+
+    def stopProducing(self) -> None:
+        pass
+
+
+@linux_only
+@ensureDeferred
+async def test_a_carrier_is_full_with_nothing_in_user_space_and_goes_on_when_the_kernel_asks() -> None:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", listening.getsockname()[1])
+    ear = await endpoint.connect(Factory.forProtocol(Ear))
+    far, _ = listening.accept()
+    listening.close()
+    transport: Any = ear.transport
+    tune(transport, is_carrier=True)
+    source = Source(transport)
+    transport.registerProducer(source, True)
+    source.write(KIB)
+    assert source.is_paused
+    assert not transport.dataBuffer
+    assert not transport._tempDataBuffer
+    assert source.written < 1_000 * KIB
+    far.setblocking(False)
+
+    def take() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            far.recv(1 << 20)
+        return source.resumed > 0
+
+    await until(take)
+    far.close()
+    transport.unregisterProducer()
+    transport.abortConnection()
+    await until(lambda: not transport.connected)

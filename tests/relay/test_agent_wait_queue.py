@@ -1,0 +1,347 @@
+"""Clients that wait for their agent: how long, how many, in which order they are let go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from seance.core.settings import RelaySettings
+from seance.errors import Refusal
+from seance.relay.rooms.agent_wait_queue import RELEASE_SECONDS, RETRY_SECONDS, AgentWaitQueue
+from tests.relay.rig import Player, Rig, answer_101, request, turn, until
+from tests.relay.test_active_grants import AGENT, CLIENT, JWT, TokenRig, Verifier, attach_raw, bearer
+
+
+class Lot:
+    """A parking with a clock, and a note of what became of each who waited."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.back: set[str] = set()
+        self.wait_queue = AgentWaitQueue(
+            self.clock, RelaySettings(**settings), self.back.__contains__, random=lambda least, most: most
+        )
+        self.let_go: list[str] = []
+        self.refused: dict[str, Refusal] = {}
+
+    def park(self, name: str, room: str = "r") -> Deferred[None]:
+        waiting = self.wait_queue.when_back(room)
+
+        def refuse(failure: Any) -> None:
+            if not failure.check(CancelledError):
+                self.refused[name] = failure.value
+
+        waiting.addCallbacks(lambda _: self.let_go.append(name), refuse)
+        return waiting
+
+    def bring_back(self, room: str = "r") -> None:
+        self.back.add(room)
+        self.wait_queue.note_back(room)
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass in small steps, as a reactor does."""
+        for _ in range(round(seconds / RELEASE_SECONDS)):
+            self.clock.advance(RELEASE_SECONDS)
+
+
+@pytest.fixture
+def lot() -> Iterator[Lot]:
+    lot = Lot()
+    yield lot
+    lot.wait_queue.close()
+    assert len(lot.wait_queue) == 0
+    assert lot.clock.getDelayedCalls() == []
+    assert lot.wait_queue._rooms == {}
+
+
+def test_client_is_let_go_when_the_agent_is_back(lot: Lot) -> None:
+    lot.park("a")
+    lot.pass_seconds(10.0)
+    assert not lot.let_go
+    lot.bring_back()
+    lot.pass_seconds(RELEASE_SECONDS)
+    assert lot.let_go == ["a"]
+    assert lot.clock.getDelayedCalls() == []
+
+
+def test_nobody_is_let_go_before_the_code_that_brought_the_agent_back_has_returned(lot: Lot) -> None:
+    lot.park("a")
+    lot.bring_back()
+    assert not lot.let_go
+
+
+def test_clients_are_let_go_one_by_one_in_order_of_arrival(lot: Lot) -> None:
+    names = [f"{number}" for number in range(100)]
+    for name in names:
+        lot.park(name)
+    lot.bring_back()
+    lot.clock.advance(0.1)
+    assert lot.let_go == names[:1]
+    lot.pass_seconds(0.1 - RELEASE_SECONDS)
+    assert lot.let_go == names[:20]
+    lot.pass_seconds(0.4)
+    assert lot.let_go == names
+
+
+def test_rooms_that_are_back_take_turns(lot: Lot) -> None:
+    for name in ("a1", "a2", "a3", "b1", "b2"):
+        lot.park(name, name[0])
+    lot.bring_back("a")
+    lot.bring_back("b")
+    lot.pass_seconds(1.0)
+    assert lot.let_go == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_agent_that_goes_again_while_its_clients_are_let_go_leaves_the_rest_waiting(lot: Lot) -> None:
+    for name in ("a", "b"):
+        lot.park(name)
+    lot.bring_back()
+    lot.pass_seconds(RELEASE_SECONDS)
+    lot.back.clear()
+    lot.pass_seconds(5.0)
+    assert (lot.let_go, lot.refused) == (["a"], {})
+    lot.bring_back()
+    lot.pass_seconds(RELEASE_SECONDS)
+    assert lot.let_go == ["a", "b"]
+
+
+def test_who_has_waited_for_fifteen_seconds_is_refused_and_nobody_else(lot: Lot) -> None:
+    lot.park("a")
+    lot.pass_seconds(10.0)
+    lot.park("b", "other")
+    lot.pass_seconds(4.9)
+    assert not lot.refused
+    lot.pass_seconds(0.2)
+    assert list(lot.refused) == ["a"]
+    assert (lot.refused["a"].status, lot.refused["a"].code) == (503, "agent_away")
+    lot.pass_seconds(9.7)
+    assert list(lot.refused) == ["a"]
+    lot.pass_seconds(0.3)
+    assert list(lot.refused) == ["a", "b"]
+
+
+def test_each_refused_client_is_told_a_time_of_its_own() -> None:
+    times = iter(range(*RETRY_SECONDS))
+    clock = Clock()
+    wait_queue = AgentWaitQueue(
+        clock, RelaySettings(), lambda room: False, random=lambda least, most: next(times)
+    )
+    told: list[tuple[bytes, bytes]] = []
+    for _ in range(2):
+        wait_queue.when_back("r").addErrback(lambda failure: told.extend(failure.value.headers))
+    clock.advance(15.0)
+    assert told == [(b"Retry-After", b"2"), (b"Retry-After", b"3")]
+
+
+def test_default_time_is_within_its_bounds() -> None:
+    wait_queue = AgentWaitQueue(Clock(), RelaySettings(), lambda room: False)
+    seconds = {int(value) for _ in range(200) for _, value in wait_queue._retry_after()}
+    assert seconds == set(range(RETRY_SECONDS[0], RETRY_SECONDS[1] + 1))
+
+
+def test_clients_that_wait_for_one_room_are_bounded() -> None:
+    lot = Lot(parked_per_room=2)
+    for name in ("a", "b", "c"):
+        lot.park(name)
+    lot.park("d", "other")
+    assert list(lot.refused) == ["c"]
+    assert (lot.refused["c"].status, lot.refused["c"].code) == (503, "parking_full")
+    assert lot.refused["c"].headers == ((b"Retry-After", b"5"),)
+    lot.wait_queue.close()
+
+
+def test_clients_that_wait_are_bounded_in_all() -> None:
+    lot = Lot(parked=2)
+    for name in ("a", "b", "c"):
+        lot.park(name, name)
+    assert list(lot.refused) == ["c"]
+    assert lot.refused["c"].code == "parking_full"
+    lot.wait_queue.close()
+
+
+def test_who_hangs_up_frees_its_place_at_once() -> None:
+    lot = Lot(parked=1)
+    lot.park("a").cancel()
+    assert len(lot.wait_queue) == 0
+    assert lot.clock.getDelayedCalls() == []
+    lot.park("b")
+    assert not lot.refused
+    lot.wait_queue.close()
+
+
+def test_who_hangs_up_costs_the_others_no_turn(lot: Lot) -> None:
+    places = [lot.park(name) for name in ("a", "b", "c")]
+    lot.bring_back()
+    places[0].cancel()
+    lot.pass_seconds(RELEASE_SECONDS)
+    assert lot.let_go == ["b"]
+    places[2].cancel()
+    assert lot.clock.getDelayedCalls() == []
+
+
+def test_closing_refuses_all_at_once_and_whoever_comes_later(lot: Lot) -> None:
+    lot.park("a")
+    lot.park("b", "other")
+    lot.wait_queue.close()
+    lot.park("c")
+    assert {one.code for one in lot.refused.values()} == {"relay_stopping"}
+    assert len(lot.refused) == 3
+    lot.wait_queue.open()
+    lot.park("d")
+    assert len(lot.wait_queue) == 1
+
+
+# In a relay
+
+
+def status(player: Player) -> int:
+    return int(player.received.split(b" ", 2)[1])
+
+
+async def agent_goes(rig: Rig) -> None:
+    await rig.agent.stopService()
+    await until(lambda: rig.relay.room_count == 0)
+
+
+@ensureDeferred
+async def test_client_of_an_absent_agent_is_served_when_it_is_back() -> None:
+    async with Rig() as rig:
+        await agent_goes(rig)
+        client = await rig.connect(request("/client/doc?room=r") + b"early")
+        await until(lambda: len(rig.relay.wait_queue) == 1)
+        client.send(b" bird")
+        await turn(0.05)
+        assert not client.received
+        assert not rig.locals
+        await rig.attach()
+        local = await rig.local()
+        assert local.received.startswith(b"GET /doc HTTP/1.1\r\n")
+        local.received = b""
+        local.send(answer_101())
+        await client.receives(b"\r\n\r\n")
+        await local.receives(b"early bird")
+        assert len(rig.relay.wait_queue) == 0
+
+
+@ensureDeferred
+async def test_room_that_was_never_served_is_refused_at_once() -> None:
+    async with Rig() as rig:
+        await agent_goes(rig)
+        client = await rig.connect(request("/client?room=other"))
+        await client.ends()
+        assert status(client) == 404
+        assert len(rig.relay.wait_queue) == 0
+
+
+@ensureDeferred
+async def test_room_whose_agent_has_gone_long_ago_is_refused_at_once() -> None:
+    async with Rig(relay={"known_room_seconds": 0.05}) as rig:
+        await agent_goes(rig)
+        await turn(0.06)
+        client = await rig.connect(request())
+        await client.ends()
+        assert status(client) == 404
+
+
+@ensureDeferred
+async def test_client_whose_agent_stays_away_is_told_when_to_come_again() -> None:
+    async with Rig(relay={"park_seconds": 0.1}) as rig:
+        await agent_goes(rig)
+        client = await rig.connect(request())
+        await client.ends()
+        assert status(client) == 503
+        assert b"\r\nRetry-After: " in client.received
+        assert b"is not there at the moment" in client.received
+
+
+@ensureDeferred
+async def test_client_that_hangs_up_while_it_waits_is_forgotten() -> None:
+    async with Rig() as rig:
+        await agent_goes(rig)
+        hasty = await rig.connect(request())
+        half = await rig.connect(request())
+        await until(lambda: len(rig.relay.wait_queue) == 2)
+        hasty.leg.abortConnection()
+        half.leg.loseWriteConnection()
+        await until(lambda: len(rig.relay.wait_queue) == 0)
+
+
+@ensureDeferred
+async def test_client_that_sends_too_much_while_it_waits_is_cut() -> None:
+    async with Rig() as rig:
+        await agent_goes(rig)
+        client = await rig.connect(request() + b"x" * 100_000)
+        await client.goes()
+        await until(lambda: len(rig.relay.wait_queue) == 0)
+
+
+@ensureDeferred
+async def test_stopping_relay_tells_those_who_wait() -> None:
+    async with Rig() as rig:
+        await agent_goes(rig)
+        client = await rig.connect(request())
+        await until(lambda: len(rig.relay.wait_queue) == 1)
+        await rig.relay.stopService()
+        await client.ends()
+        assert status(client) == 503
+        assert b"This relay is stopping" in client.received
+
+
+@ensureDeferred
+async def test_checks_come_before_the_wait() -> None:
+    async with Rig(relay={"origins": ("https://app.example",)}) as rig:
+        await agent_goes(rig)
+        page = await rig.connect(request("/client?room=r", "Origin: https://evil.example"))
+        await page.ends()
+        assert status(page) == 403
+
+
+@ensureDeferred
+async def test_room_that_is_full_when_the_wait_is_over_is_refused_as_ever() -> None:
+    async with Rig(relay={"streams_per_agent": 1}) as rig:
+        await agent_goes(rig)
+        clients = [await rig.connect(request()) for _ in range(2)]
+        await until(lambda: len(rig.relay.wait_queue) == 2)
+        await rig.attach()
+        await until(lambda: any(b"429" in client.received for client in clients))
+        assert rig.relay.client_count == 1
+
+
+@ensureDeferred
+async def test_token_that_ends_while_its_client_waits_ends_the_wait() -> None:
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
+    async with TokenRig(verifier) as rig:
+        agent = await attach_raw(rig)
+        agent.leg.abortConnection()
+        await until(lambda: rig.relay.room_count == 0)
+        stranger = await rig.connect(request("/client?room=r", bearer(JWT + "x")))
+        await stranger.ends()
+        assert status(stranger) == 401
+        client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await until(lambda: len(rig.relay.wait_queue) == 1)
+        assert rig.relay.grants is not None
+        assert len(rig.relay.grants) == 1
+        del verifier.grants[JWT + "c"]
+        verifier.listeners[0]()
+        await client.ends()
+        assert status(client) == 401
+        assert len(rig.relay.wait_queue) == len(rig.relay.grants) == 0
+
+
+@ensureDeferred
+async def test_permit_of_a_client_that_waited_in_vain_is_given_back() -> None:
+    verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
+    async with TokenRig(verifier, relay={"park_seconds": 0.1}) as rig:
+        agent = await attach_raw(rig)
+        agent.leg.abortConnection()
+        await until(lambda: rig.relay.room_count == 0)
+        client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
+        await client.ends()
+        assert status(client) == 503
+        assert rig.relay.grants is not None
+        assert len(rig.relay.grants) == 0

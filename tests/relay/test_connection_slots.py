@@ -1,0 +1,169 @@
+"""Whose connections are counted where: by address, before the head, behind proxies, at the last places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.error import ConnectionLost
+
+from seance.relay.edge import admission as admission_module
+from tests.certificates import Authority
+from tests.relay.rig import Player, Rig, request, turn, until
+from tests.tls.rig import TlsRig
+
+PROXIED: dict[str, Any] = {
+    "listen": ("haproxy:tcp:0:interface=127.0.0.1",),
+    "trusted_proxy": ("127.0.0.1",),
+}
+LINE = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
+
+
+def status(player: Player) -> int:
+    return int(player.received.split(b" ", 2)[1])
+
+
+@pytest.fixture
+def loopback_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback is an address like any other."""
+    monkeypatch.setattr(admission_module, "holder_of", lambda address: address)
+
+
+# Before the head
+
+
+@ensureDeferred
+@pytest.mark.usefixtures("loopback_counts")
+async def test_silent_connections_of_one_address_are_bounded_and_others_are_left_alone() -> None:
+    limits = {"unanswered_connections_per_address": 2, "listen": ("tcp:0:interface=0.0.0.0",), "open": True}
+    async with Rig(relay=limits, with_agent=False) as rig:
+        front = rig.relay.front
+        other = await rig.connect(b"GET /", bind="127.0.0.2")
+        await until(lambda: front.unanswered_count == 1)
+        clients = []
+        for number in range(4):
+            clients.append(await rig.connect(b"GET /"))
+            await until(lambda number=number: front.unanswered_count == 1 + min(number + 1, 2))
+        for client in clients[:2]:
+            assert (await client.goes()).check(ConnectionLost)
+        assert [client.lost for client in (*clients[2:], other)] == [None] * 3
+        for client in (*clients[2:], other):
+            client.leg.abortConnection()
+        await until(lambda: front.unanswered_count == 0)
+        assert front.pending._of_one == {}
+
+
+@ensureDeferred
+@pytest.mark.usefixtures("loopback_counts")
+async def test_trusted_proxy_may_have_as_many_silent_connections_as_all() -> None:
+    limits = {"unanswered_connections_per_address": 1, "trusted_proxy": ("127.0.0.1",)}
+    async with Rig(relay=limits, with_agent=False) as rig:
+        for _ in range(3):
+            await rig.connect(b"GET /")
+        await until(lambda: rig.relay.front.unanswered_count == 3)
+
+
+@ensureDeferred
+async def test_head_that_has_begun_and_does_not_end_is_told_so_in_time() -> None:
+    async with Rig(relay={"head_seconds": 0.1}, with_agent=False) as rig:
+        client = await rig.connect(b"GET /client?ro")
+        await client.ends()
+        assert status(client) == 408
+        assert b"Connection: close\r\n" in client.received
+        assert rig.relay.front.unanswered_count == 0
+
+
+@ensureDeferred
+@pytest.mark.usefixtures("loopback_counts")
+async def test_too_many_connections_of_one_address_are_cut_before_the_handshake(tmp_path: Path) -> None:
+    """They are not counted, so they may not wait for a handshake that never comes."""
+    async with TlsRig(Authority(tmp_path), relay={"connections_per_address": 1}, with_agent=False) as rig:
+        await rig.connect_plainly()
+        await until(lambda: rig.relay.admission.open_count == 1)
+        for _ in range(3):
+            await (await rig.connect_plainly()).goes()
+        assert rig.relay.admission.open_count == 1
+
+
+# At the last places
+
+
+@ensureDeferred
+async def test_silence_does_not_keep_an_agent_out_of_a_full_relay() -> None:
+    limits = {"connections": 1, "reserved_connections": 3, "head_seconds": 60.0}
+    async with Rig(relay=limits, with_agent=False) as rig:
+        silent = [await rig.connect(b"GET /") for _ in range(12)]
+        await rig.attach()
+        assert rig.relay.room_count == 1
+        assert sum(client.lost is None for client in silent) < 4
+        for client in silent:
+            if client.lost is None:
+                client.leg.abortConnection()
+
+
+@ensureDeferred
+async def test_refused_clients_that_stay_do_not_keep_an_agent_out_of_a_full_relay() -> None:
+    limits = {"connections": 1, "reserved_connections": 3}
+    async with Rig(relay=limits, with_agent=False) as rig:
+        refused = [await rig.connect(request("/nowhere")) for _ in range(12)]
+        await rig.attach()
+        assert rig.relay.room_count == 1
+        for client in refused:
+            await client.receives(b"Unknown path")
+        assert len(rig.relay.front.closing) < 4
+
+
+# Behind proxies
+
+
+@ensureDeferred
+async def test_local_server_is_told_the_address_of_the_proxy_protocol() -> None:
+    async with Rig(relay=PROXIED, with_agent=False) as rig:
+        agent = await rig.connect(LINE + request("/agent?room=r"))
+        await agent.receives(b"\r\n\r\n")
+        await rig.connect(LINE + request("/client?room=r", "X-Forwarded-For: 6.6.6.6"))
+        await agent.receives(b"X-Forwarded-For: 203.0.113.7\r\n")
+        assert b"6.6.6.6" not in agent.received
+
+
+@ensureDeferred
+async def test_clients_of_the_proxy_protocol_are_counted_by_their_own_addresses() -> None:
+    async with Rig(relay={**PROXIED, "connections_per_address": 1}, with_agent=False) as rig:
+        agent = await rig.connect(LINE.replace(b".7", b".9") + request("/agent?room=r"))
+        await agent.receives(b"\r\n\r\n")
+        await rig.connect(LINE + request())
+        await until(lambda: rig.relay.client_count == 1)
+        second = await rig.connect(LINE + request())
+        await second.ends()
+        assert status(second) == 429
+        await rig.connect(LINE.replace(b".7", b".8") + request())
+        await until(lambda: rig.relay.client_count == 2)
+
+
+@ensureDeferred
+async def test_room_of_our_own_agent_has_the_bound_that_was_given() -> None:
+    async with Rig(relay={"streams_per_agent": 2}) as rig:
+        await rig.joined()
+        await rig.joined()
+        third = await rig.connect(request())
+        await third.ends()
+        assert status(third) == 429
+        assert b"Retry-After: " in third.received
+        await turn()
+
+
+# At the end
+
+
+@ensureDeferred
+async def test_relay_that_stops_waits_for_nobody_whom_it_has_refused() -> None:
+    async with Rig(with_agent=False) as rig:
+        client = await rig.connect(request("/nowhere"))
+        await client.receives(b"Unknown path")
+        # It does not close, so two seconds would be spent on it.
+        assert len(rig.relay.front.closing) == 1
+        await rig.relay.stopService()
+        await turn()
+        assert rig.relay.front.closing == {}

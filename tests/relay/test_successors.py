@@ -1,0 +1,73 @@
+"""What an agent is told whose place was taken, or is kept, while it was away from its relay."""
+
+from __future__ import annotations
+
+from pytest_twisted import ensureDeferred
+
+from seance.agent.service import AgentState, AgentStatus
+from tests.agent.test_identity import ALICE, Known, status_of
+from tests.relay.rig import until
+
+
+@ensureDeferred
+async def test_process_that_asks_for_its_session_is_told_that_another_has_its_place() -> None:
+    """It has not read why its carrier was closed: it slept, or the carrier led nowhere by then."""
+    async with Known() as rig:
+        wishes = []
+        for _ in range(3):
+            agent = await rig.attach_as(ALICE)
+            relay_link = agent.relay_link
+            assert relay_link is not None
+            resume_request = relay_link.resume_request()
+            assert resume_request is not None
+            wishes.append(resume_request)
+        link = rig.relay.find("r")
+        protocol = "Sec-WebSocket-Protocol: seance.resume.v1"
+        for resume_request in wishes[:2]:
+            claim = ALICE.prove(rig.nonce(), "r", rig.host)
+            late = await rig.ask(claim, protocol, f"Seance-Resume: {resume_request.written()}")
+            assert status_of(late) == 409
+            assert b"\r\nSeance-Replace: no\r\n" in late.received
+            assert b"Another process with this agent's key" in late.received
+        assert rig.relay.find("r") is link
+        assert link.is_attached
+
+
+@ensureDeferred
+async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
+    async with Known() as rig:
+        first = await rig.attach_as(ALICE)
+        news: list[AgentStatus] = []
+        first.on_status(news.append)
+        second = rig.make_agent_as(ALICE)
+        rig.relay.find("r").on_change = lambda link: link.is_resuming and second.startService()  # type: ignore[func-returns-value]
+        first._waits.quick._cap_seconds = first._waits.quick._bound_seconds = 60.0
+        first._waits.quick._random = lambda: 1.0
+        assert first.relay_link is not None
+        first.relay_link.drop_carrier()
+        await second.when_connected()
+        first.check_now()
+        await until(
+            lambda: any(
+                status.code == "room_replaced" or "Another process" in status.sentence for status in news
+            )
+        )
+        assert second.status.state is AgentState.CONNECTED
+        await second.stopService()
+        await first.when_connected()
+
+
+@ensureDeferred
+async def test_agent_without_an_identity_is_told_that_its_own_session_still_waits_for_it() -> None:
+    async with Known(relay={"resume_seconds": 1.0}) as rig:
+        agent = await rig.attach_as(None, backoff_base_seconds=60.0, resume_backoff_cap_seconds=60.0)
+        assert agent.relay_link is not None
+        agent.relay_link.drop_carrier()
+        await until(lambda: rig.relay.find("r").is_resuming)
+        await agent.stopService()
+        late = await rig.ask()
+        assert status_of(late) == 409
+        assert b"Retry-After: 1\r\n" in late.received
+        assert b"whose connection was lost" in late.received
+        await until(lambda: rig.relay.room_count == 0)
+        await rig.attach_as(None)

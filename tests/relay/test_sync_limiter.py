@@ -1,0 +1,400 @@
+"""Which clients wait while others load, for how long, and when none does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from seance.core.settings import RelaySettings
+from seance.relay.rooms.sync_limiter import (
+    FAST_BYTES,
+    FORGET_LOOKS,
+    LOAD_SECONDS,
+    LOOK_SECONDS,
+    MOST_ROUND_SECONDS,
+    NEWCOMERS,
+    PROOF_SECONDS,
+    TICK_SECONDS,
+    UPGRADE_SECONDS,
+    WATCHED_SECONDS,
+    InitialSyncLimiter,
+    Sync,
+)
+
+SLOW = 1_000_000
+"""Bytes per second of 8 Mbit/s."""
+
+STEP_SECONDS = 0.01
+
+
+@dataclass(eq=False)
+class Tab:
+    """A client that loads as fast as the link delivers.
+
+    Attributes:
+        missing_bytes: What is left of its document.
+        link_seconds: Round trip between relay and agent: from being let in to the 101.
+        round_trip_seconds: Of its own connection.
+    """
+
+    missing_bytes: float = 0.0
+    link_seconds: float = 0.0
+    round_trip_seconds: float = 0.0
+    sent_bytes: int = 0
+    is_behind: bool = False
+    sync: Sync | None = None
+    came_seconds: float = 0.0
+    let_in_seconds: float | None = None
+    joined_seconds: float | None = None
+    done_seconds: float | None = None
+
+    @property
+    def is_in_message(self) -> bool:
+        return self.sent_bytes > 0 and self.missing_bytes >= 1
+
+    @property
+    def waited_seconds(self) -> float:
+        assert self.let_in_seconds is not None
+        return self.let_in_seconds - self.came_seconds
+
+    def asks_at(self) -> float:
+        """When its document begins to arrive, if the link is free."""
+        joined = 1e9 if self.joined_seconds is None else self.joined_seconds
+        return joined + self.round_trip_seconds + self.link_seconds
+
+
+class Door:
+    """A link with a clock. Its agent sends one document after the other: decision 15, simplified."""
+
+    def __init__(self, bytes_per_second: float = SLOW, **settings: Any) -> None:
+        self.clock = Clock()
+        self.bytes_per_second = bytes_per_second
+        self.syncs = InitialSyncLimiter(self.clock, RelaySettings(**settings))
+        self.tabs: list[Tab] = []
+
+    def come(self, size: float = 0.0, link_seconds: float = 0.0, round_trip_seconds: float = 0.0) -> Tab:
+        tab = Tab(size, link_seconds, round_trip_seconds, came_seconds=self.clock.seconds())
+
+        def let_in(sync: Sync) -> None:
+            tab.sync, tab.let_in_seconds = sync, self.clock.seconds()
+            self.tabs.append(tab)
+            if link_seconds:
+                self.clock.callLater(link_seconds, join)
+            else:
+                join()
+
+        def join() -> None:
+            tab.joined_seconds = self.clock.seconds()
+            assert tab.sync is not None
+            tab.sync.joined(tab)
+
+        self.syncs.when_let_in(self.clock.seconds()).addCallback(let_in)
+        return tab
+
+    def pass_seconds(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP_SECONDS)):
+            left = self.bytes_per_second * STEP_SECONDS
+            now = self.clock.seconds()
+            line = [tab for tab in self.tabs if tab.missing_bytes >= 1 and tab.asks_at() <= now]
+            for tab in line:
+                is_last = tab is line[-1]
+                count = int(min(left if is_last else left * 3 / 4, tab.missing_bytes))
+                left -= count
+                tab.sent_bytes += count
+                tab.missing_bytes -= count
+                if tab.missing_bytes < 1 and tab.done_seconds is None:
+                    tab.done_seconds = now
+            self.clock.advance(STEP_SECONDS)
+
+    def let_in(self, *tabs: Tab) -> int:
+        return sum(tab.let_in_seconds is not None for tab in tabs)
+
+    def full(self, count: int = 2) -> list[Tab]:
+        """Have so many clients load without end, and wait until that is known."""
+        tabs = [self.come(1e12) for _ in range(count)]
+        self.pass_seconds(LOAD_SECONDS + 2 * LOOK_SECONDS)
+        return tabs
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    door = Door()
+    yield door
+    door.syncs.close()
+    door.clock.advance(1.0)  # for the 101 of those that this let in
+    assert door.clock.getDelayedCalls() == []
+
+
+# -- a link that is not full holds no client ---------------------------------------------------------------
+
+
+@given(
+    offsets=st.lists(st.floats(0.0, 2.0), min_size=1, max_size=60),
+    link_seconds=st.sampled_from([0.0, 0.001, 0.04, 0.2]),
+    client_seconds=st.sampled_from([0.0, 0.05, 0.3]),
+)
+def test_clients_that_load_nothing_join_at_any_offsets(
+    offsets: list[float], link_seconds: float, client_seconds: float
+) -> None:
+    """No client waits while at most four are new; a crowd of sixty is in after two rounds of observation."""
+    door = Door()
+    tabs = []
+    for offset in sorted(offsets):
+        door.pass_seconds(offset - door.clock.seconds())
+        recent = [tab for tab in tabs if tab.came_seconds > door.clock.seconds() - 1.5]
+        tabs.append(door.come(link_seconds=link_seconds, round_trip_seconds=client_seconds))
+        if len(recent) < NEWCOMERS:
+            assert tabs[-1].let_in_seconds is not None, "held, though few came lately"
+    door.pass_seconds(2.5)
+    assert door.let_in(*tabs) == len(tabs)
+    round_seconds = link_seconds + MOST_ROUND_SECONDS + min(0.5, 2 * client_seconds) + TICK_SECONDS
+    assert max(tab.waited_seconds for tab in tabs) <= 2 * round_seconds + 1e-6
+    door.syncs.close()
+
+
+@given(
+    offset=st.floats(0.0, 1.0),
+    count=st.sampled_from([3, 30, 300]),
+    size=st.sampled_from([0.0, 300.0, 20_000.0]),
+)
+def test_a_crowd_joins_an_idle_fast_link_at_any_offset(offset: float, count: int, size: float) -> None:
+    """One client, a second one, then many at the same moment: all are in within 0.2 s."""
+    door = Door(bytes_per_second=200e6)
+    tabs = [door.come(size, 0.001)]
+    door.pass_seconds(offset)
+    tabs.append(door.come(size, 0.001))
+    door.pass_seconds(0.02)
+    tabs += [door.come(size, 0.001) for _ in range(count)]
+    door.pass_seconds(0.2)
+    assert door.let_in(*tabs) == len(tabs)
+    assert max(tab.waited_seconds for tab in tabs[:3]) == 0.0
+    door.syncs.close()
+
+
+def test_a_page_that_opens_a_few_documents_never_waits(door: Door) -> None:
+    for _ in range(5):
+        assert door.let_in(*(door.come(2000, 0.04) for _ in range(NEWCOMERS))) == NEWCOMERS
+        door.pass_seconds(1.0)
+
+
+def test_clients_that_receive_whole_messages_do_not_load(door: Door) -> None:
+    """Two clients get 200 kB/s each, as cursors and edits: the link is not full."""
+    talking = [door.come() for _ in range(2)]
+    for _ in range(100):
+        for tab in talking:
+            tab.sent_bytes += 4000
+        door.pass_seconds(0.02)
+    tabs = [door.come(2000) for _ in range(100)]
+    door.pass_seconds(0.2)
+    assert door.let_in(*tabs) == 100
+
+
+def test_a_local_server_that_is_slow_to_answer_holds_no_client(door: Door) -> None:
+    tabs = [door.come(0.0, 2.0) for _ in range(100)]
+    door.pass_seconds(4 * (UPGRADE_SECONDS + TICK_SECONDS))
+    assert door.let_in(*tabs) == 100
+    door.pass_seconds(3.0)
+
+
+def test_clients_that_join_a_slow_local_server_are_limited_as_soon_as_their_documents_come(
+    door: Door,
+) -> None:
+    tabs = [door.come(5e6, 0.4) for _ in range(8)]
+    door.pass_seconds(2.0)
+    assert door.let_in(*tabs) == 3
+    door.pass_seconds(90.0)
+    assert door.let_in(*tabs) == 8
+
+
+def test_a_load_that_is_over_or_small_holds_no_client(door: Door) -> None:
+    for size in (5e6, 50_000):
+        first = door.come(size)
+        door.pass_seconds(size / SLOW + 0.1)
+        assert first.done_seconds is not None
+        tabs = [door.come() for _ in range(60)]
+        door.pass_seconds(0.3)
+        assert door.let_in(*tabs) == 60
+        door.pass_seconds(PROOF_SECONDS + 1)
+
+
+def test_a_message_that_does_not_move_holds_no_client(door: Door) -> None:
+    """A local server hangs in the middle of a message, or the agent is away: nothing is delivered."""
+    door.full()
+    door.bytes_per_second = 0
+    door.pass_seconds(3 * LOOK_SECONDS)
+    tabs = [door.come() for _ in range(4)]
+    door.pass_seconds(LOAD_SECONDS + TICK_SECONDS)
+    assert door.let_in(*tabs) == 4
+
+
+def test_a_link_that_has_shown_to_be_fast_holds_no_client() -> None:
+    door = Door(bytes_per_second=2 * FAST_BYTES / LOOK_SECONDS)
+    tabs = [door.come(1e9) for _ in range(NEWCOMERS + 1)]
+    assert door.let_in(*tabs) == NEWCOMERS
+    door.pass_seconds(LOOK_SECONDS + 2 * TICK_SECONDS)
+    assert door.let_in(*tabs) == NEWCOMERS + 1
+    assert door.let_in(*(door.come(1e9) for _ in range(50))) == 50
+    door.syncs.close()
+
+
+def test_what_was_known_about_a_fast_link_is_forgotten_with_its_carrier() -> None:
+    door = Door(bytes_per_second=2 * FAST_BYTES / LOOK_SECONDS)
+    door.full()
+    door.syncs.note_carrier()
+    door.bytes_per_second = SLOW
+    door.pass_seconds(LOOK_SECONDS)
+    assert door.let_in(*(door.come(1e9) for _ in range(50))) == 0
+    door.syncs.close()
+
+
+def test_who_reads_slowly_holds_no_client(door: Door) -> None:
+    for tab in door.full():
+        tab.is_behind = True
+    door.pass_seconds(3 * LOOK_SECONDS)
+    assert door.come(5e6).let_in_seconds is not None
+
+
+def test_a_transfer_that_does_not_end_is_no_initial_sync(door: Door) -> None:
+    door.full()
+    door.pass_seconds(WATCHED_SECONDS)
+    assert door.come(5e6).let_in_seconds is not None
+
+
+def test_a_quiet_client_is_not_checked_for_long(door: Door) -> None:
+    door.come(2000)
+    door.pass_seconds((FORGET_LOOKS + 2) * LOOK_SECONDS)
+    assert door.clock.getDelayedCalls() == []
+
+
+# -- a full link does --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link_seconds", [0.001, 0.04, 0.15])
+@pytest.mark.parametrize("client_seconds", [0.0, 0.04, 0.2])
+def test_eight_tabs_that_begin_together_each_have_their_document_within_their_patience(
+    door: Door, link_seconds: float, client_seconds: float
+) -> None:
+    """40 s of the path, for clients that give up 30 s after their 101."""
+    tabs = [door.come(5e6, link_seconds, client_seconds) for _ in range(8)]
+    door.pass_seconds(45.0)
+    assert all(tab.done_seconds is not None for tab in tabs)
+    assert max((tab.done_seconds or 99) - (tab.joined_seconds or 0) for tab in tabs) < 30.0
+    assert max(tab.waited_seconds for tab in tabs) <= 15.1
+
+
+def test_eight_tabs_of_different_distance_each_have_their_document_within_their_patience(door: Door) -> None:
+    tabs = [door.come(5e6, 0.04, 0.03 * number) for number in range(8)]
+    door.pass_seconds(45.0)
+    assert max((tab.done_seconds or 99) - (tab.joined_seconds or 0) for tab in tabs) < 30.0
+
+
+def test_a_crowd_that_joins_while_one_really_loads_is_held_and_is_in_when_that_is_over(door: Door) -> None:
+    first = door.come(5e6, 0.04)
+    door.pass_seconds(1.0)
+    crowd = [door.come(5e6, 0.04) for _ in range(7)]
+    door.pass_seconds(3.0)
+    assert door.let_in(*crowd) == 1
+    door.pass_seconds(4.0)
+    assert first.done_seconds is not None
+    assert door.let_in(*crowd) == 2
+
+
+def test_two_load_and_the_next_waits_until_one_is_done(door: Door) -> None:
+    first, _ = (door.come(5e6) for _ in range(2))
+    door.pass_seconds(1.0)
+    third = door.come(5e6)
+    door.pass_seconds(5.0)
+    assert third.let_in_seconds is None
+    door.pass_seconds(2.0)
+    assert first.done_seconds is not None
+    assert third.let_in_seconds is not None
+    assert third.let_in_seconds - first.done_seconds < 0.5
+
+
+def test_no_client_waits_for_longer_than_the_bound(door: Door) -> None:
+    door.full()
+    tabs = [door.come(1e9) for _ in range(10)]
+    door.pass_seconds(14.9)
+    assert door.let_in(*tabs) == 0
+    door.pass_seconds(0.3)
+    assert door.let_in(*tabs) == 10
+
+
+def test_time_spent_waiting_for_the_agent_counts(door: Door) -> None:
+    door.full()
+    door.pass_seconds(20.0)
+    assert door.syncs.when_let_in(door.clock.seconds() - 15.0).called
+
+
+def test_they_are_let_in_in_order_of_arrival(door: Door) -> None:
+    for _ in range(2):
+        door.come(5e6)
+    door.pass_seconds(1.0)
+    waiting = [door.come(5e6) for _ in range(3)]
+    door.pass_seconds(7.5)
+    assert [tab.let_in_seconds is not None for tab in waiting] == [True, False, False]
+
+
+def test_a_hiccup_of_the_line_is_no_end(door: Door) -> None:
+    door.full()
+    third = door.come(5e6)
+    door.pass_seconds(1.0)
+    door.bytes_per_second = 0
+    door.pass_seconds(0.3)
+    door.bytes_per_second = SLOW
+    door.pass_seconds(2.0)
+    assert third.let_in_seconds is None
+
+
+def test_who_leaves_makes_room_at_once(door: Door) -> None:
+    first, _ = door.full()
+    third = door.come(5e6)
+    door.pass_seconds(1.0)
+    assert third.let_in_seconds is None
+    assert first.sync is not None
+    first.sync.left()
+    first.sync.left()
+    door.clock.advance(0)
+    assert third.let_in_seconds == door.clock.seconds()
+
+
+def test_who_gives_up_waiting_gives_the_place_back(door: Door) -> None:
+    door.full()
+    waiting: Deferred[Sync] = door.syncs.when_let_in(door.clock.seconds())
+    waiting.addErrback(lambda failure: None)
+    waiting.cancel()
+    assert len(door.syncs) == 0
+
+
+def test_clients_that_wait_are_bounded_and_the_next_ones_pass() -> None:
+    door = Door(parked_per_room=3)
+    door.full()
+    tabs = [door.come(5e6) for _ in range(4)]
+    assert door.let_in(*tabs) == 1
+    assert len(door.syncs) == 3
+    door.syncs.close()
+    assert door.let_in(*tabs) == 4
+    assert door.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("settings", [{"hold_seconds": 0.0}, {"initial_syncs": 1000}])
+def test_it_can_be_turned_off_or_up(settings: dict[str, Any]) -> None:
+    door = Door(**settings)
+    door.full()
+    assert door.let_in(*(door.come(5e6) for _ in range(50))) == 50
+    door.syncs.close()
+    assert door.clock.getDelayedCalls() == []
+
+
+def test_after_the_end_of_the_link_nobody_waits(door: Door) -> None:
+    door.full()
+    tabs = [door.come(5e6) for _ in range(5)]
+    door.syncs.close()
+    assert door.let_in(*tabs, door.come(5e6)) == 6

@@ -125,6 +125,48 @@ def test_a_module_imports_only_lower_layers_and_its_own_package() -> None:
     assert wrong == []
 
 
+def test_no_modules_import_each_other() -> None:
+    """Imports for types only count as well. ``seance`` itself imports its public names on first use."""
+    graph = {
+        name: {one for one in imports_of(path) if one in SOURCES and one not in (name, "seance")}
+        for name, path in SOURCES.items()
+    }
+    graph = {
+        name: {one for one in found if not (name.startswith(f"{one}.") or one.startswith(f"{name}."))}
+        for name, found in graph.items()
+    }
+    assert list(cycles(graph)) == []
+
+
+def cycles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Yield one path through each import cycle that a depth-first search meets."""
+    done: set[str] = set()
+    for start in sorted(graph):
+        path: list[str] = []
+        stack: list[tuple[str, Iterator[str]]] = (
+            [(start, iter(sorted(graph[start])))] if start not in done else []
+        )
+        if stack:
+            path.append(start)
+        while stack:
+            name, rest = stack[-1]
+            for other in rest:
+                if other in path:
+                    yield [*path[path.index(other) :], other]
+                elif other not in done:
+                    path.append(other)
+                    stack.append((other, iter(sorted(graph[other]))))
+                    break
+            else:
+                done.add(name)
+                path.pop()
+                stack.pop()
+
+
+def test_the_cycle_search_finds_a_cycle() -> None:
+    assert list(cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == [["b", "c", "b"]]
+
+
 def test_the_pure_layers_need_only_the_standard_library_and_h11() -> None:
     allowed = set(sys.stdlib_module_names) - NOT_PURE | {"h11", "seance"}
     wrong = [

@@ -70,7 +70,7 @@ class RoomRegistry(NullObserver):
             self._rooms.setdefault(room, _Room()).is_served = True
         elif change is LinkChange.LOST and (known := self._rooms.get(room)):
             # One that is replaced goes before the one that comes, and that one might never come up.
-            link = None if self._relay is None else self._relay.link_of(room)
+            link = None if self._relay is None else self._relay.rooms.link_of(room)
             known.is_served = link is not None and link.is_alive
             self._forget(room, known)
 
@@ -101,7 +101,7 @@ class RoomRegistry(NullObserver):
 
     def is_known(self, room: str) -> bool:
         """Whether a room is served, or has been lately."""
-        return self._relay is not None and self._relay.is_known(room)
+        return self._relay is not None and self._relay.rooms.is_known(room)
 
     # -- sending away ----------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class RoomRegistry(NullObserver):
         """Send the agent of a room away, and its clients; False if there is none to be seen."""
         if self._relay is None or not grant.allows_room(name):
             return False
-        return self._relay.close_room(name, CLOSED)
+        return self._relay.rooms.close_room(name, CLOSED)
 
     def close_client(self, name: str, number: int, grant: Grant) -> bool:
         """Send a client away; False if there is none to be seen."""
@@ -125,8 +125,8 @@ class RoomRegistry(NullObserver):
     def _describe(self, name: str) -> dict[str, object]:
         room = self._rooms[name]
         relay = cast("Relay", self._relay)
-        status = relay.presence.status(name)
-        link = relay.link_of(name)
+        status = relay.rooms.status(name)
+        link = relay.rooms.link_of(name)
         trip = None if link is None else link.round_trip_seconds
         clients = room.clients.values()
         return {

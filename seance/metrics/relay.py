@@ -141,8 +141,8 @@ class RelayMetrics:
             "clients": sum(self._clients.values()),
             "held": sum(len(link.syncs) for link in links),
             "pending": len(self._clients) - sum(self._clients.values()),
-            "parked": 0 if relay is None else len(relay.wait_queue),
-            "connections": 0 if relay is None else relay.admission.open_count,
+            "parked": 0 if relay is None else len(relay.rooms.wait_queue),
+            "connections": 0 if relay is None else relay.front.admission.open_count,
             "is_draining": relay is not None and relay.is_draining,
             "received_bytes": received_bytes,
             "sent_bytes": sent_bytes,
@@ -158,7 +158,7 @@ class RelayMetrics:
         }
 
     def _look_at_links(self) -> list[AgentLink]:
-        links = [] if self._relay is None else self._relay.links
+        links = [] if self._relay is None else self._relay.rooms.links
         now = self._reactor.seconds()
         if now - self._measured_at >= MEASURE_SECONDS:
             self._measured_at = now
@@ -195,9 +195,9 @@ class RelayMetrics:
         relay = self._relay
         if relay is not None:
             reading |= {
-                "seance_parked_clients": len(relay.wait_queue),
-                "seance_watchers": relay.presence.watcher_count,
-                "seance_connections": relay.admission.open_count,
+                "seance_parked_clients": len(relay.rooms.wait_queue),
+                "seance_watchers": relay.front.presence.watcher_count,
+                "seance_connections": relay.front.admission.open_count,
                 "seance_unanswered_connections": relay.front.unanswered_count,
                 "seance_draining": relay.is_draining,
             }

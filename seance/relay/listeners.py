@@ -1,16 +1,18 @@
 """The public ports of a relay: listening on them, the safety check, and the log lines with the addresses.
 
-``Relay.startService`` calls ``claim_ports``. A listener without TLS and PROXY protocol gets a ``FastReject``.
+A listener without TLS and PROXY protocol gets a ``FastReject``.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from seance.core.settings import RelaySettings, has_tls
 from seance.errors import ConfigError
@@ -27,36 +29,124 @@ from seance.relay.edge.admission import LOOPBACK, holder_of
 from seance.relay.edge.fast_reject import FastReject
 
 if TYPE_CHECKING:
-    from seance.relay.service import Relay
+    from seance.relay.context import RelayContext
+    from seance.relay.edge.frontend import FrontendFactory
 
-__all__ = ["claim_ports", "log_addresses"]
+__all__ = ["Listeners", "log_addresses"]
 
 _log = Logger()
 
 
-async def claim_ports(
-    reactor: Any,  # noqa: ANN401  # no common type
-    relay: Relay,
-    tls: ServerTls | None,
-    ports: list[IListeningPort],
-) -> None:
-    """Listen wherever the settings of a relay say.
+class Listeners:
+    """The listening ports of one relay.
 
     Args:
-        reactor: Twisted's reactor.
-        relay: Serves the connections.
-        tls: Speak TLS with this on endpoints that do not bring their own.
-        ports: Gets each port as soon as it listens. They are the caller's to close, after an error too.
-
-    Raises:
-        ConfigError: An address cannot be read or listened on, or strangers could enter every room.
+        context: The context of the relay.
+        tls: Used on endpoints that have no TLS of their own; None for no TLS.
     """
-    for text in relay.settings.listen:
-        port = await _claim_port(reactor, relay, tls, text)
-        ports.append(port)  # before the next one: what listens has to be known when that fails
-    if not relay.settings.listen:
-        await _claim_loopback(reactor, relay, tls, ports)
-    _check_safety(relay, ports)
+
+    def __init__(self, context: RelayContext, tls: ServerTls | None) -> None:
+        self._context = context
+        self._tls = tls
+        self._ports: list[IListeningPort] = []
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether there is a port."""
+        return bool(self._ports)
+
+    async def listen(self, front: FrontendFactory) -> list[IListeningPort]:
+        """Listen on all addresses of the settings, and log them.
+
+        Args:
+            front: Serves the connections.
+
+        Raises:
+            ConfigError: An address cannot be read or listened on, or everyone could enter every room.
+        """
+        settings = self._context.settings
+        try:
+            for text in settings.listen:
+                port = await self._listen_on(front, text)
+                self._ports.append(port)  # before the next one: if that fails, this one has to be closed
+            if not settings.listen:
+                await self._listen_on_loopback(front)
+            self._check_safety()
+        except ConfigError:
+            for port in self._ports:
+                maybeDeferred(port.stopListening).addErrback(_note_stop_failure)
+            self._ports.clear()
+            raise
+        log_addresses(self._ports, settings)
+        return list(self._ports)
+
+    async def stop(self) -> None:
+        """Close all ports."""
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening).addErrback(_note_stop_failure)
+
+    def pause(self) -> None:
+        """Accept no connection until ``resume``; the kernel holds some."""
+        for port in self._ports:
+            port.stopReading()  # type: ignore[attr-defined]  # of every reactor's ports
+
+    def resume(self) -> None:
+        """Accept connections again."""
+        for port in self._ports:
+            port.startReading()  # type: ignore[attr-defined]  # as above
+
+    async def _listen_on_loopback(self, front: FrontendFactory) -> None:
+        """Listen on the loopback addresses that this machine has, with the same port number."""
+        port = self._context.settings.port
+        for host in LOOPBACK_HOSTS:
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            text = f"tcp:{port}:interface={host}".replace("::", r"\:\:")
+            try:
+                self._ports.append(await self._listen_on(front, text, where))
+            except ConfigError as error:
+                if not has_no_such_address(error.__cause__):
+                    raise
+            else:
+                port = _number(self._ports[0])
+        if not self._ports:
+            message = (
+                f"The relay cannot listen: this machine has neither {' nor '.join(LOOPBACK_HOSTS)}. "
+                "Bring its loopback interface up (ip link set lo up), or name an address with --listen."
+            )
+            raise ConfigError(message, code="listen")
+
+    async def _listen_on(self, front: FrontendFactory, text: str, where: str | None = None) -> IListeningPort:
+        reactor = self._context.reactor
+        try:
+            endpoint = server_endpoint(reactor, text, trusts=front.proxies.trusts)
+        except Exception as error:  # each kind of endpoint fails in its own way
+            message = f"The listen address {text!r} cannot be read: {error}."
+            raise ConfigError(message, code="listen") from error
+        factory: IProtocolFactory = front
+        if self._tls is not None and not has_tls(text):
+            factory = self._tls.wrap(front, reactor)
+        try:
+            port = await endpoint.listen(factory)
+        except CannotListenError as error:
+            message = f"The relay cannot listen on {where or text}: {why_not_listening(error, '--listen')}"
+            raise ConfigError(message, code="listen") from error
+        accept_immediately(port)
+        FastReject.install(port, front)
+        return port
+
+    def _check_safety(self) -> None:
+        """Refuse to admit everyone from other machines unless the operator asks for it."""
+        if self._context.verifier is not None or self._context.settings.open:
+            return
+        for port in self._ports:
+            host = host_of(port.getHost())
+            if holder_of(host) != LOOPBACK:
+                message = (
+                    f"Without a key, everyone who reaches {host} could enter every room. Set --auth-key FILE "
+                    "(seance keygen makes one), or --open if that is intended."
+                )
+                raise ConfigError(message, code="unsafe")
 
 
 def log_addresses(ports: list[IListeningPort], settings: RelaySettings) -> None:
@@ -76,69 +166,8 @@ def log_addresses(ports: list[IListeningPort], settings: RelaySettings) -> None:
     _log.info("Client endpoint: {url}", url=f"{base}/client?room=<room-id>", event="relay.listening")
 
 
-async def _claim_loopback(
-    reactor: Any,  # noqa: ANN401  # no common type
-    relay: Relay,
-    tls: ServerTls | None,
-    ports: list[IListeningPort],
-) -> None:
-    """Listen on the loopback addresses that this machine has, with the same port number."""
-    port = relay.settings.port
-    for host in LOOPBACK_HOSTS:
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        text = f"tcp:{port}:interface={host}".replace("::", r"\:\:")
-        try:
-            ports.append(await _claim_port(reactor, relay, tls, text, where))
-        except ConfigError as error:
-            if not has_no_such_address(error.__cause__):
-                raise
-        else:
-            port = _number(ports[0])
-    if not ports:
-        sentence = (
-            f"The relay cannot listen: this machine has neither {' nor '.join(LOOPBACK_HOSTS)}. Bring its "
-            "loopback interface up (ip link set lo up), or name an address with --listen."
-        )
-        raise ConfigError(sentence, code="listen")
-
-
-async def _claim_port(
-    reactor: Any,  # noqa: ANN401  # no common type
-    relay: Relay,
-    tls: ServerTls | None,
-    text: str,
-    where: str | None = None,
-) -> IListeningPort:
-    try:
-        endpoint = server_endpoint(reactor, text, trusts=relay.proxies.trusts)
-    except Exception as error:  # each kind of endpoint fails in its own way
-        sentence = f"The listen address {text!r} cannot be read: {error}."
-        raise ConfigError(sentence, code="listen") from error
-    factory: IProtocolFactory = relay.front
-    if tls is not None and not has_tls(text):
-        factory = tls.wrap(relay.front, reactor)
-    try:
-        port = await endpoint.listen(factory)
-    except CannotListenError as error:
-        sentence = f"The relay cannot listen on {where or text}: {why_not_listening(error, '--listen')}"
-        raise ConfigError(sentence, code="listen") from error
-    accept_immediately(port)
-    FastReject.install(port, reactor, relay)
-    return port
-
-
-def _check_safety(relay: Relay, ports: list[IListeningPort]) -> None:
-    """Refuse to let the whole network in by mistake."""
-    if relay.verifier is not None or relay.settings.open:
-        return
-    for port in ports:
-        host = host_of(port.getHost())
-        if holder_of(host) != LOOPBACK:
-            sentence = (
-                f"Without a key anybody who reaches {host} could enter every room: give --auth-key FILE "
-                "(seance keygen makes one), or say --open if that is what you want."
-            )
-            raise ConfigError(sentence, code="unsafe")
+def _note_stop_failure(failure: Failure) -> None:
+    _log.failure("A port could not be closed", failure, event="relay.stop_failed")
 
 
 def _number(port: IListeningPort) -> int:

@@ -46,7 +46,7 @@ async def test_room_comes_resumes_goes_away_and_is_gone() -> None:
         events = await rig.events()
         agent = await rig.attach()
         await events.until("room", room="r", state="online", reason="attached")
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         link._below.carrier.transport.abortConnection()  # type: ignore[union-attr]  # it lasts
         await events.until("room", room="r", state="resuming")
         await events.until("room", room="r", state="online", reason="resumed")
@@ -175,7 +175,7 @@ async def test_rooms_that_were_gone_before_anybody_watched_are_not_told() -> Non
     async with AdminRig(relay={"known_room_seconds": 0.05}, with_agent=False) as rig:
         agent = await rig.attach()
         await agent.stopService()
-        await until(lambda: not rig.relay.is_known("r"))
+        await until(lambda: not rig.relay.rooms.is_known("r"))
         events = await rig.events()
         await until(lambda: len(events.all("figures")) > 1)
         assert events.all("room") == []

@@ -61,7 +61,7 @@ async def test_without_a_token_everything_is_401_and_nothing_leaks(service: Auth
             for path in ("/api/rooms/r", "/api/rooms/r/clients/1", "/api/rooms/nobody"):
                 assert (await rig.ask(path, "DELETE", headers=fields)).status_code == 401
         assert len(bodies) == 1, "nobody learns what is wrong with a token, nor what is there"
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @ensureDeferred
@@ -113,7 +113,7 @@ async def test_token_for_some_rooms_sees_and_closes_those_alone(service: AuthSer
         assert answer.status_code == 404
         assert (await rig.ask("/metrics", headers=fields)).json()["code"] == "admin_rooms"
         assert (await rig.ask("/api/rooms/team-1", "DELETE", headers=fields)).status_code == 204
-        await until(lambda: rig.relay.link_of("r") is not None)
+        await until(lambda: rig.relay.rooms.link_of("r") is not None)
 
 
 @ensureDeferred
@@ -166,7 +166,7 @@ async def test_page_of_another_origin_changes_nothing() -> None:
         asked = await rig.ask("/api/rooms/r", "OPTIONS")
         assert asked.status_code == 405
         assert not [name for name in asked.headers if name.startswith("access-control")]
-        assert rig.relay.client_count == 1
+        assert rig.relay.rooms.client_count == 1
 
 
 @ensureDeferred

@@ -54,7 +54,7 @@ async def test_schemathesis_finds_no_fault(tmp_path: Path) -> None:
 
         done = await deferToThread(run)
         assert done.returncode == 0, done.stdout + done.stderr
-        await until(lambda: rig.relay.room_count == 1)
+        await until(lambda: rig.relay.rooms.room_count == 1)
         assert (await rig.ask("/healthz")).status_code == 200
 
 

@@ -29,7 +29,7 @@ async def test_no_path_of_the_admin_port_answers_on_the_public_port(method: str)
             assert b"seance_" not in answer.content
             assert b'"rooms"' not in answer.content
         assert client.lost is None
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @ensureDeferred

@@ -49,7 +49,7 @@ async def test_relay_that_takes_leave_lives_and_is_not_ready() -> None:
 async def test_relay_that_does_not_listen_is_not_ready() -> None:
     async with AdminRig(with_agent=False) as rig:
         await rig.relay.stopService()
-        rig.relay.is_draining = False
+        rig.relay.front.is_draining = False
         assert (await rig.ask("/readyz")).status_code == 503
         rig.relay.startService()
 
@@ -59,7 +59,7 @@ async def test_rooms_are_listed_by_name_and_page_by_page() -> None:
     async with AdminRig() as rig:
         for name in ("c", "a", "b"):
             await rig.attach(room=name)
-        await until(lambda: rig.relay.room_count == 4)
+        await until(lambda: rig.relay.rooms.room_count == 4)
         whole = await rig.json("/api/rooms")
         assert ([room["room"] for room in whole["rooms"]], whole["next"]) == (["a", "b", "c", "r"], None)
         first = await rig.json("/api/rooms?limit=3")
@@ -88,7 +88,7 @@ async def test_room_tells_its_clients_and_their_bytes() -> None:
         assert (one["state"], one["received_bytes"], one["sent_bytes"]) == ("joined", 5, 3)
         assert one["address"] == "127.0.0.1"
         client.leg.abortConnection()
-        await until(lambda: rig.relay.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0)
         later = await rig.json("/api/rooms/r")
         assert (later["list"], later["received_bytes"], later["sent_bytes"]) == ([], 5, 3)
 
@@ -169,11 +169,16 @@ async def test_client_number_that_is_none_is_not_found(number: str) -> None:
 async def test_deleted_room_loses_its_agent_and_clients_and_the_agent_may_come_again() -> None:
     async with AdminRig(agent=QUICK) as rig:
         client, _local = await rig.joined()
-        link = rig.relay.link_of("r")
+        link = rig.relay.rooms.link_of("r")
         answer = await rig.ask("/api/rooms/r", "DELETE")
         assert answer.status_code == 204
         await client.ends()
-        await until(lambda: rig.relay.link_of("r") not in (None, link) and rig.relay.find("r").is_attached)
+        await until(
+            lambda: (
+                rig.relay.rooms.link_of("r") not in (None, link)
+                and rig.relay.rooms._table.find("r").is_attached
+            )
+        )
         assert (await rig.json("/api/rooms/r"))["state"] == "online"
 
 
@@ -181,14 +186,14 @@ async def test_deleted_room_loses_its_agent_and_clients_and_the_agent_may_come_a
 async def test_deleted_room_whose_agent_is_away_is_kept_no_longer() -> None:
     async with AdminRig(agent={"backoff_base_seconds": 20.0, "resume_backoff_cap_seconds": 20.0}) as rig:
         client, _local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         link._below.carrier.transport.abortConnection()
         await until(lambda: link.is_resuming)
         room = await rig.json("/api/rooms/r")
         assert room["state"] == "resuming"
         assert (await rig.ask("/api/rooms/r", "DELETE")).status_code == 204
         await client.ends()
-        assert rig.relay.link_of("r") is None
+        assert rig.relay.rooms.link_of("r") is None
 
 
 @ensureDeferred
@@ -196,7 +201,7 @@ async def test_census_forgets_a_room_when_nobody_is_there_any_more() -> None:
     async with AdminRig(relay={"resume_seconds": 0.0}) as rig:
         await rig.joined()
         await rig.agent.stopService()
-        await until(lambda: rig.relay.room_count == 0 and not rig.admin._census._rooms)
+        await until(lambda: rig.relay.rooms.room_count == 0 and not rig.admin._census._rooms)
         assert (await rig.json("/api/rooms")) == {"rooms": [], "next": None}
 
 

@@ -34,7 +34,7 @@ class Known(Rig):
         options.setdefault("with_agent", False)
         super().__init__(**options)
         self.checker = IdentityChecker()
-        self.relay.identities = self.checker
+        self.relay.context.identities = self.checker
 
     async def __aenter__(self) -> Known:
         await super().__aenter__()
@@ -121,11 +121,11 @@ async def test_same_agent_takes_over_its_own_stale_link_at_once(audit: list[LogE
     async with Known() as rig:
         old = await rig.attach_as(ALICE)
         client, local = await rig.joined()
-        stale = rig.relay.find("r")
+        stale = rig.relay.rooms._table.find("r")
         raw = carrier_of(old).transport
         freeze(old)
         await rig.attach_as(ALICE)
-        assert rig.relay.find("r") is not stale
+        assert rig.relay.rooms._table.find("r") is not stale
         assert not stale.is_attached
         await client.ends()
         await rig.joined()
@@ -142,7 +142,7 @@ async def test_late_bytes_of_the_old_carrier_are_dropped() -> None:
     async with Known() as rig:
         old = await rig.attach_as(ALICE)
         await rig.joined()
-        stale = cast(AgentLink, rig.relay.find("r"))
+        stale = cast(AgentLink, rig.relay.rooms._table.find("r"))
         mux = cast(Any, stale._mux)
         carrier = mux.transport.carrier
         await rig.attach_as(ALICE)
@@ -152,7 +152,7 @@ async def test_late_bytes_of_the_old_carrier_are_dropped() -> None:
         mux.dataReceived = heard.append
         carrier.binary_arrived(b"late")
         assert heard == []
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
         await until(lambda: old.status.state is not AgentState.CONNECTED)
 
 
@@ -163,7 +163,7 @@ async def test_frozen_carrier_is_cut_when_it_does_not_close() -> None:
         old = await rig.attach_as(ALICE)
         raw = carrier_of(old).transport
         freeze(old)
-        stale = cast(AgentLink, rig.relay.find("r"))
+        stale = cast(AgentLink, rig.relay.rooms._table.find("r"))
         socket = cast(Any, stale._mux).transport.carrier.transport
         await rig.attach_as(ALICE)
         await until(lambda: not socket.connected)
@@ -182,7 +182,7 @@ async def test_agent_whose_link_was_lost_comes_back_without_asking_for_a_nonce_a
             return check(claim, *rest)
 
         rig.checker.check = note  # type: ignore[method-assign]
-        rig.relay.find("r").cut()
+        rig.relay.rooms._table.find("r").cut()
         await until(lambda: agent.status.state is not AgentState.CONNECTED)
         await agent.when_connected()
         assert len(asked) == 1
@@ -195,7 +195,7 @@ async def test_nonce_that_is_too_old_costs_one_more_request_and_no_wait() -> Non
         rig.checker._advance(reactor.seconds() + NONCE_SECONDS + 1)
         news: list[AgentStatus] = []
         agent.on_status(news.append)
-        rig.relay.find("r").cut()
+        rig.relay.rooms._table.find("r").cut()
         await until(lambda: agent.status.state is not AgentState.CONNECTED)
         await agent.when_connected()
         assert sum(status.retry_seconds is not None for status in news) == 1
@@ -241,7 +241,7 @@ async def test_another_agent_is_refused_while_the_first_is_there_and_for_the_gra
         assert reactor.seconds() - gone_at >= 0.29
         assert any("kept for its agent" in status.sentence for status in news)
         assert {event["code"] for event in audit} == {"room_taken", "room_reserved"}
-        shown = "nobody in particular" if other is None else other.identity(rig.host)[:8]
+        shown = "without a key" if other is None else other.identity(rig.host)[:8]
         assert {event["identity"] for event in audit} == {shown}
 
 
@@ -261,7 +261,7 @@ async def test_other_rooms_are_not_concerned() -> None:
         await rig.attach_as(ALICE)
         await rig.attach_as(ALICE, room="other")
         await rig.attach_as(MALLORY, room="third")
-        assert rig.relay.room_count == 3
+        assert rig.relay.rooms.room_count == 3
 
 
 # Plain agents
@@ -280,7 +280,7 @@ async def test_plain_agent_needs_no_identity_and_loses_its_room_when_it_goes() -
 @ensureDeferred
 async def test_relay_that_does_not_tell_agents_apart_takes_one_with_a_key_for_a_plain_one() -> None:
     async with Known() as rig:
-        rig.relay.identities = None
+        rig.relay.context.identities = None
         agent = await rig.attach_as(ALICE)
         await agent.stopService()
         assert await rig.status() == 101
@@ -329,7 +329,7 @@ async def test_bad_proof_is_refused_before_the_old_link_is_touched(kind: str) ->
         answer = await rig.ask(claim, *fields)
         assert status_of(answer) == 401
         assert first.status.state is AgentState.CONNECTED
-        assert rig.relay.find("r").is_attached
+        assert rig.relay.rooms._table.find("r").is_attached
         fresh = field_of(answer, b"Seance-Nonce")
         assert await rig.status(ALICE.prove(fresh, "r", rig.host)) == 101
 

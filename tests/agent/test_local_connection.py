@@ -18,7 +18,7 @@ async def test_client_that_leaves_while_the_local_server_is_dialled_frees_everyt
             client = await rig.connect(request())
             await until(lambda: rig.agent.client_count == 1)
             client.leg.abortConnection()
-            await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+            await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
 
 
 @pytest.mark.parametrize("what", ["tune", "request_with_host", "Splice.start"])
@@ -35,7 +35,7 @@ async def test_a_mistake_of_ours_costs_one_client_and_leaves_nothing(
         for local in rig.locals:
             await local.closes_in_order()
         assert len(watch.take(ZeroDivisionError)) == 1
-        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
         await rig.connect(request())
         await until(lambda: rig.agent.client_count == 1)
 

@@ -151,5 +151,5 @@ async def test_an_agent_that_has_found_no_relay_comes_back_to_the_next_one() -> 
             reactor, type(rig.relay.settings)(listen=(f"tcp:{rig.port}:interface=127.0.0.1",))
         )
         rig.relay.startService()
-        await until(lambda: rig.relay.room_count == 1)
+        await until(lambda: rig.relay.rooms.room_count == 1)
         await rig.joined()

@@ -78,9 +78,9 @@ async def test_waiting_for_a_connection_fires_at_once_when_there_is_one() -> Non
 @ensureDeferred
 async def test_agent_comes_back_after_its_relay_went_and_came() -> None:
     async with Rig(agent={"backoff_base_seconds": 0.05, "backoff_cap_seconds": 0.05}) as rig:
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         link.cut()
-        await until(lambda: link not in list(rig.relay._rooms) and rig.relay.room_count == 1)
+        await until(lambda: link not in list(rig.relay.rooms._table) and rig.relay.rooms.room_count == 1)
         await rig.agent.when_connected()
         client, local = await rig.joined()
         client.send(b"again")
@@ -221,9 +221,9 @@ async def test_healthy_link_starts_the_waits_over() -> None:
     async with Rig(agent=options) as rig:
         for _ in range(9):
             rig.agent._waits.usual.next_seconds()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         link.cut()
-        await until(lambda: link not in list(rig.relay._rooms) and rig.relay.room_count == 1)
+        await until(lambda: link not in list(rig.relay.rooms._table) and rig.relay.rooms.room_count == 1)
         assert rig.agent._waits.usual._bound_seconds < 0.4
 
 
@@ -246,7 +246,7 @@ async def test_relay_that_never_answers_is_given_up_in_time() -> None:
 @ensureDeferred
 async def test_stream_without_a_head_is_told_so_in_time() -> None:
     async with Rig(agent={"head_seconds": 0.05}) as rig:
-        stream = rig.relay.find("r").open_stream(player := Player())
+        stream = rig.relay.rooms._table.find("r").open_stream(player := Player())
         stream.write(b"GET / HT")
         await player.ends()
         assert player.received.startswith(b"HTTP/1.1 400 ")
@@ -256,7 +256,7 @@ async def test_stream_without_a_head_is_told_so_in_time() -> None:
 @ensureDeferred
 async def test_stream_that_is_not_http_is_told_so() -> None:
     async with Rig() as rig:
-        rig.relay.find("r").open_stream(player := Player()).write(b"\x00\x01\x02\r\n\r\n")
+        rig.relay.rooms._table.find("r").open_stream(player := Player()).write(b"\x00\x01\x02\r\n\r\n")
         await player.ends()
         assert player.received.startswith(b"HTTP/1.1 400 ")
 
@@ -272,7 +272,7 @@ async def test_head_over_the_agents_bound_is_told_so() -> None:
 @ensureDeferred
 async def test_what_follows_the_head_waits_for_the_local_server_and_arrives() -> None:
     async with Rig() as rig:
-        rig.relay.find("r").open_stream(player := Player()).write(request("/doc") + b"early")
+        rig.relay.rooms._table.find("r").open_stream(player := Player()).write(request("/doc") + b"early")
         local = await rig.local()
         await local.receives(b"early")
         player.leg.abortConnection()
@@ -330,11 +330,11 @@ async def test_stopping_twice_is_fine() -> None:
 @ensureDeferred
 async def test_relay_that_does_not_say_goodbye_is_not_waited_for() -> None:
     async with Rig(agent={"drain_seconds": 0.05}) as rig:
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         assert link._mux is not None
         lasting: Any = link._mux.transport
         raw = lasting.carrier.transport
         raw.pauseProducing()
         await rig.agent.stopService()
         raw.resumeProducing()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)

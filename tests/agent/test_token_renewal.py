@@ -66,7 +66,7 @@ async def test_agent_shows_its_token_and_passes_a_new_one_on(
     verifier = Verifier({OLD: AGENT})
     async with TokenRig(verifier) as rig:
         agent = await rig.attach(token_file=str(file))
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         renewed = Grant(TokenRole.AGENT, ("r",), 1.0, subject="host")
         verifier.grants[NEW] = renewed
         file.write_text(NEW)
@@ -75,7 +75,7 @@ async def test_agent_shows_its_token_and_passes_a_new_one_on(
         verifier.listeners[0]()
         await turn(0.05)
         assert agent.status.state is AgentState.CONNECTED
-        assert rig.relay.find("r") is link
+        assert rig.relay.rooms._table.find("r") is link
 
 
 @ensureDeferred
@@ -96,7 +96,7 @@ async def test_renewal_with_what_is_not_the_agents_own_good_token_changes_nothin
     verifier = Verifier({OLD: AGENT, OTHER: other, NEW: AGENT})
     async with TokenRig(verifier) as rig:
         agent = await rig.attach(token=OLD)
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         handle = link.handle
         assert agent._relay_link is not None
         asked = len(verifier.asked)
@@ -105,7 +105,7 @@ async def test_renewal_with_what_is_not_the_agents_own_good_token_changes_nothin
             "t"
         ] == "token" else await turn(0.05)
         assert link.handle is handle
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @ensureDeferred
@@ -121,7 +121,7 @@ async def test_tokens_that_come_too_fast_over_a_link_are_not_looked_at() -> None
         await until(lambda: len(verifier.asked) - asked >= TOKEN_BURST)
         await turn(0.1)
         assert len(verifier.asked) - asked <= TOKEN_BURST + 3
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @ensureDeferred
@@ -180,12 +180,12 @@ async def test_newer_token_changes_the_pace_of_the_clients_that_are_there(rate: 
     )
     async with TokenRig(verifier) as rig:
         agent = await rig.attach(token=OLD)
-        link = rig.relay.find("r")
-        pace, handle = link.pace, link.handle
+        link = rig.relay.rooms._table.find("r")
+        pace, handle = link.rate_limit, link.handle
         assert pace is not None
         assert pace.spend(150_000) == pytest.approx(2.0, rel=0.01)
         assert agent._relay_link is not None
         agent._relay_link.send_control(json.dumps({"t": "token", "token": NEW}).encode())
         await until(lambda: link.handle is not handle)
-        assert link.pace is pace
+        assert link.rate_limit is pace
         assert pace.spend(3_000) == pytest.approx(0.0 if rate != 1_000 else 2.0, rel=0.01)

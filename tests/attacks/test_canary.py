@@ -241,7 +241,7 @@ async def test_token_is_in_no_log_event_whatever_its_level(
     auth = AuthService(reactor, keys=[key_file])
     auth.startService()
     rig = Rig(with_agent=False, agent={"room": ROOM, "token_file": str(file)})
-    rig.relay.verifier, rig.relay.grants = auth, ActiveGrants(reactor, auth)
+    rig.relay.context.verifier, rig.relay.context.grants = auth, ActiveGrants(reactor, auth)
     try:
         async with rig:
             await rig.attach()
@@ -261,7 +261,7 @@ async def test_token_is_in_no_log_event_whatever_its_level(
                 said = len(written)
                 file.write_text(token)
                 await when(lambda said=said: any("token" in text for text in written[said:]))
-            monkeypatch.setattr(rig.relay, "when_served", fail)
+            monkeypatch.setattr(rig.relay.rooms, "find", fail)
             for place in PLACES:
                 target, line = asking(place, canaries.token())
                 client = await rig.connect(request(target, *filter(None, [line])))

@@ -171,7 +171,7 @@ async def test_answer_that_does_not_open_the_way_ends_both_sides(answer: bytes, 
         await turn(0.02)
         assert len(rig.locals) == 1
         local.leg.loseConnection()
-        await until(lambda: rig.relay.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0)
 
 
 @ensureDeferred

@@ -35,7 +35,7 @@ async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
     service: AuthService, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(relay={"upgrades_per_room": 100_000}, agent={"room": ROOM, "token": token(role="agent")})
-    rig.relay.verifier, rig.relay.grants = service, ActiveGrants(reactor, service)
+    rig.relay.context.verifier, rig.relay.context.grants = service, ActiveGrants(reactor, service)
     made: list[Any] = []
     leg = front_module.ClientConnection
     monkeypatch.setattr(
@@ -55,7 +55,7 @@ async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
         make() for make, role, room in NOT_ALLOWED.values() if (role, room) == (TokenRole.CLIENT, ROOM)
     ]
     async with rig:
-        links = rig.relay.room_count
+        links = rig.relay.rooms.room_count
         # A room that is served and one that is not look alike from outside.
         for target in (f"/c/{ROOM}/doc", "/client?room=nobody"):
             answers = {await answer(target, text) for text in sendable}
@@ -65,8 +65,8 @@ async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
             assert [one[:13] for one in answers] == [b"HTTP/1.1 403 "]
         answers = {await answer(f"/agent?room={room}", text) for room in (ROOM, "free") for text in sendable}
         assert [one[:13] for one in answers] == [b"HTTP/1.1 401 "]
-        assert (made, rig.locals, len(rig.relay.grants or ())) == ([], [], links)
-        assert rig.relay.room_count == links == 1
+        assert (made, rig.locals, len(rig.relay.context.grants or ())) == ([], [], links)
+        assert rig.relay.rooms.room_count == links == 1
         assert log == []
         client = await rig.connect(offering(f"/c/{ROOM}/doc", token()))
         await rig.local()

@@ -23,8 +23,8 @@ class LockedRig(Rig):
         self.deny = folder / "deny"
         self.deny.write_text("")
         self.auth = auth_service(self.clock, keys=[self.keys], deny=self.deny)
-        self.relay.verifier = self.auth
-        self.relay.grants = ActiveGrants(self.clock, self.auth)
+        self.relay.context.verifier = self.auth
+        self.relay.context.grants = ActiveGrants(self.clock, self.auth)
 
     async def __aenter__(self) -> LockedRig:
         self.auth.startService()
@@ -58,7 +58,7 @@ def by_secret(**changes: object) -> str:
 
 async def those_who_are_left(rig: LockedRig, clients: dict[str, Player]) -> set[str]:
     await turn(0.05)
-    assert rig.relay.room_count == 1
+    assert rig.relay.rooms.room_count == 1
     return {name for name, client in clients.items() if client.lost is None and not client.has_ended}
 
 
@@ -94,7 +94,7 @@ async def test_what_is_taken_back_ends_within_two_seconds_and_nobody_else_notice
         rig.deny.write_text("jti:agent\n")
         await rig.two_seconds()
         await clients["good"].ends()
-        assert rig.relay.room_count == 0
+        assert rig.relay.rooms.room_count == 0
 
 
 @ensureDeferred

@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectingCancelledError
 
 from seance.doctor import network_checks
 from seance.doctor.findings import Hop, Mark, Report
-from seance.relay.edge.room_status import RoomState
+from seance.relay.rooms.directory import RoomState
 from tests.certificates import Authority
 from tests.doctor.rig import HEALTHY, Stand, diagnose, finding, hosted, nothing_but, opening, plain
 from tests.processes import free_port
@@ -43,7 +43,7 @@ async def test_all_hops_of_a_healthy_tunnel_are_well_and_timed() -> None:
         assert abs(report.clock_ahead_seconds or 0.0) < 5
         told = report.as_json()
         assert (told["ok"], told["hop"]) == (True, None)
-        await until(lambda: rig.relay.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0)
 
 
 @ensureDeferred
@@ -81,7 +81,7 @@ async def test_without_a_room_the_relay_alone_is_looked_at() -> None:
         report = await diagnose(rig.relay_url)
         assert report.hops == (Hop.URL, Hop.DNS, Hop.TCP, Hop.TLS, Hop.PROXY, Hop.RELAY)
         assert report.exit_code == 0
-        assert rig.relay.room_count == 0
+        assert rig.relay.rooms.room_count == 0
 
 
 @ensureDeferred
@@ -110,7 +110,7 @@ async def test_a_local_server_that_was_killed_is_named_when_asked_directly() -> 
         await server.stopService()
         report = await diagnose(rig.relay_url, "r", local=rig.agent.settings.local)
         assert "nothing listens there" in nothing_but(report, Hop.LOCAL).sentence
-        assert rig.relay.client_count == 0, "the tunnel was tried though the way is known to end"
+        assert rig.relay.rooms.client_count == 0, "the tunnel was tried though the way is known to end"
 
 
 @ensureDeferred
@@ -217,7 +217,7 @@ async def test_a_server_that_closes_at_once_is_named_with_its_code_and_reason() 
 async def test_an_agent_that_has_left_is_named() -> None:
     async with hosted() as (rig, _):
         await rig.agent.stopService()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         failed = nothing_but(await diagnose(rig.relay_url, "r"), Hop.AGENT)
         assert "has gone" in failed.sentence
         assert f"seance agent --room r --relay {rig.relay_url}" in failed.advice
@@ -229,7 +229,7 @@ async def test_an_agent_that_has_lost_its_network_is_named() -> None:
         relay_link: Any = rig.agent.relay_link
         rig.agent._waits.quick.next_seconds = lambda: 600.0  # type: ignore[method-assign]
         relay_link.drop_carrier()
-        await until(lambda: rig.relay.presence.status("r").state is RoomState.RESUMING)
+        await until(lambda: rig.relay.front.presence.status("r").state is RoomState.RESUMING)
         failed = nothing_but(await diagnose(rig.relay_url, "r"), Hop.AGENT)
         assert "waits for it to come back" in failed.sentence
 
@@ -353,7 +353,7 @@ async def test_a_walk_that_is_cancelled_while_it_talks_leaves_nothing() -> None:
         await until(lambda: mute.heads)
         await turn(0.05)
         await until_cancelled(walking)
-        await until(lambda: rig.relay.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0)
 
 
 async def until_cancelled(walking: Deferred[Report]) -> None:

@@ -52,7 +52,7 @@ async def guarded(folder: Path, *, deny: str = "") -> AsyncIterator[Rig]:
 
 
 def _with(rig: Rig, service: AuthService) -> Rig:
-    rig.relay.verifier, rig.relay.grants = service, ActiveGrants(reactor, service)
+    rig.relay.context.verifier, rig.relay.context.grants = service, ActiveGrants(reactor, service)
     return rig
 
 

@@ -129,7 +129,7 @@ class Theatre:
             self.reactor.pass_until(lambda stopping=stopping: stopping.called)  # type: ignore[misc]
         self.reactor.pass_seconds(60)
         left = [f"delayed call: {call}" for call in self.reactor.getDelayedCalls()]
-        left += [f"rooms: {self.relay.room_count}"] if self.relay.room_count else []
+        left += [f"rooms: {self.relay.rooms.room_count}"] if self.relay.rooms.room_count else []
         left += (
             [f"unanswered: {self.relay.front.unanswered_count}"] if self.relay.front.unanswered_count else []
         )

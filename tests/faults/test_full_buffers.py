@@ -46,7 +46,7 @@ def staged(weather: Weather, secrecy: Authority | None) -> tuple[Theatre, HalfEa
 def kept_by(theatre: Theatre) -> list[int]:
     """What relay and agent hold for each other."""
     relay_link: Any = theatre.agent._relay_link
-    [link] = theatre.relay._rooms
+    [link] = theatre.relay.rooms._table
     return [link.kept_bytes, relay_link.kept_bytes]
 
 

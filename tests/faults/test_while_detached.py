@@ -60,12 +60,12 @@ def test_clients_that_leave_meanwhile_leave_nothing(theatre: Theatre) -> None:
     )
     for _, local in pairs[1:]:
         local.transport.loseConnection()
-    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.client_count == 1)
+    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.rooms.client_count == 1)
     says(theatre, *pairs[0], b"still here")
     says(theatre, *reversed(pairs[0]), b"so am I")
     pairs[0][0].transport.loseConnection()
     pairs[0][1].transport.loseConnection()
-    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.client_count == 0)
+    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.rooms.client_count == 0)
 
 
 def test_local_connections_that_end_meanwhile_end_for_their_clients(theatre: Theatre) -> None:
@@ -82,7 +82,7 @@ def test_local_connections_that_end_meanwhile_end_for_their_clients(theatre: The
     says(theatre, kept, at_kept, b"still here")
     kept.transport.loseConnection()
     at_kept.transport.loseConnection()
-    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.client_count == 0)
+    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.rooms.client_count == 0)
 
 
 def test_clients_that_come_meanwhile_wait_and_are_served(theatre: Theatre) -> None:
@@ -99,7 +99,7 @@ def test_clients_that_come_meanwhile_wait_and_are_served(theatre: Theatre) -> No
     says(theatre, *after, b"me too")
     for ear in (*before, *after, waiting, theatre.locals[number]):
         ear.transport.abortConnection()
-    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.client_count == 0)
+    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.rooms.client_count == 0)
 
 
 def test_clients_of_an_agent_that_does_not_come_back_are_told_and_nothing_stays(theatre: Theatre) -> None:
@@ -115,4 +115,4 @@ def test_clients_of_an_agent_that_does_not_come_back_are_told_and_nothing_stays(
     says(theatre, *(pair := theatre.join("next")), b"hello")
     for ear in pair:
         ear.transport.abortConnection()
-    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.client_count == 0)
+    theatre.reactor.pass_until(lambda: theatre.agent.client_count == theatre.relay.rooms.client_count == 0)

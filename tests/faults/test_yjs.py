@@ -175,7 +175,7 @@ def test_agent_is_soon_back_at_a_relay_that_was_killed(away_seconds: float) -> N
         theatre.reactor.pass_seconds(away_seconds)
         theatre.start_relay()
         began = theatre.reactor.seconds()
-        theatre.reactor.pass_until(lambda theatre=theatre: theatre.relay.room_count == 1)
+        theatre.reactor.pass_until(lambda theatre=theatre: theatre.relay.rooms.room_count == 1)
         waits.append(theatre.reactor.seconds() - began)
         assert theatre.close() == ()
     p95 = share(waits, 94)

@@ -125,7 +125,7 @@ async def test_missing_local_server_is_counted_as_a_refusal() -> None:
 async def test_lost_carrier_and_its_return_are_counted() -> None:
     async with AgentRig() as rig:
         await rig.start()
-        link: Any = rig.relay.find("r")
+        link: Any = rig.relay.rooms._table.find("r")
         link._below.carrier.transport.abortConnection()
         await until(lambda: counts(rig.admin._metrics._changes)["resumed"] == 1)
         text = await rig.page()

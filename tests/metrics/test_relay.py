@@ -85,7 +85,7 @@ async def test_counts_equal_a_driven_load_exactly() -> None:
         impatient.leg.abortConnection()
         for _ in range(3):
             await (await rig.connect(request("/client?room=nobody"))).receives(b"agent not connected")
-        await until(lambda: rig.relay.client_count == 2)
+        await until(lambda: rig.relay.rooms.client_count == 2)
         text = await page(rig)
         for name, expected in {
             "seance_clients": 2,
@@ -109,13 +109,13 @@ async def test_counts_equal_a_driven_load_exactly() -> None:
 @ensureDeferred
 async def test_links_and_resumptions_are_counted_by_outcome() -> None:
     async with AdminRig(agent=QUICK) as rig:
-        link: Any = rig.relay.find("r")
+        link: Any = rig.relay.rooms._table.find("r")
         for times in (1, 2):
             link._below.carrier.transport.abortConnection()
             await until(lambda times=times: counts_in(rig.admin._metrics._resumptions)["resumed"] == times)
             await until(lambda: rig.agent.status.state is AgentState.CONNECTED)
         await rig.agent.stopService()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         text = await page(rig)
         assert value(text, "seance_links_attached_total") == 1
         assert value(text, "seance_links_detached_total") == 2
@@ -127,7 +127,7 @@ async def test_links_and_resumptions_are_counted_by_outcome() -> None:
 @ensureDeferred
 async def test_link_whose_ends_disagree_is_counted_as_desync(who_notices: str, watch: Watch) -> None:
     async with AdminRig(agent=QUICK) as rig:
-        link: Any = rig.relay.find("r")
+        link: Any = rig.relay.rooms._table.find("r")
         at_relay, at_agent = link._session.lasting, rig.agent._relay_link._lasting
         wrong = at_agent if who_notices == "relay" else at_relay
         wrong.continuity.incoming.crc ^= 1
@@ -145,9 +145,9 @@ def counts_of(rig: AdminRig) -> dict[str, int]:
 async def test_clients_that_wait_for_their_agent_are_counted() -> None:
     async with AdminRig() as rig:
         await rig.agent.stopService()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         waiting = await rig.connect(request())
-        await until(lambda: len(rig.relay.wait_queue) == 1)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 1)
         text = await page(rig)
         assert (value(text, "seance_parked_clients"), value(text, "seance_clients_parked_total")) == (1, 1)
         await rig.attach()
@@ -172,7 +172,7 @@ async def test_limit_without_an_answer_is_counted() -> None:
 @ensureDeferred
 async def test_exhausted_window_budget_is_counted() -> None:
     async with AdminRig(with_agent=False) as rig:
-        windows = rig.relay._windows
+        windows = rig.relay.rooms.windows
         windows.total_bytes = 10
         assert windows.cover(ReceiveWindow(), 10, 0.0)
         assert not windows.cover(ReceiveWindow(), 1, 0.0)
@@ -184,7 +184,7 @@ async def test_round_trip_is_measured_when_the_page_is_read(monkeypatch: pytest.
     monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
     async with AdminRig() as rig:
         await page(rig)
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         await until(lambda: link.round_trip_seconds is not None)
         text = await page(rig)
         median, worst = (
@@ -199,7 +199,7 @@ async def test_round_trip_is_not_measured_without_a_carrier(monkeypatch: pytest.
     monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.0)
     slow = {"backoff_base_seconds": 60.0, "resume_backoff_cap_seconds": 60.0}
     async with AdminRig(agent=slow) as rig:
-        link: Any = rig.relay.find("r")
+        link: Any = rig.relay.rooms._table.find("r")
         link._below.carrier.transport.abortConnection()
         await until(lambda: link.is_resuming)
         text = await page(rig)
@@ -214,7 +214,7 @@ async def test_page_has_exactly_the_metrics_of_the_catalogue(monkeypatch: pytest
         await rig.joined()
         await rig.connect(request("/client?room=nobody"))
         await page(rig)
-        await until(lambda: rig.relay.find("r").round_trip_seconds is not None)
+        await until(lambda: rig.relay.rooms._table.find("r").round_trip_seconds is not None)
         found = families(await page(rig))
         listed = {metric.name.removesuffix("_total"): metric for metric in (*RELAY, *PROCESS)}
         assert found.keys() == listed.keys()
@@ -365,7 +365,7 @@ async def test_no_event_is_reported_while_bytes_pass() -> None:
         client, local = await rig.joined()
         await exchange(client, local, 10, 10)
         told: list[str] = []
-        observer: Any = rig.relay.observer
+        observer: Any = rig.relay.context.observer
         for name in [name for name in dir(type(observer)) if not name.startswith("_")]:
             monkey = getattr(observer, name)
             setattr(observer, name, lambda *args, n=name, f=monkey: (told.append(n), f(*args)))

@@ -59,8 +59,8 @@ CLIENT = Grant(TokenRole.CLIENT, ("r",), 0.0, token_id="c1")
 class TokenRig(Rig):
     def __init__(self, verifier: Verifier, **options: Any) -> None:
         super().__init__(with_agent=False, **options)
-        self.relay.verifier = verifier
-        self.relay.grants = ActiveGrants(reactor, verifier)
+        self.relay.context.verifier = verifier
+        self.relay.context.grants = ActiveGrants(reactor, verifier)
 
 
 def bearer(token: str) -> str:
@@ -85,7 +85,7 @@ async def test_nobody_enters_without_a_good_token() -> None:
             stranger = await rig.connect(request(target, bearer(JWT + "x")))
             await stranger.ends()
             assert status(stranger.received) == 401
-        assert rig.relay.room_count == 0
+        assert rig.relay.rooms.room_count == 0
         assert [role for _, role, _ in verifier.asked] == [TokenRole.AGENT, *[TokenRole.CLIENT] * 2]
 
 
@@ -95,15 +95,15 @@ async def test_session_ends_when_its_token_is_no_longer_good() -> None:
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
         client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
-        assert rig.relay.grants is not None
-        assert len(rig.relay.grants) == 2
+        await until(lambda: rig.relay.rooms.client_count == 1)
+        assert rig.relay.context.grants is not None
+        assert len(rig.relay.context.grants) == 2
         del verifier.grants[JWT + "c"]
         verifier.listeners[0]()
         await client.ends()
         assert status(client.received) == 401
-        assert len(rig.relay.grants) == 1
-        assert rig.relay.room_count == 1
+        assert len(rig.relay.context.grants) == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @pytest.mark.slow
@@ -114,9 +114,9 @@ async def test_agent_ends_with_its_token_within_a_second_or_two() -> None:
         agent = await attach_raw(rig)
         verifier.grants.clear()
         await agent.goes()
-        await until(lambda: rig.relay.room_count == 0)
-        assert rig.relay.grants is not None
-        assert len(rig.relay.grants) == 0
+        await until(lambda: rig.relay.rooms.room_count == 0)
+        assert rig.relay.context.grants is not None
+        assert len(rig.relay.context.grants) == 0
 
 
 @ensureDeferred
@@ -125,14 +125,14 @@ async def test_token_bounds_its_own_connections() -> None:
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
         first = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
+        await until(lambda: rig.relay.rooms.client_count == 1)
         second = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
         await second.ends()
         assert status(second.received) == 429
         first.leg.abortConnection()
-        await until(lambda: rig.relay.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0)
         await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
+        await until(lambda: rig.relay.rooms.client_count == 1)
 
 
 @ensureDeferred
@@ -141,7 +141,7 @@ async def test_agents_token_bounds_the_clients_of_its_room() -> None:
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
         await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
+        await until(lambda: rig.relay.rooms.client_count == 1)
         second = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
         await second.ends()
         assert status(second.received) == 429
@@ -160,9 +160,9 @@ async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> N
         new = await attach_raw(rig)
         await old.goes()
         assert new.lost is None
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
         new.leg.abortConnection()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         thief = await rig.connect(request("/agent?room=r", bearer(JWT + "b")))
         await thief.ends()
         assert b"is kept for its agent" in thief.received
@@ -189,13 +189,13 @@ async def test_client_may_leave_and_send_while_its_token_is_looked_at() -> None:
         await until(lambda: len(verifier.asked) == 2)
         patient.send(b" bird")
         verifier.waiting.callback(None)
-        await until(lambda: rig.relay.client_count == 1)
+        await until(lambda: rig.relay.rooms.client_count == 1)
         verifier.waiting = Deferred()
         hasty = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
         await until(lambda: len(verifier.asked) == 3)
         hasty.leg.abortConnection()
         await turn(0.05)
-        assert rig.relay.client_count == 1
+        assert rig.relay.rooms.client_count == 1
         assert agent.lost is None
         verifier.waiting = Deferred()
         flooding = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
@@ -213,10 +213,10 @@ async def test_client_may_leave_and_send_while_its_token_is_looked_at() -> None:
 async def test_room_can_be_closed_by_hand() -> None:
     async with Rig() as rig:
         client, _ = await rig.joined()
-        assert rig.relay.close_room("r", "closed by hand")
+        assert rig.relay.rooms.close_room("r", "closed by hand")
         await client.ends()
-        await until(lambda: rig.relay.room_count == 0)
-        assert not rig.relay.close_room("unknown", "")
+        await until(lambda: rig.relay.rooms.room_count == 0)
+        assert not rig.relay.rooms.close_room("unknown", "")
 
 
 @ensureDeferred
@@ -256,9 +256,9 @@ async def test_agent_whose_token_is_looked_at_while_the_relay_stops_is_not_taken
         await agent.goes()
         if not waiting.called:
             waiting.callback(None)
-        assert rig.relay.room_count == 0
+        assert rig.relay.rooms.room_count == 0
         with pytest.raises(Refusal, match="stopping"):
-            rig.relay.claim("r")
+            await rig.relay.rooms.claim("r")
 
 
 @ensureDeferred

@@ -202,11 +202,11 @@ async def test_clients_behind_a_trusted_proxy_are_counted_by_their_own_addresses
         for expected, client in ((101, "203.0.113.7"), (429, "203.0.113.7"), (101, "203.0.113.8")):
             player = await rig.connect(request("/client?room=r", f"X-Forwarded-For: {client}"))
             if expected == 101:
-                await until(lambda: rig.relay.client_count)
+                await until(lambda: rig.relay.rooms.client_count)
             else:
                 await player.ends()
                 assert status(player.received) == 429
-        await until(lambda: rig.relay.client_count == 2)
+        await until(lambda: rig.relay.rooms.client_count == 2)
 
 
 @ensureDeferred
@@ -229,7 +229,7 @@ async def test_carrier_behind_the_proxy_protocol_is_as_prompt_as_another() -> No
     async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}, with_agent=False) as rig:
         agent = await rig.connect(b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n" + request("/agent?room=a"))
         await agent.receives(b" 101 ")
-        link: Any = rig.relay.link_of("a")
+        link: Any = rig.relay.rooms.link_of("a")
         check_is_prompt(link._below)
         agent.leg.abortConnection()
 
@@ -246,8 +246,8 @@ async def test_who_comes_by_a_unix_socket_is_of_this_machine(tmp_path: Path) -> 
     for player in players:
         await connectProtocol(UNIXClientEndpoint(reactor, str(path)), player)
         player.send(b"GET /health HTTP/1.1\r\n")
-    await until(lambda: relay.admission.open_count == len(players))
-    assert relay.proxies.trusts(peer_host(players[0].leg))
+    await until(lambda: relay.front.admission.open_count == len(players))
+    assert relay.front.proxies.trusts(peer_host(players[0].leg))
     for player in players:
         player.send(b"Host: h\r\n\r\n")
         await player.ends()
@@ -265,13 +265,13 @@ async def test_accepting_pauses_when_full_and_goes_on_when_somebody_leaves() -> 
     limits = {"connections": 1, "reserved_connections": 1}
     async with Rig(relay=limits, with_agent=False) as rig:
         first = await rig.connect(request("/agent?room=a"))
-        await until(lambda: rig.relay.room_count == 1)
+        await until(lambda: rig.relay.rooms.room_count == 1)
         second = await rig.connect(request("/agent?room=b"))
-        await until(lambda: rig.relay.room_count == 2)
-        assert rig.relay.admission.is_full
+        await until(lambda: rig.relay.rooms.room_count == 2)
+        assert rig.relay.front.admission.is_full
         third = await rig.connect(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
         await turn(0.05)
-        assert rig.relay.admission.open_count == 2
+        assert rig.relay.front.admission.open_count == 2
         first.leg.abortConnection()
         await third.ends()
         assert status(third.received) == 200
@@ -283,11 +283,11 @@ async def test_address_with_too_many_connections_is_told_so(monkeypatch: pytest.
     monkeypatch.setattr(admission_module, "holder_of", lambda address: address)
     async with Rig(relay={"connections_per_address": 1}, with_agent=False) as rig:
         await rig.connect(b"GET /")
-        await until(lambda: rig.relay.admission.open_count == 1)
+        await until(lambda: rig.relay.front.admission.open_count == 1)
         second = await rig.connect()
         await second.ends()
         assert status(second.received) == 429
-        assert rig.relay.admission.open_count == 1
+        assert rig.relay.front.admission.open_count == 1
 
 
 @ensureDeferred

@@ -205,7 +205,7 @@ def status(player: Player) -> int:
 
 async def agent_goes(rig: Rig) -> None:
     await rig.agent.stopService()
-    await until(lambda: rig.relay.room_count == 0)
+    await until(lambda: rig.relay.rooms.room_count == 0)
 
 
 @ensureDeferred
@@ -213,7 +213,7 @@ async def test_client_of_an_absent_agent_is_served_when_it_is_back() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         client = await rig.connect(request("/client/doc?room=r") + b"early")
-        await until(lambda: len(rig.relay.wait_queue) == 1)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 1)
         client.send(b" bird")
         await turn(0.05)
         assert not client.received
@@ -225,7 +225,7 @@ async def test_client_of_an_absent_agent_is_served_when_it_is_back() -> None:
         local.send(answer_101())
         await client.receives(b"\r\n\r\n")
         await local.receives(b"early bird")
-        assert len(rig.relay.wait_queue) == 0
+        assert len(rig.relay.rooms.wait_queue) == 0
 
 
 @ensureDeferred
@@ -235,7 +235,7 @@ async def test_room_that_was_never_served_is_refused_at_once() -> None:
         client = await rig.connect(request("/client?room=other"))
         await client.ends()
         assert status(client) == 404
-        assert len(rig.relay.wait_queue) == 0
+        assert len(rig.relay.rooms.wait_queue) == 0
 
 
 @ensureDeferred
@@ -265,10 +265,10 @@ async def test_client_that_hangs_up_while_it_waits_is_forgotten() -> None:
         await agent_goes(rig)
         hasty = await rig.connect(request())
         half = await rig.connect(request())
-        await until(lambda: len(rig.relay.wait_queue) == 2)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 2)
         hasty.leg.abortConnection()
         half.leg.loseWriteConnection()
-        await until(lambda: len(rig.relay.wait_queue) == 0)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 0)
 
 
 @ensureDeferred
@@ -277,7 +277,7 @@ async def test_client_that_sends_too_much_while_it_waits_is_cut() -> None:
         await agent_goes(rig)
         client = await rig.connect(request() + b"x" * 100_000)
         await client.goes()
-        await until(lambda: len(rig.relay.wait_queue) == 0)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 0)
 
 
 @ensureDeferred
@@ -285,7 +285,7 @@ async def test_stopping_relay_tells_those_who_wait() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         client = await rig.connect(request())
-        await until(lambda: len(rig.relay.wait_queue) == 1)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 1)
         await rig.relay.stopService()
         await client.ends()
         assert status(client) == 503
@@ -306,10 +306,10 @@ async def test_room_that_is_full_when_the_wait_is_over_is_refused_as_ever() -> N
     async with Rig(relay={"streams_per_agent": 1}) as rig:
         await agent_goes(rig)
         clients = [await rig.connect(request()) for _ in range(2)]
-        await until(lambda: len(rig.relay.wait_queue) == 2)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 2)
         await rig.attach()
         await until(lambda: any(b"429" in client.received for client in clients))
-        assert rig.relay.client_count == 1
+        assert rig.relay.rooms.client_count == 1
 
 
 @ensureDeferred
@@ -318,19 +318,19 @@ async def test_token_that_ends_while_its_client_waits_ends_the_wait() -> None:
     async with TokenRig(verifier) as rig:
         agent = await attach_raw(rig)
         agent.leg.abortConnection()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         stranger = await rig.connect(request("/client?room=r", bearer(JWT + "x")))
         await stranger.ends()
         assert status(stranger) == 401
         client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
-        await until(lambda: len(rig.relay.wait_queue) == 1)
-        assert rig.relay.grants is not None
-        assert len(rig.relay.grants) == 1
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 1)
+        assert rig.relay.context.grants is not None
+        assert len(rig.relay.context.grants) == 1
         del verifier.grants[JWT + "c"]
         verifier.listeners[0]()
         await client.ends()
         assert status(client) == 401
-        assert len(rig.relay.wait_queue) == len(rig.relay.grants) == 0
+        assert len(rig.relay.rooms.wait_queue) == len(rig.relay.context.grants) == 0
 
 
 @ensureDeferred
@@ -339,9 +339,9 @@ async def test_permit_of_a_client_that_waited_in_vain_is_given_back() -> None:
     async with TokenRig(verifier, relay={"park_seconds": 0.1}) as rig:
         agent = await attach_raw(rig)
         agent.leg.abortConnection()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
         await client.ends()
         assert status(client) == 503
-        assert rig.relay.grants is not None
-        assert len(rig.relay.grants) == 0
+        assert rig.relay.context.grants is not None
+        assert len(rig.relay.context.grants) == 0

@@ -224,7 +224,7 @@ async def test_client_that_does_not_wait_for_the_answer_frees_everything() -> No
         local = await rig.local()
         client.leg.abortConnection()
         await local.closes_in_order()
-        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
 
 
 @ensureDeferred
@@ -260,14 +260,14 @@ class Noting(NullObserver):
 async def test_client_that_is_sent_away_in_the_middle_of_another_answer_gets_no_second_one() -> None:
     legs: list[ClientConnection] = []
     async with Rig() as rig:
-        rig.relay.observer = Noting(legs)
+        rig.relay.context.observer = Noting(legs)
         client = await rig.connect(request())
         (await rig.local()).send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
         await client.receives(b"half a body")
         legs[0].end("Its token is no longer good.")
         await client.goes()
         assert client.received.count(b"HTTP/1.1") == 1
-        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
 
 
 @ensureDeferred
@@ -294,7 +294,7 @@ async def test_end_of_data_passes_as_end_of_data() -> None:
         local.leg.loseConnection()
         await client.receives(b"answer")
         await client.ends()
-        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
 
 
 @ensureDeferred
@@ -332,7 +332,7 @@ async def test_silence_after_one_end_is_bounded() -> None:
         local.leg.loseWriteConnection()
         await client.ends()
         assert (await local.goes()).check(ConnectionLost)
-        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
 
 
 @ensureDeferred
@@ -422,13 +422,13 @@ async def test_what_had_arrived_for_a_client_that_takes_nothing_is_not_lost_with
         client, local = await rig.joined()
         client.leg.pauseProducing()
         local.send(bytes(6_000_000))
-        mux = rig.relay.find("r")._mux
+        mux = rig.relay.rooms._table.find("r")._mux
         assert mux is not None
         [stream] = mux._streams.values()
         await until(lambda: stream._is_paused and stream._incoming)
         await turn(0.05)
         arrived = stream.protocol.received_bytes + sum(map(len, stream._incoming))  # type: ignore[union-attr]
-        rig.relay.find("r").cut()
+        rig.relay.rooms._table.find("r").cut()
         client.leg.resumeProducing()
         await client.ends()
         assert len(client.received) == arrived
@@ -469,7 +469,7 @@ async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes(
         await rig.agent.stopService()
         await client.ends()
         assert client.received[:1] == b"\x88"
-        await until(lambda: len(rig.relay.departures) == 0)
+        await until(lambda: len(rig.relay._departures) == 0)
 
 
 @pytest.mark.slow
@@ -493,7 +493,7 @@ async def test_hundred_rounds_leave_nothing_behind() -> None:
                 local.leg.loseConnection()
             await client.goes()
             await local.goes()
-        await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
+        await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
         assert rig.agent._relay_link is not None
         assert rig.agent._relay_link.mux.session.stream_count == 0
         calls = [call for call in reactor.getDelayedCalls() if "seance" in str(call)]

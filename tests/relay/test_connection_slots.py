@@ -81,10 +81,10 @@ async def test_too_many_connections_of_one_address_are_cut_before_the_handshake(
     """They are not counted, so they may not wait for a handshake that never comes."""
     async with TlsRig(Authority(tmp_path), relay={"connections_per_address": 1}, with_agent=False) as rig:
         await rig.connect_plainly()
-        await until(lambda: rig.relay.admission.open_count == 1)
+        await until(lambda: rig.relay.front.admission.open_count == 1)
         for _ in range(3):
             await (await rig.connect_plainly()).goes()
-        assert rig.relay.admission.open_count == 1
+        assert rig.relay.front.admission.open_count == 1
 
 
 # At the last places
@@ -96,7 +96,7 @@ async def test_silence_does_not_keep_an_agent_out_of_a_full_relay() -> None:
     async with Rig(relay=limits, with_agent=False) as rig:
         silent = [await rig.connect(b"GET /") for _ in range(12)]
         await rig.attach()
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
         assert sum(client.lost is None for client in silent) < 4
         for client in silent:
             if client.lost is None:
@@ -109,7 +109,7 @@ async def test_refused_clients_that_stay_do_not_keep_an_agent_out_of_a_full_rela
     async with Rig(relay=limits, with_agent=False) as rig:
         refused = [await rig.connect(request("/nowhere")) for _ in range(12)]
         await rig.attach()
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
         for client in refused:
             await client.receives(b"Unknown path")
         assert len(rig.relay.front.closing) < 4
@@ -134,12 +134,12 @@ async def test_clients_of_the_proxy_protocol_are_counted_by_their_own_addresses(
         agent = await rig.connect(LINE.replace(b".7", b".9") + request("/agent?room=r"))
         await agent.receives(b"\r\n\r\n")
         await rig.connect(LINE + request())
-        await until(lambda: rig.relay.client_count == 1)
+        await until(lambda: rig.relay.rooms.client_count == 1)
         second = await rig.connect(LINE + request())
         await second.ends()
         assert status(second) == 429
         await rig.connect(LINE.replace(b".7", b".8") + request())
-        await until(lambda: rig.relay.client_count == 2)
+        await until(lambda: rig.relay.rooms.client_count == 2)
 
 
 @ensureDeferred

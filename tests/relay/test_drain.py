@@ -345,8 +345,8 @@ async def test_an_agent_moves_to_the_relay_that_takes_the_place_of_the_old_one()
         assert client.received[7:8] == b"\x88"
         client.leg.loseConnection()
         await stopping
-        assert old.room_count == 0
-        assert rig.relay.room_count == 1
+        assert old.rooms.room_count == 0
+        assert rig.relay.rooms.room_count == 1
         again, local = await rig.joined()
         local.send(b"\x82\x02hi")
         await again.receives(b"hi")
@@ -366,9 +366,9 @@ async def test_clients_are_served_until_their_turn_although_the_agent_has_moved(
             ),
         )
         rig.relay.startService()
-        await until(lambda: rig.relay.room_count == 1)
+        await until(lambda: rig.relay.rooms.room_count == 1)
         new, new_local = await rig.joined()
-        assert old.room_count == 1, "it still serves those who are left"
+        assert old.rooms.room_count == 1, "it still serves those who are left"
         assert agent.client_count >= 2
         client, local = joined[-1]
         client.send(b"\x82\x80\0\0\0\0")
@@ -380,7 +380,7 @@ async def test_clients_are_served_until_their_turn_although_the_agent_has_moved(
             assert b"\x03\xf4" in client.received, "closed with 1012"
             client.leg.loseConnection()
         await stopping
-        assert old.room_count == 0
+        assert old.rooms.room_count == 0
         new_local.send(b"\x82\x02hi")
         await new.receives(b"hi")
         await until(lambda: agent.client_count == 1)
@@ -392,8 +392,8 @@ async def test_agent_that_is_stopping_moves_nowhere() -> None:
         await rig.joined()
         [agent] = rig._agents
         stopping = agent.stopService()
-        rig.relay.find("r").notice_drain(0.0, 5.0, lambda: None)
+        rig.relay.rooms._table.find("r").notice_drain(0.0, 5.0, lambda: None)
         await stopping
         await turn(0.1)
         assert agent._moving is None
-        assert rig.relay.room_count == 0
+        assert rig.relay.rooms.room_count == 0

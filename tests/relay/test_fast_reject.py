@@ -60,12 +60,11 @@ def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
     """A relay with a clock, one room that is served and one that was."""
     verifier = Verifier(grants()) if has_keys else None
     relay = Relay(Clock(), RelaySettings(**settings), verifier=verifier)
-    relay.running = True
     for room in ("known", "gone"):
         link = cast(Any, AgentLink())
-        relay._rooms.claim(room, link)
-    relay._rooms.release("gone", link)
-    relay.wait_queue._random = lambda least, most: least
+        relay.rooms._table.claim(room, link)
+    relay.rooms._table.release("gone", link)
+    relay.rooms.wait_queue._random = lambda least, most: least
     return relay
 
 
@@ -86,7 +85,7 @@ class Way:
 
     def __init__(self, **settings: Any) -> None:
         self.relay = make_relay(**settings)
-        self.doorstep = FastReject(cast(socket.socket, None), self.relay._reactor, self.relay)
+        self.doorstep = FastReject(cast(socket.socket, None), self.relay.front)
         self.refused_count = 0
 
     def go(self, head: bytes, address: str) -> bytes:
@@ -208,7 +207,7 @@ def test_every_answer_is_that_of_the_long_way(
     way, other = Way(**settings), make_relay(**settings)
     for head, address in asked:
         assert way.go(head, address) == long_way(other, head, address)
-    assert way.relay.admission.open_count == other.admission.open_count == 0
+    assert way.relay.front.admission.open_count == other.front.admission.open_count == 0
 
 
 @pytest.mark.parametrize("head", [UNKNOWN, request("/client?room=unknown", "Cookie: a=b", "X-Y: z")])
@@ -228,7 +227,7 @@ def test_room_that_nobody_else_may_wait_for_is_refused_on_the_doorstep(
     way = Way(**{bound: 1})
     room = request("/c/known" if is_kept else "/c/gone")
     assert way.doorstep._answer_to(room, "192.0.2.1") is None
-    waiting = way.relay.wait_queue.when_back("known" if is_kept else "gone")
+    waiting = way.relay.rooms.wait_queue.when_back("known" if is_kept else "gone")
     answer = way.go(room, "192.0.2.1")
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert answer == long_way(way.relay, room, "192.0.2.1")
@@ -270,7 +269,7 @@ def test_relay_with_keys_refuses_on_the_doorstep_too(head: bytes, status: int) -
 
 def test_good_token_is_verified_once_and_asked_for_each_time() -> None:
     way = Way(has_keys=True)
-    verifier = cast(Verifier, way.relay.verifier)
+    verifier = cast(Verifier, way.relay.context.verifier)
     for _ in range(3):
         assert b" 404 " in way.go(PRESENTED["good"], "192.0.2.1")
     assert len(verifier.asked) == 1
@@ -287,15 +286,15 @@ def test_token_that_bounds_its_connections_is_let_through() -> None:
 def test_token_that_cannot_be_judged_at_once_is_let_through_and_not_waited_for() -> None:
     way = Way(has_keys=True)
     cancelled: list[object] = []
-    cast(Verifier, way.relay.verifier).waiting = Deferred(cancelled.append)
+    cast(Verifier, way.relay.context.verifier).waiting = Deferred(cancelled.append)
     assert way.doorstep._answer_to(PRESENTED["good"], "192.0.2.1") is None
     assert len(cancelled) == 1
-    assert way.relay.admission.open_count == 0
+    assert way.relay.front.admission.open_count == 0
 
 
 def test_relay_that_stops_lets_all_through() -> None:
     way = Way()
-    way.relay.is_draining = True
+    way.relay.front.is_draining = True
     assert way.doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
 
 
@@ -324,7 +323,7 @@ def test_verdicts_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatc
 def test_room_that_comes_to_be_served_is_let_through() -> None:
     way = Way()
     assert b"404" in way.go(UNKNOWN, "192.0.2.1")
-    way.relay._rooms.claim("unknown", cast(Any, AgentLink()))
+    way.relay.rooms._table.claim("unknown", cast(Any, AgentLink()))
     assert way.doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
 
 
@@ -350,7 +349,7 @@ class CountingRig(Rig):
 
     @property
     def doorstep(self) -> FastReject:
-        return cast(FastReject, cast(Any, self.relay._ports[0]).socket)
+        return cast(FastReject, cast(Any, self.relay._listeners._ports[0]).socket)
 
 
 async def refused(rig: Rig, sent: bytes = UNKNOWN) -> Player:
@@ -368,7 +367,7 @@ async def test_refused_client_reads_the_whole_answer_and_the_front_never_knew() 
             long_way(make_relay(), UNKNOWN, "192.0.2.1")
         }
         assert rig.front_count == 0
-        assert rig.relay.admission.open_count == 0
+        assert rig.relay.front.admission.open_count == 0
 
 
 @needs_linux
@@ -436,7 +435,7 @@ async def test_storm_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -
 @ensureDeferred
 async def test_client_that_is_gone_before_its_answer_harms_nobody() -> None:
     async with CountingRig() as rig:
-        port = cast(Any, rig.relay._ports[0])
+        port = cast(Any, rig.relay._listeners._ports[0])
         port.stopReading()
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", rig.port)) as hasty:
@@ -460,7 +459,7 @@ async def test_client_without_a_token_reads_that_it_needs_one() -> None:
 async def test_wrapped_listeners_have_no_doorstep() -> None:
     listen = ("tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1")
     async with CountingRig(relay={"listen": listen}) as rig:
-        plain, wrapped = cast(Any, rig.relay._ports)
+        plain, wrapped = cast(Any, rig.relay._listeners._ports)
         assert isinstance(plain.socket, FastReject)
         assert not isinstance(getattr(wrapped, "socket", None), FastReject)
 
@@ -472,8 +471,8 @@ def test_port_that_is_not_a_tcp_port_is_left_alone() -> None:
         factory = relay.front
 
     port = Port()
-    FastReject.install(port, relay._reactor, relay)
+    FastReject.install(port, relay.front)
     with socket.socket(socket.AF_UNIX) as listener:
         port.socket = listener  # type: ignore[attr-defined]
-        FastReject.install(port, relay._reactor, relay)
+        FastReject.install(port, relay.front)
         assert port.socket is listener  # type: ignore[attr-defined]

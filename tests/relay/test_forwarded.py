@@ -83,11 +83,11 @@ async def test_limit_per_address_holds_in_every_notation(form: str) -> None:
     """The doorstep and the front count alike: one client of each address, however it is written."""
     async with Rig(relay=BEHIND_PROXY) as rig:
         for number, expected in (("7", 101), ("7", 429), ("8", 101)):
-            before = rig.relay.client_count
+            before = rig.relay.rooms.client_count
             field = f"X-Forwarded-For: {form.format(number)}"
             client = await rig.connect(request("/client?room=r", field))
             if expected == 101:
-                await until(lambda before=before: rig.relay.client_count == before + 1)
+                await until(lambda before=before: rig.relay.rooms.client_count == before + 1)
             else:
                 await client.ends()
                 assert status(client) == 429

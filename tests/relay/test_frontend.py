@@ -58,7 +58,7 @@ async def test_bad_request_gets_a_status_and_a_sentence_and_the_connection_ends(
         assert b"Connection: close\r\n" in stranger.received
         client.send(b"still here")
         await local.receives(b"still here")
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @ensureDeferred
@@ -138,7 +138,7 @@ async def test_allowed_web_page_may_attach_as_an_agent() -> None:
         agent = await rig.connect(request("/agent?room=r", "Origin: app://desktop"))
         await agent.receives(b"\r\n\r\n")
         assert status(agent.received) == 101
-        assert rig.relay.room_count == 1
+        assert rig.relay.rooms.room_count == 1
 
 
 @ensureDeferred
@@ -162,17 +162,17 @@ async def test_agent_that_does_not_speak_yamux_is_told_so_and_frees_its_room() -
         agent = await rig.connect(request("/agent?room=r") + masked)
         await agent.receives(b"\x88")
         await agent.goes()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
 
 
 @ensureDeferred
 async def test_room_is_full_at_the_bound_of_a_plain_agent() -> None:
     async with Rig(relay={"streams_per_plain_agent": 2}, with_agent=False) as rig:
         await rig.connect(request("/agent?room=r"))
-        await until(lambda: rig.relay.room_count == 1)
+        await until(lambda: rig.relay.rooms.room_count == 1)
         for _ in range(2):
             await rig.connect(request())
-        await until(lambda: rig.relay.client_count == 2)
+        await until(lambda: rig.relay.rooms.client_count == 2)
         third = await rig.connect(request())
         await third.ends()
         assert status(third.received) == 429
@@ -184,7 +184,7 @@ async def test_agent_that_said_go_away_gets_no_more_clients() -> None:
     async with Rig() as rig:
         assert rig.agent._relay_link is not None
         rig.agent._relay_link.mux.go_away()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         await until(lambda: link._mux is not None and link._mux.session.peer_is_going_away)
         client = await rig.connect(request())
         await client.ends()

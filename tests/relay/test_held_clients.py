@@ -34,7 +34,7 @@ async def loading(rig: Rig) -> tuple[Player, Player, Full]:
     """A client that loads, and a relay that knows it."""
     first, local = await rig.joined()
     full = Full(local)
-    link: Any = rig.relay.link_of("r")
+    link: Any = rig.relay.rooms.link_of("r")
     await until(lambda: link.syncs._loading)
     return first, local, full
 
@@ -59,7 +59,7 @@ async def test_a_held_client_that_goes_is_forgotten() -> None:
     async with Rig(relay={"initial_syncs": 1, "hold_seconds": 2.0}) as rig:
         _, _, full = await loading(rig)
         second = await rig.connect(request())
-        link = rig.relay.link_of("r")
+        link = rig.relay.rooms.link_of("r")
         assert link is not None
         await until(lambda: len(link.syncs) == 1)
         second.leg.abortConnection()
@@ -73,12 +73,12 @@ async def test_a_held_client_whose_agent_goes_waits_for_it_to_come_back() -> Non
     async with Rig(relay={"initial_syncs": 1}) as rig:
         _, _, full = await loading(rig)
         second = await rig.connect(request())
-        link = rig.relay.link_of("r")
+        link = rig.relay.rooms.link_of("r")
         assert link is not None
         await until(lambda: len(link.syncs) == 1)
         full.stop()
         await rig.agent.stopService()
-        await until(lambda: len(rig.relay.wait_queue) == 1)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 1)
         await rig.attach()
         other = await rig.local(1)
         other.send(answer_101())
@@ -94,14 +94,14 @@ async def test_held_clients_whose_agent_is_replaced_are_held_by_the_next_link_to
     async with Rig(relay={"initial_syncs": 1}, agent={"resume": False}) as rig:
         _, _, full = await loading(rig)
         held = [await rig.connect(request()) for _ in range(NEWCOMERS + 3)]
-        old: Any = rig.relay.link_of("r")
+        old: Any = rig.relay.rooms.link_of("r")
         await until(lambda: len(old.syncs) == len(held))
         full.stop()
         await rig.agent.stopService()
-        await until(lambda: len(rig.relay.wait_queue) == len(held))
+        await until(lambda: len(rig.relay.rooms.wait_queue) == len(held))
         await rig.attach()
-        await until(lambda: len(rig.relay.wait_queue) == 0)
-        link: Any = rig.relay.link_of("r")
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 0)
+        link: Any = rig.relay.rooms.link_of("r")
         await until(lambda: len(link.syncs) == len(held) - NEWCOMERS)
         for one in held:
             one.leg.abortConnection()
@@ -121,14 +121,14 @@ async def test_the_time_of_being_held_is_a_part_of_the_time_for_an_agent_that_go
         await second.ends()
         assert second.received.startswith(b"HTTP/1.1 503 ")
         assert reactor.seconds() - began_seconds < 3.3, "the two together are 3.5 s"
-        assert len(rig.relay.wait_queue) == 0
+        assert len(rig.relay.rooms.wait_queue) == 0
 
 
 @ensureDeferred
 async def test_who_is_refused_after_it_was_let_in_keeps_nobody_waiting() -> None:
     async with Rig(relay={"initial_syncs": 1}) as rig:
-        await until(lambda: rig.relay.link_of("r"))
-        link: Any = rig.relay.link_of("r")
+        await until(lambda: rig.relay.rooms.link_of("r"))
+        link: Any = rig.relay.rooms.link_of("r")
         link.most_clients = 0
         refused = await rig.connect(request())
         await refused.ends()

@@ -24,13 +24,13 @@ async def test_a_client_whose_witness_fails_is_cut_and_its_place_is_free(
     what: str, glued: bytes, watch: Watch
 ) -> None:
     async with Rig() as rig:
-        await until(lambda: rig.relay.admission.open_count == 1)
-        rig.relay.observer = Faulty(what)
+        await until(lambda: rig.relay.front.admission.open_count == 1)
+        rig.relay.context.observer = Faulty(what)
         client = await rig.connect(request())
         local = await rig.local()
         local.send(answer_101() + (glued or b"\x82\x00"))
         await client.goes()
         await local.goes()
-        await until(lambda: rig.relay.admission.open_count == 1)
-        assert rig.relay.client_count == 0
+        await until(lambda: rig.relay.front.admission.open_count == 1)
+        assert rig.relay.rooms.client_count == 0
         assert len(watch.take(ZeroDivisionError)) == 1

@@ -118,7 +118,7 @@ async def test_half_close_of_a_client_behind_a_header_stays_a_half_close() -> No
     """The agent uses another port."""
     listen = ("tcp:0:interface=127.0.0.1", *LISTEN)
     async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}) as rig:
-        rig.port = rig.relay._ports[1].getHost().port
+        rig.port = rig.relay._listeners._ports[1].getHost().port
         client = await rig.connect(LINE + request())
         local = await rig.local()
         local.send(answer_101())
@@ -160,7 +160,7 @@ async def test_sender_that_is_not_trusted_is_cut_and_the_log_names_the_option() 
             client = await rig.connect(LINE + HEALTH)
             await client.goes()
         assert client.received == b""
-        assert rig.relay.admission.open_count == 0
+        assert rig.relay.front.admission.open_count == 0
         [line] = lines
         assert "--trusted-proxy" in line["why"]
 

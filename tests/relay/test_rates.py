@@ -55,7 +55,7 @@ async def test_agent_resumes_however_often_others_have_come() -> None:
         client, local = await rig.joined()
         for sent in (request("/c/r"), request("/agent?room=r"), STATUS, STATUS):
             await answer(rig, sent)
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         for _ in range(3):
             raw_of(link).abortConnection()
             await until(lambda: link.is_resuming)
@@ -72,7 +72,7 @@ async def test_agent_that_does_not_prove_its_session_pays_and_comes_again_soon()
         said = await answer(rig, resuming(resume_request))
         assert said.startswith(b"HTTP/1.1 429 ")
         assert b"\r\nRetry-After: 2\r\n" in said
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         kept: Any = link._session
         half = replace(resume_request, sid=kept.sid)
         assert await status(rig, resuming(half)) == 429
@@ -103,7 +103,7 @@ async def test_room_pays_only_for_those_who_may_enter_it() -> None:
         agent = await rig.connect(request("/agent?room=r", bearer(JWT + "agent")))
         await agent.receives(b" 101 ")
         client = await rig.connect(request("/c/r", bearer(JWT + "client")))
-        await until(lambda: rig.relay.client_count == 1)
+        await until(lambda: rig.relay.rooms.client_count == 1)
         assert await status(rig, request("/c/r", bearer(JWT + "client"))) == 429
         for player in (agent, client):
             player.leg.abortConnection()
@@ -127,8 +127,8 @@ async def test_stranger_with_a_key_of_its_own_does_not_use_up_what_the_host_has(
         players: list[Player] = [await rig.ask(claim())]
         assert b" 101 " in players[0].received
         players[0].leg.abortConnection()
-        await until(lambda: rig.relay.room_count == 0)
-        rig.relay._rooms._reserved.clear()
+        await until(lambda: rig.relay.rooms.room_count == 0)
+        rig.relay.rooms._table._reserved.clear()
         assert await rig.status(claim()) == 429
         await rig.attach_as(host)
 
@@ -141,11 +141,11 @@ async def test_those_who_wait_leave_room_where_descriptors_are_few(monkeypatch: 
         await rig.attach(room="other")
         await rig.agent.stopService()
         waiting = [await rig.connect(request("/c/r")) for _ in range(8)]
-        await until(lambda: len(rig.relay.wait_queue) == 8)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 8)
         assert await status(rig, request("/c/r")) == 503
         events = STATUS.replace(b"\r\n\r\n", b"\r\nAccept: text/event-stream\r\n\r\n")
         watching = [await rig.connect(events) for _ in range(8)]
-        await until(lambda: rig.relay.presence.watcher_count == 8)
+        await until(lambda: rig.relay.front.presence.watcher_count == 8)
         assert await status(rig, events) == 429
         await rig.joined("/c/other")
         for player in waiting + watching:

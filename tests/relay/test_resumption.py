@@ -39,7 +39,7 @@ async def back(rig: Rig, link: AgentLink) -> None:
 async def test_clients_notice_nothing_of_a_cut_and_no_byte_is_lost_or_doubled() -> None:
     async with Rig(agent=QUICK) as rig:
         pairs = [await rig.joined() for _ in range(5)]
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         for player in (one for pair in pairs for one in pair):
             player.received = b""
         sent = b""
@@ -58,7 +58,7 @@ async def test_clients_notice_nothing_of_a_cut_and_no_byte_is_lost_or_doubled() 
             assert bytes(client.received) == bytes(local.received) == sent
             assert client.lost is None
             assert local.lost is None
-        assert rig.relay.find("r") is link
+        assert rig.relay.rooms._table.find("r") is link
 
 
 @ensureDeferred
@@ -67,7 +67,7 @@ async def test_agent_that_is_cut_off_says_that_it_resumes_and_not_that_it_waits(
         await rig.joined()
         news: list[AgentStatus] = []
         rig.agent.on_status(news.append)
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         raw_of(link).abortConnection()
         await until(lambda: news and news[-1].state is AgentState.CONNECTED)
         states = {status.state for status in news}
@@ -78,7 +78,7 @@ async def test_agent_that_is_cut_off_says_that_it_resumes_and_not_that_it_waits(
 async def test_client_that_comes_or_goes_meanwhile_is_served_or_forgotten() -> None:
     async with Rig(agent=QUICK | {"backoff_base_seconds": 0.3, "resume_backoff_cap_seconds": 0.3}) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         raw_of(link).abortConnection()
         await until(lambda: link.is_resuming)
         client.leg.abortConnection()
@@ -86,7 +86,7 @@ async def test_client_that_comes_or_goes_meanwhile_is_served_or_forgotten() -> N
         await local.goes()
         await back(rig, link)
         await until(lambda: len(rig.locals) == 2)
-        assert rig.relay.client_count == rig.agent.client_count == 1
+        assert rig.relay.rooms.client_count == rig.agent.client_count == 1
         newcomer.leg.abortConnection()
 
 
@@ -94,13 +94,13 @@ async def test_client_that_comes_or_goes_meanwhile_is_served_or_forgotten() -> N
 async def test_agent_that_does_not_come_back_in_time_loses_its_clients() -> None:
     async with Rig(relay={"resume_seconds": 0.2}, agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         raw = raw_of(link)
         rig.agent._dial = cut_off  # type: ignore[method-assign]
         raw.abortConnection()
         await until(lambda: link.is_resuming)
         await client.ends()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         await rig.agent.stopService()
         await local.goes()
 
@@ -109,14 +109,14 @@ async def test_agent_that_does_not_come_back_in_time_loses_its_clients() -> None
 async def test_session_that_the_relay_has_not_kept_ends_at_the_agent_too() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         raw_of(link).abortConnection()
         await until(lambda: link.is_resuming)
         session_of(link).end("forgotten")
         await client.ends()
         await local.goes()
         await until(lambda: rig.agent.status.state is AgentState.CONNECTED)
-        assert rig.relay.find("r") is not link
+        assert rig.relay.rooms._table.find("r") is not link
         await rig.joined()
 
 
@@ -124,7 +124,7 @@ async def test_session_that_the_relay_has_not_kept_ends_at_the_agent_too() -> No
 async def test_stranger_with_a_wrong_secret_harms_nobody() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         resume_request = f"sid={session_of(link).sid}; token=AAAAAAAAAAAAAAAAAAAAAAAA; recv=0; crc=00000000"
         for _ in range(50):
             stranger = await rig.connect(
@@ -138,7 +138,7 @@ async def test_stranger_with_a_wrong_secret_harms_nobody() -> None:
             assert stranger.received.startswith(b"HTTP/1.1 409 ")
         client.send(b"still here")
         await local.receives(b"still here")
-        assert rig.relay.find("r") is link
+        assert rig.relay.rooms._table.find("r") is link
         assert link.is_attached
 
 
@@ -146,7 +146,7 @@ async def test_stranger_with_a_wrong_secret_harms_nobody() -> None:
 async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         relay_link: Any = rig.agent._relay_link
         before = relay_link._field
         raw_of(link).abortConnection()
@@ -159,7 +159,7 @@ async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has()
         await until(lambda: relay_link._field is not before)
         client.send(b"here")
         await local.receives(b"here")
-        assert rig.relay.find("r") is link
+        assert rig.relay.rooms._table.find("r") is link
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has()
 async def test_session_that_flaps_is_told_to_wait_and_lives() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         for _ in range(5):
             raw_of(link).abortConnection()
             await until(lambda: link.is_resuming)
@@ -185,12 +185,14 @@ async def test_session_that_flaps_is_told_to_wait_and_lives() -> None:
 async def test_relay_that_keeps_no_sessions_serves_the_same_agent_as_before() -> None:
     async with Rig(relay={"resume_seconds": 0.0}, agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         mux: Any = link._mux
         mux.transport.abortConnection()
         await client.ends()
         await local.goes()
-        await until(lambda: rig.relay.room_count == 1 and rig.agent.status.state is AgentState.CONNECTED)
+        await until(
+            lambda: rig.relay.rooms.room_count == 1 and rig.agent.status.state is AgentState.CONNECTED
+        )
         await rig.joined()
 
 
@@ -198,7 +200,7 @@ async def test_relay_that_keeps_no_sessions_serves_the_same_agent_as_before() ->
 async def test_agent_that_does_not_want_to_resume_is_served_as_before() -> None:
     async with Rig(agent=QUICK | {"resume": False}) as rig:
         client, _ = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         mux: Any = link._mux
         mux.transport.abortConnection()
         await client.ends()
@@ -210,7 +212,7 @@ async def test_agent_that_does_not_want_to_resume_is_served_as_before() -> None:
 async def test_client_that_does_not_read_while_its_agent_is_away_keeps_memory_bounded() -> None:
     async with Rig(relay={"resume_bytes": 128 * 1024}, agent=QUICK | {"resume_bytes": 128 * 1024}) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         dial = rig.agent._dial
         rig.agent._dial = cut_off  # type: ignore[method-assign]
         raw_of(link).abortConnection()
@@ -233,7 +235,7 @@ async def test_client_that_does_not_read_while_its_agent_is_away_keeps_memory_bo
 async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() -> None:
     async with Rig(relay={"resume_bytes_in_all": 300_000}, agent=QUICK) as rig:
         client, local = await rig.joined()
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         rig.agent._dial = cut_off  # type: ignore[method-assign]
         raw_of(link).abortConnection()
         await until(lambda: link.is_resuming)
@@ -241,9 +243,9 @@ async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() 
             client.send(b"x" * 65536)
             await turn()
         assert link.held_bytes < 300_000, "a client is read no further than its stream takes"
-        rig.relay.resume_memory._most_bytes = link.held_bytes
+        rig.relay.rooms.resume_memory._most_bytes = link.held_bytes
         await client.ends()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         await rig.agent.stopService()
         await local.goes()
 
@@ -251,10 +253,10 @@ async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() 
 @ensureDeferred
 async def test_no_agent_is_let_in_when_memory_is_used_up() -> None:
     async with Rig(with_agent=False) as rig:
-        rig.relay.resume_memory._most_bytes = 0
+        rig.relay.rooms.resume_memory._most_bytes = 0
         agent = rig.make_agent()
         news: list[AgentStatus] = []
         agent.on_status(news.append)
         agent.startService()
-        await until(lambda: any("no memory left" in status.sentence for status in news))
+        await until(lambda: any("no memory for another agent" in status.sentence for status in news))
         assert news[-1].retry_seconds >= 2  # type: ignore[operator]  # it waits

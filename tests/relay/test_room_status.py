@@ -10,16 +10,17 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
+from seance.core.observers import NullObserver
 from seance.core.settings import RelaySettings
 from seance.net import ProtocolSwitch
+from seance.relay.context import RelayContext
 from seance.relay.edge.room_status import (
     HEARTBEAT_SECONDS,
     RETRY_MILLISECONDS,
     Presence,
-    RoomState,
-    RoomStatus,
 )
-from seance.relay.rooms.room_table import RoomTable
+from seance.relay.rooms.directory import RoomState, RoomStatus
+from seance.relay.rooms.local_directory import LocalRoomDirectory
 from tests.relay.rig import Player, Rig, request, turn, until
 from tests.relay.test_active_grants import AGENT, CLIENT, JWT, TokenRig, Verifier, attach_raw, bearer
 from tests.relay.test_resumption import raw_of
@@ -73,7 +74,7 @@ async def test_status_follows_the_agent() -> None:
         await turn(0.2)
         assert (await state_of(rig))["since"] >= 0.2
         await rig.agent.stopService()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         away = await state_of(rig)
         assert away["state"] == "away"
         assert away["since"] < 0.2
@@ -202,18 +203,18 @@ async def test_watcher_ends_with_its_token_and_takes_no_place_of_a_client() -> N
         watcher = await rig.connect(watching("/c/r/status", bearer(JWT + "c")))
         await watcher.receives(b"online")
         await rig.connect(request("/c/r", bearer(JWT + "c")))
-        await until(lambda: rig.relay.client_count == 1)
-        assert rig.relay.grants is not None
-        assert len(rig.relay.grants) == 3
+        await until(lambda: rig.relay.rooms.client_count == 1)
+        assert rig.relay.context.grants is not None
+        assert len(rig.relay.context.grants) == 3
         watcher.leg.abortConnection()
-        await until(lambda: len(rig.relay.grants or ()) == 2)
+        await until(lambda: len(rig.relay.context.grants or ()) == 2)
         watcher = await rig.connect(watching("/c/r/status", bearer(JWT + "c")))
         await watcher.receives(b"online")
         del verifier.grants[JWT + "c"]
         verifier.listeners[0]()
         await watcher.ends()
-        assert len(rig.relay.grants) == 1
-        assert rig.relay.presence.watcher_count == 0
+        assert len(rig.relay.context.grants) == 1
+        assert rig.relay.front.presence.watcher_count == 0
 
 
 # Watched
@@ -244,12 +245,12 @@ async def test_watcher_is_told_that_the_link_resumes_while_a_newcomer_waits() ->
     async with Rig(agent=slow) as rig:
         watcher = await rig.connect(watching())
         await watcher.receives(b"online")
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         raw_of(link).abortConnection()
         await watcher.receives(b"resuming")
         assert link.is_resuming
         await rig.connect(request())
-        await until(lambda: len(rig.relay.wait_queue) == 1)
+        await until(lambda: len(rig.relay.rooms.wait_queue) == 1)
         assert not rig.locals
         await rig.local()
         assert [event["state"] for event in events(watcher)] == ["online", "resuming", "online"]
@@ -261,7 +262,7 @@ async def test_watcher_of_one_room_hears_nothing_of_another() -> None:
         watcher = await rig.connect(watching("/c/other/status"))
         await watcher.receives(b"unknown")
         await rig.agent.stopService()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         await turn(0.02)
         assert len(events(watcher)) == 1
 
@@ -278,7 +279,7 @@ async def test_watchers_are_bounded_for_each_room_and_in_all_and_places_come_bac
         assert (status, fields["Access-Control-Allow-Origin"]) == (429, "*")
         first.leg.abortConnection()
         second.leg.loseWriteConnection()
-        await until(lambda: rig.relay.presence.watcher_count == 0)
+        await until(lambda: rig.relay.front.presence.watcher_count == 0)
         again = await rig.connect(watching())
         await again.receives(b"online")
 
@@ -290,7 +291,7 @@ async def test_watcher_that_says_something_is_cut() -> None:
         await watcher.receives(b"online")
         watcher.send(b"GET /c/r/status HTTP/1.1\r\n")
         await watcher.goes()
-        assert rig.relay.presence.watcher_count == 0
+        assert rig.relay.front.presence.watcher_count == 0
 
 
 @ensureDeferred
@@ -298,10 +299,10 @@ async def test_stopping_relay_ends_its_watchers_and_takes_none() -> None:
     async with Rig(with_agent=False) as rig:
         watcher = await rig.connect(watching())
         await watcher.receives(b"unknown")
-        rig.relay.presence.close()
+        rig.relay.front.presence.close()
         await watcher.ends()
         assert (await answer(rig, watching()))[0] == 503
-        rig.relay.presence.open()
+        rig.relay.front.presence.open()
         again = await rig.connect(watching())
         await again.receives(b"unknown")
         await rig.relay.stopService()
@@ -341,15 +342,18 @@ class Stage:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.rooms: RoomTable[Any] = RoomTable(known_seconds=100.0)
-        self.presence = Presence(self.clock, RelaySettings(), self.rooms, random=lambda least, most: least)
+        settings = RelaySettings(known_room_seconds=100.0)
+        context = RelayContext(self.clock, settings, NullObserver(), None, None, None)
+        directory = LocalRoomDirectory(context, max_waiting=1)
+        self.rooms: Any = directory._table
+        self.presence = Presence(context, directory, random=lambda least, most: least)
         self.seat = Seat()
         self.wire = Wire()
         self.door = ProtocolSwitch()
         self.door.transport = self.wire  # type: ignore[assignment]  # what a watcher asks of one
 
     def watch(self) -> None:
-        self.presence._watch("r", self.door, (), None, None)
+        self.presence._watch("r", self.door, (), None)
 
     def told(self) -> list[str]:
         return [

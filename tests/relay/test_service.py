@@ -93,8 +93,8 @@ async def test_stopping_tells_agents_and_cuts_strangers() -> None:
         await stranger.goes()
         await client.goes()
         await until(lambda: local.has_ended or local.lost)
-        assert rig.relay.room_count == 0
-        assert rig.relay.client_count == 0
+        assert rig.relay.rooms.room_count == 0
+        assert rig.relay.rooms.client_count == 0
 
 
 @ensureDeferred
@@ -106,7 +106,7 @@ async def test_agent_that_does_not_say_goodbye_is_not_waited_for() -> None:
         raw: Any = relay_link.carrier.transport
         raw.pauseProducing()
         await rig.relay.stopService()
-        assert rig.relay.room_count == 0
+        assert rig.relay.rooms.room_count == 0
         raw.resumeProducing()
         await until(lambda: rig.agent.status.state.value in ("waiting", "resuming"))
 
@@ -126,12 +126,12 @@ async def test_stopped_relay_can_be_started_again() -> None:
 async def test_rooms_do_not_see_each_other() -> None:
     async with Rig() as rig:
         await rig.attach(room="other")
-        assert rig.relay.room_count == 2
+        assert rig.relay.rooms.room_count == 2
         await rig.connect(request("/c/other/doc"))
         assert (await rig.local()).received.startswith(b"GET /doc ")
-        assert rig.relay.find("r").stream_count == 0
-        assert rig.relay.find("other").stream_count == 1
-        assert rig.relay.client_count == 1
+        assert rig.relay.rooms._table.find("r").stream_count == 0
+        assert rig.relay.rooms._table.find("other").stream_count == 1
+        assert rig.relay.rooms.client_count == 1
 
 
 @ensureDeferred

@@ -21,7 +21,7 @@ async def test_process_that_asks_for_its_session_is_told_that_another_has_its_pl
             resume_request = relay_link.resume_request()
             assert resume_request is not None
             wishes.append(resume_request)
-        link = rig.relay.find("r")
+        link = rig.relay.rooms._table.find("r")
         protocol = "Sec-WebSocket-Protocol: seance.resume.v1"
         for resume_request in wishes[:2]:
             claim = ALICE.prove(rig.nonce(), "r", rig.host)
@@ -29,7 +29,7 @@ async def test_process_that_asks_for_its_session_is_told_that_another_has_its_pl
             assert status_of(late) == 409
             assert b"\r\nSeance-Replace: no\r\n" in late.received
             assert b"Another process with this agent's key" in late.received
-        assert rig.relay.find("r") is link
+        assert rig.relay.rooms._table.find("r") is link
         assert link.is_attached
 
 
@@ -40,7 +40,7 @@ async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
         news: list[AgentStatus] = []
         first.on_status(news.append)
         second = rig.make_agent_as(ALICE)
-        rig.relay.find("r").on_change = lambda link: link.is_resuming and second.startService()  # type: ignore[func-returns-value]
+        rig.relay.rooms._table.find("r").on_change = lambda link: link.is_resuming and second.startService()  # type: ignore[func-returns-value]
         first._waits.quick._cap_seconds = first._waits.quick._bound_seconds = 60.0
         first._waits.quick._random = lambda: 1.0
         assert first.relay_link is not None
@@ -63,11 +63,11 @@ async def test_agent_without_an_identity_is_told_that_its_own_session_still_wait
         agent = await rig.attach_as(None, backoff_base_seconds=60.0, resume_backoff_cap_seconds=60.0)
         assert agent.relay_link is not None
         agent.relay_link.drop_carrier()
-        await until(lambda: rig.relay.find("r").is_resuming)
+        await until(lambda: rig.relay.rooms._table.find("r").is_resuming)
         await agent.stopService()
         late = await rig.ask()
         assert status_of(late) == 409
         assert b"Retry-After: 1\r\n" in late.received
         assert b"whose connection was lost" in late.received
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         await rig.attach_as(None)

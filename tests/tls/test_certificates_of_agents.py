@@ -35,11 +35,11 @@ async def test_session_ends_with_the_certificate_and_a_renewed_one_begins_anothe
         agent = await rig.attach(**certificate(authority, 3))
         client, _ = await rig.joined()
         await client.goes()
-        await until(lambda: rig.relay.room_count == 0)
+        await until(lambda: rig.relay.rooms.room_count == 0)
         # It dials with what it has, and is refused in the handshake, until there is something better.
         await until(lambda: agent.status.state is AgentState.WAITING)
         certificate(authority, 3600)
-        await until(lambda: rig.relay.room_count == 1)
+        await until(lambda: rig.relay.rooms.room_count == 1)
 
 
 def test_permit_on_a_certificate_ends_at_its_second_and_asks_nobody() -> None:

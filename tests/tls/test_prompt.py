@@ -17,7 +17,7 @@ from tests.tls.rig import TlsRig
 @ensureDeferred
 async def test_carriers_are_as_prompt_as_without_tls(authority: Authority) -> None:
     async with TlsRig(authority) as rig:
-        link: Any = rig.relay.link_of("r")
+        link: Any = rig.relay.rooms.link_of("r")
         relay_link: Any = rig.agent._relay_link
         check_is_prompt(link._below.carrier)
         check_is_prompt(relay_link._carrier)

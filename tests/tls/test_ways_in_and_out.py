@@ -42,7 +42,7 @@ class Notes(NullObserver):
 
 async def dial(rig: Rig, *, is_proxied: bool, first: bytes) -> Player:
     """Opens a client's connection by one of the ways, and writes ``first`` on it."""
-    port = rig.relay._ports[is_proxied].getHost().port
+    port = rig.relay._listeners._ports[is_proxied].getHost().port
     client = Player()
     rig.clients.append(client)
     await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(One(client))
@@ -81,7 +81,7 @@ async def agent_goes(rig: Rig, client: Player, local: Player, notes: Notes) -> N
     local.send(typed)
     await until(lambda: len(client.received) == len(typed))
     client.received = b""
-    rig.relay.links[0].cut()
+    rig.relay.rooms.links[0].cut()
     await client.ends()
     assert client.received.startswith(b"\x88"), "a close frame, with a reason"
     client.leg.loseConnection()
@@ -113,8 +113,8 @@ async def test_all_arrives_and_the_place_is_free_again(
     settings = {"listen": (DIRECT, PROXIED), "trusted_proxy": ("127.0.0.1",), "resume_seconds": 0.0}
     async with TlsRig(authority, relay=settings) if has_tls else Rig(relay=settings) as rig:
         notes = Notes()
-        rig.relay.observer = notes
-        admission = rig.relay.admission
+        rig.relay.context.observer = notes
+        admission = rig.relay.front.admission
         await until(lambda: admission.open_count == 1)
         early, up, down = pattern(30_000, seed=1), pattern(LONG_BYTES, seed=2), pattern(LONG_BYTES, seed=3)
         client = await dial(rig, is_proxied=is_proxied, first=request() + early)

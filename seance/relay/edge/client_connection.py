@@ -35,14 +35,15 @@ from seance.mux import StreamRefused
 from seance.net import Leg, ProtocolSwitch, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.relay.drain import Departures
 from seance.relay.edge.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
-from seance.relay.edge.connection_slots import Place
-from seance.relay.rooms.agent_link import RETRY_AFTER, AgentLink
-from seance.relay.rooms.sync_limiter import Sync
+from seance.relay.retry_after import RETRY_AFTER
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
     from seance.mux import StreamTransport
+    from seance.relay.edge.connection_slots import ConnectionSlot
+    from seance.relay.rooms.sync_limiter import Sync
+    from seance.relay.rooms.upstream import Upstream
 
 __all__ = ["ClientConnection"]
 
@@ -60,14 +61,14 @@ class ClientConnection:
     Args:
         reactor: Where time comes from.
         settings: The relay's.
-        link: The agent's link.
+        upstream: The way to the server of the room.
         door: The client's connection, still in the front's hands.
         key: The client's ``Sec-WebSocket-Key``.
         departures: Who decides when it is seen off.
         select_protocol: The subprotocol to choose if the local server chooses none.
         form: How the client addressed the room, for addresses and cookies in the answer.
         sync: Who is told when it has come in and when it is gone.
-        place: The connection's. From the 101 on the door is out of it, and the leg gives its place back.
+        slot: The slot of the connection. From the 101 on this object releases it.
         bytes_per_second: What this client may move, both directions together, besides what its room
             may; None for no bound of its own.
         address: Whose connection it is, for operators.
@@ -87,17 +88,17 @@ class ClientConnection:
         "_departures",
         "_door",
         "_is_closing_gracefully",
-        "_link",
         "_observer",
         "_on_end",
         "_pace",
-        "_place",
         "_reactor",
         "_settings",
+        "_slot",
         "_splice",
         "_stream",
         "_sync",
         "_timer",
+        "_upstream",
         "_waiting_client",
         "address",
         "began_seconds",
@@ -112,13 +113,13 @@ class ClientConnection:
         self,
         reactor: IReactorTime,
         settings: RelaySettings,
-        link: AgentLink,
+        upstream: Upstream,
         door: ProtocolSwitch,
         key: bytes,
         *,
         departures: Departures,
         sync: Sync,
-        place: Place,
+        slot: ConnectionSlot,
         select_protocol: bytes | None = None,
         form: PublicForm | None = None,
         bytes_per_second: int | None = None,
@@ -131,7 +132,7 @@ class ClientConnection:
         self._observer = observer or NullObserver()
         self._reactor = reactor
         self._settings = settings
-        self._link = link
+        self._upstream = upstream
         self._door = door
         self._answer = LocalAnswer(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
@@ -142,10 +143,10 @@ class ClientConnection:
         self._departures = departures
         self._sync = sync
         self._is_closing_gracefully = False
-        self._pace = link.pace
+        self._pace = upstream.rate_limit
         if bytes_per_second:
-            self._pace = Pace(reactor, bytes_per_second, within=link.pace)
-        self._place = place
+            self._pace = Pace(reactor, bytes_per_second, within=upstream.rate_limit)
+        self._slot = slot
         self._on_end = on_end
         self.began_seconds = reactor.seconds()
         self.upgrade_seconds: float | None = None
@@ -153,7 +154,7 @@ class ClientConnection:
     @property
     def room(self) -> str:
         """Its room."""
-        return self._link.room
+        return self._upstream.room
 
     @property
     def received_bytes(self) -> int:
@@ -192,11 +193,11 @@ class ClientConnection:
         Raises:
             Refusal: The agent takes no further client; nothing has happened yet.
         """
-        self._stream = self._link.open_stream(self._asking)
-        self._departures.add(self, self._link)
+        self._stream = self._upstream.open_stream(self._asking)
+        self._departures.add(self, self._upstream)
         self._observer.client_began(self)
         self._stream.write(head)
-        self._timer = self._reactor.callLater(self._link.upgrade_seconds, self._too_late)
+        self._timer = self._reactor.callLater(self._upstream.upgrade_seconds, self._too_late)
         self._door.hand_over(self._waiting_client)
         self._client.registerProducer(self._asking, True)
         if early:
@@ -278,10 +279,10 @@ class ClientConnection:
         self._stream = None
         if self._answer.has_begun:
             self._cut()
-        elif self._link.is_attached and is_refused:
+        elif self._upstream.is_attached and is_refused:
             sentence = "The agent of this room did not take the connection; try again."
             self._refuse(Refusal(502, sentence, code="agent_refused"))
-        elif self._link.is_attached:
+        elif self._upstream.is_attached:
             sentence = "The agent of this room gave the connection up before the local server answered."
             self._refuse(Refusal(502, sentence, code="local_server_gone"))
         else:
@@ -316,7 +317,7 @@ class ClientConnection:
 
     def far_cut(self) -> bool:
         """The stream is gone without an end."""
-        if self._link.is_alive:
+        if self._upstream.is_alive:
             return False  # only this stream: the local server has reset it, and gone is gone
         splice = cast(Splice, self._splice)
         splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
@@ -329,7 +330,7 @@ class ClientConnection:
 
     def near_lost(self) -> None:
         """The client is gone."""
-        self._place.give_back()
+        self._slot.release()
 
     def splice_ended(self, report: SpliceReport) -> None:
         """Both are gone."""
@@ -397,11 +398,11 @@ class ClientConnection:
         self._timer = None
         if self._answer.has_begun:
             self._cut()
-        elif not self._link.is_attached:
+        elif not self._upstream.is_attached:
             sentence = "The agent of this room is not there at the moment; try again."
             self._refuse(Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,)))
         else:
-            seconds = self._link.upgrade_seconds
+            seconds = self._upstream.upgrade_seconds
             sentence = f"The local server behind this room did not answer within {seconds:g} s."
             self._refuse(Refusal(502, sentence, code="local_server_silent"))
 
@@ -427,11 +428,11 @@ class ClientConnection:
         self._door.hand_over(LingeringClose(self._reactor, answer, on_end=self._leave))
 
     def _closed_gracefully(self) -> None:
-        self._place.give_back()
+        self._slot.release()
         self._leave()
 
     def _leave(self) -> None:
-        self._departures.remove(self, self._link)
+        self._departures.remove(self, self._upstream)
 
     def _drop_stream(self) -> None:
         # In order, whatever the answer was: a reset ends a Node server without an ``error`` listener.

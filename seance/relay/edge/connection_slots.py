@@ -1,74 +1,94 @@
-"""Who has a place on the relay: every connection that was accepted, until it is gone.
+"""A slot for each connection that was accepted, until the connection is gone.
 
-How many there may be is ``Admission``'s to say. Whoever takes the last place pauses accepting, and whoever
-gives one back then resumes it.
+``Admission`` has the limits. The connection that takes the last slot pauses accepting; the first slot that is
+released afterwards resumes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from seance.relay.service import Relay
+    from seance.core.interfaces import Observer
+    from seance.relay.edge.admission import Admission
 
-__all__ = ["Place", "Places"]
+__all__ = ["Accepting", "ConnectionSlot", "ConnectionSlots"]
 
 
-class Place:
-    """One connection's place. Whoever has the connection gives it back.
+class Accepting(Protocol):
+    """The listening ports of a relay."""
+
+    def pause(self) -> None:
+        """Accept no connection until ``resume``; the kernel holds some."""
+
+    def resume(self) -> None:
+        """Accept connections again."""
+
+
+class ConnectionSlot:
+    """The slot of one connection. Its owner releases it.
 
     Attributes:
-        holder: Whose it is; see ``seance.relay.edge.admission.holder_of``.
+        holder: Whom the connection is counted for; see ``seance.relay.edge.admission.holder_of``.
     """
 
-    __slots__ = ("_places", "holder")
+    __slots__ = ("_slots", "holder")
 
-    def __init__(self, places: Places, holder: str) -> None:
-        self._places: Places | None = places
+    def __init__(self, slots: ConnectionSlots, holder: str) -> None:
+        self._slots: ConnectionSlots | None = slots
         self.holder = holder
 
-    def give_back(self) -> None:
-        """Count the connection out; once is enough, twice is harmless."""
-        if self._places is not None:
-            places, self._places = self._places, None
-            places.left(self.holder)
+    def release(self) -> None:
+        """Count the connection out; a second call does nothing."""
+        if self._slots is not None:
+            slots, self._slots = self._slots, None
+            slots.released(self.holder)
 
 
-class Places:
-    """The places of one relay.
+class ConnectionSlots:
+    """The slots of one relay.
 
     Args:
-        relay: Whom to pause.
-        make_room: Called when the last place was taken.
+        admission: Has the counts and limits.
+        accepting: Paused while there is no slot.
+        observer: Receives ``limit_hit("connections")``.
+        make_room: Called for each connection that takes the last slot.
     """
 
-    def __init__(self, relay: Relay, make_room: Callable[[], None]) -> None:
-        self._relay = relay
+    def __init__(
+        self,
+        admission: Admission,
+        accepting: Accepting,
+        observer: Callable[[], Observer],
+        make_room: Callable[[], None],
+    ) -> None:
+        self._admission = admission
+        self._accepting = accepting
+        self._observer = observer
         self._make_room = make_room
         self._is_paused = False
 
-    def take(self, address: str) -> Place:
-        """Count a connection in, and pause accepting if it was the last one there is room for.
+    def take(self, address: str) -> ConnectionSlot:
+        """Count a connection in, and pause accepting if it has the last slot.
 
-        Then the one that has taken longest to say what it wants makes room for whoever comes next:
-        the last places are for agents, and silence must not keep them.
+        ``make_room`` then closes a connection, because the last slots are for agents.
 
         Raises:
-            Refusal: 429, its address has as many as it may have.
+            Refusal: 429, the address has too many connections.
         """
-        place = Place(self, self._relay.admission.enter(address))
-        if self._relay.admission.is_full:
+        slot = ConnectionSlot(self, self._admission.enter(address))
+        if self._admission.is_full:
             if not self._is_paused:
                 self._is_paused = True
-                self._relay.observer.limit_hit("connections")
-                self._relay.pause_accepting()
+                self._observer().limit_hit("connections")
+                self._accepting.pause()
             self._make_room()
-        return place
+        return slot
 
-    def left(self, holder: str) -> None:
-        """Count a connection out, and accept again if there is room now; for ``Place`` alone."""
-        self._relay.admission.leave(holder)
-        if self._is_paused and not self._relay.admission.is_full:
+    def released(self, holder: str) -> None:
+        """Count a connection out, and accept again if there is a slot; only ``ConnectionSlot`` calls this."""
+        self._admission.leave(holder)
+        if self._is_paused and not self._admission.is_full:
             self._is_paused = False
-            self._relay.resume_accepting()
+            self._accepting.resume()

@@ -53,7 +53,7 @@ from seance.relay.edge.admission import Visit
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-    from seance.relay.service import Relay
+    from seance.relay.edge.frontend import FrontendFactory
 
 __all__ = ["FastReject", "Upgrade", "upgrade_of"]
 
@@ -131,14 +131,13 @@ class FastReject:
 
     Args:
         listener: The socket itself; it does not block.
-        reactor: Where time comes from.
-        relay: Whom to ask.
+        front: The frontend that serves the other connections.
     """
 
-    def __init__(self, listener: socket.socket, reactor: IReactorTime, relay: Relay) -> None:
+    def __init__(self, listener: socket.socket, front: FrontendFactory) -> None:
         self._listener = listener
-        self._reactor = reactor
-        self._relay = relay
+        self._front = front
+        self._reactor: IReactorTime = front.reactor
         self._upgrades: OrderedDict[bytes, Upgrade | None] = OrderedDict()
         self._held: deque[socket.socket] = deque()
         self._older_count = 0
@@ -151,23 +150,22 @@ class FastReject:
         return getattr(self._listener, name)
 
     @classmethod
-    def install(cls, port: Any, reactor: IReactorTime, relay: Relay) -> None:  # noqa: ANN401  # see below
+    def install(cls, port: Any, front: FrontendFactory) -> None:  # noqa: ANN401  # see below
         """Put one before the socket of a port, if that is a plain TCP port of a system that can.
 
         Args:
-            port: A listening port of whatever kind.
-            reactor: Where time comes from.
-            relay: Whom to ask.
+            port: A listening port of any kind.
+            front: The frontend that serves the connections of the port.
         """
         listener = getattr(port, "socket", None)
         defer = getattr(socket, "TCP_DEFER_ACCEPT", None)
         if not isinstance(listener, socket.socket) or defer is None or not (PEEK and SEND):
             return
         # TLS and the PROXY protocol wrap the factory.
-        if port.factory is relay.front and listener.family in (socket.AF_INET, socket.AF_INET6):
+        if port.factory is front and listener.family in (socket.AF_INET, socket.AF_INET6):
             listener.setsockopt(socket.IPPROTO_TCP, defer, DEFER_SECONDS)
             listener.listen(max(port.backlog, BACKLOG))
-            port.socket = cls(listener, reactor, relay)
+            port.socket = cls(listener, front)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Return the next connection that is to be looked at.
@@ -179,7 +177,7 @@ class FastReject:
             self._passed = 0
             raise BlockingIOError(errno.EAGAIN, "enough for one turn")
         for _ in range(MOST_IN_TURN):
-            if self._relay.admission.is_full:
+            if self._front.admission.is_full:
                 # The port is paused by now, but goes on for up to a hundred connections in this turn.
                 raise BlockingIOError(errno.EAGAIN, "there is no place")
             connection, address = self._listener.accept()
@@ -206,56 +204,49 @@ class FastReject:
     # -- inside ----------------------------------------------------------------------------
 
     def _answer_to(self, head: bytes, peer: str) -> bytes | None:
-        """Return the refusal that is the answer to this; None to let it through."""
-        relay = self._relay
+        """Return the refusal of a connection with this head; None to pass the connection on."""
+        front = self._front
         upgrade = self._read(head)
-        if upgrade is None or relay.is_draining or self._may_be_served(upgrade.room):
+        if upgrade is None or front.is_draining:
             return None
-        admission = relay.admission
-        if admission.is_full or len(head) > relay.settings.head_bytes:
+        refusal = front.rooms.refusal_now(upgrade.room)
+        if refusal is None or front.admission.is_full or len(head) > front.context.settings.head_bytes:
             return None
         try:
-            self._judge(upgrade, peer)
-        except Refusal as refusal:
-            relay.observer.refused(refusal.code)
-            return _written(refusal.status, refusal.sentence, refusal.headers)
-        return None
+            if not self._passes_checks(upgrade, peer):
+                return None
+        except Refusal as earlier:
+            refusal = earlier
+        front.context.observer.refused(refusal.code)
+        return _written(refusal.status, refusal.sentence, refusal.headers)
 
-    def _may_be_served(self, room: str) -> bool:
-        relay = self._relay
-        return (
-            relay.wait_queue.has_place_for(room) if relay.is_away(room) else relay.link_of(room) is not None
-        )
-
-    def _judge(self, upgrade: Upgrade, peer: str) -> None:
-        """Make the checks of ``Frontend`` in its order; return if it has to make them itself.
+    def _passes_checks(self, upgrade: Upgrade, peer: str) -> bool:
+        """Make the checks of ``Frontend`` in its order; return False if it has to make them itself.
 
         Raises:
-            Refusal: The first that fails.
+            Refusal: The first check that fails.
         """
-        relay, admission = self._relay, self._relay.admission
+        front, context, admission = self._front, self._front.context, self._front.admission
         holder = admission.enter(peer)
         try:
-            check_origin(upgrade.request, relay.settings.origins)
-            address = relay.proxies.client_of(peer, upgrade.request)
+            check_origin(upgrade.request, context.settings.origins)
+            address = front.proxies.client_of(peer, upgrade.request)
             if address != peer:
                 later = admission.enter(address)
                 admission.leave(holder)
                 holder = later
             now = self._reactor.seconds()
             admission.count_visit(Visit.CLIENT, address, now)
-            if relay.verifier is not None:
-                grant = _verified(upgrade, relay.verifier)
+            if context.verifier is not None:
+                grant = _verified(upgrade, context.verifier)
                 if grant is None or grant.max_clients is not None:
                     admission.take_back_visit(Visit.CLIENT, address, now)
-                    return
+                    return False
                 check_origin(upgrade.request, grant.origins)
             admission.count_for_room(Visit.CLIENT, upgrade.room, now)
-            if relay.is_away(upgrade.room):
-                raise relay.wait_queue.refusal()
-            relay.find(upgrade.room)
         finally:
             admission.leave(holder)
+        return True
 
     def _read(self, head: bytes) -> Upgrade | None:
         at = head.find(KEY_FIELD) + len(KEY_FIELD)

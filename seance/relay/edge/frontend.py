@@ -1,36 +1,34 @@
-"""The relay's public door: reads one head and decides what the connection is.
+"""The public side of a relay: reads one request head and decides what the connection is.
 
-Nothing stands before this, so this is where strangers are kept cheap: the head is bounded in bytes
-and in time counted from accept, connections that have not sent a whole head are bounded in number,
-and a refusal costs a parsed head and a written answer, before Autobahn, before a stream. Refusals
-are HTTP statuses *before* any 101: old y-websocket and Hocuspocus clients that are accepted and
-then closed redial 9 to 29 times a second (yjs.md, fact 1).
+Any peer can connect, so a connection is cheap until its head is accepted. The head is bounded in bytes and in
+time from accept, and connections without a whole head are bounded in number. A refusal costs a parsed head
+and a written response, before Autobahn and before a stream. Refusals are HTTP statuses *before* any 101: old
+y-websocket and Hocuspocus clients that are accepted and then closed reconnect 9 to 29 times a second.
 
-What it opens is somebody else's: ``CarrierAnswerer`` for agents, ``ClientConnection`` for clients.
+``HANDLERS`` maps each kind of request to its handler. Agents continue in ``CarrierAnswerer``, clients in
+``ClientConnection``.
 """
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
-from twisted.internet.interfaces import (
-    IProtocolNegotiationFactory,
-    IReactorTime,
-    ISSLTransport,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.carrier import RESUMABLE, negotiated
+from seance.carrier import RESUMABLE, CarrierAnswerer, negotiated
 from seance.core.handshake_fields import REPLACE_FIELD
 from seance.core.interfaces import Grant, TokenRole, identity_of
 from seance.core.lingering_close import LingeringClose
 from seance.core.local_info import LocalServerInfo
+from seance.core.per_turn_limiter import PerTurnLimiter
 from seance.errors import Refusal
 from seance.heads import (
     Forwarded,
@@ -50,58 +48,111 @@ from seance.heads import (
     token_of_address,
     without_token,
 )
-from seance.net import PeerCertificate, ProtocolSwitch, peer_certificate, tune
+from seance.net import HandshakeLog, LogLimiter, PeerCertificate, ProtocolSwitch, peer_certificate, tune
 from seance.relay.edge.admission import LOOPBACK, Visit
 from seance.relay.edge.agent_identity import authenticate_agent, challenge
 from seance.relay.edge.client_connection import ClientConnection
-from seance.relay.edge.connection_slots import Place, Places
+from seance.relay.edge.connection_slots import ConnectionSlot, ConnectionSlots
 from seance.relay.edge.health import health_response, is_health_check, without_body
 from seance.relay.edge.pages import page_response
 from seance.relay.edge.pending_connections import PendingConnections
-from seance.relay.edge.room_status import is_status
-from seance.relay.edge.trusted_proxies import peer_host
+from seance.relay.edge.room_status import Presence, is_status
+from seance.relay.edge.trusted_proxies import TrustedProxies, peer_host
+from seance.relay.retry_after import RETRY_AFTER
 from seance.relay.rooms.active_grants import CertificateGrant
-from seance.relay.rooms.agent_link import RETRY_AFTER
+from seance.relay.rooms.directory import Resumption
 from seance.resume import RESUME_FIELD, ResumeRequest
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
 
+    from seance.relay.context import RelayContext
+    from seance.relay.drain import Departures
+    from seance.relay.edge.admission import Admission
+    from seance.relay.edge.connection_slots import Accepting
     from seance.relay.rooms.active_grants import GrantHandle
-    from seance.relay.rooms.agent_link import AgentLink
+    from seance.relay.rooms.directory import RoomDirectory
     from seance.relay.rooms.sync_limiter import Sync
-    from seance.relay.service import Relay
+    from seance.relay.rooms.upstream import Upstream
 
-__all__ = ["FrontendFactory"]
+__all__ = ["FrontendFactory", "RequestKind"]
 
 VERIFY_SECONDS = 15.0
 """How long a token may be looked at. A fetch of the key set has 5 s of its own; this is for verifiers
 that hang."""
 
 
+class RequestKind(enum.Enum):
+    """What a connection is, by its head."""
+
+    HEALTH_CHECK = "health check"
+    AGENT = "agent"
+    STATUS = "status"
+    PAGE = "page"
+    CLIENT = "client"
+
+
 @implementer(IProtocolNegotiationFactory)
 class FrontendFactory(Factory):
-    """Makes a ``Frontend`` per connection and bounds those that have not shown what they are.
+    """Makes a ``Frontend`` for each public connection, and has what they share.
 
     Args:
-        reactor: Where time comes from.
-        relay: Whom to ask for links.
+        context: The context of the relay.
+        rooms: Which agent serves which room.
+        admission: The counts and limits of connections.
+        departures: The clients that have a stream.
+        accepting: The listening ports.
+
+    Attributes:
+        context, rooms, admission, departures: See above.
+        proxies: The trusted proxies.
+        presence: Answers requests for the status of a room.
+        turns: Bounds how many clients begin in one turn of the reactor.
+        pending: The connections without a whole head.
+        slots: A slot for each connection.
+        closing: The connections that have their refusal and are not closed yet, the oldest first.
+        is_draining: Whether the relay is stopping.
     """
 
     noisy = False
+    _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, relay: Relay) -> None:
+    def __init__(
+        self,
+        context: RelayContext,
+        rooms: RoomDirectory,
+        admission: Admission,
+        departures: Departures,
+        accepting: Accepting,
+    ) -> None:
+        reactor, settings = context.reactor, context.settings
+        self.context = context
         self.reactor = reactor
-        self.relay = relay
-        settings = relay.settings
+        self.rooms = rooms
+        self.admission = admission
+        self.departures = departures
+        self.proxies = TrustedProxies(settings.trusted_proxy, self._note_unreadable)
+        self._unreadable_limit = LogLimiter(reactor)
+        self.answerer = CarrierAnswerer(reactor)
+        self.handshakes = HandshakeLog(reactor)
+        self.turns = PerTurnLimiter(reactor)
+        self.presence = Presence(context, rooms, most=admission.most_waiting)
         self.pending = PendingConnections(
             settings.unanswered_connections,
             settings.unanswered_connections_per_address,
-            on_full=relay.observer.limit_hit,
+            on_full=lambda limit: context.observer.limit_hit(limit),
         )
         self._deciding: dict[Frontend, None] = {}
         self.closing: dict[Frontend, None] = {}
-        self.places = Places(relay, make_room=self._make_room)
+        self.slots = ConnectionSlots(
+            admission, accepting, lambda: context.observer, make_room=self._make_room
+        )
+        self.is_draining = False
+
+    def open(self) -> None:
+        """Serve agents and clients, also after the relay has stopped."""
+        self.is_draining = False
+        self.presence.open()
 
     def buildProtocol(self, addr: IAddress | None) -> Frontend:
         """Make the protocol of one connection."""
@@ -134,6 +185,18 @@ class FrontendFactory(Factory):
         else:
             oldest.close_answered()
 
+    def _note_unreadable(self, peer: str, what: str) -> None:
+        suppressed = self._unreadable_limit.admit(peer)
+        if suppressed is not None:
+            self._log.warn(
+                "The trusted proxy {peer} {what}: its clients are counted as one address "
+                "until it sets X-Forwarded-For to theirs ({suppressed} more since the last such line)",
+                peer=peer,
+                what=what,
+                suppressed=suppressed,
+                event="proxy.unreadable",
+            )
+
     def note_deciding(self, front: Frontend, is_deciding: bool) -> None:
         """Keep in mind whose head is read and whose fate is open."""
         if is_deciding:
@@ -149,14 +212,15 @@ class Frontend(ProtocolSwitch):
 
     def __init__(self, factory: FrontendFactory) -> None:
         self._factory = factory
-        self._relay = factory.relay
-        self._reader = RequestReader(self._relay.settings.head_bytes, accept_http_10=True)
+        self._context = factory.context
+        self._settings = factory.context.settings
+        self._reader = RequestReader(self._settings.head_bytes, accept_http_10=True)
         self._timer: IDelayedCall | None = None
         self._deciding: Deferred[None] | None = None
         self._sent_away: Refusal | None = None
         self._late = bytearray()
         self._peer = ""
-        self._place: Place | None = None
+        self._slot: ConnectionSlot | None = None
         self._counted_as = ""
         self._has_begun = False
         self._is_gone = False
@@ -167,9 +231,9 @@ class Frontend(ProtocolSwitch):
         tune(transport)
         self._peer = peer_host(transport)
         try:
-            self._place = self._factory.places.take(self._peer)
+            self._slot = self._factory.slots.take(self._peer)
         except Refusal as refusal:
-            self._relay.observer.refused(refusal.code)
+            self._context.observer.refused(refusal.code)
             # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
             # Nor for a handshake, before which nothing can be said: that would be a place for nothing. The
             # reset goes to the client alone; no local server has been asked.
@@ -180,17 +244,17 @@ class Frontend(ProtocolSwitch):
                 transport.loseConnection()
             return
         self._counted_as = self._peer
-        seconds = self._relay.settings.head_seconds
+        seconds = self._settings.head_seconds
         self._timer = self._factory.reactor.callLater(seconds, self._too_slow)
-        is_shared = self._place.holder == LOOPBACK or self._relay.proxies.trusts(self._peer)
-        self._factory.pending.add(self, None if is_shared else self._place.holder)
+        is_shared = self._slot.holder == LOOPBACK or self._factory.proxies.trusts(self._peer)
+        self._factory.pending.add(self, None if is_shared else self._slot.holder)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes until the head is whole."""
         if self._deciding is not None:
             # Not paused meanwhile: a paused connection would not tell us that its client has gone.
             self._late += data
-            if len(self._late) > self._relay.settings.early_bytes:
+            if len(self._late) > self._settings.early_bytes:
                 self.cut()
             return
         self._has_begun = True
@@ -213,12 +277,12 @@ class Frontend(ProtocolSwitch):
         """It went before it said what it wanted, or before we had decided."""
         self._is_gone = True
         self._stop_waiting()
-        if self._place is not None:
-            self._place.give_back()
+        if self._slot is not None:
+            self._slot.release()
         if self._deciding is not None:
             self._deciding.cancel()
         if self._successor is None:
-            self._relay.handshakes.note(reason, self._peer)
+            self._factory.handshakes.note(reason, self._peer)
         super().connectionLost(reason)
 
     def cut(self) -> None:
@@ -265,76 +329,89 @@ class Frontend(ProtocolSwitch):
             self._factory.note_deciding(self, False)
 
     async def _serve(self, request: Request) -> None:
-        is_draining = self._relay.is_draining
         if is_health_check(request):
-            self._close_gracefully(health_response(request, is_draining=is_draining))
-            return
-        route = resolve_target(request.target)
-        if is_draining:
-            sentence = "This relay is stopping; try again."
-            raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
-        if route.kind is RouteKind.AGENT:
-            await self._serve_agent(request, route)
-        elif is_status(request, route):
-            admit = partial(self._admit, visit=Visit.STATUS)
-            answering = self._relay.presence.answer(request, route, self, admit, self._relay.grants)
-            if (status := await answering) is not None:
-                self._serve_plainly(request, status)
-        elif (page := page_response(self._relay.settings.pad, request, route)) is not None:
-            self._serve_plainly(request, page)
+            kind, route = RequestKind.HEALTH_CHECK, None
         else:
-            await self._serve_client(request, route)
+            route = resolve_target(request.target)
+            if self._factory.is_draining:
+                message = "This relay is stopping; try again."
+                raise Refusal(503, message, code="relay_stopping", headers=(RETRY_AFTER,))
+            kind = self._kind_of(request, route)
+        await HANDLERS[kind](self, request, cast(Route, route))
 
-    async def _serve_agent(self, request: Request, route: Route) -> None:
+    def _kind_of(self, request: Request, route: Route) -> RequestKind:
+        if route.kind is RouteKind.AGENT:
+            return RequestKind.AGENT
+        if is_status(request, route):
+            return RequestKind.STATUS
+        if page_response(self._settings.pad, request, route) is not None:
+            return RequestKind.PAGE
+        return RequestKind.CLIENT
+
+    async def serve_health_check(self, request: Request, _: Route) -> None:
+        """Answer whether the relay accepts connections."""
+        self._close_gracefully(health_response(request, is_draining=self._factory.is_draining))
+
+    async def serve_status(self, request: Request, route: Route) -> None:
+        """Answer a request for the status of a room, or give the connection to a watcher."""
+        admit = partial(self._admit, visit=Visit.STATUS)
+        status = await self._factory.presence.answer(request, route, self, admit)
+        if status is not None:
+            self._send_response(request, status)
+
+    async def serve_page(self, request: Request, route: Route) -> None:
+        """Answer with the page of a share link."""
+        self._send_response(request, cast(bytes, page_response(self._settings.pad, request, route)))
+
+    async def serve_agent(self, request: Request, route: Route) -> None:
+        """Attach an agent: verify it, assign or resume its room, and answer with a 101."""
         check_upgrade(request)
         origins = request.values(b"origin")
-        if any(origin.decode("latin-1") not in self._relay.settings.agent_origins for origin in origins):
+        if any(origin.decode("latin-1") not in self._settings.agent_origins for origin in origins):
             # A web page can open this address too, and would become the host of a room.
-            sentence = "This web page may not attach as an agent: its Origin is not allowed on this relay."
-            raise Refusal(403, sentence, code="agent_origin")
+            message = "This web page may not attach as an agent: its Origin is not allowed on this relay."
+            raise Refusal(403, message, code="agent_origin")
         address = self._count_as_client_of_proxy(request)
-        relay, seconds = self._relay, self._factory.reactor.seconds
-        may_resume = relay.settings.resume_seconds > 0
+        context, rooms, seconds = self._context, self._factory.rooms, self._factory.reactor.seconds
+        may_resume = self._settings.resume_seconds > 0
         subprotocol = negotiated(request, may_resume=may_resume)
         resume_request = _resume_request_of(request) if subprotocol == RESUMABLE else None
-        kept = None if resume_request is None else relay.link_of(route.room)
-        if resume_request is None or kept is None or not kept.fits(resume_request):
-            # Whoever has the secret is bounded by its session, and no crowd may keep it from that.
-            relay.admission.count_visit(Visit.AGENT, address, seconds())
+        if not rooms.is_resumption(route.room, resume_request):
+            # A resuming agent is limited by its session, so the limits of its address do not apply.
+            self._factory.admission.count_visit(Visit.AGENT, address, seconds())
         certificate = self._agent_certificate()
         grant: Grant | None
         if certificate is None:
             grant = await self._grant(request, route, TokenRole.AGENT)
         else:
             grant = CertificateGrant.of(certificate)
-        back = (
-            None
-            if resume_request is None
-            else relay.resume(route.room, resume_request, grant, address=address)
-        )
-        if isinstance(back, tuple):
-            link, headers = back
-            headers |= challenge(relay.identities, request, seconds())
+        resumption = Resumption()
+        if resume_request is not None:
+            resumption = await rooms.resume(route.room, resume_request, grant, address=address)
+        link, headers = resumption.link, resumption.headers or {}
+        if link is not None:
+            headers |= challenge(context.identities, request, seconds())
         else:
             if certificate is None:
-                is_forwarded = relay.proxies.trusts(self._peer)
+                is_forwarded = self._factory.proxies.trusts(self._peer)
                 identity, headers = authenticate_agent(
-                    relay.identities, request, route.room, grant, is_forwarded=is_forwarded, now=seconds()
+                    context.identities, request, route.room, grant, is_forwarded=is_forwarded, now=seconds()
                 )
             else:
-                identity, headers = identity_of(cast(Grant, grant)), {}
-            relay.admission.count_for_room(Visit.AGENT, route.room, seconds(), identity=identity)
-            link = relay.claim(
+                identity = identity_of(cast(Grant, grant))
+            self._factory.admission.count_for_room(Visit.AGENT, route.room, seconds(), identity=identity)
+            link = await rooms.claim(
                 route.room,
-                grant,
                 identity=identity,
                 address=address,
                 may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
             )
-            headers |= link.expect(subprotocol, back or "")
+            if grant is not None and context.grants is not None:
+                link.stand_on(grant, context.grants)
+            headers |= link.expect(subprotocol, resumption.reason)
         link.local = LocalServerInfo.of(request)
-        headers |= link.local.reply(relay.settings)
-        relay.answerer.answer(
+        headers |= link.local.reply(self._settings)
+        self._factory.answerer.answer(
             request,
             self._take_late(),
             self.hand_over,
@@ -344,33 +421,34 @@ class Frontend(ProtocolSwitch):
         )
         tune(self.transport, is_carrier=True)
         if not link.was_attached:
-            # What passes our checks passes Autobahn's; should they ever differ, no room is held.
-            relay.release(link)
+            # A request that passes our checks passes Autobahn's; if they ever differ, no room is held.
+            rooms.release(link)
             cast(ITCPTransport, self.transport).abortConnection()
-        elif isinstance(back, tuple):
+        elif resumption.link is not None:
             link.give_up()
         else:
             link.watch_carrier()
             if certificate is None:
-                link.take_tokens(relay.verifier, relay.grants)
+                link.take_tokens(context.verifier, context.grants)
 
-    async def _serve_client(self, request: Request, route: Route) -> None:
+    async def serve_client(self, request: Request, route: Route) -> None:
+        """Join a client to the local server of its room."""
         key = check_upgrade(request)
-        relay = self._relay
+        context, rooms = self._context, self._factory.rooms
         grant = await self._admit(request, route)
         handle: GrantHandle | None = None
         sync: Sync | None = None
         began_seconds = self._factory.reactor.seconds()
-        if grant is not None and relay.grants is not None:
-            handle = relay.grants.add(grant, self._send_away, most=grant.max_clients)
+        if grant is not None and context.grants is not None:
+            handle = context.grants.add(grant, self._send_away, most=grant.max_clients)
         try:
-            link = await relay.when_served(route.room)
-            sync = await self._when_let_in(link, began_seconds)
-            while relay.has_lost(link):
-                # Who was let in by the old link has to ask the new one.
+            upstream = await rooms.find(route.room)
+            sync = await self._when_may_load(upstream, began_seconds)
+            while rooms.has_lost(upstream):
+                # The client got its turn from the old link and needs one from the new link.
                 sync.left()
-                link = await relay.when_served(route.room, began_seconds)
-                sync = await self._when_let_in(link, began_seconds)
+                upstream = await rooms.find(route.room, began_seconds)
+                sync = await self._when_may_load(upstream, began_seconds)
             select_protocol = protocol_to_select(request)
             public = request
             token = b"" if grant is None else token_of_address(request, route)
@@ -379,36 +457,37 @@ class Frontend(ProtocolSwitch):
                 client_address=self._counted_as, proto=self._proto(public), host=public.values(b"host")[0]
             )
             head = request_for_local(request, route.local, forwarded)
-            leg = ClientConnection(
+            client = ClientConnection(
                 self._factory.reactor,
-                relay.settings,
-                link,
+                self._settings,
+                upstream,
                 self,
                 key,
-                departures=relay.departures,
+                departures=self._factory.departures,
                 sync=sync,
                 select_protocol=select_protocol,
-                form=PublicForm.of(public.target, route.local, link.local.hosts, forwarded.host, token),
+                form=PublicForm.of(public.target, route.local, upstream.local_hosts, forwarded.host, token),
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
                 address=self._counted_as,
-                observer=relay.observer,
-                place=cast(Place, self._place),
-                on_end=None if handle is None else partial(relay.give_back, handle),
+                observer=context.observer,
+                slot=cast(ConnectionSlot, self._slot),
+                on_end=None if handle is None else handle.release,
             )
             if handle is not None:
-                handle.end = leg.end
-            leg.begin(head, self._take_late())
+                handle.end = client.end
+            client.begin(head, self._take_late())
         except BaseException:
-            relay.give_back(handle)
+            if handle is not None:
+                handle.release()
             if sync is not None:
                 sync.left()
             raise
 
-    async def _when_let_in(self, link: AgentLink, began_seconds: float) -> Sync:
-        """Wait until a client may load, and until it is its turn to begin."""
-        sync = await link.syncs.when_let_in(began_seconds)
+    async def _when_may_load(self, upstream: Upstream, began_seconds: float) -> Sync:
+        """Wait until a client may load its document, and then for its turn of the reactor."""
+        sync = await upstream.when_may_load(began_seconds)
         try:
-            await self._relay.turns.acquire()
+            await self._factory.turns.acquire()
         except BaseException:
             sync.left()
             raise
@@ -416,8 +495,8 @@ class Frontend(ProtocolSwitch):
 
     async def _admit(self, request: Request, route: Route, *, visit: Visit = Visit.CLIENT) -> Grant | None:
         """Make the checks that whoever wants something of a room has to pass; returns what a token allows."""
-        admission, seconds = self._relay.admission, self._factory.reactor.seconds
-        check_origin(request, self._relay.settings.origins)
+        admission, seconds = self._factory.admission, self._factory.reactor.seconds
+        check_origin(request, self._settings.origins)
         admission.count_visit(visit, self._count_as_client_of_proxy(request), seconds())
         grant = await self._grant(request, route, TokenRole.CLIENT)
         if grant is not None:
@@ -432,12 +511,12 @@ class Frontend(ProtocolSwitch):
 
     def _count_as_client_of_proxy(self, request: Request) -> str:
         """Return whose connection this is, counted as that from now on."""
-        address = self._relay.proxies.client_of(self._peer, request)
+        address = self._factory.proxies.client_of(self._peer, request)
         if address != self._counted_as:
             # In before out: who is refused stays counted until it has gone.
-            place = self._factory.places.take(address)
-            cast(Place, self._place).give_back()
-            self._place, self._counted_as = place, address
+            slot = self._factory.slots.take(address)
+            cast(ConnectionSlot, self._slot).release()
+            self._slot, self._counted_as = slot, address
         return address
 
     def _agent_certificate(self) -> PeerCertificate | None:
@@ -446,16 +525,16 @@ class Frontend(ProtocolSwitch):
         Raises:
             Refusal: 401, certificates are the only way in here and there is none.
         """
-        if self._relay.settings.agent_ca is None:
+        if self._settings.agent_ca is None:
             return None
         certificate = peer_certificate(self.transport)
-        if certificate is None and self._relay.verifier is None:
+        if certificate is None and self._context.verifier is None:
             sentence = "This relay lets agents in by their certificates, and this one has shown none."
             raise Refusal(401, sentence, code="agent_certificate")
         return certificate
 
     async def _grant(self, request: Request, route: Route, role: TokenRole) -> Grant | None:
-        verifier = self._relay.verifier
+        verifier = self._context.verifier
         if verifier is None:
             return None
         presented = find_token(request, route)
@@ -467,12 +546,12 @@ class Frontend(ProtocolSwitch):
             raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
 
     def _proto(self, request: Request) -> str:
-        told = forwarded_proto(request) if self._relay.proxies.trusts(self._peer) else None
+        told = forwarded_proto(request) if self._factory.proxies.trusts(self._peer) else None
         if told is not None:
             return told
         return "https" if ISSLTransport.providedBy(self.transport) else "http"
 
-    def _serve_plainly(self, request: Request, response: bytes) -> None:
+    def _send_response(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
             response = without_body(response)
         elif request.method != b"GET":
@@ -487,7 +566,7 @@ class Frontend(ProtocolSwitch):
         return late
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._relay.observer.refused(refusal.code)
+        self._context.observer.refused(refusal.code)
         self._close_gracefully(refusal_response(refusal))
 
     def _close_gracefully(self, answer: bytes) -> None:
@@ -503,6 +582,16 @@ class Frontend(ProtocolSwitch):
             if self._timer.active():
                 self._timer.cancel()
             self._timer = None
+
+
+HANDLERS: Final[dict[RequestKind, Callable[[Frontend, Request, Route], Awaitable[None]]]] = {
+    RequestKind.HEALTH_CHECK: Frontend.serve_health_check,
+    RequestKind.AGENT: Frontend.serve_agent,
+    RequestKind.STATUS: Frontend.serve_status,
+    RequestKind.PAGE: Frontend.serve_page,
+    RequestKind.CLIENT: Frontend.serve_client,
+}
+"""The handler of each kind of request."""
 
 
 def _resume_request_of(request: Request) -> ResumeRequest | None:

@@ -12,20 +12,16 @@ its transport is full.
 
 from __future__ import annotations
 
-import enum
-import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import randint
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.core.lingering_close import LingeringClose
-from seance.core.settings import RelaySettings
 from seance.errors import Refusal
 from seance.heads import (
     Request,
@@ -45,11 +41,10 @@ if TYPE_CHECKING:
 
     from seance.core.interfaces import Grant
     from seance.heads.fields import Fields
-    from seance.relay.rooms.active_grants import ActiveGrants
-    from seance.relay.rooms.agent_link import AgentLink
-    from seance.relay.rooms.room_table import RoomTable
+    from seance.relay.context import RelayContext
+    from seance.relay.rooms.directory import RoomDirectory, RoomState
 
-__all__ = ["Presence", "RoomState", "RoomStatus", "Watcher", "is_status", "wants_events"]
+__all__ = ["Presence", "Watcher", "is_status", "wants_events"]
 
 HEARTBEAT_SECONDS = 15.0
 """Between two comments. Proxies give a silent connection a minute, some of them half of one."""
@@ -59,36 +54,6 @@ RETRY_MILLISECONDS = (2000, 5000)
 once."""
 
 RETRY_AFTER = (b"Retry-After", b"5")
-
-
-class RoomState(enum.Enum):
-    """How it stands with the agent of a room."""
-
-    ONLINE = "online"
-    RESUMING = "resuming"
-    AWAY = "away"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class RoomStatus:
-    """What may be said about a room.
-
-    Attributes:
-        room: Its name.
-        state: ``ONLINE``; ``RESUMING``: the carrier is lost, and those who are connected stay so;
-            ``AWAY``: the agent has gone lately, and clients are kept waiting for it; ``UNKNOWN``.
-        since: For how many seconds it has been so; None for ``UNKNOWN``.
-    """
-
-    room: str
-    state: RoomState
-    since: float | None = None
-
-    def to_json(self) -> bytes:
-        """Return it as one line."""
-        since = None if self.since is None else round(self.since, 1)
-        return json.dumps({"room": self.room, "state": self.state.value, "since": since}).encode()
 
 
 def is_status(request: Request, route: Route) -> bool:
@@ -107,26 +72,26 @@ class Presence:
     """Tells who is there, to those who ask and to those who watch.
 
     Args:
-        reactor: Where time comes from.
-        settings: The relay's.
-        rooms: The relay's.
+        context: The context of the relay.
+        rooms: Which agent serves which room.
         most: Watchers in all, if that is less than ``watchers``.
         random: Gives an integer between two, both included; for ``retry``.
     """
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        settings: RelaySettings,
-        rooms: RoomTable[AgentLink],
+        context: RelayContext,
+        rooms: RoomDirectory,
         *,
         most: int | None = None,
         random: Callable[[int, int], int] = randint,
     ) -> None:
-        self.reactor = reactor
-        self._settings = settings
+        self.reactor = context.reactor
+        self._context = context
+        self._settings = settings = context.settings
         self._most = settings.watchers if most is None else min(most, settings.watchers)
         self._rooms = rooms
+        self.status = rooms.status
         self._random = random
         self._watchers: dict[str, dict[Watcher, None]] = {}
         self._count = 0
@@ -138,27 +103,12 @@ class Presence:
         """Those who watch now, all rooms together."""
         return self._count
 
-    def status(self, room: str) -> RoomStatus:
-        """Return how it stands with a room."""
-        now = self.reactor.seconds()
-        since = self._rooms.since(room, now)
-        if since is None:
-            return RoomStatus(room, RoomState.UNKNOWN)
-        link = self._rooms.get(room)
-        state = RoomState.AWAY
-        if link is not None and link.is_attached:
-            state = RoomState.ONLINE
-        elif link is not None and link.is_resuming:
-            state = RoomState.RESUMING
-        return RoomStatus(room, state, now - since)
-
     async def answer(
         self,
         request: Request,
         route: Route,
         door: ProtocolSwitch,
         admit: Callable[[Request, Route], Awaitable[Grant | None]],
-        grants: ActiveGrants | None,
     ) -> bytes | None:
         """Answer one request for a status, or take its connection over to watch the room.
 
@@ -167,7 +117,6 @@ class Presence:
             route: Where it leads.
             door: The connection.
             admit: Makes the checks that a client of the room has to pass, and returns its grant.
-            grants: Where a watcher is noted that came in on a token.
 
         Returns:
             The answer, to a GET; None if the connection was handed over.
@@ -183,13 +132,13 @@ class Presence:
         try:
             grant = await admit(request, route)
             if request.method == b"GET" and wants_events(request):
-                self._watch(route.room, door, sharing, grant, grants)
+                self._watch(route.room, door, sharing, grant)
                 return None
         except Refusal as refusal:
             # Whoever may ask here may also read why it is told nothing.
             headers = (*sharing, *refusal.headers)
             raise Refusal(refusal.status, refusal.sentence, code=refusal.code, headers=headers) from refusal
-        content = self.status(route.room).to_json()
+        content = self._rooms.status(route.room).to_json()
         return plain_response(200, content, content_type=b"application/json", headers=sharing)
 
     def _watch(
@@ -198,7 +147,6 @@ class Presence:
         door: ProtocolSwitch,
         sharing: Fields,
         grant: Grant | None,
-        grants: ActiveGrants | None,
     ) -> None:
         if self._is_closed:
             sentence = "This relay is stopping; try again."
@@ -209,10 +157,10 @@ class Presence:
             raise Refusal(429, sentence, code="watchers_full", headers=(RETRY_AFTER,))
         head = event_stream_head(sharing) + b"retry: %d\n\n" % self._random(*RETRY_MILLISECONDS)
         watcher = Watcher(self, room, door, head)
+        grants = self._context.grants
         if grant is not None and grants is not None:
-            # Not one of the connections that the token bounds: a page has one of each kind.
-            handle = grants.add(grant, watcher.end, is_counted=False)
-            watcher.on_end = lambda: grants.remove(handle)
+            # Not counted towards the limit of the token: a page has a watcher and a client.
+            watcher.on_end = grants.add(grant, watcher.end, is_counted=False).release
         door.hand_over(watcher)
 
     def open(self) -> None:

@@ -40,17 +40,23 @@ class CertificateGrant(Grant):
 
 @dataclass(eq=False, slots=True)
 class GrantHandle:
-    """One session that stands on one grant.
+    """One session that depends on one grant. ``release`` it when the session is over.
 
     Attributes:
-        grant: What it stands on.
-        end: Called once with a sentence when the grant is no longer good.
-        is_counted: Whether it is one of those that ``most`` bounds.
+        grants: The active grants of the relay.
+        grant: The grant.
+        end: Called once with a message when the grant has expired or was revoked.
+        is_counted: Whether the session counts towards the limit of its token.
     """
 
+    grants: ActiveGrants
     grant: Grant
     end: Callable[[str], None]
     is_counted: bool = True
+
+    def release(self) -> None:
+        """Remove the session; a second call does nothing."""
+        self.grants.remove(self)
 
     @property
     def holder(self) -> str:
@@ -113,7 +119,7 @@ class ActiveGrants:
         Raises:
             Refusal: 429, this token has as many clients as it may have.
         """
-        handle = GrantHandle(grant, end, is_counted)
+        handle = GrantHandle(self, grant, end, is_counted)
         count = self._counts.get(handle.holder, 0)
         if most is not None and count >= most:
             sentence = "This token has as many connections as it allows; close one first."

@@ -27,9 +27,10 @@ from seance.core.token_bucket import TokenBucket
 from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import OneShotEvent
+from seance.relay.retry_after import RETRY_AFTER
 from seance.relay.rooms.active_grants import ActiveGrants, GrantHandle
 from seance.relay.rooms.resumable_session import ResumableSession
-from seance.relay.rooms.sync_limiter import InitialSyncLimiter
+from seance.relay.rooms.sync_limiter import InitialSyncLimiter, Sync
 from seance.resume import SESSION_FIELD, Drain, ResumeRequest
 from seance.yamux import Role, WindowBudget
 
@@ -45,7 +46,6 @@ log. What comes faster is not looked at; our agents look at their file every two
 MOST_PREDECESSORS = 16
 """Sessions that are remembered; the oldest is forgotten."""
 
-RETRY_AFTER = (b"Retry-After", b"2")
 ROOM_FULL = "This room has as many clients as it may have; try again later."
 
 
@@ -98,7 +98,7 @@ class AgentLink:
         self.on_change: Callable[[AgentLink], None] = lambda link: None
         self.room = room
         rate = settings.bytes_per_second_per_room
-        self.pace = Pace(reactor, rate) if rate else None
+        self._rate_limit = Pace(reactor, rate) if rate else None
         self.most_clients: int | None = None
         self.handle: GrantHandle | None = None
         self._renewal: Deferred[Grant] | None = None
@@ -108,6 +108,20 @@ class AgentLink:
     def upgrade_seconds(self) -> float:
         """How long the local server may take for its first answer."""
         return self.local.granted_seconds(self._settings)
+
+    @property
+    def rate_limit(self) -> Pace | None:
+        """The rate that all clients of the room share; None for no limit."""
+        return self._rate_limit
+
+    @property
+    def local_hosts(self) -> tuple[bytes, ...]:
+        """The values of ``Host`` by which the local server may refer to itself."""
+        return self.local.hosts
+
+    def when_may_load(self, since_seconds: float) -> Deferred[Sync]:
+        """Wait until one more client may load its document; see ``Upstream``."""
+        return self.syncs.when_let_in(since_seconds)
 
     @property
     def was_attached(self) -> bool:
@@ -187,10 +201,10 @@ class AgentLink:
         self.most_clients = grant.max_clients
         bounds = [self._settings.bytes_per_second_per_room, grant.max_bytes_per_second]
         rate = min((bound for bound in bounds if bound), default=0)
-        if self.pace is not None:
-            self.pace.change(rate or NO_PACE)
+        if self._rate_limit is not None:
+            self._rate_limit.change(rate or NO_PACE)
         elif rate:
-            self.pace = Pace(self._reactor, rate)
+            self._rate_limit = Pace(self._reactor, rate)
 
     def watch_carrier(self) -> None:
         """Look after the carrier that is open now, unless its session does, because it can resume."""

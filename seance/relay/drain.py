@@ -1,19 +1,18 @@
-"""How a relay empties itself before it stops: who is sent away when, and how fast.
+"""How a relay drains before it stops: the order and rate at which agents and clients are disconnected.
 
-Agents first. Each gets a slot, so that a relay with a thousand of them does not send a thousand
-dials to its replacement at once. At its slot an agent that understands link control is told ``drain``,
-dials the replacement, and says GoAway when it is there; a plain one gets GoAway and close code 1012. The
-notice is sent *at* the slot, with ``in`` 0, and not early with the slot as ``in``: one path for both kinds,
-a single timer, and nobody who has been told has to be remembered.
+Agents come first. Each gets a slot, so that a thousand agents do not connect to the replacement at the same
+moment. At its slot an agent that understands link control gets ``drain``, connects to the replacement, and
+sends GoAway when it is attached there; a plain agent gets GoAway and close code 1012. The notice is sent *at*
+the slot with ``in`` 0, and not early with the slot as ``in``: that is one path for both kinds of agents, with
+a single timer and no list of notified agents.
 
-Clients cannot move: their sockets end in this process. They are closed when their agent has moved,
-or has shown that it finds no replacement, or when time runs out, and never more than so many a second,
-because stock clients come back at once and without jitter (yjs.md, row 30). Until its turn
-comes, a client whose agent is still here goes on working.
+Clients cannot move, because their sockets end in this process. A client is closed when its agent has moved or
+has found no replacement, or when time runs out. The rate is limited, because stock clients reconnect
+immediately and without jitter. Until its turn comes, a client with an attached agent continues to
+work.
 
-``Departures`` is the list of the clients and the pace; it exists as long as the relay and lets a client
-go at once while nothing is being drained. ``Drain`` is one leave-taking, made by ``Relay.stopService``.
-Neither knows what a client or an agent is made of, and both do with a clock of the test's.
+``Departures`` has the list of clients and the rate; it exists as long as the relay, and closes clients
+immediately while the relay does not drain. ``Drain`` is one drain, made by ``Relay.stopService``.
 """
 
 from __future__ import annotations
@@ -38,58 +37,58 @@ if TYPE_CHECKING:
 __all__ = ["Departing", "Departures", "Drain", "DrainedLink", "slots"]
 
 TICK_SECONDS = 0.02
-"""How often clients are let go: 200 a second are four at a time."""
+"""Interval at which clients are closed: 200 a second are four each time."""
 
 LONGEST_TICK_SECONDS = 0.2
 
 AGENTS_PER_SECOND = 20.0
-"""Slots lie no further apart than this needs: three agents do not have to wait for five seconds."""
+"""Rate of slots if the configured spread would be slower: three agents do not need five seconds."""
 
-PATIENCE_SECONDS = 1.0
-"""How much longer than it was told an agent may take to leave."""
+GRACE_SECONDS = 1.0
+"""How much longer than the announced time an agent may take to leave."""
 
-ALL_TOLD, MOST_TRIED, ALL_LEAVE, ALL_SEEN_OFF = 0.5, 0.25, 0.75, 0.9
-"""Parts of ``drain_seconds``: the last slot is over, an agent may try for so long, whoever is still there is
-sent away, the last client has been. The rest is for closing handshakes."""
+LAST_SLOT, MAX_TRY, ALL_LEAVE, LAST_CLIENT = 0.5, 0.25, 0.75, 0.9
+"""Parts of ``drain_seconds``: the last slot is over; how long an agent may try; all remaining agents are
+disconnected; the last client is closed. The rest is for closing handshakes."""
 
 REASON = "the relay is restarting"
 
 
 class Departing(Protocol):
-    """A client, as seen from here."""
+    """The part of a client that a drain uses."""
 
     def close_gracefully(self) -> None:
-        """Send it away in order; ``Departures.remove`` follows when its connection is gone."""
+        """Close it in order; ``Departures.remove`` follows when its connection is gone."""
 
     def cut(self) -> None:
-        """End it now."""
+        """Cut its connection."""
 
 
 class DrainedLink(Protocol):
-    """A link, as seen from here."""
+    """The part of a link that a drain uses."""
 
     @property
     def is_attached(self) -> bool:
-        """Whether its agent is connected at the moment."""
+        """Whether its agent is connected."""
 
     def notice_drain(self, in_seconds: float, try_seconds: float, on_moved: Callable[[], None]) -> bool:
-        """Tell the agent to move, and hear of it; False if it would not understand."""
+        """Ask the agent to move to another relay; return False for a plain agent."""
 
     def leave(self, reason: str, code: CloseCode = ...) -> None:
-        """Take leave of the agent."""
+        """Send GoAway and a close frame."""
 
     def cut(self) -> None:
-        """End the link now."""
+        """Cut the link."""
 
     def when_lost(self) -> Deferred[None]:
         """Wait for its end."""
 
 
 class Departures:
-    """All clients of a relay that have a stream, and how they are sent away.
+    """All clients of a relay that have a stream, and the rate at which a drain closes them.
 
     Args:
-        reactor: Where time comes from.
+        reactor: Twisted's reactor or a ``Clock``.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -99,26 +98,26 @@ class Departures:
         self._queued: set[Departing] = set()
         self._per_second: float | None = None
         self._by_seconds = 0.0
-        self._allowance = 0.0
+        self._tokens = 0.0
         self._ticked_at = 0.0
         self._ticking: IDelayedCall | None = None
         self.on_empty: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
-        """Clients whose connection is not gone yet."""
+        """The number of clients with an open connection."""
         return sum(map(len, self._clients.values()))
 
     @property
     def is_empty(self) -> bool:
-        """Whether every client is gone, and everything that was to follow has happened."""
+        """Whether every client is gone and no action is queued."""
         return not self._clients and not self._queue
 
     def add(self, client: Departing, link: object) -> None:
-        """Count a client in; it is one of this link's."""
+        """Add a client of a link."""
         self._clients.setdefault(link, {})[client] = None
 
     def remove(self, client: Departing, link: object) -> None:
-        """Count a client out: its connection is gone."""
+        """Remove a client after its connection is gone."""
         of_link = self._clients.get(link, {})
         of_link.pop(client, None)
         if not of_link:
@@ -128,26 +127,26 @@ class Departures:
             self.on_empty()
 
     def lost_agent(self, client: Departing) -> None:
-        """See a client off whose agent is gone for good: at once, or in its turn while draining."""
+        """Close a client that has lost its agent: immediately, or in its turn during a drain."""
         if self._per_second is None:
             client.close_gracefully()
         elif client not in self._queued:
             self._queued.add(client)
             self._enqueue(client, client.close_gracefully)
 
-    def send_away(self, link: object, then: Callable[[], None]) -> None:
-        """See all clients of a link off in their turn, and call ``then`` after the last."""
+    def close_clients(self, link: object, then: Callable[[], None]) -> None:
+        """Close all clients of a link in their turn, and call ``then`` after the last."""
         for client in self._clients.get(link, ()):
             self.lost_agent(client)
         self._enqueue(None, then)
 
-    def pace(self, per_second: float, by_seconds: float) -> None:
-        """From now on let so many go a second; more, if the last would be later than ``by_seconds``."""
+    def limit_rate(self, per_second: float, by_seconds: float) -> None:
+        """Close ``per_second`` clients a second; more if the last would be later than ``by_seconds``."""
         self._per_second = per_second
         self._by_seconds = by_seconds
 
     def stop(self) -> None:
-        """Cut whoever is left, and pace nobody any more."""
+        """Cut the remaining clients and remove the rate limit."""
         self._per_second = None
         self._queue.clear()
         self._queued.clear()
@@ -164,7 +163,7 @@ class Departures:
         self._queue.append((client, act))
         if self._ticking is None:
             self._ticked_at = self._reactor.seconds()
-            self._allowance = 0.0
+            self._tokens = 0.0
             self._ticking = self._reactor.callLater(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
@@ -172,18 +171,18 @@ class Departures:
         now = self._reactor.seconds()
         left_seconds = max(self._by_seconds - now, TICK_SECONDS)
         per_second = max(self._per_second or 0.0, len(self._queued) / left_seconds)
-        # A loop that was busy for long does not make up for it in one burst.
-        self._allowance += per_second * min(now - self._ticked_at, LONGEST_TICK_SECONDS)
+        # After a long busy turn the missed clients are not closed in one burst.
+        self._tokens += per_second * min(now - self._ticked_at, LONGEST_TICK_SECONDS)
         self._ticked_at = now
         while self._queue:
             client, act = self._queue[0]
             if client in self._queued:
-                if self._allowance < 1.0:
+                if self._tokens < 1.0:
                     break
-                self._allowance -= 1.0
+                self._tokens -= 1.0
                 self._queued.discard(client)
             elif client is not None:
-                self._queue.popleft()  # it has gone by itself
+                self._queue.popleft()  # it has left already
                 continue
             self._queue.popleft()
             act()
@@ -194,13 +193,13 @@ class Departures:
 
 
 class Drain:
-    """One leave-taking: ``begin``, then wait for ``when_over``.
+    """One drain: ``begin``, then wait for ``when_over``.
 
     Args:
-        reactor: Where time comes from.
-        settings: The relay's; ``drain_seconds`` bounds the whole.
-        departures: The relay's clients.
-        random: Gives a number from 0 up to 1, for the slots.
+        reactor: Twisted's reactor or a ``Clock``.
+        settings: The settings of the relay; ``drain_seconds`` limits the whole drain.
+        departures: The clients of the relay.
+        random: Returns a number in [0, 1), for the slots.
     """
 
     _log = Logger()
@@ -218,69 +217,71 @@ class Drain:
         self._departures = departures
         self._random = random
         self._links: dict[DrainedLink, None] = {}
-        self._sent_away: set[DrainedLink] = set()
+        self._leaving: set[DrainedLink] = set()
         self._calls: list[IDelayedCall] = []
         self._over: OneShotEvent[None] = OneShotEvent()
 
     def when_over(self) -> Deferred[None]:
-        """Wait until nobody is left, or everybody was cut."""
+        """Wait until all agents and clients are gone."""
         return self._over.when()
 
     def begin(self, links: Iterable[DrainedLink]) -> None:
-        """Send everybody away, agents first."""
+        """Start: disconnect all agents, then their clients."""
         settings, departures = self._settings, self._departures
         total = settings.drain_seconds
         self._links = dict.fromkeys(links)
         count = len(self._links)
         if count or len(departures):
             self._log.info(
-                "Taking leave of {agents} agents and {clients} clients, in {seconds:g} s at most; "
-                "a second signal ends at once",
+                "Draining {agents} agents and {clients} clients, within {seconds:g} s; "
+                "a second signal stops immediately",
                 agents=count,
                 clients=len(departures),
                 seconds=total,
                 event="drain.begun",
             )
-        departures.on_empty = self._look
-        departures.pace(settings.drain_clients_per_second, self._reactor.seconds() + total * ALL_SEEN_OFF)
-        spread = min(settings.drain_spread_seconds, total * ALL_TOLD, count / AGENTS_PER_SECOND)
+        departures.on_empty = self._check
+        departures.limit_rate(
+            settings.drain_clients_per_second, self._reactor.seconds() + total * LAST_CLIENT
+        )
+        spread = min(settings.drain_spread_seconds, total * LAST_SLOT, count / AGENTS_PER_SECOND)
         for link, slot in zip(list(self._links), slots(count, spread, self._random), strict=True):
             link.when_lost().addCallback(lambda _, link: self._note_lost(link), link)
-            self._plan(slot, self._take_leave_of, link)
-        self._plan(total * ALL_LEAVE, self._send_away_all)
+            self._plan(slot, self._drain_link, link)
+        self._plan(total * ALL_LEAVE, self._disconnect_all)
         self._plan(total, self._end)
-        self._look()
+        self._check()
 
     # -- inside ----------------------------------------------------------------------------
 
     def _plan(self, seconds: float, act: Callable[..., None], *arguments: object) -> None:
         self._calls.append(self._reactor.callLater(seconds, act, *arguments))
 
-    def _take_leave_of(self, link: DrainedLink) -> None:
+    def _drain_link(self, link: DrainedLink) -> None:
         if link not in self._links:
             return
-        try_seconds = min(self._settings.drain_try_seconds, self._settings.drain_seconds * MOST_TRIED)
+        try_seconds = min(self._settings.drain_try_seconds, self._settings.drain_seconds * MAX_TRY)
         if not link.is_attached:
-            self._send_away(link)  # it cannot come back: we do not listen any more
-        elif link.notice_drain(0.0, try_seconds, lambda: self._send_away(link)):
-            self._plan(try_seconds + PATIENCE_SECONDS, self._send_away, link)
+            self._disconnect(link)  # it cannot resume: the relay does not listen any more
+        elif link.notice_drain(0.0, try_seconds, lambda: self._disconnect(link)):
+            self._plan(try_seconds + GRACE_SECONDS, self._disconnect, link)
         else:
             link.leave(REASON, CloseCode.SERVICE_RESTART)
 
-    def _send_away_all(self) -> None:
+    def _disconnect_all(self) -> None:
         for link in list(self._links):
-            self._send_away(link)
+            self._disconnect(link)
 
-    def _send_away(self, link: DrainedLink) -> None:
-        if link in self._links and link not in self._sent_away:
-            self._sent_away.add(link)
-            self._departures.send_away(link, lambda: link.leave(REASON, CloseCode.SERVICE_RESTART))
+    def _disconnect(self, link: DrainedLink) -> None:
+        if link in self._links and link not in self._leaving:
+            self._leaving.add(link)
+            self._departures.close_clients(link, lambda: link.leave(REASON, CloseCode.SERVICE_RESTART))
 
     def _note_lost(self, link: DrainedLink) -> None:
         self._links.pop(link, None)
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if not self._links and self._departures.is_empty:
             self._end()
 
@@ -293,7 +294,7 @@ class Drain:
         self._calls.clear()
         if self._links or len(self._departures):
             self._log.warn(
-                "The time to take leave is over: {agents} agents and {clients} clients are cut",
+                "The drain time is over: {agents} agents and {clients} clients are cut",
                 agents=len(self._links),
                 clients=len(self._departures),
                 event="drain.cut",
@@ -306,5 +307,5 @@ class Drain:
 
 
 def slots(count: int, spread_seconds: float, random: Callable[[], float]) -> list[float]:
-    """Return when each of ``count`` has its turn: one in each of as many equal parts of the time."""
+    """Return the slots in seconds: a random moment in each of ``count`` equal parts of the time."""
     return [(number + random()) * spread_seconds / count for number in range(count)]

@@ -83,7 +83,7 @@ class Relay(Service):
         self._departures = Departures(reactor)
         self._listeners = Listeners(self.context, self._tls)
         admission = Admission(settings, descriptor_limit())
-        self.rooms = LocalRoomDirectory(self.context, max_waiting=admission.most_waiting)
+        self.rooms = LocalRoomDirectory(self.context, max_waiting=admission.max_waiting)
         self.front = FrontendFactory(self.context, self.rooms, admission, self._departures, self._listeners)
         self._listening: OneShotEvent[list[IListeningPort]] = OneShotEvent()
         self._starting: Deferred[list[IListeningPort]] | None = None

@@ -84,9 +84,9 @@ def test_clients_leave_a_reserve_for_agents() -> None:
 
 def test_descriptors_bound_what_settings_promise() -> None:
     admission = Admission(RelaySettings(connections=1000, reserved_connections=10), descriptors=100)
-    assert (admission.most_connections, admission.most_clients) == (100, 90)
+    assert (admission.max_connections, admission.max_clients) == (100, 90)
     few = Admission(RelaySettings(), descriptors=205)
-    assert (few.most_connections, few.most_clients, few.most_waiting) == (205, 164, 32)
+    assert (few.max_connections, few.max_clients, few.max_waiting) == (205, 164, 32)
 
 
 @pytest.mark.parametrize("visit", Visit)
@@ -137,7 +137,7 @@ def test_agents_are_asked_to_come_again_soon() -> None:
 
 
 def test_remembered_rates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission_module, "MOST_RATES", 4)
+    monkeypatch.setattr(admission_module, "MAX_RATES", 4)
     admission = Admission(RelaySettings())
     for number in range(100):
         admission.count_visit(Visit.CLIENT, f"203.0.113.{number}", 0.0)

@@ -279,7 +279,7 @@ class ActiveGrants:
 
 def end_of_token(link: AgentLink) -> None:
     grants = ActiveGrants()
-    link.stand_on(Grant(TokenRole.AGENT, (ROOM,), 1e12), cast(Any, grants))
+    link.bind_grant(Grant(TokenRole.AGENT, (ROOM,), 1e12), cast(Any, grants))
     grants.end("The token of this session has expired or was revoked.")
 
 

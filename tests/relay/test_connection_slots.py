@@ -52,7 +52,7 @@ async def test_silent_connections_of_one_address_are_bounded_and_others_are_left
         for client in (*clients[2:], other):
             client.leg.abortConnection()
         await until(lambda: front.unanswered_count == 0)
-        assert front.pending._of_one == {}
+        assert front.pending._of_holder == {}
 
 
 @ensureDeferred

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 
 from seance.core.settings import RelaySettings
 from seance.net import OneShotEvent
-from seance.relay.drain import AGENTS_PER_SECOND, PATIENCE_SECONDS, Departures, Drain, slots
+from seance.relay.drain import AGENTS_PER_SECOND, GRACE_SECONDS, Departures, Drain, slots
 from tests.relay.rig import Rig, request, turn, until
 
 
@@ -198,7 +198,7 @@ def test_an_agent_that_finds_no_other_relay_is_sent_away_after_its_clients() -> 
     scene.begin()
     scene.run(3.0)
     assert not any(client.seen_off_at for client in scene.clients), "they go on working meanwhile"
-    scene.run(PATIENCE_SECONDS + 0.5)
+    scene.run(GRACE_SECONDS + 0.5)
     assert all(client.seen_off_at for client in scene.clients)
     [(time, code)] = scene.agents[0].left
     assert code == 1012

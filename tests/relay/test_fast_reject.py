@@ -19,7 +19,7 @@ from twisted.internet.testing import StringTransport
 from seance.core.interfaces import Grant, Page, TokenRole
 from seance.core.settings import RelaySettings
 from seance.relay.edge import fast_reject as doorstep_module
-from seance.relay.edge.fast_reject import MOST_HEAD_BYTES, FastReject, upgrade_of
+from seance.relay.edge.fast_reject import MAX_HEAD_BYTES, FastReject, upgrade_of
 from seance.relay.service import Relay
 from tests.relay.rig import Player, Rig, request, turn, until
 from tests.relay.test_active_grants import JWT, TokenRig, Verifier, bearer
@@ -89,7 +89,7 @@ class Way:
         self.refused_count = 0
 
     def go(self, head: bytes, address: str) -> bytes:
-        answer = self.doorstep._answer_to(head[:MOST_HEAD_BYTES], address)
+        answer = self.doorstep._answer_to(head[:MAX_HEAD_BYTES], address)
         if answer is None:
             return long_way(self.relay, head, address)
         self.refused_count += 1
@@ -247,11 +247,11 @@ def test_room_that_nobody_else_may_wait_for_is_refused_on_the_doorstep(
         request("/nowhere"),
         b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n",
         b"",
-        request("/c/unknown", "Cookie: " + "c" * MOST_HEAD_BYTES),
+        request("/c/unknown", "Cookie: " + "c" * MAX_HEAD_BYTES),
     ],
 )
 def test_everything_else_is_let_through(head: bytes) -> None:
-    assert Way().doorstep._answer_to(head[:MOST_HEAD_BYTES], "192.0.2.1") is None
+    assert Way().doorstep._answer_to(head[:MAX_HEAD_BYTES], "192.0.2.1") is None
 
 
 PRESENTED = {name: request("/c/unknown", bearer(token(name))) for name in ("good", "bad", "bounded")}
@@ -313,7 +313,7 @@ def test_key_does_not_count_and_everything_else_does(monkeypatch: pytest.MonkeyP
 
 
 def test_verdicts_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MOST_KEPT", 2)
+    monkeypatch.setattr(doorstep_module, "MAX_CACHED", 2)
     way = Way()
     for room in ("one", "two", "three"):
         way.go(request(f"/c/{room}"), "192.0.2.1")
@@ -413,7 +413,7 @@ async def test_answered_connections_are_closed_after_a_while(monkeypatch: pytest
 @needs_linux
 @ensureDeferred
 async def test_answered_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MOST_HELD", 2)
+    monkeypatch.setattr(doorstep_module, "MAX_HELD", 2)
     async with CountingRig() as rig:
         for _ in range(5):
             await refused(rig)
@@ -423,7 +423,7 @@ async def test_answered_connections_are_bounded(monkeypatch: pytest.MonkeyPatch)
 @needs_linux
 @ensureDeferred
 async def test_storm_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MOST_IN_TURN", 2)
+    monkeypatch.setattr(doorstep_module, "MAX_PER_TURN", 2)
     async with CountingRig() as rig:
         players = [await rig.connect(UNKNOWN) for _ in range(7)]
         for player in players:

@@ -129,10 +129,10 @@ async def test_who_is_refused_after_it_was_let_in_keeps_nobody_waiting() -> None
     async with Rig(relay={"initial_syncs": 1}) as rig:
         await until(lambda: rig.relay.rooms.link_of("r"))
         link: Any = rig.relay.rooms.link_of("r")
-        link.most_clients = 0
+        link.max_clients = 0
         refused = await rig.connect(request())
         await refused.ends()
         assert refused.received.startswith(b"HTTP/1.1 429 ")
         assert not link.syncs._watched
-        link.most_clients = None
+        link.max_clients = None
         await rig.joined()

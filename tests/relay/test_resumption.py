@@ -243,7 +243,7 @@ async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() 
             client.send(b"x" * 65536)
             await turn()
         assert link.held_bytes < 300_000, "a client is read no further than its stream takes"
-        rig.relay.rooms.resume_memory._most_bytes = link.held_bytes
+        rig.relay.rooms.resume_memory._max_bytes = link.held_bytes
         await client.ends()
         await until(lambda: rig.relay.rooms.room_count == 0)
         await rig.agent.stopService()
@@ -253,7 +253,7 @@ async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() 
 @ensureDeferred
 async def test_no_agent_is_let_in_when_memory_is_used_up() -> None:
     async with Rig(with_agent=False) as rig:
-        rig.relay.rooms.resume_memory._most_bytes = 0
+        rig.relay.rooms.resume_memory._max_bytes = 0
         agent = rig.make_agent()
         news: list[AgentStatus] = []
         agent.on_status(news.append)

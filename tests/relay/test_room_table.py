@@ -65,7 +65,7 @@ def test_room_of_a_nameless_agent_is_free_at_once() -> None:
 
 
 def test_kept_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms_module, "MOST_RESERVED", 2)
+    monkeypatch.setattr(rooms_module, "MAX_RESERVED", 2)
     rooms: RoomTable[str] = RoomTable()
     for room in ("r1", "r2", "r3"):
         rooms.claim(room, room, identity="a", now=0.0)
@@ -113,7 +113,7 @@ def test_link_that_never_came_up_makes_no_room_known_and_none_forgotten() -> Non
 
 
 def test_known_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms_module, "MOST_KNOWN", 2)
+    monkeypatch.setattr(rooms_module, "MAX_KNOWN", 2)
     rooms: RoomTable[str] = RoomTable()
     for now, room in enumerate(("r1", "r2", "r3")):
         rooms.claim(room, room, now=float(now))

@@ -1,12 +1,11 @@
-"""Who may come in, and how often: the counts and rates that keep one stranger from being all.
+"""Limits of open connections and of upgrades a second, by address and by room.
 
-Pure bookkeeping with the time as an argument: no transport, no timer. The front asks before it
-spends anything on a connection or an upgrade; each "no" is a ``Refusal`` with 429. Addresses are
-counted as their owners hold them: one IPv4 address, or one IPv6 /64, which is what a single
-customer is given. Each kind of visit has rates of its own, so that clients and questions cannot
-keep an agent out, and a room's are charged only for those who may enter it. Every table here is
-bounded: counts by what is open, rates by ``MOST_RATES``, where the one that was full longest ago
-makes room (a full bucket remembers nothing).
+No transport, no timer; the time is an argument. ``Frontend`` asks before it spends anything on a connection
+or an upgrade; each rejection is a ``Refusal`` with 429. The unit of counting is one IPv4 address or one IPv6
+/64, which is what a single customer gets. Each kind of visit has its own rates, so that clients and status
+requests cannot lock out an agent. The rate of a room is charged only for requests that may enter it. Every
+table is bounded: counts by the open connections, rates by ``MAX_RATES``; the least recently used bucket is
+dropped first.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from seance.errors import Refusal
 
 __all__ = ["LOOPBACK", "Admission", "Visit", "holder_of"]
 
-MOST_RATES = 65536
-"""Addresses or rooms whose rate is remembered at a time; about 20 MB when all are in use."""
+MAX_RATES = 65536
+"""Token buckets of addresses and rooms at a time; about 20 MB when all are in use."""
 
 BURST_SECONDS = 10.0
-"""How many seconds' worth of upgrades may come at once, after a rest."""
+"""The burst of a rate, in seconds of that rate."""
 
 LOOPBACK = "loopback"
-"""The holder of 127.0.0.0/8 and ::1: a proxy in front of us, or the machine's own people."""
+"""The holder of 127.0.0.0/8 and ::1: a local proxy, or programs on this machine."""
 
 RETRY_AFTER = (b"Retry-After", b"5")
 RETRY_SOON = (b"Retry-After", b"2")
-"""For agents and what may be one: their clients wait for 15 s, and five would be a third of it."""
+"""For connections that may be agents: their clients wait 15 s, and 5 s would be a third of that."""
 
 
 class Visit(enum.Enum):
-    """What somebody has come for."""
+    """The kind of a request, for its rate."""
 
     CLIENT = "client"
     AGENT = "agent"
@@ -45,47 +44,47 @@ class Visit(enum.Enum):
 
 
 class Admission:
-    """The doorkeeper of one relay.
+    """The counts and rates of one relay.
 
     Args:
-        settings: The relay's.
-        descriptors: How many connections the process can hold at all, if that is known.
+        settings: The settings of the relay.
+        descriptors: How many connections the process can hold, if that is known.
 
     Attributes:
-        most_connections: Open ones, of whatever kind.
-        most_clients: As many of them as clients may have.
-        most_waiting: As many of those as may wait for absent agents, or only watch.
+        max_connections: Open connections of all kinds.
+        max_clients: Open connections of clients.
+        max_waiting: Clients that may wait for absent agents, and status watchers.
     """
 
     def __init__(self, settings: RelaySettings, descriptors: int | None = None) -> None:
         self._settings = settings
         reserve = settings.reserved_connections
-        most = settings.connections + reserve
-        if descriptors is not None and descriptors < most:
-            # Where descriptors are few, as the 256 of a Mac, the reserve must not be all there is.
-            most, reserve = max(1, descriptors), min(reserve, descriptors // 5)
-        self.most_connections = most
-        self.most_clients = max(1, self.most_connections - reserve)
-        self.most_waiting = max(1, self.most_clients // 5)
+        limit = settings.connections + reserve
+        if descriptors is not None and descriptors < limit:
+            # With few descriptors, like the 256 of a Mac, the reserve must not take all of them.
+            limit, reserve = max(1, descriptors), min(reserve, descriptors // 5)
+        self.max_connections = limit
+        self.max_clients = max(1, self.max_connections - reserve)
+        self.max_waiting = max(1, self.max_clients // 5)
         self._open: dict[str, int] = {}
         self._open_count = 0
         self._rates: OrderedDict[tuple[Visit, str, str], TokenBucket] = OrderedDict()
 
     @property
     def open_count(self) -> int:
-        """Connections that are open now."""
+        """The number of open connections."""
         return self._open_count
 
     def enter(self, address: str) -> str:
-        """Count a connection in. Call ``leave`` with the result when it is gone.
+        """Count a connection in. Call ``leave`` with the returned holder when it is gone.
 
         Raises:
-            Refusal: 429, this address has as many as it may have; nothing was counted.
+            Refusal: 429, the address has the maximum number of connections; nothing was counted.
         """
         holder = holder_of(address)
         count = self._open.get(holder, 0)
         if count >= self._settings.connections_per_address and not _is_loopback(holder):
-            sentence = "Your address has as many connections here as it may have; close some first."
+            sentence = "Your address has the maximum number of connections to this relay; close some first."
             raise Refusal(429, sentence, code="address_full", headers=(RETRY_SOON,))
         self._open[holder] = count + 1
         self._open_count += 1
@@ -103,45 +102,45 @@ class Admission:
     @property
     def is_full(self) -> bool:
         """Whether accepting has to pause."""
-        return self._open_count >= self.most_connections
+        return self._open_count >= self.max_connections
 
     def count_visit(self, visit: Visit, address: str, now: float) -> None:
-        """Count a visit for its address. Agents may use the reserve of connections.
+        """Count a request for its address. Agents may use the reserved connections.
 
         Raises:
-            Refusal: 429, the relay is full, or they come too fast from this address.
+            Refusal: 429, the relay is full, or the rate of the address is exceeded.
         """
-        if self._open_count > self.most_clients and visit is not Visit.AGENT:
-            sentence = "This relay has as many connections as it may have; try again later."
+        if self._open_count > self.max_clients and visit is not Visit.AGENT:
+            sentence = "This relay has the maximum number of connections; try again later."
             raise Refusal(429, sentence, code="relay_full", headers=(RETRY_AFTER,))
         holder = holder_of(address)
         if not _is_loopback(holder):
             self._take(visit, "address", holder, self._settings.upgrades_per_address, now)
 
     def take_back_visit(self, visit: Visit, address: str, now: float) -> None:
-        """Undo ``count_visit``: somebody else is going to count it."""
+        """Undo ``count_visit``, because other code counts the request."""
         holder = holder_of(address)
         if not _is_loopback(holder):
             self._take(visit, "address", holder, self._settings.upgrades_per_address, now, count=-1)
 
     def count_for_room(self, visit: Visit, room: str, now: float, *, identity: str | None = None) -> None:
-        """Count a visit for its room, once it is known that it may be made.
+        """Count a request for its room, once it is known to be allowed.
 
         Args:
-            visit: What for.
-            room: Where.
+            visit: The kind of the request.
+            room: The room.
             now: Seconds, monotonic.
-            identity: Who has proven to come, if that was asked: the same room is another one to others.
+            identity: The proven identity of an agent; each identity has its own rate for a room.
 
         Raises:
-            Refusal: 429, they come too fast for this room.
+            Refusal: 429, the rate of the room is exceeded.
         """
         name = room if identity is None else f"{room} {identity}"
         self._take(visit, "room", name, self._settings.upgrades_per_room, now)
 
     def _take(self, visit: Visit, kind: str, name: str, rate: float, now: float, *, count: int = 1) -> None:
         if not self._bucket((visit, kind, name), rate, now).take(count, now):
-            sentence = f"Too many connections a second for one {kind}; try again a little later."
+            sentence = f"Too many connections a second for one {kind}; try again later."
             retry_after = RETRY_SOON if visit is Visit.AGENT else RETRY_AFTER
             raise Refusal(429, sentence, code=f"{kind}_rate", headers=(retry_after,))
 
@@ -150,7 +149,7 @@ class Admission:
         bucket = rates.get(key)
         if bucket is None:
             bucket = rates[key] = TokenBucket(rate, max(1.0, rate * BURST_SECONDS), now)
-            while len(rates) > MOST_RATES:
+            while len(rates) > MAX_RATES:
                 rates.popitem(last=False)
         else:
             rates.move_to_end(key)
@@ -159,7 +158,7 @@ class Admission:
 
 @lru_cache(maxsize=4096)
 def holder_of(address: str) -> str:
-    """Return what one customer holds: an IPv4 address, the /64 of an IPv6 one, or the text itself."""
+    """Return the unit of counting: an IPv4 address, the /64 of an IPv6 address, or the text itself."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
-"""Who an agent is: what its token says, or what it proves with a key of its own.
+"""The identity of an agent: named by its token, or proven with its own key.
 
-The relay's side of ``seance.agent.identity``; the front asks when an agent wants a room. Not the place
-where proofs are checked: that is the ``IdentityVerifier``. docs/protocol.md, "Proving who an agent is".
+The relay's side of ``seance.agent.identity``. The ``IdentityVerifier`` checks the proof. Wire format:
+docs/protocol.md, "Proving who an agent is".
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ def authenticate_agent(
     is_forwarded: bool,
     now: float,
 ) -> tuple[str | None, dict[str, str]]:
-    """Return who an agent is, None for nobody in particular; and the header fields for its answer.
+    """Return the identity of an agent, or None, and the header fields for the response.
 
     Args:
-        identities: Who checks proofs; None: nobody does here.
-        request: The agent's.
-        room: The room it wants.
-        grant: What its token allows; one that names an agent needs no other proof.
-        is_forwarded: Whether a trusted proxy has brought it, which may say where it was dialled.
+        identities: Verifies proofs; None: this relay asks for none.
+        request: The request of the agent.
+        room: The room that it asks for.
+        grant: What its token allows; a token that names an agent needs no other proof.
+        is_forwarded: Whether the request came through a trusted proxy, whose ``X-Forwarded-Host`` then
+            counts.
         now: Seconds, monotonic.
 
     Raises:
-        Refusal: 401, the proof is not good, or there is none yet.
+        Refusal: 401, the proof is missing or invalid.
     """
     named = None if grant is None else identity_of(grant)
     claims = _claims(request)
@@ -41,15 +42,15 @@ def authenticate_agent(
         return named, {}
     host = request.values(b"host")[0]
     if is_forwarded:
-        told = b",".join(request.values(b"x-forwarded-host")).rpartition(b",")[2].strip()
-        host = told or host
+        forwarded = b",".join(request.values(b"x-forwarded-host")).rpartition(b",")[2].strip()
+        host = forwarded or host
     claim = b",".join(claims).decode("latin-1")
     identity = identities.check(claim, room, host.decode("latin-1"), now)
     return identity, challenge(identities, request, now)
 
 
 def challenge(identities: IdentityVerifier | None, request: Request, now: float) -> dict[str, str]:
-    """Return what an agent with a key will have to prove itself with next time, as header fields."""
+    """Return the header fields with the nonce for the next proof of an agent with a key."""
     if identities is None or not _claims(request):
         return {}
     return {NONCE_FIELD: identities.challenge(now)}

@@ -1,13 +1,13 @@
 """One client on the relay: from a checked upgrade request to a splice.
 
-The relay never terminates the client's WebSocket. It opens a stream to the agent, writes the
-rebuilt request on it, and lets nothing of the client pass before the local server has answered
-with a 101 that fits the client's key; whatever the client sends earlier waits here, bounded
-(research: CVE-2018-1002105, where a proxy spliced before it was sure). Any other answer passes
-through and closes both sides. From the 101 on it is two transports and a ``Splice``.
+The relay never terminates the client's WebSocket. It opens a stream to the agent, writes the rebuilt request
+on it, and passes nothing from the client on before the local server has answered with a 101 that fits the
+client's key. Data that the client sends earlier waits here, within a bound (CVE-2018-1002105 was a proxy that
+spliced too early). Any other answer is passed through and ends both sides. After the 101 there are two
+transports and a ``Splice``.
 
-A client that loses its agent, or its relay, is *seen off* (``close_gracefully``): the splice hands its
-connection back, and it gets all that was written to it, a close frame where one may stand, and the end.
+A client that loses its agent or its relay is closed gracefully: the splice hands its connection back, and the
+client gets all data written to it, a close frame if one may stand there, and the end.
 """
 
 from __future__ import annotations
@@ -49,34 +49,35 @@ __all__ = ["ClientConnection"]
 
 END_OF_HEAD = b"\r\n\r\n"
 
-COME_AGAIN = "The agent of this room, or the relay, is restarting; try again."
+RESTARTING = "The agent of this room or the relay is restarting; try again."
 
 GRACEFUL_CLOSE_SECONDS = 5.0
-"""How long a client that is seen off may take for what is left; y-websocket closes within one round trip."""
+"""Bound of a graceful close; y-websocket closes within one round trip."""
 
 
 class ClientConnection:
-    """Carries one upgrade through. Make it, then ``begin``.
+    """One client. Make it, then call ``begin``.
 
     Args:
-        reactor: Where time comes from.
-        settings: The relay's.
+        reactor: Twisted's reactor or a ``Clock``.
+        settings: The settings of the relay.
         upstream: The way to the server of the room.
-        door: The client's connection, still in the front's hands.
+        door: The client's connection, held by ``Frontend`` until now.
         key: The client's ``Sec-WebSocket-Key``.
-        departures: Who decides when it is seen off.
-        select_protocol: The subprotocol to choose if the local server chooses none.
+        departures: Decides when the client is closed during a drain.
+        select_protocol: The subprotocol to select if the local server selects none.
         form: How the client addressed the room, for addresses and cookies in the answer.
-        sync: Who is told when it has come in and when it is gone.
+        sync: Its place in the limiter of initial syncs.
         slot: The slot of the connection. From the 101 on this object releases it.
-        bytes_per_second: What this client may move, both directions together, besides what its room
-            may; None for no bound of its own.
-        address: Whose connection it is, for operators.
-        observer: Who is told what becomes of it.
-        on_end: Called once when the client is gone, or never came to be one.
+        bytes_per_second: Rate limit of this client, both directions together, in addition to that of its
+            room;
+            None for no limit.
+        address: The client's address, for operators.
+        observer: Receives its events.
+        on_end: Called once when the client is gone or was refused.
 
     Attributes:
-        number: Which of this process's clients it is, from 1.
+        number: The number of the client in this process, from 1.
         address: See above.
         began_seconds: When its stream was opened.
         upgrade_seconds: From then to the 101; None before.
@@ -84,13 +85,13 @@ class ClientConnection:
 
     __slots__ = (
         "_answer",
-        "_asking",
         "_departures",
         "_door",
         "_is_closing_gracefully",
         "_observer",
         "_on_end",
         "_pace",
+        "_pending_stream",
         "_reactor",
         "_settings",
         "_slot",
@@ -136,7 +137,7 @@ class ClientConnection:
         self._door = door
         self._answer = LocalAnswer(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
-        self._asking = _Asking(self)
+        self._pending_stream = _StreamUntilSwitch(self)
         self._stream: StreamTransport | None = None
         self._timer: IDelayedCall | None = None
         self._splice: Splice | None = None
@@ -153,58 +154,58 @@ class ClientConnection:
 
     @property
     def room(self) -> str:
-        """Its room."""
+        """The room."""
         return self._upstream.room
 
     @property
     def received_bytes(self) -> int:
-        """What it has sent since the 101."""
+        """Bytes received from the client since the 101."""
         return 0 if self._splice is None else self._splice.near.received_bytes
 
     @property
     def sent_bytes(self) -> int:
-        """What was written to it since the 101."""
+        """Bytes written to the client since the 101."""
         return 0 if self._splice is None else self._splice.far.received_bytes
 
     @property
     def is_behind(self) -> bool:
-        """Whether it takes less than there is for it."""
+        """Whether data for the client waits in its transport."""
         splice = self._splice
         return splice is not None and not splice.near.is_lost and unsent_bytes(splice.near.leg) > 0
 
     @property
     def is_in_message(self) -> bool:
-        """Whether the local server has begun a message that has not arrived here in full."""
+        """Whether a message of the local server has arrived only in part."""
         walk = None if self._splice is None else self._splice.far.watch
         return isinstance(walk, FrameWalk) and walk.is_in_message
 
     @property
     def round_trip_seconds(self) -> float:
-        """Round trip of the client's connection, as the kernel knows it; 0.0 where it does not."""
+        """Round trip of the client's connection as measured by the kernel; 0.0 if unknown."""
         return 0.0 if self._splice is None else round_trip_seconds(self._splice.near.leg)
 
     def begin(self, head: bytes, early: bytes) -> None:
-        """Ask the local server.
+        """Open a stream and send the request to the local server.
 
         Args:
             head: The rebuilt request.
-            early: What the client sent behind its head.
+            early: Bytes that the client sent after its head.
 
         Raises:
-            Refusal: The agent takes no further client; nothing has happened yet.
+            Refusal: The room accepts no further client; nothing has happened yet.
         """
-        self._stream = self._upstream.open_stream(self._asking)
+        self._stream = self._upstream.open_stream(self._pending_stream)
         self._departures.add(self, self._upstream)
         self._observer.client_began(self)
         self._stream.write(head)
-        self._timer = self._reactor.callLater(self._upstream.upgrade_seconds, self._too_late)
+        self._timer = self._reactor.callLater(self._upstream.upgrade_seconds, self._timed_out)
         self._door.hand_over(self._waiting_client)
-        self._client.registerProducer(self._asking, True)
+        self._client.registerProducer(self._pending_stream, True)
         if early:
             self._waiting_client.dataReceived(early)
 
     def end(self, sentence: str) -> None:
-        """Send the client away: its token is no longer good, or somebody said so."""
+        """Disconnect the client: its token has expired or was revoked, or an operator asked for it."""
         if self._splice is not None:
             self._splice.abort("sent_away")
         elif self._timer is not None and self._answer.has_begun:
@@ -213,7 +214,7 @@ class ClientConnection:
             self._refuse(Refusal(401, sentence, code="sent_away"))
 
     def close_gracefully(self) -> None:
-        """Send the client away so that it comes again: its agent is gone for good, or the relay stops."""
+        """Close so that the client reconnects: its agent is gone, or the relay stops."""
         splice = self._splice
         if splice is None:
             if self._timer is not None and not self._answer.has_begun:
@@ -226,17 +227,17 @@ class ClientConnection:
         walk = splice.far.watch
         last = b""
         if (not isinstance(walk, FrameWalk) or walk.is_between_frames) and not splice.far.has_ended:
-            last = close_frame(SERVICE_RESTART, COME_AGAIN)
+            last = close_frame(SERVICE_RESTART, RESTARTING)
         self._is_closing_gracefully = True
         splice.release_near("seen_off")
         lingering_close = LingeringClose(
             self._reactor, last, seconds=GRACEFUL_CLOSE_SECONDS, on_end=self._closed_gracefully
         )
-        # Which reads a client's end again, if there was one.
+        # The protocol reads the client's end of data again, if there was one.
         replace_protocol(near.leg, near, lingering_close)
 
     def cut(self) -> None:
-        """End the connection now, whatever it is doing: the time to leave in order is over."""
+        """Cut the connection: the time of the drain is over."""
         if self._splice is not None:
             self._splice.abort("near_gone")
         else:
@@ -245,7 +246,7 @@ class ClientConnection:
     # -- from the stream, before the 101 ---------------------------------------------------
 
     def answer_arrived(self, data: bytes) -> None:
-        """The local server answers."""
+        """Pass on data of the local server's answer."""
         client = self._client
         try:
             passed_on = self._answer.receive(data)
@@ -257,10 +258,10 @@ class ClientConnection:
             return
         if passed_on:
             client.write(passed_on)
-        self._look_at_answer()
+        self._check_answer()
 
     def answer_ended(self) -> None:
-        """The local server will say no more."""
+        """The local server has ended its side."""
         try:
             passed_on = self._answer.receive_end()
         except Refusal as refusal:
@@ -268,75 +269,76 @@ class ClientConnection:
             return
         if passed_on:
             self._client.write(passed_on)
-        self._look_at_answer()
+        self._check_answer()
 
     def stream_lost(self, *, is_refused: bool) -> None:
-        """The stream was cut before the 101.
+        """Refuse the client, because the stream was cut before the 101.
 
         Args:
-            is_refused: Whether the agent never accepted it, so that the local server knows nothing of it.
+            is_refused: Whether the agent did not accept the stream, so that it never reached the local
+                server.
         """
         self._stream = None
         if self._answer.has_begun:
             self._cut()
         elif self._upstream.is_attached and is_refused:
-            sentence = "The agent of this room did not take the connection; try again."
+            sentence = "The agent of this room did not accept the connection; try again."
             self._refuse(Refusal(502, sentence, code="agent_refused"))
         elif self._upstream.is_attached:
-            sentence = "The agent of this room gave the connection up before the local server answered."
+            sentence = "The agent of this room closed the connection before the local server answered."
             self._refuse(Refusal(502, sentence, code="local_server_gone"))
         else:
-            sentence = "The agent of this room has just gone; try again."
+            sentence = "The agent of this room has just disconnected; try again."
             self._refuse(Refusal(503, sentence, code="agent_gone", headers=(RETRY_AFTER,)))
 
     # -- from the client, before the 101 ---------------------------------------------------
 
     def client_lost(self, reason: Failure) -> None:
-        """The client did not wait."""
+        """The client disconnected before the 101."""
         # The timer may be due in this turn.
         due_at = 0.0 if self._timer is None else self._timer.getTime()
         seconds = max(0.0, due_at - self._reactor.seconds())
         self._stop()
         if self._stream is not None:
             stream, self._stream = self._stream, None
-            self._asking.leg = None
+            self._pending_stream.leg = None
             early = bytes(self._waiting_client.held)
             is_reset = not self._waiting_client.has_ended and not is_orderly(reason)
             upgrade = AbandonedUpgrade(self._reactor, self._answer, early, is_reset=is_reset, seconds=seconds)
             upgrade.begin(stream)
-        self._tell_end("left_early")
+        self._report_end("left_early")
         self._leave()
 
     # -- from the splice -------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """The first has come behind the 101; from now on the walk alone looks at what passes."""
+        """Note the first data after the 101; from then on only the frame walk sees what passes."""
         walk = cast(Splice, self._splice).far.watch = FrameWalk()
         self._observer.client_answered(self, self._reactor.seconds() - self.began_seconds)
         walk.receive(data)
 
     def far_cut(self) -> bool:
-        """The stream is gone without an end."""
+        """The stream was cut; return True if the client is closed gracefully."""
         if self._upstream.is_alive:
-            return False  # only this stream: the local server has reset it, and gone is gone
+            return False  # the local server has reset this stream, so the client is reset too
         splice = cast(Splice, self._splice)
-        splice.near.leg.pauseProducing()  # what it says meanwhile would be for nobody
+        splice.near.leg.pauseProducing()  # its data could not be delivered
         self._departures.lost_agent(self)
         return True
 
     def closes_far_in_order(self) -> bool:
-        """Return False: a splice begins with the 101, and a reset of the client is passed on as one."""
+        """Return False: after the 101 a reset of the client is passed on as a reset."""
         return False
 
     def near_lost(self) -> None:
-        """The client is gone."""
+        """The client's connection is gone."""
         self._slot.release()
 
     def splice_ended(self, report: SpliceReport) -> None:
-        """Both are gone."""
+        """Both sides are gone."""
         if report.reason == "stalled":
             self._observer.limit_hit("stalled")
-        self._tell_end(report.reason)
+        self._report_end(report.reason)
         if not self._is_closing_gracefully:
             self._leave()
 
@@ -351,7 +353,7 @@ class ClientConnection:
         stream = self._stream
         assert stream is not None, "an answer comes over the stream"
         early = self._waiting_client
-        early.leg = self._asking.leg = None
+        early.leg = self._pending_stream.leg = None
         client = self._client
         splice = self._splice = Splice(
             self._reactor,
@@ -371,7 +373,7 @@ class ClientConnection:
         stream.protocol = splice.far
         splice.far.makeConnection(stream)
         self._door.step_out(splice.near)
-        # From here on both sides have their leg, so whatever fails cuts them.
+        # From here on both sides have their leg, so any failure cuts them.
         if glued:
             splice.far.received_bytes = len(glued)
             self.receive(glued)
@@ -383,10 +385,10 @@ class ClientConnection:
             splice.near.dataReceived(held)
         if early.has_ended:
             splice.near.readConnectionLost()
-        # We live on, and they are 4 KB.
-        del self._answer, self._waiting_client, self._asking, self._door, self._stream
+        # Free these now: this object outlives the handshake and they hold 4 KB.
+        del self._answer, self._waiting_client, self._pending_stream, self._door, self._stream
 
-    def _look_at_answer(self) -> None:
+    def _check_answer(self) -> None:
         if self._answer.is_finished:
             self._stop()
             self._drop_stream()
@@ -394,12 +396,12 @@ class ClientConnection:
         elif self._answer.is_broken:
             self._cut()
 
-    def _too_late(self) -> None:
+    def _timed_out(self) -> None:
         self._timer = None
         if self._answer.has_begun:
             self._cut()
         elif not self._upstream.is_attached:
-            sentence = "The agent of this room is not there at the moment; try again."
+            sentence = "The agent of this room is offline; try again."
             self._refuse(Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,)))
         else:
             seconds = self._upstream.upgrade_seconds
@@ -413,16 +415,16 @@ class ClientConnection:
         self._close_gracefully(refusal_response(refusal), "refused")
 
     def _cut(self) -> None:
-        # A body that breaks off must not look whole to the client, so its connection is reset behind it.
+        # A truncated body must not look complete to the client, so its connection is reset after it.
         self._stop()
         self._drop_stream()
         self._waiting_client.leg = None
-        self._tell_end("broken")
+        self._report_end("broken")
         self._door.hand_over(ResetAfterFlush(self._reactor, on_end=self._leave))
 
     def _close_gracefully(self, answer: bytes, reason: str) -> None:
         self._waiting_client.leg = None
-        self._tell_end(reason)
+        self._report_end(reason)
         if self._waiting_client.is_paused:
             self._client.resumeProducing()  # unread data would turn the close into a reset
         self._door.hand_over(LingeringClose(self._reactor, answer, on_end=self._leave))
@@ -435,8 +437,8 @@ class ClientConnection:
         self._departures.remove(self, self._upstream)
 
     def _drop_stream(self) -> None:
-        # In order, whatever the answer was: a reset ends a Node server without an ``error`` listener.
-        self._asking.leg = None
+        # In order after any answer: a reset ends a Node server without an ``error`` listener.
+        self._pending_stream.leg = None
         if self._stream is not None:
             self._stream.linger_seconds = ORDERLY_SECONDS
             self._stream.loseConnection()
@@ -447,14 +449,14 @@ class ClientConnection:
             self._timer.cancel()
             self._timer = None
 
-    def _tell_end(self, reason: str) -> None:
+    def _report_end(self, reason: str) -> None:
         if self._on_end is not None:
             self._on_end()
         self._sync.left()
         seconds = self._reactor.seconds() - self.began_seconds
         report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
         self._observer.client_ended(self, report)
-        # Who never got in is only counted: a crowd that redials would decide how long the log is.
+        # Clients without a 101 are only counted: otherwise a reconnecting crowd would fill the log.
         if self.upgrade_seconds is None:
             return
         self._log.info(
@@ -471,7 +473,7 @@ class ClientConnection:
 
 @implementer(IHalfCloseableProtocol)
 class _WaitingClient(Protocol):
-    """The client's side until the 101: holds what it sends, up to a bound."""
+    """The client's side until the 101: buffers what it sends, up to a limit."""
 
     def __init__(self, limit_bytes: int, leg: ClientConnection) -> None:
         self._limit_bytes = limit_bytes
@@ -498,8 +500,8 @@ class _WaitingClient(Protocol):
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class _Asking(Protocol):
-    """The stream's side until the 101, and the producer of what the client is answered."""
+class _StreamUntilSwitch(Protocol):
+    """The stream's side until the 101, and the producer of the client's answer."""
 
     def __init__(self, leg: ClientConnection) -> None:
         self.leg: ClientConnection | None = leg
@@ -526,4 +528,4 @@ class _Asking(Protocol):
         cast(IPushProducer, self.transport).resumeProducing()
 
     def stopProducing(self) -> None:
-        pass  # the client is gone; what becomes of the stream then is the leg's to say
+        pass  # the client is gone; ``client_lost`` ends the stream

@@ -1,25 +1,25 @@
-"""Refuses clients of absent rooms on the doorstep: before a transport, a protocol or a timer is made.
+"""Rejects clients of absent rooms at accept, before a transport, a protocol or a timer is made.
 
-Clients of a host that is gone for good redial every 2.5 s, in step and for ever: a thousand open tabs are 400
-upgrades a second that lead nowhere. Through ``Frontend`` each costs a transport, a protocol, two timers, a
-parsed head and some turns of the reactor. Here it costs four system calls and a look-up.
+Clients of a host that is gone reconnect every 2.5 s, in phase and without end: a thousand open tabs are 400
+upgrades a second that cannot succeed. Through ``Frontend`` each costs a transport, a protocol, two timers, a
+parsed head and some turns of the reactor. Here it costs four system calls and a dictionary access.
 
-``FastReject`` stands in for the socket of a listening TCP port. Its ``accept`` looks at what the kernel has
-(``MSG_PEEK``; with ``TCP_DEFER_ACCEPT`` a connection is not there before its first bytes are), and answers
-itself if that is the whole head of a sound upgrade for a room that nobody knows, or whose agent is away while
-as many wait for it as may. **Everything else is let through untouched**, to Twisted's own ``Port`` and to
-``Frontend``, with its bytes unread: no data yet, half a head, more than one, a room that is served or has a
-place to wait in, a token that cannot be judged at once, or a relay that is full.
+``FastReject`` replaces the socket of a listening TCP port. Its ``accept`` reads what the kernel has with
+``MSG_PEEK`` (with ``TCP_DEFER_ACCEPT`` a connection is not accepted before its first bytes). It answers if
+that is the whole head of a valid upgrade for an unknown room, or for a room whose agent is away and whose
+wait queue is full. **Every other connection is passed on untouched**, with its bytes unread, to Twisted's
+``Port`` and to ``Frontend``: no data yet, an incomplete head, more than a head, a room that is served or has
+space in its wait queue, a token that cannot be verified immediately, or a relay that is full.
 
-There is no second parser. A head is read once by the same functions as in ``Frontend``, and what they found
-is kept under its bytes *without the key*, which is random for each dial: sixteen bytes in base64 in one place
-can be exchanged for others without any of those functions noticing. Addresses and rates are counted each
-time; whether the room is known, and whether its token still is good, is asked each time. Only what a
-signature says is kept, as ``ActiveGrants`` does for those who are inside.
+There is no second parser. A head is parsed once by the functions that ``Frontend`` uses, and the result is
+cached under the bytes of the head *without the key*, which is random for each connection: no parsing function
+depends on those sixteen bytes in base64. Addresses and rates are counted for each connection, and the room
+and the validity of the token are checked each time. Only the result of a signature check is cached, as in
+``ActiveGrants``.
 
-Remove this file, and its call in ``Relay``, and nothing changes but the cost: with a key and a good token in
-every address it is a twelfth of what it is without (``benchmarks/refusals.py --token``; figures are in
-docs/benchmarks.md). A 503 because as many wait as may costs what a 404 does.
+Without this file and its call in ``Listeners`` the relay behaves the same at a higher cost; with a key and a
+token in every address the cost is a twelfth (``benchmarks/refusals.py --token``; docs/benchmarks.md). A 503
+for a full wait queue costs what a 404 costs.
 """
 
 from __future__ import annotations
@@ -57,43 +57,43 @@ if TYPE_CHECKING:
 
 __all__ = ["FastReject", "Upgrade", "upgrade_of"]
 
-MOST_KEPT = 1024
-"""Heads that are kept; the oldest goes. A browser has one for each of its documents."""
+MAX_CACHED = 1024
+"""Cached heads; the oldest is dropped first. A browser has one head for each document."""
 
-MOST_HEAD_BYTES = 2048
-"""Longer heads are let through. Browsers send 500 bytes, and some cookies."""
+MAX_HEAD_BYTES = 2048
+"""Longer heads are passed on. Browsers send 500 bytes and some cookies."""
 
-MOST_IN_TURN = 100
-"""Refusals before others have a turn of the reactor."""
+MAX_PER_TURN = 100
+"""Rejections in one turn of the reactor."""
 
-MOST_HELD = 64
+MAX_HELD = 64
 HELD_SECONDS = 2.0
-"""Answered connections stay open for so long, or until that many others came: see ``LingeringClose``."""
+"""Bounds of answered connections that stay open; see ``LingeringClose`` for the reason."""
 
 BACKLOG = 1024
-"""Connections that wait in the kernel. Twisted's 50 is less than a classroom that redials in step."""
+"""Connections that wait in the kernel. Twisted's 50 is too small for a classroom that reconnects in phase."""
 
 DEFER_SECONDS = 1
-"""A connection without data is there after this time all the same, and then ``Frontend`` cuts it."""
+"""A connection without data is accepted after this time; ``Frontend`` then cuts it."""
 
 KEY_FIELD = b"\r\nSec-WebSocket-Key: "
 KEY_BYTES = 24
 _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==\r\n")
 
 PEEK = getattr(socket, "MSG_PEEK", 0) | getattr(socket, "MSG_DONTWAIT", 0)
-# One segment for the answer and the end of our side, instead of two.
+# The response and our FIN in one segment instead of two.
 SEND = getattr(socket, "MSG_MORE", 0) | getattr(socket, "MSG_DONTWAIT", 0)
 
 
 @dataclass(slots=True)
 class Upgrade:
-    """A sound upgrade of a client.
+    """A valid upgrade request of a client.
 
     Attributes:
-        request: Its head, with whichever key it had when it first came.
-        room: Where it wants to go.
-        token: What it presents, as nobody has verified it; empty for none. Not shown in ``repr``.
-        grant: What the token was worth when it was last verified.
+        request: Its head, with the key of its first connection.
+        room: The room.
+        token: The token, not verified; empty for none. Not shown in ``repr``.
+        grant: The grant of the token when it was last verified.
     """
 
     request: Request
@@ -103,11 +103,11 @@ class Upgrade:
 
 
 def upgrade_of(head: bytes) -> Upgrade | None:
-    """Return what this is, if it is one whole and sound head of a client's upgrade.
+    """Return the upgrade if the bytes are exactly one valid head of a client's upgrade, else None.
 
-    Whatever ``Frontend`` would refuse for its head, and whatever is not for a client, is None.
+    A head that ``Frontend`` would refuse, or a request for another endpoint, gives None.
     """
-    reader = RequestReader(MOST_HEAD_BYTES)
+    reader = RequestReader(MAX_HEAD_BYTES)
     try:
         request = reader.receive(head)
         if request is None or reader.trailing:
@@ -127,10 +127,10 @@ def _written(status: int, sentence: str, headers: tuple[tuple[bytes, bytes], ...
 
 
 class FastReject:
-    """A listening socket whose ``accept`` refuses what it can. ``close`` it with its port.
+    """A listening socket with an ``accept`` that rejects what it can. ``close`` it with its port.
 
     Args:
-        listener: The socket itself; it does not block.
+        listener: The real socket, non-blocking.
         front: The frontend that serves the other connections.
     """
 
@@ -142,16 +142,16 @@ class FastReject:
         self._held: deque[socket.socket] = deque()
         self._older_count = 0
         self._passed = 0
-        """Connections that were let through in this turn, about."""
+        """Approximate number of connections passed on in this turn."""
         self._timer: IDelayedCall | None = None
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else a socket has
-        """Be the socket in all other respects."""
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any attribute of a socket
+        """Return an attribute of the real socket."""
         return getattr(self._listener, name)
 
     @classmethod
     def install(cls, port: Any, front: FrontendFactory) -> None:  # noqa: ANN401  # see below
-        """Put one before the socket of a port, if that is a plain TCP port of a system that can.
+        """Replace the socket of a port, if it is a plain TCP port and the system supports it.
 
         Args:
             port: A listening port of any kind.
@@ -168,21 +168,21 @@ class FastReject:
             port.socket = cls(listener, front)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next connection that is to be looked at.
+        """Return the next connection that is not rejected.
 
         Raises:
-            OSError: As of any listening socket; ``EAGAIN`` also when others ought to have a turn.
+            OSError: As any listening socket; ``EAGAIN`` also at the end of a turn.
         """
         if self._passed >= AT_A_TIME:
             self._passed = 0
             raise BlockingIOError(errno.EAGAIN, "enough for one turn")
-        for _ in range(MOST_IN_TURN):
+        for _ in range(MAX_PER_TURN):
             if self._front.admission.is_full:
-                # The port is paused by now, but goes on for up to a hundred connections in this turn.
-                raise BlockingIOError(errno.EAGAIN, "there is no place")
+                # The port is paused, but continues for up to a hundred connections in this turn.
+                raise BlockingIOError(errno.EAGAIN, "there is no free slot")
             connection, address = self._listener.accept()
             try:
-                head = connection.recv(MOST_HEAD_BYTES, PEEK)
+                head = connection.recv(MAX_HEAD_BYTES, PEEK)
             except OSError:
                 head = b""
             answer = self._answer_to(head, address[0])
@@ -193,7 +193,7 @@ class FastReject:
         raise BlockingIOError(errno.EAGAIN, "enough for one turn")
 
     def close(self) -> None:
-        """Close the listening socket, and what is held."""
+        """Close the listening socket and the held connections."""
         self._listener.close()
         while self._held:
             self._held.popleft().close()
@@ -257,13 +257,13 @@ class FastReject:
             return self._upgrades[without_key]
         except KeyError:
             upgrade = self._upgrades[without_key] = upgrade_of(head)
-            if len(self._upgrades) > MOST_KEPT:
+            if len(self._upgrades) > MAX_CACHED:
                 self._upgrades.popitem(last=False)
             return upgrade
 
     def _close_gracefully(self, connection: socket.socket, head_bytes: int, answer: bytes) -> None:
         try:
-            # What is left unread would make closing a reset, which destroys the answer.
+            # Unread bytes would turn the close into a reset, which destroys the response.
             connection.recv(head_bytes)
             connection.send(answer, SEND)
             connection.shutdown(socket.SHUT_WR)
@@ -272,14 +272,14 @@ class FastReject:
             return
         held = self._held
         held.append(connection)
-        if len(held) > MOST_HELD:
+        if len(held) > MAX_HELD:
             held.popleft().close()
         if self._timer is None:
             self._older_count = len(held)
             self._timer = self._reactor.callLater(HELD_SECONDS, self._close_older)
 
     def _close_older(self) -> None:
-        # Who was there at the last look has been there for long enough.
+        # Connections that were held at the last check have been open long enough.
         self._timer = None
         for _ in range(min(self._older_count, len(self._held))):
             self._held.popleft().close()
@@ -289,7 +289,7 @@ class FastReject:
 
 
 def _verified(upgrade: Upgrade, verifier: Verifier) -> Grant | None:
-    """Return what the token of a request allows; None if that cannot be said at once.
+    """Return the grant of a request's token; None if verifying takes longer than this turn.
 
     Raises:
         Refusal: As ``Verifier.verify``.

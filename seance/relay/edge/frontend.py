@@ -78,12 +78,11 @@ if TYPE_CHECKING:
 __all__ = ["FrontendFactory", "RequestKind"]
 
 VERIFY_SECONDS = 15.0
-"""How long a token may be looked at. A fetch of the key set has 5 s of its own; this is for verifiers
-that hang."""
+"""Bound of verifying a token, for verifiers that hang. Fetching a key set has its own bound of 5 s."""
 
 
 class RequestKind(enum.Enum):
-    """What a connection is, by its head."""
+    """The kind of a request, by its head."""
 
     HEALTH_CHECK = "health check"
     AGENT = "agent"
@@ -136,7 +135,7 @@ class FrontendFactory(Factory):
         self.answerer = CarrierAnswerer(reactor)
         self.handshakes = HandshakeLog(reactor)
         self.turns = PerTurnLimiter(reactor)
-        self.presence = Presence(context, rooms, most=admission.most_waiting)
+        self.presence = Presence(context, rooms, max_watchers=admission.max_waiting)
         self.pending = PendingConnections(
             settings.unanswered_connections,
             settings.unanswered_connections_per_address,
@@ -159,16 +158,16 @@ class FrontendFactory(Factory):
         return Frontend(self)
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802  # Twisted's name
-        """Name what we speak over TLS: without it Twisted refuses every browser, which all offer ALPN."""
+        """Return the protocols for ALPN. Without them Twisted refuses browsers, which all offer ALPN."""
         return [b"http/1.1"]
 
     @property
     def unanswered_count(self) -> int:
-        """Connections whose head is not complete yet."""
+        """Connections without a whole head."""
         return len(self.pending)
 
     def cut_pending(self) -> None:
-        """Cut every connection that has not shown what it is, or that was refused; for stopping."""
+        """Cut every connection that has no whole head, is being decided, or was refused; the relay stops."""
         self.pending.cut_all()
         for front in [*self._deciding, *self.closing]:
             front.cut()
@@ -198,7 +197,7 @@ class FrontendFactory(Factory):
             )
 
     def note_deciding(self, front: Frontend, is_deciding: bool) -> None:
-        """Keep in mind whose head is read and whose fate is open."""
+        """Note whether a connection with a whole head is being decided."""
         if is_deciding:
             self._deciding[front] = None
         else:
@@ -217,7 +216,7 @@ class Frontend(ProtocolSwitch):
         self._reader = RequestReader(self._settings.head_bytes, accept_http_10=True)
         self._timer: IDelayedCall | None = None
         self._deciding: Deferred[None] | None = None
-        self._sent_away: Refusal | None = None
+        self._ended_grant: Refusal | None = None
         self._late = bytearray()
         self._peer = ""
         self._slot: ConnectionSlot | None = None
@@ -234,9 +233,8 @@ class Frontend(ProtocolSwitch):
             self._slot = self._factory.slots.take(self._peer)
         except Refusal as refusal:
             self._context.observer.refused(refusal.code)
-            # It is not counted, so it may not stay: no farewell that waits for its answer to arrive.
-            # Nor for a handshake, before which nothing can be said: that would be a place for nothing. The
-            # reset goes to the client alone; no local server has been asked.
+            # It has no slot, so it may not stay: neither until its response has arrived nor for a TLS
+            # handshake. The reset reaches only the client; no local server was asked.
             if ISSLTransport.providedBy(transport):
                 transport.abortConnection()
             else:
@@ -245,14 +243,14 @@ class Frontend(ProtocolSwitch):
             return
         self._counted_as = self._peer
         seconds = self._settings.head_seconds
-        self._timer = self._factory.reactor.callLater(seconds, self._too_slow)
+        self._timer = self._factory.reactor.callLater(seconds, self._head_timed_out)
         is_shared = self._slot.holder == LOOPBACK or self._factory.proxies.trusts(self._peer)
         self._factory.pending.add(self, None if is_shared else self._slot.holder)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes until the head is whole."""
         if self._deciding is not None:
-            # Not paused meanwhile: a paused connection would not tell us that its client has gone.
+            # Not paused: a paused connection would not report that its client has disconnected.
             self._late += data
             if len(self._late) > self._settings.early_bytes:
                 self.cut()
@@ -267,14 +265,14 @@ class Frontend(ProtocolSwitch):
         if request is None:
             return
         self._stop_waiting()
-        # Again, for the PROXY protocol: its line has come since the connection was made.
+        # Read again: a PROXY header may have arrived since the connection was made.
         self._peer = peer_host(cast(ITCPTransport, self.transport))
         self._late += self._reader.trailing
-        del self._reader  # an agent's connection keeps us, and what it has read need not stay
+        del self._reader  # this object lives as long as an agent's connection
         self._deciding = Deferred.fromCoroutine(self._decide(request))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It went before it said what it wanted, or before we had decided."""
+        """Release what the connection holds: it was lost before it was handed over, or closed afterwards."""
         self._is_gone = True
         self._stop_waiting()
         if self._slot is not None:
@@ -286,8 +284,8 @@ class Frontend(ProtocolSwitch):
         super().connectionLost(reason)
 
     def cut(self) -> None:
-        """End a connection that has not said what it wants, to make room."""
-        # A reset frees the descriptor now. No local server has been asked yet, here and below.
+        """Reset a connection without a whole head, to make room."""
+        # A reset frees the descriptor immediately. No local server was asked yet, here and below.
         self._stop_waiting()
         cast(ITCPTransport, self.transport).abortConnection()
 
@@ -299,13 +297,13 @@ class Frontend(ProtocolSwitch):
         else:
             transport.loseConnection()
 
-    def _too_slow(self) -> None:
+    def _head_timed_out(self) -> None:
         self._timer = None
         if not self._has_begun:
             self.cut()
             return
         self._stop_waiting()
-        sentence = "The head of this request did not come in time; send all of it at once."
+        sentence = "The request head did not arrive in time; send all of it together."
         self._refuse(Refusal(408, sentence, code="head_timeout"))
 
     # -- what it can be --------------------------------------------------------------------
@@ -318,11 +316,11 @@ class Frontend(ProtocolSwitch):
             if not self._is_gone:
                 self._refuse(refusal)
         except CancelledError:
-            if self._sent_away is not None:
-                self._refuse(self._sent_away)
+            if self._ended_grant is not None:
+                self._refuse(self._ended_grant)
             elif not self._is_gone:
                 cast(ITCPTransport, self.transport).abortConnection()
-        except Exception:  # noqa: BLE001  # nobody foresaw it, so nobody is served
+        except Exception:  # noqa: BLE001  # a fault of ours ends this connection only
             self._log.failure("A request could not be served", event="front.failed")
             cast(ITCPTransport, self.transport).abortConnection()
         finally:
@@ -407,7 +405,7 @@ class Frontend(ProtocolSwitch):
                 may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
             )
             if grant is not None and context.grants is not None:
-                link.stand_on(grant, context.grants)
+                link.bind_grant(grant, context.grants)
             headers |= link.expect(subprotocol, resumption.reason)
         link.local = LocalServerInfo.of(request)
         headers |= link.local.reply(self._settings)
@@ -440,7 +438,7 @@ class Frontend(ProtocolSwitch):
         sync: Sync | None = None
         began_seconds = self._factory.reactor.seconds()
         if grant is not None and context.grants is not None:
-            handle = context.grants.add(grant, self._send_away, most=grant.max_clients)
+            handle = context.grants.add(grant, self._grant_ended, max_sessions=grant.max_clients)
         try:
             upstream = await rooms.find(route.room)
             sync = await self._when_may_load(upstream, began_seconds)
@@ -494,7 +492,7 @@ class Frontend(ProtocolSwitch):
         return sync
 
     async def _admit(self, request: Request, route: Route, *, visit: Visit = Visit.CLIENT) -> Grant | None:
-        """Make the checks that whoever wants something of a room has to pass; returns what a token allows."""
+        """Make the checks of every request for a room; return the grant of its token, or None."""
         admission, seconds = self._factory.admission, self._factory.reactor.seconds
         check_origin(request, self._settings.origins)
         admission.count_visit(visit, self._count_as_client_of_proxy(request), seconds())
@@ -504,32 +502,32 @@ class Frontend(ProtocolSwitch):
         admission.count_for_room(visit, route.room, seconds())
         return grant
 
-    def _send_away(self, why: str) -> None:
-        """Refuse a client that waits for its agent: its token is no longer good."""
-        self._sent_away = Refusal(401, why, code="sent_away")
+    def _grant_ended(self, why: str) -> None:
+        """Refuse a client that waits for its agent, because its token has expired or was revoked."""
+        self._ended_grant = Refusal(401, why, code="sent_away")
         cast("Deferred[None]", self._deciding).cancel()
 
     def _count_as_client_of_proxy(self, request: Request) -> str:
-        """Return whose connection this is, counted as that from now on."""
+        """Return the address of the client, and count the connection for it from now on."""
         address = self._factory.proxies.client_of(self._peer, request)
         if address != self._counted_as:
-            # In before out: who is refused stays counted until it has gone.
+            # Take before release: a refused connection stays counted until it is gone.
             slot = self._factory.slots.take(address)
             cast(ConnectionSlot, self._slot).release()
             self._slot, self._counted_as = slot, address
         return address
 
     def _agent_certificate(self) -> PeerCertificate | None:
-        """Return the certificate that lets an agent in without a token, if it has shown one.
+        """Return the certificate with which an agent needs no token, or None.
 
         Raises:
-            Refusal: 401, certificates are the only way in here and there is none.
+            Refusal: 401, the relay accepts agents by certificate only, and there is none.
         """
         if self._settings.agent_ca is None:
             return None
         certificate = peer_certificate(self.transport)
         if certificate is None and self._context.verifier is None:
-            sentence = "This relay lets agents in by their certificates, and this one has shown none."
+            sentence = "This relay accepts agents by client certificate, and this agent has sent none."
             raise Refusal(401, sentence, code="agent_certificate")
         return certificate
 
@@ -542,20 +540,20 @@ class Frontend(ProtocolSwitch):
         try:
             return await deciding.addTimeout(VERIFY_SECONDS, self._factory.reactor)
         except TimeoutError as error:
-            sentence = "Whether this token is good could not be found out in time; try again."
+            sentence = "The token could not be verified in time; try again."
             raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
 
     def _proto(self, request: Request) -> str:
-        told = forwarded_proto(request) if self._factory.proxies.trusts(self._peer) else None
-        if told is not None:
-            return told
+        scheme = forwarded_proto(request) if self._factory.proxies.trusts(self._peer) else None
+        if scheme is not None:
+            return scheme
         return "https" if ISSLTransport.providedBy(self.transport) else "http"
 
     def _send_response(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
             response = without_body(response)
         elif request.method != b"GET":
-            sentence = "Only GET is understood at this address."
+            sentence = "Only GET and HEAD are allowed at this address."
             raise Refusal(405, sentence, code="method", headers=((b"Allow", b"GET, HEAD"),))
         self._close_gracefully(response)
 

@@ -1,7 +1,6 @@
-"""What a browser gets at a share link: the page that the relay was given, if it has one.
+"""The page that a browser gets at a share link, if the relay has one.
 
-The front asks this before it takes a request for a client's. Programs get no page, whatever they ask
-for: only a browser that navigates says that it would take HTML.
+Only a request that accepts HTML gets the page, because only a browser that navigates accepts it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ __all__ = ["page_response"]
 
 
 def page_response(page: Page | None, request: Request, route: Route) -> bytes | None:
-    """Return the page as a whole answer, or None if this is no request for it."""
+    """Return the page as a whole response; None if the request is not for the page."""
     if page is None or not route.is_share_link or is_upgrade(request.headers):
         return None
     if not any(b"text/html" in value for value in request.values(b"accept")):

@@ -1,8 +1,8 @@
-"""The connections that have not sent a whole head yet: how many there may be, and who makes room.
+"""Limits the connections that have not sent a whole request head.
 
-Plain bookkeeping: no transport, no timer. The front counts every connection in at accept and out when
-its head is whole. Whoever comes is let in; over a bound it is the one that has taken longest that is
-cut, so that those who are slow on purpose stand in each other's way and in nobody else's.
+No transport, no timer. ``Frontend`` adds every connection at accept and removes it when its head is complete.
+A new connection is always accepted; above a limit the oldest one is cut, so that slow attackers displace only
+each other.
 """
 
 from __future__ import annotations
@@ -14,66 +14,67 @@ __all__ = ["Cuttable", "PendingConnections"]
 
 
 class Cuttable(Protocol):
-    """What is counted here."""
+    """A connection without a whole head."""
 
     def cut(self) -> None:
-        """End it now; it is counted out by then."""
+        """Cut it; it removes itself first."""
 
 
 class PendingConnections:
-    """Who has not said yet what it wants.
+    """The connections without a whole head, of one relay.
 
     Args:
-        most: In all.
-        most_of_one: Of one holder; see ``seance.relay.edge.admission.holder_of``.
-        on_full: Called with the bound's name, of ``seance.core.observers.LIMITS``, when somebody is cut.
+        max_connections: The limit for all connections.
+        max_per_holder: The limit for one holder; see ``seance.relay.edge.admission.holder_of``.
+        on_full: Called with the name of the limit, of ``seance.core.observers.LIMITS``, when a connection is
+            cut.
     """
 
     def __init__(
-        self, most: int, most_of_one: int, on_full: Callable[[str], None] = lambda limit: None
+        self, max_connections: int, max_per_holder: int, on_full: Callable[[str], None] = lambda limit: None
     ) -> None:
         self._on_full = on_full
-        self._most = most
-        self._most_of_one = most_of_one
+        self._max_connections = max_connections
+        self._max_per_holder = max_per_holder
         self._all: dict[Cuttable, str | None] = {}
-        self._of_one: dict[str, dict[Cuttable, None]] = {}
+        self._of_holder: dict[str, dict[Cuttable, None]] = {}
 
     def __len__(self) -> int:
-        """The number of them."""
+        """The number of these connections."""
         return len(self._all)
 
     def add(self, one: Cuttable, holder: str | None) -> None:
-        """Count one in; over a bound the oldest is cut.
+        """Add a connection; above a limit the oldest is cut.
 
         Args:
             one: The connection.
-            holder: Whose it is; None for a place that many share, such as a proxy.
+            holder: Whom it is counted for; None for an address that many share, such as a proxy's.
         """
         self._all[one] = holder
-        own = {} if holder is None else self._of_one.setdefault(holder, {})
+        own = {} if holder is None else self._of_holder.setdefault(holder, {})
         own[one] = None
-        if len(own) > self._most_of_one:
+        if len(own) > self._max_per_holder:
             self._on_full("unanswered_of_address")
             next(iter(own)).cut()
-        if len(self._all) > self._most:
+        if len(self._all) > self._max_connections:
             self._on_full("unanswered")
             self.cut_oldest()
 
     def remove(self, one: Cuttable) -> None:
-        """Count one out; once is enough, twice is harmless."""
+        """Remove a connection; a second call does nothing."""
         holder = self._all.pop(one, None)
         if holder is not None:
-            own = self._of_one[holder]
+            own = self._of_holder[holder]
             del own[one]
             if not own:
-                del self._of_one[holder]
+                del self._of_holder[holder]
 
     def cut_oldest(self) -> None:
-        """Cut the one that has taken longest, if there is any."""
+        """Cut the oldest connection, if there is any."""
         if self._all:
             next(iter(self._all)).cut()
 
     def cut_all(self) -> None:
-        """Cut all of them; for stopping."""
+        """Cut all connections; the relay stops."""
         for one in list(self._all):
             one.cut()

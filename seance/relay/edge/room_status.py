@@ -1,13 +1,12 @@
-"""Is the host of a room there? What a web page may ask, once or as a stream of events.
+"""The status of a room for web pages: one response, or a stream of events.
 
-A browser hides why a WebSocket could not be opened, and one that stays open while its agent resumes does
-not tell that nobody is at the other end. So a page asks ``/c/ID/status`` and gets one JSON object, or with
-``Accept: text/event-stream`` one for each change (``new EventSource(url)``), with a comment in between
-that keeps proxies from taking the connection for dead. The front decides who may ask, as for a client; an
-*upgrade* to that address is an app's own and goes through the tunnel.
+A browser hides why a WebSocket could not be opened, and an open WebSocket does not show that its agent is
+away. So a page requests ``/c/ID/status`` and gets one JSON object, or with ``Accept: text/event-stream`` one
+for each change (``new EventSource(url)``), with comments in between so that proxies do not close an idle
+connection. A status request has to pass the checks of a client. An *upgrade* to that address belongs to the
+app and goes through the tunnel.
 
-Watchers are bounded in number. What is written to one that does not read is bounded, too: it is cut when
-its transport is full.
+The number of watchers is limited. A watcher that does not read is cut when its transport is full.
 """
 
 from __future__ import annotations
@@ -47,35 +46,35 @@ if TYPE_CHECKING:
 __all__ = ["Presence", "Watcher", "is_status", "wants_events"]
 
 HEARTBEAT_SECONDS = 15.0
-"""Between two comments. Proxies give a silent connection a minute, some of them half of one."""
+"""Interval of comments. Proxies close an idle connection after a minute, some after half a minute."""
 
 RETRY_MILLISECONDS = (2000, 5000)
-"""How soon a browser asks again when the stream has ended: another time for each, lest a crowd comes at
-once."""
+"""Bounds of the delay after which a browser asks again; random for each, so that a crowd does not ask at the
+same moment."""
 
 RETRY_AFTER = (b"Retry-After", b"5")
 
 
 def is_status(request: Request, route: Route) -> bool:
-    """Whether a request asks for the status of its room, and not for a WebSocket at that path."""
+    """Whether a request is for the status of its room and not for a WebSocket at that path."""
     is_there = route.kind is RouteKind.CLIENT and route.local.partition(b"?")[0] == b"/status"
-    # An offer that is not taken is ignored (RFC 9110, 7.8): of h2c, say, by Java's client and curl --http2.
+    # Other upgrade offers are ignored (RFC 9110, 7.8), for example h2c by Java's client and curl --http2.
     return is_there and not is_upgrade(request.headers)
 
 
 def wants_events(request: Request) -> bool:
-    """Whether a request asks for a stream of events."""
+    """Whether a request accepts a stream of events."""
     return any(b"text/event-stream" in value.lower() for value in request.values(b"accept"))
 
 
 class Presence:
-    """Tells who is there, to those who ask and to those who watch.
+    """Answers status requests, and notifies watchers.
 
     Args:
         context: The context of the relay.
         rooms: Which agent serves which room.
-        most: Watchers in all, if that is less than ``watchers``.
-        random: Gives an integer between two, both included; for ``retry``.
+        max_watchers: Limit of watchers, if that is less than ``watchers``.
+        random: Returns an integer between two bounds, both included; for ``retry``.
     """
 
     def __init__(
@@ -83,24 +82,26 @@ class Presence:
         context: RelayContext,
         rooms: RoomDirectory,
         *,
-        most: int | None = None,
+        max_watchers: int | None = None,
         random: Callable[[int, int], int] = randint,
     ) -> None:
         self.reactor = context.reactor
         self._context = context
         self._settings = settings = context.settings
-        self._most = settings.watchers if most is None else min(most, settings.watchers)
+        self._max_watchers = min(
+            settings.watchers, settings.watchers if max_watchers is None else max_watchers
+        )
         self._rooms = rooms
         self.status = rooms.status
         self._random = random
         self._watchers: dict[str, dict[Watcher, None]] = {}
         self._count = 0
         self._is_closed = False
-        rooms.on_change(self._tell)
+        rooms.on_change(self._notify)
 
     @property
     def watcher_count(self) -> int:
-        """Those who watch now, all rooms together."""
+        """The number of watchers of all rooms."""
         return self._count
 
     async def answer(
@@ -110,19 +111,19 @@ class Presence:
         door: ProtocolSwitch,
         admit: Callable[[Request, Route], Awaitable[Grant | None]],
     ) -> bytes | None:
-        """Answer one request for a status, or take its connection over to watch the room.
+        """Answer a status request, or hand its connection to a watcher.
 
         Args:
-            request: What `is_status` said yes to; of any method.
-            route: Where it leads.
+            request: A request for which `is_status` is true; of any method.
+            route: Its route.
             door: The connection.
-            admit: Makes the checks that a client of the room has to pass, and returns its grant.
+            admit: Makes the checks of a client of the room, and returns its grant.
 
         Returns:
-            The answer, to a GET; None if the connection was handed over.
+            The response to a GET; None if the connection was handed over.
 
         Raises:
-            Refusal: One of ``admit``; 429, as many watch as may; 503, the relay is stopping.
+            Refusal: Raised by ``admit``; 429, too many watchers; 503, the relay is stopping.
         """
         check_origin(request, self._settings.origins)
         sharing = sharing_fields(request, self._settings.origins)
@@ -135,7 +136,7 @@ class Presence:
                 self._watch(route.room, door, sharing, grant)
                 return None
         except Refusal as refusal:
-            # Whoever may ask here may also read why it is told nothing.
+            # A page that may send this request may also read the reason of its refusal.
             headers = (*sharing, *refusal.headers)
             raise Refusal(refusal.status, refusal.sentence, code=refusal.code, headers=headers) from refusal
         content = self._rooms.status(route.room).to_json()
@@ -152,8 +153,8 @@ class Presence:
             sentence = "This relay is stopping; try again."
             raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
         of_room = len(self._watchers.get(room, ()))
-        if self._count >= self._most or of_room >= self._settings.watchers_per_room:
-            sentence = "As many watch this room, or this relay, as may; ask again later."
+        if self._count >= self._max_watchers or of_room >= self._settings.watchers_per_room:
+            sentence = "Too many status watchers for this room or relay; try again later."
             raise Refusal(429, sentence, code="watchers_full", headers=(RETRY_AFTER,))
         head = event_stream_head(sharing) + b"retry: %d\n\n" % self._random(*RETRY_MILLISECONDS)
         watcher = Watcher(self, room, door, head)
@@ -164,32 +165,32 @@ class Presence:
         door.hand_over(watcher)
 
     def open(self) -> None:
-        """Take watchers, also after ``close``; it begins open."""
+        """Accept watchers again after ``close``."""
         self._is_closed = False
 
     def close(self) -> None:
-        """End every watcher, and take no other: the relay is stopping."""
+        """End every watcher and accept no other: the relay is stopping."""
         self._is_closed = True
         for of_room in list(self._watchers.values()):
             for watcher in list(of_room):
                 watcher.end("")
 
     def add(self, watcher: Watcher) -> None:
-        """Count a watcher in; it calls this itself."""
+        """Add a watcher; only ``Watcher`` calls this."""
         self._watchers.setdefault(watcher.room, {})[watcher] = None
         self._count += 1
 
     def remove(self, watcher: Watcher) -> None:
-        """Count a watcher out; it calls this itself, once."""
+        """Remove a watcher; only ``Watcher`` calls this, once."""
         of_room = self._watchers[watcher.room]
         del of_room[watcher]
         if not of_room:
             del self._watchers[watcher.room]
         self._count -= 1
 
-    def _tell(self, room: str) -> None:
+    def _notify(self, room: str) -> None:
         for watcher in list(self._watchers.get(room, ())):
-            watcher.look()
+            watcher.send_status()
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -202,19 +203,19 @@ class Watcher(Protocol):
         self._door = door
         self._head = head
         self.on_end: Callable[[], None] = lambda: None
-        self._told: RoomState | None = None
+        self._sent_state: RoomState | None = None
         self._timer: IDelayedCall | None = None
         self._is_over = False
 
-    def look(self) -> None:
-        """Tell how it stands, if that is another state than was told last."""
+    def send_status(self) -> None:
+        """Send the status, if its state differs from the last one sent."""
         status = self._presence.status(self.room)
-        if status.state is not self._told and not self._is_over:
-            self._told = status.state
+        if status.state is not self._sent_state and not self._is_over:
+            self._sent_state = status.state
             self._leg.write(b"data: " + status.to_json() + b"\n\n")
 
     def end(self, sentence: str) -> None:
-        """It is over: the token is no longer good, or the relay is stopping. The page may ask again."""
+        """End the stream: the token is invalid now, or the relay stops. A page may ask again."""
         if not self._is_over:
             self._stop()
             self._leg.unregisterProducer()
@@ -223,41 +224,40 @@ class Watcher(Protocol):
     # -- IProtocol -------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Say hello and tell how it stands."""
+        """Send the head and the first status."""
         self._presence.add(self)
         self._leg.registerProducer(self, True)
         self._leg.write(self._head)
-        self.look()
-        self._beat_later()
+        self.send_status()
+        self._schedule_heartbeat()
 
     def dataReceived(self, data: bytes) -> None:
-        """Whoever watches has nothing to say."""
-        # Here and below the relay itself is the server, and what is cut off is a stream of status objects
-        # that EventSource asks for again.
+        """Cut a watcher that sends data."""
+        # Here and below the relay is the server, and EventSource requests the stream again after a cut.
         self._leg.abortConnection()
 
     def readConnectionLost(self) -> None:
-        """It does not listen any more, either: no browser closes half of a connection."""
+        """Cut: no browser closes half of a connection."""
         self._leg.abortConnection()
 
     def writeConnectionLost(self) -> None:
-        """We never end our side alone."""
+        """Not used: the relay ends both directions together."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It has gone."""
+        """Remove the watcher."""
         self._stop()
 
     # -- IPushProducer ---------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """It does not read what it is told, for a long time now: the kernel's buffers are full, and ours."""
+        """Cut a watcher that has not read for a long time: all buffers are full."""
         self._leg.abortConnection()
 
     def resumeProducing(self) -> None:
-        """Never called: it is cut when it is full."""
+        """Not used: a full watcher is cut."""
 
     def stopProducing(self) -> None:
-        """The transport is gone; ``connectionLost`` follows."""
+        """Not used: ``connectionLost`` follows."""
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -265,13 +265,13 @@ class Watcher(Protocol):
     def _leg(self) -> Leg:
         return cast(Leg, self._door.transport)
 
-    def _beat_later(self) -> None:
-        self._timer = self._presence.reactor.callLater(HEARTBEAT_SECONDS, self._beat)
+    def _schedule_heartbeat(self) -> None:
+        self._timer = self._presence.reactor.callLater(HEARTBEAT_SECONDS, self._send_heartbeat)
 
-    def _beat(self) -> None:
-        self._beat_later()
+    def _send_heartbeat(self) -> None:
+        self._schedule_heartbeat()
         self._leg.write(b":\n\n")
-        self.look()  # a room that is known no more changes without anybody's doing
+        self.send_status()  # a room becomes unknown after a time, without an event
 
     def _stop(self) -> None:
         if self._is_over:

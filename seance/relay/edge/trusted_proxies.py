@@ -1,10 +1,10 @@
-"""Where a client really is: its socket's address, or what a trusted proxy says.
+"""The address of a client: that of its socket, or the one that a trusted proxy reports.
 
-Anybody can write ``X-Forwarded-For``. It is read only behind the networks that the operator named,
-and from the right: the last entry was written by the proxy we are talking to, the one before it by
-the peer of that proxy, and so on, until one is not trusted: that is the client. The PROXY
-protocol (``haproxy:`` listeners) is accepted from the same networks and from no other. A connection over a
-UNIX socket comes from 127.0.0.1: a proxy in front of us, or a program on this machine.
+Any client can write ``X-Forwarded-For``, so it is read only from proxies in the configured networks, and from
+the
+right: the last entry was written by the connected proxy, the entry before it by that proxy's peer, and so on.
+    The first address that is not trusted is the client. The PROXY protocol (``haproxy:`` listeners) is
+    accepted from the same networks only. A connection over a UNIX socket counts as one from 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from seance.relay.edge.admission import LOOPBACK, holder_of
 __all__ = ["UNKNOWN", "TrustedProxies", "peer_host"]
 
 UNKNOWN = "unknown"
-"""The address of a client that a proxy on loopback does not name readably. All of them are counted together;
-with the proxy's own address they would not be counted at all. RFC 7239 has the word."""
+"""The address of clients for which a proxy on loopback sends no readable address. They are counted together;
+with the proxy's own address they would not be counted at all. The word is from RFC 7239."""
 
 SHOWN_CHARACTERS = 60
 
@@ -32,15 +32,16 @@ OTHER_FIELDS = (b"forwarded", b"x-real-ip")
 
 
 class TrustedProxies:
-    """The networks whose word counts.
+    """The networks of trusted proxies.
 
     Args:
         texts: Addresses or networks in CIDR form.
-        on_unreadable: Called with the proxy's address and a sentence's end about what it sent, when the
-            address of its client cannot be read.
+        on_unreadable: Called with the proxy's address and what it sent, when the address of its client cannot
+            be
+            read.
 
     Raises:
-        ConfigError: One of them is neither.
+        ConfigError: One of them is no address or network.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class TrustedProxies:
                 raise ConfigError(sentence, code="trusted_proxy") from error
 
     def trusts(self, address: str) -> bool:
-        """Whether an address is one of theirs."""
+        """Whether an address is in one of the networks."""
         try:
             parsed = ip_address(address.partition("%")[0])
         except ValueError:
@@ -81,7 +82,7 @@ class TrustedProxies:
         if not entries and any(request.values(name) for name in OTHER_FIELDS):
             return self._unreadable(client, "sent Forwarded or X-Real-IP, and no X-Forwarded-For")
         for entry in reversed(entries):
-            # Written by a trusted proxy: after the first entry that is not one's address the loop ends.
+            # Each entry read here was written by a trusted proxy: the loop ends at the first other address.
             address = read_address(entry)
             if address is None:
                 return self._unreadable(client, f"sent X-Forwarded-For with {entry[:SHOWN_CHARACTERS]!r}")

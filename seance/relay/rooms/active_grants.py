@@ -1,9 +1,8 @@
-"""Who is inside on which token, and what ends with it.
+"""The sessions that depend on a token or certificate, and their end when it is no longer valid.
 
-A token opens a session; the session must not outlive it. Once a second, and at once when keys or
-the deny list have changed, every grant is asked whether it still is good; what was opened with one
-that is not ends, with the reason. Nobody else is touched. Not the place where tokens are judged:
-that is the ``Verifier``.
+Every grant is checked once a second, and immediately when keys or the deny list change. A session whose grant
+has expired or was revoked ends with the reason; other sessions are not affected. The ``Verifier`` decides
+whether a token is valid.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ActiveGrants", "CertificateGrant", "GrantHandle"]
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateGrant(Grant):
-    """What an agent's certificate allows: to serve any room until it expires. Nobody takes it back."""
+    """The grant of an agent certificate: any room, until the certificate expires. It cannot be revoked."""
 
     @classmethod
     def of(cls, certificate: PeerCertificate) -> CertificateGrant:
-        """Return what this certificate allows."""
+        """Return the grant of a certificate."""
         name = f"certificate {certificate.name}"
         return cls(TokenRole.AGENT, ("*",), certificate.expires_at, agent_identity=name)
 
@@ -60,19 +59,19 @@ class GrantHandle:
 
     @property
     def holder(self) -> str:
-        """Whose sessions are counted together; empty for those that are not."""
+        """The key under which sessions are counted; empty if this one is not counted."""
         if not self.is_counted:
             return ""
         return self.grant.token_id or self.grant.subject or self.grant.key_id or ""
 
 
 class ActiveGrants:
-    """The sessions of one relay that stand on tokens.
+    """The sessions of one relay that depend on a grant.
 
     Args:
-        reactor: Where time comes from.
-        verifier: Whom to ask about tokens; None if there are none.
-        now: What time it is, in Unix seconds, for certificates.
+        reactor: Twisted's reactor or a ``Clock``.
+        verifier: Verifies tokens; None if only certificates are used.
+        now: Returns the Unix time in seconds, for certificates.
     """
 
     def __init__(
@@ -87,17 +86,17 @@ class ActiveGrants:
         self._stop_listening: Callable[[], None] | None = None
 
     def __len__(self) -> int:
-        """The number of sessions that stand on tokens now."""
+        """The number of sessions that depend on a grant."""
         return len(self._grants)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the periodic check."""
         if self._verifier is not None:
-            self._stop_listening = self._verifier.on_change(self.look)
-        self._timer = self._reactor.callLater(LOOK_SECONDS, self._tick)
+            self._stop_listening = self._verifier.on_change(self.check)
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._tick)
 
     def stop(self) -> None:
-        """Look no more; the sessions are whoever stops us's to end."""
+        """Stop the periodic check; the caller ends the sessions."""
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
@@ -106,30 +105,35 @@ class ActiveGrants:
             self._timer = None
 
     def add(
-        self, grant: Grant, end: Callable[[str], None], *, most: int | None = None, is_counted: bool = True
+        self,
+        grant: Grant,
+        end: Callable[[str], None],
+        *,
+        max_sessions: int | None = None,
+        is_counted: bool = True,
     ) -> GrantHandle:
-        """Note a session. ``remove`` it when it is over.
+        """Add a session. Call ``GrantHandle.release`` when it is over.
 
         Args:
-            grant: What it stands on.
-            end: Called once with a sentence when the grant is no longer good.
-            most: How many sessions the token may have at a time; None for any number.
-            is_counted: Whether this is one of those.
+            grant: The grant.
+            end: Called once with a message when the grant has expired or was revoked.
+            max_sessions: Sessions that the token may have at a time; None for no limit.
+            is_counted: Whether this session counts towards the limit.
 
         Raises:
-            Refusal: 429, this token has as many clients as it may have.
+            Refusal: 429, the token has the maximum number of sessions.
         """
         handle = GrantHandle(self, grant, end, is_counted)
         count = self._counts.get(handle.holder, 0)
-        if most is not None and count >= most:
-            sentence = "This token has as many connections as it allows; close one first."
+        if max_sessions is not None and count >= max_sessions:
+            sentence = "This token has the maximum number of connections; close one first."
             raise Refusal(429, sentence, code="token_full")
         self._counts[handle.holder] = count + 1
         self._grants[handle] = None
         return handle
 
     def remove(self, handle: GrantHandle) -> None:
-        """Forget a session; once is enough, twice is harmless."""
+        """Remove a session; a second call does nothing."""
         if handle in self._grants:
             del self._grants[handle]
             count = self._counts[handle.holder] - 1
@@ -138,21 +142,21 @@ class ActiveGrants:
             else:
                 del self._counts[handle.holder]
 
-    def look(self) -> None:
-        """End every session whose grant is no longer good."""
-        is_still_good = self._is_still_good
-        for handle in [handle for handle in self._grants if not is_still_good(handle.grant)]:
+    def check(self) -> None:
+        """End every session with an expired or revoked grant."""
+        is_valid = self._is_valid
+        for handle in [handle for handle in self._grants if not is_valid(handle.grant)]:
             self.remove(handle)
             if isinstance(handle.grant, CertificateGrant):
                 handle.end("The certificate of this session has expired.")
             else:
                 handle.end("The token of this session has expired or was revoked.")
 
-    def _is_still_good(self, grant: Grant) -> bool:
+    def _is_valid(self, grant: Grant) -> bool:
         if isinstance(grant, CertificateGrant):
             return self._now() < grant.expires_at
         return self._verifier is not None and self._verifier.is_still_good(grant)
 
     def _tick(self) -> None:
-        self._timer = self._reactor.callLater(LOOK_SECONDS, self._tick)
-        self.look()
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._tick)
+        self.check()

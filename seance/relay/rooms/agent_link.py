@@ -1,7 +1,7 @@
-"""The relay's side of a link: one agent, attached for one room.
+"""The relay's end of a link: one agent, attached for one room.
 
-A link of a plain agent lives and dies with its carrier. That of an agent which can resume has a
-``ResumableSession`` between the two, and is over when that is.
+The link of a plain agent ends with its carrier. The link of an agent that can resume has a
+``ResumableSession`` between the two, and ends with that session.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ from seance.yamux import Role, WindowBudget
 
 __all__ = ["AgentLink"]
 
-NO_PACE = 1 << 40
-"""Bytes a second of clients whose agent's newer token bounds them no more."""
+NO_LIMIT = 1 << 40
+"""Bytes a second after a newer token of the agent has removed the limit."""
 
 TOKEN_BURST = 10.0
-"""Tokens that may come at once over a link, and then one a second: each costs a signature and a line in the
-log. What comes faster is not looked at; our agents look at their file every two seconds."""
+"""Burst of tokens over one link, and then one a second, because each costs a signature and a log line. Tokens
+beyond that are ignored; our agents check their token file every two seconds."""
 
-MOST_PREDECESSORS = 16
-"""Sessions that are remembered; the oldest is forgotten."""
+MAX_PREDECESSORS = 16
+"""Earlier sessions that are remembered; the oldest is forgotten first."""
 
-ROOM_FULL = "This room has as many clients as it may have; try again later."
+ROOM_FULL = "This room has the maximum number of clients; try again later."
 
 
 class AgentLink:
-    """One attached agent. Made before the 101, so that its room is claimed by then.
+    """One attached agent; an ``Upstream``. Made before the 101, so that its room is claimed by then.
 
     Args:
-        reactor: Where time comes from.
-        settings: The relay's.
-        room: What it serves.
-        on_lost: Called once with a sentence when the link is over.
-        windows: What the windows of all links together may grow by.
+        reactor: Twisted's reactor or a ``Clock``.
+        settings: The settings of the relay.
+        room: The room that it serves.
+        on_lost: Called once with a message when the link is over.
+        windows: The budget by which the receive windows of all links may grow.
 
     Attributes:
-        change: What has happened to it last.
-        syncs: Which of its clients load their document, and who waits for that.
-        came_back_early: Whether the agent was back, the last time, before we knew that it was away.
-        address: Where the agent has first dialled from.
+        change: The latest change of its state.
+        syncs: Limits how many of its clients load their document at a time.
+        came_back_early: Whether the agent resumed, the last time, before the relay noticed its absence.
+        address: The address from which the agent attached.
         local: What the agent said about its local server.
     """
 
@@ -125,7 +125,7 @@ class AgentLink:
 
     @property
     def was_attached(self) -> bool:
-        """Whether a carrier has ever been open."""
+        """Whether a carrier was ever open."""
         return self._was_attached
 
     @property
@@ -135,12 +135,12 @@ class AgentLink:
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is an agent, or one that may come back to its clients."""
+        """Whether the agent is attached or may still resume."""
         return self._mux is not None and not self._mux.is_over and self._was_attached
 
     @property
     def is_resuming(self) -> bool:
-        """Whether the carrier is lost, and the agent may come back to this link."""
+        """Whether the carrier is lost and the agent may still resume."""
         return self.is_alive and self._session is not None and self._session.is_detached
 
     @property
@@ -150,33 +150,33 @@ class AgentLink:
 
     @property
     def kept_bytes(self) -> int:
-        """What the agent has not acknowledged."""
+        """Bytes that the agent has not acknowledged."""
         return 0 if self._session is None else self._session.kept_bytes
 
     @property
     def held_bytes(self) -> int:
-        """What is held in memory for the agent, with what its clients' streams queue while it is away."""
+        """Bytes held for the agent, including the queues of its clients' streams while it is away."""
         queued = self._mux.queued_bytes if self._mux is not None and self.is_resuming else 0
         return self.kept_bytes + queued
 
     @property
     def queued_bytes(self) -> int:
-        """What waits to leave on all its clients' streams; looks at each."""
+        """Bytes queued on the streams of all its clients; visits each stream."""
         return 0 if self._mux is None else self._mux.queued_bytes
 
     @property
     def round_trip_seconds(self) -> float | None:
-        """How long the latest yamux ping took that was answered."""
+        """Round trip of the latest answered yamux ping; None before the first."""
         return None if self._mux is None else self._mux.session.round_trip_seconds
 
     def measure(self) -> None:
-        """Have ``round_trip_seconds`` say soon how long it takes now."""
+        """Send a ping, so that ``round_trip_seconds`` is current soon."""
         if self._mux is not None and self.is_attached:
             self._mux.ping()
 
     @property
     def lost_reason(self) -> str:
-        """Why the link is over, in one word of ``seance.core.observers.LINK_REASONS``."""
+        """Why the link is over: one of ``seance.core.observers.LINK_REASONS``."""
         if self._why_lost:
             return self._why_lost
         if self.change is LinkChange.DETACHED:
@@ -195,19 +195,19 @@ class AgentLink:
         """Clients on this link now."""
         return 0 if self._mux is None else self._mux.stream_count
 
-    def stand_on(self, grant: Grant, grants: ActiveGrants) -> None:
-        """Live as long as the agent's token is good, within the bounds that it sets for its room."""
+    def bind_grant(self, grant: Grant, grants: ActiveGrants) -> None:
+        """End the link when the agent's grant ends, and apply the limits that the grant sets for the room."""
         self.handle = grants.add(grant, lambda reason: self.leave(reason, CloseCode.TOKEN_ENDED))
         self.most_clients = grant.max_clients
         bounds = [self._settings.bytes_per_second_per_room, grant.max_bytes_per_second]
         rate = min((bound for bound in bounds if bound), default=0)
         if self._rate_limit is not None:
-            self._rate_limit.change(rate or NO_PACE)
+            self._rate_limit.change(rate or NO_LIMIT)
         elif rate:
             self._rate_limit = Pace(self._reactor, rate)
 
     def watch_carrier(self) -> None:
-        """Look after the carrier that is open now, unless its session does, because it can resume."""
+        """Send heartbeats on the carrier, unless the session does so because it can resume."""
         if self.is_alive and self._session is None:
             self._pulse = Pulse(self._reactor, cast(Carrier, self._below))
 
@@ -221,16 +221,16 @@ class AgentLink:
         def arrived(message: dict[str, object]) -> None:
             token = message.get("token")
             if message["t"] == "token" and isinstance(token, str) and rate.take(1.0, clock()):
-                self._next_token = token  # the latest counts, if several come while one is looked at
+                self._next_token = token  # the latest one, if several arrive while one is verified
                 if self._renewal is None:
-                    look()
+                    verify_next()
 
-        def look() -> None:
+        def verify_next() -> None:
             token, self._next_token = self._next_token, None
             if token is not None:
                 deciding = self._renewal = verifier.verify(token, TokenRole.AGENT, self.room)
                 deciding.addCallback(self._renew, grants).addErrback(self._note_refused)
-                deciding.addCallback(lambda _: look())
+                deciding.addCallback(lambda _: verify_next())
 
         self._below.on_control = arrived
 
@@ -241,11 +241,13 @@ class AgentLink:
             return
         if identity_of(grant) != identity_of(before.grant):
             self._log.warn(
-                "The agent of room {room} sent somebody else's token", room=self.room, event="token.refused"
+                "The agent of room {room} sent the token of another agent",
+                room=self.room,
+                event="token.refused",
             )
             return
         grants.remove(before)
-        self.stand_on(grant, grants)
+        self.bind_grant(grant, grants)
         self._log.info(
             "The agent of room {room} has renewed its token", room=self.room, event="token.renewed"
         )
@@ -254,18 +256,18 @@ class AgentLink:
         self._renewal = None
         failure.trap(Refusal, CancelledError)
         self._log.warn(
-            "The agent of room {room} sent a token that is not good", room=self.room, event="token.refused"
+            "The agent of room {room} sent an invalid token", room=self.room, event="token.refused"
         )
 
     def expect(self, subprotocol: str | None, why: str = "") -> dict[str, str]:
-        """Get ready for the first carrier.
+        """Prepare for the first carrier.
 
         Args:
-            subprotocol: What was negotiated; None for a plain agent.
-            why: Why it is not the old session that goes on, if the agent has asked for that.
+            subprotocol: The negotiated subprotocol; None for a plain agent.
+            why: Why an older session is not resumed, if the agent asked for that.
 
         Returns:
-            What the 101 has to say. Next: ``make_protocol``.
+            Fields for the 101. ``make_protocol`` follows.
         """
         settings = self._settings
         self._subprotocol = subprotocol
@@ -284,66 +286,66 @@ class AgentLink:
         return {SESSION_FIELD: self._session.begin(why).written()}
 
     def fits(self, resume_request: ResumeRequest) -> bool:
-        """Whether a wish holds the secret of this link's session."""
+        """Whether a request has the identifier and secret of this link's session."""
         if not self.is_alive or self._is_leaving or self._session is None:
             return False
         return self._session.is_asked_for(resume_request)
 
     def is_asked_for(self, resume_request: ResumeRequest, grant: Grant | None) -> bool:
-        """Whether whoever wishes so is the agent that this link belongs to.
+        """Whether a resume request is from the agent of this link.
 
         Args:
-            resume_request: What it says.
-            grant: What its token allows, which has to be of the same agent as before.
+            resume_request: The request.
+            grant: What its token allows; it has to name the same agent as before.
         """
         before = None if self.handle is None else identity_of(self.handle.grant)
         is_same = (None if grant is None else identity_of(grant)) == before
         return self.fits(resume_request) and is_same
 
     def succeed(self, stale: AgentLink) -> None:
-        """Take the place of an earlier link of the same agent, and remember its session.
+        """Replace an earlier link of the same agent, and remember its session.
 
-        The process whose session that was may wake up, and must not take the room back:
-        see ``check_not_replaced``.
+        The process of that session may wake up later, and must not take the room back; see
+        ``check_not_replaced``.
         """
         session = stale._session  # our own kind
         self._predecessors = stale._predecessors if session is None else (session.sid, *stale._predecessors)
-        self._predecessors = self._predecessors[:MOST_PREDECESSORS]
+        self._predecessors = self._predecessors[:MAX_PREDECESSORS]
 
     def check_not_replaced(self, resume_request: ResumeRequest) -> None:
-        """Keep a process out whose place another one with its key has taken.
+        """Refuse a process that another process with the same key has replaced.
 
         Raises:
-            Refusal: 409, and it is told to wait.
+            Refusal: 409, with the field that makes it wait.
         """
         if resume_request.sid in self._predecessors:
             sentence = "Another process with this agent's key has taken this room; wait until it leaves."
             raise Refusal(409, sentence, code="room_replaced", headers=((REPLACE_FIELD.encode(), b"no"),))
 
     def refusal_while_away(self) -> Refusal | None:
-        """Return what another agent is told while this one's carrier is lost, instead of "taken"."""
+        """Return the refusal for other agents while this link may resume; None if its agent is attached."""
         if not self.is_resuming:
             return None
         until_seconds = self.away_since_seconds + self._settings.resume_seconds
         seconds = max(1, ceil(until_seconds - self._reactor.seconds()))
-        sentence = f"This room is kept for its agent, whose connection was lost, for another {seconds} s."
+        sentence = f"This room is reserved for its agent, whose connection was lost, for another {seconds} s."
         return Refusal(409, sentence, code="room_reserved", headers=((b"Retry-After", b"%d" % seconds),))
 
     def resume(
         self, resume_request: ResumeRequest, grant: Grant | None, grants: ActiveGrants | None
     ) -> dict[str, str] | None:
-        """Get ready for another carrier; for an agent that ``is_asked_for``.
+        """Prepare for another carrier, for a request for which ``is_asked_for`` is true.
 
         Args:
-            resume_request: What the agent asks for.
-            grant: What its token allows; None if none is asked for.
-            grants: Who takes grants back.
+            resume_request: The request.
+            grant: What its token allows; None if no token is needed.
+            grants: The active grants of the relay.
 
         Returns:
-            What the 101 has to say, next: ``make_protocol``; None if the link cannot go on.
+            Fields for the 101, ``make_protocol`` follows; None if the session cannot continue.
 
         Raises:
-            Refusal: 429, it comes back again and again.
+            Refusal: 429, the session resumes too often.
         """
         self.came_back_early = not self.is_resuming
         field = None if self._session is None else self._session.resume(resume_request)
@@ -354,14 +356,14 @@ class AgentLink:
         return {SESSION_FIELD: field.written()}
 
     def make_protocol(self, _subprotocol: str | None) -> IProtocol:
-        """Make what runs over the carrier, for ``CarrierAnswerer.answer``."""
+        """Return the protocol for the carrier, for ``CarrierAnswerer.answer``."""
         if self._session is not None:
             return CarrierProtocol(self._session.on_open)
         self._note_carrier()
         return cast(Mux, self._mux)
 
     def give_up(self) -> None:
-        """The carrier that was expected has not opened."""
+        """Note that the expected carrier did not open."""
         if self._session is not None:
             self._session.give_up()
 
@@ -388,16 +390,16 @@ class AgentLink:
 
     @property
     def _below(self) -> Carrier | ResumableTransport:
-        """What the session runs over."""
+        """The transport of the session."""
         return cast("Carrier | ResumableTransport", cast(Mux, self._mux).transport)
 
     def notice_drain(self, in_seconds: float, try_seconds: float, on_moved: Callable[[], None]) -> bool:
-        """Ask the agent to look for another relay; False if it would not understand.
+        """Ask the agent to move to another relay; return False for a plain agent.
 
         Args:
-            in_seconds: When to begin.
-            try_seconds: How long to try.
-            on_moved: Called when it has found one, and serves those who are left.
+            in_seconds: When it should start.
+            try_seconds: How long it should try.
+            on_moved: Called when it has moved; it still serves the clients of this link.
         """
         if not self.is_attached or self._subprotocol is None:
             return False
@@ -409,13 +411,13 @@ class AgentLink:
         """Open a stream to the agent for one client.
 
         Raises:
-            Refusal: 429 when the room has as many clients as it may, 503 when the agent leaves.
+            Refusal: 429, the room has the maximum number of clients; 503, the agent is away or leaves.
         """
         mux = self._mux
         if self.most_clients is not None and self.stream_count >= self.most_clients:
             raise Refusal(429, ROOM_FULL, code="room_full", headers=(RETRY_AFTER,))
         if mux is None or self._is_leaving or mux.is_over:
-            sentence = "The agent of this room is not there at the moment; try again."
+            sentence = "The agent of this room is offline; try again."
             raise Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,))
         try:
             return mux.open_stream(protocol)
@@ -430,7 +432,7 @@ class AgentLink:
         return self._lost.when()
 
     def leave(self, reason: str, code: CloseCode = CloseCode.SERVICE_RESTART) -> None:
-        """Take leave of the agent for good: GoAway, then a close frame."""
+        """End the link: send GoAway, then a close frame."""
         self._is_leaving = True
         self._why_lost = "sent_away"
         mux = self._mux
@@ -440,15 +442,14 @@ class AgentLink:
         self._below.close(code, reason)
 
     def disconnect(self, reason: str) -> None:
-        """Close the carrier because an operator of the relay has asked for it; the agent may dial again."""
+        """Close the carrier on request of an operator; the agent may attach again."""
         self.leave(reason, CloseCode.DISCONNECTED)
 
     def make_way(self) -> None:
-        """The same agent has come with another carrier: end now, and say why to whoever still listens.
+        """End the link now, because another link of the same agent replaces it.
 
-        What the old carrier still brings is dropped, and so is the carrier if it does not close.
-        The close code matters when the old one is no stale one but that of a second process with
-        the same key: that one must not take the room back.
+        Data that still arrives on the old carrier is dropped. The close code matters if the old carrier is
+        not stale but belongs to a second process with the same key: that process must not take the room back.
         """
         mux = self._mux
         if mux is None or not self.is_alive:
@@ -459,13 +460,13 @@ class AgentLink:
         mux.end("The same agent has taken the room with another connection.")
 
     def give_up_waiting(self, sentence: str, why: str = "no_memory") -> None:
-        """Do not wait any longer for an agent that is away; ``on_lost`` follows."""
+        """End the session of an agent that is away; ``on_lost`` follows."""
         if self._session is not None and self.is_resuming:
             self._why_lost = why
             self._session.end(sentence)
 
     def cut(self) -> None:
-        """End the link now, if it is still there: the time of the drain is over."""
+        """Cut the carrier, if there is one: the time of the drain is over."""
         if self.is_alive:
             self._below.abortConnection()
 

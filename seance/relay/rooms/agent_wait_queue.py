@@ -1,16 +1,12 @@
-"""Where clients wait for a room whose agent is away: bounded, and let go one after the other.
+"""A bounded queue of clients with an absent agent, released one after the other when it is back.
 
-A Yjs client that is refused dials again within 2.5 s, without jitter, so that a thousand people whose
-host's Wi-Fi blinks are 400 upgrades a second, in phase (yjs.md, section 1.1). One that is not answered
-waits: browsers hold a pending upgrade without a retry, Firefox for 20 s (fact 2 there). A client that
-waits costs a descriptor and some kilobytes, and is served in the moment in which the agent is back.
+A Yjs client that is refused connects again within 2.5 s, without jitter: a thousand clients of a host whose
+Wi-Fi is down are 400 upgrades a second, in phase. A client whose upgrade is not answered waits: browsers keep
+a pending upgrade open without a retry, Firefox for 20 s. A waiting client costs a descriptor and some
+kilobytes, and is served as soon as the agent is back.
 
-They are not let go all at once then, since each costs the agent a dial and the local server a
-handshake. The order is that of arrival; when several rooms are back, they take turns.
-
-Plain bookkeeping around one timer for the oldest and one for the pace. Whether a room is *known*, so
-that its clients may wait at all, the relay asks ``RoomTable``; it calls ``when_back``, ``note_back`` when a
-link is there, and ``close`` when it stops.
+Clients are not released all together, because each costs the agent a connection and the local server a
+handshake. They are released in the order of arrival; rooms that are back at the same time take turns.
 """
 
 from __future__ import annotations
@@ -34,16 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["AgentWaitQueue"]
 
 RELEASE_SECONDS = 0.005
-"""Between two clients that are let go, in the whole relay: 200 a second. A plain agent's 256 are in
-after 1.3 s; an upgrade takes about a millisecond of each process on its way."""
+"""Time between two releases, for the whole relay: 200 clients a second. The 256 clients of a plain agent are
+connected after 1.3 s; an upgrade takes about a millisecond of each process on the path."""
 
 RETRY_SECONDS = (2, 5)
-"""The least and the most of a ``Retry-After``. Each client gets its own: those who came together would
-otherwise come again together."""
+"""Bounds of ``Retry-After``. Each client gets a random value, so that clients which came together do not come
+again together."""
 
 
 @dataclass(eq=False, slots=True)
-class _WaitingClientSlot:
+class _WaitingClient:
     room: str
     until_seconds: float
     waiting: Deferred[None]
@@ -53,11 +49,11 @@ class AgentWaitQueue:
     """The clients of one relay that wait for an agent.
 
     Args:
-        reactor: Where time comes from.
-        settings: The relay's.
-        is_back: Says of a room whether its clients can be served now.
-        most: Clients that may wait in all, if that is less than ``parked``.
-        random: Gives an integer between two, both included; for ``Retry-After``.
+        reactor: Twisted's reactor or a ``Clock``.
+        settings: The settings of the relay: ``parked``, ``parked_per_room``, ``park_seconds``.
+        is_back: Returns whether the clients of a room can be served now.
+        max_waiting: Clients that may wait, if that is less than ``parked``.
+        random: Returns an integer between two bounds, both included; for ``Retry-After``.
     """
 
     def __init__(
@@ -66,73 +62,73 @@ class AgentWaitQueue:
         settings: RelaySettings,
         is_back: Callable[[str], bool],
         *,
-        most: int | None = None,
+        max_waiting: int | None = None,
         random: Callable[[int, int], int] = randint,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._most = settings.parked if most is None else min(most, settings.parked)
+        self._max_waiting = min(settings.parked, settings.parked if max_waiting is None else max_waiting)
         self._is_back = is_back
         self._random = random
-        self._parked: OrderedDict[_WaitingClientSlot, None] = OrderedDict()
-        self._rooms: dict[str, OrderedDict[_WaitingClientSlot, None]] = {}
+        self._waiting: OrderedDict[_WaitingClient, None] = OrderedDict()
+        self._rooms: dict[str, OrderedDict[_WaitingClient, None]] = {}
         self._returning: OrderedDict[str, None] = OrderedDict()
         self._deadline: IDelayedCall | None = None
         self._release: IDelayedCall | None = None
         self._is_closed = False
 
     def __len__(self) -> int:
-        """Clients that wait now."""
-        return len(self._parked)
+        """The number of waiting clients."""
+        return len(self._waiting)
 
     def open(self) -> None:
-        """Take clients, also after ``close``; it begins open."""
+        """Accept clients again after ``close``. A new queue is open."""
         self._is_closed = False
 
     def close(self) -> None:
-        """Refuse all who wait, now, and whoever comes later: the relay is stopping."""
+        """Refuse all waiting clients and all later ones: the relay is stopping."""
         self._is_closed = True
-        while self._parked:
-            self._refuse(next(iter(self._parked)), self._stopping())
+        while self._waiting:
+            self._refuse(next(iter(self._waiting)), self._stopping())
 
-    def has_place_for(self, room: str) -> bool:
+    def has_space_for(self, room: str) -> bool:
         """Whether one more client of a room may wait."""
         of_room = len(self._rooms.get(room, ()))
-        return len(self._parked) < self._most and of_room < self._settings.parked_per_room
+        return len(self._waiting) < self._max_waiting and of_room < self._settings.parked_per_room
 
     def refusal(self) -> Refusal:
-        """Return what somebody is told for whom there is no place."""
-        sentence = "The agent of this room is away, and as many clients wait for it as may; try again."
+        """Return the refusal of a client for which the queue has no space."""
+        sentence = "The agent is offline and its wait queue is full; try again."
         return Refusal(503, sentence, code="parking_full", headers=self._retry_after())
 
     def when_back(self, room: str, since_seconds: float | None = None) -> Deferred[None]:
-        """Wait until a room can be served. Cancelling gives the place back.
+        """Wait until a room can be served. Cancelling leaves the queue.
 
         Args:
-            room: Which.
-            since_seconds: Since when it has been waiting for something, if not only from now on.
+            room: The room.
+            since_seconds: When the client began to wait, by the reactor's clock; None for now.
 
         Returns:
-            Fires when ``is_back(room)``, and it is this client's turn. Fails with ``Refusal``, 503 with
-            ``Retry-After``: ``agent_away`` after ``park_seconds``, ``parking_full`` at once if there
-            is no place, ``relay_stopping`` when the relay stops.
+            Fires when ``is_back(room)`` and it is this client's turn. Fails with ``Refusal``, 503 with
+            ``Retry-After``: ``agent_away`` after ``park_seconds``, ``parking_full`` immediately if the queue
+            is full, ``relay_stopping`` when the relay stops.
         """
         if self._is_closed:
             return fail(self._stopping())
-        if not self.has_place_for(room):
+        if not self.has_space_for(room):
             return fail(self.refusal())
         until = self._reactor.seconds() + self._settings.park_seconds
-        one = _WaitingClientSlot(room, until, Deferred(lambda _: self._leave(one)))
-        self._parked[one] = None
-        self._rooms.setdefault(room, OrderedDict())[one] = None
-        self._watch_the_oldest()
+        client = _WaitingClient(room, until, Deferred(lambda _: self._leave(client)))
+        self._waiting[client] = None
+        self._rooms.setdefault(room, OrderedDict())[client] = None
+        self._arm_timeout()
         if since_seconds is not None:
             left_seconds = since_seconds + self._settings.park_seconds - self._reactor.seconds()
-            one.waiting.addTimeout(max(0.0, left_seconds), self._reactor, self._too_late)
-        return one.waiting
+            client.waiting.addTimeout(max(0.0, left_seconds), self._reactor, self._timed_out)
+        return client.waiting
 
     def note_back(self, room: str) -> None:
-        """A room has its agent again: let its clients go, in their turn."""
+        """Release the clients of a room that has its agent again, in their turn."""
         if room in self._rooms:
             self._returning[room] = None
             if self._release is None:
@@ -144,56 +140,56 @@ class AgentWaitQueue:
         self._release = None
         while self._returning:
             room, _ = self._returning.popitem(last=False)
-            # It may have gone again meanwhile; whoever is left waits on for the rest of its time.
+            # If the agent has left again, the remaining clients wait for the rest of their time.
             if room in self._rooms and self._is_back(room):
                 break
         else:
             return
-        one = next(iter(self._rooms[room]))
-        self._leave(one)
+        client = next(iter(self._rooms[room]))
+        self._leave(client)
         if room in self._rooms:
             self._returning[room] = None
         if self._returning:
             self._release = self._reactor.callLater(RELEASE_SECONDS, self._release_next)
-        one.waiting.callback(None)
+        client.waiting.callback(None)
 
-    def _leave(self, one: _WaitingClientSlot) -> None:
-        del self._parked[one]
-        room_parked = self._rooms[one.room]
-        del room_parked[one]
-        if not room_parked:
-            del self._rooms[one.room]
-            self._returning.pop(one.room, None)
-        if not self._parked:
+    def _leave(self, client: _WaitingClient) -> None:
+        del self._waiting[client]
+        of_room = self._rooms[client.room]
+        del of_room[client]
+        if not of_room:
+            del self._rooms[client.room]
+            self._returning.pop(client.room, None)
+        if not self._waiting:
             for timer in (self._deadline, self._release):
                 if timer is not None:
                     timer.cancel()
             self._deadline = self._release = None
 
-    def _watch_the_oldest(self) -> None:
-        # All wait equally long, so the first is always the next whose time is over.
-        if self._deadline is None and self._parked:
-            seconds = next(iter(self._parked)).until_seconds - self._reactor.seconds()
+    def _arm_timeout(self) -> None:
+        # All clients wait equally long, so the first one always times out next.
+        if self._deadline is None and self._waiting:
+            seconds = next(iter(self._waiting)).until_seconds - self._reactor.seconds()
             self._deadline = self._reactor.callLater(max(0.0, seconds), self._refuse_overdue)
 
     def _refuse_overdue(self) -> None:
         self._deadline = None
         now = self._reactor.seconds()
-        while self._parked and (one := next(iter(self._parked))).until_seconds <= now:
-            self._refuse(one, self._away())
-        self._watch_the_oldest()
+        while self._waiting and (client := next(iter(self._waiting))).until_seconds <= now:
+            self._refuse(client, self._away())
+        self._arm_timeout()
 
-    def _too_late(self, result: object, seconds: float) -> object:
+    def _timed_out(self, result: object, seconds: float) -> object:
         if isinstance(result, Failure):
             raise self._away()
         return result
 
-    def _refuse(self, one: _WaitingClientSlot, refusal: Refusal) -> None:
-        self._leave(one)
-        one.waiting.errback(refusal)
+    def _refuse(self, client: _WaitingClient, refusal: Refusal) -> None:
+        self._leave(client)
+        client.waiting.errback(refusal)
 
     def _away(self) -> Refusal:
-        sentence = "The agent of this room is not there at the moment; try again."
+        sentence = "The agent of this room is offline; try again."
         return Refusal(503, sentence, code="agent_away", headers=self._retry_after())
 
     def _stopping(self) -> Refusal:

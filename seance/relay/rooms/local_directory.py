@@ -56,7 +56,7 @@ class LocalRoomDirectory:
         self._table.on_change(self._note_room)
         self._rejections = RejectionLog(context.reactor)
         self._is_open = False
-        self.wait_queue = AgentWaitQueue(context.reactor, settings, self._is_served, most=max_waiting)
+        self.wait_queue = AgentWaitQueue(context.reactor, settings, self._is_served, max_waiting=max_waiting)
         self.resume_memory = ResumeMemoryLimit(
             context.reactor, settings.resume_bytes_in_all, lambda: self._table
         )
@@ -199,7 +199,7 @@ class LocalRoomDirectory:
     def refusal_now(self, room: str) -> Refusal | None:
         """Return the refusal that a client of this room gets without waiting; None if it may be served."""
         if self._is_away(room):
-            return None if self.wait_queue.has_place_for(room) else self.wait_queue.refusal()
+            return None if self.wait_queue.has_space_for(room) else self.wait_queue.refusal()
         try:
             self._table.find(room)
         except Refusal as refusal:

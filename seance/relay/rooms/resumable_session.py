@@ -1,10 +1,9 @@
-"""A session that the relay keeps for an agent whose carrier is lost. Only the relay judges.
+"""The relay's side of a session that is kept while its agent has no carrier.
 
-An agent that comes back within the window, and shows the secret that it was given last, goes on
-where it was: its clients' sockets were open all the time, and no byte is lost or doubled. Who has no
-secret, the wrong one, or comes too late, begins a new session and is told so; its old clients are
-then cut. Nothing of the old carrier is touched before the newcomer is proven. Rules and their
-reasons: reliability.md 2.3 and 2.4. Wire format: docs/protocol.md, "Resumption".
+An agent that returns within the resume window with its latest secret continues the session: its clients'
+sockets stayed open, and no byte is lost or sent twice. An agent without a secret, with a wrong one, or after
+the window starts a new session, and its 101 says so; the clients of the old session are then cut. The old
+carrier is not touched before the new one is verified. Wire format: docs/protocol.md, "Resumption".
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ __all__ = ["ResumableSession"]
 SID_BYTES = 16
 SECRET_BYTES = 32
 
-CARRIERS_AT_ONCE = 5
+CARRIER_BURST = 5
 CARRIERS_PER_SECOND = 0.5
-"""A session may have so many new carriers: more often than every 2 s over time it only flaps."""
+"""Limit of new carriers of one session: a burst, and then one every 2 s. A faster session only flaps."""
 
 
 class ResumableSession:
-    """One session over one carrier after the other.
+    """One session over a sequence of carriers.
 
     Args:
-        reactor: Where time comes from.
-        settings: The relay's.
-        mux: The session; not started yet.
-        on_change: Called whenever a carrier is lost that may come back, and when it has come.
+        reactor: Twisted's reactor or a ``Clock``.
+        settings: The settings of the relay.
+        mux: The yamux session; not started yet.
+        on_change: Called when a carrier is lost and the agent may resume, and when it has resumed.
 
     Attributes:
-        sid: Its name; no secret.
+        sid: The public identifier of the session.
     """
 
     _log = Logger()
@@ -65,56 +64,56 @@ class ResumableSession:
         self.sid = secrets.token_urlsafe(SID_BYTES)
         self._secret = secrets.token_urlsafe(SECRET_BYTES)
         self._proof = Proof(self._secret)
-        self._carriers = TokenBucket(CARRIERS_PER_SECOND, CARRIERS_AT_ONCE, reactor.seconds())
+        self._carriers = TokenBucket(CARRIERS_PER_SECOND, CARRIER_BURST, reactor.seconds())
         self._epoch = 0
         self._expiry: IDelayedCall | None = None
 
     @property
     def is_detached(self) -> bool:
-        """Whether it waits for its agent to come back."""
+        """Whether the carrier is lost and the session waits for its agent."""
         return self._expiry is not None
 
     @property
     def away_since_seconds(self) -> float:
-        """When the carrier was lost; 0 while it is there."""
+        """When the carrier was lost, by the reactor's clock; 0 while there is a carrier."""
         return 0.0 if self._expiry is None else self._expiry.getTime() - self._settings.resume_seconds
 
     @property
     def kept_bytes(self) -> int:
-        """What it holds in memory for its agent."""
+        """Bytes in memory that the agent has not acknowledged."""
         return self.lasting.continuity.outgoing.kept_bytes
 
     def begin(self, why: str = "") -> SessionInfo:
         """Expect the first carrier.
 
         Args:
-            why: Why it is not an older session that goes on, if that was asked for.
+            why: Why an older session is not resumed, if the agent asked for that.
 
         Returns:
-            What the 101 has to say. Next: ``on_open``.
+            The field for the 101. ``on_open`` follows.
         """
         self._epoch = self.lasting.begin(0, 0)
         return self._field(is_resumed=False, why=why)
 
     def is_asked_for(self, resume_request: ResumeRequest) -> bool:
-        """Whether whoever wishes so is the agent of this session: takes the same time for each secret."""
+        """Whether a request has the identifier and the secret of this session; in constant time."""
         return secrets.compare_digest(resume_request.sid, self.sid) & self._proof.fits(resume_request.token)
 
     def resume(self, resume_request: ResumeRequest) -> SessionInfo | None:
-        """Expect another carrier in place of the one before, which is cut if it is still there.
+        """Expect another carrier; the current one is cut if it is still open.
 
         Args:
-            resume_request: Of the agent that ``is_asked_for``.
+            resume_request: A request for which ``is_asked_for`` is true.
 
         Returns:
-            What the 101 has to say, next: ``on_open``; or None if the numbers do not fit, and
-            then nothing has changed.
+            The field for the 101, ``on_open`` follows; None, with nothing changed, if the byte counts do not
+            fit.
 
         Raises:
-            Refusal: 429, it comes back again and again.
+            Refusal: 429, the session resumes too often.
         """
         if not self._carriers.take(1, self._reactor.seconds()):
-            sentence = "This session gets a new connection too often; wait a little."
+            sentence = "This session reconnects too often; wait a little."
             retry_after = (b"Retry-After", b"%d" % round(1 / CARRIERS_PER_SECOND))
             raise Refusal(429, sentence, code="session_flaps", headers=(retry_after,))
         try:
@@ -126,19 +125,19 @@ class ResumableSession:
         self._proof.renew(resume_request.token, self._secret)
         return self._field(is_resumed=True)
 
-    def on_open(self, inlet: CarrierProtocol) -> None:
-        """The carrier that was expected is open."""
+    def on_open(self, protocol: CarrierProtocol) -> None:
+        """Continue on the expected carrier, which is open."""
         self._stop_waiting()
         self._mux.go_on()
-        self.lasting.join(inlet, self._epoch)
+        self.lasting.join(protocol, self._epoch)
         self._on_change()
 
     def give_up(self) -> None:
-        """The carrier that was expected did not open."""
+        """Note that the expected carrier did not open."""
         self.lasting.give_up(self._epoch)
 
     def end(self, sentence: str) -> None:
-        """Wait no longer."""
+        """End the session."""
         self._stop_waiting()
         self.lasting.expire(sentence)
 

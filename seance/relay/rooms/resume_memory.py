@@ -1,9 +1,9 @@
-"""How much memory all links together may hold for agents that have not acknowledged it.
+"""Limits the memory that all links of a relay together hold for resumption.
 
-Each link is bounded by itself (``resume_bytes``, and what its clients' streams queue), but a relay may
-have thousands. So once a second somebody adds up. Beyond four fifths of the bound the agents that have
-been away longest are given up, one after the other; at the whole of it no further agent is let in. What
-is there is never thrown away for a link that goes on: to lose bytes is worse than to lose a session.
+Each link has a limit of its own (``resume_bytes``, and the queues of its clients' streams), but a relay may
+have thousands of links. The sum is computed once a second. Above four fifths of the limit the sessions whose
+agents have been away longest are ended, one after the other; at the limit no further agent is accepted. Data
+of a session that continues is never dropped.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 __all__ = ["ResumeMemoryLimit"]
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 TIGHT_SHARE = 0.8
 
 
 class ResumeMemoryLimit:
-    """Adds up, between ``start`` and ``stop``.
+    """Checks the sum once a second, between ``start`` and ``stop``.
 
     Args:
-        reactor: Where time comes from.
-        most_bytes: The bound.
-        links: Returns the links there are.
+        reactor: Twisted's reactor or a ``Clock``.
+        max_bytes: The limit.
+        links: Returns all links.
 
     Attributes:
-        held_bytes: The sum at the last look.
-        on_tight: Called whenever somebody has to be given up.
+        held_bytes: The sum at the last check.
+        on_tight: Called for each session that is ended to free memory.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorTime, most_bytes: int, links: Callable[[], Iterable[AgentLink]]
+        self, reactor: IReactorTime, max_bytes: int, links: Callable[[], Iterable[AgentLink]]
     ) -> None:
         self._reactor = reactor
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._links = links
         self._timer: IDelayedCall | None = None
         self.held_bytes = 0
@@ -52,34 +52,34 @@ class ResumeMemoryLimit:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether no further agent can be let in."""
-        return self.held_bytes >= self._most_bytes
+        """Whether no further agent can be accepted."""
+        return self.held_bytes >= self._max_bytes
 
     def start(self) -> None:
-        """Begin to look."""
-        self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+        """Start the periodic check."""
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._check)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+    def _check(self) -> None:
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._check)
         held = {link: link.held_bytes for link in self._links()}
         self.held_bytes = sum(held.values())
-        if self.held_bytes <= TIGHT_SHARE * self._most_bytes:
+        if self.held_bytes <= TIGHT_SHARE * self._max_bytes:
             return
         away = sorted((link for link in held if link.is_resuming), key=lambda link: link.away_since_seconds)
         for link in away:
             self._log.warn(
-                "The agent of room {room} is given up: what is held for all agents has reached its bound",
+                "The session of room {room} was ended: the memory for resumption has reached its limit",
                 room=link.room,
                 event="session.no_memory",
             )
             self.held_bytes -= held[link]
             self.on_tight()
-            link.give_up_waiting("This relay has no memory left for an agent that is away.")
-            if self.held_bytes <= TIGHT_SHARE * self._most_bytes:
+            link.give_up_waiting("The relay has no memory to keep this session for an absent agent.")
+            if self.held_bytes <= TIGHT_SHARE * self._max_bytes:
                 return

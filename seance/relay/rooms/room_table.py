@@ -1,15 +1,13 @@
-"""Who serves which room. Plain dictionary logic: no transport; the time is an argument.
+"""The table of rooms: which link serves each room. No transport; the time is an argument.
 
-A room belongs to the agent identity that claimed it: for as long as its link is there, and for a
-grace time after, so that nobody can slip in while the host's Wi-Fi blinks. The reason is what a
-room is worth: whoever takes it over receives the documents of every client that redials (yjs.md,
-section 0). The same identity arriving again replaces its own stale link at once. An agent without
-an identity (any program around a yamux library) holds its room while it is attached and no longer,
-because it could not be told from a stranger when it comes back.
+A room belongs to the agent identity that claimed it, while its link exists and for a grace time after that.
+Without the grace time another agent could take the room while the host's Wi-Fi is down for a moment, and
+would receive the documents of every client that reconnects. A new link of the same identity replaces the
+stale link immediately. An agent without an identity (any program around a yamux library) holds its room only
+while it is attached, because it cannot be recognised when it returns.
 
-Besides, a room is *known* for a while after its agent has gone, whoever that was: clients may wait
-for it then, where those of a name that nobody ever served are told so at once. Being known keeps no
-room for anybody.
+A room is *known* for some time after its agent has left: its clients may wait for an agent, while clients of
+an unknown room get 404 immediately. A known room is not reserved for any agent.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from seance.errors import Refusal
 
 __all__ = ["RoomTable"]
 
-MOST_RESERVED = 65536
-"""Rooms that are kept for an absent owner at a time; the one that has waited longest goes first."""
+MAX_RESERVED = 65536
+"""Rooms reserved for absent owners at a time; the oldest reservation is dropped first."""
 
-MOST_KNOWN = 65536
-"""Rooms without an agent that are remembered at a time; the one that has been without longest goes."""
+MAX_KNOWN = 65536
+"""Known rooms without an agent at a time; the oldest is forgotten first."""
 
 AgentLink = TypeVar("AgentLink")
 
@@ -46,11 +44,11 @@ class _Reservation:
 
 
 class RoomTable(Generic[AgentLink]):
-    """The table of rooms. Generic, because it never asks a link for anything.
+    """The table of rooms. Generic, because it uses no attribute of a link.
 
     Args:
-        grace_seconds: How long a room is kept for an owner that has gone.
-        known_seconds: How long a room is known after its agent has gone.
+        grace_seconds: How long a room is reserved for its identity after the link is gone.
+        known_seconds: How long a room is known after its agent has left.
     """
 
     def __init__(self, grace_seconds: float = 60.0, known_seconds: float = 600.0) -> None:
@@ -66,7 +64,7 @@ class RoomTable(Generic[AgentLink]):
         return len(self._seats)
 
     def __iter__(self) -> Iterator[AgentLink]:
-        """The links, in the order in which they came; safe against changes meanwhile."""
+        """Iterate over a copy of the links, in the order in which they claimed their rooms."""
         return iter([seat.link for seat in self._seats.values()])
 
     def claim(
@@ -82,22 +80,22 @@ class RoomTable(Generic[AgentLink]):
 
         Args:
             room: The room.
-            link: Who serves it from now on.
-            identity: Who the agent has proven to be, or None.
+            link: The link that serves it from now on.
+            identity: The proven identity of the agent, or None.
             now: Seconds, monotonic.
-            may_replace: Whether it wants the room if the same agent serves it already.
+            may_replace: Whether the link may replace an earlier link of the same agent.
 
         Returns:
-            The same agent's earlier link, which is to be cut now, or None.
+            The earlier link of the same agent, which the caller closes, or None.
 
         Raises:
-            Refusal: 409, the room is served by another agent, or kept for it.
+            Refusal: 409, another agent serves the room, or it is reserved for another agent.
         """
         seat = self._seats.get(room)
         if seat is not None:
             if identity is None or identity != seat.identity or not may_replace:
                 sentence = (
-                    "This room is taken: another agent serves it. Stop that one, or choose another name."
+                    "This room is taken: another agent serves it. Stop that agent, or choose another name."
                 )
                 raise Refusal(409, sentence, code="room_taken")
             stale, seat.link = seat.link, link
@@ -106,21 +104,21 @@ class RoomTable(Generic[AgentLink]):
         reservation = self._reserved.get(room)
         if reservation is not None and reservation.until_seconds > now and reservation.identity != identity:
             seconds = reservation.until_seconds - now
-            sentence = f"This room is kept for its agent, which has just gone, for another {seconds:.0f} s."
+            sentence = f"This room is reserved for the agent that has just left, for another {seconds:.0f} s."
             raise Refusal(409, sentence, code="room_reserved")
         self._reserved.pop(room, None)
         self._seats[room] = _Seat(link, identity, now)
-        self._tell(room)
+        self._notify(room)
         return None
 
     def release(self, room: str, link: AgentLink, now: float = 0.0, *, was_served: bool = True) -> None:
-        """Free a room, if ``link`` still holds it; an owner with an identity may come back to it.
+        """Free a room if ``link`` still holds it, and reserve it for the identity of the link.
 
         Args:
             room: The room.
-            link: Who is gone.
+            link: The link that is gone.
             now: Seconds, monotonic.
-            was_served: Whether the link ever came up: if not, the room is not known for it.
+            was_served: Whether the link was ever attached; if not, the room does not become known.
         """
         seat = self._seats.get(room)
         if seat is None or seat.link is not link:
@@ -133,20 +131,20 @@ class RoomTable(Generic[AgentLink]):
             self._gone_at[room] = now
             self._gone_at.move_to_end(room)
         self._forget_old(now)
-        self._tell(room)
+        self._notify(room)
 
     def note_change(self, room: str, link: AgentLink, now: float) -> None:
-        """The link of a room has lost its carrier, or has one again; nothing if it is not in its seat."""
+        """Note that a link has lost or regained its carrier; does nothing if it does not hold the room."""
         seat = self._seats.get(room)
         if seat is not None and seat.link is link:
             seat.since_seconds = now
-            self._tell(room)
+            self._notify(room)
 
     def on_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Have ``listener`` called with each room that was claimed, released or has changed.
+        """Call ``listener`` with each room that is claimed, released or changed.
 
         Returns:
-            Its remover.
+            A function that removes the listener.
         """
         self._listeners[listener] = None
         return lambda: self._listeners.pop(listener, None)
@@ -160,7 +158,7 @@ class RoomTable(Generic[AgentLink]):
         """Return the link that serves a room.
 
         Raises:
-            Refusal: 404, nobody serves it.
+            Refusal: 404, no link serves it.
         """
         seat = self._seats.get(room)
         if seat is None:
@@ -169,7 +167,7 @@ class RoomTable(Generic[AgentLink]):
         return seat.link
 
     def since(self, room: str, now: float) -> float | None:
-        """Return when a room's link came, changed or went; None if nobody has served it lately."""
+        """Return when the link of a room came, changed or left; None if the room is not known."""
         seat = self._seats.get(room)
         if seat is not None:
             return seat.since_seconds
@@ -177,16 +175,16 @@ class RoomTable(Generic[AgentLink]):
         return None if gone_at is None or gone_at + self._known_seconds <= now else gone_at
 
     def _forget_old(self, now: float) -> None:
-        # All are kept equally long, so the first is always the oldest.
+        # All entries are kept equally long, so the first is always the oldest.
         reserved = self._reserved
         while reserved and (
-            len(reserved) > MOST_RESERVED or next(iter(reserved.values())).until_seconds <= now
+            len(reserved) > MAX_RESERVED or next(iter(reserved.values())).until_seconds <= now
         ):
             reserved.popitem(last=False)
         gone = self._gone_at
-        while gone and (len(gone) > MOST_KNOWN or next(iter(gone.values())) + self._known_seconds <= now):
+        while gone and (len(gone) > MAX_KNOWN or next(iter(gone.values())) + self._known_seconds <= now):
             gone.popitem(last=False)
 
-    def _tell(self, room: str) -> None:
+    def _notify(self, room: str) -> None:
         for listener in list(self._listeners):
             listener(room)

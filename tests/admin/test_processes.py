@@ -59,7 +59,7 @@ def test_relay_that_is_stopping_says_so_until_its_last_client_has_gone() -> None
                 accepted, _ = server.accept()
                 with accepted:
                     relay.signal(signal.SIGTERM)
-                    relay.when_line("Taking leave of 1 agents and 1 clients")
+                    relay.when_line("Draining 1 agents and 1 clients")
                     answer = httpx.get(f"{url}/readyz", trust_env=False)
                     assert (answer.status_code, answer.text) == (503, "draining\n")
             assert relay.when_exited() == 0

@@ -239,7 +239,7 @@ async def test_another_agent_is_refused_while_the_first_is_there_and_for_the_gra
         gone_at = reactor.seconds()
         await second.when_connected()
         assert reactor.seconds() - gone_at >= 0.29
-        assert any("kept for its agent" in status.sentence for status in news)
+        assert any("reserved for the agent" in status.sentence for status in news)
         assert {event["code"] for event in audit} == {"room_taken", "room_reserved"}
         shown = "without a key" if other is None else other.identity(rig.host)[:8]
         assert {event["identity"] for event in audit} == {shown}

@@ -153,7 +153,7 @@ def test_a_second_signal_ends_a_relay_that_drains_and_the_next_one_takes_its_pla
         relay.connected() as client,
     ):
         relay.signal(number)
-        relay.when_line("Taking leave of 1 agents and 1 clients")
+        relay.when_line("Draining 1 agents and 1 clients")
         client.send("still here")
         assert client.recv(timeout=10) == "still here"
         relay.signal(number)
@@ -225,7 +225,7 @@ def test_an_agent_moves_to_the_relay_that_takes_the_port_over(program: str, echo
     """Nobody waits for the old process: the new one may listen as soon as that one does no more."""
     with Relay(program) as old, agent_of(program, old, echo_port) as agent, old.connected() as client:
         old.signal(signal.SIGTERM)
-        old.when_line("Taking leave")
+        old.when_line("Draining")
         listen = f"tcp:{old.port}:interface=127.0.0.1"
         with RelayProcess("--drain-try-seconds", "0.2", listen=listen) as new:
             agent.when_line("Connected to relay")

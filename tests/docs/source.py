@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from seance.relay.refusals import REFUSALS
 from tests.tools import ROOT
 
 __all__ = ["Said", "codes_of", "refusals", "token_codes"]
@@ -43,8 +44,19 @@ class Said:
 
 
 def refusals(*rooms: str) -> list[Said]:
-    """Every refusal that the modules of these rooms give."""
-    return [said for path in _sources(rooms) for said in _said_in(path, "Refusal", "_refusal")]
+    """Every refusal that the modules of these packages give; those of the relay are in its table."""
+    found = [said for path in _sources(rooms) for said in _said_in(path, "Refusal", "_refusal")]
+    if "relay" in rooms:
+        found += [
+            Said(
+                f"REFUSALS[{kind!r}]",
+                row.status,
+                kind.partition(".")[0],
+                re.sub(r"\{.*?\}", HOLE, row.message),
+            )
+            for kind, row in REFUSALS.items()
+        ]
+    return found
 
 
 def token_codes(refuser: str) -> set[str]:

@@ -132,7 +132,7 @@ async def test_a_token_that_has_ended_is_named_and_the_relay_is_not_bothered(tmp
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(429, "Too many connections"), (503, "could not be found out in time")]
+    ("status", "words"), [(429, "Too many connections"), (503, "could not be verified in time")]
 )
 @ensureDeferred
 async def test_a_relay_that_does_not_say_is_named_and_not_the_token(status: int, words: str) -> None:

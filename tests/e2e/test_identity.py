@@ -71,7 +71,7 @@ def test_room_is_kept_for_an_agent_that_has_gone(
     with agent_process(relay, listener, "kept", tmp_path / "mine") as mine:
         mine.when_connected()
     with agent_process(relay, listener, "kept", tmp_path / "other") as other:
-        other.when_line("This room is kept for its agent")
+        other.when_line("This room is reserved for the agent")
         with agent_process(relay, listener, "kept", tmp_path / "mine") as mine:
             mine.when_connected()
             other.when_line("This room is taken")

@@ -144,7 +144,7 @@ class Stage:
         old = self.relay
         self._ended.append(old)
         old.signal(signal.SIGTERM)
-        old.when_line("Taking leave")
+        old.when_line("Draining")
         self.relay = RelayProcess(*self._relay_options, listen=f"tcp:{old.port}:interface=127.0.0.1")
         return old
 

@@ -165,7 +165,7 @@ def test_new_clients_are_served_soon_after_the_new_process_listens(way: str, cou
         whole = Stopwatch()
         old.signal(signal.SIGKILL if way == "killed" else signal.SIGTERM)
         if way == "supervisor":
-            old.when_line("Taking leave")
+            old.when_line("Draining")
         else:
             old.when_exited()
         ended = whole.seconds

@@ -64,7 +64,7 @@ def test_stock_clients_are_told_once_and_come_back(count: int) -> None:
             node.when_synced(*names)
             watch = Stopwatch()
             old.signal(signal.SIGTERM)
-            old.when_line("Taking leave")
+            old.when_line("Draining")
             with RelayProcess(listen=f"tcp:{old.port}:interface=127.0.0.1") as new:
                 node.ask("edits", names=names[:8], count=20)
                 assert old.when_exited(deadline_seconds=DRAIN_SECONDS) == 0

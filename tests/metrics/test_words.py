@@ -61,9 +61,9 @@ def test_words_passed_to_a_witness_are_on_the_lists() -> None:
     assert {"connections", "stalled", "resume_bytes", "window_budget"} <= said_to("limit_hit")
     assert said_to("resumption") <= set(RESUMPTIONS)
     assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= said_to("resumption")
-    assert said_to("_tell_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
+    assert said_to("_report_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
     assert {"left_early", "seen_off", "broken", "refused", "answered"} <= said_to(
-        "_tell_end", "release_near", "_close_gracefully"
+        "_report_end", "release_near", "_close_gracefully"
     )
 
 

@@ -165,7 +165,7 @@ async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> N
         await until(lambda: rig.relay.rooms.room_count == 0)
         thief = await rig.connect(request("/agent?room=r", bearer(JWT + "b")))
         await thief.ends()
-        assert b"is kept for its agent" in thief.received
+        assert b"is reserved for the agent" in thief.received
 
 
 @ensureDeferred

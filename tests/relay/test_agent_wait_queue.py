@@ -12,9 +12,16 @@ from twisted.internet.task import Clock
 
 from seance.core.settings import RelaySettings
 from seance.errors import Refusal
-from seance.relay.rooms.agent_wait_queue import RELEASE_SECONDS, RETRY_SECONDS, AgentWaitQueue
+from seance.relay import refusals
+from seance.relay.refusals import refusal
+from seance.relay.rooms.agent_wait_queue import RELEASE_SECONDS, AgentWaitQueue
 from tests.relay.rig import Player, Rig, answer_101, request, turn, until
 from tests.relay.test_active_grants import AGENT, CLIENT, JWT, TokenRig, Verifier, attach_raw, bearer
+
+
+@pytest.fixture(autouse=True)
+def longest_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "randint", lambda least, most: most)
 
 
 class Lot:
@@ -23,9 +30,7 @@ class Lot:
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
         self.back: set[str] = set()
-        self.wait_queue = AgentWaitQueue(
-            self.clock, RelaySettings(**settings), self.back.__contains__, random=lambda least, most: most
-        )
+        self.wait_queue = AgentWaitQueue(self.clock, RelaySettings(**settings), self.back.__contains__)
         self.let_go: list[str] = []
         self.refused: dict[str, Refusal] = {}
 
@@ -125,23 +130,22 @@ def test_who_has_waited_for_fifteen_seconds_is_refused_and_nobody_else(lot: Lot)
     assert list(lot.refused) == ["a", "b"]
 
 
-def test_each_refused_client_is_told_a_time_of_its_own() -> None:
-    times = iter(range(*RETRY_SECONDS))
+def test_each_refused_client_gets_its_own_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([2, 3])
+    monkeypatch.setattr(refusals, "randint", lambda least, most: next(times))
     clock = Clock()
-    wait_queue = AgentWaitQueue(
-        clock, RelaySettings(), lambda room: False, random=lambda least, most: next(times)
-    )
-    told: list[tuple[bytes, bytes]] = []
+    wait_queue = AgentWaitQueue(clock, RelaySettings(), lambda room: False)
+    headers: list[tuple[bytes, bytes]] = []
     for _ in range(2):
-        wait_queue.when_back("r").addErrback(lambda failure: told.extend(failure.value.headers))
+        wait_queue.when_back("r").addErrback(lambda failure: headers.extend(failure.value.headers))
     clock.advance(15.0)
-    assert told == [(b"Retry-After", b"2"), (b"Retry-After", b"3")]
+    assert headers == [(b"Retry-After", b"2"), (b"Retry-After", b"3")]
 
 
-def test_default_time_is_within_its_bounds() -> None:
-    wait_queue = AgentWaitQueue(Clock(), RelaySettings(), lambda room: False)
-    seconds = {int(value) for _ in range(200) for _, value in wait_queue._retry_after()}
-    assert seconds == set(range(RETRY_SECONDS[0], RETRY_SECONDS[1] + 1))
+def test_retry_time_is_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    seconds = {int(value) for _ in range(200) for _, value in refusal("agent_away").headers}
+    assert seconds == {2, 3, 4, 5}
 
 
 def test_clients_that_wait_for_one_room_are_bounded() -> None:
@@ -256,7 +260,7 @@ async def test_client_whose_agent_stays_away_is_told_when_to_come_again() -> Non
         await client.ends()
         assert status(client) == 503
         assert b"\r\nRetry-After: " in client.received
-        assert b"is not there at the moment" in client.received
+        assert b"is offline" in client.received
 
 
 @ensureDeferred

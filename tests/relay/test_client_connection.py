@@ -164,7 +164,7 @@ async def test_local_server_that_resets_before_it_answers_is_a_502() -> None:
         (await rig.local()).leg.abortConnection()
         await client.ends()
         assert status(client.received) == 502
-        assert b"gave the connection up before the local server answered" in client.received
+        assert b"closed the connection before the local server answered" in client.received
 
 
 @ensureDeferred
@@ -178,7 +178,7 @@ async def test_agent_that_does_not_accept_a_stream_is_a_502_that_does_not_blame_
         client = await rig.connect(request())
         await client.ends()
         assert status(client.received) == 502
-        assert b"The agent of this room did not take the connection" in client.received
+        assert b"The agent of this room did not accept the connection" in client.received
         assert b"local server" not in client.received
 
 

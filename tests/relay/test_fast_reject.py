@@ -18,6 +18,7 @@ from twisted.internet.testing import StringTransport
 
 from seance.core.interfaces import Grant, Page, TokenRole
 from seance.core.settings import RelaySettings
+from seance.relay import refusals
 from seance.relay.edge import fast_reject as doorstep_module
 from seance.relay.edge.fast_reject import MAX_HEAD_BYTES, FastReject, upgrade_of
 from seance.relay.service import Relay
@@ -56,6 +57,12 @@ def grants() -> dict[str, Grant]:
     }
 
 
+@pytest.fixture(autouse=True)
+def shortest_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways answer with the same ``Retry-After``."""
+    monkeypatch.setattr(refusals, "randint", lambda least, most: least)
+
+
 def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
     """A relay with a clock, one room that is served and one that was."""
     verifier = Verifier(grants()) if has_keys else None
@@ -64,7 +71,6 @@ def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
         link = cast(Any, AgentLink())
         relay.rooms._table.claim(room, link)
     relay.rooms._table.release("gone", link)
-    relay.rooms.wait_queue._random = lambda least, most: least
     return relay
 
 

@@ -358,7 +358,7 @@ async def test_an_agent_without_a_certificate_is_refused_where_nothing_else_woul
         agent.startService()
         await until(lambda: agent.status.state is AgentState.WAITING)
         assert news[-1].sentence == (
-            "This relay lets agents in by their certificates, and this one has shown none."
+            "This relay accepts agents by client certificate, and this agent has sent none."
         )
 
 

@@ -17,7 +17,7 @@ from ipaddress import IPv6Address, ip_address
 
 from seance.core.settings import RelaySettings
 from seance.core.token_bucket import TokenBucket
-from seance.errors import Refusal
+from seance.relay.refusals import Retry, refusal
 
 __all__ = ["LOOPBACK", "Admission", "Visit", "holder_of"]
 
@@ -29,10 +29,6 @@ BURST_SECONDS = 10.0
 
 LOOPBACK = "loopback"
 """The holder of 127.0.0.0/8 and ::1: a local proxy, or programs on this machine."""
-
-RETRY_AFTER = (b"Retry-After", b"5")
-RETRY_SOON = (b"Retry-After", b"2")
-"""For connections that may be agents: their clients wait 15 s, and 5 s would be a third of that."""
 
 
 class Visit(enum.Enum):
@@ -84,8 +80,7 @@ class Admission:
         holder = holder_of(address)
         count = self._open.get(holder, 0)
         if count >= self._settings.connections_per_address and not _is_loopback(holder):
-            sentence = "Your address has the maximum number of connections to this relay; close some first."
-            raise Refusal(429, sentence, code="address_full", headers=(RETRY_SOON,))
+            raise refusal("address_full")
         self._open[holder] = count + 1
         self._open_count += 1
         return holder
@@ -111,8 +106,7 @@ class Admission:
             Refusal: 429, the relay is full, or the rate of the address is exceeded.
         """
         if self._open_count > self.max_clients and visit is not Visit.AGENT:
-            sentence = "This relay has the maximum number of connections; try again later."
-            raise Refusal(429, sentence, code="relay_full", headers=(RETRY_AFTER,))
+            raise refusal("relay_full")
         holder = holder_of(address)
         if not _is_loopback(holder):
             self._take(visit, "address", holder, self._settings.upgrades_per_address, now)
@@ -140,9 +134,8 @@ class Admission:
 
     def _take(self, visit: Visit, kind: str, name: str, rate: float, now: float, *, count: int = 1) -> None:
         if not self._bucket((visit, kind, name), rate, now).take(count, now):
-            sentence = f"Too many connections a second for one {kind}; try again later."
-            retry_after = RETRY_SOON if visit is Visit.AGENT else RETRY_AFTER
-            raise Refusal(429, sentence, code=f"{kind}_rate", headers=(retry_after,))
+            retry = Retry.SOON if visit is Visit.AGENT else None
+            raise refusal(f"{kind}_rate", retry=retry)
 
     def _bucket(self, key: tuple[Visit, str, str], rate: float, now: float) -> TokenBucket:
         rates = self._rates

@@ -35,7 +35,7 @@ from seance.mux import StreamRefused
 from seance.net import Leg, ProtocolSwitch, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.relay.drain import Departures
 from seance.relay.edge.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
-from seance.relay.retry_after import RETRY_AFTER
+from seance.relay.refusals import refusal
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -204,22 +204,21 @@ class ClientConnection:
         if early:
             self._waiting_client.dataReceived(early)
 
-    def end(self, sentence: str) -> None:
+    def end(self, reason: str) -> None:
         """Disconnect the client: its token has expired or was revoked, or an operator asked for it."""
         if self._splice is not None:
             self._splice.abort("sent_away")
         elif self._timer is not None and self._answer.has_begun:
             self._cut()
         elif self._timer is not None:
-            self._refuse(Refusal(401, sentence, code="sent_away"))
+            self._refuse(refusal("sent_away", reason=reason))
 
     def close_gracefully(self) -> None:
         """Close so that the client reconnects: its agent is gone, or the relay stops."""
         splice = self._splice
         if splice is None:
             if self._timer is not None and not self._answer.has_begun:
-                sentence = "This relay is stopping; try again."
-                self._refuse(Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,)))
+                self._refuse(refusal("relay_stopping"))
             return
         near = splice.near
         if near.is_lost:
@@ -282,14 +281,11 @@ class ClientConnection:
         if self._answer.has_begun:
             self._cut()
         elif self._upstream.is_attached and is_refused:
-            sentence = "The agent of this room did not accept the connection; try again."
-            self._refuse(Refusal(502, sentence, code="agent_refused"))
+            self._refuse(refusal("agent_refused"))
         elif self._upstream.is_attached:
-            sentence = "The agent of this room closed the connection before the local server answered."
-            self._refuse(Refusal(502, sentence, code="local_server_gone"))
+            self._refuse(refusal("local_server_gone"))
         else:
-            sentence = "The agent of this room has just disconnected; try again."
-            self._refuse(Refusal(503, sentence, code="agent_gone", headers=(RETRY_AFTER,)))
+            self._refuse(refusal("agent_gone"))
 
     # -- from the client, before the 101 ---------------------------------------------------
 
@@ -401,12 +397,9 @@ class ClientConnection:
         if self._answer.has_begun:
             self._cut()
         elif not self._upstream.is_attached:
-            sentence = "The agent of this room is offline; try again."
-            self._refuse(Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,)))
+            self._refuse(refusal("agent_away"))
         else:
-            seconds = self._upstream.upgrade_seconds
-            sentence = f"The local server behind this room did not answer within {seconds:g} s."
-            self._refuse(Refusal(502, sentence, code="local_server_silent"))
+            self._refuse(refusal("local_server_silent", seconds=self._upstream.upgrade_seconds))
 
     def _refuse(self, refusal: Refusal) -> None:
         self._stop()

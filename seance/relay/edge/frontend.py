@@ -58,7 +58,7 @@ from seance.relay.edge.pages import page_response
 from seance.relay.edge.pending_connections import PendingConnections
 from seance.relay.edge.room_status import Presence, is_status
 from seance.relay.edge.trusted_proxies import TrustedProxies, peer_host
-from seance.relay.retry_after import RETRY_AFTER
+from seance.relay.refusals import refusal
 from seance.relay.rooms.active_grants import CertificateGrant
 from seance.relay.rooms.directory import Resumption
 from seance.resume import RESUME_FIELD, ResumeRequest
@@ -303,8 +303,7 @@ class Frontend(ProtocolSwitch):
             self.cut()
             return
         self._stop_waiting()
-        sentence = "The request head did not arrive in time; send all of it together."
-        self._refuse(Refusal(408, sentence, code="head_timeout"))
+        self._refuse(refusal("head_timeout"))
 
     # -- what it can be --------------------------------------------------------------------
 
@@ -332,8 +331,7 @@ class Frontend(ProtocolSwitch):
         else:
             route = resolve_target(request.target)
             if self._factory.is_draining:
-                message = "This relay is stopping; try again."
-                raise Refusal(503, message, code="relay_stopping", headers=(RETRY_AFTER,))
+                raise refusal("relay_stopping")
             kind = self._kind_of(request, route)
         await HANDLERS[kind](self, request, cast(Route, route))
 
@@ -367,8 +365,7 @@ class Frontend(ProtocolSwitch):
         origins = request.values(b"origin")
         if any(origin.decode("latin-1") not in self._settings.agent_origins for origin in origins):
             # A web page can open this address too, and would become the host of a room.
-            message = "This web page may not attach as an agent: its Origin is not allowed on this relay."
-            raise Refusal(403, message, code="agent_origin")
+            raise refusal("agent_origin")
         address = self._count_as_client_of_proxy(request)
         context, rooms, seconds = self._context, self._factory.rooms, self._factory.reactor.seconds
         may_resume = self._settings.resume_seconds > 0
@@ -504,7 +501,7 @@ class Frontend(ProtocolSwitch):
 
     def _grant_ended(self, why: str) -> None:
         """Refuse a client that waits for its agent, because its token has expired or was revoked."""
-        self._ended_grant = Refusal(401, why, code="sent_away")
+        self._ended_grant = refusal("sent_away", reason=why)
         cast("Deferred[None]", self._deciding).cancel()
 
     def _count_as_client_of_proxy(self, request: Request) -> str:
@@ -527,8 +524,7 @@ class Frontend(ProtocolSwitch):
             return None
         certificate = peer_certificate(self.transport)
         if certificate is None and self._context.verifier is None:
-            sentence = "This relay accepts agents by client certificate, and this agent has sent none."
-            raise Refusal(401, sentence, code="agent_certificate")
+            raise refusal("agent_certificate")
         return certificate
 
     async def _grant(self, request: Request, route: Route, role: TokenRole) -> Grant | None:
@@ -540,8 +536,7 @@ class Frontend(ProtocolSwitch):
         try:
             return await deciding.addTimeout(VERIFY_SECONDS, self._factory.reactor)
         except TimeoutError as error:
-            sentence = "The token could not be verified in time; try again."
-            raise Refusal(503, sentence, code="token_wait", headers=(RETRY_AFTER,)) from error
+            raise refusal("token_wait") from error
 
     def _proto(self, request: Request) -> str:
         scheme = forwarded_proto(request) if self._factory.proxies.trusts(self._peer) else None
@@ -553,8 +548,7 @@ class Frontend(ProtocolSwitch):
         if request.method == b"HEAD":
             response = without_body(response)
         elif request.method != b"GET":
-            sentence = "Only GET and HEAD are allowed at this address."
-            raise Refusal(405, sentence, code="method", headers=((b"Allow", b"GET, HEAD"),))
+            raise refusal("method", headers=((b"Allow", b"GET, HEAD"),))
         self._close_gracefully(response)
 
     # -- inside ----------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from email.utils import formatdate
 
-from seance.errors import Refusal
 from seance.heads import Request, plain_response
+from seance.relay.refusals import refusal
 
 __all__ = ["health_response", "is_health_check", "without_body"]
 
@@ -35,9 +35,7 @@ def health_response(request: Request, *, is_draining: bool) -> bytes:
         Refusal: 405, the method is not GET, HEAD or OPTIONS.
     """
     if request.method not in (b"GET", b"HEAD", b"OPTIONS"):
-        raise Refusal(
-            405, "Only GET, HEAD and OPTIONS are understood at this address.", code="method", headers=(ALLOW,)
-        )
+        raise refusal("method.health", headers=(ALLOW,))
     date = (b"Date", formatdate(usegmt=True).encode())
     fields = (date, ALLOW) if request.method == b"OPTIONS" else (date,)
     status, body = (503, "draining") if is_draining else (200, "OK")

@@ -34,6 +34,7 @@ from seance.heads import (
     sharing_fields,
 )
 from seance.net import Leg, ProtocolSwitch
+from seance.relay.refusals import refusal
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -51,8 +52,6 @@ HEARTBEAT_SECONDS = 15.0
 RETRY_MILLISECONDS = (2000, 5000)
 """Bounds of the delay after which a browser asks again; random for each, so that a crowd does not ask at the
 same moment."""
-
-RETRY_AFTER = (b"Retry-After", b"5")
 
 
 def is_status(request: Request, route: Route) -> bool:
@@ -135,10 +134,10 @@ class Presence:
             if request.method == b"GET" and wants_events(request):
                 self._watch(route.room, door, sharing, grant)
                 return None
-        except Refusal as refusal:
+        except Refusal as refused:
             # A page that may send this request may also read the reason of its refusal.
-            headers = (*sharing, *refusal.headers)
-            raise Refusal(refusal.status, refusal.sentence, code=refusal.code, headers=headers) from refusal
+            headers = (*sharing, *refused.headers)
+            raise Refusal(refused.status, refused.sentence, code=refused.code, headers=headers) from refused
         content = self._rooms.status(route.room).to_json()
         return plain_response(200, content, content_type=b"application/json", headers=sharing)
 
@@ -150,12 +149,10 @@ class Presence:
         grant: Grant | None,
     ) -> None:
         if self._is_closed:
-            sentence = "This relay is stopping; try again."
-            raise Refusal(503, sentence, code="relay_stopping", headers=(RETRY_AFTER,))
+            raise refusal("relay_stopping")
         of_room = len(self._watchers.get(room, ()))
         if self._count >= self._max_watchers or of_room >= self._settings.watchers_per_room:
-            sentence = "Too many status watchers for this room or relay; try again later."
-            raise Refusal(429, sentence, code="watchers_full", headers=(RETRY_AFTER,))
+            raise refusal("watchers_full")
         head = event_stream_head(sharing) + b"retry: %d\n\n" % self._random(*RETRY_MILLISECONDS)
         watcher = Watcher(self, room, door, head)
         grants = self._context.grants

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.core.interfaces import Grant, TokenRole, Verifier
-from seance.errors import Refusal
 from seance.net import PeerCertificate
+from seance.relay.refusals import refusal
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -126,8 +126,7 @@ class ActiveGrants:
         handle = GrantHandle(self, grant, end, is_counted)
         count = self._counts.get(handle.holder, 0)
         if max_sessions is not None and count >= max_sessions:
-            sentence = "This token has the maximum number of connections; close one first."
-            raise Refusal(429, sentence, code="token_full")
+            raise refusal("token_full")
         self._counts[handle.holder] = count + 1
         self._grants[handle] = None
         return handle

@@ -27,7 +27,7 @@ from seance.core.token_bucket import TokenBucket
 from seance.errors import LocalProtocolError, Refusal
 from seance.mux import Mux, StreamTransport
 from seance.net import OneShotEvent
-from seance.relay.retry_after import RETRY_AFTER
+from seance.relay.refusals import refusal
 from seance.relay.rooms.active_grants import ActiveGrants, GrantHandle
 from seance.relay.rooms.resumable_session import ResumableSession
 from seance.relay.rooms.sync_limiter import InitialSyncLimiter, Sync
@@ -45,8 +45,6 @@ beyond that are ignored; our agents check their token file every two seconds."""
 
 MAX_PREDECESSORS = 16
 """Earlier sessions that are remembered; the oldest is forgotten first."""
-
-ROOM_FULL = "This room has the maximum number of clients; try again later."
 
 
 class AgentLink:
@@ -99,7 +97,7 @@ class AgentLink:
         self.room = room
         rate = settings.bytes_per_second_per_room
         self._rate_limit = Pace(reactor, rate) if rate else None
-        self.most_clients: int | None = None
+        self.max_clients: int | None = None
         self.handle: GrantHandle | None = None
         self._renewal: Deferred[Grant] | None = None
         self._next_token: str | None = None
@@ -198,7 +196,7 @@ class AgentLink:
     def bind_grant(self, grant: Grant, grants: ActiveGrants) -> None:
         """End the link when the agent's grant ends, and apply the limits that the grant sets for the room."""
         self.handle = grants.add(grant, lambda reason: self.leave(reason, CloseCode.TOKEN_ENDED))
-        self.most_clients = grant.max_clients
+        self.max_clients = grant.max_clients
         bounds = [self._settings.bytes_per_second_per_room, grant.max_bytes_per_second]
         rate = min((bound for bound in bounds if bound), default=0)
         if self._rate_limit is not None:
@@ -319,8 +317,7 @@ class AgentLink:
             Refusal: 409, with the field that makes it wait.
         """
         if resume_request.sid in self._predecessors:
-            sentence = "Another process with this agent's key has taken this room; wait until it leaves."
-            raise Refusal(409, sentence, code="room_replaced", headers=((REPLACE_FIELD.encode(), b"no"),))
+            raise refusal("room_replaced", headers=((REPLACE_FIELD.encode(), b"no"),))
 
     def refusal_while_away(self) -> Refusal | None:
         """Return the refusal for other agents while this link may resume; None if its agent is attached."""
@@ -328,8 +325,7 @@ class AgentLink:
             return None
         until_seconds = self.away_since_seconds + self._settings.resume_seconds
         seconds = max(1, ceil(until_seconds - self._reactor.seconds()))
-        sentence = f"This room is reserved for its agent, whose connection was lost, for another {seconds} s."
-        return Refusal(409, sentence, code="room_reserved", headers=((b"Retry-After", b"%d" % seconds),))
+        return refusal("room_reserved.lost", seconds=seconds, retry_seconds=seconds)
 
     def resume(
         self, resume_request: ResumeRequest, grant: Grant | None, grants: ActiveGrants | None
@@ -414,18 +410,16 @@ class AgentLink:
             Refusal: 429, the room has the maximum number of clients; 503, the agent is away or leaves.
         """
         mux = self._mux
-        if self.most_clients is not None and self.stream_count >= self.most_clients:
-            raise Refusal(429, ROOM_FULL, code="room_full", headers=(RETRY_AFTER,))
+        if self.max_clients is not None and self.stream_count >= self.max_clients:
+            raise refusal("room_full")
         if mux is None or self._is_leaving or mux.is_over:
-            sentence = "The agent of this room is offline; try again."
-            raise Refusal(503, sentence, code="agent_away", headers=(RETRY_AFTER,))
+            raise refusal("agent_away")
         try:
             return mux.open_stream(protocol)
         except LocalProtocolError as error:
             if error.code in ("too_many_streams", "too_many_unacknowledged"):
-                raise Refusal(429, ROOM_FULL, code="room_full", headers=(RETRY_AFTER,)) from error
-            sentence = "The agent of this room is leaving; try again."
-            raise Refusal(503, sentence, code="agent_leaving", headers=(RETRY_AFTER,)) from error
+                raise refusal("room_full") from error
+            raise refusal("agent_leaving") from error
 
     def when_lost(self) -> Deferred[None]:
         """Wait for the end of the link."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import randint
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail
@@ -22,20 +21,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from seance.core.settings import RelaySettings
-from seance.errors import Refusal
+from seance.relay.refusals import refusal
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
+
+    from seance.errors import Refusal
 
 __all__ = ["AgentWaitQueue"]
 
 RELEASE_SECONDS = 0.005
 """Time between two releases, for the whole relay: 200 clients a second. The 256 clients of a plain agent are
 connected after 1.3 s; an upgrade takes about a millisecond of each process on the path."""
-
-RETRY_SECONDS = (2, 5)
-"""Bounds of ``Retry-After``. Each client gets a random value, so that clients which came together do not come
-again together."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,7 +50,6 @@ class AgentWaitQueue:
         settings: The settings of the relay: ``parked``, ``parked_per_room``, ``park_seconds``.
         is_back: Returns whether the clients of a room can be served now.
         max_waiting: Clients that may wait, if that is less than ``parked``.
-        random: Returns an integer between two bounds, both included; for ``Retry-After``.
     """
 
     def __init__(
@@ -63,13 +59,11 @@ class AgentWaitQueue:
         is_back: Callable[[str], bool],
         *,
         max_waiting: int | None = None,
-        random: Callable[[int, int], int] = randint,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._max_waiting = min(settings.parked, settings.parked if max_waiting is None else max_waiting)
         self._is_back = is_back
-        self._random = random
         self._waiting: OrderedDict[_WaitingClient, None] = OrderedDict()
         self._rooms: dict[str, OrderedDict[_WaitingClient, None]] = {}
         self._returning: OrderedDict[str, None] = OrderedDict()
@@ -89,17 +83,12 @@ class AgentWaitQueue:
         """Refuse all waiting clients and all later ones: the relay is stopping."""
         self._is_closed = True
         while self._waiting:
-            self._refuse(next(iter(self._waiting)), self._stopping())
+            self._refuse(next(iter(self._waiting)), refusal("relay_stopping"))
 
     def has_space_for(self, room: str) -> bool:
         """Whether one more client of a room may wait."""
         of_room = len(self._rooms.get(room, ()))
         return len(self._waiting) < self._max_waiting and of_room < self._settings.parked_per_room
-
-    def refusal(self) -> Refusal:
-        """Return the refusal of a client for which the queue has no space."""
-        sentence = "The agent is offline and its wait queue is full; try again."
-        return Refusal(503, sentence, code="parking_full", headers=self._retry_after())
 
     def when_back(self, room: str, since_seconds: float | None = None) -> Deferred[None]:
         """Wait until a room can be served. Cancelling leaves the queue.
@@ -114,9 +103,9 @@ class AgentWaitQueue:
             is full, ``relay_stopping`` when the relay stops.
         """
         if self._is_closed:
-            return fail(self._stopping())
+            return fail(refusal("relay_stopping"))
         if not self.has_space_for(room):
-            return fail(self.refusal())
+            return fail(refusal("parking_full"))
         until = self._reactor.seconds() + self._settings.park_seconds
         client = _WaitingClient(room, until, Deferred(lambda _: self._leave(client)))
         self._waiting[client] = None
@@ -176,25 +165,14 @@ class AgentWaitQueue:
         self._deadline = None
         now = self._reactor.seconds()
         while self._waiting and (client := next(iter(self._waiting))).until_seconds <= now:
-            self._refuse(client, self._away())
+            self._refuse(client, refusal("agent_away"))
         self._arm_timeout()
 
     def _timed_out(self, result: object, seconds: float) -> object:
         if isinstance(result, Failure):
-            raise self._away()
+            raise refusal("agent_away")
         return result
 
-    def _refuse(self, client: _WaitingClient, refusal: Refusal) -> None:
+    def _refuse(self, client: _WaitingClient, error: Refusal) -> None:
         self._leave(client)
-        client.waiting.errback(refusal)
-
-    def _away(self) -> Refusal:
-        sentence = "The agent of this room is offline; try again."
-        return Refusal(503, sentence, code="agent_away", headers=self._retry_after())
-
-    def _stopping(self) -> Refusal:
-        sentence = "This relay is stopping; try again."
-        return Refusal(503, sentence, code="relay_stopping", headers=self._retry_after())
-
-    def _retry_after(self) -> tuple[tuple[bytes, bytes], ...]:
-        return ((b"Retry-After", b"%d" % self._random(*RETRY_SECONDS)),)
+        client.waiting.errback(error)

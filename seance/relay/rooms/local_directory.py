@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from seance.core.interfaces import LinkChange
 from seance.core.observers import room_hash
 from seance.errors import Refusal
-from seance.relay.retry_after import RETRY_AFTER
+from seance.relay.refusals import refusal
 from seance.relay.rooms.agent_link import AgentLink
 from seance.relay.rooms.agent_wait_queue import AgentWaitQueue
 from seance.relay.rooms.directory import Resumption, RoomState, RoomStatus
@@ -124,22 +124,19 @@ class LocalRoomDirectory:
     ) -> AgentLink:
         """Assign a room to a new link; see ``RoomDirectory``."""
         if not self._is_open:
-            raise Refusal(
-                503, "This relay is stopping; try again.", code="relay_stopping", headers=(RETRY_AFTER,)
-            )
+            raise refusal("relay_stopping")
         if self.resume_memory.is_used_up:
-            message = "This relay has no memory for another agent; try again later."
-            raise Refusal(503, message, code="relay_memory", headers=(RETRY_AFTER,))
+            raise refusal("relay_memory")
         link = AgentLink(self._reactor, self._context.settings, room, self._note_lost, self.windows)
         link.on_change, link.address = self._note_changed, address
         shown = "without a key" if identity is None else identity[:SHOWN_IDENTITY_CHARACTERS]
         now = self._reactor.seconds()
         try:
             stale = self._table.claim(room, link, identity=identity, now=now, may_replace=may_replace)
-        except Refusal as refusal:
-            self._rejections.room_refused(room, shown, address, refusal.code)
+        except Refusal as refused:
+            self._rejections.room_refused(room, shown, address, refused.code)
             holder = self._table.get(room)
-            raise (holder and holder.refusal_while_away()) or refusal from None
+            raise (holder and holder.refusal_while_away()) or refused from None
         if stale is not None:
             self._log.info(
                 "Room {room} was taken over from its old link by the same agent {identity} from {address}",
@@ -199,11 +196,11 @@ class LocalRoomDirectory:
     def refusal_now(self, room: str) -> Refusal | None:
         """Return the refusal that a client of this room gets without waiting; None if it may be served."""
         if self._is_away(room):
-            return None if self.wait_queue.has_space_for(room) else self.wait_queue.refusal()
+            return None if self.wait_queue.has_space_for(room) else refusal("parking_full")
         try:
             self._table.find(room)
-        except Refusal as refusal:
-            return refusal
+        except Refusal as refused:
+            return refused
         return None
 
     def has_lost(self, upstream: Upstream) -> bool:

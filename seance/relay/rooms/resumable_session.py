@@ -18,8 +18,9 @@ from twisted.logger import Logger
 from seance.carrier import CarrierProtocol, ResumableTransport
 from seance.core.settings import RelaySettings
 from seance.core.token_bucket import TokenBucket
-from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
+from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux import Mux
+from seance.relay.refusals import refusal
 from seance.resume import Proof, ResumeRequest, SessionInfo
 
 if TYPE_CHECKING:
@@ -113,9 +114,7 @@ class ResumableSession:
             Refusal: 429, the session resumes too often.
         """
         if not self._carriers.take(1, self._reactor.seconds()):
-            sentence = "This session reconnects too often; wait a little."
-            retry_after = (b"Retry-After", b"%d" % round(1 / CARRIERS_PER_SECOND))
-            raise Refusal(429, sentence, code="session_flaps", headers=(retry_after,))
+            raise refusal("session_flaps")
         try:
             self._epoch = self.lasting.begin(resume_request.received, resume_request.crc)
         except (LocalProtocolError, RemoteProtocolError) as error:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from seance.errors import Refusal
+from seance.relay.refusals import refusal
 
 __all__ = ["RoomTable"]
 
@@ -94,18 +94,14 @@ class RoomTable(Generic[AgentLink]):
         seat = self._seats.get(room)
         if seat is not None:
             if identity is None or identity != seat.identity or not may_replace:
-                sentence = (
-                    "This room is taken: another agent serves it. Stop that agent, or choose another name."
-                )
-                raise Refusal(409, sentence, code="room_taken")
+                raise refusal("room_taken")
             stale, seat.link = seat.link, link
             self.note_change(room, link, now)
             return stale
         reservation = self._reserved.get(room)
         if reservation is not None and reservation.until_seconds > now and reservation.identity != identity:
-            seconds = reservation.until_seconds - now
-            sentence = f"This room is reserved for the agent that has just left, for another {seconds:.0f} s."
-            raise Refusal(409, sentence, code="room_reserved")
+            seconds = round(reservation.until_seconds - now)
+            raise refusal("room_reserved.left", seconds=seconds)
         self._reserved.pop(room, None)
         self._seats[room] = _Seat(link, identity, now)
         self._notify(room)
@@ -162,8 +158,7 @@ class RoomTable(Generic[AgentLink]):
         """
         seat = self._seats.get(room)
         if seat is None:
-            sentence = "Room not found (agent not connected)"
-            raise Refusal(404, sentence, code="room_not_found")
+            raise refusal("room_not_found")
         return seat.link
 
     def since(self, room: str, now: float) -> float | None:

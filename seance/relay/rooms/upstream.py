@@ -62,5 +62,5 @@ class Upstream(Protocol):
         """Open a stream to the local server for one client.
 
         Raises:
-            Refusal: 429, the room has as many clients as it may have; 503, the agent is away or leaves.
+            Refusal: 429, the room has the maximum number of clients; 503, the agent is away or leaves.
         """

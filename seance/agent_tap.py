@@ -31,12 +31,12 @@ from seance.logs.redacting import redact_logs
 from seance.net import agent_stream_limit, log_lowered, raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
 from seance.options.config import agent_settings
-from seance.options.flags import TableOptions
+from seance.options.flags import ProgramOptions
 
 __all__ = ["Options", "main", "makeService"]
 
 
-class Options(TableOptions[AgentSettings], program=Program.AGENT):
+class Options(ProgramOptions[AgentSettings], program=Program.AGENT):
     """What an agent can be told on the command line."""
 
     longdesc = "Dials a relay and brings the clients of one room to a server on this machine."

@@ -33,13 +33,13 @@ from seance.net import (
 )
 from seance.options import Program
 from seance.options.config import relay_settings
-from seance.options.flags import TableOptions
+from seance.options.flags import ProgramOptions
 from seance.relay.service import Relay
 
 __all__ = ["Options", "main", "makeService"]
 
 
-class Options(TableOptions[RelaySettings], program=Program.RELAY):
+class Options(ProgramOptions[RelaySettings], program=Program.RELAY):
     """What a relay can be told on the command line."""
 
     longdesc = "Takes in agents at /agent?room=ROOM and brings clients at /client?room=ROOM to them."

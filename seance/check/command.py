@@ -28,7 +28,7 @@ from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
 from seance.cli.arguments import Parser, checked, port_number
 from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
-from seance.options import values
+from seance.options import parsers
 from seance.wsclient import Reactor
 
 __all__ = ["CHECKS", "main"]
@@ -138,13 +138,13 @@ def _parser() -> Parser:
     add(
         "--relay",
         metavar="URL",
-        type=checked(values.relay_url),
+        type=checked(parsers.relay_url),
         help="check an existing relay (default: start one)",
     )
     add(
         "--room",
         metavar="NAME",
-        type=checked(values.room_name),
+        type=checked(parsers.room_name),
         help="room of that relay; if no agent serves it, one is started (default: a random room)",
     )
     add("--token-file", metavar="FILE", type=Path, help="file with a client token")
@@ -161,7 +161,7 @@ def _parser() -> Parser:
     add(
         "--idle",
         metavar="SECONDS",
-        type=checked(values.seconds),
+        type=checked(parsers.seconds),
         help=f"duration of the idle connection (default: {IDLE_SECONDS:g}, quick {QUICK_IDLE_SECONDS:g})",
     )
     add("--quick", action="store_true", help="check less: about half a minute")

@@ -20,13 +20,13 @@ from twisted.logger import Logger, globalLogBeginner
 from seance.errors import ConfigError
 from seance.logs.format import in_background, log_observer
 from seance.logs.redacting import redact_logs
-from seance.options.flags import TableOptions
+from seance.options.flags import ProgramOptions
 
 __all__ = ["run_in_foreground"]
 
 _log = Logger()
 
-AnyOptions = TypeVar("AnyOptions", bound=TableOptions)  # type: ignore[type-arg]  # of whatever settings
+AnyOptions = TypeVar("AnyOptions", bound=ProgramOptions)  # type: ignore[type-arg]  # of whatever settings
 
 
 def run_in_foreground(
@@ -53,7 +53,7 @@ def run_in_foreground(
     options.parseOptions(list(arguments))
     from twisted.internet import reactor  # noqa: PLC0415
 
-    out = sys.stderr if options.speaks_on_stdout else sys.stdout
+    out = sys.stderr if options.logs_to_stderr else sys.stdout
     if isinstance(out, io.TextIOWrapper):
         # The log speaks to people, and a terminal that lacks a sign must not end a relay.
         out.reconfigure(errors="backslashreplace")

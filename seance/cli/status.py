@@ -19,7 +19,7 @@ from seance.cli.arguments import Parser
 from seance.cli.status_client import Admin, Client, Room, StatusError
 from seance.errors import ConfigError
 from seance.net import read_bounded
-from seance.options.values import token as checked_token
+from seance.options.parsers import token as checked_token
 
 __all__ = ["DEFAULT_URL", "main"]
 

@@ -33,7 +33,7 @@ from seance.errors import ConfigError, SeanceError
 from seance.heads import redact
 from seance.logs.format import TEXT, in_background
 from seance.net import read_bounded, use_daemon_lookups
-from seance.options import values
+from seance.options import parsers
 
 __all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
 
@@ -158,7 +158,7 @@ def read_token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return str(values.token(read_bounded(path, MOST_TOKEN_BYTES)[0].decode("ascii").strip()))
+        return str(parsers.token(read_bounded(path, MOST_TOKEN_BYTES)[0].decode("ascii").strip()))
     except OSError as error:
         raise ConfigError(f"The token file {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:

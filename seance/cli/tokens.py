@@ -26,7 +26,7 @@ from seance.auth.mint import Terms, mint_token
 from seance.cli.arguments import Parser, checked
 from seance.core.interfaces import TokenRole
 from seance.errors import ConfigError
-from seance.options import values
+from seance.options import parsers
 
 __all__ = ["keygen", "share", "token"]
 
@@ -75,8 +75,8 @@ def token(arguments: Sequence[str]) -> int:
         default=[],
         help="a web page that may use it (repeatable)",
     )
-    add("--max-clients", metavar="COUNT", type=checked(values.count), help="clients at a time")
-    add("--max-rate", metavar="SIZE", type=checked(values.byte_count), help="bytes per second")
+    add("--max-clients", metavar="COUNT", type=checked(parsers.count), help="clients at a time")
+    add("--max-rate", metavar="SIZE", type=checked(parsers.byte_count), help="bytes per second")
     add("--agent-identity", metavar="ID", help="the one agent that its rooms belong to")
     return parser.run(_make_token, arguments)
 
@@ -86,11 +86,11 @@ def share(arguments: Sequence[str]) -> int:
     parser = _Parser("share", "Makes a link that lets its bearer into one room.")
     _add_key(parser)
     add = parser.add_argument
-    add("--room", metavar="NAME", type=checked(values.room_name), required=True, help="the room")
+    add("--room", metavar="NAME", type=checked(parsers.room_name), required=True, help="the room")
     add(
         "--relay",
         metavar="URL",
-        type=checked(values.relay_url),
+        type=checked(parsers.relay_url),
         default="ws://localhost:8080",
         help="the relay's public address (default: ws://localhost:8080)",
     )

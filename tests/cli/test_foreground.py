@@ -99,13 +99,13 @@ def test_twistd_says_when_no_reactor_has_the_name() -> None:
         twistd("seance-relay"), name="relay", env=environment() | {"SEANCE_REACTOR": "nonsense"}
     ) as process:
         assert process.when_exited() == 1
-        assert process.output.startswith("seance-relay: SEANCE_REACTOR names 'nonsense'")
+        assert process.output.startswith("seance-relay: SEANCE_REACTOR: 'nonsense' is not a reactor")
 
 
 def test_a_reactor_that_does_not_exist_is_a_sentence_and_status_1() -> None:
     with service("behaves", "--listen", "tcp:0", SEANCE_REACTOR="nonsense") as process:
         assert process.when_exited() == 1
-        assert "seance test: SEANCE_REACTOR names 'nonsense'" in process.output
+        assert "seance test: SEANCE_REACTOR: 'nonsense' is not a reactor" in process.output
 
 
 def test_a_second_signal_ends_a_service_that_never_stops() -> None:

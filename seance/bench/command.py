@@ -21,7 +21,7 @@ from seance.bench.local_server import SERVER_FIELD, LocalServerFactory
 from seance.bench.output import plot, table
 from seance.bench.subprocesses import TunnelProcesses
 from seance.cli.arguments import Parser, checked, port_number
-from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.cli.terminal import ProgressLine, new_file, read_token, run, serve, write_file
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
 from seance.options import parsers
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
-    progress = Progress(quiet=parsed.quiet)
+    progress = ProgressLine(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
     effort = QUICK if parsed.quick else Effort()
     max_clients = max((descriptor_limit() or 1 << 20) - SPARE_DESCRIPTORS, 0)

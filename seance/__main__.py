@@ -1,4 +1,4 @@
-"""``python -m seance``: the ``seance`` command where it is not on the PATH."""
+"""``python -m seance`` runs the ``seance`` command if it is not on the PATH."""
 
 from __future__ import annotations
 

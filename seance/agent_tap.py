@@ -1,7 +1,7 @@
-"""``twistd seance-agent`` and ``seance agent``: from options to an agent.
+"""Makes an agent from its options, for ``twistd seance-agent`` and ``seance agent``.
 
-twistd finds this module by its name, through ``twisted/plugins/seance_plugins.py``. To run an
-agent inside a program of your own, use ``seance.agent.service.Agent`` directly.
+``twisted/plugins/seance_plugins.py`` gives twistd the name of this module. A program that embeds an agent
+uses ``seance.Agent``.
 """
 
 from __future__ import annotations
@@ -31,54 +31,54 @@ from seance.logs.redacting import redact_logs
 from seance.net import agent_stream_limit, log_lowered, raise_descriptor_limit, use_daemon_lookups
 from seance.options import Program
 from seance.options.config import agent_settings
-from seance.options.flags import TableOptions
+from seance.options.flags import ProgramOptions
 
 __all__ = ["Options", "main", "makeService"]
 
 
-class Options(TableOptions[AgentSettings], program=Program.AGENT):
-    """What an agent can be told on the command line."""
+class Options(ProgramOptions[AgentSettings], program=Program.AGENT):
+    """The command line of an agent."""
 
-    longdesc = "Dials a relay and brings the clients of one room to a server on this machine."
+    longdesc = "Connects to a relay and forwards the clients of one room to a server on this machine."
 
     def make_settings(
         self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]
     ) -> AgentSettings:
-        """Returns the settings."""
+        """See ``agent_settings``; ``--status-json`` needs the foreground."""
         settings = agent_settings(flags, environment)
         if settings.status_json and self.parent is not None and not self.parent.get("nodaemon"):
-            sentence = (
-                "--status-json tells a parent process on stdout, and a daemon has neither: run twistd -n."
-            )
-            raise ConfigError(sentence, code="status_json")
+            message = "--status-json writes to a parent process, which a daemon does not have; run twistd -n."
+            raise ConfigError(message, code="status_json")
         return settings
 
 
 def makeService(options: Options) -> IService:
-    """Returns the agent, not started; twistd calls this."""
-    redact_logs()  # twistd begins to write its log only after this
-    # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
+    """Return the service, not started; twistd calls this."""
+    redact_logs()  # twistd adds its observer after this
+    # Imported on use: twistd installs the reactor, and importing this module must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_clock(reactor)
     use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     service = options.make_services()
-    StopOnSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    StopOnSignal(reactor).setServiceParent(
+        service
+    )  # first: a program that waits for a log line may send a signal
     ReopenLogsOnSignal(reactor).setServiceParent(service)
-    # The agent reads its files whenever it dials, so there is nothing to read here.
+    # No functions to call: the agent reads its files before each connection attempt.
     ReloadOnSighup(reactor).setServiceParent(service)
     settings = options.settings
     limit = agent_stream_limit()
     if limit is not None and limit < settings.streams:
-        if settings.streams != AgentSettings("any").streams:  # the default just follows
+        if settings.streams != AgentSettings("any").streams:  # the default is lowered silently
             log_lowered("--streams", settings.streams, limit)
         settings = replace(settings, streams=limit)
     admin = None if settings.admin == NOWHERE else AgentAdmin(reactor, settings)
     observer = None if admin is None else admin.observer
     agent = Agent(reactor, settings, identity=agent_identity(settings.identity), observer=observer)
     if settings.status_json and sys.__stdout__ is not None:
-        # First, so that it hears everything. Not sys.stdout, which is the log under twistd.
+        # Before the agent starts, to get each status. sys.stdout is the log under twistd.
         out = sys.__stdout__.fileno()
         StatusLines(reactor, agent, out, lambda: _stop(reactor)).setServiceParent(service)
     HealthSocket(reactor, lambda: health_of_agent(agent)).setServiceParent(service)
@@ -94,9 +94,9 @@ def _stop(reactor: Any) -> None:  # noqa: ANN401  # no common type
         with suppress(ReactorNotRunning):  # it is stopping already
             reactor.stop()
 
-    reactor.callWhenRunning(stop)  # at once, if it runs
+    reactor.callWhenRunning(stop)  # immediately if it runs
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs ``seance agent`` until it is told to stop; returns the exit status."""
+    """Run ``seance agent`` until a signal; return the exit status."""
     return run_in_foreground("seance agent", Options(), makeService, arguments)

@@ -1,7 +1,7 @@
-"""``twistd seance-relay`` and ``seance relay``: from options to a relay.
+"""Makes a relay from its options, for ``twistd seance-relay`` and ``seance relay``.
 
-twistd finds this module by its name, through ``twisted/plugins/seance_plugins.py``. To run a
-relay inside a program of your own, use ``seance.relay.service.Relay`` directly.
+``twisted/plugins/seance_plugins.py`` gives twistd the name of this module. A program that embeds a relay uses
+``seance.Relay``.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from seance.net import (
 )
 from seance.options import Program
 from seance.options.config import relay_settings
-from seance.options.flags import TableOptions
+from seance.options.flags import ProgramOptions
 from seance.relay.service import Relay
 
 __all__ = ["Options", "main", "makeService"]
 
 
-class Options(TableOptions[RelaySettings], program=Program.RELAY):
-    """What a relay can be told on the command line."""
+class Options(ProgramOptions[RelaySettings], program=Program.RELAY):
+    """The command line of a relay."""
 
-    longdesc = "Takes in agents at /agent?room=ROOM and brings clients at /client?room=ROOM to them."
+    longdesc = "Accepts agents at /agent?room=ROOM and connects clients at /client?room=ROOM to them."
 
     def make_settings(
         self, flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]
     ) -> RelaySettings:
-        """Returns the settings."""
+        """See ``relay_settings``."""
         return relay_settings(flags, environment)
 
 
 def makeService(options: Options) -> IService:
-    """Returns the relay, not started; twistd calls this."""
-    redact_logs()  # twistd begins to write its log only after this
-    # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
+    """Return the service, not started; twistd calls this."""
+    redact_logs()  # twistd adds its observer after this
+    # Imported on use: twistd installs the reactor, and importing this module must not.
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_clock(reactor)
@@ -67,18 +67,22 @@ def makeService(options: Options) -> IService:
         admin=settings.admin and resolve_interface(settings.admin),
     )
     wanted, limit = _connections(settings), descriptor_limit()
-    if limit is not None and limit < wanted != _connections(RelaySettings()):  # the default just follows
-        log_lowered("--connections and --reserved-connections", wanted, limit)  # by the relay itself
+    if limit is not None and limit < wanted != _connections(
+        RelaySettings()
+    ):  # the default is lowered silently
+        log_lowered("--connections and --reserved-connections", wanted, limit)  # the relay lowers them
     service = options.make_services()
-    StopOnSignal(reactor).setServiceParent(service)  # first: whoever reads our log may send one
+    StopOnSignal(reactor).setServiceParent(
+        service
+    )  # first: a program that waits for a log line may send a signal
     ReopenLogsOnSignal(reactor).setServiceParent(service)
-    hangup = ReloadOnSighup(reactor)
-    hangup.setServiceParent(service)
+    reload = ReloadOnSighup(reactor)
+    reload.setServiceParent(service)
     auth = None
     if settings.auth_key or settings.auth_jwks:
         auth = AuthService(reactor, keys=settings.auth_key, jwks=settings.auth_jwks, deny=settings.deny)
-        auth.setServiceParent(service)  # before the relay, which asks it
-        hangup.add(auth.reread)
+        auth.setServiceParent(service)  # before the relay, which uses it
+        reload.add(auth.reread)
     admin = None
     if settings.admin != NOWHERE:
         admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
@@ -86,11 +90,11 @@ def makeService(options: Options) -> IService:
     relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), observer=observer)
     HealthSocket(reactor, lambda: health_of_relay(relay), relay.stopService).setServiceParent(service)
     relay.setServiceParent(service)
-    hangup.add(relay.reread)
+    reload.add(relay.reread)
     if admin is not None:
         admin.watch(relay)
         admin.setServiceParent(service)
-        hangup.add(admin.reread)
+        reload.add(admin.reread)
     return service
 
 
@@ -99,5 +103,5 @@ def _connections(settings: RelaySettings) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs ``seance relay`` until it is told to stop; returns the exit status."""
+    """Run ``seance relay`` until a signal; return the exit status."""
     return run_in_foreground("seance relay", Options(), makeService, arguments)

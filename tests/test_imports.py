@@ -1,7 +1,7 @@
-"""What an import of ours drags in: never a reactor, and for the pure floors not even Twisted.
+"""Imports of Seance install no reactor, and imports of the pure layers do not import Twisted.
 
-A program that embeds Seance installs the reactor it likes; it could not if importing us had
-installed one already. Each look is taken in a fresh interpreter.
+A program that embeds Seance may install any reactor, which must not be installed by an import before. Each
+test runs in a new interpreter.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pytest
 from tests.test_layers import LAYERS, PACKAGES, PURE, SOURCES
 from tests.tools import ROOT
 
-LOOK = """
+LOADED_MODULES = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
 print(*[name for name in sys.argv[2:] if name in sys.modules])
 """
 
-LOOK_AT_ALL = """
+CHECK_REACTOR = """
 import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
@@ -45,18 +45,18 @@ def run(code: str, *arguments: str) -> str:
 
 
 def test_no_module_installs_a_reactor() -> None:
-    run(LOOK_AT_ALL, *IMPORTABLE)
+    run(CHECK_REACTOR, *IMPORTABLE)
 
 
 @pytest.mark.parametrize(
     "package", sorted({PACKAGES[name] for name in SOURCES if 0 <= LAYERS.get(PACKAGES[name], 9) <= PURE})
 )
 def test_a_pure_package_imports_no_twisted(package: str) -> None:
-    assert run(LOOK, f"seance.{package}", "twisted", "autobahn", "asyncio", "logging") == ""
+    assert run(LOADED_MODULES, f"seance.{package}", "twisted", "autobahn", "asyncio", "logging") == ""
 
 
-def test_the_package_itself_imports_nothing() -> None:
-    assert run(LOOK, "seance", "twisted", "seance.errors") == ""
+def test_the_package_itself_does_not_import_twisted() -> None:
+    assert run(LOADED_MODULES, "seance", "twisted", "seance.errors") == ""
 
 
 def test_a_public_name_is_imported_on_first_use_and_installs_no_reactor() -> None:
@@ -75,5 +75,5 @@ assert "twisted.internet.reactor" not in sys.modules
     assert run(code) == "module 'seance' has no attribute 'Nothing'"
 
 
-def test_the_command_imports_no_service_before_it_is_asked_for_one() -> None:
-    assert run(LOOK, "seance.cli", "twisted", "seance.relay_tap", "seance.demo") == ""
+def test_the_command_imports_a_service_only_on_use() -> None:
+    assert run(LOADED_MODULES, "seance.cli", "twisted", "seance.relay_tap", "seance.demo") == ""

@@ -21,10 +21,10 @@ from seance.bench.local_server import SERVER_FIELD, LocalServerFactory
 from seance.bench.output import plot, table
 from seance.bench.subprocesses import TunnelProcesses
 from seance.cli.arguments import Parser, checked, port_number
-from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.cli.terminal import ProgressLine, new_file, read_token, run, serve, write_file
 from seance.heads.fields import field_values
 from seance.net import descriptor_limit
-from seance.options import values
+from seance.options import parsers
 from seance.wsclient import Reactor, Target, dial
 
 __all__ = ["main", "some_of", "up_to"]
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
-    progress = Progress(quiet=parsed.quiet)
+    progress = ProgressLine(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
     effort = QUICK if parsed.quick else Effort()
     max_clients = max((descriptor_limit() or 1 << 20) - SPARE_DESCRIPTORS, 0)
@@ -143,7 +143,7 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="write the figures as JSON")
     add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot to this SVG file")
     add("--loads", metavar="NAMES", type=some_of(names, "load"), help=f"run only some of {','.join(names)}")
-    add("--seconds", metavar="N", type=checked(values.seconds), help="duration of each load (default: 1)")
+    add("--seconds", metavar="N", type=checked(parsers.seconds), help="duration of each load (default: 1)")
     add("--rounds", metavar="N", type=up_to(99, "rounds"), help="runs of each load (default: 3)")
     add("--url", metavar="URL", help="measure an existing tunnel, such as wss://relay.example/c/ROOM")
     add("--direct-url", metavar="URL", help="URL of the tunnel's local server, for the comparison")

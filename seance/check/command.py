@@ -27,8 +27,8 @@ from seance.check.report import Report
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
 from seance.cli.arguments import Parser, checked, port_number
-from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
-from seance.options import values
+from seance.cli.terminal import ProgressLine, new_file, read_token, run, serve, write_file
+from seance.options import parsers
 from seance.wsclient import Reactor
 
 __all__ = ["CHECKS", "main"]
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     began = time.monotonic()
-    progress = Progress(quiet=parsed.quiet)
+    progress = ProgressLine(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
     token = read_token(parsed.token_file)
     options = Options(parsed.relay, parsed.room, token, parsed.agent_token_file, parsed.tls_ca)
@@ -86,7 +86,7 @@ async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-async def _check(environment: Environment, parsed: argparse.Namespace, progress: Progress) -> Report:
+async def _check(environment: Environment, parsed: argparse.Namespace, progress: ProgressLine) -> Report:
     report = Report(environment.relay_words, environment.room, list(environment.notes))
     selected = parsed.only or CHECKS
     seconds = parsed.idle or (QUICK_IDLE_SECONDS if parsed.quick else IDLE_SECONDS)
@@ -138,13 +138,13 @@ def _parser() -> Parser:
     add(
         "--relay",
         metavar="URL",
-        type=checked(values.relay_url),
+        type=checked(parsers.relay_url),
         help="check an existing relay (default: start one)",
     )
     add(
         "--room",
         metavar="NAME",
-        type=checked(values.room_name),
+        type=checked(parsers.room_name),
         help="room of that relay; if no agent serves it, one is started (default: a random room)",
     )
     add("--token-file", metavar="FILE", type=Path, help="file with a client token")
@@ -161,7 +161,7 @@ def _parser() -> Parser:
     add(
         "--idle",
         metavar="SECONDS",
-        type=checked(values.seconds),
+        type=checked(parsers.seconds),
         help=f"duration of the idle connection (default: {IDLE_SECONDS:g}, quick {QUICK_IDLE_SECONDS:g})",
     )
     add("--quick", action="store_true", help="check less: about half a minute")

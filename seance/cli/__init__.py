@@ -1,8 +1,7 @@
-"""The ``seance`` command: which word starts what.
+"""The ``seance`` command.
 
-Every command is a function ``main(arguments) -> int | None`` in a module that is imported when the
-command is used, so that ``seance relay`` needs nothing of the demo's extra packages. A new command
-is one line in the table.
+Each command is a function ``main(arguments) -> int | None``. Its module is imported when the command is used,
+so ``seance relay`` does not need the extra packages of the demo. ``COMMANDS`` lists the commands.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from seance.compiled import is_compiled
 
 __all__ = ["COMMANDS", "main"]
 
-CUT_OFF = 1
-"""The exit status when whoever read what we write has gone (``| head``)."""
+BROKEN_PIPE = 1
+"""The exit status if the reader of stdout has ended (``| head``)."""
 
 INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
+"""The exit status after Ctrl-C, as in shells: 128 plus the number of the signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One word after ``seance``.
+    """A command.
 
     Attributes:
         target: ``module:function``; the function gets the arguments and returns the exit status.
-        help: What it does, for the list of commands.
+        help: What the command does, for ``seance --help``.
     """
 
     target: str
@@ -44,39 +43,42 @@ COMMANDS = {
     "demo": Command("seance.demo:main", "run relay, agent and a shared text editor on this machine"),
     "bench": Command("seance.bench:main", "measure a tunnel on this machine against the direct connection"),
     "check": Command("seance.check:main", "check a tunnel: clients, Yjs, fidelity, speed; one report"),
-    "doctor": Command("seance.doctor:main", "walk the way to a room, and name the hop that fails"),
+    "doctor": Command(
+        "seance.doctor:main", "check each hop on the way to a room, and name the one that fails"
+    ),
     "health": Command(
-        "seance.cli.health_check:main", "check the relay or agent that runs here, for containers"
+        "seance.cli.health_check:main",
+        "check the relay or agent on this machine, for health checks of containers",
     ),
     "status": Command("seance.cli.status:main", "show the rooms of a relay and their clients"),
     "keygen": Command("seance.cli.tokens:keygen", "make a key that signs access tokens"),
     "token": Command("seance.cli.tokens:token", "make an access token"),
-    "share": Command("seance.cli.tokens:share", "make a link that lets its bearer into one room"),
+    "share": Command("seance.cli.tokens:share", "make a link that gives access to one room"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
+    """Run a command and return its exit status.
 
-    A reader that goes and Ctrl-C are ordinary ends, with a status and without a traceback. Commands with
-    a reactor see to Ctrl-C themselves.
+    Ctrl-C, and a reader of stdout that ends, cause an exit status without a traceback. Commands that run a
+    reactor handle Ctrl-C themselves.
 
     Args:
-        arguments: What was typed after ``seance``; the process's own arguments by default.
+        arguments: The arguments after ``seance``; by default those of the process.
 
     Raises:
-        SystemExit: The command found an option wrong, or only had to show its help.
+        SystemExit: An option is invalid, or the help was printed.
     """
     try:
         try:
             return _run(arguments)
         finally:
-            if sys.stdout is not None:  # as it is where stdout was closed from the first
+            if sys.stdout is not None:  # it is None if stdout was closed when the process started
                 sys.stdout.flush()
     except BrokenPipeError:
-        # What is still in the buffer must not be tried once more when Python ends.
+        # Python flushes the buffer again when it ends; that must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CUT_OFF
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
 

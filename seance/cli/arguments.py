@@ -1,7 +1,7 @@
-"""The command line of a command that a person types: what is wrong with it is said in one sentence.
+"""An argument parser that reports an invalid option in one message.
 
-For commands without a config file and without an environment of their own (the demo, doctor, check, bench,
-status, and those for tokens); ``seance relay`` and ``seance agent`` have ``seance.options``.
+Used by the commands without a config file (demo, doctor, check, bench, health, status, keygen, token, share);
+``seance relay`` and ``seance agent`` use ``seance.options``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ __all__ = ["Parser", "checked", "port_number"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one sentence.
+    """An ``ArgumentParser`` for one command of ``seance``.
 
     Args:
-        command: What comes after ``seance``.
-        description: What it does, for ``--help``.
-        status: The exit status of a wrong option.
-        more: For argparse.
+        command: The word after ``seance``.
+        description: What the command does, for ``--help``.
+        status: The exit status after an invalid option.
+        more: Arguments of ``ArgumentParser``.
     """
 
     def __init__(self, command: str, description: str, *, status: int = 1, **more: Any) -> None:  # noqa: ANN401
@@ -28,14 +28,14 @@ class Parser(argparse.ArgumentParser):
         self._status = status
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
+        """Print the message to stderr and exit."""
         self.exit(self._status, f"{self.prog}: {message}; see {self.prog} --help.\n")
 
 
 def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return ``read`` with its complaints turned into argparse's."""
+    """Return ``read`` with its ``ValueError`` turned into argparse's error, which keeps the message."""
 
-    def check(text: str) -> Any:  # noqa: ANN401  # whatever the option is
+    def check(text: str) -> Any:  # noqa: ANN401  # the type of the option
         try:
             return read(text)
         except ValueError as error:
@@ -45,7 +45,7 @@ def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def port_number(text: str) -> int:
-    """A port, 0 for a free one."""
+    """Parse a port; 0 means a free port."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         msg = f"{text!r} is not a port; write a number from 0 to 65535"
         raise ValueError(msg)

@@ -1,7 +1,7 @@
-"""``seance health``: whether the relay or agent that runs here works; for health checks of containers.
+"""``seance health``: checks the relay or agent on this machine; for health checks of containers.
 
-It needs no option, address or certificate: programs answer on a socket that it finds by itself
-(``seance.cli.health_socket``). Imports are few, because container platforms run it every few seconds.
+It needs no option, address or certificate, because it finds the sockets of the programs
+(``seance.cli.health_socket``). It imports few modules, because container platforms run it every few seconds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["main"]
 COMMAND = "seance health"
 
 ANSWER_SECONDS = 2.0
-"""Time for an answer. Docker's HEALTHCHECK in our image gives 5 s to the whole command."""
+"""Time for an answer. Docker's HEALTHCHECK in our image allows 5 s for the whole command."""
 
-LONGEST_ANSWER = 16 * 1024
+MAX_ANSWER_BYTES = 16 * 1024
 
 SOCKETS = Path("/proc/net/unix")
 
@@ -31,7 +31,7 @@ PROGRAMS = ("relay", "agent")
 
 
 class CheckError(Exception):
-    """A program is not healthy, or does not say that it is."""
+    """A program is not healthy, or does not answer."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,22 +41,22 @@ def main(arguments: Sequence[str]) -> int:
         arguments: The command line after the command.
 
     Raises:
-        SystemExit: An option is wrong, or only the help was wanted.
+        SystemExit: An option is invalid, or the help was printed.
     """
     parsed = _parser().parse_args(list(arguments))
     try:
         found = _processes() if parsed.pid is None else [parsed.pid]
-        sentences = [
-            sentence
+        messages = [
+            message
             for pid in found
-            if (sentence := _ask(pid, parsed.program, attached=parsed.attached)) is not None
+            if (message := _query(pid, parsed.program, attached=parsed.attached)) is not None
         ]
-        if not sentences:
+        if not messages:
             raise CheckError(f"No {parsed.program or 'relay or agent'} of this user runs here.")
     except CheckError as error:
         sys.stderr.write(f"{COMMAND}: {error}\n")
         return 1
-    sys.stdout.write("".join(f"{sentence}\n" for sentence in sentences))
+    sys.stdout.write("".join(f"{message}\n" for message in messages))
     return 0
 
 
@@ -66,23 +66,24 @@ def _processes() -> list[int]:
     Raises:
         CheckError: This system has no such sockets.
     """
-    # Not from seance.cli.health_socket, which imports the whole relay: 0.3 s for each check.
+    # The prefix is not imported from seance.cli.health_socket: that imports the whole relay and takes 0.3 s.
     try:
         prefix = f"@seance-health/{os.stat('/proc/self/ns/pid').st_ino}/"
         lines = SOCKETS.read_text("utf-8", "replace").splitlines()
     except OSError as error:
-        sentence = "This needs Linux with /proc; elsewhere ask /health of a relay, or /healthz of --admin."
-        raise CheckError(sentence) from error
+        message = "This needs Linux with /proc; elsewhere request /health of a relay, or /healthz of --admin."
+        raise CheckError(message) from error
     names = {line.rpartition(" ")[2] for line in lines}
     pids = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     return sorted(int(pid) for pid in pids if pid.isdecimal())
 
 
-def _ask(pid: int, program: str | None, *, attached: bool) -> str | None:
-    """Return the sentence of a healthy process; None if it is of another user or another program.
+def _query(pid: int, program: str | None, *, attached: bool) -> str | None:
+    """Return the message of a healthy process; None if another user or another program runs there.
 
     Raises:
-        CheckError: It is not healthy, does not answer, or is not attached and should be.
+        CheckError: The process is not healthy, does not answer, or is not connected to its relay with
+        ``attached``.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
@@ -91,30 +92,30 @@ def _ask(pid: int, program: str | None, *, attached: bool) -> str | None:
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             owner, user, _ = struct.unpack("3i", credentials)
             if owner != pid or (os.getuid() not in (0, user)):
-                return None  # the name is another user's, or was taken by another process
-            text = _line(connection)
+                return None  # the socket is another user's, or another process has its name
+            text = _read_line(connection)
         except TimeoutError as error:
             raise CheckError(f"Process {pid} does not answer within {ANSWER_SECONDS:g} s.") from error
         except ConnectionRefusedError as error:
-            raise CheckError(f"Process {pid} is no relay or agent, or has ended.") from error
+            raise CheckError(f"Process {pid} is not a relay or agent, or has ended.") from error
         except OSError as error:
-            raise CheckError(f"Process {pid} cannot be asked: {error.strerror or error}.") from error
+            raise CheckError(f"Process {pid} cannot be reached: {error.strerror or error}.") from error
     try:
-        said = json.loads(text)
-        name, sentence = str(said["program"]), str(said["sentence"])
-        is_healthy, is_attached = said["healthy"] is True, said["attached"] is True
+        health = json.loads(text)
+        name, message = str(health["program"]), str(health["sentence"])
+        is_healthy, is_attached = health["healthy"] is True, health["attached"] is True
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckError(f"Process {pid} answers with something else than its health.") from error
+        raise CheckError(f"Process {pid} did not answer with its health.") from error
     if program not in (None, name):
         return None
     if not is_healthy or (attached and name == "agent" and not is_attached):
-        raise CheckError(sentence)
-    return sentence
+        raise CheckError(message)
+    return message
 
 
-def _line(connection: socket.socket) -> bytes:
+def _read_line(connection: socket.socket) -> bytes:
     received = b""
-    while len(received) < LONGEST_ANSWER:
+    while len(received) < MAX_ANSWER_BYTES:
         data = connection.recv(4096)
         if not data:
             break
@@ -128,10 +129,10 @@ def _parser() -> Parser:
         "Checks the relay or agent that runs on this machine, or in this container, and was started by the "
         "same user. A relay is healthy while it accepts connections; an agent while it runs, with or "
         "without its relay.",
-        epilog="Exit status: 0 healthy; 1 not, or nothing runs, or an option is wrong.",
+        epilog="Exit status: 0 healthy; 1 not healthy, nothing runs, or an option is invalid.",
     )
     add = parser.add_argument
     add("program", metavar="PROGRAM", nargs="?", choices=PROGRAMS, help="check relays or agents only")
-    add("--attached", action="store_true", help="an agent is healthy only while it has its relay")
+    add("--attached", action="store_true", help="an agent is healthy only while connected to its relay")
     add("--pid", metavar="PID", type=int, help="check this process only")
     return parser

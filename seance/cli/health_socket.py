@@ -1,11 +1,12 @@
-"""Answers ``seance health``: a socket on which a relay or an agent says that it works, without any option.
+"""Answers ``seance health`` on a socket of the relay or agent that needs no configuration.
 
-It is a UNIX socket in Linux's abstract namespace: no file, no port, gone with the process, and reachable on a
-read-only file system. Its name holds the process id and the process namespace, so that several programs on a
-machine, and containers that share a network, do not meet. The answer comes from the event loop, so a process
-that hangs does not give one. Other systems have no such socket and run without it.
+It is a UNIX socket in Linux's abstract namespace: it needs no file and no port, works on a read-only file
+system, and disappears with the process. Its name has the process id and the process namespace, so that
+several programs on a machine, and containers that share a network, do not collide. The event loop answers, so
+a process that hangs gives no answer. Other systems have no such sockets and run without one.
 
-``seance relay`` and ``seance agent`` start one; a relay or an agent inside another program does not.
+``seance relay`` and ``seance agent`` start one; a relay or an agent that is embedded in another program does
+not.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ __all__ = ["Health", "HealthSocket", "health_of_agent", "health_of_relay", "peer
 PREFIX = "seance-health"
 
 BACKLOG = 16
+"""Number of checks that can wait while the event loop is busy."""
 
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_SECONDS = 1.0
-"""Pause after a connection that could not be accepted for lack of descriptors or memory."""
-"""Checks that may wait while the event loop is busy."""
+"""Pause after a connection could not be accepted for lack of descriptors or memory."""
 
 CREDENTIALS = struct.Struct("3i")
 """``struct ucred``: process, user, group (unix(7))."""
@@ -55,9 +56,9 @@ class Health:
 
     Attributes:
         program: ``relay`` or ``agent``.
-        healthy: Whether it works. A program that does not may be restarted.
-        attached: Whether an agent has its relay; a relay is never attached.
-        sentence: The same for a person.
+        healthy: Whether the program works. If not, it may be restarted.
+        attached: Whether an agent is connected to its relay; False for a relay.
+        sentence: A message with the same information.
     """
 
     program: str
@@ -67,18 +68,18 @@ class Health:
 
 
 def health_of_relay(relay: Relay) -> Health:
-    """Return whether a relay listens. A full one is healthy: a restart would disconnect everyone."""
+    """Return whether a relay listens. A full relay is healthy: a restart would disconnect all clients."""
     if relay.is_ready:
         return Health("relay", True, False, "The relay accepts connections.")
-    why = "is stopping" if relay.is_draining else "does not listen"
-    return Health("relay", False, False, f"The relay {why}.")
+    state = "is stopping" if relay.is_draining else "does not listen"
+    return Health("relay", False, False, f"The relay {state}.")
 
 
 def health_of_agent(agent: Agent) -> Health:
-    """Return that an agent runs, and whether it has its relay.
+    """Return that an agent runs, and whether it is connected to its relay.
 
-    An agent without its relay is healthy: it dials again by itself, and a restart would only lose the clients
-    that the relay keeps for it.
+    An agent without a relay is healthy: it reconnects, and a restart would lose the clients that the relay
+    keeps.
     """
     attached = agent.relay_link is not None and agent.relay_link.is_up
     status = agent.status
@@ -86,28 +87,28 @@ def health_of_agent(agent: Agent) -> Health:
 
 
 def socket_name(pid: int | str = "") -> str:
-    """Return the name of the health socket of a process in this process namespace, without the leading NUL.
+    """Return the name of a process's health socket in this process namespace, without the leading NUL.
 
     Args:
-        pid: The process; nothing for the beginning that all names have in common.
+        pid: The process; empty for the prefix of all names.
     """
     return f"{PREFIX}/{os.stat('/proc/self/ns/pid').st_ino}/{pid}"
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return the process and the user at the other end of a UNIX socket, as the kernel knows them."""
+    """Return the process id and the user id of the peer of a UNIX socket, from the kernel."""
     option = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     pid, user, _ = CREDENTIALS.unpack(option)
     return pid, user
 
 
 class HealthSocket(Service):
-    """Listens, between ``startService`` and ``stopService``, where the system has such sockets.
+    """Listens on the health socket between ``startService`` and ``stopService``; only on Linux.
 
     Args:
         reactor: Twisted's reactor.
         health: Returns the answer.
-        before_end: Called by ``stopService``; the socket stays until its result is there.
+        before_close: Called by ``stopService``; the socket is closed when its result fires.
     """
 
     _log = Logger()
@@ -116,15 +117,15 @@ class HealthSocket(Service):
         self,
         reactor: Any,  # noqa: ANN401  # no common type
         health: Callable[[], Health],
-        before_end: Callable[[], Deferred[None]] = lambda: succeed(None),
+        before_close: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         self._reactor = reactor
         self._health = health
-        self._before_end = before_end
-        self._answers: _Answers | None = None
+        self._before_close = before_close
+        self._listener: _Listener | None = None
 
     def startService(self) -> None:
-        """Listen. A program works without, so a failure is a line in the log."""
+        """Listen. A failure is only logged, because the program works without the socket."""
         super().startService()
         if not sys.platform.startswith("linux"):
             return
@@ -134,27 +135,29 @@ class HealthSocket(Service):
             listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
-            why = error.strerror or str(error)
-            self._log.info("seance health cannot find this process: {why}", why=why, event="health.no_socket")
+            reason = error.strerror or str(error)
+            self._log.info(
+                "seance health cannot find this process: {why}", why=reason, event="health.no_socket"
+            )
             return
         listener.setblocking(False)
-        self._answers = _Answers(self._reactor, listener, self._health)
-        self._reactor.addReader(self._answers)
+        self._listener = _Listener(self._reactor, listener, self._health)
+        self._reactor.addReader(self._listener)
 
     def stopService(self) -> Deferred[None]:
-        """Close the socket, once the program has stopped."""
+        """Close the socket after ``before_close`` has finished."""
         super().stopService()
-        return self._before_end().addCallback(self._close)
+        return self._before_close().addCallback(self._close)
 
     def _close(self, _: None) -> None:
-        answers, self._answers = self._answers, None
-        if answers is not None:
-            answers.close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
 
 
 @implementer(IReadDescriptor)
-class _Answers:
-    """Writes one line on each connection and closes it. Nothing is read, so there is nothing to wait for."""
+class _Listener:
+    """Accepts connections, writes one line on each and closes it, without reading anything."""
 
     def __init__(
         self,
@@ -178,13 +181,13 @@ class _Answers:
             connection, _ = self.listener.accept()
         except OSError as error:
             if error.errno in NO_DESCRIPTOR:
-                # The listener stays readable, so that the reactor would call this all the time.
+                # The listener stays readable, so the reactor would call this in a busy loop.
                 self._reactor.removeReader(self)
-                self._retry = self._reactor.callLater(RETRY_SECONDS, self._read_again)
+                self._retry = self._reactor.callLater(RETRY_SECONDS, self._resume_reading)
             return
-        with suppress(OSError), connection:  # the peer may have gone
+        with suppress(OSError), connection:  # the peer may have closed it
             _, user = peer_of(connection)
-            # Anyone on the machine can connect, and the sentence may name a room.
+            # Any user of the machine can connect, and the message may name a room.
             if user in (0, os.getuid()):
                 connection.setblocking(False)
                 connection.send(json.dumps(asdict(self._health())).encode() + b"\n")
@@ -197,9 +200,9 @@ class _Answers:
         self._reactor.removeReader(self)
         self.listener.close()
 
-    def _read_again(self) -> None:
+    def _resume_reading(self) -> None:
         self._retry = None
         self._reactor.addReader(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor has given it up, which it does not do to sockets that listen."""
+        """Required by ``IReadDescriptor``; reactors do not call it for a socket that listens."""

@@ -1,9 +1,9 @@
-"""Makes the reactor's timers independent of the wall clock, in a process that is ours.
+"""Makes the reactor's timers independent of the wall clock.
 
-Twisted's reactors count time with ``time.time``: an hour that somebody sets back is an hour in which
-no timer fires, no dead carrier is noticed and no agent dials; an hour forward fires them all. Every reactor
-asks its own ``seconds``, which is a documented place to put another clock (``IReactorTime.seconds``).
-Programs that embed Seance decide for themselves: they may call this before they schedule anything.
+Twisted's reactors use ``time.time``. If the wall clock is set back by an hour, no timer fires for an hour: no
+dead connection is detected and no agent reconnects. If it is set forward, all timers fire. A reactor reads
+the time from its ``seconds`` attribute (``IReactorTime.seconds``), which may be replaced before anything is
+scheduled. The programs do that; a program that embeds Seance may call ``use_monotonic_clock`` as well.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 __all__ = ["use_monotonic_clock"]
 
 
-def use_monotonic_clock(reactor: Any) -> bool:  # noqa: ANN401  # of every reactor, and in no interface
-    """Let ``reactor`` count with the monotonic clock.
+def use_monotonic_clock(reactor: Any) -> bool:  # noqa: ANN401  # no interface has this method
+    """Make ``reactor`` count time with the monotonic clock.
 
     Returns:
-        False if it was too late: something is scheduled already, by the other clock.
+        False, without a change, if calls are already scheduled by the other clock.
     """
     if reactor.getDelayedCalls():
         return False

@@ -1,7 +1,7 @@
-"""``seance status``: the rooms of a relay and their clients as a table, from its admin port.
+"""``seance status``: shows the rooms of a relay and their clients as a table, from its admin port.
 
-For a person at a terminal and for scripts: ``--json`` gives what the API says, and the exit status says what
-went wrong. Figures over time, and sending somebody away, are the dashboard's.
+``--json`` prints the data of the API for scripts; the exit status tells the type of an error. The dashboard
+shows figures over time and can disconnect clients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from seance.cli.arguments import Parser
 from seance.cli.status_client import Admin, Client, Room, StatusError
 from seance.errors import ConfigError
 from seance.net import read_bounded
-from seance.options.values import token as checked_token
+from seance.options import parsers
 
 __all__ = ["DEFAULT_URL", "main"]
 
@@ -31,62 +31,62 @@ URL_VARIABLE = "SEANCE_ADMIN_URL"
 
 WATCH_SECONDS = 2.0
 
-CLEAR = "\x1b[H\x1b[J"
-"""Cursor to the top, and nothing below it."""
+CLEAR_SCREEN = "\x1b[H\x1b[J"
+"""Moves the cursor to the top left and erases the screen."""
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 Row = tuple[str, ...]
 
-LONGEST_TOKEN_BYTES = 4096
+MAX_TOKEN_BYTES = 4096
 
 
 def main(arguments: Sequence[str], sleep: Callable[[float], None] = time.sleep) -> int:
-    """Runs ``seance status``; returns the exit status.
+    """Run ``seance status``; return the exit status.
 
     Args:
         arguments: The command line after the command.
-        sleep: Waits, with ``--watch``.
+        sleep: Waits between updates with ``--watch``.
 
     Raises:
-        SystemExit: An option is wrong, or only the help was wanted.
+        SystemExit: An option is invalid, or the help was printed.
     """
     parsed = _parser().parse_args(list(arguments))
     try:
         admin = Admin(parsed.admin, _token(parsed.token_file), parsed.ca)
-        look = _Look(admin, parsed.room, as_json=parsed.json, is_watch=parsed.watch)
+        view = _StatusView(admin, parsed.room, as_json=parsed.json, is_watch=parsed.watch)
         if not parsed.watch:
-            _give(look.text())
+            _print(view.fetch())
             return 0
         with suppress(KeyboardInterrupt, BrokenPipeError):
-            _watch(look, sleep, as_json=parsed.json)
+            _watch(view, sleep, as_json=parsed.json)
     except ConfigError as error:
         sys.stderr.write(f"{COMMAND}: {error.sentence}\n")
         return error.status if isinstance(error, StatusError) else 1
     return 0
 
 
-def _watch(look: _Look, sleep: Callable[[float], None], *, as_json: bool) -> None:
-    """Show it again and again. The first look has to succeed; later a relay may be away for a while."""
-    clear = CLEAR if sys.stdout.isatty() and not as_json else ""
-    text = look.text()
+def _watch(view: _StatusView, sleep: Callable[[float], None], *, as_json: bool) -> None:
+    """Show the status every two seconds. The first request has to succeed; later ones may fail."""
+    clear = CLEAR_SCREEN if sys.stdout.isatty() and not as_json else ""
+    text = view.fetch()
     while True:
-        _give(clear + text)
+        _print(clear + text)
         sleep(WATCH_SECONDS)
         try:
-            text = look.text()
+            text = view.fetch()
         except StatusError as error:
             text = json.dumps({"error": error.sentence}) if as_json else error.sentence
 
 
-class _Look:
-    """What is shown, each time anew; from one look to the next are the rates.
+class _StatusView:
+    """Fetches the status and formats it; with ``--watch`` it computes rates from the previous status.
 
     Args:
-        admin: Whom to ask.
-        room: One room, with its clients; None for all rooms.
-        as_json: For programs.
-        is_watch: Whether there is another look after each: then bytes are shown as rates.
+        admin: The admin port.
+        room: The room to show with its clients; None for all rooms.
+        as_json: Format as JSON.
+        is_watch: Show rates instead of byte counts.
     """
 
     def __init__(self, admin: Admin, room: str | None, *, as_json: bool, is_watch: bool) -> None:
@@ -94,40 +94,40 @@ class _Look:
         self._room = room
         self._as_json = as_json
         self._is_watch = is_watch
-        self._before: dict[str, Room] = {}
-        self._seconds = 0.0
-        self._at = time.monotonic()
+        self._previous: dict[str, Room] = {}
+        self._interval = 0.0
+        self._fetched_at = time.monotonic()
 
-    def text(self) -> str:
-        """Return it, without the last line end.
+    def fetch(self) -> str:
+        """Return the text to show, without the last line end.
 
         Raises:
-            StatusError: The relay could not be asked.
+            StatusError: The request failed.
         """
         state = self._admin.readiness()
         if self._room is not None:
             room, clients = self._admin.room(self._room)
             if self._as_json:
                 return json.dumps({**asdict(room), "list": [asdict(one) for one in clients]})
-            return f"{self._rooms([room])}\n\n{_clients(room, clients)}"
+            return f"{self._room_table([room])}\n\n{_client_table(room, clients)}"
         rooms = self._admin.rooms()
         if self._as_json:
-            told = [asdict(one) for one in rooms]
-            return json.dumps({"relay": self._admin.url, "state": state, "rooms": told})
-        clients_in_all = sum(one.clients for one in rooms)
+            rooms_as_json = [asdict(one) for one in rooms]
+            return json.dumps({"relay": self._admin.url, "state": state, "rooms": rooms_as_json})
+        client_count = sum(one.clients for one in rooms)
         summary = (
-            f"{self._admin.url}: {state}, {_many(len(rooms), 'room')}, {_many(clients_in_all, 'client')}"
+            f"{self._admin.url}: {state}, {_plural(len(rooms), 'room')}, {_plural(client_count, 'client')}"
         )
-        return f"{summary}\n\n{self._rooms(rooms)}" if rooms else summary
+        return f"{summary}\n\n{self._room_table(rooms)}" if rooms else summary
 
-    def _rooms(self, rooms: Sequence[Room]) -> str:
+    def _room_table(self, rooms: Sequence[Room]) -> str:
         head = ("ROOM", "STATE", "CLIENTS", "TO CLIENTS", "FROM CLIENTS", "ROUND TRIP", "AGENT AT")
         now = time.monotonic()
-        self._seconds, self._at = now - self._at, now
+        self._interval, self._fetched_at = now - self._fetched_at, now
         rows = [
             (
                 one.room,
-                one.state if one.state == "online" else f"{one.state} for {_span(one.since_seconds)}",
+                one.state if one.state == "online" else f"{one.state} for {_duration(one.since_seconds)}",
                 f"{one.clients}",
                 self._bytes(one.sent_bytes, None if before is None else before.sent_bytes),
                 self._bytes(one.received_bytes, None if before is None else before.received_bytes),
@@ -135,31 +135,31 @@ class _Look:
                 one.agent_address or "-",
             )
             for one in rooms
-            for before in [self._before.get(one.room)]
+            for before in [self._previous.get(one.room)]
         ]
-        self._before = {one.room: one for one in rooms}
+        self._previous = {one.room: one for one in rooms}
         return _table([head, *rows])
 
     def _bytes(self, count: int, before: int | None) -> str:
         if not self._is_watch:
             return _size(count)
-        if before is None or self._seconds <= 0:
+        if before is None or self._interval <= 0:
             return "-"
-        return f"{_size(round(max(count - before, 0) / self._seconds))}/s"
+        return f"{_size(round(max(count - before, 0) / self._interval))}/s"
 
 
 # Tables
 
 
-def _clients(room: Room, clients: Sequence[Client]) -> str:
+def _client_table(room: Room, clients: Sequence[Client]) -> str:
     if not clients:
-        return "No client is there."
+        return "No clients are connected."
     head = ("CLIENT", "STATE", "FOR", "TO IT", "FROM IT", "FROM")
     rows = [
         (
             f"{one.client}",
             one.state,
-            _span(one.seconds),
+            _duration(one.seconds),
             _size(one.sent_bytes),
             _size(one.received_bytes),
             one.address or "-",
@@ -167,25 +167,25 @@ def _clients(room: Room, clients: Sequence[Client]) -> str:
         for one in clients
     ]
     more = room.clients - len(clients)
-    return _table([head, *rows]) + (f"\nand {_many(more, 'more client')}" if more > 0 else "")
+    return _table([head, *rows]) + (f"\nand {_plural(more, 'more client')}" if more > 0 else "")
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Return rows as aligned columns, those of figures to the right."""
-    is_figure = [column[0].startswith(RIGHT) for column in zip(*rows, strict=True)]
+    """Return rows as aligned columns; columns with numbers are right-aligned."""
+    is_number = [column[0].startswith(NUMBER_HEADINGS) for column in zip(*rows, strict=True)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [
             cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, is_figure, strict=True)
+            for cell, width, right in zip(row, widths, is_number, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
-RIGHT = ("CLIENTS", "TO ", "FROM CLIENTS", "FROM IT", "ROUND", "FOR", "CLIENT")
-"""How the heads of columns begin whose cells are figures."""
+NUMBER_HEADINGS = ("CLIENTS", "TO ", "FROM CLIENTS", "FROM IT", "ROUND", "FOR", "CLIENT")
+"""Prefixes of the headings of columns with numbers."""
 
 
 def _size(count: int) -> str:
@@ -197,7 +197,7 @@ def _size(count: int) -> str:
     return f"{count} B" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -208,7 +208,7 @@ def _span(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def _many(count: int, what: str) -> str:
+def _plural(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
@@ -219,18 +219,18 @@ def _token(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return checked_token(read_bounded(path, LONGEST_TOKEN_BYTES)[0].decode("ascii").strip())
+        return parsers.token(read_bounded(path, MAX_TOKEN_BYTES)[0].decode("ascii").strip())
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "what it holds is no token"
-        raise ConfigError(f"The token file {path} cannot be read: {why}.") from error
+        reason = getattr(error, "strerror", None) or "it has no token"
+        raise ConfigError(f"The token file {path} cannot be read: {reason}.") from error
 
 
 def _parser() -> Parser:
     parser = Parser(
         "status",
-        "Shows the rooms of a relay, or one room and its clients, as its admin port tells them.",
-        epilog="Exit status: 0; 1 an option is wrong; 2 nobody answers; 3 what answers is not the admin port "
-        "of a relay; 4 it wants a token, or another one; 5 nobody serves the room.",
+        "Shows the rooms of a relay, or one room and its clients, from the relay's admin port.",
+        epilog="Exit status: 0 success; 1 an option is invalid; 2 no connection; 3 the URL is not the admin "
+        "port of a relay; 4 the token is missing or not accepted; 5 the room has no agent.",
     )
     add = parser.add_argument
     add("room", metavar="ROOM", nargs="?", help="show the clients of this room")
@@ -240,13 +240,13 @@ def _parser() -> Parser:
         default=os.environ.get(URL_VARIABLE, DEFAULT_URL),
         help=f"the relay's admin port (default: {DEFAULT_URL}, or {URL_VARIABLE})",
     )
-    add("--token-file", metavar="FILE", type=Path, help="a file that holds a token of role admin")
-    add("--ca", metavar="FILE", help="believe these authorities (PEM) when the admin port speaks TLS")
-    add("--watch", action="store_true", help="show it again every two seconds, until Ctrl-C")
-    add("--json", action="store_true", help="one JSON object, with --watch one a line")
+    add("--token-file", metavar="FILE", type=Path, help="file with a token of role admin")
+    add("--ca", metavar="FILE", help="CA certificates (PEM) to trust for an admin port with https://")
+    add("--watch", action="store_true", help="update the table every two seconds, until Ctrl-C")
+    add("--json", action="store_true", help="print one JSON object; with --watch one per line")
     return parser
 
 
-def _give(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

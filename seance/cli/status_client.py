@@ -1,8 +1,8 @@
-"""Asks the admin port of a relay for its rooms, for ``seance status``; blocking, one connection at a time.
+"""A blocking client for the admin port of a relay, for ``seance status``.
 
-Whatever goes wrong is a ``StatusError`` of one sentence with the exit status that it means. Nothing that
-comes back is believed to be of the form that it should have, nor to be fit for a terminal: the address may be
-anybody's. No redirection is followed, since the token would go along.
+Every failure is a ``StatusError`` with a message and an exit status. The address may be that of any server,
+so each field of an answer is checked, and characters that a terminal would interpret are replaced. Redirects
+are not followed, because the token would be sent along.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from seance.errors import ConfigError
 __all__ = ["NO_ACCESS", "NO_RELAY", "NO_ROOM", "OTHER", "Admin", "Client", "Room", "StatusError"]
 
 NO_RELAY, OTHER, NO_ACCESS, NO_ROOM = 2, 3, 4, 5
-"""Exit statuses: nobody answers, it is something else, the token will not do, nobody serves the room."""
+"""Exit statuses: no connection, not a relay's admin port, token not accepted, no agent serves the room."""
 
 ANSWER_SECONDS = 10.0
-LONGEST_ANSWER = 8 << 20
-ROOMS_AT_ONCE = 1000
-MOST_ROOMS = 100_000
+MAX_ANSWER_BYTES = 8 << 20
+ROOMS_PER_REQUEST = 1000
+MAX_ROOMS = 100_000
 
 READY = ("ready", "draining", "not listening")
-"""What ``/readyz`` may say; whoever says something else is no relay of ours."""
+"""The possible answers of ``/readyz``; any other answer is not from a relay."""
 
 
 class StatusError(ConfigError):
-    """The relay cannot be asked, or does not answer.
+    """A request to the admin port failed.
 
     Args:
         status: The exit status.
-        sentence: For a person.
+        message: The message to print.
     """
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence, code="status")
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message, code="status")
         self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A value of the API, of whose fields the kinds were looked at."""
+    """An object of the API with checked fields."""
 
     @classmethod
-    def read(cls, content: Any) -> Self:  # noqa: ANN401  # whatever came
-        """Take what is known of an object; raises ``ValueError`` if something is not as it should be."""
+    def read(cls, content: Any) -> Self:  # noqa: ANN401  # any JSON
+        """Return the object with its known fields; raise ``ValueError`` if the type of one is wrong."""
         if not isinstance(content, dict):
             raise ValueError
         return cls(
@@ -59,7 +59,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class Client(_Answer):
-    """See ``/api/openapi.json``."""
+    """A client, as in ``/api/openapi.json``."""
 
     client: int
     address: str
@@ -71,7 +71,7 @@ class Client(_Answer):
 
 @dataclass(frozen=True, slots=True)
 class Room(_Answer):
-    """See ``/api/openapi.json``."""
+    """A room, as in ``/api/openapi.json``."""
 
     room: str
     state: str
@@ -89,24 +89,24 @@ class Admin:
 
     Args:
         url: ``http://HOST:PORT`` or ``https://HOST:PORT``, with a base path if a proxy put it under one.
-        token: Of role ``admin``; empty for none.
-        ca_file: The authorities to believe, PEM; None for the system's.
+        token: A token of role ``admin``; empty for none.
+        ca_file: CA certificates to trust, PEM; None for the system's.
 
     Raises:
-        ConfigError: The URL or the file cannot be read.
+        ConfigError: The URL is invalid, or the file has no certificates.
     """
 
     def __init__(self, url: str, token: str = "", ca_file: str | None = None) -> None:
-        form = "write http://HOST:PORT or https://HOST:PORT"
+        remedy = "write http://HOST:PORT or https://HOST:PORT"
         try:
             parts = urlsplit(url)
             self._port = parts.port
         except ValueError as error:
-            raise ConfigError(f"The address {_plain(url)!r} cannot be read ({error}); {form}.") from error
+            raise ConfigError(f"The URL {_plain(url)!r} is invalid ({error}); {remedy}.") from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{_plain(url)!r} is no address of an admin port; {form}.")
+            raise ConfigError(f"{_plain(url)!r} is not the URL of an admin port; {remedy}.")
         if parts.query or parts.fragment or parts.username is not None:
-            raise ConfigError(f"The address of the admin port is host, port and path alone; {form}.")
+            raise ConfigError(f"The URL of the admin port may have only host, port and path; {remedy}.")
         self._host = parts.hostname
         self._base = parts.path.rstrip("/")
         self._token = token
@@ -115,23 +115,23 @@ class Admin:
             try:
                 self._tls = ssl.create_default_context(cafile=ca_file)
             except OSError as error:
-                raise ConfigError(f"{ca_file} holds no certificates that can be read: {error}.") from error
+                raise ConfigError(f"{ca_file} has no readable certificates: {error}.") from error
         self.url = f"{parts.scheme}://{parts.netloc}{self._base}"
 
     def readiness(self) -> str:
         """Return ``ready``, ``draining`` or ``not listening``."""
-        status, body = self._ask("/readyz")
-        said = body.decode("latin-1").strip()
-        if status not in (200, 503) or said not in READY:
-            raise self._other()
-        return said
+        status, body = self._get("/readyz")
+        state = body.decode("latin-1").strip()
+        if status not in (200, 503) or state not in READY:
+            raise self._not_a_relay()
+        return state
 
     def rooms(self) -> list[Room]:
-        """Return all rooms that may be seen, by name."""
+        """Return all rooms that the token gives access to, by name."""
         found: list[Room] = []
         after = ""
-        while len(found) < MOST_ROOMS:
-            query = {"limit": ROOMS_AT_ONCE} | ({"after": after} if after else {})
+        while len(found) < MAX_ROOMS:
+            query = {"limit": ROOMS_PER_REQUEST} | ({"after": after} if after else {})
             content = self._json(f"/api/rooms?{urlencode(query)}")
             try:
                 found += [Room.read(one) for one in content["rooms"]]
@@ -140,38 +140,38 @@ class Admin:
                     break
                 after = str(following)
             except (KeyError, TypeError, ValueError) as error:
-                raise self._other() from error
+                raise self._not_a_relay() from error
         return found
 
     def room(self, name: str) -> tuple[Room, list[Client]]:
-        """Return one room and its clients, a thousand at most."""
-        content = self._json(f"/api/rooms/{quote(name, safe='')}?limit=1000", f"Nobody serves room {name}.")
+        """Return a room and its clients, at most a thousand."""
+        content = self._json(f"/api/rooms/{quote(name, safe='')}?limit=1000", f"No agent serves room {name}.")
         try:
             return Room.read(content), [Client.read(one) for one in content["list"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise self._other() from error
+            raise self._not_a_relay() from error
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _json(self, target: str, missing: str = "") -> Any:  # noqa: ANN401  # whatever came
-        status, body = self._ask(target)
+    def _json(self, target: str, missing: str = "") -> Any:  # noqa: ANN401  # any JSON
+        status, body = self._get(target)
         try:
             content = json.loads(body)
         except ValueError as error:
-            raise self._other() from error
+            raise self._not_a_relay() from error
         if status == 200:
             return content
-        code, said = (
+        code, error_text = (
             (content.get(key) for key in ("code", "error")) if isinstance(content, dict) else ("", "")
         )
-        if status in (401, 403) and isinstance(said, str):
-            hint = " Give one with --token-file." if status == 401 and not self._token else ""
-            raise StatusError(NO_ACCESS, f"{self.url} does not let us in: {_plain(said)}{hint}")
+        if status in (401, 403) and isinstance(error_text, str):
+            hint = " Name a token with --token-file." if status == 401 and not self._token else ""
+            raise StatusError(NO_ACCESS, f"{self.url} denied access: {_plain(error_text)}{hint}")
         if status == 404 and code == "admin_room" and missing:
             raise StatusError(NO_ROOM, missing)
-        raise self._other()
+        raise self._not_a_relay()
 
-    def _ask(self, target: str) -> tuple[int, bytes]:
+    def _get(self, target: str) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         connection: http.client.HTTPConnection
         if self._tls is None:
@@ -183,37 +183,37 @@ class Admin:
         try:
             connection.request("GET", self._base + target, headers=headers)
             answer = connection.getresponse()
-            body = answer.read(LONGEST_ANSWER + 1)
+            body = answer.read(MAX_ANSWER_BYTES + 1)
         except ssl.SSLError as error:
-            why = getattr(error, "verify_message", "") or error.reason or "no TLS is spoken there"
-            raise StatusError(NO_RELAY, f"No TLS with {self.url}: {why}.") from error
+            reason = getattr(error, "verify_message", "") or error.reason or "the server does not use TLS"
+            raise StatusError(NO_RELAY, f"No TLS connection to {self.url}: {reason}.") from error
         except http.client.HTTPException as error:
-            raise self._other() from error
+            raise self._not_a_relay() from error
         except OSError as error:
-            why = error.strerror or str(error)
-            hint = "Is the relay running, and is that its --admin?"
-            raise StatusError(NO_RELAY, f"Nobody answers at {self.url} ({why}). {hint}") from error
+            reason = error.strerror or str(error)
+            hint = "Is the relay running, and is this its --admin?"
+            raise StatusError(NO_RELAY, f"No connection to {self.url} ({reason}). {hint}") from error
         finally:
             connection.close()
-        if len(body) > LONGEST_ANSWER:
-            raise self._other()
+        if len(body) > MAX_ANSWER_BYTES:
+            raise self._not_a_relay()
         return answer.status, body
 
-    def _other(self) -> StatusError:
+    def _not_a_relay(self) -> StatusError:
         hint = "The relay's log has the right address: Admin pages."
-        return StatusError(OTHER, f"What answers at {self.url} is not the admin port of a relay. {hint}")
+        return StatusError(OTHER, f"{self.url} is not the admin port of a relay. {hint}")
 
 
-def _checked(value: object, kind: str) -> object:
-    """Return a value if it is of a kind; text without what a terminal would act upon."""
-    if kind == "str" and isinstance(value, str):
+def _checked(value: object, type_name: str) -> object:
+    """Return a value if it has this type, text without characters that a terminal interprets; else raise."""
+    if type_name == "str" and isinstance(value, str):
         return _plain(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if kind == "int" and isinstance(value, int):
+        if type_name == "int" and isinstance(value, int):
             return value
-        if kind.startswith("float"):
+        if type_name.startswith("float"):
             return float(value)
-    if value is None and kind.endswith("None"):
+    if value is None and type_name.endswith("None"):
         return None
     raise ValueError
 

@@ -1,11 +1,10 @@
-"""Tells a parent process how an agent does: JSON lines on stdout, for ``seance agent --status-json``.
+"""Writes the status of an agent to stdout as JSON lines, for ``seance agent --status-json``.
 
-Each line is complete in itself (docs/operations.md has its fields), so that a parent which is slow loses old
-ones and nothing else: this never waits for it, since the agent that waits serves nobody. A parent that is
-gone is noticed within half a second, and the agent then ends in order, for whoever started it is no longer
-there to end it; an app that has crashed must not leave its room open to the world.
+Each line is complete (docs/operations.md lists the fields). The agent never waits for a slow parent, which
+loses old lines instead. If the parent has ended, the agent notices it within half a second and stops: an app
+that has crashed must not leave its room open.
 
-Not the log, which is on stderr then. An app that runs the agent in its own process uses ``Agent.on_status``.
+The log is on stderr in this mode. An app that runs the agent in its own process uses ``Agent.on_status``.
 """
 
 from __future__ import annotations
@@ -28,39 +27,41 @@ from seance.core.settings import AgentSettings
 from seance.logs.format import utc_time
 from seance.logs.writer import LogWriter, descriptor_writer
 
-__all__ = ["LOOK_SECONDS", "MOST_WAITING", "StatusLines", "room_url"]
+__all__ = ["CHECK_SECONDS", "MAX_QUEUED_LINES", "StatusLines", "room_url"]
 
-LOOK_SECONDS = 0.5
-"""From one look at the number of clients, and at whether somebody reads, to the next."""
+CHECK_SECONDS = 0.5
+"""Interval between checks of the number of clients and of the reader."""
 
-MOST_WAITING = 64
-"""Lines that wait for a parent that does not read; the oldest goes when there is one more."""
+MAX_QUEUED_LINES = 64
+"""Lines that wait for a parent that does not read; one more drops the oldest."""
 
-LONGEST_SENTENCE = 1000
-"""Characters. So a line is shorter than what a pipe takes at once (PIPE_BUF, 4096 bytes)."""
+MAX_MESSAGE_LENGTH = 1000
+"""In characters. A line is then shorter than PIPE_BUF (4096 bytes), so a pipe takes it in one piece."""
 
 
 class StatusSource(Protocol):
-    """What is told of: an ``Agent``."""
+    """The interface of ``Agent`` that ``StatusLines`` uses."""
 
     settings: AgentSettings
 
     @property
     def client_count(self) -> int:
-        """Clients that are connected now."""
+        """Number of connected clients."""
 
     def on_status(self, listener: Callable[[AgentStatus], None]) -> Callable[[], None]:
         """See ``Agent.on_status``."""
 
 
 class StatusLines(Service):
-    """Start it before the agent. It goes on until the agent has said its last word.
+    """Writes a line for each status of an agent and each change of its number of clients.
+
+    Start it before the agent, whose last status it still writes after ``stopService``.
 
     Args:
         reactor: Twisted's reactor.
-        agent: Of whom to tell.
-        descriptor: Where to write.
-        on_gone: Called once when nobody reads any more.
+        agent: The agent.
+        descriptor: The file descriptor to write to.
+        on_reader_gone: Called once when no process reads the lines any more.
     """
 
     _log = Logger()
@@ -70,38 +71,38 @@ class StatusLines(Service):
         reactor: Any,  # noqa: ANN401  # no common type
         agent: StatusSource,
         descriptor: int,
-        on_gone: Callable[[], None],
+        on_reader_gone: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._agent = agent
         self._descriptor = descriptor
-        self._on_gone = on_gone
-        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
-        self._half_sent = b""
+        self._on_reader_gone = on_reader_gone
+        self._queue: deque[bytes] = deque(maxlen=MAX_QUEUED_LINES)
+        self._unsent = b""
         self._clients = 0
-        self._is_gone = False
+        self._is_reader_gone = False
         self._call: IDelayedCall | None = None
         self._url = room_url(agent.settings)
         self._poll: Any = None
-        self._gone_states = 0
+        self._closed_states = 0
         if hasattr(select, "poll"):
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLOUT)
-            self._gone_states = select.POLLERR | select.POLLHUP | select.POLLNVAL
+            self._closed_states = select.POLLERR | select.POLLHUP | select.POLLNVAL
         else:
-            # Windows: a thread writes, and finds out that the parent is gone with the next line only.
-            self._writer = LogWriter(descriptor_writer(descriptor), on_broken=self._note_broken)
-        agent.on_status(self._note)
+            # Windows: a thread writes, and notices only with the next line that the parent has ended.
+            self._writer = LogWriter(descriptor_writer(descriptor), on_broken=self._writer_broken)
+        agent.on_status(self._write_status)
 
     # -- IService --------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Begin to look."""
+        """Start the checks."""
         super().startService()
-        self._look()
+        self._check()
 
     def stopService(self) -> None:
-        """Look no more; the agent, which stops too, is still listened to."""
+        """Stop the checks. Statuses of the agent, which is stopping too, are still written."""
         super().stopService()
         if self._call is not None:
             self._call.cancel()
@@ -109,68 +110,68 @@ class StatusLines(Service):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _note(self, status: AgentStatus) -> None:
-        self._tell(
+    def _write_status(self, status: AgentStatus) -> None:
+        self._enqueue(
             type="status",
             state=status.state.value,
             room=self._agent.settings.room,
             url=self._url,
-            sentence=status.sentence[:LONGEST_SENTENCE],
+            sentence=status.sentence[:MAX_MESSAGE_LENGTH],
             code=status.code,
             retry_seconds=None if status.retry_seconds is None else round(status.retry_seconds, 3),
         )
 
-    def _look(self) -> None:
-        self._call = self._reactor.callLater(LOOK_SECONDS, self._look)
+    def _check(self) -> None:
+        self._call = self._reactor.callLater(CHECK_SECONDS, self._check)
         clients = self._agent.client_count
         if clients != self._clients:
             self._clients = clients
-            self._tell(type="clients", clients=clients)
+            self._enqueue(type="clients", clients=clients)
         else:
             self._write()
 
-    def _tell(self, **content: object) -> None:
-        if not self._is_gone:
+    def _enqueue(self, **content: object) -> None:
+        if not self._is_reader_gone:
             line = json.dumps({"time": utc_time(time.time()), **content}, separators=(",", ":"))
-            self._waiting.append(line.encode() + b"\n")
+            self._queue.append(line.encode() + b"\n")
             self._write()
 
     def _write(self) -> None:
         if self._poll is None:
-            if self._waiting and self._writer.drain(0):
-                self._writer.write(b"".join(self._waiting).decode())
-                self._waiting.clear()
+            if self._queue and self._writer.drain(0):
+                self._writer.write(b"".join(self._queue).decode())
+                self._queue.clear()
             return
-        while not self._is_gone:
+        while not self._is_reader_gone:
             [(_, state)] = self._poll.poll(0) or [(0, 0)]
-            if state & self._gone_states:
-                self._note_gone()
-            if not state & select.POLLOUT or not (self._half_sent or self._waiting):
+            if state & self._closed_states:
+                self._reader_gone()
+            if not state & select.POLLOUT or not (self._unsent or self._queue):
                 return
-            line = self._half_sent or self._waiting.popleft()
+            line = self._unsent or self._queue.popleft()
             try:
                 sent = os.write(self._descriptor, line)
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self._note_gone()
+                self._reader_gone()
                 return
-            self._half_sent = line[sent:]
+            self._unsent = line[sent:]
 
-    def _note_broken(self) -> None:
-        self._reactor.callFromThread(self._note_gone)
+    def _writer_broken(self) -> None:
+        self._reactor.callFromThread(self._reader_gone)
 
-    def _note_gone(self) -> None:
-        if self._is_gone:
+    def _reader_gone(self) -> None:
+        if self._is_reader_gone:
             return
-        self._is_gone = True
-        self._waiting.clear()
-        self._log.info("Nobody reads the status lines any more: stopping", event="status.unread")
-        self._on_gone()
+        self._is_reader_gone = True
+        self._queue.clear()
+        self._log.info("No process reads the status lines any more; stopping", event="status.unread")
+        self._on_reader_gone()
 
 
 def room_url(settings: AgentSettings) -> str:
-    """Return where clients find an agent's room: y-websocket's base, Hocuspocus' url."""
+    """Return the URL of an agent's room for clients, as y-websocket and Hocuspocus need it."""
     relay = RelayAddress.from_url(settings.relay)
     scheme = "wss" if relay.is_secure else "ws"
     return f"{scheme}://{relay.host_header}{relay.base_path}/c/{settings.room}"

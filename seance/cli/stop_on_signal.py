@@ -1,13 +1,12 @@
-"""What SIGTERM and SIGINT mean to a relay or an agent: take leave; and a second one: end now.
+"""Handles SIGTERM and SIGINT: the first one stops a relay or an agent in order, a second one ends it.
 
-Twisted stops the reactor at each of them. The second one then finds a reactor that is stopping already,
-which it logs with a traceback, and goes on waiting; and twistd ends with the signal's status although
-everything went in order. Here the first signal stops the reactor and gives both signals back to the
-system, so that the next one ends the process whatever that is doing, a loop that hangs included. The
-kernel then cuts its connections.
+Twisted's own handlers stop the reactor at each signal. At a second signal the reactor is already stopping:
+Twisted logs a traceback and keeps waiting. twistd also exits with the signal's status after an orderly stop.
+Here, the first signal stops the reactor and restores the system's default for both signals. The next signal
+then ends the process even if the event loop hangs; the kernel closes the connections.
 
-Signals belong to the process, so this belongs to the doors; a program that embeds Seance calls
-``stopService`` when it thinks fit.
+A process has one handler per signal, so only the programs use this. A program that embeds Seance calls
+``stopService`` itself.
 """
 
 from __future__ import annotations
@@ -22,13 +21,23 @@ from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-__all__ = ["StopOnSignal"]
+__all__ = ["StopOnSignal", "end_at_next_signal"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def end_at_next_signal() -> None:
+    """Restore the system's default, which ends the process, for each signal that is not ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class StopOnSignal(Service):
-    """Stops the reactor at the first signal; its exit status is then 0.
+    """Stops the reactor at the first signal, so that the exit status is 0.
+
+    A SIGINT that is ignored from the start stays ignored: a shell without job control starts background jobs
+    that way, so that Ctrl-C ends only the job in the foreground.
 
     Args:
         reactor: Twisted's reactor.
@@ -38,44 +47,46 @@ class StopOnSignal(Service):
 
     def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # no common type
         self._reactor = reactor
-        self._before: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Any] = {}
 
     def startService(self) -> None:
-        """Take both signals, if this is the thread that may."""
+        """Install the handlers if this is the main thread."""
         super().startService()
         if threading.current_thread() is not threading.main_thread():
             return
-        self._take()
-        # Twisted puts its own in place when it begins to run; twistd starts services before.
-        self._reactor.callWhenRunning(self._take)
-        self._reactor.addSystemEventTrigger("before", "shutdown", self._give_to_system)
+        self._install()
+        # Twisted installs its own handlers when it begins to run; twistd starts services before that.
+        self._reactor.callWhenRunning(self._install)
+        self._reactor.addSystemEventTrigger("before", "shutdown", end_at_next_signal)
 
     def stopService(self) -> None:
-        """Give them back to whoever had them, unless the process is about to end anyway."""
+        """Restore the previous handlers, unless a signal has stopped the reactor."""
         super().stopService()
-        for number, before in self._before.items():
-            if signal.getsignal(number) == self._heard:
-                signal.signal(number, before)
-        self._before.clear()
+        for number, previous in self._previous.items():
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, previous)
+        self._previous.clear()
 
-    def _take(self) -> None:
+    def _install(self) -> None:
         if not self.running:
             return
         for number in SIGNALS:
             present = signal.getsignal(number)
-            if present not in (self._heard, signal.SIG_DFL) or number not in self._before:
-                self._before[number] = present
-                signal.signal(number, self._heard)
+            if number == signal.SIGINT and present == signal.SIG_IGN:
+                continue
+            if present not in (self._on_signal, signal.SIG_DFL) or number not in self._previous:
+                self._previous[number] = present
+                signal.signal(number, self._on_signal)
 
-    def _give_to_system(self) -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        self._give_to_system()
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        end_at_next_signal()
         self._reactor.callFromThread(self._stop, signal.Signals(number).name)
 
     def _stop(self, name: str) -> None:
-        self._log.info("{name}: stopping; a second signal ends at once", name=name, event="process.stopping")
+        self._log.info(
+            "{name}: stopping; a second signal ends the process immediately",
+            name=name,
+            event="process.stopping",
+        )
         with suppress(ReactorNotRunning):  # it may be stopping for another reason
             self._reactor.stop()

@@ -1,15 +1,13 @@
-"""What commands share that do one piece of work and end: progress, files, one run of the reactor.
+"""Shared by the commands that do one task and exit: progress messages, files, one run of the reactor.
 
-Results go to stdout, so that they can be piped; what is being done at the moment goes to stderr. A mistake is
-one sentence and exit status 1, never a traceback. Their options are read by ``seance.cli.arguments``. Used by
-``seance bench``, ``check`` and ``doctor``; the demo, which stays, has a run of its own.
+Results go to stdout, so that they can be piped; progress goes to stderr. An error is one message and exit
+status 1, without a traceback. Used by ``seance bench``, ``check`` and ``doctor``.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -29,64 +27,66 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 
 from seance.cli.reload_on_sighup import stop_on_hangup
+from seance.cli.stop_on_signal import end_at_next_signal
 from seance.errors import ConfigError, SeanceError
 from seance.heads import redact
 from seance.logs.format import TEXT, in_background
 from seance.net import read_bounded, use_daemon_lookups
-from seance.options import values
+from seance.options import parsers
 
-__all__ = ["Progress", "new_file", "read_token", "run", "serve", "show_trouble_only", "write_file"]
+__all__ = ["ProgressLine", "new_file", "read_token", "run", "serve", "show_warnings_only", "write_file"]
 
-MOST_TOKEN_BYTES = 4096
+MAX_TOKEN_BYTES = 4096
 
 
-class Progress:
-    """Says what is done next, on stderr: on a terminal in one line that changes.
+class ProgressLine:
+    """Shows the current step on stderr; on a terminal each step replaces the previous one.
 
     Args:
-        quiet: Say nothing.
+        quiet: Show nothing.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._in_place = sys.stderr.isatty()
 
-    def __call__(self, words: str) -> None:
-        """Say it."""
+    def __call__(self, step: str) -> None:
+        """Show a step."""
         if self._quiet:
             return
-        sys.stderr.write(f"\r\x1b[2K{words} ..." if self._in_place else f"{words} ...\n")
+        sys.stderr.write(f"\r\x1b[2K{step} ..." if self._in_place else f"{step} ...\n")
         sys.stderr.flush()
 
     def clear(self) -> None:
-        """Leave the terminal clean for what comes."""
+        """Remove the line from a terminal."""
         if self._in_place and not self._quiet:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
 
 
 def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> int:
-    """Run the reactor for one piece of work.
+    """Run the reactor for one task.
 
     Args:
-        command: For sentences.
-        work: Called with the reactor; returns the exit status. It is cancelled by SIGINT and SIGTERM, and
-            has to end what it has started even then.
+        command: The command as it was typed, for messages.
+        work: Called with the reactor; returns the exit status. SIGINT and SIGTERM cancel it, and it has to
+        clean up
+            in that case too.
 
     Returns:
-        The exit status: that of the work, or 1 if it ended in an error or was interrupted.
+        The exit status of the task, or 1 if it raised an exception or was interrupted.
     """
-    # Imported on use: whoever asks for help needs no reactor.
+    # Imported on use: --help needs no reactor.
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_daemon_lookups(reactor)
-    show_trouble_only()
+    show_warnings_only()
     status = [1]
     working: list[Deferred[int]] = []
 
     def begin() -> None:
         working.append(Deferred.fromCoroutine(work(reactor)))
-        working[0].addCallbacks(lambda code: status.__setitem__(0, code), _explain(command))
+        working[0].addCallbacks(lambda code: status.__setitem__(0, code), _report_to_stderr(command))
         working[0].addBoth(stop)
 
     def stop(_: object) -> None:
@@ -94,15 +94,13 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
             reactor.stop()
 
     def interrupt() -> Deferred[Any] | None:
-        # A person who presses Ctrl-C twice does not want to wait.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_at_next_signal()
         if not working or working[0].called:
             return None
         working[0].cancel()
         return working[0]
 
-    reactor.callWhenRunning(stop_on_hangup, reactor)  # before the work, which may print and be hung up on
+    reactor.callWhenRunning(stop_on_hangup, reactor)  # before the task prints anything
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", interrupt)
     reactor.run()
@@ -110,11 +108,11 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
 
 
 def serve(factory: IProtocolFactory, port: int) -> Callable[[Any], Coroutine[Deferred[Any], Any, int]]:
-    """Return the work of a local server: listen on loopback until a signal comes.
+    """Return the task of a local server, for ``run``: listen on loopback until a signal.
 
     Args:
-        factory: Makes its protocols.
-        port: 0 for a free one.
+        factory: Makes the protocols.
+        port: The port; 0 for a free one.
     """
 
     async def work(reactor: Any) -> int:  # noqa: ANN401  # Twisted's reactors have no common type
@@ -135,13 +133,13 @@ def serve(factory: IProtocolFactory, port: int) -> Callable[[Any], Coroutine[Def
 
 
 def new_file(text: str) -> Path:
-    """A file to write in the end; whether that can be is better known before minutes of work."""
+    """Parse the path of a file to write; check that it can be written before minutes of work begin."""
     path = Path(text)
     if path.is_dir():
         msg = f"{text!r} is a folder; write the name of a file"
         raise ValueError(msg)
     if not path.parent.is_dir():
-        msg = f"{text!r} cannot be written: {str(path.parent)!r} is no folder"
+        msg = f"{text!r} cannot be written: {str(path.parent)!r} is not a folder"
         raise ValueError(msg)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         msg = f"{text!r} cannot be written: permission denied"
@@ -150,26 +148,26 @@ def new_file(text: str) -> Path:
 
 
 def read_token(path: Path | None) -> str | None:
-    """Return the token that a file holds; None for no file.
+    """Return the token in a file; None if ``path`` is None.
 
     Raises:
-        ConfigError: It cannot be read, or holds something else.
+        ConfigError: The file cannot be read, or has no token.
     """
     if path is None:
         return None
     try:
-        return str(values.token(read_bounded(path, MOST_TOKEN_BYTES)[0].decode("ascii").strip()))
+        return str(parsers.token(read_bounded(path, MAX_TOKEN_BYTES)[0].decode("ascii").strip()))
     except OSError as error:
         raise ConfigError(f"The token file {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ConfigError(f"The token file {path} holds no token.") from error
+        raise ConfigError(f"The token file {path} has no token.") from error
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write what a person asked to have in a file.
+    """Write a text to a file.
 
     Raises:
-        ConfigError: It cannot be written.
+        ConfigError: The file cannot be written.
     """
     try:
         path.write_text(text, "utf-8")
@@ -177,27 +175,27 @@ def write_file(path: Path, text: str) -> None:
         raise ConfigError(f"The file {path} cannot be written: {error.strerror}.") from error
 
 
-def _explain(command: str) -> Callable[[Failure], None]:
-    def explain(failure: Failure) -> None:
+def _report_to_stderr(command: str) -> Callable[[Failure], None]:
+    def report(failure: Failure) -> None:
         if failure.check(CancelledError):
             sys.stderr.write(f"{command}: interrupted.\n")
         elif isinstance(failure.value, SeanceError):
             sys.stderr.write(f"{command}: {redact(failure.value.sentence)}\n")
         elif failure.check(BrokenPipeError):
-            pass  # whoever read has gone; seance.cli ends it
+            pass  # the reader of stdout has ended; seance.cli sets the exit status
         else:
             sys.stderr.write(redact(failure.getTraceback()))
 
-    return explain
+    return report
 
 
-def show_trouble_only() -> None:
-    """Shows what is amiss and nothing else: the terminal belongs to the result."""
+def show_warnings_only() -> None:
+    """Log only warnings and errors, to stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    only_trouble = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
+    warnings = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(textFileLogObserver(in_background(sys.stderr, TEXT)), [only_trouble])],
+        [FilteringLogObserver(textFileLogObserver(in_background(sys.stderr, TEXT)), [warnings])],
         redirectStandardIO=False,
         discardBuffer=True,
     )

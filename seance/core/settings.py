@@ -1,8 +1,8 @@
-"""What a relay and an agent can be told, as two frozen values.
+"""The settings of a relay and of an agent, as two frozen dataclasses.
 
-Not the place where options are parsed: ``seance.options.config`` makes these from flags, environment
-and file; a program that embeds Seance makes them itself. Every bound that a person may want to
-move is a field here, with its unit in its name and the reason for its default beside it.
+``seance.options.config`` makes them from flags, environment and config file; a program that embeds Seance
+makes them itself. The fields are the options: each carries its description, from which ``--help``, the config
+templates and the reference are generated. A new option is one field here.
 """
 
 from __future__ import annotations
@@ -10,291 +10,529 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from seance.core import option_field as of
 from seance.core.interfaces import Page
+from seance.core.option_field import describe, document_options, option
 from seance.errors import ConfigError
 
-__all__ = ["ROOM_NAME", "AgentSettings", "RelaySettings", "check_room", "has_tls"]
+__all__ = ["MAX_HEAD_BYTES", "ROOM_NAME", "AgentSettings", "RelaySettings", "check_room", "has_tls"]
 
 ROOM_NAME = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-"""The alphabet of a room: what stands in a URL path and query without escaping (RFC 3986, 2.3)."""
+"""The unreserved characters of a URL, which need no escaping in paths and queries (RFC 3986, 2.3)."""
 
 DOT_SEGMENTS = (".", "..")
-"""Not rooms: every URL parser takes them for steps in a path."""
+"""Not room names: URL parsers remove them from a path (RFC 3986, 5.2.4)."""
 
 KIB = 1024
 MIB = 1024 * KIB
 
 MAX_HEAD_BYTES = 256 * KIB
-"""The longest head that a relay can be told to take. Agents take that, and what a relay adds to it."""
+"""The maximum of a relay's ``head_bytes``. Agents accept such a head and the fields that a relay adds."""
 
 
 def check_room(room: str) -> str:
-    """Return ``room`` if it is a room name, for whoever takes one from a person.
+    """Return ``room`` if it is a valid room name.
 
     Raises:
-        ConfigError: It is empty, longer than 128 characters or holds other characters.
+        ConfigError: The name is empty, longer than 128 characters or has other characters.
     """
     if ROOM_NAME.fullmatch(room) is None or room in DOT_SEGMENTS:
-        sentence = (
+        message = (
             f"The room name {room[:140]!r} is not usable: "
             "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - without spaces."
         )
-        raise ConfigError(sentence, code="room_name")
+        raise ConfigError(message, code="room_name")
     return room
 
 
 def has_tls(listen: str) -> bool:
-    """Whether an endpoint string brings its own TLS."""
+    """Return whether an endpoint string has its own TLS certificate."""
     return re.match(r"(haproxy:)?ssl:", listen) is not None
 
 
+@document_options
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """What a relay can be told. Pass it to ``seance.relay.service.Relay``.
+    """The settings of a relay. Pass them to ``seance.relay.service.Relay``.
 
     Attributes:
-        listen: Twisted server endpoint strings. Empty means port ``port`` on the loopback
-            addresses of both families.
-        port: The port that an empty ``listen`` means; 0 lets the system choose.
-        tls_cert: A certificate chain, PEM: everything that listens speaks TLS then, but for
-            ``ssl:`` endpoints, which do already.
-        tls_key: Its key; None: it is in the certificate's file.
-        agent_ca: The authority of agents' certificates, PEM. An agent that shows one needs no token;
-            see ``seance.net.peer_certificate`` for what it says.
-        pad: What a browser gets at ``/c/ROOM``; None answers 426 there.
-        auth_key: Files with the keys that sign tokens; several for changing them.
-        auth_jwks: A file or ``https`` URL with such keys of somebody else.
-        deny: A file with what was taken back: tokens, subjects, rooms.
-        open: Listen beyond loopback although anybody may enter.
-        head_bytes: The longest request head; 16 KiB is what node and h11 allow.
-        head_seconds: A connection must have sent its whole head by then, counted from accept.
-        upgrade_seconds: The local server must have answered by then. Firefox gives up on a
-            pending upgrade at 20 s (yjs.md, fact 2).
-        max_upgrade_seconds: The same for an agent that asks for more, at most. Clients other than
-            browsers wait for a minute and longer.
-        early_bytes: What a client may send between its head and the 101 of the local server.
-            A stock client sends nothing before the 101, so this is generous.
-        half_close_seconds: After one direction has ended, the other may be silent for so long.
-            hashicorp/yamux has the same five minutes.
-        unanswered_connections: Connections that have not sent a whole head yet, in all. The
-            next one closes the oldest, so that slow heads cannot keep good ones out.
-        unanswered_connections_per_address: The same for one IPv4 address or IPv6 /64. Loopback and
-            trusted proxies are not counted. Two hundred tabs behind one NAT may come back at once.
-        streams_per_plain_agent: Clients at a time for an agent that negotiated nothing; yamux-js
-            stops at 256, rust-yamux dies at 513 (yamux.md 1.2, row 7).
-        streams_per_agent: Clients at a time for an agent of our own.
-        agent_origins: Web pages that may attach as agents. Programs send no ``Origin``; a page
-            that does would otherwise be able to host a room on a relay that only it can reach.
-        origins: Web pages that may connect as clients; ``("*",)`` for all of them.
-        trusted_proxy: Addresses or networks (CIDR) whose ``X-Forwarded-For`` and PROXY protocol
-            are believed.
-        connections: Open connections in all. Agents may use ``reserved_connections`` more.
-        reserved_connections: Connections that clients cannot take; accepting pauses beyond.
-        connections_per_address: Open connections of one IPv4 address or IPv6 /64; a school behind
-            one NAT is some hundreds. Loopback is not counted: behind it stands a proxy.
-        upgrades_per_address: Upgrades a second of one address, over time; ten seconds' worth may
-            come at once. y-websocket redials every 2.5 s: a hundred waiting tabs are 40. Clients, agents
-            and questions for the status have each as many, and an agent that resumes is not counted.
-        upgrades_per_room: Upgrades a second for one room, likewise; of those whose token is good.
-        bytes_per_second_per_room: What all clients of a room may move, both directions together;
-            0 for no bound.
-        room_grace_seconds: A room is kept for so long for the agent that has gone, if it has an
-            identity: whoever else took it would be sent the documents of its clients.
-        known_room_seconds: A room whose agent has gone is known for so long: its clients may wait for
-            it. Nobody may, for a room that was never served. Ten minutes are a host who changes trains.
-        park_seconds: How long a client waits for the agent of a known room. Firefox gives up on a
-            pending upgrade at 20 s (yjs.md, fact 2).
-        parked_per_room: Clients that wait for one room; more are refused at once. As many as a plain
-            agent may have, and a sixteenth of all, so that one room is never all of them.
-        parked: Clients that wait in all; a fifth of ``connections``, and never more than a fifth of what
-            the process has descriptors for.
-        resume_seconds: How long the clients of an agent whose carrier is lost are kept for it; 0 for
-            not at all. y-websocket closes a silent socket by itself after 30 s (yjs.md, fact 2); other
-            clients wait for minutes, as they do in a tunnel that is plain TCP.
-        resume_bytes: What is kept for an agent that has not acknowledged it, at most; beyond, its
-            clients are read no further. 4 MiB are 320 Mbit/s at 100 ms.
-        resume_bytes_in_all: The same for all agents together: beyond four fifths of it those
-            that are away longest are given up, and at the whole no further agent is let in.
-        initial_syncs: Clients of one room that load their document at a time over a full link; the upgrades
-            of others are held back. A client gives up if it takes longer than 30 s (yjs.md 0, fact 4).
-        hold_seconds: For so long at most, 0 for not at all; 15 as for ``park_seconds``.
-        watchers_per_room: Streams of a room's status at a time, one for each open page.
-        watchers: The same in all; never more than for ``parked``.
-        stalled_seconds: A client that takes nothing for so long, while bytes wait for it, is cut.
-        drain_seconds: How long stopping may take in all: agents move, clients are sent away, what is
-            left is cut. Kubernetes gives 30 s before it kills; less is needed where nobody is left.
-        drain_spread_seconds: Agents are told to move within so long, evenly; as many as 45 s where
-            one relay has thousands of them.
-        drain_try_seconds: How long an agent may look for another relay before its clients are sent away.
-        drain_clients_per_second: Clients that are sent away in a second, since they come back at once and
-            without jitter; a fifth of what one relay can take in. More if the time would not suffice.
-        admin: Where operators ask (``seance.admin.port``): a Twisted server endpoint string or ``none``; None
-            for port 9090 on 127.0.0.1, if that is free.
-        admin_token: Whether this machine needs a token for that, too.
-        admin_ca: The authority of operators' certificates, PEM: who shows one needs no token. The admin port
-            then speaks TLS with ``tls_cert``.
-        metrics_rooms: Whether rooms get series of their own in the metrics, with their names.
-        log_format: How the doors write the log (``seance.logs.format``): ``text`` or ``json``.
+        port: The port on both loopback addresses if ``listen`` is empty; 0 lets the system choose one.
     """
 
-    listen: tuple[str, ...] = ()
+    listen: tuple[str, ...] = option(
+        (),
+        of.LISTEN_ENDPOINT,
+        "endpoint to listen on: PORT (on both loopback addresses), IP:PORT, or a Twisted endpoint such as "
+        "tcp:8080, ssl:443:... or unix:PATH; without this option port 8080 on both loopback addresses",
+        group="Listening",
+        is_common=True,
+    )
     port: int = 8080
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    agent_ca: str | None = None
-    pad: Page | None = field(default=None, repr=False)
-    auth_key: tuple[str, ...] = ()
-    auth_jwks: str | None = None
-    deny: str | None = None
-    open: bool = False
-    head_bytes: int = 16 * KIB
-    head_seconds: float = 5.0
-    upgrade_seconds: float = 15.0
-    max_upgrade_seconds: float = 60.0
-    early_bytes: int = 64 * KIB
-    half_close_seconds: float = 300.0
-    unanswered_connections: int = 4096
-    unanswered_connections_per_address: int = 256
-    streams_per_plain_agent: int = 256
-    streams_per_agent: int = 16384
-    agent_origins: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ("*",)
-    trusted_proxy: tuple[str, ...] = ()
-    connections: int = 20_000
-    reserved_connections: int = 200
-    connections_per_address: int = 1_000
-    upgrades_per_address: int = 50
-    upgrades_per_room: int = 500
-    bytes_per_second_per_room: int = 0
-    room_grace_seconds: float = 60.0
-    known_room_seconds: float = 600.0
-    park_seconds: float = 15.0
-    parked_per_room: int = 256
-    parked: int = 4000
-    initial_syncs: int = 2
-    hold_seconds: float = 15.0
-    watchers_per_room: int = 256
-    watchers: int = 4000
-    resume_seconds: float = 45.0
-    resume_bytes: int = 4 * MIB
-    resume_bytes_in_all: int = 512 * MIB
-    stalled_seconds: float = 90.0
-    drain_seconds: float = 30.0
-    drain_spread_seconds: float = 5.0
-    drain_try_seconds: float = 5.0
-    drain_clients_per_second: int = 200
-    admin: str | None = None
-    admin_token: bool = False
-    admin_ca: str | None = None
-    metrics_rooms: bool = False
-    log_format: str = "text"
+    tls_cert: str | None = option(
+        None,
+        of.FILE,
+        "certificate chain (PEM) for TLS on every --listen endpoint that is not ssl:",
+        is_common=True,
+    )
+    tls_key: str | None = option(
+        None,
+        of.FILE,
+        "private key (PEM) of --tls-cert, if it is not in the same file",
+        is_common=True,
+    )
+    trusted_proxy: tuple[str, ...] = option(
+        (),
+        of.NETWORK,
+        "address or network of a reverse proxy whose X-Forwarded-For and PROXY protocol are trusted",
+        is_common=True,
+    )
+    pad: Page | None = field(
+        default=None,
+        repr=False,
+        metadata=describe(of.FLAG, "serve a shared text editor to browsers at /c/ROOM", is_common=True),
+    )
+    auth_key: tuple[str, ...] = option(
+        (),
+        of.FILE,
+        "file with a key that verifies tokens, as written by seance keygen; repeat the option to rotate keys",
+        group="Access",
+        is_common=True,
+    )
+    auth_jwks: str | None = option(
+        None,
+        of.FILE_OR_URL,
+        "JWK set with further keys: a file, or an https URL that the relay fetches periodically",
+        is_common=True,
+    )
+    deny: str | None = option(
+        None,
+        of.FILE,
+        "file of revoked tokens, subjects and rooms: one jti:ID, sub:NAME or room:NAME per line",
+        is_common=True,
+    )
+    open: bool = option(
+        False,
+        of.FLAG,
+        "allow listening beyond loopback without keys: any agent and any client can then connect",
+        is_common=True,
+    )
+    agent_ca: str | None = option(
+        None, of.FILE, "private CA (PEM): an agent with a certificate from this CA needs no token"
+    )
+    origins: tuple[str, ...] = option(
+        ("*",),
+        of.ANY_ORIGIN,
+        "origin of web pages that may connect as clients; * allows all pages",
+        is_common=True,
+    )
+    agent_origins: tuple[str, ...] = option(
+        (),
+        of.ORIGIN,
+        "origin of web pages that may connect as agents; without this option only programs may",
+        note="Programs send no Origin. A hostile page could otherwise host a room on a relay that only the "
+        "page's visitor can reach.",
+    )
+    admin: str | None = option(
+        None,
+        of.ADMIN_ENDPOINT,
+        "where operators reach health, metrics, rooms and the dashboard: PORT on 127.0.0.1, an endpoint as "
+        "for --listen, or none; without this option port 9090 on 127.0.0.1 if it is free",
+        group="Monitoring",
+        is_common=True,
+    )
+    admin_token: bool = option(
+        False,
+        of.FLAG,
+        "require a token of role admin on --admin from this machine too; other machines always need one",
+    )
+    admin_ca: str | None = option(
+        None,
+        of.FILE,
+        "private CA (PEM): an operator with a certificate from this CA needs no token; --admin then uses TLS "
+        "with --tls-cert",
+    )
+    metrics_rooms: bool = option(
+        False, of.FLAG, "add metrics with the name of the room as a label, for at most 1,000 rooms"
+    )
+    log_format: str = option(
+        "text", of.LOG_FORMAT, "format of the log: text, or json with one object per line", is_common=True
+    )
+    head_bytes: int = option(
+        16 * KIB,
+        of.SIZE,
+        "maximum size of a request head; at most 256KiB",
+        note="Node and h11 have the same default.",
+        group="Handshake",
+    )
+    head_seconds: float = option(
+        5.0, of.SECONDS, "time from accepting a connection to the end of its request head"
+    )
+    upgrade_seconds: float = option(
+        15.0,
+        of.SECONDS,
+        "time for the local server to answer an upgrade request",
+        note="Firefox closes a pending upgrade after 20 s.",
+    )
+    max_upgrade_seconds: float = option(
+        60.0,
+        of.SECONDS,
+        "maximum of the time that an agent may request with its own --upgrade-seconds",
+        note="Clients other than browsers wait for a minute or longer.",
+    )
+    early_bytes: int = option(
+        64 * KIB,
+        of.SIZE,
+        "maximum size of data that a client may send before the local server has answered",
+        note="The usual clients send nothing before the 101 response.",
+    )
+    unanswered_connections: int = option(
+        4096,
+        of.COUNT,
+        "maximum number of connections with an incomplete request head; one more closes the oldest",
+        note="Slow heads therefore cannot keep other connections out.",
+    )
+    unanswered_connections_per_address: int = option(
+        256,
+        of.COUNT,
+        "the same maximum for one IPv4 address or IPv6 /64; one more closes the oldest of this address",
+        note="Loopback and trusted proxies are not counted. Two hundred tabs behind one NAT may reconnect "
+        "together.",
+    )
+    connections: int = option(
+        20_000,
+        of.COUNT,
+        "maximum number of open connections, without --reserved-connections",
+        group="Connections and rates",
+    )
+    reserved_connections: int = option(
+        200,
+        of.COUNT,
+        "additional connections that clients cannot use",
+        note="The relay stops accepting connections when these are used up too.",
+    )
+    connections_per_address: int = option(
+        1_000,
+        of.COUNT,
+        "maximum number of open connections of one IPv4 address or IPv6 /64; loopback is not counted",
+        note="A school behind one NAT has some hundreds. Connections from loopback come from a reverse "
+        "proxy.",
+    )
+    upgrades_per_address: int = option(
+        50,
+        of.COUNT,
+        "maximum number of upgrades per second of one address; a burst may have ten times as many",
+        note="Clients, agents and status requests are counted separately; an agent that resumes is not "
+        "counted. y-websocket reconnects every 2.5 s, so a hundred waiting tabs make 40 upgrades per second.",
+    )
+    upgrades_per_room: int = option(
+        500,
+        of.COUNT,
+        "maximum number of upgrades per second for one room; a burst may have ten times as many",
+        note="Only requests with a valid token are counted.",
+    )
+    bytes_per_second_per_room: int = option(
+        0,
+        of.RATE,
+        "maximum data rate of all clients of a room, in bytes per second, both directions together; 0 for no "
+        "limit",
+    )
+    streams_per_agent: int = option(
+        16384, of.COUNT, "maximum number of simultaneous clients of a Seance agent"
+    )
+    streams_per_plain_agent: int = option(
+        256,
+        of.COUNT,
+        "maximum number of simultaneous clients of an agent without a subprotocol",
+        note="yamux-js stops at 256 streams; rust-yamux fails at 513.",
+    )
+    half_close_seconds: float = option(
+        300.0,
+        of.SECONDS,
+        "maximum silence of one direction of a connection after the other direction has ended",
+        note="hashicorp/yamux has the same five minutes.",
+    )
+    stalled_seconds: float = option(
+        90.0, of.SECONDS, "time after which a client that does not read its pending data is disconnected"
+    )
+    room_grace_seconds: float = option(
+        60.0,
+        of.SECONDS,
+        "time for which a room stays reserved for an agent that has disconnected, if the agent has an "
+        "identity",
+        note="Another agent would otherwise receive the documents of the waiting clients.",
+        group="Rooms without a connected agent",
+    )
+    known_room_seconds: float = option(
+        600.0,
+        of.SECONDS,
+        "time after the agent's disconnect during which clients may wait for a room; later they get 404",
+        note="Clients cannot wait for a room that never had an agent.",
+    )
+    park_seconds: float = option(
+        15.0,
+        of.SECONDS,
+        "time that a client waits for the agent of a known room",
+        note="Firefox closes a pending upgrade after 20 s.",
+    )
+    parked_per_room: int = option(
+        256,
+        of.COUNT,
+        "maximum number of clients that wait for the agent of one room",
+        note="Further clients are rejected immediately. This is the client limit of a plain agent and a "
+        "sixteenth of --parked, so one room cannot fill the wait queue.",
+    )
+    parked: int = option(
+        4000,
+        of.COUNT,
+        "maximum number of clients that wait for agents, in total",
+        note="A fifth of --connections; the relay lowers it to a fifth of the connections that its file "
+        "descriptors allow.",
+    )
+    resume_seconds: float = option(
+        45.0,
+        of.SECONDS_OR_ZERO,
+        "time for which the clients of an agent are kept after its connection is lost; 0 disables resuming",
+        note="y-websocket closes a silent connection after 30 s; other clients wait for minutes.",
+    )
+    resume_bytes: int = option(
+        4 * MIB,
+        of.SIZE,
+        "maximum size of unacknowledged data that is kept for one agent",
+        note="Beyond it, the relay stops reading from the agent's clients. 4 MiB allow 320 Mbit/s at 100 ms.",
+    )
+    resume_bytes_in_all: int = option(
+        512 * MIB,
+        of.SIZE,
+        "maximum size of unacknowledged data that is kept for all agents together",
+        note="Beyond four fifths, the relay gives up the agents that have been away longest; at the maximum "
+        "it accepts no further agent.",
+    )
+    initial_syncs: int = option(
+        2,
+        of.COUNT,
+        "number of clients of a room that load their document at a time over a saturated link; others are "
+        "held",
+        note="A client gives up if loading takes more than 30 s.",
+        group="Initial syncs and room status",
+    )
+    hold_seconds: float = option(
+        15.0,
+        of.SECONDS_OR_ZERO,
+        "maximum time for which a client is held while others load; 0 disables holding",
+    )
+    watchers_per_room: int = option(
+        256,
+        of.COUNT,
+        "maximum number of pages that follow the status of one room",
+        note="Each open page holds one connection.",
+    )
+    watchers: int = option(
+        4000,
+        of.COUNT,
+        "maximum number of pages that follow the status of rooms, in total",
+        note="The relay lowers it like --parked.",
+    )
+    drain_seconds: float = option(
+        30.0,
+        of.SECONDS,
+        "maximum duration of a shutdown: agents move, clients are disconnected, remaining connections are "
+        "cut",
+        note="Kubernetes kills a process after 30 s.",
+        group="Shutdown",
+    )
+    drain_spread_seconds: float = option(
+        5.0,
+        of.SECONDS,
+        "period over which a shutdown spreads its requests to agents to move",
+        note="Use up to 45 s if the relay has thousands of agents.",
+    )
+    drain_try_seconds: float = option(
+        5.0,
+        of.SECONDS,
+        "time for an agent to find another relay during a shutdown, before its clients are disconnected",
+    )
+    drain_clients_per_second: int = option(
+        200,
+        of.COUNT,
+        "number of clients that a shutdown disconnects per second; more if --drain-seconds is too short for "
+        "that",
+        note="Clients reconnect immediately and without jitter; 200 is a fifth of what one relay can accept.",
+    )
 
     def __post_init__(self) -> None:
         if self.head_bytes > MAX_HEAD_BYTES:
             raise ConfigError(
-                f"--head-bytes is at most {MAX_HEAD_BYTES // KIB} KiB, as agents read no longer heads;"
+                f"--head-bytes is at most {MAX_HEAD_BYTES // KIB} KiB, because agents accept no longer heads;"
                 f" {self.head_bytes} bytes are more."
             )
         if self.deny is not None and not self.auth_key and self.auth_jwks is None:
-            raise ConfigError(
-                "--deny takes tokens back, and without --auth-key or --auth-jwks none are asked for."
-            )
+            raise ConfigError("--deny has no effect without --auth-key or --auth-jwks.")
         if self.tls_cert is None:
             for name in ("tls-key", "agent-ca", "admin-ca"):
                 if getattr(self, name.replace("-", "_")) is not None:
-                    raise ConfigError(f"--{name} needs a certificate to go with; name it with --tls-cert.")
+                    raise ConfigError(f"--{name} requires --tls-cert.")
         elif self.listen and all(has_tls(one) for one in self.listen) and self.admin_ca is None:
-            raise ConfigError("--tls-cert is for nothing: each --listen names an ssl: endpoint already.")
+            raise ConfigError("--tls-cert is unused: every --listen endpoint is already ssl:.")
 
 
+@document_options
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What an agent can be told. Pass it to ``seance.agent.service.Agent``.
+    """The settings of an agent. Pass them to ``seance.agent.service.Agent``."""
 
-    Attributes:
-        room: The room to serve; see ``check_room``.
-        relay: ``ws://`` or ``wss://`` and the relay's host, with a base path if it has one.
-        tls_ca: The only authorities to believe when the relay shows its certificate, PEM; None for
-            those of the system.
-        tls_cert: A certificate of the agent's own, PEM, for a relay that asks for one.
-        tls_key: Its key; None: it is in the certificate's file.
-        tls_insecure: Do not check the relay's certificate; on this machine alone.
-        local: The local server: ``HOST:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
-        local_ca: As ``tls_ca``, for a local server with ``tls://``.
-        local_insecure: As ``tls_insecure``, for a local server with ``tls://``.
-        identity: Where the agent's own key is: a file, ``auto`` for the folder where programs keep
-            their state, or ``none``. ``seance.auth.agent_key.agent_identity`` makes of it what
-            ``Agent`` takes besides the settings; who does not give it one has a plain agent.
-        token: What lets it into a relay that asks for tokens.
-        token_file: A file that holds the token, read again for each dial and whenever it changes.
-        keep_host: Hand the public ``Host`` to the local server instead of its own.
-        rewrite_origin: Replace an ``Origin`` that is the public one by the local server's own.
-        upgrade_seconds: How long the local server may take for its first answer. The relay is asked for
-            it, and bounds it; None for the relay's own bound.
-        head_bytes: The longest request head taken from the relay: what a relay may be told to take, and
-            what it adds.
-        head_seconds: A stream must have brought its whole head by then.
-        local_dial_seconds: The local server must have taken the connection by then.
-        half_close_seconds: As for the relay.
-        dial_seconds: One attempt to reach the relay, from name lookup to 101.
-        backoff_base_seconds: The first wait between attempts is random between zero and this;
-            it doubles with every failure (full jitter).
-        backoff_cap_seconds: No wait is longer.
-        healthy_seconds: A link that lived so long starts the waits over.
-        resume: Ask the relay to keep our clients while a carrier is lost.
-        plain: Offer no subprotocol, for a relay of another make; ``resume`` has no effect then.
-        resume_bytes: What is kept for a relay that has not acknowledged it, at most.
-        resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept, nor in the
-            first 15 s after a link was lost.
-        streams: Clients at a time.
-        drain_seconds: How long stopping waits for what is queued to leave.
-        admin: Where operators ask, as for the relay, on this machine alone; ``none`` for nowhere.
-        log_format: How the doors write the log (``seance.logs.format``): ``text`` or ``json``.
-        status_json: Whether the doors tell a parent process on stdout how it goes
-            (``seance.cli.status_lines``).
-    """
-
-    room: str
-    relay: str = "ws://localhost:8080"
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_insecure: bool = False
-    local: str = "localhost:1234"
-    local_ca: str | None = None
-    local_insecure: bool = False
-    identity: str = "auto"
-    token: str | None = field(default=None, repr=False)
-    token_file: str | None = None
-    keep_host: bool = False
-    rewrite_origin: bool = False
-    upgrade_seconds: float | None = None
-    head_bytes: int = MAX_HEAD_BYTES + 4 * KIB
-    head_seconds: float = 10.0
-    local_dial_seconds: float = 5.0
-    half_close_seconds: float = 300.0
-    dial_seconds: float = 20.0
-    backoff_base_seconds: float = 0.5
-    backoff_cap_seconds: float = 10.0
-    healthy_seconds: float = 30.0
-    resume: bool = True
-    plain: bool = False
-    resume_bytes: int = 4 * MIB
-    resume_backoff_cap_seconds: float = 1.0
-    streams: int = 16384
-    drain_seconds: float = 2.0
-    admin: str = "none"
-    log_format: str = "text"
-    status_json: bool = False
+    room: str = field(
+        metadata=describe(
+            of.ROOM, "room to serve", group="Room and relay", is_common=True, aliases=("ROOM_ID",)
+        )
+    )
+    relay: str = option(
+        "ws://localhost:8080",
+        of.RELAY_URL,
+        "relay to connect to: ws:// or wss:// and a host, with the base path if there is one",
+        is_common=True,
+        aliases=("RELAY_URL",),
+    )
+    token: str | None = field(
+        default=None,
+        repr=False,
+        metadata=describe(of.TOKEN, "access token, for a relay that requires tokens", is_common=True),
+    )
+    token_file: str | None = option(
+        None,
+        of.FILE,
+        "file with the access token; read again before each connection attempt and when it changes",
+        is_common=True,
+    )
+    identity: str = option(
+        "auto",
+        of.FILE,
+        "file with the private key that identifies the agent, created if missing; auto: in the user's state "
+        "folder; none: no key",
+        note="A program that embeds an agent passes ``seance.agent_identity(settings.identity)`` to "
+        "``Agent``.",
+        is_common=True,
+    )
+    tls_ca: str | None = option(
+        None,
+        of.FILE,
+        "CA certificates (PEM) to trust for the relay, instead of the system's",
+        is_common=True,
+    )
+    tls_cert: str | None = option(None, of.FILE, "certificate (PEM) for a relay that requests one")
+    tls_key: str | None = option(
+        None, of.FILE, "private key (PEM) of --tls-cert, if it is not in the same file"
+    )
+    tls_insecure: bool = option(
+        False, of.FLAG, "do not verify the relay's certificate; only for a relay on this machine"
+    )
+    local: str = option(
+        "localhost:1234",
+        of.LOCAL_SERVER,
+        "local server: HOST:PORT, PORT, unix:PATH or tls://HOST:PORT",
+        group="Local server",
+        is_common=True,
+        aliases=("LOCAL_HOST", "LOCAL_PORT"),
+    )
+    local_ca: str | None = option(
+        None, of.FILE, "CA certificates (PEM) to trust for a local server with tls://"
+    )
+    local_insecure: bool = option(
+        False,
+        of.FLAG,
+        "do not verify the certificate of a local server with tls://; only for a server on this machine",
+    )
+    keep_host: bool = option(
+        False, of.FLAG, "send the public Host to the local server instead of its own", is_common=True
+    )
+    rewrite_origin: bool = option(
+        False,
+        of.FLAG,
+        "replace an Origin that equals the public one by the local server's own, for servers that compare "
+        "Origin with Host; other Origins stay",
+        is_common=True,
+    )
+    local_dial_seconds: float = option(5.0, of.SECONDS, "time for the local server to accept a connection")
+    upgrade_seconds: float | None = option(
+        None,
+        of.SECONDS,
+        "time for the local server to answer an upgrade request; the relay's --max-upgrade-seconds limits "
+        "it, and its --upgrade-seconds is the default",
+    )
+    admin: str = option(
+        "none",
+        of.ADMIN_ENDPOINT,
+        "where health and metrics are served, on this machine only: PORT on 127.0.0.1, an endpoint, or none",
+        group="Monitoring",
+        is_common=True,
+    )
+    log_format: str = option(
+        "text", of.LOG_FORMAT, "format of the log: text, or json with one object per line", is_common=True
+    )
+    status_json: bool = option(
+        False,
+        of.FLAG,
+        "write the status of the agent to stdout for a parent process, one JSON object per line; the log "
+        "then goes to stderr",
+        is_common=True,
+    )
+    streams: int = option(16384, of.COUNT, "maximum number of simultaneous clients", group="Limits")
+    head_bytes: int = option(
+        MAX_HEAD_BYTES + 4 * KIB,
+        of.SIZE,
+        "maximum size of a request head from the relay",
+        note="The maximum of a relay, and 4 KiB for the fields that the relay adds.",
+    )
+    head_seconds: float = option(10.0, of.SECONDS, "time for a new stream to deliver its request head")
+    half_close_seconds: float = option(
+        300.0,
+        of.SECONDS,
+        "maximum silence of one direction of a connection after the other direction has ended",
+    )
+    dial_seconds: float = option(
+        20.0,
+        of.SECONDS,
+        "time for one attempt to connect to the relay, from the name lookup to the 101 response",
+        group="Reconnecting",
+    )
+    backoff_base_seconds: float = option(
+        0.5,
+        of.SECONDS,
+        "maximum delay before the second attempt to connect; it doubles with each failure",
+        note="Each delay is random between zero and its maximum (full jitter).",
+    )
+    backoff_cap_seconds: float = option(10.0, of.SECONDS, "maximum delay between attempts to connect")
+    healthy_seconds: float = option(
+        30.0, of.SECONDS, "duration of a connection after which the delays start again at the first"
+    )
+    resume: bool = option(
+        True, of.FLAG, "ask the relay to keep the clients while the connection to it is lost"
+    )
+    plain: bool = option(
+        False,
+        of.FLAG,
+        "offer no subprotocol, for relays of other projects that speak only yamux; turns --resume off",
+    )
+    resume_bytes: int = option(
+        4 * MIB, of.SIZE, "maximum size of unacknowledged data that is kept for the relay"
+    )
+    resume_backoff_cap_seconds: float = option(
+        1.0,
+        of.SECONDS,
+        "maximum delay between attempts to connect while the relay keeps the clients",
+        note="It also holds for the first 15 s after a connection was lost.",
+    )
+    drain_seconds: float = option(
+        2.0, of.SECONDS, "maximum time for which a shutdown waits until queued data is sent", group="Shutdown"
+    )
 
     def __post_init__(self) -> None:
         check_room(self.room)
         if self.keep_host and self.rewrite_origin:
             raise ConfigError(
-                "--rewrite-origin and --keep-host exclude each other: either makes Origin and Host equal."
+                "--rewrite-origin and --keep-host exclude each other: each makes Origin and Host equal."
             )
         if self.tls_key is not None and self.tls_cert is None:
-            raise ConfigError("--tls-key needs a certificate to go with; name it with --tls-cert.")
+            raise ConfigError("--tls-key requires --tls-cert.")
         for_relay = (self.tls_ca, self.tls_cert, self.tls_insecure or None)
         if any(for_relay) and not self.relay.lower().startswith("wss:"):
             raise ConfigError(

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from seance.cli.arguments import Parser, checked, port_number
 from seance.cli.reload_on_sighup import stop_on_hangup
-from seance.cli.terminal import show_trouble_only
+from seance.cli.terminal import show_warnings_only
 from seance.errors import ConfigError
 from seance.heads import redact
 from seance.net import use_daemon_lookups
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{COMMAND}: {error.sentence}\n")
         return 1
-    show_trouble_only()
+    show_warnings_only()
     return _Run(reactor, stack, with_code=not parsed.no_qr).status()
 
 

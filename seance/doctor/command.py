@@ -21,7 +21,7 @@ from seance.doctor.context import DOCUMENT, DoctorOptions
 from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, Finding, Hop
 from seance.doctor.runner import walk
 from seance.doctor.show import Shown
-from seance.options import values
+from seance.options import parsers
 
 __all__ = ["main"]
 
@@ -99,13 +99,13 @@ def _parser() -> Parser:
     add(
         "--room",
         metavar="NAME",
-        type=checked(values.room_name),
+        type=checked(parsers.room_name),
         help="the room; without it, only the relay is looked at",
     )
     add(
         "--token-file",
         metavar="FILE",
-        type=checked(values.file_path),
+        type=checked(parsers.file_path),
         action="append",
         default=[],
         help="a token, for a relay that asks for one; with a client's, more can be seen than with an agent's "
@@ -114,13 +114,13 @@ def _parser() -> Parser:
     add(
         "--local",
         metavar="ADDRESS",
-        type=checked(values.local_server),
+        type=checked(parsers.local_server),
         help="the local server, as the agent's --local, to be asked directly too; without --relay, it alone",
     )
     add(
         "--tls-ca",
         metavar="FILE",
-        type=checked(values.file_path),
+        type=checked(parsers.file_path),
         help="believe these authorities (PEM), not the system's",
     )
     add(
@@ -148,7 +148,7 @@ def _codes() -> str:
 
 
 def _relay_url(text: str) -> str:
-    url = values.relay_url(text)
+    url = parsers.relay_url(text)
     if SHARE_LINK.search(url):
         base = SHARE_LINK.sub("", url)
         msg = f"{url!r} is for clients or agents; write the relay's address, {base}, and the room with --room"
@@ -164,7 +164,7 @@ def _document(text: str) -> str:
 
 
 def _timeout(text: str) -> float:
-    seconds = values.seconds(text)
+    seconds = parsers.seconds(text)
     if seconds > LONGEST_TIMEOUT_SECONDS:
         msg = f"{text!r} is too long for a hop; write at most {LONGEST_TIMEOUT_SECONDS:.0f} seconds"
         raise ValueError(msg)

@@ -1,1 +1,1 @@
-"""How programs write their log, and how secrets are taken out of it."""
+"""Log formats, log files, and the redaction of secrets."""

@@ -1,11 +1,13 @@
-"""The log file of ``twistd --logfile``, and what SIGUSR1 does to it.
+"""The log file of ``twistd --logfile``, and its rotation with SIGUSR1.
 
-logrotate moves a file away and sends SIGUSR1. Twisted's ``LogFile`` then looks for the file at its path. With
-``nocreate`` it finds none and keeps writing to the old one; with ``create`` it finds the new, empty one and
-moves that away as well. ``AppendedLogFile`` opens its path again in both cases, and rotates by itself only if
-its own file is still there. It appends, so that a file cut short by ``copytruncate`` gets no hole of zeros.
+logrotate renames the file and sends SIGUSR1. Twisted's ``LogFile`` handles both settings of logrotate
+wrongly: with ``nocreate`` it continues to write to the renamed file; with ``create`` it renames the new,
+empty file as well. ``AppendedLogFile`` opens its path again in both cases, and rotates only if its own file
+is still at the path. It opens files for appending, so that a file truncated by ``copytruncate`` gets no gap
+of zeros.
 
-``ReopenLogsOnSignal`` takes SIGUSR1 in a program that has no log file: the system's default ends the process.
+``ReopenLogsOnSignal`` handles SIGUSR1 in a program without a log file; the system's default would end the
+process.
 """
 
 from __future__ import annotations
@@ -24,25 +26,25 @@ __all__ = ["AppendedLogFile", "ReopenLogsOnSignal"]
 
 
 class AppendedLogFile(LogFile):
-    """A log file that another program may move, remove or cut short."""
+    """A log file that another program may rename, remove or truncate."""
 
     def _openFile(self) -> None:  # noqa: N802  # Twisted's name
-        before = getattr(self, "_file", None)
+        previous = getattr(self, "_file", None)
         super()._openFile()
         self._file.close()
-        self._file: Any = open(self.path, "ab", 0)  # noqa: SIM115  # closed by the next one
-        if before is not None:
-            before.close()
+        self._file: Any = open(self.path, "ab", 0)  # noqa: SIM115  # closed by the next call
+        if previous is not None:
+            previous.close()
 
     def shouldRotate(self) -> bool:  # noqa: N802  # Twisted's name
-        """Whether the file is as long as it may be; its real length, for ``copytruncate`` changes it."""
+        """Return whether the file has its maximum size; ``copytruncate`` changes the size."""
         self.size = os.fstat(self._file.fileno()).st_size
         return bool(super().shouldRotate())
 
     def rotate(self) -> None:
-        """Move the file away and begin a new one; keep the present one if that fails."""
+        """Rename the file and open a new one; keep the current one if that fails."""
         try:
-            # The present file under another descriptor, for the case that the new one cannot be opened.
+            # A second descriptor of the current file, in case the new one cannot be opened.
             kept = os.fdopen(os.dup(self._file.fileno()), "ab", 0)
         except OSError:
             return
@@ -55,10 +57,10 @@ class AppendedLogFile(LogFile):
         kept.close()
 
     def reopen_or_rotate(self) -> None:
-        """Open the path again if another program has moved the file; else rotate, as Twisted does."""
+        """Open the path again if another program has renamed the file; otherwise rotate, as Twisted does."""
         with suppress(OSError):
             if self._is_moved():
-                # If the new file cannot be opened, the log stays in the old one.
+                # If this fails, the log continues in the old file.
                 self._openFile()
             else:
                 self.rotate()
@@ -71,7 +73,7 @@ class AppendedLogFile(LogFile):
 
 
 class ReopenLogsOnSignal(Service):
-    """Ignores SIGUSR1 with a line in the log, unless a log file has taken the signal.
+    """Logs that SIGUSR1 has no effect, unless a log file handles the signal.
 
     Args:
         reactor: Twisted's reactor.
@@ -81,30 +83,30 @@ class ReopenLogsOnSignal(Service):
 
     def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # no common type
         self._reactor = reactor
-        self._is_taken = False
+        self._is_installed = False
 
     def startService(self) -> None:
-        """Take the signal, if the system has it, no handler is set, and this is the main thread."""
+        """Install the handler if the system has SIGUSR1, no handler is set, and this is the main thread."""
         super().startService()
         number = getattr(signal, "SIGUSR1", None)
         if number is None or threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, self._on_signal)
-            self._is_taken = True
+            self._is_installed = True
 
     def stopService(self) -> None:
-        """Ignore the signal from now on: the default would end the process before it has stopped."""
+        """Ignore the signal: the system's default would end the process before it has stopped."""
         super().stopService()
-        if self._is_taken:
-            self._is_taken = False
+        if self._is_installed:
+            self._is_installed = False
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def _on_signal(self, *_: object) -> None:
-        self._reactor.callFromThread(self._say_why_not)
+        self._reactor.callFromThread(self._log_missing_file)
 
-    def _say_why_not(self) -> None:
+    def _log_missing_file(self) -> None:
         self._log.info(
-            "SIGUSR1 opens a log file again, and there is none: twistd --logfile FILE writes one",
+            "SIGUSR1 has no effect without a log file; twistd --logfile FILE writes one",
             event="log.no_file",
         )

@@ -1,11 +1,11 @@
-"""How the log is written down: lines for people, or JSON, one object a line.
+"""The formats of the log: text, or JSON with one object per line.
 
-``seance relay`` and ``seance agent`` ask ``log_observer`` for what writes; under twistd, which chooses for
-itself, ``LoggedServices`` makes that choice for it. Whoever embeds Seance has observers of their own, and may
-use these. What is logged, with its fields, is in docs/operations.md.
+``seance relay`` and ``seance agent`` write with ``log_observer``; under twistd, ``LoggedServices`` makes
+twistd use it. A program that embeds Seance may use it as well. docs/operations.md lists the log events and
+their fields.
 
-Secrets are taken out twice. ``seance.logs.redacting`` stands before every observer; here the text is looked
-at once more when it is whole, because a field that is no string becomes one only now.
+Secrets are removed twice: ``seance.logs.redacting`` redacts each event before any observer, and the JSON
+format redacts the finished text again, because a field that is not a string becomes one only there.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ TEXT, JSON = "text", "json"
 
 FORMATS = (TEXT, JSON)
 
-LONGEST_TEXT = 16384
-"""Characters of a message, a field or a traceback; what is longer is cut, and ends in an ellipsis."""
+MAX_TEXT_LENGTH = 16384
+"""Characters of a message, a field or a traceback; a longer text is cut and ends in an ellipsis."""
 
 TWISTD_LOG_FILE = "twistd.log"
-"""Where a daemon of twistd writes if it is not told otherwise."""
+"""The default log file of a twistd daemon."""
 
 _NOT_FIELDS = frozenset(("event", "format", "isError", "message", "system", "time"))
-"""Keys of an event that are said elsewhere in the line, or that only Twisted's old log knows."""
+"""Keys of an event that are elsewhere in the line, or that only Twisted's legacy log uses."""
 
 
 def log_observer(log_format: str, stream: IO[Any]) -> ILogObserver:
-    """Return what writes the log to a stream; what is told for debugging only is left out.
+    """Return an observer that writes the log to a stream, without debug events.
 
     Args:
         log_format: One of ``FORMATS``.
-        stream: Of text or of bytes.
+        stream: A stream of text or bytes.
     """
     writer = (
         textFileLogObserver(stream)
@@ -80,14 +80,15 @@ def log_observer(log_format: str, stream: IO[Any]) -> ILogObserver:
 
 
 def in_background(stream: IO[Any] | None, log_format: str) -> IO[Any]:
-    """Return a stream that never blocks its caller, in place of stdout or stderr.
+    """Return a stream that never blocks its caller, as a replacement for stdout or stderr.
 
-    Lines wait in a bounded queue for a thread (``seance.logs.writer``). A stream without a descriptor, such
-    as ``io.StringIO``, is returned as it is; None, which Python has for a closed stdout, drops everything.
+    Lines wait in a bounded queue for a thread (``seance.logs.writer``). A stream without a file descriptor,
+    such as ``io.StringIO``, is returned unchanged. For None, which is Python's value of a closed stdout,
+    lines are dropped.
     """
     if stream is None:
-        nothing: IO[Any] = _writer(lambda _: None, log_format)
-        return nothing
+        null_writer: IO[Any] = _writer(lambda _: None, log_format)
+        return null_writer
     try:
         write = descriptor_writer(stream.fileno())
     except (AttributeError, OSError, ValueError):
@@ -101,11 +102,11 @@ def _writer(write: Callable[[bytes], None], log_format: str, encoding: str = "ut
 
 
 def _lost_lines(lines: int, log_format: str) -> str:
-    """Return the line that stands for lines which the reader of the log did not take in time."""
+    """Return the line that replaces dropped lines."""
     text = io.StringIO()
     _log = Logger(namespace="seance.logs.format", observer=log_observer(log_format, text))
     _log.warn(
-        "{lines} lines of the log were lost here: the log was not read, or could not be written",
+        "{lines} log lines were lost here: the log was not read, or could not be written",
         lines=lines,
         event="log.lines_lost",
     )
@@ -115,8 +116,8 @@ def _lost_lines(lines: int, log_format: str) -> str:
 def json_line(event: LogEvent) -> str:
     """Return an event as one line of JSON, in ASCII.
 
-    Its keys are ``time`` (UTC), ``level``, ``namespace``, ``event`` (null for what is not ours), ``message``,
-    ``fields`` and, where there is one, ``traceback``.
+    The keys are ``time`` (UTC), ``level``, ``namespace``, ``event`` (null for events of other libraries),
+    ``message``, ``fields`` and, for failures, ``traceback``.
     """
     level = event.get("log_level")
     message = formatEvent(event)
@@ -125,7 +126,7 @@ def json_line(event: LogEvent) -> str:
         "level": "info" if level is None else level.name,
         "namespace": event.get("log_namespace") or "",
         "event": event.get("event"),
-        # Our own addresses hold no secret, and a mask over "?room=" would make them useless (redacting.py).
+        # Our own URLs have no secrets, and redacting "?room=" would make them useless (redacting.py).
         "message": _cut(message) if "url" in event else _clean(message),
         "fields": {
             key: _plain(key, value)
@@ -140,21 +141,21 @@ def json_line(event: LogEvent) -> str:
 
 
 class LoggedServices(MultiService):
-    """All services of a program as one; twistd, given this, writes its log as ``log_observer`` does.
+    """The parent service of a program; it makes twistd write the log with our observer.
 
-    It asks the application for an observer before it makes one of its own (``twisted.application.app``), and
-    the application is what this is put into. ``--logger`` still comes first.
+    twistd asks the application, which is the parent of this service, for an observer before it makes its own
+    (``twisted.application.app``). ``--logger`` takes precedence.
 
     Args:
-        make_observer: From ``log_for_twistd``; None to leave the log alone.
+        make_observer: From ``log_for_twistd``; None to leave twistd's log unchanged.
     """
 
     def __init__(self, make_observer: Callable[[], ILogObserver] | None = None) -> None:
         super().__init__()
         self._make_observer = make_observer
 
-    def setServiceParent(self, parent: Any) -> None:  # noqa: ANN401  # of whatever kind Twisted takes
-        """Let the application have the observer, if it is one."""
+    def setServiceParent(self, parent: Any) -> None:  # noqa: ANN401  # of any type that Twisted accepts
+        """Set the parent; if it is twistd's application, give it the observer."""
         if self._make_observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._make_observer())
         super().setServiceParent(parent)
@@ -163,27 +164,27 @@ class LoggedServices(MultiService):
 def log_for_twistd(
     twistd: Mapping[str, Any], log_format: str, *, to_stderr: bool = False
 ) -> Callable[[], ILogObserver] | None:
-    """Return what makes an observer that writes to where twistd would write; None if it was told another way.
+    """Return a function that makes an observer for twistd's log; None with ``--logger`` or ``--syslog``.
 
     Args:
-        twistd: Its options.
+        twistd: The options of twistd.
         log_format: One of ``FORMATS``.
-        to_stderr: In the foreground, without ``--logfile``, write there: stdout is for something else.
+        to_stderr: In the foreground without ``--logfile``, write to stderr instead of stdout.
 
     Raises:
-        ConfigError: JSON was asked for, and another way of logging too.
+        ConfigError: JSON was requested together with ``--logger`` or ``--syslog``.
     """
     other = next((name for name in ("logger", "syslog") if twistd.get(name)), None)
     if other is None:
         return lambda: log_observer(log_format, _twistd_stream(twistd, log_format, to_stderr))
     if log_format != TEXT:
-        sentence = f"--log-format {log_format} and twistd's --{other} both say how to log; give one of them."
-        raise ConfigError(sentence, code="log_format")
+        message = f"--log-format {log_format} cannot be combined with twistd's --{other}; use one of them."
+        raise ConfigError(message, code="log_format")
     return None
 
 
 def _twistd_stream(twistd: Mapping[str, Any], log_format: str, to_stderr: bool) -> IO[Any]:
-    """Return what twistd would write to (``UnixAppLogger``), SIGUSR1 for a new file included."""
+    """Return the stream that twistd would use (``UnixAppLogger``); for a file also handle SIGUSR1."""
     name = twistd.get("logfile")
     if name == "-" and not twistd.get("nodaemon"):
         raise SystemExit("Daemons cannot log to stdout, exiting!")
@@ -195,7 +196,7 @@ def _twistd_stream(twistd: Mapping[str, Any], log_format: str, to_stderr: bool) 
     if number is not None and not signal.getsignal(number):
 
         def rotate(*_: object) -> None:
-            # Imported on use: twistd has chosen the reactor by now, and an import of ours must not.
+            # Imported on use: twistd installs the reactor, and importing this module must not.
             from twisted.internet import reactor  # noqa: PLC0415
 
             reactor.callFromThread(writer.call, file.reopen_or_rotate)  # type: ignore[attr-defined]  # of every real reactor
@@ -206,22 +207,22 @@ def _twistd_stream(twistd: Mapping[str, Any], log_format: str, to_stderr: bool) 
 
 
 def utc_time(seconds: float) -> str:
-    """Return a moment of Unix time as RFC 3339 has it, in UTC, with milliseconds."""
+    """Return a Unix time in the format of RFC 3339, in UTC with milliseconds."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _plain(key: str, value: object) -> object:
-    """Return a field as JSON has it; whatever is no number becomes text."""
+    """Return a field as a JSON value; values that are not numbers become text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if abs(value) < float("inf") else None  # nor is "not a number" less than that
+        return value if abs(value) < float("inf") else None  # None for NaN too
     if key == "url" and isinstance(value, str):
         return _cut(value)
     try:
         return _clean(str(value))
-    except Exception:  # noqa: BLE001  # somebody else's __str__ must not cost the line
+    except Exception:  # noqa: BLE001  # a failing __str__ must not lose the line
         return f"<{type(value).__qualname__}>"
 
 
@@ -230,4 +231,4 @@ def _clean(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+    return text if len(text) <= MAX_TEXT_LENGTH else f"{text[:MAX_TEXT_LENGTH]}…"

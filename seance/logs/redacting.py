@@ -1,12 +1,12 @@
-"""Takes secrets out of whatever is about to be logged, before anybody writes it down.
+"""Removes secrets from log events before they are written.
 
-Nothing of ours logs a token on purpose; this is for what an exception's text brings along, ours or
-a library's. It stands in front of the other observers of Twisted's log and changes the event, so
-that the line, the JSON and the traceback are all clean. The rules are ``seance.heads.redact``'s.
+Seance does not log tokens itself, but the text of an exception may have one. The observer runs before the
+other observers of Twisted's log and changes the event, so that the text, the JSON and the traceback are
+redacted. The rules are those of ``seance.heads.redact``.
 
-Our own addresses, under ``url``, are left alone: they hold a room and never a token, and the first
-lines of relay and agent are what people copy. The doors install this; a program that embeds Seance
-may, too, before it begins to log.
+The field ``url`` is not redacted: it has a URL of ours with a room and without a token, and users copy it
+from the log. The programs install the observer; a program that embeds Seance may call ``redact_logs`` before
+it adds its own observers.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from zope.interface import implementer
 
 from seance.heads import redact
 
-__all__ = ["Redacting", "redact_logs"]
+__all__ = ["RedactingObserver", "redact_logs"]
 
-KEPT = frozenset(("log_format", "log_namespace", "log_system", "event", "url", "system", "format"))
+UNCHANGED_KEYS = frozenset(("log_format", "log_namespace", "log_system", "event", "url", "system", "format"))
 
 
 @implementer(ILogObserver)
-class Redacting:
-    """An observer that changes events. Must be added before those that write."""
+class RedactingObserver:
+    """An observer that changes events. Add it before the observers that write."""
 
     def __call__(self, event: LogEvent) -> None:
-        """Mask every secret in one event."""
+        """Redact the secrets in an event."""
         for key, value in list(event.items()):
-            if key in KEPT:
+            if key in UNCHANGED_KEYS:
                 continue
             if isinstance(value, str):
                 event[key] = redact(value)
@@ -44,5 +44,5 @@ class Redacting:
 
 @cache
 def redact_logs() -> None:
-    """Mask secrets in everything that observers added from now on are told. Once is enough."""
-    globalLogPublisher.addObserver(Redacting())
+    """Redact the events of all observers that are added later. Further calls do nothing."""
+    globalLogPublisher.addObserver(RedactingObserver())

@@ -1,13 +1,13 @@
-"""A log that never makes the event loop wait: a bounded queue, and a thread that writes it.
+"""A log writer that never blocks the event loop: a bounded queue, and a thread that writes it.
 
-Ctrl-S in a terminal, ``| less``, a container's logging driver that blocks, a disk that hangs: each of them
-stops a process that writes its log in the event loop, and with it every room. Here ``write`` only appends to
-a queue of at most ``MAX_QUEUED_BYTES``. If the queue is full, new lines are dropped and counted; when the
-reader takes lines again, the log says how many are missing.
+Ctrl-S in a terminal, ``| less``, a blocking log driver of a container, or a disk that hangs would block an
+event loop that writes its log itself, and with it all rooms. Here ``write`` only appends to a queue of at
+most ``MAX_QUEUED_BYTES``. If the queue is full, new lines are dropped and counted; as soon as lines are read
+again, the log has a line with the number of missing lines.
 
-The thread does blocking writes and sets no ``O_NONBLOCK``: a terminal shares that flag with the shell that
-started the process. The thread is a daemon, so that it cannot delay the end of the process; ``atexit`` waits
-for the queue, ``CLOSE_SECONDS`` at most.
+The thread uses blocking writes and does not set ``O_NONBLOCK``, because a terminal shares this flag with the
+shell that started the process. The thread is a daemon thread, so it cannot delay the end of the process; an
+``atexit`` function waits at most ``CLOSE_SECONDS`` for the queue.
 
 Used by ``seance.logs.format`` for the log, and by ``seance.cli.status_lines`` on systems that lack ``poll``.
 """
@@ -27,29 +27,29 @@ from weakref import WeakSet
 __all__ = ["CLOSE_SECONDS", "MAX_QUEUED_BYTES", "LogWriter", "descriptor_writer", "drain_all"]
 
 MAX_QUEUED_BYTES = 1024 * 1024
-"""Bytes that wait for the reader of the log; some 8,000 lines."""
+"""Maximum size of the queue; about 8,000 lines."""
 
 CLOSE_SECONDS = 1.0
-"""How long the end of the process waits for lines that are still queued."""
+"""Maximum time for which the end of the process waits for queued lines."""
 
 FULL_WAIT_SECONDS = 1.0
-"""One wait for a descriptor that another process has made non-blocking; then the thread tries again."""
+"""Time of one wait if another process has made the descriptor non-blocking; then the thread retries."""
 
 BATCH_LINES = 256
-"""Lines that one system call may hold."""
+"""Maximum number of lines in one system call."""
 
 _writers: WeakSet[LogWriter] = WeakSet()
 
 
 class LogWriter:
-    """A text file, as far as an observer needs one, that is written in a thread.
+    """A text stream for a log observer, written in a thread.
 
     Args:
-        write: Writes all of the bytes, in the thread; may block. An ``OSError`` drops those bytes.
-        notice: Returns the line that reports how many lines are missing.
-        encoding: Of the file. A character that the encoding lacks is written as an escape.
-        max_bytes: Size of the queue.
-        on_broken: Called in the thread, once, when nothing reads the log any more (``EPIPE``).
+        write: Writes all of the bytes, in the thread; may block. If it raises, the lines count as lost.
+        notice: Returns the line that reports a number of lost lines.
+        encoding: Encoding of the file. A character that it lacks is written as an escape.
+        max_bytes: Maximum size of the queue.
+        on_broken: Called once, in the thread, when no process reads the log any more (``EPIPE``).
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class LogWriter:
         self._encoding = encoding
         self._max_bytes = max_bytes
         self._queue: deque[bytes | int | Callable[[], None]] = deque()
-        """Lines, numbers of lines that were lost at this place, and functions to call."""
+        """Lines, numbers of lines that were lost at that position, and functions to call."""
         self._queued_bytes = 0
         self._busy = False
         self._broken = False
@@ -94,13 +94,13 @@ class LogWriter:
         """Do nothing: the thread writes as soon as it can."""
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call a function in the thread, after the lines that are queued now; for a new log file."""
+        """Call a function in the thread after the queued lines, for example to open a new log file."""
         with self._changed:
             self._queue.append(function)
             self._wake()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until everything is written; returns False if that takes longer than ``seconds``."""
+        """Wait until all lines are written; return False if that takes longer than ``seconds``."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, seconds)
 
@@ -111,9 +111,9 @@ class LogWriter:
 
     def _wake(self) -> None:
         if self._thread is None:
-            # Not in __init__: twistd forks after it has made its observer, and a thread does not follow.
+            # Not in __init__: twistd forks after it has made its observer, and threads do not survive a fork.
             thread = threading.Thread(target=self._run, name="seance log", daemon=True)
-            with suppress(RuntimeError):  # the system has no thread for us; the next line tries again
+            with suppress(RuntimeError):  # no thread is available; the next line retries
                 thread.start()
                 self._thread = thread
         self._changed.notify_all()
@@ -130,7 +130,7 @@ class LogWriter:
                 batch = self._next_batch()
             items: list[bytes | int] = []
             if callable(batch):
-                with suppress(Exception):  # a log file that cannot be opened again keeps its old one
+                with suppress(Exception):  # if a log file cannot be opened again, the old one stays
                     batch()
                 is_written = True
             else:
@@ -169,23 +169,23 @@ class LogWriter:
             if self._on_broken is not None:
                 self._on_broken()
             return True
-        except Exception:  # noqa: BLE001  # a full disk, a closed file; this thread must not end
+        except Exception:  # noqa: BLE001  # for example a full disk; the thread must not end
             return False
         return True
 
-    # -- a process that forks (twistd as a daemon) --------------------------------------------
+    # -- fork (twistd as a daemon) ------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Write what is queued, and hold the lock, so that the child finds the queue whole."""
+        """Write the queued lines and hold the lock, so that the child gets a consistent queue."""
         self.drain(CLOSE_SECONDS)
         self._changed.acquire()
 
     def after_fork_in_parent(self) -> None:
-        """Go on as before."""
+        """Release the lock."""
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
-        """Leave the lines to the parent, and have a thread of this process."""
+        """Drop the lines, which the parent writes, and start a new thread with the next line."""
         self._changed = threading.Condition()
         self._queue.clear()
         self._queued_bytes = 0
@@ -194,7 +194,7 @@ class LogWriter:
 
 
 def descriptor_writer(descriptor: int) -> Callable[[bytes], None]:
-    """Return a function that writes all of its bytes to a descriptor, and waits if it is full."""
+    """Return a function that writes all of its bytes to a descriptor, and waits while it is full."""
 
     def write(data: bytes) -> None:
         rest = memoryview(data)
@@ -202,12 +202,12 @@ def descriptor_writer(descriptor: int) -> Callable[[bytes], None]:
             try:
                 rest = rest[os.write(descriptor, rest) :]
             except BlockingIOError:
-                _wait_for_room(descriptor)
+                _wait_until_writable(descriptor)
 
     return write
 
 
-def _wait_for_room(descriptor: int) -> None:
+def _wait_until_writable(descriptor: int) -> None:
     if not hasattr(select, "poll"):
         time.sleep(FULL_WAIT_SECONDS / 20)
         return
@@ -217,7 +217,7 @@ def _wait_for_room(descriptor: int) -> None:
 
 
 def drain_all(seconds: float = CLOSE_SECONDS) -> None:
-    """Wait until all writers have written what is queued, ``seconds`` at most."""
+    """Wait until all writers have written their queues, at most ``seconds``."""
     deadline = time.monotonic() + seconds
     for writer in list(_writers):
         writer.drain(max(0.0, deadline - time.monotonic()))

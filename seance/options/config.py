@@ -1,12 +1,9 @@
-"""From flags, environment and config file to frozen settings: who wins, and what is refused.
+"""Makes the settings of a relay or an agent from flags, environment variables and a config file.
 
-The order is flag, environment (``SEANCE_<OPTION>`` before the names of the original), TOML file,
-default. Every refusal is a ``ConfigError`` of one sentence that says where the wrong value came
-from, what is wrong with it and what to write instead. The options themselves are in
-``seance.options``; this file knows none of them by name, but for the two that the original
-had split and the two whose value is made here.
-
-``seance.options.flags`` calls ``relay_settings`` and ``agent_settings``; nothing here reads ``os.environ``.
+A flag takes precedence over the variable ``SEANCE_<OPTION>``, this over the further variables of an option,
+these over the TOML file, and the file over the default. Every error is a ``ConfigError`` with one message
+that names the source, the value and what to write instead. The callers pass the environment; nothing here
+reads ``os.environ``.
 """
 
 from __future__ import annotations
@@ -20,98 +17,99 @@ from seance.core.settings import AgentSettings, RelaySettings
 from seance.errors import ConfigError
 from seance.net import read_bounded
 from seance.options import Option, Program, options_of
-from seance.options.values import BARE_PORT
+from seance.options.parsers import BARE_PORT
 
 __all__ = ["CONFIG_VARIABLE", "agent_settings", "relay_settings"]
 
 CONFIG_VARIABLE = "SEANCE_CONFIG"
-"""Names the config file where ``--config`` is not given."""
+"""Names the config file if ``--config`` is not given."""
 
-LONGEST_FILE_BYTES = 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 
 Flags = Mapping[str, Sequence[str]]
-"""What the command line said: option name to the texts given, in order."""
+"""The flags of a command line: option name to its values, in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What one source says about one option."""
+class RawValue:
+    """The value of an option before it is parsed.
+
+    Attributes:
+        texts: The value, or several values of a repeatable option.
+        source: The flag, variable or line of the file, for error messages.
+    """
 
     texts: tuple[str, ...]
-    origin: str
+    source: str
 
 
 def relay_settings(flags: Flags, environment: Mapping[str, str]) -> RelaySettings:
-    """Returns what a relay is told.
+    """Return the settings of a relay.
 
     Args:
-        flags: What the command line said, by option name; ``config`` names the file.
+        flags: The flags; ``config`` names the config file.
         environment: The environment variables.
 
     Raises:
-        ConfigError: Something is wrong, in one sentence.
+        ConfigError: A value is invalid, or the config file cannot be read.
     """
-    told = _told(Program.RELAY, flags, environment)
-    if told.pop("pad", False):
-        told["pad"] = _pad_page()
-    listen = told.get("listen", ())
+    values = _parsed_values(Program.RELAY, flags, environment)
+    if values.pop("pad", False):
+        values["pad"] = _pad_page()
+    listen = values.get("listen", ())
     if isinstance(listen, tuple) and any(BARE_PORT.fullmatch(one) for one in listen):
         if len(listen) > 1:
-            msg = (
-                "--listen: a bare port stands for both loopback addresses and cannot stand beside other "
+            raise ConfigError(
+                "--listen: a bare port means both loopback addresses and cannot be combined with other "
                 "endpoints; write 127.0.0.1:PORT and [::1]:PORT instead."
             )
-            raise ConfigError(msg)
-        told.update(listen=(), port=int(listen[0]))
-    return RelaySettings(**told)  # type: ignore[arg-type]  # the table and a test see to the types
+        values.update(listen=(), port=int(listen[0]))
+    return RelaySettings(**values)  # type: ignore[arg-type]  # the parsers return the fields' types
 
 
 def agent_settings(flags: Flags, environment: Mapping[str, str]) -> AgentSettings:
-    """Returns what an agent is told; see ``relay_settings``."""
-    return AgentSettings(**_told(Program.AGENT, flags, environment))  # type: ignore[arg-type]  # as above
+    """Return the settings of an agent; see ``relay_settings``."""
+    return AgentSettings(**_parsed_values(Program.AGENT, flags, environment))  # type: ignore[arg-type]  # as above
 
 
-def _told(program: Program, flags: Flags, environment: Mapping[str, str]) -> dict[str, object]:
-    """Returns the fields of the settings that somebody said something about."""
+def _parsed_values(program: Program, flags: Flags, environment: Mapping[str, str]) -> dict[str, object]:
+    """Return the fields of the settings that have a value in some source."""
     table = _table_from_file(program, flags, environment)
-    told: dict[str, object] = {}
+    values: dict[str, object] = {}
     for option in options_of(program):
-        found = _from_flags(option, flags) or _from_environment(option, environment) or table.get(option.name)
-        if found is not None:
-            told[option.field] = _value(option, found)
+        raw = _from_flags(option, flags) or _from_environment(option, environment) or table.get(option.name)
+        if raw is not None:
+            values[option.field] = _parsed(option, raw)
         elif option.is_required:
-            msg = (
-                f"--{option.name} is missing: say {option.help} with --{option.name} {option.metavar}, with "
-                f"the environment variable {option.variable}, or with {option.name} in [{program.value}] of "
-                "a config file."
+            raise ConfigError(
+                f"--{option.name} is missing: set the {option.info.help} with {option.flag}, the environment "
+                f"variable {option.variables[0]}, or {option.name} in [{program.value}] of a config file."
             )
-            raise ConfigError(msg)
-    return told
+    return values
 
 
-def _value(option: Option, found: Found) -> object:
+def _parsed(option: Option, raw: RawValue) -> object:
     try:
-        parsed = [option.parse(text) for text in found.texts]
+        parsed = [option.parse(text) for text in raw.texts]
     except ValueError as error:
-        msg = f"{found.origin}: {error}."
-        raise ConfigError(msg) from error
-    return tuple(parsed) if option.repeatable else parsed[-1]
+        raise ConfigError(f"{raw.source}: {error}.") from error
+    return tuple(parsed) if option.is_repeatable else parsed[-1]
 
 
-def _from_flags(option: Option, flags: Flags) -> Found | None:
+def _from_flags(option: Option, flags: Flags) -> RawValue | None:
     texts = flags.get(option.name)
-    return Found(tuple(texts), f"--{option.name}") if texts else None
+    return RawValue(tuple(texts), f"--{option.name}") if texts else None
 
 
-def _from_environment(option: Option, environment: Mapping[str, str]) -> Found | None:
-    """An empty variable counts as none, as it is the only way to unset one in many places."""
-    said = [name for name in (option.variable, *option.also_from) if _variable(environment, name)]
-    if not said:
+def _from_environment(option: Option, environment: Mapping[str, str]) -> RawValue | None:
+    """Return the value in the environment. An empty variable counts as unset."""
+    names = [name for name in option.variables if _variable(environment, name)]
+    if not names:
         return None
-    if said[0] in ("LOCAL_HOST", "LOCAL_PORT"):
-        return _from_original_halves(option, environment, " and ".join(said))
-    text = _variable(environment, said[0])
-    return Found(tuple(text.split()) if option.repeatable else (text,), said[0])
+    if names[0] in ("LOCAL_HOST", "LOCAL_PORT"):
+        return _from_host_and_port(option, environment, " and ".join(names))
+    text = _variable(environment, names[0])
+    return RawValue(tuple(text.split()) if option.is_repeatable else (text,), names[0])
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
@@ -119,62 +117,59 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return environment.get(name, "").strip().removeprefix("\ufeff")
 
 
-def _from_original_halves(option: Option, environment: Mapping[str, str], origin: str) -> Found:
+def _from_host_and_port(option: Option, environment: Mapping[str, str], source: str) -> RawValue:
     default_host, _, default_port = str(option.default).rpartition(":")
     host = _variable(environment, "LOCAL_HOST") or default_host
     port = _variable(environment, "LOCAL_PORT") or default_port
-    return Found((f"[{host}]:{port}" if ":" in host else f"{host}:{port}",), origin)
+    return RawValue((f"[{host}]:{port}" if ":" in host else f"{host}:{port}",), source)
 
 
-def _table_from_file(program: Program, flags: Flags, environment: Mapping[str, str]) -> dict[str, Found]:
-    """Returns what the config file says to one program; what it says to others is checked for spelling."""
+def _table_from_file(program: Program, flags: Flags, environment: Mapping[str, str]) -> dict[str, RawValue]:
+    """Return the program's table of the config file. The names in the other table are checked as well."""
     path = (flags.get("config") or [_variable(environment, CONFIG_VARIABLE)])[-1]
     if not path:
         return {}
     try:
-        content = tomllib.loads(read_bounded(Path(path), LONGEST_FILE_BYTES)[0].decode("utf-8"))
+        content = tomllib.loads(read_bounded(Path(path), MAX_FILE_BYTES)[0].decode("utf-8"))
     except OSError as error:
-        msg = f"--config: {path} cannot be read ({error.strerror}); name a TOML file."
-        raise ConfigError(msg) from error
+        raise ConfigError(f"--config: {path} cannot be read ({error.strerror}); name a TOML file.") from error
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError too
-        msg = f"--config: {path} is not TOML ({error}); see docs/options.md for an example."
-        raise ConfigError(msg) from error
-    tables = {one.value: one for one in Program}
+        raise ConfigError(
+            f"--config: {path} is not TOML ({error}); see docs/options.md for an example."
+        ) from error
+    programs = {one.value: one for one in Program}
     for name, table in content.items():
-        if name not in tables or not isinstance(table, dict):
-            msg = (
-                f"--config: {path} has {name!r} at its top; it may hold the tables [relay] and [agent] only."
+        if name not in programs or not isinstance(table, dict):
+            raise ConfigError(
+                f"--config: {path} has {name!r} at top level; only [relay] and [agent] are allowed."
             )
-            raise ConfigError(msg)
-        known = {option.name for option in options_of(tables[name])}
+        known = {option.name for option in options_of(programs[name])}
         for key in table:
             if key not in known:
-                msg = (
-                    f"--config: {path} has {key!r} in [{name}], which is no option of the {name}; "
-                    f"seance {name} --help lists them."
+                raise ConfigError(
+                    f"--config: {path} has {key!r} in [{name}], which is not an option of the {name}; "
+                    f"seance {name} --help-all lists the options."
                 )
-                raise ConfigError(msg)
-    mine = content.get(program.value, {})
+    values = content.get(program.value, {})
     return {
-        option.name: _found_in_file(option, mine[option.name], path)
+        option.name: _from_file(option, values[option.name], path)
         for option in options_of(program)
-        if option.name in mine
+        if option.name in values
     }
 
 
-def _found_in_file(option: Option, value: object, path: str) -> Found:
-    origin = f"{option.name} in [{option.program.value}] of {path}"
-    one_by_one = value if option.repeatable and isinstance(value, list) else [value]
-    for one in one_by_one:
+def _from_file(option: Option, value: object, path: str) -> RawValue:
+    source = f"{option.name} in [{option.program.value}] of {path}"
+    values = value if option.is_repeatable and isinstance(value, list) else [value]
+    for one in values:
         if isinstance(one, bool) is not option.is_flag or not isinstance(one, str | int | float):
-            wanted = "true or false" if option.is_flag else "a string or a number"
-            msg = f"{origin}: {one!r} will not do; write {wanted}."
-            raise ConfigError(msg)
-    return Found(tuple(str(one) for one in one_by_one), origin)
+            allowed = "true or false" if option.is_flag else "a string or a number"
+            raise ConfigError(f"{source}: {one!r} is not valid; write {allowed}.")
+    return RawValue(tuple(str(one) for one in values), source)
 
 
 def _pad_page() -> object:
-    # Imported on use: the page is half a megabyte that a relay without --pad never needs.
+    # Imported on use: the page is half a megabyte, which a relay without --pad does not need.
     from seance.pad.page import make_pad_page  # noqa: PLC0415
 
     return make_pad_page()

@@ -1,7 +1,7 @@
-"""Relative paths in settings, made absolute: ``twistd --rundir`` changes the directory once options are read.
+"""Makes relative paths in settings absolute, because ``twistd --rundir`` changes the directory after parsing.
 
-A relative path means the directory in which the command was typed. Without ``--rundir`` nothing is changed,
-so that messages show a path as it was written.
+A relative path refers to the directory in which the command was started. Without ``--rundir`` the paths stay
+as they are, so that messages show them as they were written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from seance.core.settings import AgentSettings, RelaySettings
-from seance.options import Program, options_of, values
+from seance.options import Program, options_of, parsers
 
 __all__ = ["with_absolute_paths"]
 
@@ -21,34 +21,34 @@ Settings = TypeVar("Settings", bound=RelaySettings | AgentSettings)
 _RELATIVE_SOCKET = re.compile(r"((?:haproxy:)?unix:(?:address=)?)(?!/)(.+)", re.DOTALL)
 
 NO_PATHS = ("auto", "none")
-"""What ``--identity`` takes besides a path."""
+"""Values of ``--identity`` that are not paths."""
 
 
 def with_absolute_paths(settings: Settings, program: Program, folder: str) -> Settings:
-    """Return settings whose files and UNIX sockets are found from any directory.
+    """Return the settings with absolute paths of files and UNIX sockets.
 
     The files inside an ``ssl:`` endpoint are not changed.
 
     Args:
-        settings: As the options say.
-        program: Which options these are.
-        folder: The directory that relative paths mean.
+        settings: The settings.
+        program: The program that they belong to.
+        folder: The directory that relative paths refer to.
     """
     changes: dict[str, Any] = {}
     for option in options_of(program):
         value = getattr(settings, option.field)
-        if option.parse is values.file_path:
-            read = _absolute_file
-        elif option.parse in (values.listen_endpoint, values.admin_endpoint):
-            read = _absolute_endpoint
-        elif option.parse is values.local_server:
-            read = _absolute_local
+        if option.parse is parsers.file_path:
+            make_absolute = _absolute_file
+        elif option.parse in (parsers.listen_endpoint, parsers.admin_endpoint):
+            make_absolute = _absolute_endpoint
+        elif option.parse is parsers.local_server:
+            make_absolute = _absolute_local
         else:
             continue
         if isinstance(value, str):
-            changes[option.field] = read(value, folder)
+            changes[option.field] = make_absolute(value, folder)
         elif isinstance(value, tuple):
-            changes[option.field] = tuple(read(one, folder) for one in value)
+            changes[option.field] = tuple(make_absolute(one, folder) for one in value)
     return replace(settings, **changes)
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from seance.errors import ConfigError
-from seance.options import Program, options_of, values
+from seance.options import Program, options_of, parsers
 from seance.options.config import agent_settings, relay_settings
 from tests.processes import AgentProcess, Process, RelayProcess, environment, running_relay, twistd
 from tests.tools import ROOT
@@ -92,7 +92,7 @@ def test_address_that_others_reach_is_refused_in_one_sentence_with_status_1(
         ({"admin": ["tcp:99999"]}, "--admin: '99999' is not a port"),
         ({"admin": ["nowhere"]}, "--admin: 'nowhere' is not an endpoint"),
         ({"admin": [""]}, "--admin: '' is not an endpoint"),
-        ({"admin-ca": ["ca.pem"]}, "--admin-ca needs a certificate to go with"),
+        ({"admin-ca": ["ca.pem"]}, "--admin-ca requires --tls-cert."),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(flags: dict[str, list[str]], said: str) -> None:
@@ -119,7 +119,7 @@ def test_none_is_no_port_at_all() -> None:
     ],
 )
 def test_where_it_is_can_be_said_as_for_the_relay(text: str, endpoint: str) -> None:
-    assert values.admin_endpoint(text) == endpoint
+    assert parsers.admin_endpoint(text) == endpoint
     assert relay_settings({"admin": [text]}, {}).admin == endpoint
     assert agent_settings({"admin": [text], "room": ["r"]}, {}).admin == endpoint
 

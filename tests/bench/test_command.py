@@ -25,7 +25,7 @@ from tests.processes import running_agent, running_relay
         (["--seconds", "0"], "'0' is not a time"),
         (["--seconds", "soon"], "'soon' is not a time"),
         (["--rounds", "0"], "'0' is not a number of rounds"),
-        (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is no folder"),
+        (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is not a folder"),
         (["--plot", "."], "'.' is a folder"),
         (["--serve", "x"], "'x' is not a port"),
         (["--direct-url", "ws://h/"], "--direct-url has no effect without --url"),

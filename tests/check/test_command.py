@@ -55,7 +55,7 @@ def failed_parts(report: dict[str, Any]) -> set[str]:
         (["--room", "a/b", "--relay", "ws://h"], "'a/b'"),
         (["--room", "r"], "--room has no effect without --relay"),
         (["--token-file", "f"], "--token-file has no effect without --relay"),
-        (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is no folder"),
+        (["--plot", "missing/plot.svg"], "'missing/plot.svg' cannot be written: 'missing' is not a folder"),
         (["--plot", "p.svg", "--only", "yjs"], "--plot shows the speed, which --only leaves out"),
         (["--plot", "."], "'.' is a folder"),
         (["--serve", "70000"], "'70000' is not a port"),

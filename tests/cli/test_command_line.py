@@ -1,4 +1,4 @@
-"""The real commands, each in a process of its own: what they print where, and their exit status."""
+"""The commands as separate processes: stdout, stderr and exit status."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TWISTD = [
 
 DEADLINE_SECONDS = 30.0
 
-WAYS = {
+PROGRAMS = {
     "twistd": {"relay": [*TWISTD, "-n", "seance-relay"], "agent": [*TWISTD, "-n", "seance-agent"]},
     "seance": {"relay": [*SEANCE, "relay"], "agent": [*SEANCE, "agent"]},
 }
@@ -52,32 +52,32 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("launcher", PROGRAMS)
 @pytest.mark.parametrize(
-    ("program", "arguments", "variables", "part"),
+    ("program", "arguments", "variables", "message"),
     [
         ("agent", [], {}, "--room is missing"),
         ("agent", ["--room", "r", "--nonsense"], {}, "option --nonsense not recognized"),
         ("agent", ["--room", "r"], {"LOCAL_PORT": "x"}, "LOCAL_PORT: The local server 'localhost:x'"),
-        ("relay", ["--listen", "tcp:x"], {}, "--listen: 'tcp:x' is not an endpoint for Twisted"),
+        ("relay", ["--listen", "tcp:x"], {}, "--listen: 'tcp:x' is not a Twisted endpoint"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_on_stderr_and_status_1(
-    way: str, program: str, arguments: list[str], variables: dict[str, str], part: str, tmp_path: Path
+def test_an_invalid_option_is_one_message_on_stderr_with_status_1(
+    launcher: str, program: str, arguments: list[str], variables: dict[str, str], message: str, tmp_path: Path
 ) -> None:
-    finished = run([*WAYS[way][program], *arguments], tmp_path, **variables)
+    finished = run([*PROGRAMS[launcher][program], *arguments], tmp_path, **variables)
     assert finished.returncode == 1
-    assert part in finished.stderr
+    assert message in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
     assert finished.stdout == ""
-    assert not list(tmp_path.iterdir()), "a pid file stays behind"
+    assert not list(tmp_path.iterdir()), "a pid file is left"
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_port_in_use_is_one_sentence_on_stderr_and_status_1(
-    way: str, taken_port: int, tmp_path: Path
+@pytest.mark.parametrize("launcher", PROGRAMS)
+def test_a_port_in_use_is_one_message_on_stderr_with_status_1(
+    launcher: str, taken_port: int, tmp_path: Path
 ) -> None:
-    finished = run([*WAYS[way]["relay"], "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
+    finished = run([*PROGRAMS[launcher]["relay"], "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
     assert finished.returncode == 1
     assert len(finished.stderr.splitlines()) == 1
     assert f"{taken_port}" in finished.stderr
@@ -86,20 +86,20 @@ def test_a_port_in_use_is_one_sentence_on_stderr_and_status_1(
     assert not (tmp_path / "twistd.pid").exists()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("launcher", PROGRAMS)
 @pytest.mark.parametrize("option", ["--listen", "--admin"])
-def test_a_port_in_use_is_in_the_log_too(way: str, option: str, taken_port: int, tmp_path: Path) -> None:
+def test_a_port_in_use_is_also_logged(launcher: str, option: str, taken_port: int, tmp_path: Path) -> None:
     options = ["--listen", "tcp:0:interface=127.0.0.1", "--log-format", "json"]
-    finished = run([*WAYS[way]["relay"], *options, option, f"127.0.0.1:{taken_port}"], tmp_path)
+    finished = run([*PROGRAMS[launcher]["relay"], *options, option, f"127.0.0.1:{taken_port}"], tmp_path)
     assert finished.returncode == 1
     lines = [json.loads(line) for line in finished.stdout.splitlines()]
-    [refused] = [line for line in lines if line["event"] == "config.refused"]
-    assert refused["level"] == "error"
-    assert f"{taken_port}" in refused["message"]
-    assert refused["message"] in finished.stderr
+    [entry] = [line for line in lines if line["event"] == "config.refused"]
+    assert entry["level"] == "error"
+    assert f"{taken_port}" in entry["message"]
+    assert entry["message"] in finished.stderr
 
 
-def test_a_daemon_that_cannot_listen_says_so_and_leaves_no_pid_file(taken_port: int, tmp_path: Path) -> None:
+def test_a_daemon_that_cannot_listen_logs_it_and_leaves_no_pid_file(taken_port: int, tmp_path: Path) -> None:
     finished = run([*TWISTD, "seance-relay", "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
     assert finished.returncode == 1
     assert "Traceback" not in finished.stdout + finished.stderr
@@ -119,7 +119,7 @@ def test_a_signal_stops_a_service_in_the_foreground_in_order(number: signal.Sign
         relay.check_quiet()
 
 
-def test_relay_and_agent_find_each_other_without_twistd() -> None:
+def test_relay_and_agent_connect_without_twistd() -> None:
     listen = [*SEANCE, "relay", "--listen", "tcp:0:interface=127.0.0.1"]
     with Process(listen, name="seance relay", env=environment()) as relay:
         port = relay.when_line(r"starting on port (\d+)")[1]
@@ -131,7 +131,7 @@ def test_relay_and_agent_find_each_other_without_twistd() -> None:
             agent.check_quiet()
 
 
-def test_a_terminal_without_the_signs_of_the_log_does_not_end_a_relay() -> None:
+def test_a_character_that_the_terminal_lacks_does_not_end_a_relay() -> None:
     command = [*SEANCE, "relay", "--listen", "tcp:0:interface=127.0.0.1"]
     variables = environment() | {"PYTHONIOENCODING": "ascii"}
     with Process(command, name="seance relay", env=variables) as relay:
@@ -140,12 +140,12 @@ def test_a_terminal_without_the_signs_of_the_log_does_not_end_a_relay() -> None:
         assert relay.when_exited() == 0
 
 
-def test_the_command_says_its_version(tmp_path: Path) -> None:
+def test_the_command_prints_its_version(tmp_path: Path) -> None:
     finished = run([*SEANCE, "--version"], tmp_path)
     assert (finished.returncode, finished.stdout) == (0, f"seance-tunnel {__version__}\n")
 
 
-def test_the_command_lists_what_it_can_do(tmp_path: Path) -> None:
+def test_help_lists_the_commands(tmp_path: Path) -> None:
     finished = run([*SEANCE, "--help"], tmp_path)
     assert finished.returncode == 0
     for name, command in COMMANDS.items():
@@ -156,7 +156,7 @@ def test_the_command_lists_what_it_can_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"), [([], "a command is missing"), (["rellay"], "'rellay' is not a command")]
 )
-def test_an_unknown_command_is_one_sentence_and_status_1(
+def test_an_unknown_command_is_one_message_with_status_1(
     arguments: list[str], problem: str, tmp_path: Path
 ) -> None:
     finished = run([*SEANCE, *arguments], tmp_path)
@@ -167,15 +167,15 @@ def test_an_unknown_command_is_one_sentence_and_status_1(
 @pytest.mark.parametrize(
     "command", [["--help"], ["relay", "--help"], ["doctor", "--relay", "ws://localhost:1"]]
 )
-def test_a_reader_that_goes_ends_a_command_without_a_traceback(command: list[str], tmp_path: Path) -> None:
-    """As ``| head -1`` does; here it has gone before the first line."""
+def test_a_closed_stdout_ends_a_command_without_a_traceback(command: list[str], tmp_path: Path) -> None:
+    """The reader has ended before the first line; ``| head -1`` ends after it."""
     reading, writing = os.pipe()
     os.close(reading)
-    told = {**os.environ, **environment()}
+    variables = {**os.environ, **environment()}
     finished = subprocess.run(
         [*SEANCE, *command],
         cwd=tmp_path,
-        env={name: value for name, value in told.items() if name != "PYTHONUNBUFFERED"},
+        env={name: value for name, value in variables.items() if name != "PYTHONUNBUFFERED"},
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -186,25 +186,25 @@ def test_a_reader_that_goes_ends_a_command_without_a_traceback(command: list[str
     assert (finished.returncode, finished.stderr) == (1, "")
 
 
-def test_a_command_without_stdout_does_not_mind(tmp_path: Path) -> None:
+def test_a_command_without_stdout_succeeds(tmp_path: Path) -> None:
     finished = run(["sh", "-c", 'exec "$@" >&-', "sh", *SEANCE, "--version"], tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
-def test_ctrl_c_while_a_relay_does_not_answer_is_status_130() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        command = [*SEANCE, "status", "--admin", f"http://127.0.0.1:{deaf.getsockname()[1]}"]
+def test_ctrl_c_while_a_command_waits_for_an_answer_is_status_130() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = [*SEANCE, "status", "--admin", f"http://127.0.0.1:{silent.getsockname()[1]}"]
         with Process(command, name="seance status", env=environment()) as process:
-            asking, _ = deaf.accept()
-            with asking:
-                assert asking.recv(1)
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1)
                 process.signal(signal.SIGINT)
                 assert process.when_exited() == 130
             assert process.output == ""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_of_its_own(name: str, tmp_path: Path) -> None:
+def test_every_command_has_its_own_help(name: str, tmp_path: Path) -> None:
     finished = run([*SEANCE, name, "--help"], tmp_path)
     assert finished.returncode == 0
     assert f"seance {name}" in finished.stdout
@@ -217,12 +217,12 @@ def test_twistd_lists_both_plugins(tmp_path: Path) -> None:
 
 
 def test_two_programs_run_in_one_folder_with_the_commands_of_the_readme(tmp_path: Path) -> None:
-    """``twistd -n`` would refuse the second for the pid file of the first, which nobody needs."""
+    """``twistd -n`` itself rejects the second program because of the pid file of the first."""
     (tmp_path / "twistd.pid").write_text(str(os.getpid()))
     code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
     command = [sys.executable, "-c", code, "-n", "seance-relay", "--listen", "tcp:0:interface=127.0.0.1"]
-    told = {**os.environ, **environment()}
-    with subprocess.Popen(command, cwd=tmp_path, env=told, stdout=subprocess.PIPE, text=True) as relay:
+    variables = {**os.environ, **environment()}
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True) as relay:
         assert relay.stdout is not None
         lines = []
         for line in relay.stdout:

@@ -1,4 +1,4 @@
-"""A service in the foreground: how it ends, whatever happens to it."""
+"""A service in the foreground: start, stop and exit status."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Service(Service):
     def startService(self):
         from twisted.internet import reactor
         print("starting on", type(reactor).__name__, flush=True)
-        if sys.argv[1] == "refuses":
-            raise ConfigError("This will not do.")
-        if sys.argv[1] == "breaks":
-            raise RuntimeError("a mistake")
+        if sys.argv[1] == "fails":
+            raise ConfigError("The value is invalid.")
+        if sys.argv[1] == "crashes":
+            raise RuntimeError("a bug")
         print("started", flush=True)
 
     def stopService(self):
@@ -43,38 +43,38 @@ def service(behaviour: str, *arguments: str, **settings: str) -> Process:
 
 
 def test_a_signal_stops_the_service_and_the_status_is_0() -> None:
-    with service("behaves") as process:
+    with service("works") as process:
         process.when_line("started")
         process.signal(signal.SIGTERM)
         assert process.when_exited() == 0
         assert "stopping" in process.output
 
 
-def test_a_service_that_refuses_to_start_is_a_sentence_and_status_1() -> None:
-    with service("refuses") as process:
+def test_a_config_error_at_start_is_a_message_with_status_1() -> None:
+    with service("fails") as process:
         assert process.when_exited() == 1
-        assert "seance test: This will not do." in process.output.splitlines()
+        assert "seance test: The value is invalid." in process.output.splitlines()
         assert "stopping" not in process.output
         process.check_quiet()
 
 
-def test_a_service_that_breaks_while_starting_is_logged_and_status_1() -> None:
-    with service("breaks") as process:
+def test_another_exception_at_start_is_logged_with_status_1() -> None:
+    with service("crashes") as process:
         assert process.when_exited() == 1
-        assert "RuntimeError: a mistake" in process.output
+        assert "RuntimeError: a bug" in process.output
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ours is for Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="our reactor needs Linux")
 @pytest.mark.parametrize("listen", ["0", "tcp:0", "127.0.0.1:0"])
 @pytest.mark.parametrize(("named", "kind"), [("", "FastReactor"), ("epoll", "EPollReactor")])
-def test_it_runs_on_our_reactor_or_the_one_that_was_named(listen: str, named: str, kind: str) -> None:
-    """An option that is an endpoint is tried on the reactor, so that has to be there before."""
-    with service("behaves", "--listen", listen, SEANCE_REACTOR=named) as process:
+def test_it_runs_on_our_reactor_or_on_the_named_one(listen: str, named: str, kind: str) -> None:
+    """The parser of an endpoint imports the reactor, so the reactor has to be installed before that."""
+    with service("works", "--listen", listen, SEANCE_REACTOR=named) as process:
         process.when_line(f"starting on {kind}")
         process.when_line("started")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ours is for Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="our reactor needs Linux")
 @pytest.mark.parametrize(
     ("before", "named", "kind"),
     [
@@ -84,7 +84,7 @@ def test_it_runs_on_our_reactor_or_the_one_that_was_named(listen: str, named: st
         (("--reactor", "epoll"), "poll", "twisted.internet.epollreactor.EPollReactor"),
     ],
 )
-def test_twistd_runs_on_our_reactor_or_the_one_that_was_named(
+def test_twistd_runs_on_our_reactor_or_on_the_named_one(
     before: tuple[str, ...], named: str, kind: str
 ) -> None:
     command = twistd("seance-relay", "--listen", "tcp:0:interface=127.0.0.1", "--admin", "none")
@@ -94,18 +94,18 @@ def test_twistd_runs_on_our_reactor_or_the_one_that_was_named(
         process.when_line("Tunnel Relay Server starting")
 
 
-def test_twistd_says_when_no_reactor_has_the_name() -> None:
+def test_twistd_reports_an_unknown_reactor() -> None:
     with Process(
         twistd("seance-relay"), name="relay", env=environment() | {"SEANCE_REACTOR": "nonsense"}
     ) as process:
         assert process.when_exited() == 1
-        assert process.output.startswith("seance-relay: SEANCE_REACTOR names 'nonsense'")
+        assert process.output.startswith("seance-relay: SEANCE_REACTOR: 'nonsense' is not a reactor")
 
 
-def test_a_reactor_that_does_not_exist_is_a_sentence_and_status_1() -> None:
-    with service("behaves", "--listen", "tcp:0", SEANCE_REACTOR="nonsense") as process:
+def test_an_unknown_reactor_is_a_message_with_status_1() -> None:
+    with service("works", "--listen", "tcp:0", SEANCE_REACTOR="nonsense") as process:
         assert process.when_exited() == 1
-        assert "seance test: SEANCE_REACTOR names 'nonsense'" in process.output
+        assert "seance test: SEANCE_REACTOR: 'nonsense' is not a reactor" in process.output
 
 
 def test_a_second_signal_ends_a_service_that_never_stops() -> None:

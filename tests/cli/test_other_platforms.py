@@ -1,6 +1,6 @@
-"""Systems without ``poll``, ``SIGHUP``, ``SIGUSR1``, ``getuid``, ``fcntl`` and ``resource``: Windows, nearly.
+"""Systems without ``poll``, ``SIGHUP``, ``SIGUSR1``, ``getuid``, ``fcntl`` and ``resource``, such as Windows.
 
-Each test runs in a process of its own, from which these were taken before anything of Seance was imported.
+Each test runs in a separate process that removes these names before it imports Seance.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pytest
 from tests.processes import Process, environment, until
 from tests.test_layers import SOURCES
 
-TAKE_AWAY = """
+REMOVE_NAMES = """
 import os, select, signal, sys
 
-# Twisted needs some of this for itself on UNIX: it is imported whole, as on a platform that has its own.
+# Twisted on UNIX needs some of these names itself, so its modules are imported first.
 import twisted.internet.epollreactor, twisted.internet.process, twisted.internet.unix
 import twisted.scripts.twistd, twisted.scripts._twistd_unix, subprocess, tempfile, pathlib, shutil
 import importlib.metadata, getpass, asyncio, twisted.internet.fdesc, twisted.application.app
@@ -39,7 +39,7 @@ for name in ("fcntl", "resource", "termios", "pty", "tty", "pwd", "grp"):
 
 
 def command(code: str) -> list[str]:
-    return [sys.executable, "-c", TAKE_AWAY + code]
+    return [sys.executable, "-c", REMOVE_NAMES + code]
 
 
 def test_every_module_can_be_imported() -> None:
@@ -71,7 +71,7 @@ TWISTD = "from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
 
 
 @pytest.mark.parametrize("program", ["seance", "twistd"])
-def test_status_lines_are_written_and_a_parent_that_has_gone_is_noticed(program: str) -> None:
+def test_status_lines_are_written_and_the_end_of_the_parent_is_noticed(program: str) -> None:
     argv = [*command(SEANCE), "agent"] if program == "seance" else [*command(TWISTD), "-n", "seance-agent"]
     argv += ["--room", "test", "--relay", "ws://127.0.0.1:1", "--status-json"]
     with subprocess.Popen(
@@ -80,8 +80,8 @@ def test_status_lines_are_written_and_a_parent_that_has_gone_is_noticed(program:
         try:
             assert child.stdout is not None
             assert child.stderr is not None
-            said = json.loads(child.stdout.readline())
-            assert said["state"] == "connecting"
+            status = json.loads(child.stdout.readline())
+            assert status["state"] == "connecting"
             child.stdout.close()
             assert child.wait(30) == 0
             assert b"Traceback" not in child.stderr.read()
@@ -89,7 +89,7 @@ def test_status_lines_are_written_and_a_parent_that_has_gone_is_noticed(program:
             child.kill()
 
 
-def test_status_lines_end_with_the_last_word() -> None:
+def test_the_last_status_line_is_stopped() -> None:
     argv = [*command(SEANCE), "agent", "--room", "test", "--relay", "ws://127.0.0.1:1", "--status-json"]
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **environment()}

@@ -1,4 +1,4 @@
-"""SIGHUP: files are read again, unless it says that the terminal is gone."""
+"""SIGHUP: the process reads its files again, or stops if its terminal was closed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from seance import hangup as hangup_module
-from seance.cli.reload_on_sighup import LOOK_SECONDS, ReloadOnSighup
+from seance.cli import reload_on_sighup
+from seance.cli.reload_on_sighup import CHECK_SECONDS, ReloadOnSighup
 from tests.conftest import Watch
 from tests.processes import Process, environment
 from tests.tools import require
@@ -52,56 +52,56 @@ sys.exit(run_in_foreground("seance test", Options(), make, []))
 
 
 @ensureDeferred
-async def test_a_signal_reads_again_and_is_given_back(watch: Watch) -> None:
+async def test_a_signal_calls_all_functions_and_the_handler_is_restored(watch: Watch) -> None:
     before = signal.getsignal(signal.SIGHUP)
-    heard: Deferred[None] = Deferred()
+    called: Deferred[None] = Deferred()
 
     def reread() -> None:
         assert threading.current_thread() is threading.main_thread()
-        heard.callback(None)
+        called.callback(None)
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    hangup = ReloadOnSighup(reactor, fail, reread)
-    hangup.startService()
+    service = ReloadOnSighup(reactor, fail, reread)
+    service.startService()
     os.kill(os.getpid(), signal.SIGHUP)
-    await heard
+    await called
     assert len(watch.take(ZeroDivisionError)) == 1
-    hangup.stopService()
+    service.stopService()
     assert signal.getsignal(signal.SIGHUP) is before
 
 
-def test_in_another_thread_the_signal_is_left_alone() -> None:
+def test_in_another_thread_the_handler_stays_unchanged() -> None:
     before = signal.getsignal(signal.SIGHUP)
-    hangup = ReloadOnSighup(reactor)
-    thread = threading.Thread(target=hangup.startService)
+    service = ReloadOnSighup(reactor)
+    thread = threading.Thread(target=service.startService)
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGHUP) is before
-    hangup.stopService()
+    service.stopService()
 
 
-OWNER = {
+PREFIXES = {
     "stdin": [],
     "no stdin": ["sh", "-c", 'exec "$0" "$@" </dev/null'],
     "the child of a shell": ["sh", "-c", '"$0" "$@" </dev/null; exit $?'],
     "the job of an interactive shell": ["bash", "--norc", "-ic", '"$0" "$@" </dev/null & wait'],
 }
-"""How the process came to its terminal: what stands between ``setsid -c`` and the program."""
+"""The command between ``setsid -c`` and the program."""
 
 
-@pytest.mark.parametrize("stays", [True, False], ids=["a person's signal", "a closed terminal"])
-@pytest.mark.parametrize("owner", OWNER)
-def test_a_closed_terminal_ends_what_runs_in_it(owner: str, stays: bool) -> None:
-    require("setsid", *(["bash"] if "bash" in OWNER[owner] else []))
+@pytest.mark.parametrize("is_open", [True, False], ids=["an open terminal", "a closed terminal"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_closed_terminal_stops_its_process(prefix: str, is_open: bool) -> None:
+    require("setsid", *(["bash"] if "bash" in PREFIXES[prefix] else []))
     ours, theirs = pty.openpty()
-    # setsid -c makes the terminal the process's own, as a shell's window does.
-    argv = ["setsid", "-c", *OWNER[owner], sys.executable, "-c", SCRIPT]
+    # setsid -c makes the terminal the controlling terminal of the process, as a terminal window does.
+    argv = ["setsid", "-c", *PREFIXES[prefix], sys.executable, "-c", SCRIPT]
     with Process(argv, name="in a terminal", env=environment(), stdin=theirs) as process:
         os.close(theirs)
         pid = int(process.when_line(r"started (\d+)")[1])
-        if stays:
+        if is_open:
             os.kill(pid, signal.SIGHUP)
             process.when_line("rereading")
             assert process.exit_code is None
@@ -110,7 +110,7 @@ def test_a_closed_terminal_ends_what_runs_in_it(owner: str, stays: bool) -> None
             os.close(ours)
         process.when_line("stopping")
         code = process.when_exited()
-        if stays:
+        if is_open:
             os.close(ours)
         else:
             assert "rereading" not in process.output
@@ -118,7 +118,7 @@ def test_a_closed_terminal_ends_what_runs_in_it(owner: str, stays: bool) -> None
             assert code == 0
 
 
-def test_a_terminal_that_closes_is_nothing_to_a_process_that_ignores_the_signal() -> None:
+def test_a_closed_terminal_does_not_stop_a_process_that_ignores_the_signal() -> None:
     require("setsid", "nohup")
     ours, theirs = pty.openpty()
     argv = ["setsid", "-c", "sh", "-c", 'trap \'\' HUP; exec "$0" "$@"', sys.executable, "-c", SCRIPT]
@@ -134,7 +134,7 @@ def test_a_terminal_that_closes_is_nothing_to_a_process_that_ignores_the_signal(
         assert "terminal is closed" not in process.output
 
 
-class Looks(Clock):
+class FakeReactor(Clock):
     """A clock that is a reactor for ``ReloadOnSighup``."""
 
     def __init__(self) -> None:
@@ -148,31 +148,29 @@ class Looks(Clock):
         self.stops += 1
 
 
-@pytest.mark.parametrize("looks", [0, 1, 2])
-def test_a_process_that_was_detached_reads_its_files_again(
-    monkeypatch: pytest.MonkeyPatch, looks: int
-) -> None:
-    """``disown``: the terminal goes without a signal. A signal that comes much later is no hangup."""
+@pytest.mark.parametrize("checks", [0, 1, 2])
+def test_a_detached_process_reads_its_files_again(monkeypatch: pytest.MonkeyPatch, checks: int) -> None:
+    """After ``disown`` the terminal disappears without a signal. A SIGHUP much later is not a hangup."""
     has_terminal = True
-    monkeypatch.setattr(hangup_module, "has_terminal", lambda: has_terminal)
+    monkeypatch.setattr(reload_on_sighup, "has_terminal", lambda: has_terminal)
     before = signal.getsignal(signal.SIGHUP)
-    clock, rereads = Looks(), []
-    hangup = ReloadOnSighup(clock, lambda: rereads.append("read"))
-    hangup.startService()
+    clock, rereads = FakeReactor(), []
+    service = ReloadOnSighup(clock, lambda: rereads.append("read"))
+    service.startService()
     try:
-        clock.advance(10 * LOOK_SECONDS)
+        clock.advance(10 * CHECK_SECONDS)
         has_terminal = False
-        for _ in range(looks):
-            clock.advance(LOOK_SECONDS)
+        for _ in range(checks):
+            clock.advance(CHECK_SECONDS)
         signal.raise_signal(signal.SIGHUP)
-        assert (clock.stops, rereads) == ((0, ["read"]) if looks == 2 else (1, []))
+        assert (clock.stops, rereads) == ((0, ["read"]) if checks == 2 else (1, []))
     finally:
-        hangup.stopService()
+        service.stopService()
         signal.signal(signal.SIGHUP, before)
     assert not clock.getDelayedCalls()
 
 
-def test_commands_of_one_run_stop_in_order_when_their_terminal_closes() -> None:
+def test_a_command_with_one_task_stops_in_order_when_its_terminal_closes() -> None:
     require("setsid")
     script = """
 import sys

@@ -1,4 +1,4 @@
-"""What an agent tells its parent process: complete lines, never more than somebody reads, and the end."""
+"""Status lines for a parent process: complete lines, a bounded queue, and a parent that ends."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
 from seance.agent.service import AgentState, AgentStatus
-from seance.cli.status_lines import LOOK_SECONDS, MOST_WAITING, StatusLines, StatusSource, room_url
+from seance.cli.status_lines import CHECK_SECONDS, MAX_QUEUED_LINES, StatusLines, StatusSource, room_url
 from seance.core.settings import AgentSettings
 from tests.attacks.parties import EchoServer
 from tests.canaries import tokens_in
 from tests.docs.pages import DOCS
 from tests.e2e.wire import Wire, upgrade
 from tests.processes import DEADLINE_SECONDS, Process, RelayProcess, environment, running_relay, twistd
-from tests.relay.rig import Rig
+from tests.relay.rig import Rig as RelayRig
 from tests.tools import require
 
 TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
 
 
 class Source:
-    """An agent, as far as status lines know one."""
+    """A fake agent."""
 
     settings = AgentSettings(room="r", relay="wss://relay.example/base")
 
     def __init__(self) -> None:
         self.client_count = 0
-        self.tell: Callable[[AgentStatus], None] = lambda status: None
+        self.report: Callable[[AgentStatus], None] = lambda status: None
 
     def on_status(self, listener: Callable[[AgentStatus], None]) -> Callable[[], None]:
-        self.tell = listener
+        self.report = listener
         return lambda: None
 
 
-class Stage:
-    """Status lines into a socket, as Node makes them for a child, or into a pipe, as a shell does."""
+class Rig:
+    """Status lines into a pipe, as from a shell, or into a socket, as Node makes for a child process."""
 
     def __init__(self, kind: str, agent: StatusSource | None = None) -> None:
         if kind == "pipe":
@@ -56,16 +56,16 @@ class Stage:
         self.clock = Clock()
         self.agent = Source()
         self.gone = 0
-        self.lines = StatusLines(self.clock, agent or self.agent, self.writing, self._note_gone)
+        self.lines = StatusLines(self.clock, agent or self.agent, self.writing, self._count_gone)
         self.lines.startService()
-        self._is_read = True
+        self._is_reading = True
 
-    def _note_gone(self) -> None:
+    def _count_gone(self) -> None:
         self.gone += 1
 
-    def told(self) -> list[dict[str, Any]]:
+    def read_lines(self) -> list[dict[str, Any]]:
         os.set_blocking(self.reading, False)
-        taken = b""
+        received = b""
         while True:
             try:
                 part = os.read(self.reading, 65536)
@@ -73,32 +73,32 @@ class Stage:
                 break
             if not part:
                 break
-            taken += part
-        assert taken.endswith(b"\n") or not taken
-        return [json.loads(line) for line in taken.splitlines()]
+            received += part
+        assert received.endswith(b"\n") or not received
+        return [json.loads(line) for line in received.splitlines()]
 
-    def leave(self) -> None:
-        self._is_read = False
+    def close_reader(self) -> None:
+        self._is_reading = False
         os.close(self.reading)
 
     def close(self) -> None:
         self.lines.stopService()
         assert not self.clock.getDelayedCalls()
         os.close(self.writing)
-        if self._is_read:
+        if self._is_reading:
             os.close(self.reading)
 
 
 @pytest.fixture(params=["pipe", "socket"])
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    stage = Stage(request.param)
-    yield stage
-    stage.close()
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(request.param)
+    yield rig
+    rig.close()
 
 
-def test_a_status_is_a_complete_line(stage: Stage) -> None:
-    stage.agent.tell(AgentStatus(AgentState.WAITING, "Not now.", 1.23456, "http_503"))
-    [line] = stage.told()
+def test_a_status_is_a_complete_line(rig: Rig) -> None:
+    rig.agent.report(AgentStatus(AgentState.WAITING, "Not now.", 1.23456, "http_503"))
+    [line] = rig.read_lines()
     assert line.pop("time").endswith("Z")
     assert line == {
         "type": "status",
@@ -111,57 +111,57 @@ def test_a_status_is_a_complete_line(stage: Stage) -> None:
     }
 
 
-def test_the_number_of_clients_is_told_when_it_changes_and_twice_a_second_at_most(stage: Stage) -> None:
-    for stage.agent.client_count in (1, 2, 3):
+def test_a_changed_number_of_clients_is_written_at_most_twice_per_second(rig: Rig) -> None:
+    for rig.agent.client_count in (1, 2, 3):
         pass
-    assert stage.told() == []
-    stage.clock.advance(LOOK_SECONDS)
-    stage.clock.advance(LOOK_SECONDS)
-    stage.agent.client_count = 0
-    stage.clock.advance(LOOK_SECONDS)
-    told = stage.told()
-    assert [(line["type"], line["clients"]) for line in told] == [("clients", 3), ("clients", 0)]
-    assert LOOK_SECONDS >= 0.5
+    assert rig.read_lines() == []
+    rig.clock.advance(CHECK_SECONDS)
+    rig.clock.advance(CHECK_SECONDS)
+    rig.agent.client_count = 0
+    rig.clock.advance(CHECK_SECONDS)
+    lines = rig.read_lines()
+    assert [(line["type"], line["clients"]) for line in lines] == [("clients", 3), ("clients", 0)]
+    assert CHECK_SECONDS >= 0.5
 
 
-def numbers_in(told: list[dict[str, Any]]) -> list[int]:
-    return [int(line["sentence"]) for line in told]
+def numbers_in(lines: list[dict[str, Any]]) -> list[int]:
+    return [int(line["sentence"]) for line in lines]
 
 
-def test_a_parent_that_does_not_read_loses_the_oldest_lines_and_holds_nobody_up(stage: Stage) -> None:
+def test_a_parent_that_does_not_read_loses_the_oldest_lines(rig: Rig) -> None:
     for number in range(3000):
-        stage.agent.tell(AgentStatus(AgentState.CONNECTING, f"{number:900}"))
-    assert len(stage.lines._waiting) == MOST_WAITING
-    told = stage.told()
-    assert numbers_in(told) == list(range(len(told)))
+        rig.agent.report(AgentStatus(AgentState.CONNECTING, f"{number:900}"))
+    assert len(rig.lines._queue) == MAX_QUEUED_LINES
+    lines = rig.read_lines()
+    assert numbers_in(lines) == list(range(len(lines)))
     last: list[int] = []
-    while stage.lines._waiting:
-        stage.clock.advance(LOOK_SECONDS)
-        last += numbers_in(stage.told())
-    assert last[-MOST_WAITING:] == list(range(3000 - MOST_WAITING, 3000))
-    assert stage.gone == 0
+    while rig.lines._queue:
+        rig.clock.advance(CHECK_SECONDS)
+        last += numbers_in(rig.read_lines())
+    assert last[-MAX_QUEUED_LINES:] == list(range(3000 - MAX_QUEUED_LINES, 3000))
+    assert rig.gone == 0
 
 
-def test_the_longest_line_is_one_that_a_pipe_takes_whole(stage: Stage) -> None:
-    stage.agent.settings = AgentSettings(room="r" * 128, relay="ws://relay.example")
-    stage.agent.tell(AgentStatus(AgentState.CONNECTING, "x" * 100_000))
-    [line] = stage.told()
+def test_the_longest_line_is_shorter_than_pipe_buf(rig: Rig) -> None:
+    rig.agent.settings = AgentSettings(room="r" * 128, relay="ws://relay.example")
+    rig.agent.report(AgentStatus(AgentState.CONNECTING, "x" * 100_000))
+    [line] = rig.read_lines()
     assert len(json.dumps(line)) < 4096
 
 
-def test_a_parent_that_has_gone_is_noticed_without_a_word_and_told_of_once(stage: Stage) -> None:
-    stage.leave()
-    stage.clock.advance(LOOK_SECONDS)
-    assert stage.gone == 1
-    stage.agent.tell(AgentStatus(AgentState.STOPPED, "Stopped."))
-    stage.clock.advance(LOOK_SECONDS)
-    assert stage.gone == 1
+def test_a_parent_that_has_ended_is_reported_once_without_a_new_line(rig: Rig) -> None:
+    rig.close_reader()
+    rig.clock.advance(CHECK_SECONDS)
+    assert rig.gone == 1
+    rig.agent.report(AgentStatus(AgentState.STOPPED, "Stopped."))
+    rig.clock.advance(CHECK_SECONDS)
+    assert rig.gone == 1
 
 
-def test_the_last_word_is_told_after_the_service_has_stopped(stage: Stage) -> None:
-    stage.lines.stopService()
-    stage.agent.tell(AgentStatus(AgentState.STOPPED, "Stopped."))
-    assert [line["state"] for line in stage.told()] == ["stopped"]
+def test_the_last_status_is_written_after_the_service_has_stopped(rig: Rig) -> None:
+    rig.lines.stopService()
+    rig.agent.report(AgentStatus(AgentState.STOPPED, "Stopped."))
+    assert [line["state"] for line in rig.read_lines()] == ["stopped"]
 
 
 @pytest.mark.parametrize(
@@ -172,34 +172,34 @@ def test_the_last_word_is_told_after_the_service_has_stopped(stage: Stage) -> No
         ("ws://[::1]:8080", "ws://[::1]:8080/c/r"),
     ],
 )
-def test_the_url_is_where_clients_find_the_room(relay: str, url: str) -> None:
+def test_the_url_is_the_one_of_the_room_for_clients(relay: str, url: str) -> None:
     assert room_url(AgentSettings(room="r", relay=relay)) == url
 
 
 @ensureDeferred
-async def test_trouble_with_the_local_server_and_its_end_are_a_line_each() -> None:
-    async with Rig() as rig:
-        stage = Stage("pipe", rig.agent)
-        await rig.while_local_server_is_away()
-        await rig.joined()
-        told = stage.told()
-        stage.close()
-    assert [line["state"] for line in told] == ["local_trouble", "connected"]
-    assert [line["code"] for line in told] == ["local_server_refused", ""]
+async def test_local_trouble_and_its_end_are_one_line_each() -> None:
+    async with RelayRig() as relay_rig:
+        rig = Rig("pipe", relay_rig.agent)
+        await relay_rig.while_local_server_is_away()
+        await relay_rig.joined()
+        lines = rig.read_lines()
+        rig.close()
+    assert [line["state"] for line in lines] == ["local_trouble", "connected"]
+    assert [line["code"] for line in lines] == ["local_server_refused", ""]
 
 
 # Real processes
 
 
 def agent_argv(how: str, relay: RelayProcess, *options: str) -> list[str]:
-    told = ("--room", "r", "--relay", relay.url, "--status-json", *options)
-    return (
-        twistd("seance-agent", *told) if how == "twistd" else [sys.executable, "-m", "seance", "agent", *told]
-    )
+    arguments = ("--room", "r", "--relay", relay.url, "--status-json", *options)
+    if how == "twistd":
+        return twistd("seance-agent", *arguments)
+    return [sys.executable, "-m", "seance", "agent", *arguments]
 
 
 def with_seance(folder: Path) -> dict[str, str]:
-    """An environment in which ``seance`` is on the PATH, as it is where Seance is installed."""
+    """Return an environment with ``seance`` on the PATH."""
     command = folder / "seance"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m seance "$@"\n')
     command.chmod(0o755)
@@ -208,7 +208,7 @@ def with_seance(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["twistd", "seance"])
-def test_stdout_has_status_lines_alone_and_stderr_the_log(how: str) -> None:
+def test_stdout_has_only_status_lines_and_stderr_has_the_log(how: str) -> None:
     with running_relay() as relay, EchoServer() as local:
         agent = subprocess.Popen(
             agent_argv(how, relay, "--token", TOKEN, "--local", f"127.0.0.1:{local.port}"),
@@ -218,9 +218,9 @@ def test_stdout_has_status_lines_alone_and_stderr_the_log(how: str) -> None:
             text=True,
         )
         assert agent.stdout is not None
-        told = [json.loads(agent.stdout.readline()) for _ in range(2)]
-        assert [line["state"] for line in told] == ["connecting", "connected"]
-        assert told[1]["url"] == f"{relay.url}/c/r"
+        lines = [json.loads(agent.stdout.readline()) for _ in range(2)]
+        assert [line["state"] for line in lines] == ["connecting", "connected"]
+        assert lines[1]["url"] == f"{relay.url}/c/r"
         with Wire.dial(("127.0.0.1", relay.port)) as client:
             client.send(upgrade("/c/r"))
             assert client.read_head().status == 101
@@ -237,7 +237,7 @@ def test_stdout_has_status_lines_alone_and_stderr_the_log(how: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["twistd", "seance"])
-def test_an_agent_whose_parent_closes_the_pipe_leaves_in_order(how: str) -> None:
+def test_an_agent_whose_parent_closes_the_pipe_stops_in_order(how: str) -> None:
     with running_relay() as relay:
         agent = subprocess.Popen(
             agent_argv(how, relay),
@@ -254,12 +254,12 @@ def test_an_agent_whose_parent_closes_the_pipe_leaves_in_order(how: str) -> None
         assert agent.stderr is not None
         err = agent.stderr.read()
         agent.stderr.close()
-        assert "Nobody reads the status lines any more" in err
+        assert "No process reads the status lines any more" in err
         assert "Traceback" not in err
 
 
 @pytest.mark.slow
-def test_a_refused_agent_says_the_code_and_how_long_it_waits() -> None:
+def test_the_status_of_a_rejected_agent_has_the_code_and_the_delay() -> None:
     with (
         running_relay() as relay,
         Process(agent_argv("seance", relay), name="first", env=environment()) as first,
@@ -275,7 +275,7 @@ def test_a_refused_agent_says_the_code_and_how_long_it_waits() -> None:
 
 @pytest.mark.slow
 def test_the_example_for_node_follows_an_agent(tmp_path: Path) -> None:
-    """``docs/examples/parent.mjs``, as an Electron app would have it."""
+    """``docs/examples/parent.mjs`` starts the agent as an Electron app would."""
     require("node")
     with running_relay() as relay, EchoServer() as local:
         argv = ["node", str(DOCS / "examples" / "parent.mjs"), relay.url, "node-room", str(local.port)]
@@ -292,7 +292,7 @@ def test_the_example_for_node_follows_an_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_agent_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
+def test_an_agent_stops_after_its_parent_was_killed(tmp_path: Path) -> None:
     require("node")
     with running_relay() as relay:
         argv = ["node", str(DOCS / "examples" / "parent.mjs"), relay.url, "node-room", "1"]

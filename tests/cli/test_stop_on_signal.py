@@ -1,6 +1,6 @@
-"""How relay and agent end: what their clients are told, in what time, and what a second signal does.
+"""Relay and agent stop on a signal: close codes of the clients, time limits, and the second signal.
 
-Real processes and a real WebSocket client, under ``twistd`` and under ``seance``.
+The tests use real processes and a real WebSocket client, with ``twistd`` and with ``seance``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from twisted.application.service import MultiService
@@ -42,11 +42,12 @@ def program(request: pytest.FixtureRequest) -> str:
 
 
 class Relay(Process):
-    """A relay with an agent for an echo server, both begun in the same way."""
+    """A relay, started by ``twistd`` or ``seance``."""
 
-    def __init__(self, program: str, *options: str) -> None:
+    def __init__(self, program: str, *options: str, prefix: Sequence[str] = ()) -> None:
         listen = ("--listen", "tcp:0:interface=127.0.0.1")
-        super().__init__(command(program, "relay", *listen, *options), name="relay", env=environment())
+        argv = [*prefix, *command(program, "relay", *listen, *options)]
+        super().__init__(argv, name="relay", env=environment())
         self.port = int(self.when_line(r"starting on port (\d+)")[1])
 
     @contextlib.contextmanager
@@ -83,7 +84,7 @@ def agent_of(program: str, relay: Relay, echo_port: int, *options: str) -> Itera
 
 
 def close_code(client: ClientConnection) -> int | None:
-    """Reads on until the connection ends; gives the code of the close frame, None without one."""
+    """Read until the connection ends; return the code of the close frame, or None without one."""
     try:
         while True:
             client.recv(timeout=20)
@@ -92,7 +93,7 @@ def close_code(client: ClientConnection) -> int | None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_clients_of_a_relay_that_stops_are_told_that_it_restarts(
+def test_a_stopping_relay_closes_its_clients_with_service_restart(
     program: str, number: signal.Signals, echo_port: int
 ) -> None:
     with (
@@ -107,7 +108,7 @@ def test_clients_of_a_relay_that_stops_are_told_that_it_restarts(
         relay.check_quiet()
 
 
-def test_a_plain_agent_gets_goaway_and_a_close_that_says_restart(program: str) -> None:
+def test_a_plain_agent_gets_goaway_and_a_close_frame_with_service_restart(program: str) -> None:
     with Relay(program) as relay:
         url = f"ws://127.0.0.1:{relay.port}/agent?room=plain"
         with connect(url, proxy=None) as agent:
@@ -117,14 +118,14 @@ def test_a_plain_agent_gets_goaway_and_a_close_that_says_restart(program: str) -
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     messages.append(agent.recv(timeout=20))
-            assert messages[-1] == b"\x00\x03" + bytes(10), "GoAway 0, and no word of link control"
+            assert messages[-1] == b"\x00\x03" + bytes(10), "GoAway 0, and no link control message"
             assert agent.close_code == 1012
         assert relay.when_exited() == 0
         relay.check_quiet()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_clients_of_an_agent_that_stops_are_told_and_get_what_was_said_before(
+def test_a_stopping_agent_sends_pending_data_and_closes_its_clients(
     program: str, number: signal.Signals, echo_port: int
 ) -> None:
     with Relay(program) as relay, agent_of(program, relay, echo_port) as agent:
@@ -135,7 +136,7 @@ def test_clients_of_an_agent_that_stops_are_told_and_get_what_was_said_before(
             agent.signal(number)
             assert close_code(client) == 1012
             assert agent.when_exited() == 0
-            assert time.monotonic() - began < 20, "it waits for nothing that never comes"
+            assert time.monotonic() - began < 20, "the stop waits for an event that never occurs"
         relay.when_line("has left: The connection below")
         relay.signal(signal.SIGTERM)
         assert relay.when_exited() == 0
@@ -143,7 +144,7 @@ def test_clients_of_an_agent_that_stops_are_told_and_get_what_was_said_before(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_second_signal_ends_a_relay_that_drains_and_the_next_one_takes_its_place(
+def test_a_second_signal_ends_a_relay_that_drains(
     program: str, number: signal.Signals, echo_port: int
 ) -> None:
     patient = ("--drain-seconds", "100", "--drain-try-seconds", "20")
@@ -162,7 +163,7 @@ def test_a_second_signal_ends_a_relay_that_drains_and_the_next_one_takes_its_pla
         assert close_code(client) is None
 
 
-def test_two_signals_at_once_leave_no_traceback(program: str, echo_port: int) -> None:
+def test_two_signals_in_a_row_leave_no_traceback(program: str, echo_port: int) -> None:
     with Relay(program, "--drain-try-seconds", "0.2") as relay, agent_of(program, relay, echo_port):
         for _ in range(2):
             os.kill(relay.pid, signal.SIGTERM)
@@ -170,22 +171,36 @@ def test_two_signals_at_once_leave_no_traceback(program: str, echo_port: int) ->
         relay.check_quiet()
 
 
-def test_a_relay_stops_in_the_middle_of_an_attachment(program: str) -> None:
-    """An agent whose head has not ended, and one whose head comes after the signal."""
+@pytest.mark.parametrize("program", ["twistd", "seance"])
+def test_an_ignored_sigint_stays_ignored(program: str) -> None:
+    """A shell without job control starts background jobs with SIGINT ignored."""
+    with Relay(program, prefix=["sh", "-c", 'trap "" INT; exec "$@"', "sh"]) as relay:
+        relay.signal(signal.SIGINT)
+        time.sleep(0.2)  # a handler would run in the reactor's next turn
+        with connect(f"ws://127.0.0.1:{relay.port}/agent?room={ROOM}", proxy=None):
+            relay.when_line(f"An agent serves room {ROOM}")
+        relay.signal(signal.SIGTERM)
+        assert relay.when_exited() == 0
+        assert "SIGINT" not in relay.output
+        relay.check_quiet()
+
+
+def test_a_relay_stops_while_agents_connect(program: str) -> None:
+    """The request heads of two agents are incomplete."""
     with Relay(program) as relay, contextlib.ExitStack() as stack:
         agents = [stack.enter_context(socket.create_connection(("127.0.0.1", relay.port))) for _ in range(2)]
         for agent in agents:
             agent.sendall(b"GET /agent?room=room HTTP/1.1\r\nHost: h\r\n")
-        with socket.create_connection(("127.0.0.1", relay.port)) as asked:
-            asked.sendall(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert asked.recv(100).startswith(b"HTTP/1.1 200 ")
+        with socket.create_connection(("127.0.0.1", relay.port)) as probe:
+            probe.sendall(b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert probe.recv(100).startswith(b"HTTP/1.1 200 ")
         relay.signal(signal.SIGTERM)
         assert relay.when_exited() == 0
         relay.check_quiet()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_an_agent_stops_while_it_dials(program: str, number: signal.Signals) -> None:
+def test_an_agent_stops_while_it_connects(program: str, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
         argv = command(program, "agent", "--room", ROOM, "--relay", url)
@@ -221,8 +236,8 @@ def test_an_agent_stops_while_its_relay_drains(program: str, echo_port: int) -> 
         relay.check_quiet()
 
 
-def test_an_agent_moves_to_the_relay_that_takes_the_port_over(program: str, echo_port: int) -> None:
-    """Nobody waits for the old process: the new one may listen as soon as that one does no more."""
+def test_an_agent_moves_to_the_relay_that_takes_over_the_port(program: str, echo_port: int) -> None:
+    """The new process can listen as soon as the old one has closed its port, before the old one ends."""
     with Relay(program) as old, agent_of(program, old, echo_port) as agent, old.connected() as client:
         old.signal(signal.SIGTERM)
         old.when_line("Draining")
@@ -237,7 +252,7 @@ def test_an_agent_moves_to_the_relay_that_takes_the_port_over(program: str, echo
         old.check_quiet()
 
 
-def test_whoever_had_the_signals_gets_them_back() -> None:
+def test_the_previous_handlers_are_restored() -> None:
     from twisted.internet import reactor
 
     before = [signal.getsignal(number) for number in SIGNALS]
@@ -249,7 +264,7 @@ def test_whoever_had_the_signals_gets_them_back() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_in_another_thread_the_signals_stay_as_they_are() -> None:
+def test_in_another_thread_the_handlers_stay_unchanged() -> None:
     from twisted.internet import reactor
 
     before = [signal.getsignal(number) for number in SIGNALS]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from seance.cli import status
-from seance.cli.status_client import MOST_ROOMS, Admin
+from seance.cli.status_client import MAX_ROOMS, Admin
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.dashboard.stage import ADMIN, admin_url, running_stage
 from tests.processes import environment, running_relay
@@ -146,10 +146,10 @@ def test_all_rooms_are_read_page_by_page(fake: FakeAdmin, capsys: pytest.Capture
 def test_a_server_that_never_comes_to_an_end_is_left(
     fake: FakeAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seance.cli.status_client.MOST_ROOMS", 5)
+    monkeypatch.setattr("seance.cli.status_client.MAX_ROOMS", 5)
     fake.says("/api/rooms", {"rooms": [ROOM], "next": "r"})
     assert len(Admin(fake.url).rooms()) == 5
-    assert MOST_ROOMS > 5
+    assert MAX_ROOMS > 5
 
 
 def test_nobody_there_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +158,7 @@ def test_nobody_there_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "--admin", f"http://127.0.0.1:{port}")
     assert (code, out) == (2, "")
     assert err == (
-        f"seance status: Nobody answers at http://127.0.0.1:{port} (Connection refused). "
+        f"seance status: No connection to http://127.0.0.1:{port} (Connection refused). "
         "Is the relay running, and is that its --admin?\n"
     )
 
@@ -187,13 +187,13 @@ def test_something_else_there_is_status_3(
     fake.answers[path] = (code, body)
     status, out, err = run(capsys, "--admin", fake.url)
     assert (status, out) == (3, "")
-    assert f"What answers at {fake.url} is not the admin port of a relay." in err
+    assert f"{fake.url} is not the admin port of a relay." in err
 
 
 def test_an_answer_without_end_is_status_3(
     fake: FakeAdmin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seance.cli.status_client.LONGEST_ANSWER", 100)
+    monkeypatch.setattr("seance.cli.status_client.MAX_ANSWER_BYTES", 100)
     fake.says("/api/rooms", {"rooms": [ROOM], "next": None})
     assert run(capsys, "--admin", fake.url)[0] == 3
 
@@ -226,13 +226,13 @@ def test_nothing_that_came_moves_the_terminal(fake: FakeAdmin, capsys: pytest.Ca
     [
         (
             ["--admin", "localhost:9090"],
-            "'localhost:9090' is no address of an admin port; write http://HOST:PORT",
+            "'localhost:9090' is not the URL of an admin port; write http://HOST:PORT",
         ),
         (["--admin", "http://h:99999"], "cannot be read (Port out of range"),
-        (["--admin", "http://h/?token=x"], "is host, port and path alone"),
-        (["--admin", "http://me@h"], "is host, port and path alone"),
+        (["--admin", "http://h/?token=x"], "may have only host, port and path"),
+        (["--admin", "http://me@h"], "may have only host, port and path"),
         (["--token-file", "/no/such"], "The token file /no/such cannot be read: No such file or directory."),
-        (["--admin", "https://h", "--ca", "/no/such"], "/no/such holds no certificates that can be read"),
+        (["--admin", "https://h", "--ca", "/no/such"], "/no/such has no readable certificates"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_status_1(
@@ -333,7 +333,7 @@ def test_a_relay_that_lives_shows_its_rooms_and_clients() -> None:
         assert [one["state"] for one in told["list"]] == ["joined"]
         missing = seance_status("third", "--admin", stage.url)
         assert (missing.returncode, missing.stdout) == (5, "")
-        assert missing.stderr == "seance status: Nobody serves room third.\n"
+        assert missing.stderr == "seance status: No agent serves room third.\n"
         public = seance_status("--admin", f"http://127.0.0.1:{stage.relay.port}")
         assert public.returncode == 3
         assert "is not the admin port" in public.stderr
@@ -354,7 +354,7 @@ def test_a_relay_that_asks_for_a_token_gets_one(tmp_path: Path) -> None:
         url = admin_url(relay)
         without = seance_status("--admin", url)
         assert (without.returncode, without.stdout) == (4, "")
-        assert "Give one with --token-file." in without.stderr
+        assert "Name a token with --token-file." in without.stderr
         client = seance_status("--admin", url, "--token-file", write_token(tmp_path, "client", role="client"))
         assert client.returncode == 4
         old = seance_status("--admin", url, "--token-file", write_token(tmp_path, "old", exp=1))

@@ -23,7 +23,7 @@ from tests.tools import ROOT
 
 PROGRAMS = ("relay", "agent", "demo", "keygen", "token", "share", "doctor", "status", "check", "bench")
 PROGRAMS += ("health",)
-COMMON = {"--help", "--version", "--config"}
+COMMON = {"--help", "--help-all", "--version", "--config"}
 FOREIGN = {
     "--tls",
     "--config-settings",
@@ -138,7 +138,7 @@ def check_docker(words: list[str]) -> None:
 
 def check_variable(words: list[str]) -> None:
     variable = words[0].partition("=")[0]
-    assert variable in {option.variable for program in Program for option in options_of(program)}
+    assert variable in {option.variables[0] for program in Program for option in options_of(program)}
 
 
 def check_venv(words: list[str]) -> None:

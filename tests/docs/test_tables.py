@@ -14,7 +14,7 @@ from seance.auth.claims import grant_from_claims
 from seance.auth.refusals import AGENT_NOT_ACCEPTED, NOT_ACCEPTED, NOT_ALLOWED
 from seance.carrier import CloseCode
 from seance.core.settings import AgentSettings, RelaySettings
-from seance.options import OPTIONS, Program, default_in_words, options_of, values
+from seance.options import OPTIONS, Program, default_in_words, options_of, parsers
 from seance.yamux import KIB, MIB, Limits
 from tests.docs.pages import DOCS, blocks, code_spans, table
 from tests.docs.source import HOLE, codes_of, refusals, token_codes
@@ -89,7 +89,7 @@ def test_every_limit_has_its_default_and_the_test_that_reaches_it(heading: str) 
 
 
 def test_every_option_of_a_relay_that_bounds_something_is_among_its_limits() -> None:
-    bounding = (values.byte_count, values.seconds, values.seconds_or_none, values.count)
+    bounding = (parsers.byte_count, parsers.seconds, parsers.seconds_or_zero, parsers.count)
     bounds = {f"`--{one.name}`" for one in options_of(Program.RELAY) if one.parse in bounding}
     assert len(bounds) > 10
     assert bounds - {row[2] for row in table(SECURITY, "Limits of a relay")} == set()

@@ -1,4 +1,4 @@
-"""How the log is written down: JSON that programs can read, without secrets, and nothing for debugging."""
+"""The formats of the log: JSON for programs, without secrets and without debug events."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from seance.logs import format
 from seance.logs.files import AppendedLogFile
 from seance.logs.format import (
     JSON,
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     TEXT,
     LoggedServices,
     json_line,
     log_for_twistd,
     log_observer,
 )
-from seance.logs.redacting import Redacting
+from seance.logs.redacting import RedactingObserver
 from seance.logs.writer import drain_all
 from seance.relay_tap import Options as RelayOptions
 from tests.attacks.parties import EchoServer
@@ -55,7 +55,12 @@ TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLXNpZ25h
 
 def written(write: Callable[[Logger], None], log_format: str = JSON) -> str:
     text = io.StringIO()
-    write(Logger(namespace="seance.test", observer=LogPublisher(Redacting(), log_observer(log_format, text))))
+    write(
+        Logger(
+            namespace="seance.test",
+            observer=LogPublisher(RedactingObserver(), log_observer(log_format, text)),
+        )
+    )
     return text.getvalue()
 
 
@@ -78,9 +83,9 @@ class Secretive:
 
 
 def test_a_line_has_time_level_namespace_event_message_and_fields() -> None:
-    said = line(lambda log: log.warn("{count} of {what}", count=3, what="them", event="test.said"))
-    assert said.pop("time").endswith("Z")
-    assert said == {
+    entry = line(lambda log: log.warn("{count} of {what}", count=3, what="them", event="test.said"))
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
         "level": "warn",
         "namespace": "seance.test",
         "event": "test.said",
@@ -93,8 +98,8 @@ def test_time_is_rfc_3339_in_utc() -> None:
     assert json.loads(json_line({"log_time": 1795436951.8174}))["time"] == "2026-11-23T12:29:11.817Z"
 
 
-def test_fields_keep_their_kind_and_what_is_no_number_becomes_text() -> None:
-    said = line(
+def test_numbers_keep_their_type_and_other_fields_become_text() -> None:
+    entry = line(
         lambda log: log.info(
             "x",
             none=None,
@@ -106,7 +111,7 @@ def test_fields_keep_their_kind_and_what_is_no_number_becomes_text() -> None:
             odd=Strange(),
         )
     )
-    assert said["fields"] == {
+    assert entry["fields"] == {
         "none": None,
         "truth": True,
         "part": 0.5,
@@ -117,28 +122,28 @@ def test_fields_keep_their_kind_and_what_is_no_number_becomes_text() -> None:
     }
 
 
-def test_a_line_is_one_line_of_ascii_whatever_is_in_it() -> None:
+def test_any_text_becomes_one_line_of_ascii() -> None:
     text = written(lambda log: log.info("{a}", a="one\ntwo \u2028 \U0001f50c \ud800"))
     assert text.isascii()
     assert text.count("\n") == 1
     assert json.loads(text)["fields"]["a"] == "one\ntwo \u2028 \U0001f50c \ud800"
 
 
-def test_a_failure_brings_its_traceback() -> None:
+def test_a_failure_has_a_traceback() -> None:
     def write(log: Logger) -> None:
         try:
             raise ValueError("what is wrong")
         except ValueError:
             log.failure("it failed", event="test.failed")
 
-    said = line(write)
-    assert said["level"] == "critical"
-    assert said["message"] == "it failed"
-    assert "ValueError: what is wrong" in said["traceback"]
-    assert "log_failure" not in said["fields"]
+    entry = line(write)
+    assert entry["level"] == "critical"
+    assert entry["message"] == "it failed"
+    assert "ValueError: what is wrong" in entry["traceback"]
+    assert "log_failure" not in entry["fields"]
 
 
-def test_no_secret_is_written_wherever_it_comes_from() -> None:
+def test_no_secret_is_written_from_any_part_of_an_event() -> None:
     def write(log: Logger) -> None:
         log.info("{a}", a=Secretive(), path=f"/c/r/doc?access_token={TOKEN}&x=1", event="test.secret")
         try:
@@ -153,52 +158,52 @@ def test_no_secret_is_written_wherever_it_comes_from() -> None:
     assert "x=1" not in text
 
 
-def test_our_own_addresses_stay_as_they_are() -> None:
+def test_the_field_url_is_not_redacted() -> None:
     url = "ws://localhost:8080/agent?room=<room-id>"
-    said = line(lambda log: log.info("Agent endpoint: {url}", url=url))
-    assert said["message"] == f"Agent endpoint: {url}"
-    assert said["fields"] == {"url": url}
+    entry = line(lambda log: log.info("Agent endpoint: {url}", url=url))
+    assert entry["message"] == f"Agent endpoint: {url}"
+    assert entry["fields"] == {"url": url}
 
 
-def test_what_is_too_long_is_cut() -> None:
-    said = line(lambda log: log.info("{a}", a="x" * (LONGEST_TEXT + 1)))
-    assert said["fields"]["a"] == said["message"] == "x" * LONGEST_TEXT + "…"
+def test_a_long_text_is_cut() -> None:
+    entry = line(lambda log: log.info("{a}", a="x" * (MAX_TEXT_LENGTH + 1)))
+    assert entry["fields"]["a"] == entry["message"] == "x" * MAX_TEXT_LENGTH + "…"
 
 
-def test_a_message_of_the_old_log_is_a_line_too() -> None:
+def test_an_event_of_the_legacy_log_becomes_a_line() -> None:
     events: list[dict[str, Any]] = []
     globalLogPublisher.addObserver(events.append)
     old_log.msg("from a library", system="that", extra=1)
     globalLogPublisher.removeObserver(events.append)
-    said = json.loads(json_line(events[-1]))
-    assert said["message"] == "from a library"
-    assert said["event"] is None
-    assert said["namespace"] == "log_legacy"
-    assert said["fields"] == {"extra": 1}
+    entry = json.loads(json_line(events[-1]))
+    assert entry["message"] == "from a library"
+    assert entry["event"] is None
+    assert entry["namespace"] == "log_legacy"
+    assert entry["fields"] == {"extra": 1}
 
 
 @pytest.mark.parametrize("log_format", [TEXT, JSON])
-def test_what_is_for_debugging_is_not_written(log_format: str) -> None:
+def test_debug_events_are_not_written(log_format: str) -> None:
     def write(log: Logger) -> None:
-        log.debug("unseen")
-        log.info("seen")
+        log.debug("hidden")
+        log.info("visible")
 
     text = written(write, log_format)
-    assert "unseen" not in text
-    assert "seen" in text
+    assert "hidden" not in text
+    assert "visible" in text
 
 
 # Under twistd
 
 
-@pytest.mark.parametrize("told", [{"logger": "some.thing"}, {"syslog": True}])
-def test_a_twistd_that_was_told_how_to_log_is_left_alone(told: dict[str, Any]) -> None:
-    assert log_for_twistd(told, TEXT) is None
-    with pytest.raises(ConfigError, match="give one of them"):
-        log_for_twistd(told, JSON)
+@pytest.mark.parametrize("options", [{"logger": "some.thing"}, {"syslog": True}])
+def test_twistds_own_log_options_take_precedence(options: dict[str, Any]) -> None:
+    assert log_for_twistd(options, TEXT) is None
+    with pytest.raises(ConfigError, match="use one of them"):
+        log_for_twistd(options, JSON)
 
 
-def test_the_application_gets_the_observer_and_no_other_parent_does() -> None:
+def test_only_the_application_gets_the_observer() -> None:
     application = Application("test")
     services = LoggedServices(lambda: log_observer(JSON, io.StringIO()))
     services.setServiceParent(application)
@@ -208,8 +213,8 @@ def test_the_application_gets_the_observer_and_no_other_parent_does() -> None:
     assert plain.getComponent(ILogObserver) is None
 
 
-def write_as_twistd(told: dict[str, Any], log_format: str, *, to_stderr: bool = False) -> None:
-    make = log_for_twistd(told, log_format, to_stderr=to_stderr)
+def write_as_twistd(options: dict[str, Any], log_format: str, *, to_stderr: bool = False) -> None:
+    make = log_for_twistd(options, log_format, to_stderr=to_stderr)
     assert make is not None
     Logger("seance.test", observer=make()).info("hello")
     drain_all()
@@ -217,7 +222,7 @@ def write_as_twistd(told: dict[str, Any], log_format: str, *, to_stderr: bool = 
 
 @pytest.fixture
 def _log_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Closes what twistd would leave open, and gives its signal back."""
+    """Close the files that twistd would leave open, and restore the signal handler."""
     opened: list[LogFile] = []
 
     def open_file(path: str) -> LogFile:
@@ -233,27 +238,27 @@ def _log_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_log_files")
-def test_twistd_writes_to_the_file_it_was_told(tmp_path: Path) -> None:
-    told: dict[str, Any] = {"logfile": str(tmp_path / "a.log"), "nodaemon": True}
-    write_as_twistd(told, JSON)
+def test_twistd_writes_to_its_logfile(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"logfile": str(tmp_path / "a.log"), "nodaemon": True}
+    write_as_twistd(options, JSON)
     assert json.loads((tmp_path / "a.log").read_text())["message"] == "hello"
 
 
 def test_twistd_writes_to_stdout_in_the_foreground_or_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     for to_stderr in (False, True):
-        told: dict[str, Any] = {"nodaemon": True}
-        write_as_twistd(told, TEXT, to_stderr=to_stderr)
-        said = capsys.readouterr()
-        assert "hello" in (said.err if to_stderr else said.out)
-        assert "hello" not in (said.out if to_stderr else said.err)
+        options: dict[str, Any] = {"nodaemon": True}
+        write_as_twistd(options, TEXT, to_stderr=to_stderr)
+        output = capsys.readouterr()
+        assert "hello" in (output.err if to_stderr else output.out)
+        assert "hello" not in (output.out if to_stderr else output.err)
 
 
-def test_another_format_is_refused_in_one_sentence() -> None:
-    with pytest.raises(SystemExit, match="'xml' is not a format of the log; write text or json"):
+def test_an_unknown_format_is_reported() -> None:
+    with pytest.raises(SystemExit, match="'xml' is not a log format; write text or json"):
         RelayOptions().parseOptions(["--log-format", "xml"])
 
 
-def test_a_daemon_has_nobody_to_tell_its_status() -> None:
+def test_a_daemon_cannot_write_status_lines() -> None:
     options = AgentOptions()
     options.parent = usage.Options()
     options.parent["nodaemon"] = False
@@ -268,8 +273,8 @@ def lines_of(process: Process) -> list[dict[str, Any]]:
     return [json.loads(line) for line in process.output.splitlines()]
 
 
-def talk(relay: RelayProcess, target: str) -> None:
-    """Be a client: send five bytes behind the 101, and have them back."""
+def echo_once(relay: RelayProcess, target: str) -> None:
+    """Connect as a client, send five bytes after the 101, and receive them again."""
     with Wire.dial(("127.0.0.1", relay.port)) as client:
         client.send(upgrade(target))
         assert client.read_head().status == 101
@@ -278,11 +283,11 @@ def talk(relay: RelayProcess, target: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_line_of_a_relay_is_json_and_each_client_has_one_and_each_link_two() -> None:
+def test_a_relay_logs_json_with_one_line_per_client_and_two_per_link() -> None:
     with running_relay("--log-format", "json") as relay, EchoServer() as local:
         with running_agent(relay, "r", local_port=local.port):
             for _ in range(3):
-                talk(relay, "/client?room=r&secret=canary-query")
+                echo_once(relay, "/client?room=r&secret=canary-query")
             for _ in range(3):
                 relay.when_line('"client.ended"')
         relay.when_line('"link.lost"')
@@ -304,8 +309,8 @@ def test_every_line_of_a_relay_is_json_and_each_client_has_one_and_each_link_two
 @pytest.mark.parametrize("how", ["twistd", "seance"])
 def test_every_line_of_an_agent_is_json(how: str) -> None:
     with running_relay() as relay:
-        told = ("--room", "r", "--relay", relay.url, "--log-format", "json")
-        argv = twistd("seance-agent", *told) if how == "twistd" else [*SEANCE, "agent", *told]
+        options = ("--room", "r", "--relay", relay.url, "--log-format", "json")
+        argv = twistd("seance-agent", *options) if how == "twistd" else [*SEANCE, "agent", *options]
         with Process(argv, name="agent", env=environment()) as agent:
             agent.when_line('"event":"link.attached"')
             assert agent.stop() == 0
@@ -315,7 +320,7 @@ def test_every_line_of_an_agent_is_json(how: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_crowd_that_is_refused_writes_no_line() -> None:
+def test_rejected_clients_are_not_logged_one_by_one() -> None:
     with running_relay() as relay, AgentProcess("r", "--relay", relay.url, "--local", "127.0.0.1:1") as agent:
         agent.when_connected()
         relay.when_line("An agent serves room r")
@@ -324,5 +329,5 @@ def test_a_crowd_that_is_refused_writes_no_line() -> None:
             with Wire.dial(("127.0.0.1", relay.port)) as client:
                 client.send(upgrade("/client?room=r"))
                 assert client.read_head().status == 502
-        until("the agent has said so", lambda: "does not take connections" in agent.output)
+        until("the agent has logged it", lambda: "does not take connections" in agent.output)
         assert len(relay.output.splitlines()) == before

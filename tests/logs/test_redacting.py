@@ -1,4 +1,4 @@
-"""Secrets do not get into the log, whoever brings them there."""
+"""Secrets are removed from each part of a log event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from twisted.logger import Logger, LogPublisher, textFileLogObserver
 
-from seance.logs.redacting import Redacting
+from seance.logs.redacting import RedactingObserver
 from tests.tools import ROOT
 
 TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
@@ -16,18 +16,18 @@ TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLXNpZ25h
 
 def logged(write: object) -> str:
     text = io.StringIO()
-    log = Logger(observer=LogPublisher(Redacting(), textFileLogObserver(text)))
+    log = Logger(observer=LogPublisher(RedactingObserver(), textFileLogObserver(text)))
     write(log)  # type: ignore[operator]
     return text.getvalue()
 
 
-def test_a_field_is_clean() -> None:
+def test_a_field_is_redacted() -> None:
     line = logged(lambda log: log.info("from {where}", where=f"/c/r?access_token={TOKEN}"))
     assert "from /c/r" in line
     assert TOKEN not in line
 
 
-def test_a_traceback_is_clean() -> None:
+def test_a_traceback_is_redacted() -> None:
     def write(log: Logger) -> None:
         try:
             raise ValueError(f"Authorization: Bearer {TOKEN}", 7)
@@ -40,18 +40,17 @@ def test_a_traceback_is_clean() -> None:
     assert TOKEN not in text
 
 
-def test_a_legacy_message_is_clean() -> None:
+def test_a_legacy_message_is_redacted() -> None:
     text = logged(lambda log: log.info("{log_text}", log_text=f"seance.token.{TOKEN}", message=(TOKEN, 1)))
     assert TOKEN not in text
 
 
-def test_our_own_addresses_stay_as_they_are() -> None:
+def test_the_field_url_is_not_redacted() -> None:
     line = logged(lambda log: log.info("Agent endpoint: {url}", url="ws://h/agent?room=<room-id>"))
     assert line.rstrip().endswith("Agent endpoint: ws://h/agent?room=<room-id>")
 
 
-def test_twistd_and_seance_write_clean_logs() -> None:
-    """Whatever logs first after a service was made, the observers that write come after ours."""
+def test_the_redacting_observer_comes_before_the_observers_that_write() -> None:
     code = f"""
 import sys
 from twisted.logger import Logger, globalLogBeginner, globalLogPublisher, textFileLogObserver

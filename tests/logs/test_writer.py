@@ -1,4 +1,4 @@
-"""A log that is not read: the event loop continues, lines are counted, and none is lost without need."""
+"""A log that is not read: the event loop continues, lost lines are counted, and no other line is lost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def notice(lines: int) -> str:
     return f"{lines} lost\n"
 
 
-def test_a_reader_that_takes_nothing_stops_nobody_and_learns_how_many_are_missing() -> None:
+def test_a_reader_that_pauses_gets_the_number_of_lost_lines() -> None:
     reader = Reader()
     writer = LogWriter(reader.write, notice, max_bytes=100)
     for number in range(100):
@@ -63,7 +63,7 @@ def test_a_reader_that_takes_nothing_stops_nobody_and_learns_how_many_are_missin
     assert reader.text.decode().endswith("90 lost\nafter\n")
 
 
-def test_lines_keep_their_order_with_the_notice_between_them() -> None:
+def test_the_notice_is_at_the_position_of_the_lost_lines() -> None:
     reader = Reader()
     writer = LogWriter(reader.write, notice, max_bytes=30)
     writer.write("first\n")
@@ -76,7 +76,7 @@ def test_lines_keep_their_order_with_the_notice_between_them() -> None:
     assert reader.text.decode() == "first\n5 lost\n"
 
 
-def test_a_full_disk_is_reported_when_there_is_room_again() -> None:
+def test_lines_lost_on_a_full_disk_are_reported_when_it_has_space_again() -> None:
     reader = Reader()
     reader.may_read.set()
     reader.error = OSError(errno.ENOSPC, "No space left on device")
@@ -90,30 +90,30 @@ def test_a_full_disk_is_reported_when_there_is_room_again() -> None:
     assert reader.text.decode().endswith(" lost\nthree\n")
 
 
-def test_a_reader_that_has_gone_is_reported_once_and_costs_nothing() -> None:
-    reader, gone = Reader(), []
+def test_a_reader_that_has_ended_is_reported_once() -> None:
+    reader, reports = Reader(), []
     reader.may_read.set()
     reader.error = BrokenPipeError()
-    writer = LogWriter(reader.write, notice, on_broken=lambda: gone.append(True))
+    writer = LogWriter(reader.write, notice, on_broken=lambda: reports.append(True))
     for _ in range(3):
         writer.write("line\n")
         assert writer.drain(10)
-    assert gone == [True]
+    assert reports == [True]
     assert writer.lost_lines == 0
 
 
-def test_a_descriptor_that_another_process_has_made_non_blocking_is_waited_for() -> None:
+def test_the_thread_waits_for_a_non_blocking_descriptor() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     try:
         text = b"x" * 300_000
         thread = threading.Thread(target=descriptor_writer(writing), args=(text,), daemon=True)
         thread.start()
-        found = b""
-        while len(found) < len(text):
-            found += os.read(reading, 65536)
+        received = b""
+        while len(received) < len(text):
+            received += os.read(reading, 65536)
         thread.join(10)
-        assert found == text
+        assert received == text
         assert not os.get_blocking(writing)
     finally:
         os.close(reading)
@@ -132,14 +132,14 @@ def test_the_notice_is_a_line_of_the_log(log_format: str) -> None:
         lines = iter(reader)
         last = next(line for line in lines if "were lost" in line)
         if log_format == JSON:
-            said = json.loads(last)
-            assert said["event"] == "log.lines_lost"
-            assert 0 < said["fields"]["lines"] < 8_000
+            entry = json.loads(last)
+            assert entry["event"] == "log.lines_lost"
+            assert 0 < entry["fields"]["lines"] < 8_000
         else:
             assert "[seance.logs.format#warn]" in last
 
 
-def test_a_stream_without_a_descriptor_or_a_closed_one_is_no_fault() -> None:
+def test_lines_for_a_closed_stdout_are_dropped() -> None:
     in_background(None, TEXT).write("nowhere\n")
 
 
@@ -152,14 +152,14 @@ for number in range({lines}):
 """
 
 
-def test_an_ordinary_end_loses_no_line() -> None:
+def test_a_normal_exit_loses_no_line() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(lines=5000)], capture_output=True, text=True, check=True
     )
     assert len(done.stdout.splitlines()) == 5000
 
 
-def test_an_end_waits_for_a_reader_that_takes_nothing_no_longer_than_documented() -> None:
+def test_an_exit_waits_for_a_blocked_reader_only_for_the_documented_time() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(lines=5000)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -168,7 +168,7 @@ def test_an_end_waits_for_a_reader_that_takes_nothing_no_longer_than_documented(
         assert process.stderr.read() == b""
 
 
-def test_a_child_after_a_fork_writes_its_own_lines_and_the_parent_its_own() -> None:
+def test_after_a_fork_parent_and_child_write_their_own_lines() -> None:
     script = """
 import os, sys
 from seance.logs.format import in_background
@@ -208,7 +208,7 @@ def blocked_pipe() -> Iterator[int]:
 
 @contextmanager
 def stopped_terminal() -> Iterator[int]:
-    """A terminal after Ctrl-S; ``tcflow`` is what the key does."""
+    """A terminal after Ctrl-S, which calls ``tcflow``."""
     import termios  # UNIX only
 
     ours, theirs = pty.openpty()
@@ -222,7 +222,7 @@ def stopped_terminal() -> Iterator[int]:
 
 @pytest.mark.parametrize("out", [blocked_pipe, stopped_terminal])
 @pytest.mark.parametrize(("program", "log_format"), [("seance", TEXT), ("twistd", JSON)])
-def test_a_relay_whose_log_is_not_read_serves_on_and_stops_in_time(
+def test_a_relay_whose_log_is_not_read_continues_and_stops_in_time(
     program: str, out: Callable[[], Iterator[int]], log_format: str
 ) -> None:
     port = free_port()
@@ -243,8 +243,8 @@ def test_a_relay_whose_log_is_not_read_serves_on_and_stops_in_time(
         try:
             until("it listens", lambda: _accepts(port))
             for _ in range(100):
-                # Each of these agents leaves two lines: 20 KB, of which the pipe takes 4.
-                _be_an_agent(port)
+                # Each of these agents causes two lines: 20 KB in total, of which the pipe takes 4.
+                _connect_as_agent(port)
             client, answer = upgrade(port, "nobody")
             client.close()
             assert b" 404 " in answer
@@ -263,7 +263,7 @@ def _accepts(port: int) -> bool:
     return True
 
 
-def _be_an_agent(port: int) -> None:
+def _connect_as_agent(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 10) as agent:
         agent.sendall(
             b"GET /agent?room=test HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -290,7 +290,7 @@ def relay_with_log(path: Path, *more: str) -> Iterator[Process]:
         yield process
 
 
-def hang_up(process: Process) -> None:
+def send_sighup(process: Process) -> None:
     process.signal(signal.SIGHUP)
 
 
@@ -303,29 +303,29 @@ def test_logrotate_gets_a_new_file(tmp_path: Path, creates: bool) -> None:
             path.touch()
         process.signal(signal.SIGUSR1)
         until("the new file is open", lambda: str(path) in process.open_descriptors().values())
-        hang_up(process)
+        send_sighup(process)
         until("the new file is written", lambda: "SIGHUP" in lines_of(path) + lines_of(old))
         assert "SIGHUP" in lines_of(path)
         assert sorted(one.name for one in tmp_path.iterdir()) == ["relay.log", "relay.log.old"]
 
 
-def test_a_log_file_that_was_not_moved_is_rotated(tmp_path: Path) -> None:
+def test_a_log_file_at_its_path_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "relay.log"
     with relay_with_log(path) as process:
         process.signal(signal.SIGUSR1)
         until("it is rotated", lambda: (tmp_path / "relay.log.1").exists())
 
 
-def test_copytruncate_leaves_no_hole(tmp_path: Path) -> None:
+def test_copytruncate_leaves_no_gap(tmp_path: Path) -> None:
     path = tmp_path / "relay.log"
     with relay_with_log(path) as process:
         os.truncate(path, 0)
-        hang_up(process)
-        until("it writes on", lambda: "SIGHUP" in lines_of(path))
+        send_sighup(process)
+        until("it continues to write", lambda: "SIGHUP" in lines_of(path))
         assert "\0" not in lines_of(path)
 
 
-def test_a_folder_that_may_not_be_written_keeps_the_old_file(tmp_path: Path) -> None:
+def test_without_the_folder_the_log_continues_in_the_old_file(tmp_path: Path) -> None:
     from seance.logs.files import AppendedLogFile
 
     path = tmp_path / "logs" / "relay.log"
@@ -342,22 +342,22 @@ def test_a_folder_that_may_not_be_written_keeps_the_old_file(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("program", ["seance", "twistd"])
-def test_sigusr1_without_a_log_file_is_a_line_and_no_end(program: str) -> None:
+def test_sigusr1_without_a_log_file_is_logged_and_does_not_end_the_process(program: str) -> None:
     with running_relay() as relay, running_agent(relay, "room", local_port=1) as agent:
         for process in (relay, agent):
             process.signal(signal.SIGUSR1)
-            process.when_line("there is none: twistd --logfile")
+            process.when_line("SIGUSR1 has no effect without a log file")
             assert process.exit_code is None
     if program == "seance":
         argv = [sys.executable, "-m", "seance", "relay", "--listen", "tcp:0:interface=127.0.0.1"]
         with Process(argv, name="relay", env=environment()) as process:
             process.when_line("starting on port")
             process.signal(signal.SIGUSR1)
-            process.when_line("there is none: twistd --logfile")
+            process.when_line("SIGUSR1 has no effect without a log file")
 
 
 def test_a_daemon_writes_its_log(tmp_path: Path) -> None:
-    """twistd forks after the observer was made: the thread is the child's."""
+    """twistd forks after it has made the observer, so the child starts the thread."""
     path, pid = tmp_path / "relay.log", tmp_path / "relay.pid"
     code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
     argv = [sys.executable, "-c", code, "--logfile", str(path), "--pidfile", str(pid)]
@@ -385,7 +385,7 @@ def test_the_end_waits_for_all_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader.text == b"line\n"
 
 
-def test_lines_that_a_full_disk_took_are_all_counted() -> None:
+def test_each_line_lost_on_a_full_disk_is_counted() -> None:
     reader = Reader()
     reader.may_read.set()
     reader.error = OSError(errno.ENOSPC, "No space left on device")
@@ -399,7 +399,7 @@ def test_lines_that_a_full_disk_took_are_all_counted() -> None:
     assert reader.text == b"50 lost\nafter\n"
 
 
-def test_a_failure_of_ours_in_the_thread_does_not_end_the_log() -> None:
+def test_an_exception_in_the_thread_does_not_end_the_log() -> None:
     reader = Reader()
     reader.may_read.set()
     writer = LogWriter(reader.write, notice)
@@ -409,7 +409,7 @@ def test_a_failure_of_ours_in_the_thread_does_not_end_the_log() -> None:
     assert reader.text == b"after\n"
 
 
-def test_a_thread_that_cannot_be_started_is_started_with_the_next_line(
+def test_if_the_thread_cannot_start_the_next_line_starts_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reader = Reader()
@@ -427,7 +427,7 @@ def no_thread(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_a_new_log_file_that_cannot_be_opened_leaves_the_old_one(
+def test_if_a_new_log_file_cannot_be_opened_the_log_continues_in_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from seance.logs.files import AppendedLogFile

@@ -282,7 +282,7 @@ def test_another_reactor_may_be_named(name: str, status: int) -> None:
     )
     assert ended.returncode == status
     if status:
-        assert "SEANCE_REACTOR names 'nonsense'" in ended.stderr
+        assert "SEANCE_REACTOR: 'nonsense' is not a reactor" in ended.stderr
     else:
         ours = "FastReactor"
         kinds = {"": ours, "seance": ours, "epoll": "EPollReactor", "poll": "PollReactor"}

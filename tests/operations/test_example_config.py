@@ -10,7 +10,7 @@ import pytest
 
 from seance.options import Program, options_of
 from seance.options.config import agent_settings, relay_settings
-from seance.options.example import example
+from seance.options.documents import config_template
 from tests.operations.proxies import DEPLOY
 
 READERS = {Program.RELAY: relay_settings, Program.AGENT: agent_settings}
@@ -21,19 +21,19 @@ both = pytest.mark.parametrize("program", list(Program), ids=lambda program: pro
 @both
 def test_the_example_is_up_to_date(program: Program) -> None:
     written = (DEPLOY / f"{program.value}.toml").read_text("utf-8")
-    told = f"run: python -m seance.options {program.value} > deploy/{program.value}.toml"
-    assert written == example(program), told
+    told = "run: python -m seance.options --write"
+    assert written == config_template(program), told
 
 
 @both
 def test_the_example_as_it_is_says_nothing_but_what_has_to_be_said(program: Program) -> None:
     required = {option.name for option in options_of(program) if option.is_required}
-    assert set(tomllib.loads(example(program))[program.value]) == required
+    assert set(tomllib.loads(config_template(program))[program.value]) == required
 
 
 @both
 def test_a_line_that_is_woken_says_the_default(program: Program, tmp_path: Path) -> None:
-    awake = re.sub(r"^#(?=[a-z-]+ = )", "", example(program), flags=re.M)
+    awake = re.sub(r"^#(?=[a-z-]+ = )", "", config_template(program), flags=re.M)
     table = tomllib.loads(awake)[program.value]
     assert list(table) == [option.name for option in options_of(program)], "all of them, in order"
     wanting = [

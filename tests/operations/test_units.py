@@ -83,7 +83,7 @@ def test_the_commands_of_the_unit_exist(unit: Path) -> None:
     options = options_of(Program(program))
     known = {"--config", *(f"--{option.name}" for option in options)}
     assert {word for word in rest if word.startswith("--")} <= known
-    variables = {option.variable for option in options}
+    variables = {option.variables[0] for option in options}
     assert set(re.findall(r"SEANCE_\w+", text)) <= variables
 
 

@@ -1,4 +1,4 @@
-"""Relative paths and ``twistd --rundir``: they mean the directory where the command was typed."""
+"""Relative paths with ``twistd --rundir``: they refer to the directory where the command was started."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def test_files_and_the_local_socket_of_an_agent_become_absolute(
 
 
 @pytest.mark.slow
-def test_twistd_with_another_run_directory_finds_the_files_that_were_named(
+def test_twistd_with_rundir_finds_files_relative_to_the_start_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    monkeypatch.chdir(here)
+    start, rundir = tmp_path / "start", tmp_path / "rundir"
+    start.mkdir()
+    rundir.mkdir()
+    monkeypatch.chdir(start)
     assert not keygen(["--out", "seance.key"])
     argv = twistd("seance-relay", "--auth-key", "seance.key.pub", "--listen", "unix:relay.sock")
     at = argv.index("-n") + 1
-    argv[at:at] = ["--rundir", str(there)]
-    with Process(argv, name="relay", env=environment(), cwd=here) as relay:
+    argv[at:at] = ["--rundir", str(rundir)]
+    with Process(argv, name="relay", env=environment(), cwd=start) as relay:
         relay.when_line("starting on unix:")
-        assert (here / "relay.sock").is_socket()
+        assert (start / "relay.sock").is_socket()
         relay.stop()

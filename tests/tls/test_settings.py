@@ -33,18 +33,18 @@ def test_the_agent_is_told_of_its_own_and_whom_to_believe() -> None:
 
 
 def test_an_empty_file_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^--tls-cert: '' is no path of a file\.$"):
+    with pytest.raises(ConfigError, match=r"^--tls-cert: '' is not the path of a file\.$"):
         relay_settings({"tls-cert": [""]}, {})
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"tls_key": "k"}, "--tls-key needs a certificate to go with; name it with --tls-cert."),
-        ({"agent_ca": "c"}, "--agent-ca needs a certificate to go with; name it with --tls-cert."),
+        ({"tls_key": "k"}, "--tls-key requires --tls-cert."),
+        ({"agent_ca": "c"}, "--agent-ca requires --tls-cert."),
         (
             {"tls_cert": "c", "listen": (OWN, f"haproxy:{OWN}")},
-            "--tls-cert is for nothing: each --listen names an ssl: endpoint already.",
+            "--tls-cert is unused: every --listen endpoint is already ssl:.",
         ),
     ],
 )
@@ -70,7 +70,7 @@ NEED_TLS = "--local-ca and --local-insecure need a --local with tls://."
     [
         (
             {"tls_key": "k", "relay": "wss://h"},
-            "--tls-key needs a certificate to go with; name it with --tls-cert.",
+            "--tls-key requires --tls-cert.",
         ),
         ({"tls_ca": "c"}, NEED_WSS),
         ({"tls_cert": "c"}, NEED_WSS),

@@ -26,7 +26,7 @@ const FRAME_BYTES = 16 * 1024; // the longest data frame that leaves
 const MESSAGE_BYTES = 64 * 1024; // the longest message that leaves
 const QUEUE_BYTES = 256 * 1024; // what may wait for the carrier before local servers are paused
 const [DIAL_MS, STOP_MS] = [5_000, 2_000]; // for the local server to accept a connection; for stopping
-const SILENCE_MS = 5_000; // three times this without a byte, and the carrier is dead ("Signs of life")
+const SILENCE_MS = 5_000; // three times this without a byte, and the carrier is dead ("Keepalive")
 const log = (text) => console.log(`${new Date().toISOString()} ${text}`);
 
 /** What the relay did wrong, in one word of "What ends the session". */

@@ -13,6 +13,7 @@ from seance.agent.service import AgentState
 from seance.auth.claims import grant_from_claims
 from seance.auth.refusals import AGENT_NOT_ACCEPTED, NOT_ACCEPTED, NOT_ALLOWED
 from seance.carrier import CloseCode
+from seance.cli import COMMANDS
 from seance.core.settings import AgentSettings, RelaySettings
 from seance.options import OPTIONS, Program, default_in_words, options_of, values
 from seance.yamux import KIB, MIB, Limits
@@ -167,6 +168,11 @@ def test_every_dependency_is_accounted_for() -> None:
     missing = [name for name in names if name not in account]
     assert names > {"twisted", "pycrdt"}
     assert not missing
+
+
+def test_every_command_is_on_the_page() -> None:
+    rows = table(DOCS / "commands.md", "Commands")
+    assert {name for row in rows for name in re.findall(r"`seance (\w+)`", row[0])} == set(COMMANDS)
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -1,14 +1,14 @@
-"""How many frames a second two yamux sessions move that are joined in memory: the pure core alone.
+"""Frames per second that two yamux sessions exchange in memory.
 
-No sockets, no WebSocket, no reactor: what is measured is ``seance.yamux``, and what changes here is a
-change of ours. Each measurement is a process of its own, and counts its CPU time, not the clock's.
+There is no socket, no WebSocket and no reactor, so only changes of ``seance.yamux`` change the figures. Each
+measurement runs in a new process and counts CPU time, not wall-clock time.
 
     python benchmarks/core.py                    figures of this checkout
     python benchmarks/core.py --against HEAD     ratios: this checkout and a commit, in turn, in one run
 
-Figures of two runs cannot be compared, nor those of two machines; ratios of one run can. They are of the
-time for the same work: below 1 is faster than the commit. That is unpacked into a temporary folder; the
-checkout is not touched.
+Compare only ratios of one run, not figures of two runs or two machines. A ratio is the time for the same
+work: below 1 is faster than the commit. The commit is unpacked into a temporary folder; the checkout is not
+changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BULK_BYTES = 256 * 1024
 
 
 def echo(streams: int, rounds: int, size: int) -> int:
-    """Echo ``size`` bytes on each of ``streams`` streams, ``rounds`` times; returns the frames of data."""
+    """Echo ``size`` bytes on each of ``streams``, ``rounds`` times; return the count of data frames."""
     from seance.yamux import DataReceived, Role, Session, StreamOpened  # noqa: PLC0415  # of the tree under test
 
     relay, agent = Session(Role.SERVER), Session(Role.CLIENT)
@@ -78,12 +78,12 @@ LOADS: dict[str, Callable[[], int]] = {
 """One and a hundred streams that echo 64 bytes, one and four that echo 256 KiB."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""For glibc. Otherwise chance decides (what happens to lie at the top of the heap) whether every message is
-given back to the kernel and fetched anew, which doubles the time of the bulk loads."""
+"""Settings of glibc's allocator. Without them, the layout of the heap decides by chance whether the memory of
+every message is returned to the kernel and allocated again, which doubles the time of the bulk loads."""
 
 
 def measure(load: str) -> str:
-    """Run a load in this process; returns its frames and the seconds of CPU time they took."""
+    """Run a load in this process; return its frames and its CPU time in seconds."""
     LOADS[load]()
     began = time.process_time()
     frames = LOADS[load]()
@@ -91,7 +91,7 @@ def measure(load: str) -> str:
 
 
 def run(tree: Path, load: str) -> tuple[int, float]:
-    """Run a load with the ``seance`` of a tree, in a process of its own; returns frames and seconds."""
+    """Run a load with the ``seance`` of a tree, in a new process; return frames and seconds."""
     argv = [sys.executable, __file__, "--measure", load]
     env = {**os.environ, **KEEP_MEMORY, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(argv, env=env, check=True, capture_output=True, text=True)  # noqa: S603  # ourselves
@@ -139,7 +139,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Frames a second of the pure yamux core.")
     parser.add_argument("--against", metavar="GITREF", help="measure this commit too, in turn")
-    parser.add_argument("--rounds", type=int, default=7, help="how often; the table has medians")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds; the table has medians")
     parser.add_argument("--measure", choices=list(LOADS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:

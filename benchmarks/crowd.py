@@ -1,14 +1,15 @@
-"""What others do to those who are there: the echoes of running streams, with and without.
+"""Latency of running streams while other clients load the tunnel.
 
     python benchmarks/crowd.py crowd           a thousand upgrades to the same room at the same moment
     python benchmarks/crowd.py crowd-go        the same, through the yardstick's pair
-    python benchmarks/crowd.py crowd-direct    the same without a tunnel: what the machine does to all
+    python benchmarks/crowd.py crowd-direct    the same without a tunnel: the effect of the machine
     python benchmarks/crowd.py refuse          a client that asks for 30 MB and does not read
     python benchmarks/crowd.py refuse-go       the same, through the yardstick's pair
-    python benchmarks/crowd.py refuse-direct   the same without a tunnel: what 30 MB cost the local server
+    python benchmarks/crowd.py refuse-direct   the same without a tunnel: the local server's cost
 
-Relay, agent, local server, those who come and those who measure are processes of their own. Phases with and
-without take turns in one run, since what a loaded machine does to both is the same. One JSON line each.
+Relay, agent, local server, the crowd and the measuring clients are separate processes. Phases with and
+without the crowd alternate in one run, because other load on the machine affects both alike. Each phase
+prints one JSON line.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ YARDSTICK = ROOT.parent / "shared" / "yardstick"
 
 
 def echoes(clients: list[socket.socket], seconds: float) -> list[float]:
-    """Let each client say something every 20 ms; returns how long the answers took."""
+    """Send a message on each client every 20 ms; return the times until the echoes, in seconds."""
     took: list[float] = []
     said = dict.fromkeys(clients, 0.0)
     due = {client: time.perf_counter() + EVERY_SECONDS * n / len(clients) for n, client in enumerate(clients)}
@@ -57,7 +58,7 @@ def echoes(clients: list[socket.socket], seconds: float) -> list[float]:
         for client, when in due.items():
             if when <= now and not said[client]:
                 said[client] = now
-                # In its own step for ever: those who were once late together would be a burst from then on.
+                # Keep each client's own rhythm: clients that were late together would stay a burst.
                 due[client] = when + EVERY_SECONDS * max(1, math.ceil((now - when) / EVERY_SECONDS))
                 client.sendall(SAYS)
         wait = (
@@ -82,7 +83,7 @@ def echoes(clients: list[socket.socket], seconds: float) -> list[float]:
 
 
 def come_together(port: int, news: Connection) -> None:
-    """Be the crowd: wait for the word, dial a thousand times at once, tell how long it took, and leave."""
+    """Run the crowd: wait for the command, open all connections together, print the time, and disconnect."""
     while news.recv():
         begin = time.perf_counter()
         clients = []
@@ -114,7 +115,7 @@ def come_together(port: int, news: Connection) -> None:
 
 
 def refuse(port: int, news: Connection) -> None:
-    """Ask for much and read nothing, until the next word."""
+    """Request a large response and do not read it until the next command."""
     while news.recv():
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -129,7 +130,7 @@ def refuse(port: int, news: Connection) -> None:
 
 @contextmanager
 def big_server() -> Iterator[int]:
-    """A local server that sends as much as it is asked for, in a process of its own; gives its port."""
+    """Run a local server that sends the requested number of bytes, in a new process; yield its port."""
     here, there = multiprocessing.Pipe()
 
     async def serve() -> None:
@@ -149,19 +150,19 @@ def big_server() -> Iterator[int]:
 
 @contextmanager
 def direct(local: int) -> Iterator[Running]:
-    """The local server in the place of a pair."""
+    """The local server in place of a pair."""
     yield Running(os.getpid(), os.getpid(), local)
 
 
 def between(row: str, local: int) -> AbstractContextManager[Running]:
-    """Return what is between those who measure and the local server."""
+    """Return the pair between the measuring clients and the local server."""
     if row.endswith("-direct"):
         return direct(local)
     return running_pair(Yardstick.build(YARDSTICK).pair if row.endswith("-go") else ours(), local)
 
 
 def measure(row: str) -> None:
-    """Measure pairs of phases, and print."""
+    """Measure pairs of phases, and print the figures."""
     refuses = row.startswith("refuse")
     other = refuse if refuses else come_together
     with (big_server if refuses else local_server)() as local, between(row, local) as pair:
@@ -192,7 +193,7 @@ def measure(row: str) -> None:
 
 
 def cpu_of(pair: Running) -> float:
-    """Return the CPU seconds that relay and agent have had."""
+    """Return the CPU seconds of relay and agent so far."""
     return cpu_seconds(pair.relay) + cpu_seconds(pair.agent)
 
 

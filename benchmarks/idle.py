@@ -1,12 +1,12 @@
-"""Ten thousand clients that say nothing on one relay and one agent, and what they cost in memory.
+"""Memory of ten thousand idle clients on one relay and one agent.
 
     python benchmarks/idle.py                       10,000 clients of ours
     python benchmarks/idle.py --count 2000 --go DIR
                                                     ours and the yardstick's, built in DIR, and the ratio
 
-A client is a WebSocket that has shaken hands and has said a few words. What it adds is counted from the
-first fifth on: with that a process fills its caches. The soft limit on open files is raised to the hard
-one, which has to be above the count. Prints one JSON line for each pair.
+A client is a WebSocket that has connected and sent a few messages. The first fifth of the clients is not
+counted, because a process fills its caches with them. The program raises the soft limit on open files to the
+hard one, which must be above the count. It prints one JSON line for each pair.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def head(port: int) -> bytes:
 
 
 def serve(listener: socket.socket) -> None:
-    """Answer each connection's request, and keep it."""
+    """Answer each connection's request, and keep the connection open."""
     listener.setblocking(False)
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
@@ -84,7 +84,7 @@ def serve(listener: socket.socket) -> None:
 
 @contextmanager
 def local_server() -> Iterator[int]:
-    """A local server for the time of a ``with`` block, in a process of its own; gives its port."""
+    """Run a local server in a new process for the duration of a ``with`` block; yield its port."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     process = multiprocessing.get_context("fork").Process(target=serve, args=(listener,), daemon=True)
     process.start()
@@ -98,7 +98,7 @@ def local_server() -> Iterator[int]:
 
 
 def measure(pair: Pair, count: int, messages: int) -> dict[str, float]:
-    """Open the clients; returns MiB in all and KiB for each, of relay and agent."""
+    """Open the clients; return MiB in total and KiB per client, of relay and agent."""
     with local_server() as local, running_pair(pair, local) as running:
         clients: list[socket.socket] = []
         first = (0, 0)
@@ -132,7 +132,7 @@ def measure(pair: Pair, count: int, messages: int) -> dict[str, float]:
 
 
 def more(running: Running, count: int, messages: int = 0) -> list[socket.socket]:
-    """Let some clients in, side by side; each says something before it falls silent."""
+    """Open some clients concurrently; each sends a few messages first."""
     clients = [socket.create_connection(("127.0.0.1", running.port), 20) for _ in range(count)]
     for client in clients:
         client.sendall(head(running.port))
@@ -148,7 +148,7 @@ def more(running: Running, count: int, messages: int = 0) -> list[socket.socket]
 
 
 def go(folder: Path) -> Pair:
-    """Return the yardstick's pair, of programs that are built already."""
+    """Return the yardstick's pair, from programs that are already built."""
     return Pair(
         "Go",
         (str(folder / "relay"), "-addr", "127.0.0.1:{relay}"),
@@ -169,7 +169,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument(
-        "--messages", type=int, default=5, help="that each client has had before it falls silent"
+        "--messages", type=int, default=5, help="echoes that each client receives before it is idle"
     )
     parser.add_argument("--go", type=Path)
     told = parser.parse_args()

@@ -1,12 +1,12 @@
-"""What an idle client and an idle link cost in memory: resident bytes that a process has more, for each.
+"""Resident memory per idle client and per idle link.
 
     python benchmarks/memory.py                 a relay, an agent, 2,000 clients; then a relay and 100 links
     python benchmarks/memory.py --clients 9000
 
-A client is a WebSocket that has shaken hands and says nothing. A link is an agent of its own on the relay;
-all agents of that measurement are in one process. The first fifth is not counted: with it a process fills
-its allocator's caches and imports what it had not needed before. Resident memory comes in pages, so fewer
-than some hundred clients say nothing.
+A client is a WebSocket that has connected and sends nothing. Each link is a separate agent on the relay;
+all agents of the measurement run in one process. The first fifth is not counted, because a process fills
+its allocator's caches and imports further modules with it. Resident memory is counted in pages, so a few
+hundred clients are the minimum for a meaningful figure.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Added:
 
 
 def bytes_per_idle_client(pair: Running, count: int) -> Added:
-    """Open idle clients, and return what each has added to the relay and the agent."""
+    """Open idle clients, and return the memory per client of relay and agent."""
     head = HEAD.format(room=ROOM, port=pair.port).encode()
     settled = int(count * SETTLED)
     clients: list[socket.socket] = []
@@ -84,7 +84,7 @@ def bytes_per_idle_client(pair: Running, count: int) -> Added:
 
 
 def bytes_per_link(count: int) -> Added:
-    """Let agents come to a relay of ours, and return what each has added."""
+    """Attach agents to our relay, and return the memory per link."""
     port = free_port()
     settled = int(count * SETTLED)
     relay_command = [word.format(relay=port, local=0) for word in ours().relay]
@@ -107,7 +107,7 @@ def bytes_per_link(count: int) -> Added:
 
 @contextlib.contextmanager
 def agents(port: int, count: int, step: int) -> Iterator[subprocess.Popen[str]]:
-    """Many agents in one process."""
+    """Run many agents in one process."""
     argv = [sys.executable, "-c", AGENTS, f"ws://127.0.0.1:{port}", str(count), str(step)]
     process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  # ours
     try:

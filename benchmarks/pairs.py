@@ -1,13 +1,13 @@
 """Our relay and agent against the yardstick's, in turn: CPU time, latency and memory, as ratios.
 
-    make bench                                  what is written down in docs/benchmarks.md
+    make bench                                  the figures of docs/benchmarks.md
     python benchmarks/pairs.py --loads echo1    one load, on the screen only
-    python benchmarks/pairs.py --write FILE     put the tables between the marks of a page
+    python benchmarks/pairs.py --write FILE     write the tables between the marks of a page
 
-In each round both pairs run, one after the other, the same loads of the yardstick's load program against
-its local server; what is told is the median of the rounds' ratios, since what else a machine does slows both
-down alike. Below 1 is cheaper, or quicker, than Go. Without the yardstick, or without Go, there is nothing to
-compare with: then this says so, and measures our pair alone with ``seance bench``.
+In each round both pairs run the same loads, one after the other, with the yardstick's load program and
+local server. The result is the median of the rounds' ratios, because other load on the machine slows both
+pairs down. Below 1 is cheaper, or faster, than Go. Without the yardstick or Go, the program only measures our
+pair with ``seance bench``.
 
 CPU time is that of relay and agent together, from ``/proc``, in ticks of 10 ms.
 """
@@ -51,7 +51,7 @@ LOADS = {
     "flood": ("-mode", "flood", "-n", "8", "-m", "20000", "-s", "64"),
     "bulk": ("-mode", "flood", "-n", "4", "-m", "400", "-s", "262144"),
 }
-"""One client and a hundred that echo 64 bytes, one that tells 200, eight that pipeline, four with 256 KiB."""
+"""One client and 100 that echo 64 bytes, one that sends to 200, eight that pipeline, four with 256 KiB."""
 
 WARM = ("-mode", "echo", "-n", "4", "-m", "200", "-s", "64")
 IDLE = "idle"
@@ -72,16 +72,16 @@ GOALS = (
 WORDS = {
     "echo1": "echo, 1 client, 64 B",
     "echo100": "echo, 100 clients, 64 B",
-    "fan": "1 tells 200, 128 B",
+    "fan": "1 sends to 200, 128 B",
     "flood": "8 clients pipeline 64 B",
     "bulk": "4 clients echo 256 KiB",
     IDLE: f"{IDLE_CLIENTS:,} idle clients",
     "cpu": "CPU",
-    "own": "of it, its own",
-    "kernel": "of it, the kernel's",
+    "own": "CPU in user space",
+    "kernel": "CPU in the kernel",
     "p50": "p50",
     "p99": "p99",
-    "memory": "memory added by one",
+    "memory": "memory per client",
 }
 
 LOAD_SECONDS = 120
@@ -89,7 +89,7 @@ LOAD_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which figure: of which pair, load and kind."""
+    """The pair, load and kind of a figure."""
 
     pair: str
     load: str
@@ -100,7 +100,7 @@ Figures = dict[Key, list[float]]
 
 
 def measure(pair: Pair, load: str, running_now: Running, program: str, figures: Figures) -> None:
-    """Run one load of the yardstick's against a pair, and note what it cost."""
+    """Run one load against a pair, and record CPU time and latency."""
     before = spent(running_now)
     said = run_load(program, LOADS[load], running_now.url)
     own, kernel = (after - one for one, after in zip(before, spent(running_now), strict=True))
@@ -112,7 +112,7 @@ def measure(pair: Pair, load: str, running_now: Running, program: str, figures: 
 
 
 def spent(pair: Running) -> tuple[float, float]:
-    """Return what relay and agent together have had so far: their own seconds, and the kernel's for them."""
+    """Return the CPU seconds of relay and agent so far: in user space, and in the kernel."""
     relay, agent = (own_and_kernel_seconds(pid) for pid in (pair.relay, pair.agent))
     return relay[0] + agent[0], relay[1] + agent[1]
 
@@ -132,7 +132,7 @@ def one_round(pairs: Sequence[Pair], loads: Sequence[str], program: str, figures
             stack.enter_context(running([program, "-mode", "server", "-addr", f"127.0.0.1:{local_port}"]))
             now = stack.enter_context(running_pair(pair, local_port))
             if IDLE in loads:
-                # First, in processes that have done nothing yet.
+                # First, in new processes.
                 added = bytes_per_idle_client(now, IDLE_CLIENTS)
                 figures.setdefault(Key(pair.name, IDLE, "memory"), []).append(added.relay + added.agent)
             run_load(program, WARM, now.url)
@@ -148,8 +148,8 @@ def ratios(figures: Figures, pair: str, load: str, kind: str) -> list[float]:
 
 
 def goals_table(figures: Figures, name: str) -> list[str]:
-    """Return the table of the goals and what was measured, for the pair of that name."""
-    head = ["load", "figure", "goal", f"{name} / Go", "least to most", ""]
+    """Return the table of goals and results for the pair of that name."""
+    head = ["load", "figure", "goal", f"{name} / Go", "range", ""]
     lines = [_line(head), _line(["---"] * len(head))]
     for load, kind, default, fast in GOALS:
         several = ratios(figures, name, load, kind)
@@ -176,7 +176,7 @@ def figures_table(figures: Figures, pairs: Sequence[Pair]) -> list[str]:
 
 
 def circumstances(rounds: int, *, is_fast: bool) -> list[str]:
-    """Return what was measured, on what and when."""
+    """Return date, machine and versions of the measurement."""
     go = _said_by("go", "version").split()[2]
     versions = [f"Python {platform.python_version()}"]
     versions += [
@@ -189,13 +189,13 @@ def circumstances(rounds: int, *, is_fast: bool) -> list[str]:
     return [
         f"{datetime.now(UTC):%Y-%m-%d}, commit {commit} or just after it, "
         f"medians of {rounds} rounds. {_processor()}, {os.cpu_count()} cores, {system}; "
-        f"load average in the end {os.getloadavg()[0]:.1f} (of which the benchmark itself is about 3); "
+        f"load average at the end {os.getloadavg()[0]:.1f} (of which the benchmark itself is about 3); "
         f"{', '.join(versions)}; {go.replace('go', 'Go ')}.",
     ]
 
 
 def report(figures: Figures, pairs: Sequence[Pair], rounds: int) -> str:
-    """Return everything, as it stands in the page."""
+    """Return the text for the page."""
     parts = [
         *circumstances(rounds, is_fast=pairs[0].folder == COMPILED),
         "",
@@ -207,7 +207,7 @@ def report(figures: Figures, pairs: Sequence[Pair], rounds: int) -> str:
 
 
 def write_between_marks(page: Path, text: str, *, is_fast: bool) -> None:
-    """Put the report between the marks of a page; there are others for the extra ``fast``."""
+    """Write the report between the marks of a page; the extra ``fast`` has its own marks."""
     mark = "pairs-fast" if is_fast else "pairs"
     begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
     before, found, rest = page.read_text("utf-8").partition(begin)
@@ -218,21 +218,21 @@ def write_between_marks(page: Path, text: str, *, is_fast: bool) -> None:
 
 
 def our_pair(*, is_fast: bool) -> Pair:
-    """Return our pair, as a plain install has it or with all that makes it fast."""
+    """Return our pair, in the default install or with the extra ``fast`` and the compiled form."""
     has_extra = find_spec("zlib_ng") is not None
     if not is_fast:
         if has_extra:
-            sys.exit("The extra 'fast' is installed here: pip uninstall zlib-ng, or ask for --fast.")
+            sys.exit("The extra 'fast' is installed: pip uninstall zlib-ng, or use --fast.")
         return ours()
     if not has_extra or not COMPILED.exists():
         sys.exit(
-            "--fast wants zlib-ng (.venv/bin/pip install zlib-ng) and the compiled form (make compiled)."
+            "--fast needs zlib-ng (.venv/bin/pip install zlib-ng) and the compiled form (make compiled)."
         )
     return ours("Seance[fast]", COMPILED)
 
 
-def alone() -> None:
-    """Measure our pair without anything to compare with."""
+def measure_ours() -> None:
+    """Measure our pair without a comparison."""
     subprocess.run([sys.executable, "-m", "seance", "bench"], cwd=ROOT, check=True)  # ourselves
 
 
@@ -270,16 +270,16 @@ def main() -> None:
     told = parser.parse_args()
     why = why_no_yardstick(told.yardstick)
     if why is not None:
-        sys.stdout.write(f"{why} So this is our own pair alone; no page is written.\n\n")
+        sys.stdout.write(f"{why} Only our pair is measured; no page is written.\n\n")
         sys.stdout.flush()
-        alone()
+        measure_ours()
         return
     yardstick = Yardstick.build(told.yardstick.resolve())
     pairs = [our_pair(is_fast=told.fast), yardstick.pair]
     figures: Figures = {}
     for number in range(told.rounds):
         sys.stderr.write(f"round {number + 1} of {told.rounds} ...\n")
-        # Whoever comes second finds another machine than whoever comes first.
+        # The order alternates, because the first pair warms the caches for the second.
         in_turn = pairs if number % 2 == 0 else pairs[::-1]
         one_round(in_turn, told.loads.split(","), yardstick.load, figures)
     text = report(figures, pairs, told.rounds)

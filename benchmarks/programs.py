@@ -1,8 +1,8 @@
-"""Pairs of relay and agent as processes, and what the kernel says that they cost.
+"""Run pairs of relay and agent as processes, and read their CPU time and memory from the kernel.
 
 A pair is two commands: ours, or the yardstick's, which is the original design in Go (hashicorp/yamux,
-gorilla/websocket, bytes spliced, no feature besides). The yardstick is not part of this repository; it is
-looked for where ``--yardstick`` says. Used by ``pairs.py`` and ``memory.py``; not a program itself.
+gorilla/websocket, bytes spliced, no other features). The yardstick is not part of this repository;
+``--yardstick`` names its folder. ``pairs.py`` and ``memory.py`` use this module; it is not a program.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ START_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A relay and an agent. In the commands stand ``{relay}`` and ``{local}`` for ports.
+    """The commands of a relay and an agent, with ``{relay}`` and ``{local}`` for ports.
 
     Attributes:
-        name: For tables.
+        name: Name in tables.
         relay: The relay's command.
-        agent: The agent's.
-        folder: Where they run; of ours, where the package is.
+        agent: The agent's command.
+        folder: Working directory; for our pair the folder of the package.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Running:
     Attributes:
         relay: Process id of the relay.
         agent: Process id of the agent.
-        port: Where the relay listens, on 127.0.0.1.
+        port: Port of the relay on 127.0.0.1.
     """
 
     relay: int
@@ -78,7 +78,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where clients dial."""
+        """Return the address for clients."""
         return f"ws://127.0.0.1:{self.port}/client?room={ROOM}"
 
 
@@ -91,7 +91,7 @@ class Yardstick:
 
     @classmethod
     def build(cls, source: Path) -> Yardstick:
-        """Compile it into ``build/yardstick``, if that is not newer than its source."""
+        """Compile it into ``build/yardstick``, unless the result is newer than the source."""
         programs = {name: BUILT / "bin" / name for name in ("relay", "agent", "load")}
         if not all(_is_newer(program, source) for program in programs.values()):
             shutil.rmtree(BUILT, ignore_errors=True)
@@ -113,7 +113,7 @@ class Yardstick:
 
 
 def why_no_yardstick(source: Path) -> str | None:
-    """Return why the yardstick cannot be built, in a sentence; None if it can."""
+    """Return a message if the yardstick cannot be built, otherwise None."""
     if not list((source / "relay").glob("*.go")):
         return f"There is no yardstick at {source}; name it with make bench YARDSTICK=path."
     if shutil.which("go") is None:
@@ -135,7 +135,7 @@ def ours(name: str = "Seance", folder: Path = ROOT) -> Pair:
 
 @contextlib.contextmanager
 def running_pair(pair: Pair, local_port: int) -> Iterator[Running]:
-    """A pair for the time of a ``with`` block, connected."""
+    """Run a connected pair for the duration of a ``with`` block."""
     ports = {"relay": free_port(), "local": local_port}
     with contextlib.ExitStack() as stack:
         relay = stack.enter_context(running([word.format(**ports) for word in pair.relay], pair.folder))
@@ -148,7 +148,7 @@ def running_pair(pair: Pair, local_port: int) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def running(argv: Sequence[str], folder: Path = ROOT) -> Iterator[int]:
-    """A program for the time of a ``with`` block; gives its process id."""
+    """Run a program for the duration of a ``with`` block; yield its process id."""
     path = os.environ.get("PYTHONPATH")
     env = {
         **os.environ,
@@ -175,26 +175,26 @@ def running(argv: Sequence[str], folder: Path = ROOT) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far."""
+    """Return the CPU seconds of a process so far."""
     return sum(own_and_kernel_seconds(pid))
 
 
 def own_and_kernel_seconds(pid: int) -> tuple[float, float]:
-    """User and system time of a process so far (proc(5))."""
+    """Return user and system time of a process so far, in seconds (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     ticks = os.sysconf("SC_CLK_TCK")
     return int(fields[11]) / ticks, int(fields[12]) / ticks
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory in use (proc(5))."""
+    """Return the resident memory of a process (proc(5))."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("utf-8"))
-    assert found is not None, "a process that has ended has no memory"
+    assert found is not None, "the process has ended"
     return int(found[1]) * 1024
 
 
 def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
+    """Return a loopback port that was free when it was checked."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -212,7 +212,7 @@ def _until_open(port: int) -> None:
 
 
 def _until_connected(pair: Running) -> None:
-    """Dial until the agent is there: a client of its room is answered with 101 then."""
+    """Connect as a client until the response is 101, which shows that the agent is attached."""
     head = (
         f"GET /client?room={ROOM} HTTP/1.1\r\nHost: 127.0.0.1:{pair.port}\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

@@ -1,9 +1,9 @@
-"""How many upgrades for a room that nobody serves a relay refuses for one second of its CPU time.
+"""Upgrades for an unknown room that a relay refuses per second of its CPU time.
 
-y-websocket redials every 2.5 s without jitter, so a host that is gone for good is hundreds of upgrades a
-second that lead nowhere. What is measured is a relay as a process of its own, on loopback: a new TCP
-connection for each upgrade, with the head that a browser sends, read until the relay has closed it. Beside
-it, in the same run and in turn, a server that is nothing but Autobahn and refuses in ``onConnect``.
+y-websocket reconnects every 2.5 s without jitter, so the clients of an absent host can send hundreds of
+useless upgrades a second. The relay runs in a separate process, on loopback. Each upgrade is a new TCP
+connection with a browser's request head, read until the relay has closed it. In the same run and in turn, the
+program measures a server that consists of Autobahn only and refuses in ``onConnect``.
 
     python benchmarks/refusals.py                    both, and the ratio
     python benchmarks/refusals.py --against HEAD     this checkout, a commit, and Autobahn
@@ -11,8 +11,8 @@ it, in the same run and in turn, a server that is nothing but Autobahn and refus
     python benchmarks/refusals.py --token            with keys, and clients that have a token
     python benchmarks/refusals.py --tls              over TLS, where nothing is refused before the handshake
 
-CPU time is the process's own, user and system, from ``/proc``. Figures of two runs cannot be compared, nor
-those of two machines; ratios of one run can.
+CPU time is user and system time of the process, from ``/proc``. Compare only ratios of one run, not figures
+of two runs or two machines.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))
 from tests.certificates import Authority  # noqa: E402  # the checkout is on the path now
 
 ROOMS = 64
-"""Names in turn: a single one would soon be refused for its rate and not for being unknown."""
+"""Number of room names, used in turn. A single room would reach its rate limit and get another refusal."""
 
 HEAD = (
     "GET /c/nobody-{}/my-document{} HTTP/1.1\r\n"
@@ -59,7 +59,7 @@ HEAD = (
     "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
     "\r\n"
 )
-"""What Chromium sends for ``new WebSocket``."""
+"""Chromium's request head for ``new WebSocket``."""
 
 AUTOBAHN = """
 import sys
@@ -86,7 +86,7 @@ reactor.run()
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server to be measured, and where its code is."""
+    """A server to measure, and the folder of its code."""
 
     name: str
     argv: tuple[str, ...]
@@ -95,7 +95,7 @@ class Server:
 
 @contextlib.contextmanager
 def running(server: Server) -> Iterator[tuple[int, int]]:
-    """The server as a process; gives its id and its port."""
+    """Run the server as a process; yield its id and its port."""
     environment = {**os.environ, "PYTHONPATH": str(server.tree), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(  # noqa: S603  # ourselves
         server.argv,
@@ -125,7 +125,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def refuse(port: int, count: int, at_once: int, query: str, tls: ssl.SSLContext | None) -> None:
-    """Ask ``count`` times, ``at_once`` in step as such clients do, and check each answer."""
+    """Ask ``count`` times, ``at_once`` together as such clients do, and check each response."""
     heads = [HEAD.format(number, query).encode() for number in range(ROOMS)]
     for begin in range(0, count, at_once):
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(at_once)]
@@ -139,7 +139,7 @@ def refuse(port: int, count: int, at_once: int, query: str, tls: ssl.SSLContext 
                 while data := client.recv(4096):
                     answer += data
             if not answer.startswith(b"HTTP/1.1 404 "):
-                sys.exit(f"not the refusal that was to be measured: {bytes(answer)!r}")
+                sys.exit(f"unexpected response: {bytes(answer)!r}")
 
 
 def measure(server: Server, count: int, at_once: int, query: str, tls: ssl.SSLContext | None) -> float:
@@ -155,7 +155,7 @@ def measure(server: Server, count: int, at_once: int, query: str, tls: ssl.SSLCo
 
 @contextlib.contextmanager
 def unpacked(commit: str) -> Iterator[Path]:
-    """A commit in a temporary folder."""
+    """Unpack a commit into a temporary folder."""
     argv = ["git", "archive", commit]
     packed = subprocess.run(argv, cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S603  # the user's own
     with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
@@ -164,13 +164,13 @@ def unpacked(commit: str) -> Iterator[Path]:
 
 
 def relay(name: str, tree: Path, keys: tuple[str, ...] = ()) -> Server:
-    """A relay of the code in ``tree``."""
+    """Return a relay of the code in ``tree``."""
     listen = ("--listen", "tcp:0:interface=127.0.0.1:backlog=1024")
     return Server(name, (sys.executable, "-m", "seance", "relay", *listen, *keys), tree)
 
 
 def new_key(folder: str) -> tuple[tuple[str, str], str]:
-    """Make a key: the relay's options for it, and the query of a client with a token for every room."""
+    """Make a key; return the relay's options for it, and a client's query with a token for every room."""
     path = str(Path(folder) / "key.json")
     seance = (sys.executable, "-m", "seance")
     subprocess.run([*seance, "keygen", "--out", path], cwd=ROOT, check=True, capture_output=True)  # noqa: S603  # ourselves
@@ -180,10 +180,10 @@ def new_key(folder: str) -> tuple[tuple[str, str], str]:
 
 
 def main() -> None:
-    """Measure, in turn, and print."""
+    """Measure the servers in turn, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--against", metavar="COMMIT", help="measure the relay of a commit too")
-    parser.add_argument("--only", choices=["relay", "autobahn"], help="measure one alone")
+    parser.add_argument("--only", choices=["relay", "autobahn"], help="measure only one")
     parser.add_argument("-n", "--count", type=int, default=10_000, help="refusals in each measurement")
     parser.add_argument("--at-once", type=int, default=100, help="connections at a time")
     parser.add_argument("--times", type=int, default=3, help="measurements of each")

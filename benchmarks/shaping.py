@@ -1,15 +1,15 @@
-"""What a narrow or long line between relay and agent does to the people behind it.
+"""Latency and throughput over a narrow or long line between relay and agent.
 
-    python benchmarks/shaping.py                 all rows, some eight minutes, a JSON line each
+    python benchmarks/shaping.py                 all rows, about eight minutes, one JSON line each
     python benchmarks/shaping.py keys-up tabs    some of them
 
-The line is a proxy that is slow, or emulated in user space between two network namespaces, which needs Linux,
-root and ``ip``. Relay, agent, local server and clients are real processes and real sockets. Times are those
-of the line: a keystroke that takes 60 ms takes 40 of them on the way. The rule behind them is decision 15.
+The line is a slow proxy, or is emulated in user space between two network namespaces, which needs Linux,
+root and ``ip``. Relay, agent, local server and clients are real processes and real sockets. The line
+dominates the times: of 60 ms for a keystroke, 40 ms are its latency. Decision 15 describes the scheduling.
 
-    keys    an echo of 100 bytes beside a transfer of 4 MB at 1 Mbit/s, down to a client and up from one;
-            "queue" is a line whose own queue has 64 KiB, "tls" is with TLS on both legs
-    tabs    eight clients that each load 5 MB over 8 Mbit/s, and give up after 30 s without a whole message
+    keys    an echo of 100 bytes during a transfer of 4 MB at 1 Mbit/s, down to a client and up from one;
+            "queue" is a line with a queue of 64 KiB, "tls" is with TLS on both legs
+    tabs    eight clients that each load 5 MB over 8 Mbit/s, and give up after 30 s without a complete message
     long    one transfer over 100 Mbit/s and a round trip of 300 ms, and a bare connection beside it
 """
 
@@ -41,7 +41,7 @@ KEY_SECONDS = 0.137
 KEY_BYTES = 100
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 3.0
-"""y-websocket looks so often whether its patience is over."""
+"""Interval at which y-websocket checks its timeout."""
 
 
 def report(row: str, **figures: object) -> None:
@@ -54,7 +54,7 @@ def report(row: str, **figures: object) -> None:
 
 @contextlib.contextmanager
 def over_tls(link: AgentLink) -> Iterator[Far]:
-    """A slow proxy, and TLS from client to relay and from agent to relay."""
+    """Return a slow proxy with TLS from client to relay and from agent to relay."""
     with tempfile.TemporaryDirectory() as folder, throttled(link, authority=Authority(Path(folder))) as stage:
         yield stage
 
@@ -67,7 +67,7 @@ def p99(seconds: list[float]) -> float:
 async def keystrokes(
     stage: Far, is_over: Callable[[], bool], every_seconds: float = KEY_SECONDS
 ) -> list[float]:
-    """Echo 100 bytes again and again; returns how long each took."""
+    """Echo 100 bytes repeatedly; return the duration of each echo in seconds."""
     took: list[float] = []
     typed: list[float] = []
     async with client(stage.url(), stage.trust) as connection:
@@ -91,7 +91,7 @@ async def keystrokes(
 def keys(
     place: Place, direction: str, *, size: int = 4_000_000, mbit: float = 1.0, queue: int = 65536
 ) -> None:
-    """Measure an echo beside a transfer, and beside none."""
+    """Measure echoes with and without a transfer."""
     link = AgentLink(up_mbit=mbit, down_mbit=mbit, queue_bytes=queue)
     frame_ms = 16384 / (mbit * 125)
     with place(link) as stage:
@@ -131,7 +131,7 @@ def keys(
 
 
 async def tab(stage: Far, size: int, began: float, toll: dict[str, Any]) -> None:
-    """Dial until the document is there, as y-websocket does."""
+    """Reconnect until the document is loaded, as y-websocket does."""
     while True:
         toll["dials"] += 1
         async with client(stage.url()) as connection:
@@ -150,7 +150,7 @@ async def tab(stage: Far, size: int, began: float, toll: dict[str, Any]) -> None
 
 
 def tabs(*options: str, count: int = 8, size: int = 5_000_000, mbit: float = 8.0) -> None:
-    """Measure when eight clients that begin together are all there."""
+    """Measure the time until eight clients that start together have all loaded their document."""
     with far(AgentLink(up_mbit=mbit, down_mbit=mbit), relay_options=options) as stage:
         toll: dict[str, Any] = {"dials": 0, "done": [], "took": []}
 
@@ -174,13 +174,13 @@ def tabs(*options: str, count: int = 8, size: int = 5_000_000, mbit: float = 8.0
 
 
 def share_of(marks: list[tuple[float, int]], begin: float, end: float) -> float:
-    """Return Mbit/s between two times, of how much had come when."""
+    """Return Mbit/s between two times, from pairs of time and received bytes."""
     part = [mark for mark in marks if begin <= mark[0] <= end]
     return (part[-1][1] - part[0][1]) / (part[-1][0] - part[0][0]) / 125_000
 
 
 async def bare_transfer(stage: Far, seconds: float) -> list[tuple[float, int]]:
-    """Move bytes over the line from the agent's machine, over one TCP connection with nothing of ours."""
+    """Send bytes over the line from the agent's machine, over one plain TCP connection."""
     marks: list[tuple[float, int]] = []
     begin = time.perf_counter()
 
@@ -282,6 +282,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="which; all without")
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="rows to measure; default: all")
     for row in parser.parse_args().rows or ROWS:
         ROWS[row]()

@@ -1,6 +1,6 @@
-"""How Sphinx builds these pages: ``make docs``, or ``sphinx-build -W docs docs/_build/html``.
+"""Configuration of Sphinx: ``make docs``, or ``sphinx-build -W docs docs/_build/html``.
 
-No page asks another host for anything: no fonts, no scripts, no pictures.
+The pages load no fonts, scripts or images from other hosts.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# What is described is this checkout, whatever else may be installed.
+# Describe this checkout and not an installed version.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from seance import __version__

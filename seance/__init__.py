@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Agent", "AgentSettings", "AgentStatus", "ConfigError", "Relay", "RelaySettings", "agent_identity"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "Agent": "seance.agent.service",

@@ -1,11 +1,11 @@
-// An agent for a Seance relay in one file: yamux by hand, and `ws` as the only dependency. Node 20 or newer.
+// An agent for a Seance relay in one file: its own yamux, and `ws` as the only dependency. Node 20 or newer.
 //
 //     npm install ws
 //     node agent.mjs wss://relay.example my-room localhost:1234
 //
-// A relay that asks for a token gets SEANCE_TOKEN, or the content of SEANCE_TOKEN_FILE, which may change.
+// The token is SEANCE_TOKEN, or the content of SEANCE_TOKEN_FILE, which may change.
 // The agent speaks link control but cannot resume: a lost carrier disconnects its clients. docs/protocol.md
-// describes what is on the wire; the sections named below are in it.
+// describes the wire; the comments below name its sections.
 
 import { readFileSync, watchFile } from "node:fs";
 import net from "node:net";
@@ -22,24 +22,24 @@ const [, host, port] = /^(.*):(\d+)$/.exec(local);
 const [DATA, WINDOW, PING, GO_AWAY] = [0, 1, 2, 3]; // types of frames
 const [SYN, ACK, FIN, RST] = [1, 2, 4, 8]; // their flags
 const WINDOW_BYTES = 256 * 1024; // of each stream, in each direction
-const FRAME_BYTES = 16 * 1024; // the longest data frame that leaves
-const MESSAGE_BYTES = 64 * 1024; // the longest message that leaves
-const QUEUE_BYTES = 256 * 1024; // what may wait for the carrier before local servers are paused
+const FRAME_BYTES = 16 * 1024; // maximum data frame that we send
+const MESSAGE_BYTES = 64 * 1024; // maximum message that we send
+const QUEUE_BYTES = 256 * 1024; // queued for the carrier before local servers are paused
 const [DIAL_MS, STOP_MS] = [5_000, 2_000]; // for the local server to accept a connection; for stopping
-const SILENCE_MS = 5_000; // three times this without a byte, and the carrier is dead ("Signs of life")
+const SILENCE_MS = 5_000; // after three times this without a byte the carrier is dead ("Keepalive")
 const log = (text) => console.log(`${new Date().toISOString()} ${text}`);
 
-/** What the relay did wrong, in one word of "What ends the session". */
+/** The rule that the relay broke, as a code of "Errors that end the session". */
 class BrokenRule extends Error {}
 
-/** One client: a yamux stream joined with a connection to the local server ("What a stream carries"). */
+/** One client: a yamux stream joined with a connection to the local server ("Content of a stream"). */
 class Stream {
-  sendWindow = WINDOW_BYTES; // what the relay allows
-  receiveWindow = WINDOW_BYTES; // what the relay may send
-  taken = 0; // bytes that the local server took and the relay was not given credit for
+  sendWindow = WINDOW_BYTES; // bytes that we may send
+  receiveWindow = WINDOW_BYTES; // bytes that the relay may send
+  taken = 0; // bytes that the local server accepted, without credit to the relay yet
   queue = []; // bytes of the local server that wait for the window or the carrier
-  hasEnded = false; // the local server has: no more bytes come from it
-  hasFailed = false; // it has reset the connection, or never accepted it
+  hasEnded = false; // the local server has ended its side
+  hasFailed = false; // the local server has reset the connection, or never accepted it
   isFinSent = false;
   isFinReceived = false;
 
@@ -47,7 +47,7 @@ class Stream {
     this.link = link;
     this.id = id;
     link.send(WINDOW, ACK, id, 0);
-    // Without allowHalfOpen, Node closes the connection at the first FIN and cuts the way back.
+    // Without allowHalfOpen, Node closes both directions at the first FIN.
     this.local = net.connect({ host, port: Number(port), allowHalfOpen: true, noDelay: true, timeout: DIAL_MS });
     this.local.once("connect", () => this.local.setTimeout(0));
     this.local.once("timeout", () => this.local.destroy(new Error("the local server does not answer")));
@@ -120,8 +120,8 @@ class Stream {
 /** One carrier and the yamux session over it. The relay opens the streams. */
 class Link {
   streams = new Map();
-  waiting = new Set(); // streams that wait until the carrier takes more
-  frames = []; // of this turn of the event loop
+  waiting = new Set(); // streams that wait for space in the carrier
+  frames = []; // frames of this turn of the event loop
   frameBytes = 0;
   rest = Buffer.alloc(0); // the beginning of a frame that is not complete
   isLeaving = false;
@@ -205,7 +205,7 @@ class Link {
     if (flags & SYN && this.isLeaving) this.send(WINDOW, RST, id, 0);
     else if (flags & SYN) this.streams.set(id, new Stream(this, id));
     const stream = this.streams.get(id);
-    if (!stream) return; // it is gone, and what was in flight for it means nothing
+    if (!stream) return; // the stream has ended; frames in flight for it are ignored
     if (flags & RST) return stream.cut();
     if (type === DATA && length) stream.take(body);
     if (type === WINDOW) stream.sendWindow += length;
@@ -264,7 +264,7 @@ function dial() {
       setTimeout(() => request.destroy(), DIAL_MS).unref();
       try {
         for await (const bytes of response) if ((text += bytes).length > 1024) break;
-      } catch {} // the connection was cut: what has come will do
+      } catch {} // the connection was cut: use the part that arrived
       const error = new Error(`the relay answered ${response.statusCode}: ${text.trim().slice(0, 1024)}`);
       error.retryAfter = Math.min(Number(response.headers["retry-after"]) || 0, 60);
       reject(error);
@@ -273,7 +273,7 @@ function dial() {
   });
 }
 
-/** The relay stops: dials the one that takes its place, then leaves the old one to its last clients ("Stopping"). */
+/** The relay stops: connects to its successor, then serves the last clients of the old link ("Stopping"). */
 async function move(old, { in: wait = 0, try: seconds = 5 }) {
   await sleep(wait * 1000);
   const deadline = Date.now() + seconds * 1000;

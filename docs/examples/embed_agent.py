@@ -1,9 +1,9 @@
-"""A program that shares what it serves on this machine: an agent inside, and no twistd.
+"""A program that shares its local server with an agent inside the process, without twistd.
 
     python embed_agent.py [RELAY]
 
-It shows what the agent is doing until Ctrl-C; then the agent takes leave of the relay. With the key of
-this machine's agents it counts as the same agent as one that twistd runs here, and may take over its room.
+It prints the agent's state until Ctrl-C, which stops the agent in order. With the key of this machine's
+agents it is the same agent as one that twistd runs here, and takes over its room.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seance import Agent, AgentSettings, AgentStatus, agent_identity
 
 
 def show(status: AgentStatus) -> None:
-    """A desktop app would colour its lamp here."""
+    """Print the state; a desktop app would update its window."""
     print(f"{status.state.value}: {status.sentence}")
 
 

@@ -3,8 +3,8 @@
     pip install websockets
     python embed_asyncio.py [RELAY]
 
-asyncio's tasks and Twisted's reactor run on one event loop. What the app awaits of Twisted it
-awaits with ``asFuture``; what Twisted waits for of asyncio it gets with ``Deferred.fromFuture``.
+asyncio's tasks and Twisted's reactor run on one event loop. A coroutine waits for a Deferred with
+``asFuture``; Twisted waits for a coroutine with ``Deferred.fromFuture``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from seance import Agent, AgentSettings
 
 
 async def echo(socket: ServerConnection) -> None:
-    """Stands for the app's own document server."""
+    """Serve one connection, in place of the app's own document server."""
     async for message in socket:
         await socket.send(message)
 
@@ -49,7 +49,7 @@ def main(reactor: IReactorCore, relay: str = "ws://localhost:8080") -> Deferred[
 
 
 if __name__ == "__main__":
-    # Before anybody asks for the reactor: importing seance has not.
+    # Before the first import of the reactor. Importing seance does not import it.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     asyncioreactor.install(loop)

@@ -1,4 +1,4 @@
-// Runs an agent as a child, as an Electron app's main process does, and follows it.
+// Runs an agent as a child process, as an Electron app's main process does, and reads its status.
 //
 //   node parent.mjs [RELAY [ROOM [PORT]]]
 
@@ -10,7 +10,7 @@ const [relay = 'ws://localhost:8080', room = 'test-room', port = '1234'] = proce
 const agent = spawn(
   'seance',
   ['agent', '--room', room, '--relay', relay, '--local', `localhost:${port}`, '--status-json'],
-  // The log is on stderr. Somebody has to read it, or say that nobody wants it ('ignore').
+  // The log is on stderr: read it, or use 'ignore'.
   { stdio: ['ignore', 'pipe', 'inherit'] }
 )
 
@@ -23,11 +23,11 @@ createInterface({ input: agent.stdout }).on('line', line => {
   } else if (told.type === 'status') {
     const wait = told.retry_seconds === null ? '' : ` Next attempt in ${told.retry_seconds.toFixed(1)} s.`
     console.log(`${told.sentence}${wait}`)
-  } // other types may come with later versions
+  } // later versions may add types
 })
 
 agent.on('error', error => { console.error(`No agent: ${error.message}`) })
 agent.on('exit', code => { process.exitCode = code ?? 1 })
 
-// Whoever ends the app ends the agent, in order. Should the app crash, the agent notices and ends by itself.
+// Stop the agent in order when the app stops. If the app crashes, the agent notices and stops by itself.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => agent.kill('SIGTERM'))

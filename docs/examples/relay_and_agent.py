@@ -2,7 +2,7 @@
 
     python relay_and_agent.py [PORT [LOCAL]]
 
-The order is the point: the agent can only be told where the relay is once the relay listens.
+The relay must listen before the agent is made, because its port is part of the agent's settings.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Any Twisted protocol over the streams of one connection: here HTTP, server and client unchanged.
+"""Any Twisted protocol over the streams of one connection: here HTTP, with unchanged server and client.
 
     python stream_endpoints.py
 
-The connection below may be a WebSocket, TLS, a UNIX socket or, as here, plain TCP: ``Mux`` asks for
-a Twisted transport and no more. Relay and agent are made of the same parts.
+The connection below may be a WebSocket, TLS, a UNIX socket or, as here, plain TCP: ``Mux`` needs
+only a Twisted transport. Relay and agent use the same parts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Greeting(Resource):
 
 
 class Accepting(Factory):
-    """The side that is dialled: a session for each connection, and a web server on its streams."""
+    """The listening side: a session for each connection, and a web server on its streams."""
 
     def __init__(self, reactor: IReactorTime, site: Site) -> None:
         self.reactor = reactor
@@ -44,7 +44,7 @@ class Accepting(Factory):
 
 @implementer(IAgentEndpointFactory)
 class StreamPerRequest:
-    """Has Twisted's web client open a stream where it would open a connection."""
+    """Makes Twisted's web client open a stream in place of a connection."""
 
     def __init__(self, mux: Mux) -> None:
         self.mux = mux

@@ -128,7 +128,7 @@ def description() -> Json:
         "info": {
             "title": "Seance Tunnel: the admin port of a relay",
             "version": __version__,
-            "description": "Rooms, their clients, and what happens. See docs/operations.md.",
+            "description": "Rooms, their clients, and what happens. See docs/admin-port.md.",
         },
         "security": [{}, {"bearer": []}, {"basic": []}],
         "paths": {

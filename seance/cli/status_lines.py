@@ -1,6 +1,6 @@
 """Writes the status of an agent to stdout as JSON lines, for ``seance agent --status-json``.
 
-Each line is complete (docs/operations.md lists the fields). The agent never waits for a slow parent, which
+Each line is complete (docs/programmatic.md lists the fields). The agent never waits for a slow parent, which
 loses old lines instead. If the parent has ended, the agent notices it within half a second and stops: an app
 that has crashed must not leave its room open.
 

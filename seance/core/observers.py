@@ -1,7 +1,7 @@
 """The words of ``seance.core.interfaces.Observer``, a witness who says nothing, and several as one.
 
 The words are what metrics, the admin API and the log call things, so each list is complete: a test
-compares it with the source and with docs/operations.md.
+compares it with the source and with docs/logging.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The formats of the log: text, or JSON with one object per line.
 
 ``seance relay`` and ``seance agent`` write with ``log_observer``; under twistd, ``LoggedServices`` makes
-twistd use it. A program that embeds Seance may use it as well. docs/operations.md lists the log events and
+twistd use it. A program that embeds Seance may use it as well. docs/logging.md lists the log events and
 their fields.
 
 Secrets are removed twice: ``seance.logs.redacting`` redacts each event before any observer, and the JSON

@@ -1,4 +1,4 @@
-"""All metrics by name, kind, unit and meaning. A test compares this list with docs/operations.md.
+"""All metrics by name, kind, unit and meaning. A test compares this list with docs/metrics.md.
 
 Names follow the conventions of Prometheus: base units, and ``_total`` for a counter. No label has values
 that clients choose; the exception is the room's name, which has to be enabled (``--metrics-rooms``) and is
@@ -29,7 +29,7 @@ class Metric:
         name: The name on the page.
         kind: Gauge, counter or histogram.
         unit: The unit of its value; empty for a number of things.
-        meaning: One sentence, for ``# HELP`` and for docs/operations.md.
+        meaning: One sentence, for ``# HELP`` and for docs/metrics.md.
         labels: The names of its labels.
     """
 

@@ -78,7 +78,7 @@ async def test_what_is_described_is_what_is_there() -> None:
 
 
 def test_every_path_is_on_the_page_and_no_other() -> None:
-    rows = table(DOCS / "operations.md", "What can be asked")
+    rows = table(DOCS / "admin-port.md", "What can be asked")
     written = {
         (re.sub("ROOM", "{room}", row[0].strip("`")).replace("/N", "/{client}"), row[1]) for row in rows
     }
@@ -89,10 +89,10 @@ def test_every_path_is_on_the_page_and_no_other() -> None:
 def test_every_refusal_is_on_the_page() -> None:
     said = {(one.code, one.status) for one in refusals("admin")}
     text = (
-        (DOCS / "operations.md")
+        (DOCS / "admin-port.md")
         .read_text("utf-8")
-        .partition("### What can be asked")[2]
-        .partition("### Events")[0]
+        .partition("## What can be asked")[2]
+        .partition("## Events")[0]
     )
     written = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", text, re.M)}
     assert written == said

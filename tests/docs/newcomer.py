@@ -1,11 +1,11 @@
-"""Somebody who types what a page says, in a fresh clone, with a fresh environment and an empty home.
+"""Types the commands of a page in a fresh clone, with a new virtual environment and an empty home directory.
 
-A line is typed as it stands. What goes on until Ctrl-C has a terminal of its own and is waited for until it
-says that it is ready; when another of its kind is started, the first is ended, since both want the same port.
-Everything else has to end with status 0.
+Each line is typed unchanged. A program that runs until Ctrl-C gets its own terminal, and the test waits for
+its ready message. When another program of the same kind starts, the first is stopped, because both need the
+same port. Every other command must end with status 0.
 
-Two things are arranged, because no page can: ``relay.example`` is this machine, and in the clone there is a
-certificate for it that the system believes.
+The test prepares two things that a page cannot: the name ``relay.example`` resolves to this machine, and the
+clone contains a certificate for it that is trusted.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from tests.tools import ROOT, require
 __all__ = ["NOT_TYPED", "Newcomer", "lines_of", "typed_blocks"]
 
 NOT_TYPED = "not typed: "
-"""How the comment before a block begins that nobody types in a test; behind it stands why."""
+"""Start of the comment before a block that no test types; the reason follows."""
 
 PORTS = (443, 1234, 8080, 9090)
-"""What the pages use; a program of somebody else's on one of them is in the way."""
+"""The ports that the pages use. They must be free."""
 
 PATIENCE_SECONDS = 400.0
-"""For what installs."""
+"""Timeout of commands that install packages."""
 
 START_SECONDS = 60.0
-"""For what is there and has to start, on a slow machine."""
+"""Timeout for the start of an installed program, on a slow machine."""
 
 NAME = "relay.example"
 
@@ -61,12 +61,12 @@ socket.getaddrinfo = getaddrinfo
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """A program that goes on until Ctrl-C.
+    """A program that runs until Ctrl-C.
 
     Attributes:
-        kind: Two of a kind cannot run at once.
-        looks: What its line looks like.
-        ready: What it says when it is ready.
+        kind: Only one program of each kind can run at a time.
+        looks: Pattern of its command line.
+        ready: Pattern of the output that shows that it is ready.
     """
 
     kind: str
@@ -80,24 +80,24 @@ LASTING = (
     Lasting("agent", r"twistd -n seance-agent|seance agent", "Tunneling"),
     Lasting("server", r"npx .*y-websocket|node echo_server", "on port 1234"),
     Lasting("client", r"wscat", "Connected"),
-    # It shows the answer, and stays if that is a 101.
+    # It prints the response, and runs on if that is a 101.
     Lasting("question", r"curl -i", r"HTTP/1\.1 (101|200)"),
 )
 
 
 def typed_blocks(page: Path) -> list[Block]:
-    """What a page has one type, but for what it says is not typed here."""
+    """Return the blocks of a page with commands to type."""
     return [block for block in blocks(page, "console") if not block.note.startswith(NOT_TYPED)]
 
 
 def lines_of(block: Block) -> list[str]:
-    """The lines behind ``$``; one that ends in a backslash goes on in the next."""
+    """Return the lines after ``$``; a line that ends in a backslash is joined with the next."""
     text = block.text.replace("\\\n", " ")
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody on this machine listens there."""
+    """Return whether the port is free."""
     try:
         socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS).close()
     except OSError:
@@ -106,7 +106,7 @@ def is_free(port: int) -> bool:
 
 
 def interrupt(process: Process) -> None:
-    """Ctrl-C: everything that was begun in this terminal hears it, also what npx and make have started."""
+    """Send Ctrl-C to all processes of this terminal, including those that npx and make have started."""
     if process.exit_code is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
@@ -118,11 +118,11 @@ def interrupt(process: Process) -> None:
 
 
 class Newcomer:
-    """The person. A context: at its end every terminal is closed.
+    """A new user. As a context manager it closes every terminal at its end.
 
     Args:
-        folder: An empty one: home, clone and environment are made in it.
-        venv: The environment, made if it is not there.
+        folder: An empty folder for home and clone.
+        venv: The virtual environment, created if it does not exist.
     """
 
     def __init__(self, folder: Path, venv: Path) -> None:
@@ -135,7 +135,7 @@ class Newcomer:
         if not venv.exists():
             subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
             [packages] = venv.glob("lib/python*/site-packages")
-            # Not sitecustomize: Debian's Python has one of its own, which comes first.
+            # Not sitecustomize, because Debian's Python has one that comes first.
             (packages / "newcomer_resolver.py").write_text(RESOLVER, "utf-8")
             (packages / "newcomer_resolver.pth").write_text("import newcomer_resolver\n", "utf-8")
         authority = Authority(folder)
@@ -147,7 +147,7 @@ class Newcomer:
         self._stack = contextlib.ExitStack()
 
     def _clone(self) -> None:
-        """What git would have: files that are known, or new and not ignored."""
+        """Copy the files that git tracks, and new ones that it does not ignore."""
         listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in names.split("\0"):
@@ -157,7 +157,7 @@ class Newcomer:
                 shutil.copy2(source, target)
 
     def type(self, line: str) -> None:
-        """Type a line, and wait until it has done what it does."""
+        """Type a line, and wait until it has ended or is ready."""
         folder = self.clone
         for part in re.split(r"\s&&\s", line):
             if part.startswith("cd "):
@@ -191,7 +191,7 @@ class Newcomer:
         exports = " ".join(words[:count])
         env = self._environment(line)
         command = f"{exports} exec {shlex.join(words[count:])}"
-        # wscat shows nothing to what is no terminal, and curl shows it late.
+        # Without a terminal, wscat prints nothing and curl prints late.
         in_terminal = ["script", "-qec", command, "/dev/null"]
         asks = lasting.kind in ("client", "question")
         argv = ["setsid", *(in_terminal if asks else ["bash", "-c", command])]
@@ -206,9 +206,9 @@ class Newcomer:
             process.when_line("< hello through the tunnel")
 
     def _environment(self, line: str) -> dict[str, str]:
-        """Of the tests' own environment only where packages come from, and nothing that is ours."""
+        """Return the environment: package caches of the test's environment, and no variable of Seance."""
         ours = {name: "" for name in os.environ if name.startswith(("SEANCE_", "XDG_", "PYTHON"))}
-        ours.pop("PYTHON", None)  # says to make which one is to be used
+        ours.pop("PYTHON", None)  # tells make which Python to use
         bins = [str(self._venv / "bin"), str(self.clone / "tests" / "peers" / "node_modules" / ".bin")]
         caches = {"PIP_CACHE_DIR": ".cache/pip", "npm_config_cache": ".npm"}
         env = {

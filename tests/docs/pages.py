@@ -1,7 +1,7 @@
-"""The pages as a test sees them: blocks, tables, headings and links of Markdown, by plain rules.
+"""Reads blocks, tables, headings and links of the Markdown pages.
 
-Not a Markdown parser: it knows the forms that our own pages use, and a test that looks for something
-fails when it finds nothing.
+This is not a Markdown parser. It knows the forms that our pages use, and a test fails if it does not find the
+expected element.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 
 PAGES = [README, *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
-"""Every page that a person reads."""
+"""All pages."""
 
 _FENCE = re.compile(r"^(?P<fence>```+|:::+)(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=fence)$", re.M | re.S)
 _NOTE = re.compile(r"<!-- (?P<note>[^\n]*) -->\n\Z")
@@ -31,9 +31,9 @@ class Block:
     """One fenced block.
 
     Attributes:
-        page: Where it stands.
-        language: What follows the fence, such as ``console``.
-        note: The comment on the line before it, which says what a test does with it; or nothing.
+        page: The file that contains it.
+        language: The word after the fence, such as ``console``.
+        note: The comment on the line before it, which names its use in a test, or an empty string.
         text: Its lines.
     """
 
@@ -47,7 +47,7 @@ class Block:
 
 
 def blocks(page: Path, language: str = "") -> list[Block]:
-    """The fenced blocks of a page, or those of one language."""
+    """Return the fenced blocks of a page, or those of one language."""
     content = page.read_text("utf-8")
     found = []
     for match in _FENCE.finditer(content):
@@ -57,7 +57,7 @@ def blocks(page: Path, language: str = "") -> list[Block]:
 
 
 def noted(verb: str) -> list[tuple[str, Block]]:
-    """The blocks of all pages whose comment is ``verb: object``, with the object."""
+    """Return the blocks of all pages with the comment ``verb: object``, with the object."""
     found = []
     for page in PAGES:
         for block in blocks(page):
@@ -69,7 +69,7 @@ def noted(verb: str) -> list[tuple[str, Block]]:
 
 
 def table(page: Path, heading: str) -> list[list[str]]:
-    """The rows of the first table under a heading, without its head."""
+    """Return the rows of the first table under a heading, without its header."""
     content = page.read_text("utf-8")
     start = re.search(rf"^#+ {re.escape(heading)}$", content, re.M)
     assert start is not None, f"{page.name} has no heading {heading!r}"
@@ -82,7 +82,7 @@ def table(page: Path, heading: str) -> list[list[str]]:
 
 
 def headings(page: Path) -> set[str]:
-    """What a link into a page may name: its headings as slugs, and its labels."""
+    """Return the possible fragments of links to a page: its headings as slugs, and its labels."""
     content = _FENCE.sub("", page.read_text("utf-8"))
     slugs = {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
@@ -92,11 +92,11 @@ def headings(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """The targets of a page's links and pictures, without those to other hosts."""
+    """Return the targets of a page's links and pictures, without those on other hosts."""
     content = _FENCE.sub("", page.read_text("utf-8"))
     return [target for target in _LINK.findall(content) if "://" not in target]
 
 
 def code_spans(page: Path) -> Iterator[str]:
-    """What stands between single backticks, outside of blocks."""
+    """Return the texts between single backticks, outside of blocks."""
     yield from re.findall(r"`([^`\n]+)`", _FENCE.sub("", page.read_text("utf-8")))

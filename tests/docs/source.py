@@ -1,8 +1,8 @@
-"""What the source says, read off its syntax trees: refusals, and the errors that end a session.
+"""Finds the refusals in the source, and the errors that end a session, in its syntax trees.
 
-Nothing is imported or run here, so a refusal that no test provokes is found all the same. A code
-that only a caller knows (``self._refusal(sentence, "code")``) is found at the calls, and so are those of
-the two functions that refuse tokens. What is said in other words each time has holes.
+No module is imported or run, so this also finds refusals that no test causes. A code
+that is an argument (``self._refusal(sentence, "code")``) is found at the calls, and so are those of
+the two functions that refuse tokens. Parts of a text that vary become holes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.tools import ROOT
 __all__ = ["Said", "codes_of", "refusals", "token_codes"]
 
 HOLE = "…"
-"""What stands in a code or a sentence for something that is only known when it is said."""
+"""Placeholder in a code or a sentence for a part that varies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Said:
     """One ``raise Refusal(...)`` or ``raise RemoteProtocolError(...)``.
 
     Attributes:
-        where: File and line, for failures.
-        status: The HTTP status; 0 where there is none.
+        where: File and line, for failure messages.
+        status: The HTTP status, or 0.
         code: The stable word, perhaps with a hole.
-        sentence: The text with ``…`` for its holes, which it may be as a whole.
+        sentence: The text with ``…`` for its holes, or only a hole.
     """
 
     where: str
@@ -39,14 +39,14 @@ class Said:
     sentence: str
 
     def is_written(self, status: int, code: str, sentence: str) -> bool:
-        """Whether a row of a table says this; it may fill the holes, or leave them."""
+        """Return whether a row of a table matches this; it may fill the holes or contain them."""
         return status == self.status and _fits(code, self.code) and _fits(sentence, self.sentence)
 
 
-def refusals(*rooms: str) -> list[Said]:
+def refusals(*packages: str) -> list[Said]:
     """Every refusal that the modules of these packages give; those of the relay are in its table."""
-    found = [said for path in _sources(rooms) for said in _said_in(path, "Refusal", "_refusal")]
-    if "relay" in rooms:
+    found = [said for path in _sources(packages) for said in _said_in(path, "Refusal", "_refusal")]
+    if "relay" in packages:
         found += [
             Said(
                 f"REFUSALS[{kind!r}]",
@@ -60,7 +60,7 @@ def refusals(*rooms: str) -> list[Said]:
 
 
 def token_codes(refuser: str) -> set[str]:
-    """The codes with which ``auth`` calls ``not_accepted`` or ``not_allowed``."""
+    """Return the codes with which ``auth`` calls ``not_accepted`` or ``not_allowed``."""
     calls = [
         node
         for path in _sources(["auth"])
@@ -70,13 +70,13 @@ def token_codes(refuser: str) -> set[str]:
     return {code for call in calls for code in _texts(call.args[0], {})}
 
 
-def codes_of(error: str, *rooms: str) -> set[str]:
-    """The codes with which the modules of these rooms raise an error."""
-    return {said.code for path in _sources(rooms) for said in _said_in(path, error, error)}
+def codes_of(error: str, *packages: str) -> set[str]:
+    """Return the codes with which the modules of these packages raise an error."""
+    return {said.code for path in _sources(packages) for said in _said_in(path, error, error)}
 
 
-def _sources(rooms: Iterable[str]) -> list[Path]:
-    return [path for room in rooms for path in sorted((ROOT / "seance" / room).rglob("*.py"))]
+def _sources(packages: Iterable[str]) -> list[Path]:
+    return [path for package in packages for path in sorted((ROOT / "seance" / package).rglob("*.py"))]
 
 
 def _said_in(path: Path, error: str, maker: str) -> Iterator[Said]:
@@ -95,7 +95,7 @@ def _said_in(path: Path, error: str, maker: str) -> Iterator[Said]:
         status = number.value if isinstance(number, ast.Constant) and isinstance(number.value, int) else 0
         sentence = next((text for one in call.args for text in _texts(one, texts)), HOLE)
         for code in codes[-1] if codes else ():
-            # A code that is made of a peer's status is for whoever dials, and never on the wire.
+            # A code made from a peer's status is for the connecting side, and never on the wire.
             if " " not in code and (status or HOLE not in code):
                 yield Said(f"{path.relative_to(ROOT)}:{call.lineno}", status, code, sentence)
 
@@ -109,7 +109,7 @@ def _name(call: ast.Call) -> str:
 
 
 def _assigned_texts(tree: ast.Module) -> dict[str, list[tuple[int, list[str]]]]:
-    """The texts that names are given, with their lines: ``msg = f"..."`` before a ``raise``."""
+    """Return the texts assigned to names, with their lines: ``msg = f"..."`` before a ``raise``."""
     found: dict[str, list[tuple[int, list[str]]]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -118,7 +118,7 @@ def _assigned_texts(tree: ast.Module) -> dict[str, list[tuple[int, list[str]]]]:
 
 
 def _texts(node: ast.expr, names: dict[str, list[tuple[int, list[str]]]]) -> list[str]:
-    """The texts that an expression may be."""
+    """Return the possible texts of an expression."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return [node.value]
     if isinstance(node, ast.JoinedStr):

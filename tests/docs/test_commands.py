@@ -1,4 +1,4 @@
-"""Whatever a page has a person type exists: targets of make, options, files, versions, addresses."""
+"""Commands in the pages exist: targets of make, options, files, versions, addresses."""
 
 from __future__ import annotations
 
@@ -36,15 +36,14 @@ FOREIGN = {
     "--syslog",
 }
 FOREIGN |= {"--fast", "--follow-imports", "--rundir"}
-"""Options of other programs that the pages mention: pip's, towncrier's, twistd's, mypy's, those of our tests
-and benchmarks."""
+"""Options of other programs in the pages: pip, towncrier, twistd, mypy, our tests and benchmarks."""
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PEER_VERSIONS = json.loads((PEERS / "package.json").read_text("utf-8"))["dependencies"]
 
 
 def typed(page: Path) -> list[list[str]]:
-    """What a page has one type, as words; a line is split at ``&&``."""
+    """Return the commands of a page as lists of words; a line is split at ``&&``."""
     lines = []
     for block in blocks(page, "console"):
         text = block.text.replace("\\\n", " ")
@@ -54,7 +53,7 @@ def typed(page: Path) -> list[list[str]]:
 
 @functools.cache
 def flags_of(program: str) -> frozenset[str]:
-    """The options of a command: from the table, or those that its help shows."""
+    """Return the options of a command, from the table of options or from its help."""
     if program not in {one.value for one in Program}:
         argv = [sys.executable, "-m", "seance", program, "--help"]
         shown = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -80,7 +79,7 @@ def check_make(words: list[str]) -> None:
 
 
 def check_twistd(words: list[str]) -> None:
-    assert words[0] == "-n", "in the foreground, or nothing is seen"
+    assert words[0] == "-n", "run twistd in the foreground"
     assert flags_in(words) <= flags_of(words[1].removeprefix("seance-"))
 
 
@@ -99,7 +98,7 @@ def check_pip(words: list[str]) -> None:
 
 def check_npx(words: list[str]) -> None:
     package, _, version = words[words.index("-p") + 1].rpartition("@")
-    assert PEER_VERSIONS[package] == version, "the pages and the tests use the same one"
+    assert PEER_VERSIONS[package] == version, "pages and tests must use the same version"
 
 
 def check_curl(words: list[str]) -> None:
@@ -168,7 +167,7 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if typed(page)], ids=lambda page: page.name)
-def test_what_a_page_has_one_type_exists(page: Path) -> None:
+def test_commands_of_a_page_exist(page: Path) -> None:
     folder = ROOT
     for words in typed(page):
         while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
@@ -187,7 +186,7 @@ def test_what_a_page_has_one_type_exists(page: Path) -> None:
             CHECKS[Path(command).name](rest)
 
 
-def test_the_readme_has_the_commands_that_everything_begins_with() -> None:
+def test_the_readme_has_the_first_commands_of_a_new_user() -> None:
     lines = [" ".join(words) for words in typed(README)]
     for wanted in (
         "make demo",

@@ -1,4 +1,4 @@
-"""The table of what is logged, against every call in the source: event, level, and fields."""
+"""The table of log events, compared with every call in the source: event, level and fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seance.logs.format import json_line
 from tests.docs.pages import DOCS, blocks, table
 from tests.test_layers import SOURCES
 
-PAGE = DOCS / "operations.md"
+PAGE = DOCS / "logging.md"
 
 LEVELS = {name: name for name in ("debug", "info", "warn", "error", "critical")} | dict.fromkeys(
     ("failure", "failuresHandled"), "critical"
@@ -23,7 +23,7 @@ LEVELS = {name: name for name in ("debug", "info", "warn", "error", "critical")}
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One call."""
+    """One call of a logger."""
 
     where: str
     event: str | None
@@ -33,7 +33,7 @@ class Logged:
 
 
 def calls() -> Iterator[Logged]:
-    """Every call of a logger in the source."""
+    """Return every call of a logger in the source."""
     for name, path in SOURCES.items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -41,17 +41,17 @@ def calls() -> Iterator[Logged]:
             method = node.func.attr
             if not ast.unparse(node.func.value).endswith("_log") or method not in LEVELS:
                 continue
-            told = {word.arg: word.value for word in node.keywords}
-            event = told.pop("event", None)
+            keywords = {word.arg: word.value for word in node.keywords}
+            event = keywords.pop("event", None)
             text = event.value if isinstance(event, ast.Constant) else None
-            fields = frozenset(str(field) for field in told)
+            fields = frozenset(str(field) for field in keywords)
             yield Logged(
                 f"{name}, line {node.lineno}", text, LEVELS[method], fields - {"failure"}, text_of(node)
             )
 
 
 def text_of(node: ast.Call) -> str:
-    """The constant format string of a call."""
+    """Return the constant format string of a call."""
     texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
     assert texts, ast.unparse(node)
     return texts[0]
@@ -60,12 +60,12 @@ def text_of(node: ast.Call) -> str:
 def test_every_call_names_its_event() -> None:
     assert len(list(calls())) > 50
     assert not [path for path in SOURCES.values() if "_log.emit(" in path.read_text("utf-8")], (
-        "of what level?"
+        "use a method that names the level"
     )
     assert [call.where for call in calls() if call.event is None] == []
 
 
-def test_every_event_is_in_operations_with_its_level_and_fields() -> None:
+def test_every_event_is_on_the_page_with_its_level_and_fields() -> None:
     levels: dict[str, set[str]] = defaultdict(set)
     fields: dict[str, set[str]] = defaultdict(set)
     for call in calls():
@@ -79,7 +79,7 @@ def test_every_event_is_in_operations_with_its_level_and_fields() -> None:
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
 
 
-def test_a_line_of_json_is_as_operations_shows_it() -> None:
+def test_a_json_line_equals_the_example_on_the_page() -> None:
     [shown] = [json.loads(block.text) for block in blocks(PAGE, "json") if '"event"' in block.text]
     fields = shown["fields"]
     [text] = {call.text for call in calls() if call.event == shown["event"]}

@@ -1,4 +1,4 @@
-"""The examples run, and print what the pages say they print."""
+"""The examples run, and their output equals the output on the pages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def end(process: Process) -> None:
 
 
 def as_printed(process: Process) -> str:
-    """What it said, with the default port in place of the one it had."""
+    """Return its output, with the default port in place of its port."""
     process.check_quiet()
     return re.sub(r"(localhost|127\.0\.0\.1):(?!1234\b)\d+", "localhost:8080", process.output) + "\n"
 
@@ -66,7 +66,7 @@ def test_embed_agent() -> None:
 
 
 def test_embed_agent_takes_the_room_of_the_agent_that_twistd_runs() -> None:
-    """Whoever tries the README from top to bottom still has that one running."""
+    """A reader of the README still runs the agent of its first section."""
     with (
         running_relay() as relay,
         running_agent(relay, "test-room", local_port=1234) as first,
@@ -102,7 +102,7 @@ def test_stream_endpoints() -> None:
 
 @contextlib.contextmanager
 def echo_server() -> Iterator[str]:
-    """A WebSocket server of another make, on a port of its own."""
+    """Run a WebSocket server of another library on a free port; yield its address."""
 
     def echo(socket: ServerConnection) -> None:
         for message in socket:
@@ -117,7 +117,7 @@ def echo_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("place", "block"), noted("from"))
-def test_what_a_page_quotes_is_in_the_file(place: str, block: Block) -> None:
+def test_a_quoted_block_is_in_its_file(place: str, block: Block) -> None:
     assert block.text in (ROOT / place).read_text("utf-8")
 
 

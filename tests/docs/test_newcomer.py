@@ -1,4 +1,4 @@
-"""The new user's path: four pages, typed from top to bottom, by somebody who has nothing but a clone."""
+"""The path of a new user: the commands of five pages, typed from top to bottom in a fresh clone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tests.docs.pages import DOCS, README, blocks
 
 QUICKSTART = DOCS / "quickstart.md"
 
-PATH = (README, QUICKSTART, DOCS / "security.md", DOCS / "operations.md")
-"""Every ``console`` block of these is typed, or says in a comment before it why not."""
+PATH = (README, QUICKSTART, DOCS / "security.md", DOCS / "operations.md", DOCS / "admin-port.md")
+"""Every ``console`` block of these pages is typed, or the comment before it has the reason why not."""
 
 BEFORE = {
-    "operations.md": (
+    "operations.md": ("pip install .", "seance keygen"),
+    "admin-port.md": (
         "pip install .",
         "seance keygen",
         "twistd -n seance-relay",
@@ -23,17 +24,17 @@ BEFORE = {
     ),
     "security.md": ("pip install .",),
 }
-"""What a page expects of somebody who has read the quick start."""
+"""Commands of the quick start that a page depends on."""
 
 pages = pytest.mark.parametrize("page", PATH, ids=lambda page: page.stem)
 
 
 @pages
-def test_what_is_not_typed_says_why(page: Path) -> None:
+def test_a_block_that_is_not_typed_has_a_reason(page: Path) -> None:
     notes = [block.note for block in blocks(page, "console") if block.note]
     for note in notes:
         assert note.startswith(NOT_TYPED), note
-        assert len(note.removeprefix(NOT_TYPED).split()) >= 3, "a reason"
+        assert len(note.removeprefix(NOT_TYPED).split()) >= 3, "the reason is too short"
 
 
 @pages
@@ -45,14 +46,14 @@ def test_no_shell_line_hides_in_a_block_of_another_kind(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Empty at first; the pages share it, since each begins by installing what is there already."""
+    """Return a virtual environment, empty at first. The pages share it, so packages are installed once."""
     return tmp_path_factory.mktemp("newcomer") / "venv"
 
 
 @pages
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_page_does_what_it_says(page: Path, venv: Path, tmp_path: Path) -> None:
+def test_all_commands_of_a_page_work(page: Path, venv: Path, tmp_path: Path) -> None:
     with Newcomer(tmp_path, venv) as person:
         for line in BEFORE.get(page.name, ()):
             person.type(line)

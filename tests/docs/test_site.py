@@ -1,4 +1,4 @@
-"""The pages build without a warning, and none of them asks another host for anything."""
+"""The pages build without a warning, and make no request to another host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.docs.pages import DOCS
 
 
 @pytest.mark.slow
-def test_the_site_builds_without_warnings_and_stands_alone(tmp_path: Path) -> None:
+def test_the_site_builds_without_warnings_and_without_external_files(tmp_path: Path) -> None:
     if any(importlib.util.find_spec(name) is None for name in ("sphinx", "myst_parser", "furo")):
         pytest.skip("needs the extra: pip install seance-tunnel[docs]")
     argv = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-d", str(tmp_path / "trees")]

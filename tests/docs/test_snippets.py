@@ -1,4 +1,4 @@
-"""The pages' own lines of JavaScript and of output, against real processes."""
+"""The JavaScript and the output in the pages, tested with real processes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.processes import (
 pytestmark = pytest.mark.slow
 
 SYNCED = {"y-websocket": "sync", "hocuspocus": "synced"}
-"""The event by which a provider says that it has what the server has."""
+"""The event of a provider that reports synchronisation with the server."""
 
 BEFORE = "import { WebSocket as Socket } from 'ws'; globalThis.WebSocket ??= Socket\n"
-"""Browsers have a WebSocket, and so has Node from 22 on."""
+"""Older versions than Node 22 have no global WebSocket."""
 
 AFTER = "provider.on('{event}', () => {{ console.log('there it is'); process.exit(0) }})\n"
 
 
 @pytest.fixture(scope="module", params=sorted(SYNCED))
 def tunnel(request: pytest.FixtureRequest) -> Iterator[tuple[str, RelayProcess]]:
-    """What the pages assume: a Yjs server, a relay, and an agent for ``test-room``."""
+    """Run a Yjs server, a relay, and an agent for ``test-room``, as the pages assume."""
     with (
         LocalAddress(request.param) as local,
         running_relay() as relay,
@@ -57,12 +57,12 @@ def test_the_javascript_of_the_pages_reaches_the_document(tunnel: tuple[str, Rel
 
 
 def shown_by(block: Block) -> list[str]:
-    """The lines of output in a block, without their time."""
+    """Return the lines of output in a block, without their time."""
     lines = block.text.splitlines()[1:]
     return [re.sub(r"^\S+ ", "", line) for line in lines]
 
 
-def test_the_output_in_the_readme_is_what_the_programs_say() -> None:
+def test_the_output_in_the_readme_equals_that_of_the_programs() -> None:
     shown = {block.text.splitlines()[0]: shown_by(block) for block in blocks(README, "console")}
     with RelayProcess() as relay:
         relay.when_line("Client endpoint")
@@ -73,7 +73,7 @@ def test_the_output_in_the_readme_is_what_the_programs_say() -> None:
 
 
 def said_by(process: Process, port: int) -> list[str]:
-    """Our own lines in its log, without their time, with the default port in place of the one it had."""
+    """Return Seance's lines of the log, without their time, with the default port in place of its port."""
     said = re.sub(rf"(127\.0\.0\.1|localhost):{port}", "localhost:8080", process.output)
     lines = said.replace(f"port {port}", "port 8080").splitlines()
     return [re.sub(r"^\S+ ", "", line) for line in lines if "[seance." in line]

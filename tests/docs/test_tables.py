@@ -1,4 +1,4 @@
-"""The tables of the pages against the source: a code, a bound or a field is not there undocumented."""
+"""The tables of the pages, compared with the source: every code, limit and field is documented."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from seance.agent.service import AgentState
 from seance.auth.claims import grant_from_claims
 from seance.auth.refusals import AGENT_NOT_ACCEPTED, NOT_ACCEPTED, NOT_ALLOWED
 from seance.carrier import CloseCode
+from seance.cli import COMMANDS
 from seance.core.settings import AgentSettings, RelaySettings
 from seance.options import OPTIONS, Program, default_in_words, options_of, parsers
 from seance.yamux import KIB, MIB, Limits
@@ -26,7 +27,7 @@ PROGRAMMATIC = DOCS / "programmatic.md"
 DEPENDENCIES = DOCS / "decisions" / "0005-dependencies.md"
 
 REFUSING = ("core", "relay", "agent", "heads", "carrier", "net", "auth")
-"""The rooms whose refusals a peer may read."""
+"""The packages with refusals that a peer can receive."""
 
 ALL_CLAIMS = {
     "aud": "seance-relay",
@@ -41,7 +42,7 @@ ALL_CLAIMS = {
     "org": [],
     "max": {"clients": 1, "bps": 1},
 }
-"""Whatever ``seance.auth.claims`` reads: a token with these leaves no field of a grant empty."""
+"""All claims that ``seance.auth.claims`` reads; a token with these sets every field of a grant."""
 
 UNITS = {"": 1, "KiB": KIB, "MiB": MIB}
 
@@ -51,7 +52,7 @@ def test_the_source_has_refusals_to_compare() -> None:
     assert {(404, "room_not_found"), (502, "accept_mismatch"), (400, "room_missing")} <= said
     assert all(one.status for one in refusals(*REFUSING))
     elsewhere = {one.code for one in refusals(*REFUSING) if one.sentence == HOLE}
-    assert elsewhere == {"sent_away"}, "the sentence has to be known from the source"
+    assert elsewhere == {"sent_away"}, "the sentence must be constant in the source"
 
 
 def test_every_refusal_is_in_the_protocol_with_its_status_and_sentence() -> None:
@@ -59,11 +60,11 @@ def test_every_refusal_is_in_the_protocol_with_its_status_and_sentence() -> None
     said = refusals(*REFUSING)
     assert [one for one in said if not any(one.is_written(*row) for row in written)] == []
     assert [row for row in written if not any(one.is_written(*row) for one in said)] == []
-    assert len(written) == len(set(written)), "a row is there twice"
+    assert len(written) == len(set(written)), "a row occurs twice"
 
 
-def test_whatever_a_token_is_refused_for_is_in_the_protocol() -> None:
-    written = {(row[0], row[1].strip("`")) for row in table(PROTOCOL, "Tokens that will not do")}
+def test_every_reason_to_reject_a_token_is_in_the_protocol() -> None:
+    written = {(row[0], row[1].strip("`")) for row in table(PROTOCOL, "Rejected tokens")}
     said = {("401", code) for code in token_codes("not_accepted")}
     assert ("401", "token_signature") in said
     assert written == said | {("403", code) for code in token_codes("not_allowed")}
@@ -74,7 +75,7 @@ def test_whatever_a_token_is_refused_for_is_in_the_protocol() -> None:
 
 
 @pytest.mark.parametrize("heading", ["Limits of a relay", "Limits of an agent"])
-def test_every_limit_has_its_default_and_the_test_that_reaches_it(heading: str) -> None:
+def test_every_limit_has_its_default_and_an_existing_test(heading: str) -> None:
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     program = Program(heading.rpartition(" ")[2])
     defaults = {option.name: default_in_words(option) or "none" for option in options_of(program)}
@@ -88,7 +89,7 @@ def test_every_limit_has_its_default_and_the_test_that_reaches_it(heading: str) 
         assert [one for one in named if f"def {one}(" not in tests] == [], what
 
 
-def test_every_option_of_a_relay_that_bounds_something_is_among_its_limits() -> None:
+def test_every_option_of_a_relay_that_sets_a_limit_is_in_the_table() -> None:
     bounding = (parsers.byte_count, parsers.seconds, parsers.seconds_or_zero, parsers.count)
     bounds = {f"`--{one.name}`" for one in options_of(Program.RELAY) if one.parse in bounding}
     assert len(bounds) > 10
@@ -96,14 +97,14 @@ def test_every_option_of_a_relay_that_bounds_something_is_among_its_limits() -> 
 
 
 def test_every_claim_of_a_token_is_explained() -> None:
-    written = {row[0].strip("`") for row in table(SECURITY, "What a token says")}
+    written = {row[0].strip("`") for row in table(SECURITY, "Claims of a token")}
     grant = grant_from_claims(json.dumps(ALL_CLAIMS).encode(), key_id=None, now=0)
     assert written == ALL_CLAIMS.keys()
     assert None not in dataclasses.astuple(dataclasses.replace(grant, key_id="k"))
 
 
-def test_everything_that_ends_a_session_is_in_the_protocol() -> None:
-    written = {row[0].strip("`") for row in table(PROTOCOL, "What ends the session")}
+def test_every_error_that_ends_a_session_is_in_the_protocol() -> None:
+    written = {row[0].strip("`") for row in table(PROTOCOL, "Errors that end the session")}
     assert written == codes_of("RemoteProtocolError", "yamux")
 
 
@@ -116,7 +117,7 @@ def test_every_close_code_is_in_the_protocol_with_one_meaning() -> None:
 
 
 def test_the_example_agents_are_as_long_as_the_pages_say() -> None:
-    """Lines that are neither empty nor comments."""
+    """Empty lines and comments do not count."""
     for files, lines, *_ in table(PROTOCOL, "Writing an agent"):
         text = "\n".join((ROOT / name).read_text("utf-8") for name in re.findall(r"`([^`]+)`", files))
         code = [line for line in text.splitlines() if not re.fullmatch(r"\s*(//.*|/\*\*.*)?", line)]
@@ -132,12 +133,12 @@ def test_every_bound_of_a_session_is_in_the_protocol_with_its_default() -> None:
 
 
 def number(text: str) -> float:
-    """``256 KiB`` as bytes, ``30`` as it stands."""
+    """Convert ``256 KiB`` to bytes, and ``30`` to a number."""
     digits, _, unit = text.partition(" ")
     return float(digits) * UNITS[unit]
 
 
-def test_what_the_protocol_names_as_an_option_is_one() -> None:
+def test_every_option_in_the_protocol_exists() -> None:
     named = {span[1:-1] for span in code_spans(PROTOCOL) if re.fullmatch(r"\[[a-z-]+\]", span)}
     assert len(named) > 5
     assert named <= {option.name for option in OPTIONS}
@@ -150,7 +151,7 @@ def test_every_state_of_an_agent_is_explained() -> None:
 
 @pytest.mark.parametrize("settings", [RelaySettings, AgentSettings])
 def test_every_field_of_the_settings_is_in_the_reference(settings: type) -> None:
-    """The reference shows the docstring of the class, so that is where a field has to be."""
+    """The reference shows the docstring of the class, so each field must be in it."""
     [reference] = blocks(PROGRAMMATIC, "{eval-rst}")
     assert f"autoclass:: {settings.__module__}.{settings.__qualname__}\n" in reference.text
     for field in dataclasses.fields(settings):
@@ -167,6 +168,11 @@ def test_every_dependency_is_accounted_for() -> None:
     missing = [name for name in names if name not in account]
     assert names > {"twisted", "pycrdt"}
     assert not missing
+
+
+def test_every_command_is_on_the_page() -> None:
+    rows = table(DOCS / "commands.md", "Commands")
+    assert {name for row in rows for name in re.findall(r"`seance (\w+)`", row[0])} == set(COMMANDS)
 
 
 def test_every_decision_is_in_the_index() -> None:

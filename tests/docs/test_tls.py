@@ -1,4 +1,4 @@
-"""The pages' way onto the internet, command by command, with a certificate of the test's own."""
+"""The commands for a relay on the internet work, with a certificate of the test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS = ("keygen", "seance-relay", "token", "seance-agent", "share")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the commands are typed: with a certificate for ``localhost``, whose authority is beside it."""
+    """Return a working directory with a certificate for ``localhost`` and its authority."""
     files = Authority(tmp_path).issue("localhost")
     (tmp_path / "chain.pem").write_bytes(files.chain.read_bytes())
     (tmp_path / "key.pem").write_bytes(files.key.read_bytes())
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def steps_of(page: Path) -> list[list[str]]:
-    """The commands under the heading about the internet, without ``twistd -n`` and ``seance``."""
+    """Return the commands under the heading about the internet, without ``twistd -n`` and ``seance``."""
     own = [words for words in typed(page) if words[0] in ("twistd", "seance")]
     start = next(number for number, words in enumerate(own) if "keygen" in words)
     steps = [words[2:] if words[0] == "twistd" else words[1:] for words in own[start : start + len(COMMANDS)]]
@@ -48,12 +48,12 @@ def steps_of(page: Path) -> list[list[str]]:
 
 
 def in_folder(folder: Path, words: list[str]) -> list[str]:
-    """The same words with their files in the folder."""
+    """Return the words with their files in the folder."""
     return [str(folder / word) if re.search(r"\.(pem|key|pub|token)$", word) else word for word in words]
 
 
 def run(folder: Path, words: list[str]) -> str:
-    """Type a command in the folder; gives what it printed, and puts it into a file if that was asked for."""
+    """Run a command in the folder and return its output; with ``>`` also write it to the file."""
     command, _, file = shlex.join(words).partition(" '>' ")
     argv = [sys.executable, "-m", "seance", *shlex.split(command)]
     env = environment()
@@ -65,14 +65,14 @@ def run(folder: Path, words: list[str]) -> str:
 
 @contextmanager
 def running(folder: Path, words: list[str]) -> Iterator[RelayProcess]:
-    """The relay of a page, on a free port of the loopback address."""
+    """Run the relay of a page on a free loopback port."""
     assert words[1:3] == ["--listen", "tcp:443"]
     with running_relay(*in_folder(folder, words[3:])) as relay:
         yield relay
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_way_onto_the_internet_leads_there(page: Path, folder: Path) -> None:
+def test_the_commands_for_the_internet_work(page: Path, folder: Path) -> None:
     make_key, relay_words, make_token, agent_words, make_link = steps_of(page)
     assert "seance.key.pub" in run(folder, make_key)
     run(folder, make_token)
@@ -118,9 +118,7 @@ def local_thread(local: Server) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"], ["h2", "http/1.1"]], ids=str)
-def test_a_relay_with_tls_serves_what_offers_protocols_as_browsers_do(
-    folder: Path, protocols: list[str]
-) -> None:
+def test_a_relay_with_tls_accepts_the_alpn_offers_of_browsers(folder: Path, protocols: list[str]) -> None:
     run(folder, ["keygen"])
     context = trusting(folder / "authority.pem")
     if protocols:
@@ -134,7 +132,7 @@ def test_a_relay_with_tls_serves_what_offers_protocols_as_browsers_do(
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_an_agent_refuses_a_relay_whose_certificate_it_cannot_check(folder: Path) -> None:
+def test_an_agent_rejects_a_relay_with_an_untrusted_certificate(folder: Path) -> None:
     run(folder, ["keygen"])
     with running(folder, steps_of(README)[1]) as relay:
         with AgentProcess("test-room", "--relay", f"wss://localhost:{relay.port}") as agent:

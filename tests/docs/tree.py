@@ -1,4 +1,4 @@
-"""The list of files in docs/architecture.md: each file of ``seance`` with the first line of its docstring.
+"""Generates the list of files in docs/architecture.md, with the first line of each docstring.
 
 python -m tests.docs.tree        writes the list into the page
 """

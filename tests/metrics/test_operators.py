@@ -19,7 +19,7 @@ from tests.docs.pages import DOCS, table
 from tests.docs.source import refusals, token_codes
 from tests.tools import ROOT, require
 
-PAGE = DOCS / "operations.md"
+PAGE = DOCS / "metrics.md"
 RULES = ROOT / "deploy" / "prometheus" / "seance.rules.yml"
 CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 ALERT_TESTS = ROOT / "tests" / "metrics" / "alerts.yml"

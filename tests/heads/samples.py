@@ -10,7 +10,7 @@ import h11
 from hypothesis import strategies as st
 
 from seance.errors import Refusal
-from seance.heads import Forwarded, LocalAnswer, Request, RequestReader
+from seance.heads import Forwarded, LocalResponse, Request, RequestReader
 
 Result = TypeVar("Result")
 
@@ -102,9 +102,9 @@ class Client:
         self.rest = connection.trailing_data[0]
 
 
-def answer(*pieces: bytes, limit_bytes: int = 16384, is_ended: bool = False) -> tuple[LocalAnswer, bytes]:
+def answer(*pieces: bytes, limit_bytes: int = 16384, is_ended: bool = False) -> tuple[LocalResponse, bytes]:
     """Return an answer after these pieces, and what it passed on."""
-    local = LocalAnswer(KEY, limit_bytes)
+    local = LocalResponse(KEY, limit_bytes)
     passed = b"".join([local.receive(piece) for piece in pieces])
     if is_ended:
         passed += local.receive_end()

@@ -12,10 +12,10 @@ from seance.auth.claims import grant_from_claims
 from seance.auth.verifier import read_header
 from seance.errors import Refusal
 from seance.heads import (
-    Place,
-    Presented,
+    PresentedToken,
     Request,
     Route,
+    TokenLocation,
     find_token,
     is_seance_token,
     protocol_to_select,
@@ -37,9 +37,9 @@ def asked(*lines: bytes, target: bytes = b"/c/ID/doc") -> tuple[Request, Route]:
     return request, resolve_target(target)
 
 
-def found(*lines: bytes, target: bytes = b"/c/ID/doc") -> tuple[bytes, Place]:
+def found(*lines: bytes, target: bytes = b"/c/ID/doc") -> tuple[bytes, TokenLocation]:
     presented = find_token(*asked(*lines, target=target))
-    return presented.token.encode(), presented.place
+    return presented.token.encode(), presented.location
 
 
 def kept(*lines: bytes) -> list[tuple[bytes, bytes]]:
@@ -140,12 +140,12 @@ class TestLook:
 
 class TestFind:
     def test_nothing_is_nothing(self) -> None:
-        assert find_token(*asked()) == Presented("", Place.NONE) == Presented()
+        assert find_token(*asked()) == PresentedToken("", TokenLocation.NONE) == PresentedToken()
 
     @pytest.mark.parametrize("token", [OURS, OURS_BY_AUDIENCE])
     @pytest.mark.parametrize("start", [b"Bearer ", b"bearer ", b"BEARER   ", b"Bearer\t "])
     def test_bearer(self, start: bytes, token: bytes) -> None:
-        assert found(b"aUTHORIZATION: " + start + token) == (token, Place.AUTHORIZATION)
+        assert found(b"aUTHORIZATION: " + start + token) == (token, TokenLocation.AUTHORIZATION)
 
     @pytest.mark.parametrize(
         "value",
@@ -155,7 +155,7 @@ class TestFind:
         ],
     )
     def test_authorization_of_the_app_is_not_ours(self, value: bytes) -> None:
-        assert found(b"Authorization: " + value) == (b"", Place.NONE)
+        assert found(b"Authorization: " + value) == (b"", TokenLocation.NONE)
         assert kept(b"Authorization: " + value) == [(b"Authorization", value.strip())]
 
     @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ class TestFind:
         ],
     )
     def test_subprotocol(self, lines: tuple[bytes, ...]) -> None:
-        assert found(*lines) == (OURS, Place.SUBPROTOCOL)
+        assert found(*lines) == (OURS, TokenLocation.SUBPROTOCOL)
 
     @pytest.mark.parametrize("token", [b"opaque", APP, b"\xff\xfe", b"x" * 9000])
     def test_token_protocol_is_ours_whatever_it_holds(self, token: bytes) -> None:
         presented = find_token(*asked(OFFER + token))
-        assert presented == Presented(token.decode("latin-1"), Place.SUBPROTOCOL)
+        assert presented == PresentedToken(token.decode("latin-1"), TokenLocation.SUBPROTOCOL)
         assert kept(OFFER + token) == []
 
     @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ class TestFind:
         ],
     )
     def test_query(self, target: bytes) -> None:
-        assert found(target=target) == (OURS, Place.QUERY)
+        assert found(target=target) == (OURS, TokenLocation.QUERY)
         request, route = without_token(*asked(target=target))
-        assert find_token(request, route) == Presented()
+        assert find_token(request, route) == PresentedToken()
 
     @pytest.mark.parametrize(
         "piece",
@@ -213,18 +213,18 @@ class TestFind:
     )
     def test_parameter_of_the_app_is_not_ours(self, piece: bytes) -> None:
         target = b"/c/ID/doc?x=1&" + piece + b"&y"
-        assert found(target=target) == (b"", Place.NONE)
+        assert found(target=target) == (b"", TokenLocation.NONE)
         assert local(target) == b"/doc?x=1&" + piece + b"&y"
 
     def test_best_place_wins(self) -> None:
         first, second, third = b"Authorization: Bearer " + OTHER, OFFER + OURS, b"/c/ID?" + QUERY
-        assert found(first, second, target=third) == (OTHER, Place.AUTHORIZATION)
-        assert found(second, target=b"/c/ID?access_token=" + OTHER) == (OURS, Place.SUBPROTOCOL)
+        assert found(first, second, target=third) == (OTHER, TokenLocation.AUTHORIZATION)
+        assert found(second, target=b"/c/ID?access_token=" + OTHER) == (OURS, TokenLocation.SUBPROTOCOL)
 
     def test_bearer_of_the_app_leaves_it_to_the_next_place(self) -> None:
         app = b"Authorization: Bearer " + APP
-        assert found(app, OFFER + OURS) == (OURS, Place.SUBPROTOCOL)
-        assert found(app, target=b"/c/ID?" + QUERY) == (OURS, Place.QUERY)
+        assert found(app, OFFER + OURS) == (OURS, TokenLocation.SUBPROTOCOL)
+        assert found(app, target=b"/c/ID?" + QUERY) == (OURS, TokenLocation.QUERY)
 
     @pytest.mark.parametrize("line", [b"Authorization: Bearer ", b"Sec-WebSocket-Protocol: seance.token."])
     def test_first_of_one_place_wins(self, line: bytes) -> None:
@@ -291,7 +291,7 @@ class TestFields:
             FORWARDED,
         )
         assert cleaned.target == b"/c/ID?x=1"
-        assert find_token(cleaned, route) == Presented()
+        assert find_token(cleaned, route) == PresentedToken()
 
     def test_agent_keeps_its_own_protocol(self) -> None:
         line = b"Sec-WebSocket-Protocol: seance.link.v1, seance.token." + OURS
@@ -302,7 +302,7 @@ class TestFields:
     def test_health_check_may_carry_one_too(self) -> None:
         request = read(head(BEARER, start=b"GET /health?" + QUERY + b" HTTP/1.1"))
         route = resolve_target(request.target)
-        assert find_token(request, route).place is Place.AUTHORIZATION
+        assert find_token(request, route).location is TokenLocation.AUTHORIZATION
         cleaned, _ = without_token(request, route)
         assert cleaned == read(head(start=b"GET /health HTTP/1.1"))
 
@@ -389,7 +389,7 @@ class TestTarget:
     def test_no_target_carries_it_on(self, before: bytes, start: bytes, after: bytes, behind: bytes) -> None:
         target = b"/c/ID/?" + before + start + QUERY + after + (behind if after else b"")
         request, route = asked(target=target)
-        assert find_token(request, route).place is Place.QUERY
+        assert find_token(request, route).location is TokenLocation.QUERY
         cleaned = without_token(request, route)
         assert OURS not in cleaned[0].target + cleaned[1].local
         assert cleaned[1].local.startswith(b"/")
@@ -467,4 +467,4 @@ def test_app_sees_the_fields_that_it_would_see_without_us(
     for line in ours:
         mixed.insert(data.draw(st.integers(0, len(mixed))), line)
     assert kept(*mixed) == kept(*app) == [tuple(line.split(b": ", 1)) for line in app]
-    assert bool(ours) is (found(*mixed)[1] is not Place.NONE)
+    assert bool(ours) is (found(*mixed)[1] is not TokenLocation.NONE)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.heads import LocalAnswer, PublicForm, resolve_target
-from seance.heads.answer_fields import MAX_PATH_BYTES, ORIGIN_WIDE, limited_cookie, limited_to_room
+from seance.heads import LocalResponse, PublicForm, resolve_target
+from seance.heads.response_fields import MAX_PATH_BYTES, ORIGIN_WIDE, limit_cookie, limit_to_room
 from tests.heads.samples import ACCEPT, KEY, Client
 
 PUBLIC_HOST = b"relay.example:8443"
@@ -200,7 +200,7 @@ def test_whatever_is_mapped_stays_in_the_room_and_on_the_origin(asked: bytes, re
 
 
 def fields_of_answer(*lines: bytes, asked: bytes = SHARE, status: bytes = b"307 Temporary") -> list[bytes]:
-    answer = LocalAnswer(KEY, form=form_of(asked))
+    answer = LocalResponse(KEY, form=form_of(asked))
     passed = answer.receive(b"\r\n".join((b"HTTP/1.1 " + status, *lines, b"Content-Length: 0", b"", b"")))
     head = parse_headers(BytesIO(passed.partition(b"\r\n")[2]))
     ours = ("connection", "content-length", "date", "upgrade", "sec-websocket-accept")
@@ -263,7 +263,7 @@ def test_whatever_the_local_server_says_the_answer_is_sound_http(
     head = b"\r\n".join(
         (b"HTTP/1.1 302 x", *lines, b"Link: " + start + reference + b">", b"Content-Length: 0")
     )
-    answer = LocalAnswer(KEY, form=form_of(asked))
+    answer = LocalResponse(KEY, form=form_of(asked))
     client = Client(answer.receive(head + b"\r\n\r\n"))
     assert client.status == 302
     assert answer.is_finished
@@ -310,7 +310,7 @@ def test_101_is_treated_alike() -> None:
     ],
 )  # fmt: skip
 def test_cookie_is_limited_to_the_room(cookie: bytes, limited: bytes | None) -> None:
-    assert limited_cookie(cookie, form_of(SHARE)) == limited
+    assert limit_cookie(cookie, form_of(SHARE)) == limited
 
 
 @pytest.mark.parametrize(
@@ -325,12 +325,12 @@ def test_cookie_is_limited_to_the_room(cookie: bytes, limited: bytes | None) -> 
 )
 def test_cookie_without_a_path_gets_the_default_of_the_local_path(asked: bytes, path: bytes) -> None:
     """RFC 6265, 5.1.4. By the public path the client would make it that of all rooms at ``/c/r``."""
-    assert limited_cookie(b"a=b", form_of(asked)) == b"a=b; Path=" + path
+    assert limit_cookie(b"a=b", form_of(asked)) == b"a=b; Path=" + path
 
 
 @pytest.mark.parametrize("asked", [PARAMETER, PASTED, *HOCUSPOCUS[:2]])
 def test_cookies_are_dropped_where_all_rooms_share_one_path(asked: bytes) -> None:
-    assert limited_to_room(((b"Set-Cookie", b"a=b; Path=/"), (b"A", b"b")), form_of(asked)) == ((b"A", b"b"),)
+    assert limit_to_room(((b"Set-Cookie", b"a=b; Path=/"), (b"A", b"b")), form_of(asked)) == ((b"A", b"b"),)
 
 
 def test_link_field_with_too_many_targets_or_too_much_growth_is_dropped() -> None:

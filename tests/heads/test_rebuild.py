@@ -1,4 +1,4 @@
-"""The head that goes to the local server: what is kept, dropped, replaced."""
+"""The head that goes to the local server: what is kept, dropped, replace_fields."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import pytest
 
 from seance.errors import Refusal
 from seance.heads import (
-    LocalAnswer,
+    LocalResponse,
     RequestReader,
     check_upgrade,
     refusal_response,
@@ -213,7 +213,7 @@ def test_node_reads_what_we_meant() -> None:
 )
 def test_local_server_that_refuses_never_opens_the_way(refusing: bytes) -> None:
     """A10: its answer to a request smuggled behind the upgrade goes nowhere either."""
-    answer = LocalAnswer(KEY)
+    answer = LocalResponse(KEY)
     passed = answer.receive(refusing + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret" + SWITCHING)
     assert answer.is_finished
     assert not answer.is_switched
@@ -234,11 +234,11 @@ def test_local_server_that_refuses_never_opens_the_way(refusing: bytes) -> None:
 )
 def test_forged_101_never_opens_the_way(forged: bytes) -> None:
     """A12: a 101 that somebody talked the local server into does not fit the key."""
-    answer = LocalAnswer(KEY)
+    answer = LocalResponse(KEY)
     assert outcome(lambda: answer.receive(forged + b"secret")) in (
         b"",
-        outcome(lambda: LocalAnswer(KEY).receive(b"\x00")),
-        outcome(lambda: LocalAnswer(KEY).receive(SWITCHING.replace(ACCEPT, b""))),
+        outcome(lambda: LocalResponse(KEY).receive(b"\x00")),
+        outcome(lambda: LocalResponse(KEY).receive(SWITCHING.replace(ACCEPT, b""))),
     )
     assert not answer.is_switched
 
@@ -247,7 +247,7 @@ def test_answer_cannot_write_into_the_clients_head() -> None:
     """A22: what the agent puts into its fields stays in its fields."""
     for evil in (b"a\r\n b", b"a\nSet-Cookie: x=y", b"a\rSet-Cookie: x=y", b"a\x00", b"a\x0b"):
         with pytest.raises(Refusal):
-            LocalAnswer(KEY).receive(b"HTTP/1.1 200 OK\r\nX-A: " + evil + b"\r\n\r\n")
+            LocalResponse(KEY).receive(b"HTTP/1.1 200 OK\r\nX-A: " + evil + b"\r\n\r\n")
 
 
 def test_plain_head_of_these_tests_is_sound() -> None:

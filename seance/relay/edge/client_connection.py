@@ -29,8 +29,8 @@ from seance.core.observers import NullObserver, room_hash
 from seance.core.settings import RelaySettings
 from seance.core.splice import Splice, SpliceReport
 from seance.errors import Refusal
-from seance.heads import LocalAnswer, PublicForm, refusal_response
-from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
+from seance.heads import LocalResponse, PublicForm, refusal_response
+from seance.heads.frame_tracker import SERVICE_RESTART, FrameTracker, close_frame
 from seance.mux import StreamRefused
 from seance.net import Leg, ProtocolSwitch, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.relay.drain import Departures
@@ -133,7 +133,7 @@ class ClientConnection:
         self._settings = settings
         self._link = link
         self._door = door
-        self._answer = LocalAnswer(key, settings.head_bytes, select_protocol, form)
+        self._answer = LocalResponse(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
         self._asking = _Asking(self)
         self._stream: StreamTransport | None = None
@@ -175,7 +175,7 @@ class ClientConnection:
     def is_in_message(self) -> bool:
         """Whether the local server has begun a message that has not arrived here in full."""
         walk = None if self._splice is None else self._splice.far.watch
-        return isinstance(walk, FrameWalk) and walk.is_in_message
+        return isinstance(walk, FrameTracker) and walk.is_in_message
 
     @property
     def round_trip_seconds(self) -> float:
@@ -224,7 +224,7 @@ class ClientConnection:
             return
         walk = splice.far.watch
         last = b""
-        if (not isinstance(walk, FrameWalk) or walk.is_between_frames) and not splice.far.has_ended:
+        if (not isinstance(walk, FrameTracker) or walk.is_between_frames) and not splice.far.has_ended:
             last = close_frame(SERVICE_RESTART, COME_AGAIN)
         self._is_closing_gracefully = True
         splice.release_near("seen_off")
@@ -310,7 +310,7 @@ class ClientConnection:
 
     def receive(self, data: bytes) -> None:
         """The first has come behind the 101; from now on the walk alone looks at what passes."""
-        walk = cast(Splice, self._splice).far.watch = FrameWalk()
+        walk = cast(Splice, self._splice).far.watch = FrameTracker()
         self._observer.client_answered(self, self._reactor.seconds() - self.began_seconds)
         walk.receive(data)
 

@@ -32,11 +32,11 @@ from seance.heads import (
     Route,
     RouteKind,
     check_origin,
+    cors_fields,
     event_stream_head,
     is_upgrade,
     plain_response,
     preflight_response,
-    sharing_fields,
 )
 from seance.net import Leg, ProtocolSwitch
 
@@ -176,7 +176,7 @@ class Presence:
             Refusal: One of ``admit``; 429, as many watch as may; 503, the relay is stopping.
         """
         check_origin(request, self._settings.origins)
-        sharing = sharing_fields(request, self._settings.origins)
+        sharing = cors_fields(request, self._settings.origins)
         if request.method == b"OPTIONS":
             door.hand_over(LingeringClose(self.reactor, preflight_response(sharing)))
             return None

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seance.errors import LocalProtocolError, Refusal
-from seance.heads import LocalAnswer
+from seance.heads import LocalResponse
 from tests.heads.samples import ACCEPT, KEY, SWITCHING, Client, answer, cut_anywhere, outcome, single_bytes
 
 ACCEPTED = b"Sec-WebSocket-Accept: " + ACCEPT
@@ -17,13 +17,13 @@ def switching(*lines: bytes, start: bytes = b"HTTP/1.1 101 Switching Protocols")
     return b"\r\n".join((start, *lines, b"", b""))
 
 
-def facts(local: LocalAnswer) -> set[str]:
+def facts(local: LocalResponse) -> set[str]:
     names = ("has_begun", "is_switched", "is_finished", "is_broken")
     return {name for name in names if getattr(local, name)}
 
 
 def refused(raw: bytes, *, limit_bytes: int = 16384) -> Refusal:
-    local = LocalAnswer(KEY, limit_bytes)
+    local = LocalResponse(KEY, limit_bytes)
     with pytest.raises(Refusal) as caught:
         local.receive(raw)
     assert facts(local) == set()
@@ -89,7 +89,7 @@ class TestSwitch:
 
     @given(glued=st.binary(max_size=40), data=st.data())
     def test_no_glued_byte_is_lost_wherever_the_cuts_are(self, glued: bytes, data: st.DataObject) -> None:
-        local, passed = LocalAnswer(KEY), b""
+        local, passed = LocalResponse(KEY), b""
         for piece in data.draw(cut_anywhere(b"HTTP/1.1 100 Continue\r\n\r\n" + SWITCHING + glued)):
             passed += piece if local.is_switched else local.receive(piece)
         assert passed == answer(SWITCHING)[1] + glued
@@ -138,7 +138,7 @@ class TestSwitch:
 
 def selected(*lines: bytes, select: bytes | None = b"seance.v1") -> list[bytes]:
     """Return which protocols the client sees selected, given these lines in the local server's 101."""
-    local = LocalAnswer(KEY, select_protocol=select)
+    local = LocalResponse(KEY, select_protocol=select)
     raw = switching(b"Upgrade: websocket", b"Connection: Upgrade", *lines, ACCEPTED)
     fields = Client(local.receive(raw)).fields
     assert local.is_switched
@@ -164,7 +164,7 @@ class TestSelectedProtocol:
         assert selected(b"Sec-WebSocket-Protocol: yjs", select=None) == [b"yjs"]
 
     def test_head_is_otherwise_the_same(self) -> None:
-        local = LocalAnswer(KEY, select_protocol=b"seance.v1")
+        local = LocalResponse(KEY, select_protocol=b"seance.v1")
         bare = answer(SWITCHING)[1]
         line = b"Sec-WebSocket-Protocol: seance.v1\r\n"
         assert local.receive(SWITCHING + b"\x81\x00").replace(line, b"") == bare + b"\x81\x00"
@@ -172,7 +172,7 @@ class TestSelectedProtocol:
     @pytest.mark.parametrize("name", ["length", "chunked"])
     def test_nothing_is_selected_in_a_refusal(self, name: str) -> None:
         raw, _ = FINAL[name]
-        assert LocalAnswer(KEY, select_protocol=b"seance.v1").receive(raw) == answer(raw)[1]
+        assert LocalResponse(KEY, select_protocol=b"seance.v1").receive(raw) == answer(raw)[1]
 
 
 MALFORMED = [
@@ -207,7 +207,7 @@ class TestMalformed:
         assert refused(SWITCHING, limit_bytes=len(SWITCHING) - 1).code == "local_server_malformed"
 
     def test_endless_head_is_refused_at_the_limit(self) -> None:
-        local = LocalAnswer(KEY, 200)
+        local = LocalResponse(KEY, 200)
         for piece in single_bytes((b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200)[:199]):
             assert local.receive(piece) == b""
         with pytest.raises(Refusal):
@@ -221,7 +221,7 @@ class TestMalformed:
 
     @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 101 Swi", b"HTTP/1.1 100 Continue\r\n\r\n"])
     def test_end_before_the_answer_is_refused(self, raw: bytes) -> None:
-        local = LocalAnswer(KEY)
+        local = LocalResponse(KEY)
         assert local.receive(raw) == b""
         with pytest.raises(Refusal) as caught:
             local.receive_end()
@@ -319,14 +319,14 @@ class TestFinalAnswer:
         assert b"X-Late" not in answer(FINAL["chunked with trailers"][0])[1]
 
     def test_body_parts_pass_on_as_they_come(self) -> None:
-        local = LocalAnswer(KEY)
+        local = LocalResponse(KEY)
         assert local.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").endswith(b"\r\n\r\n")
         for _ in range(100):
             assert local.receive(b"x" * 1000) == b"x" * 1000
         assert local.is_finished
 
     def test_huge_chunk_is_not_waited_for(self) -> None:
-        local = LocalAnswer(KEY)
+        local = LocalResponse(KEY)
         local.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n")
         assert local.receive(b"x" * 100_000) == b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
 
@@ -380,7 +380,7 @@ class TestMisuse:
             local.receive_end()
 
     def test_refused_answer_takes_no_more(self) -> None:
-        local = LocalAnswer(KEY)
+        local = LocalResponse(KEY)
         with pytest.raises(Refusal):
             local.receive(b"\x00")
         with pytest.raises(LocalProtocolError):
@@ -395,7 +395,7 @@ class TestMisuse:
 
 def fate(pieces: list[bytes], limit_bytes: int) -> object:
     """Return everything that the client and the caller learn; bodies without their framing."""
-    local = LocalAnswer(KEY, limit_bytes)
+    local = LocalResponse(KEY, limit_bytes)
     passed: list[bytes] = []
 
     def act() -> None:

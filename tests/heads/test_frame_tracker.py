@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.heads.frames import HEADERS_PER_CHUNK, SERVICE_RESTART, FrameWalk, close_frame
+from seance.heads.frame_tracker import HEADERS_PER_CHUNK, SERVICE_RESTART, FrameTracker, close_frame
 
 KINDS = st.sampled_from([0x81, 0x82, 0x01, 0x80, 0xC1, 0x89, 0x8A])
 """Text, binary, a first and a last fragment, a compressed one, ping and pong."""
@@ -33,21 +33,21 @@ def boundaries(stream: bytes) -> set[int]:
     return found
 
 
-def walk_over(*chunks: bytes) -> FrameWalk:
-    walk = FrameWalk()
+def walk_over(*chunks: bytes) -> FrameTracker:
+    walk = FrameTracker()
     for chunk in chunks:
         walk.receive(chunk)
     return walk
 
 
 def test_a_fresh_stream_is_between_frames() -> None:
-    assert FrameWalk().is_between_frames
+    assert FrameTracker().is_between_frames
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
 def test_every_byte_of_a_frame_but_the_last_is_inside_it(size: int) -> None:
     whole = frame(size)
-    walk = FrameWalk()
+    walk = FrameTracker()
     for number in range(len(whole)):
         walk.receive(whole[number : number + 1])
         assert walk.is_between_frames == (number == len(whole) - 1)
@@ -60,7 +60,7 @@ def test_any_cut_gives_the_verdict_of_a_whole_parser(
     stream = b"".join(frame(size, first) for size, first in frames)
     known = boundaries(stream)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
-    walk = FrameWalk()
+    walk = FrameTracker()
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         walk.receive(stream[begin:end])
         assert walk.is_between_frames == (end in known)
@@ -68,7 +68,7 @@ def test_any_cut_gives_the_verdict_of_a_whole_parser(
 
 @pytest.mark.parametrize("size", [1, 125, 126, 65536])
 def test_a_message_is_on_its_way_from_its_first_header_to_its_last_byte(size: int) -> None:
-    walk = FrameWalk()
+    walk = FrameTracker()
     assert not walk.is_in_message
     whole = frame(size)
     walk.receive(whole[:-1])

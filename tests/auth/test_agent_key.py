@@ -113,14 +113,14 @@ def test_one_that_was_made_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch
     """The other one comes between our look and our making."""
     path = tmp_path / "key"
     made: list[AgentKey] = []
-    make = agent_key._make
+    make = agent_key._create
 
     def make_second(where: Path) -> None:
-        monkeypatch.setattr(agent_key, "_make", make)
+        monkeypatch.setattr(agent_key, "_create", make)
         made.append(key_from_file(where))
         make(where)
 
-    monkeypatch.setattr(agent_key, "_make", make_second)
+    monkeypatch.setattr(agent_key, "_create", make_second)
     assert key_from_file(path).identity(HOST) == made[0].identity(HOST)
 
 

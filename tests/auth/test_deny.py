@@ -43,7 +43,7 @@ def test_an_empty_file_denies_nobody() -> None:
     ],
 )
 def test_a_line_that_is_not_understood_makes_the_file_bad(line: str) -> None:
-    with pytest.raises(ValueError, match=r"line 3 that is none of jti:ID, sub:NAME and room:NAME"):
+    with pytest.raises(ValueError, match=r"invalid entry in line 3; write jti:ID, sub:NAME or room:NAME"):
         deny_list_from_text(f"jti:x\n# no\n{line}\nsub:y\n".encode())
 
 
@@ -56,7 +56,7 @@ def test_room_beginnings_are_bounded_because_each_session_meets_them_all() -> No
     lines = [f"room:{number}-*\n" for number in range(257)]
     with pytest.raises(ValueError, match="more than 256 rooms"):
         deny_list_from_text("".join(lines).encode())
-    assert len(deny_list_from_text("".join(lines[:256]).encode()).room_beginnings) == 256
+    assert len(deny_list_from_text("".join(lines[:256]).encode()).room_prefixes) == 256
 
 
 def test_who_is_denied() -> None:

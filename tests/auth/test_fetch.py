@@ -26,7 +26,7 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from seance.auth.fetch import LONGEST_KEY_SET, KeySetUrl, _Body
+from seance.auth.fetch import MAX_KEY_SET_BYTES, KeySetUrl, _Body
 from seance.errors import ConfigError
 
 # Twisted hands pyOpenSSL the certificates of a server in a form that pyOpenSSL would rather not have.
@@ -63,14 +63,14 @@ class Answers(Resource):
         return BODY
 
     def largest(self, request: Request) -> bytes:
-        return b" " * LONGEST_KEY_SET
+        return b" " * MAX_KEY_SET_BYTES
 
     def large(self, request: Request) -> bytes:
-        return b" " * (LONGEST_KEY_SET + 1)
+        return b" " * (MAX_KEY_SET_BYTES + 1)
 
     def endless(self, request: Request) -> int:
         # Chunk upon chunk, and never a last one; the reader gets many of them at once.
-        request.write(b" " * LONGEST_KEY_SET)
+        request.write(b" " * MAX_KEY_SET_BYTES)
         for _ in range(100):
             request.write(b" ")
         return NOT_DONE_YET
@@ -170,8 +170,8 @@ async def test_sixty_four_kibibytes_are_fetched(answers: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("elsewhere", "answered with status 302"),
-        ("missing", "answered with status 404"),
+        ("elsewhere", "responded with status 302"),
+        ("missing", "responded with status 404"),
         ("large", "is longer than 65536 bytes"),
         ("endless", "is longer than 65536 bytes"),
     ],
@@ -190,7 +190,7 @@ def test_what_comes_after_too_much_is_not_looked_at() -> None:
     failures: list[object] = []
     body.done.addErrback(failures.append)
     for _ in range(3):
-        body.dataReceived(b" " * LONGEST_KEY_SET)
+        body.dataReceived(b" " * MAX_KEY_SET_BYTES)
     body.connectionLost()
     assert len(failures) == 1
 
@@ -296,14 +296,14 @@ def test_urls_that_will_do(url: str) -> None:
         ("http://localhost.example/set", "use https"),
         ("http://10.0.0.1/", "use https"),
         ("ftp://keys.example/set", "use https"),
-        ("file:///etc/passwd", "cannot be read"),
-        ("https://", "cannot be read"),
-        ("https://h:0/", "cannot be read"),
-        ("https://h:x/", "cannot be read"),
-        ("https://[::1/", "cannot be read"),
-        ("https://kéys.example/", "cannot be read"),
-        ("https://keys.example/a b", "cannot be read"),
-        ("https://keys.example/a\r\nHost: x", "cannot be read"),
+        ("file:///etc/passwd", "is not valid"),
+        ("https://", "is not valid"),
+        ("https://h:0/", "is not valid"),
+        ("https://h:x/", "is not valid"),
+        ("https://[::1/", "is not valid"),
+        ("https://kéys.example/", "is not valid"),
+        ("https://keys.example/a b", "is not valid"),
+        ("https://keys.example/a\r\nHost: x", "is not valid"),
         ("https://user:pw@keys.example/", "a user or a fragment"),
         ("https://keys.example/#a", "a user or a fragment"),
     ],

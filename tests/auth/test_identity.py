@@ -210,7 +210,7 @@ def test_expired_nonces_are_forgotten() -> None:
 
 
 def test_full_table_lets_nothing_in_twice_and_fresh_proofs_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity_module, "MOST_USED", 3)
+    monkeypatch.setattr(identity_module, "MAX_USED_NONCES", 3)
     checker = IdentityChecker()
     early = ALICE.prove(checker.challenge(1.0), ROOM, HOST)
     claims = [ALICE.prove(checker.challenge(float(now)), ROOM, HOST) for now in range(2, 7)]

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from seance.auth.jwks import MOST_WAITING, REFRESH_SECONDS, RETRY_SECONDS, RemoteKeys, keys_from_jwks
+from seance.auth.jwks import MAX_WAITING, REFRESH_SECONDS, RETRY_SECONDS, RemoteKeys, keys_from_jwks
 from tests.auth.tokens import ed_key, es_private, jwk_of, rsa_private, secret_key
 from tests.conftest import Watch
 
@@ -164,7 +164,7 @@ def test_the_same_set_again_is_no_change(remote: RemoteKeys, clock: Clock, chang
         (ValueError("answered with status 500"), "answered with status 500"),
         (ConnectionError("secret details"), "could not be fetched (ConnectionError)"),
         (b"<html>", "is not JSON"),
-        (jwks(secret_key().private_jwk()), "holds no public key for EdDSA, RS256 or ES256"),
+        (jwks(secret_key().private_jwk()), "contains no public key for EdDSA, RS256 or ES256"),
     ],
 )
 def test_a_set_that_cannot_be_had_changes_nothing_and_is_asked_for_sooner(
@@ -197,7 +197,7 @@ def test_a_set_that_does_not_come_is_given_up_after_five_seconds(
     assert results == []
     clock.advance(0.1)
     assert results == [None]
-    assert [event["problem"] for event in log] == ["did not come within 5 s"]
+    assert [event["problem"] for event in log] == ["did not arrive within 5 s"]
 
 
 def test_an_unknown_key_has_the_set_fetched_but_once_a_minute(
@@ -239,7 +239,7 @@ def test_the_first_fetch_can_be_waited_for(remote: RemoteKeys, source: Source) -
 def test_those_who_wait_are_bounded(remote: RemoteKeys, source: Source) -> None:
     source.answer = None
     remote.start()
-    waiting = [remote.when_refreshed() for _ in range(MOST_WAITING)]
+    waiting = [remote.when_refreshed() for _ in range(MAX_WAITING)]
     assert None not in waiting
     assert remote.when_refreshed() is None
     waiting[0].addErrback(lambda _: None).cancel()

@@ -47,14 +47,14 @@ def test_a_secret_has_no_public_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["key", "key.pub"])
 def test_nothing_is_overwritten_and_nothing_half_done(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("precious")
-    with pytest.raises(ConfigError, match=r"is there already and is not overwritten"):
+    with pytest.raises(ConfigError, match=r"exists already and is not overwritten"):
         write_key(tmp_path / "key", make_key())
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "precious")]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "key").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         write_key(tmp_path / "key", make_key())
     assert not (tmp_path / "elsewhere").exists()
 
@@ -88,9 +88,9 @@ def test_a_key_in_pem_signs(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (b"?", r"key is not JSON\."),
-        (public_pem(es_private()), "holds the public part alone"),
-        (b'{"keys": []}', "holds 0 keys"),
-        (json.dumps({"keys": [ed_key().private_jwk(), ed_key("b").private_jwk()]}).encode(), "holds 2 keys"),
+        (public_pem(es_private()), "contains only a public key"),
+        (b'{"keys": []}', "0 keys"),
+        (json.dumps({"keys": [ed_key().private_jwk(), ed_key("b").private_jwk()]}).encode(), "2 keys"),
         (b" " * 65537, "longer than 65536 bytes"),
     ],
 )

@@ -155,4 +155,4 @@ def test_rereading_does_not_wait_for_the_next_look(start: Start, key_sets: KeySe
     write_jwks(path, ed_key("ed-3"))
     key_sets.answer = ["ed-4"]
     service.reread()
-    assert set(service._ring) == {"ed-3", "ed-4"}
+    assert set(service._keys) == {"ed-3", "ed-4"}

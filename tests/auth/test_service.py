@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent
 
-from seance.auth.service import MOST_LISTENERS, AuthService
+from seance.auth.service import MAX_LISTENERS, AuthService
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import ConfigError
 from seance.net.files import LOOK_SECONDS
@@ -153,7 +153,7 @@ def test_several_files_are_one_ring(start: Start, tmp_path: Path) -> None:
     service = start(keys=[write_jwks(tmp_path / "jwk", ed_key()), tmp_path / "pem"], jwks=set_path)
     assert enter(service, token())
     assert enter(service, sign(claims(), kid="ed-3", material=ed_key("ed-3").signing))
-    assert len(service._ring) == 3
+    assert len(service._keys) == 3
 
 
 def test_files_that_change_together_are_one_change(start: Start, clock: Clock, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_files_that_change_together_are_one_change(start: Start, clock: Clock, t
         path.write_text('{"keys": []}')
     clock.advance(LOOK_SECONDS)
     assert heard == [1]
-    assert service._ring == {}
+    assert service._keys == {}
 
 
 def test_of_two_keys_with_one_name_the_first_file_wins(
@@ -185,7 +185,7 @@ def test_a_file_that_will_not_do_keeps_it_from_starting(option: str, clock: Cloc
     with pytest.raises(ConfigError, match=r"file cannot be read \(No such file"):
         service.startService()
     path.write_text("?")
-    with pytest.raises(ConfigError, match=r"file (is not JSON|has an entry in line 1)"):
+    with pytest.raises(ConfigError, match=r"file (is not JSON|has an invalid entry in line 1)"):
         service.startService()
     assert not service.running
     assert clock.getDelayedCalls() == []
@@ -333,9 +333,9 @@ def test_a_listener_may_leave_while_it_is_told(start: Start, tmp_path: Path) -> 
 
 
 def test_listeners_are_bounded(service: AuthService) -> None:
-    for _ in range(MOST_LISTENERS):
+    for _ in range(MAX_LISTENERS):
         service.on_change(lambda: None)
-    with pytest.raises(RuntimeError, match="forgets"):
+    with pytest.raises(RuntimeError, match="does not remove"):
         service.on_change(lambda: None)
 
 

@@ -139,7 +139,7 @@ def test_keygen_overwrites_nothing(run: Run, key: str) -> None:
     status, out, err = run("keygen")
     assert (status, out) == (1, "")
     assert (
-        err == "seance keygen: seance.key is there already and is not overwritten; "
+        err == "seance keygen: seance.key exists already and is not overwritten; "
         "choose another name with --out.\n"
     )
     assert Path(key).read_bytes() == before
@@ -192,7 +192,7 @@ def test_a_time_is_a_number_and_a_letter(ttl: str, seconds: int, run: Run, key: 
         ("--room r --ttl 60", "argument --ttl: '60' is not a time"),
         ("--room r --max-clients 0", "argument --max-clients: '0' is not a count"),
         ("--room r --max-rate fast", "argument --max-rate: 'fast' is not a size"),
-        ("--room r --origin https://a.example/", "what --origin says will not do"),
+        ("--room r --origin https://a.example/", "the value of --origin is not valid"),
         ("--room r --ro client", "unrecognized arguments: --ro"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tokens that are made, and that what is made is taken."""
+"""Tests of making tokens, and that a verifier accepts them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def named(private: Any, algorithm: str, key_id: str) -> Key:
         lambda: named(es_private(), "ES256", "es"),
     ],
 )
-def test_every_kind_of_key_makes_tokens_that_are_taken(make: Any, service: AuthService) -> None:
+def test_every_kind_of_key_makes_accepted_tokens(make: Any, service: AuthService) -> None:
     token = mint_token(make(), TERMS, now=NOW)
     grant = grant_of(service.verify(token, TokenRole.CLIENT, ROOM))
     assert (grant.rooms, grant.expires_at) == ((ROOM,), NOW + 60)
 
 
-def test_all_terms_arrive(service: AuthService) -> None:
+def test_grant_has_all_terms(service: AuthService) -> None:
     terms = Terms(
         TokenRole.AGENT,
         (ROOM, "b-*"),
@@ -57,7 +57,7 @@ def test_all_terms_arrive(service: AuthService) -> None:
     assert grant.expires_at == NOW + 3600
 
 
-def test_every_token_can_be_taken_back(service: AuthService) -> None:
+def test_every_token_has_an_id_of_its_own(service: AuthService) -> None:
     grants = [
         grant_of(service.verify(mint_token(ed_key(), TERMS, now=NOW), TokenRole.CLIENT, ROOM))
         for _ in range(2)
@@ -83,23 +83,23 @@ def test_every_token_can_be_taken_back(service: AuthService) -> None:
         ({"rooms": tuple(f"{number:0100}" for number in range(40))}, "Name fewer rooms"),
     ],
 )
-def test_terms_that_no_relay_takes_make_no_token(changes: dict[str, Any], problem: str) -> None:
+def test_invalid_terms_make_no_token(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         mint_token(ed_key(), dataclasses.replace(TERMS, **changes), now=NOW)
 
 
-def test_the_public_part_makes_no_token() -> None:
+def test_public_key_makes_no_token() -> None:
     with pytest.raises(ConfigError, match="cannot sign"):
         mint_token(ed_key().without_signing(), TERMS, now=NOW)
 
 
-def test_a_token_says_of_its_key_no_more_than_its_name() -> None:
+def test_header_has_alg_kid_and_typ_only() -> None:
     header = jwt.get_unverified_header(mint_token(ed_key(), TERMS, now=NOW))
     assert header == {"alg": "EdDSA", "kid": "ed", "typ": "seance+jwt"}
 
 
-def test_pyjwt_alone_takes_it_too(clock: Clock) -> None:
-    """What is made here is a JWT like any other."""
+def test_token_is_accepted_by_plain_pyjwt(clock: Clock) -> None:
+    """The tokens are ordinary JWTs."""
     token = mint_token(ed_key(), dataclasses.replace(TERMS, ttl_seconds=10**9), now=NOW)
     options: Any = {"verify_iat": False}
     said = jwt.decode(token, ed_key().verifying, ["EdDSA"], audience="seance-relay", options=options)

@@ -81,12 +81,12 @@ class KeySetUrl:
             The body. The Deferred fails with ValueError for a bad response (its message is the rest of a
             sentence), or with the error of the connection. Cancelling it aborts the connection.
         """
-        endpoints = _AbortableEndpoints(reactor, policy or BrowserLikePolicyForHTTPS())
-        return Deferred.fromCoroutine(self._fetch(reactor, endpoints))
+        endpoint = _AbortableEndpoint(reactor, policy or BrowserLikePolicyForHTTPS())
+        return Deferred.fromCoroutine(self._fetch(reactor, endpoint))
 
-    async def _fetch(self, reactor: Any, endpoints: _AbortableEndpoints) -> bytes:  # noqa: ANN401  # as above
+    async def _fetch(self, reactor: Any, endpoint: _AbortableEndpoint) -> bytes:  # noqa: ANN401  # as above
         try:
-            agent = Agent.usingEndpointFactory(reactor, endpoints)
+            agent = Agent.usingEndpointFactory(reactor, endpoint)
             response = await agent.request(b"GET", self._url, Headers(REQUEST_HEADERS))
             if response.code != 200:
                 msg = f"responded with status {response.code}"
@@ -95,7 +95,7 @@ class KeySetUrl:
             response.deliverBody(body)
             return await body.done
         finally:
-            endpoints.abort()
+            endpoint.abort()
 
 
 class _Body(Protocol):
@@ -119,42 +119,34 @@ class _Body(Protocol):
             self.done.errback(reason)
 
 
-@implementer(IAgentEndpointFactory)
-class _AbortableEndpoints:
-    """Connects for one request, and can abort the connections.
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class _AbortableEndpoint:
+    """Connects for one request, and can abort the connection.
 
-    ``Agent`` only closes them, and then TLS waits for the other side's close notification.
+    ``Agent`` only closes it, and then TLS waits for the other side's close notification.
     """
 
     def __init__(self, reactor: Any, policy: IPolicyForHTTPS) -> None:  # noqa: ANN401  # as above
         self._reactor = reactor
         self._policy = policy
-        self._connected: list[Any] = []
+        self._endpoint: IStreamClientEndpoint
+        self._protocol: Any = None
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802  # Twisted calls us
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
+        self._endpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
         if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return _RecordingEndpoint(endpoint, self._connected)
-
-    def abort(self) -> None:
-        for protocol in self._connected:
-            protocol.transport.abortConnection()
-
-
-@implementer(IStreamClientEndpoint)
-class _RecordingEndpoint:
-    """An endpoint that records the protocols it has connected."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint, connected: list[Any]) -> None:
-        self._endpoint = endpoint
-        self._connected = connected
+            self._endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), self._endpoint)
+        return self
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         return self._endpoint.connect(factory).addCallback(self._record)
 
+    def abort(self) -> None:
+        if self._protocol is not None:
+            self._protocol.transport.abortConnection()
+
     def _record(self, protocol: IProtocol) -> IProtocol:
-        self._connected.append(protocol)
+        self._protocol = protocol
         return protocol
 
 

@@ -50,11 +50,11 @@ MAX_USED_NONCES = 65_536
 """Used nonces that are stored, about 8 MB. One address at the default rate limit of a relay (50 upgrades a
 second) uses 30,000 before the first of them expires."""
 
-_ASK = (
+_PROOF_REQUIRED = (
     "This relay requires a proof of the agent's identity: sign the value of Seance-Nonce and send the request"
     " again."
 )
-_DOUBT = (
+_PROOF_INVALID = (
     "The proof of the agent's identity is not valid: it was used before, has expired, or is for another room"
     " or host; a proxy in front of the relay must not change Host."
 )
@@ -116,9 +116,9 @@ class IdentityChecker:
         self._advance(now)
         match = _PROOF.fullmatch(claim)
         if match is None:
-            raise self._refusal(_DOUBT, now, "identity_proof")
+            raise self._refusal(_PROOF_INVALID, now, "identity_proof")
         if match[2] is None:
-            raise self._refusal(_ASK, now, "identity_question")
+            raise self._refusal(_PROOF_REQUIRED, now, "identity_question")
         public, nonce, signature = (_decoded(part) for part in match.groups())
         created_at = int.from_bytes(nonce[:_TIME_BYTES], "big")
         if not (
@@ -127,7 +127,7 @@ class IdentityChecker:
             and created_at not in self._used
             and _is_signed(public, signature, proof_message(match[2], room, host))
         ):
-            raise self._refusal(_DOUBT, now, "identity_proof")
+            raise self._refusal(_PROOF_INVALID, now, "identity_proof")
         self._add_used(created_at)
         return thumbprint(public)
 

@@ -23,7 +23,6 @@ import enum
 import json
 import re
 import secrets
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -38,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from jwt.utils import base64url_encode
 
 from seance.auth.strict_json import object_from_json
 
@@ -121,7 +121,7 @@ class Key:
     def private_jwk(self) -> dict[str, str]:
         """Return an Ed25519 key or a shared secret as JWK, including the private part."""
         if isinstance(self.signing, Ed25519PrivateKey):
-            return {**self.public_jwk(), "d": _base64(self.signing.private_bytes_raw())}
+            return {**self.public_jwk(), "d": base64url_encode(self.signing.private_bytes_raw()).decode()}
         return self.public_jwk()
 
     def _named(self, members: dict[str, str]) -> dict[str, str]:
@@ -237,7 +237,7 @@ def _key(material: Any, key_id: str | None) -> Key:  # noqa: ANN401  # any kind 
         raise ValueError(msg)
     canonical = json.dumps(_public_members(algorithm, verifying), separators=(",", ":"), sort_keys=True)
     fingerprint = sha256(canonical.encode()).digest()
-    return Key(key_id or _base64(fingerprint), algorithm, fingerprint, verifying, signing)
+    return Key(key_id or base64url_encode(fingerprint).decode(), algorithm, fingerprint, verifying, signing)
 
 
 def _check_secret(secret: bytes) -> None:
@@ -255,7 +255,3 @@ def _public_members(algorithm: KeyAlgorithm, verifying: PublicKey) -> dict[str, 
     """Return the required members of the public JWK, those of the thumbprint (RFC 7638, section 3.2)."""
     jwk = jwt.get_algorithm_by_name(algorithm.value).to_jwk(verifying, as_dict=True)
     return {name: str(jwk[name]) for name in _PUBLIC_MEMBERS if name in jwk}
-
-
-def _base64(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -12,10 +12,10 @@ verifiers that trust them (RFC 8725, sections 3.1 and 3.10).
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 
 import jwt
+from jwt.utils import base64url_decode
 
 from seance.auth.keys import KEY_ID, Key, KeyAlgorithm
 from seance.auth.refusals import not_accepted
@@ -65,7 +65,7 @@ def read_header(token: str) -> Header:
     if match is None:
         raise not_accepted("token_form")
     try:
-        header = object_from_json(_from_base64(match[1]))
+        header = object_from_json(base64url_decode(match[1]))
     except ValueError:
         raise not_accepted("token_header") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
@@ -95,7 +95,3 @@ def signed_payload(token: str, header: Header, key: Key) -> bytes:
     except jwt.PyJWTError:
         raise not_accepted("token_signature") from None
     return bytes(payload)
-
-
-def _from_base64(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))

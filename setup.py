@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 MODULES = (
     "seance/yamux/*.py",
     "seance/resume/*.py",
-    "seance/heads/frames.py",
+    "seance/heads/frame_tracker.py",
     "seance/carrier/resumable_transport.py",
     "seance/carrier/fast_frames.py",
     "seance/carrier/transport.py",

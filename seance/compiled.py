@@ -1,6 +1,6 @@
-"""Whether the pure floors run in their compiled form (decision 20).
+"""Tells whether the pure layers run compiled by mypyc (decision 20).
 
-``SEANCE_COMPILE=1 pip install`` makes that; ``seance --version`` and the tests ask here which one it is.
+``SEANCE_COMPILE=1 pip install`` compiles them. ``seance --version`` and the tests call ``is_compiled``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ __all__ = ["is_compiled"]
 
 
 def is_compiled() -> bool:
-    """Return whether it is; imports none of it for that."""
+    """Return whether ``seance.yamux`` is compiled, without importing it."""
     spec = find_spec("seance.yamux")
-    places = spec.submodule_search_locations if spec is not None else None
-    return any(Path(place, f"session{end}").exists() for place in places or () for end in EXTENSION_SUFFIXES)
+    folders = spec.submodule_search_locations if spec is not None else None
+    return any(
+        Path(folder, f"session{suffix}").exists() for folder in folders or () for suffix in EXTENSION_SUFFIXES
+    )

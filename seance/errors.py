@@ -1,21 +1,20 @@
-"""Every exception that Seance raises on purpose, as one tree.
+"""The exceptions that Seance raises, as one tree.
 
 ::
 
     SeanceError
     |- ConfigError                an option is wrong; the process exits with 1
-    |- ProtocolError              never raised itself
-    |  |- LocalProtocolError      our own caller broke a rule
-    |  `- RemoteProtocolError     the peer broke a rule; carries the yamux GoAway code
-    |- Refusal                    an HTTP answer in place of a 101
-    `- Gone                       what we were talking to is no longer there
-       |- CarrierLost             the WebSocket between agent and relay ended
-       |  `- NegotiationFailed    the relay's 101 selects a subprotocol that cannot be used
-       `- StreamReset             one yamux stream was cut by either side
+    |- ProtocolError              abstract
+    |  |- LocalProtocolError      the caller broke a rule of the protocol
+    |  `- RemoteProtocolError     the peer broke a rule; has the yamux GoAway code
+    |- Refusal                    an HTTP error response in place of a 101
+    `- Gone                       the peer disconnected or cannot be reached
+       `- CarrierLost             the WebSocket between agent and relay ended
+          `- NegotiationFailed    the relay's 101 selects a subprotocol that cannot be used
 
-This is not the place for translation: an error is raised where the fact is known and changed
-into another kind only where it crosses a floor (``raise ... from``). ``str(error)`` is a
-sentence for a person; programs look at the class and at ``code``, never at the text.
+An error is raised by the code that detects it. It is converted to another class only at the
+border of a layer (``raise ... from``). ``str(error)`` is the message for the user; programs check
+the class and ``code``, never the text.
 """
 
 from __future__ import annotations
@@ -30,16 +29,15 @@ __all__ = [
     "Refusal",
     "RemoteProtocolError",
     "SeanceError",
-    "StreamReset",
 ]
 
 
 class SeanceError(Exception):
-    """The root of the tree.
+    """Base class of all errors.
 
     Args:
-        sentence: What went wrong, where, and what to do about it.
-        code: A stable word for logs and metrics, such as ``"window_exceeded"``.
+        sentence: Message for the user: what happened, where, and what to do.
+        code: Stable identifier for logs and metrics, such as ``"window_exceeded"``.
     """
 
     def __init__(self, sentence: str, *, code: str) -> None:
@@ -56,27 +54,27 @@ class ConfigError(SeanceError):
 
 
 class ProtocolError(SeanceError):
-    """A rule of a protocol was broken; see the two subclasses for by whom."""
+    """A rule of a protocol was broken. Raise one of the two subclasses."""
 
     def __new__(cls, *args: object, **kwargs: object) -> ProtocolError:
-        """Make one of the two subclasses; this class itself says too little."""
+        """Reject instances of this class itself."""
         if cls is ProtocolError:
-            msg = "raise LocalProtocolError or RemoteProtocolError: say who broke the rule"
+            msg = "ProtocolError is abstract; raise LocalProtocolError or RemoteProtocolError"
             raise TypeError(msg)
         return super().__new__(cls)
 
 
 class LocalProtocolError(ProtocolError):
-    """Our own caller asked for something that the protocol does not allow now."""
+    """The caller requested something that the protocol does not allow in the current state."""
 
 
 class RemoteProtocolError(ProtocolError):
     """The peer broke a rule.
 
     Args:
-        sentence: What the peer did.
-        code: A stable word for logs and metrics.
-        goaway: The yamux GoAway code that tells the peer (1 protocol error, 2 internal).
+        sentence: Describes the violation.
+        code: See ``SeanceError``.
+        goaway: The yamux GoAway code to send to the peer (1 protocol error, 2 internal error).
     """
 
     def __init__(self, sentence: str, *, code: str, goaway: int = 1) -> None:
@@ -85,13 +83,13 @@ class RemoteProtocolError(ProtocolError):
 
 
 class Refusal(SeanceError):
-    """An upgrade is answered with an HTTP status instead of a 101.
+    """A request is refused with an HTTP error response.
 
     Args:
         status: The HTTP status, 400 to 599.
-        sentence: The whole body of the answer: one sentence that says what to do.
-        code: A stable word for logs and metrics.
-        headers: Further header fields of the answer, such as ``Retry-After``.
+        sentence: Body of the response: one sentence that says what to do.
+        code: See ``SeanceError``.
+        headers: Further header fields of the response, such as ``Retry-After``.
     """
 
     def __init__(
@@ -108,15 +106,15 @@ class Refusal(SeanceError):
 
 
 class Gone(SeanceError):
-    """What we were talking to is no longer there."""
+    """The peer disconnected or cannot be reached."""
 
 
 class CarrierLost(Gone):
-    """The WebSocket between agent and relay ended, or never came up.
+    """The WebSocket between agent and relay ended or could not be opened.
 
     Args:
         sentence: What happened.
-        code: A stable word for logs and metrics.
+        code: See ``SeanceError``.
         is_refused: Whether the connection was refused (ECONNREFUSED): no process listens there.
     """
 
@@ -126,21 +124,14 @@ class CarrierLost(Gone):
 
 
 class NegotiationFailed(CarrierLost):
-    """The 101 of a relay selects a subprotocol that was not offered, or one that it does not speak.
+    """The 101 of a relay selects a subprotocol that was not offered or that the relay does not support.
 
     Args:
-        sentence: Says which subprotocol, for a person.
-        code: A stable word for logs and metrics.
-        server: The ``Server`` field of the 101; empty without one.
+        sentence: Names the subprotocol.
+        code: See ``SeanceError``.
+        server: The ``Server`` field of the 101, or an empty string.
     """
 
     def __init__(self, sentence: str, *, code: str, server: str) -> None:
         super().__init__(sentence, code=code)
         self.server = server
-
-
-class StreamReset(Gone):
-    """One yamux stream was cut; the others go on."""
-
-    def __init__(self, sentence: str, *, code: str = "stream_reset") -> None:
-        super().__init__(sentence, code=code)

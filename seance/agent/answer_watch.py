@@ -2,7 +2,7 @@
 
 The relay judges the answer and refuses the client, but a 403 of the local server has to be mended on the
 agent's machine. So the agent looks at the head of each answer as it passes, and at nothing after it. A
-usual 101 costs a search; anything else is read by the same `LocalAnswer` as on the relay, so both come to
+usual 101 costs a search; anything else is read by the same `LocalResponse` as on the relay, so both come to
 the same verdict.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from seance.errors import Refusal
-from seance.heads import LocalAnswer, accept_for_key, redact
+from seance.heads import LocalResponse, accept_for_key, redact
 
 if TYPE_CHECKING:
     from seance.core.splice import Side
@@ -58,7 +58,7 @@ class AnswerWatch:
         self._on_fault = on_fault
         self._on_switched = on_switched
         self._head = b""
-        self._answer: LocalAnswer | None = None
+        self._answer: LocalResponse | None = None
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes of the answer."""
@@ -71,7 +71,7 @@ class AnswerWatch:
                 self._side.watch = None
                 self._on_switched()
                 return
-            self._answer = LocalAnswer(self._key, self._limit_bytes)
+            self._answer = LocalResponse(self._key, self._limit_bytes)
             data, self._head = self._head, b""
         self._read(self._answer, data)
 
@@ -98,7 +98,7 @@ class AnswerWatch:
         lowered = head.lower()
         return all(field in lowered for field in _USUAL)
 
-    def _read(self, answer: LocalAnswer, data: bytes) -> None:
+    def _read(self, answer: LocalResponse, data: bytes) -> None:
         try:
             passed_on = answer.receive(data)
         except Refusal as refusal:

@@ -34,7 +34,7 @@ from seance.heads import (
     FORWARDED_FIELDS,
     Request,
     RequestReader,
-    is_of_public_origin,
+    has_public_origin,
     refusal_response,
     request_with_host,
 )
@@ -209,7 +209,7 @@ class LocalConnection(ProtocolSwitch):
         factory, settings = self._factory, self._settings
 
         def note(status: int, sentence: str) -> None:
-            is_public = status == FORBIDDEN and is_of_public_origin(request)
+            is_public = status == FORBIDDEN and has_public_origin(request)
             if is_public and not (settings.keep_host or settings.rewrite_origin):
                 sentence += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
             factory.note_refused(status, sentence)

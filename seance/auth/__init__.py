@@ -1,6 +1,6 @@
-"""Who may enter: tokens, the keys that sign them, and the list of those taken back.
+"""Access control: tokens, the keys that sign them, and the deny list of revoked tokens.
 
-``service.AuthService`` is what a relay is given; it implements ``Verifier`` of
-``seance.core.interfaces``. ``mint`` and ``key_files`` are for whoever makes tokens and need no
-Twisted. Nothing is imported here, so that ``seance token`` starts without a web client.
+A relay uses ``service.AuthService``, which implements ``Verifier`` of ``seance.core.interfaces``.
+Programs that make tokens use ``mint`` and ``key_files``, which do not import Twisted. Nothing is imported
+here, so that ``seance token`` starts without loading a web client.
 """

@@ -1,15 +1,14 @@
-"""The agent's own key: made at its first start, kept for its owner alone, proven at each dial.
+"""The agent's identity key: created at the first start, and used for a proof at each connection.
 
-It is what makes an agent that returns the same agent (``seance.auth.identity`` is the relay's
-side). Nobody has to know of it: without a word from a person it lies in the folder where programs
-keep their state. Several agents of one person share it, and so do two that start at once.
+The key lets a relay recognize an agent that reconnects (``seance.auth.identity`` is the relay's side). By
+default it is stored in the user's state folder, without any configuration. All agents of one user share it.
 
-The file holds no signing key but the root of one for each relay, which is made of it and the
-relay's host and port. So two relays see two agents that have nothing in common, and what an agent
-proves to a hostile relay is of no use at any other, be it ever so quick to pass it on.
+The file contains a root secret. The signing key for a relay is derived from it and from the relay's host and
+port. So two relays cannot correlate an agent, and a hostile relay cannot use a proof at another relay, even
+if it forwards the proof immediately.
 
-Called by ``seance.agent_tap``; a program that embeds an agent calls ``agent_identity`` itself.
-Reading and writing block, once, for a file of one line.
+``seance.agent_tap`` calls ``agent_identity``; so does a program that embeds an agent. Reading and writing
+the file blocks.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ AUTO = "auto"
 NONE = "none"
 
 FILE_NAME = "agent-key"
-LONGEST_FILE = 256
+MAX_FILE_BYTES = 256
 
 _ROOT_BYTES = 32
 _LINE = re.compile(rb"seance-agent-key-v1 ([\w-]{43})\r?\n?", re.ASCII)
@@ -47,9 +46,9 @@ _log = Logger()
 
 
 class AgentKey:
-    """Who an agent is; implements ``AgentIdentity`` of ``seance.core.interfaces``.
+    """The identity of an agent; implements ``AgentIdentity`` of ``seance.core.interfaces``.
 
-    Make one with ``agent_identity`` or ``key_from_file``.
+    Create it with ``agent_identity`` or ``key_from_file``.
 
     Args:
         root: 32 random bytes.
@@ -64,27 +63,27 @@ class AgentKey:
         self._root = root
 
     def announce(self, host: str) -> str:
-        """Return the ``Seance-Agent`` that says who we are and proves nothing."""
+        """Return the value of ``Seance-Agent`` that names the identity without a proof."""
         return f"{VERSION}.{base64url(self._public(host))}"
 
     def prove(self, nonce: str, room: str, host: str) -> str:
-        """Return the ``Seance-Agent`` that proves it.
+        """Return the value of ``Seance-Agent`` that proves the identity.
 
         Args:
-            nonce: From the relay.
+            nonce: The nonce from the relay.
             room: The room.
-            host: Host and port of the relay as they were dialled; the same each time, because
-                another host has another key.
+            host: Host and port of the relay, as dialled. Use the same for each connection, because
+                each host has its own key.
         """
         signature = self._key(host).sign(proof_message(nonce, room, host))
         return f"{self.announce(host)}.{nonce}.{base64url(signature)}"
 
     def identity(self, host: str) -> str:
-        """Return what the relay at ``host`` calls us."""
+        """Return the name of this agent at the relay ``host``."""
         return thumbprint(self._public(host))
 
     def _key(self, host: str) -> Ed25519PrivateKey:
-        # One block of HKDF-Expand (RFC 5869); the root is uniform as it is.
+        # One block of HKDF-Expand (RFC 5869); HKDF-Extract is not needed for a uniform root.
         seed = hmac.digest(self._root, framed("seance agent key v1", host.lower()) + b"\x01", "sha256")
         return Ed25519PrivateKey.from_private_bytes(seed)
 
@@ -95,20 +94,20 @@ class AgentKey:
 def agent_identity(
     text: str = AUTO, environment: Mapping[str, str] = os.environ, platform: str = sys.platform
 ) -> AgentKey | None:
-    """Return who an agent is to be.
+    """Return the identity of an agent.
 
     Args:
-        text: What a person said: a file, ``auto`` for the one in the state folder, or ``none``.
+        text: The option's value: a file, ``auto`` for the file in the state folder, or ``none``.
         environment: The environment variables.
-        platform: As ``sys.platform`` has it.
+        platform: The value of ``sys.platform``.
 
     Returns:
-        The key, made if there was none. None for ``none``. For ``auto`` on a machine where
-        nothing can be kept, one that lasts as long as the process, and a line in the log.
+        The key, which is created if the file does not exist; None for ``none``. If the state folder of
+        ``auto`` is not writable, a temporary key, with a warning in the log.
 
     Raises:
-        ConfigError: There is a key, but others can read it, it is not ours, or it is no key; or
-            the file that was named cannot be read or made.
+        ConfigError: The file belongs to another user, others can read it, or it does not contain a key;
+            or the named file cannot be read or created.
     """
     if text == NONE:
         return None
@@ -116,7 +115,7 @@ def agent_identity(
         try:
             return key_from_file(Path(text))
         except OSError as error:
-            msg = f"The agent's key {text} cannot be read or made ({error.strerror}); name another file."
+            msg = f"The agent's key {text} cannot be read or created ({error.strerror}); name another file."
             raise ConfigError(msg, code="identity") from error
     try:
         folder = state_folder(environment, platform)
@@ -124,8 +123,8 @@ def agent_identity(
         return key_from_file(folder / FILE_NAME)
     except (OSError, RuntimeError) as error:
         _log.warn(
-            "The agent's key cannot be kept ({reason}): after a restart this agent counts as another one, "
-            "for which its room may stay closed a minute; --identity FILE names a place",
+            "The agent's key cannot be stored ({reason}). After a restart this agent is a different one, and "
+            "its room may be reserved for a minute. Name a writable file with --identity FILE.",
             reason=getattr(error, "strerror", None) or str(error),
             event="identity.not_kept",
         )
@@ -133,10 +132,10 @@ def agent_identity(
 
 
 def state_folder(environment: Mapping[str, str], platform: str) -> Path:
-    """Return where programs of ours keep their state on this platform.
+    """Return the state folder on this platform.
 
     Raises:
-        RuntimeError: Nobody knows the person's home.
+        RuntimeError: The user's home folder is unknown.
     """
     if platform == "win32":
         local = environment.get("LOCALAPPDATA")
@@ -144,29 +143,29 @@ def state_folder(environment: Mapping[str, str], platform: str) -> Path:
     home = Path(environment.get("HOME") or Path.home())
     if platform == "darwin":
         return home / "Library" / "Application Support" / "Seance"
-    # XDG Base Directory Specification: a relative path is to be ignored.
+    # XDG Base Directory Specification: a relative path must be ignored.
     state = environment.get("XDG_STATE_HOME", "")
     return (Path(state) if os.path.isabs(state) else home / ".local" / "state") / "seance"
 
 
 def key_from_file(path: Path) -> AgentKey:
-    """Return the key in a file, which is made with mode 0600 if it is not there.
+    """Return the key in a file, which is created with mode 0600 if it does not exist.
 
     Raises:
-        ConfigError: Others can read it, it is not ours, or it is no key.
-        OSError: It cannot be read or made.
+        ConfigError: The file belongs to another user, others can read it, or it does not contain a key.
+        OSError: The file cannot be read or created.
     """
     try:
         return _read(path)
     except FileNotFoundError:
-        _make(path)
+        _create(path)
     return _read(path)
 
 
 def _read(path: Path) -> AgentKey:
-    remedy = "name another file with --identity, or remove this one, and a new key is made"
+    remedy = "name another file with --identity, or remove this one to get a new key"
     try:
-        content, status = read_bounded(path, LONGEST_FILE)
+        content, status = read_bounded(path, MAX_FILE_BYTES)
     except ValueError as error:
         msg = f"The agent's key {path} {error}; {remedy}."
         raise ConfigError(msg, code="identity") from error
@@ -175,27 +174,27 @@ def _read(path: Path) -> AgentKey:
         raise ConfigError(msg, code="identity")
     if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
         msg = (
-            f"The agent's key {path} can be read by others, who could pass for this agent; remove it, and a "
-            f"new key is made, or say chmod 600 {path} if you know that nobody has."
+            f"The agent's key {path} can be read by others, who could impersonate this agent. Remove it to"
+            f" get a new key, or run chmod 600 {path} if it has not been copied."
         )
         raise ConfigError(msg, code="identity")
     match = _LINE.fullmatch(content)
     root = urlsafe_b64decode(match[1] + b"=") if match else b""
     if match is None or base64url(root).encode() != match[1]:
-        msg = f"The agent's key {path} holds something else than a key of an agent; {remedy}."
+        msg = f"The file {path} does not contain the key of an agent; {remedy}."
         raise ConfigError(msg, code="identity")
     return AgentKey(root)
 
 
-def _make(path: Path) -> None:
-    """Make the file, whole or not at all. If another agent was first, its key stays."""
+def _create(path: Path) -> None:
+    """Create the file atomically. If another agent has created it meanwhile, keep that key."""
     descriptor, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(b"seance-agent-key-v1 %s\n" % base64url(secrets.token_bytes(_ROOT_BYTES)).encode())
             file.flush()
             os.fsync(descriptor)
-        # Unlike a rename, a link never replaces what is there.
+        # Unlike a rename, a link never replaces an existing file.
         os.link(name, path)
     except FileExistsError:
         pass

@@ -1,23 +1,22 @@
-"""What the claims of a token say: signed bytes in, a ``Grant`` out, or a refusal.
+"""Converts the claims of a token to a ``Grant``, or refuses them.
 
-Not the place for signatures: by the time bytes come here, a key of ours has signed them. They are
-read strictly all the same, because whoever signs may be another program with other habits, and
-a claim that two programs read differently is a hole. Pure: the time is an argument. PyJWT's own
-checks are not used, because they read the clock themselves, take a number for a string here and
-there, and let a name stand in an object twice.
+The caller has verified the signature. The claims are parsed strictly nevertheless, because tokens may be
+signed by other programs, and a claim that two programs read differently is a security hole. The time is an
+argument. PyJWT's own checks are not used: they read the clock, accept a number for some strings, and accept a
+name that occurs twice in an object.
 
 ==========  ========================================================================================
-``aud``     ``seance-relay``, alone. A list may hold it, but nothing beside it: whoever else may
-            receive a token could use it here.
-``exp``     required; whole Unix seconds. ``nbf`` and ``iat`` likewise, but optional.
+``aud``     ``seance-relay``, as a string or a list with this entry only. Any other audience that
+            receives the token could use it here.
+``exp``     required; whole Unix seconds. ``nbf`` and ``iat`` have the same form and are optional.
 ``role``    required; ``agent``, ``client`` or ``admin``.
 ``room``    a name or a list of names, each with at most one ``*``, at its end. Missing means none.
-``sub``     whom it is for; ``jti`` its own name; ``agt`` the agent that its rooms belong to.
-``org``     web pages that may use it, as origins; missing means any, an empty list none.
+``sub``     the bearer; ``jti`` the token's ID; ``agt`` the agent that owns the rooms.
+``org``     origins of web pages that may use the token; missing means any, an empty list none.
 ``max``     an object with ``clients`` and ``bps`` (bytes per second), each optional.
 ==========  ========================================================================================
 
-Other claims are ignored, as RFC 7519 section 4 has it.
+Other claims are ignored, as RFC 7519, section 4 requires.
 """
 
 from __future__ import annotations
@@ -35,32 +34,32 @@ __all__ = ["AUDIENCE", "CLOCK_SKEW_SECONDS", "ROOM_PATTERN", "grant_from_claims"
 AUDIENCE = "seance-relay"
 
 CLOCK_SKEW_SECONDS = 30
-"""How far ahead the clock of whoever made the token may be. There is none for ``exp``: a session
-ends at the second that its token names."""
+"""How far the clock of the issuer may be ahead, for ``nbf`` and ``iat``. It is not applied to ``exp``: a
+session ends at the second that its token names."""
 
 LAST_SECOND = 253_402_300_799
-"""The end of the year 9999. Tokens that live long are the choice of whoever makes them."""
+"""The end of the year 9999. The issuer decides how long tokens are valid."""
 
 ROOM_PATTERN = re.compile(r"[A-Za-z0-9._~-]{1,128}|[A-Za-z0-9._~-]{0,127}\*")
 ORIGIN = re.compile(r"https?://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?")
 
-MOST_ROOMS = 64
-MOST_ORIGINS = 16
-LONGEST_TEXT = 256
-LARGEST_NUMBER = 2**53 - 1
-"""What every JSON reader can hold exactly (RFC 8259, section 6)."""
+MAX_ROOMS = 64
+MAX_ORIGINS = 16
+MAX_TEXT_LENGTH = 256
+MAX_NUMBER = 2**53 - 1
+"""The largest integer that all JSON parsers represent exactly (RFC 8259, section 6)."""
 
 
 def grant_from_claims(payload: bytes, *, key_id: str | None, now: float) -> Grant:
-    """Return what the claims allow.
+    """Return the grant that the claims describe.
 
     Args:
-        payload: The signed bytes; the caller has checked the signature and bounded the length.
-        key_id: The key that signed them.
+        payload: The signed bytes; the caller has verified the signature and limited the length.
+        key_id: Name of the key that signed them.
         now: Unix seconds.
 
     Raises:
-        Refusal: 401; its ``code`` says what is wrong.
+        Refusal: 401; its ``code`` names the problem.
     """
     try:
         claims = object_from_json(payload)
@@ -70,12 +69,12 @@ def grant_from_claims(payload: bytes, *, key_id: str | None, now: float) -> Gran
     expires_at = _check_times(claims, now)
     return Grant(
         role=_role(claims),
-        rooms=_strings(claims, "room", ROOM_PATTERN, MOST_ROOMS) or (),
+        rooms=_strings(claims, "room", ROOM_PATTERN, MAX_ROOMS) or (),
         expires_at=expires_at,
         subject=_text(claims, "sub"),
         token_id=_text(claims, "jti"),
         key_id=key_id,
-        origins=_strings(claims, "org", ORIGIN, MOST_ORIGINS),
+        origins=_strings(claims, "org", ORIGIN, MAX_ORIGINS),
         max_clients=_limit(claims, "clients"),
         max_bytes_per_second=_limit(claims, "bps"),
         agent_identity=_text(claims, "agt"),
@@ -116,10 +115,10 @@ def _text(claims: Mapping[str, object], name: str) -> str | None:
     if name not in claims:
         return None
     value = claims[name]
-    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_TEXT:
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT_LENGTH:
         raise _wrong(name)
-    # What is printable has no half surrogates, which would stop whoever writes it down; and what has
-    # a space at its end cannot be written into a deny list.
+    # Surrogates are not printable, and could not be encoded for a log. A value with spaces at its ends
+    # could not be written into a deny list.
     if not value.isprintable() or value != value.strip():
         raise _wrong(name)
     return value
@@ -141,14 +140,14 @@ def _limit(claims: Mapping[str, object], name: str) -> int | None:
     limits = claims.get("max", {})
     if not isinstance(limits, dict):
         raise _wrong("max")
-    return _number(limits, name, least=1, most=LARGEST_NUMBER)
+    return _number(limits, name, least=1, most=MAX_NUMBER)
 
 
 def _number(claims: Mapping[str, object], name: str, *, least: int, most: int) -> int | None:
     if name not in claims:
         return None
     value = claims[name]
-    # Exactly an int: True is one too, and 1.5 or 1e400 seconds are no time that a person meant.
+    # ``isinstance`` would accept True. Floats such as 1.5 or 1e400 are not accepted either.
     if type(value) is not int or not least <= value <= most:
         raise _wrong(name)
     return value

@@ -1,9 +1,8 @@
-"""The deny list: tokens, people and rooms that have been taken back.
+"""The deny list: revoked tokens, subjects and rooms.
 
-A file with one entry in each line, ``jti:ID``, ``sub:NAME`` or ``room:NAME``; a room may end in one
-``*``. Empty lines and lines that start with ``#`` are for people. A line that is none of these
-makes the whole file bad, because a slip of the pen in a list of who is kept out must not
-let somebody in; ``seance.auth.files`` then keeps the list of before.
+A file with one entry in each line: ``jti:ID``, ``sub:NAME`` or ``room:NAME``; a room may end in one ``*``.
+Empty lines and lines that start with ``#`` are ignored. Any other line makes the whole file invalid, because
+a typing error must not grant access. ``seance.auth.files`` then keeps the previous list.
 """
 
 from __future__ import annotations
@@ -13,47 +12,47 @@ from dataclasses import dataclass
 from seance.auth.claims import ROOM_PATTERN
 from seance.core.interfaces import Grant
 
-__all__ = ["LONGEST_DENY_FILE", "DenyList", "deny_list_from_text"]
+__all__ = ["MAX_DENY_FILE_BYTES", "DenyList", "deny_list_from_text"]
 
-LONGEST_DENY_FILE = 1024 * 1024
-"""Some thirty thousand entries. Tokens that have expired can leave the list."""
+MAX_DENY_FILE_BYTES = 1024 * 1024
+"""Enough for some thirty thousand entries. Expired tokens can be removed from the list."""
 
-MOST_ROOM_BEGINNINGS = 256
-"""Every session is compared with each of them every second; all others are looked up."""
+MAX_ROOM_PREFIXES = 256
+"""Every session is compared with each prefix every second. Other entries are found by hash."""
 
-LONGEST_ENTRY = 256
+MAX_ENTRY_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class DenyList:
-    """What is denied.
+    """A parsed deny list.
 
     Attributes:
-        token_ids: Tokens, by their own name.
-        subjects: People, by what their tokens call them.
-        rooms: Rooms, by name.
-        room_beginnings: Rooms, by how their names begin.
+        token_ids: Denied values of ``jti``.
+        subjects: Denied values of ``sub``.
+        rooms: Names of denied rooms.
+        room_prefixes: Prefixes of names of denied rooms.
     """
 
     token_ids: frozenset[str] = frozenset()
     subjects: frozenset[str] = frozenset()
     rooms: frozenset[str] = frozenset()
-    room_beginnings: tuple[str, ...] = ()
+    room_prefixes: tuple[str, ...] = ()
 
     def denies_bearer(self, grant: Grant) -> bool:
-        """Whether the token or whom it was made for is denied."""
+        """Return whether the token or its subject is denied."""
         return grant.token_id in self.token_ids or grant.subject in self.subjects
 
     def denies_room(self, room: str) -> bool:
-        """Whether nobody may enter a room."""
-        return room in self.rooms or room.startswith(self.room_beginnings)
+        """Return whether a room is denied."""
+        return room in self.rooms or room.startswith(self.room_prefixes)
 
 
 def deny_list_from_text(text: bytes) -> DenyList:
-    """Return the list that a file holds.
+    """Return the deny list in a file.
 
     Raises:
-        ValueError: A line is not understood, with half a sentence.
+        ValueError: The file is invalid. The message continues a sentence that begins with the file.
     """
     found: dict[str, set[str]] = {"jti": set(), "sub": set(), "room": set()}
     try:
@@ -66,18 +65,18 @@ def deny_list_from_text(text: bytes) -> DenyList:
         if entry and not entry.startswith("#"):
             kind, _, value = entry.partition(":")
             if kind not in found or not _is_usable(kind, value):
-                msg = f"has an entry in line {number} that is none of jti:ID, sub:NAME and room:NAME"
+                msg = f"has an invalid entry in line {number}; write jti:ID, sub:NAME or room:NAME"
                 raise ValueError(msg)
             found[kind].add(value)
-    beginnings = tuple(sorted(room[:-1] for room in found["room"] if room.endswith("*")))
-    if len(beginnings) > MOST_ROOM_BEGINNINGS:
-        msg = f"has more than {MOST_ROOM_BEGINNINGS} rooms that end in *"
+    prefixes = tuple(sorted(room[:-1] for room in found["room"] if room.endswith("*")))
+    if len(prefixes) > MAX_ROOM_PREFIXES:
+        msg = f"has more than {MAX_ROOM_PREFIXES} rooms that end in *"
         raise ValueError(msg)
     exact = frozenset(room for room in found["room"] if not room.endswith("*"))
-    return DenyList(frozenset(found["jti"]), frozenset(found["sub"]), exact, beginnings)
+    return DenyList(frozenset(found["jti"]), frozenset(found["sub"]), exact, prefixes)
 
 
 def _is_usable(kind: str, value: str) -> bool:
     if kind == "room":
         return ROOM_PATTERN.fullmatch(value) is not None
-    return 1 <= len(value) <= LONGEST_ENTRY and value.isprintable()
+    return 1 <= len(value) <= MAX_ENTRY_LENGTH and value.isprintable()

@@ -1,9 +1,9 @@
-"""Fetches a JWK set over HTTPS, once, with every way to be slow, large or elsewhere shut.
+"""Fetches a JWK set over HTTPS once, within strict limits.
 
-At most 64 KiB; no redirects, because the URL that a person wrote is the one that is trusted; no
-compression, no cookies, no proxy; the name is verified by Twisted's usual policy. Plain ``http`` is
-for loopback, where a sidecar or a test may be. How long it may take and how often it is done is
-``seance.auth.jwks``, which cancels.
+The limit is 64 KiB. Redirects are not followed, because only the configured URL is trusted. Compression,
+cookies and proxies are not used. Twisted's default policy verifies the certificate. Plain ``http`` is allowed
+for loopback only, for a sidecar or a test. ``seance.auth.jwks`` decides when to fetch, and cancels a fetch
+that takes too long.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from seance.errors import ConfigError
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol, IProtocolFactory
 
-__all__ = ["LONGEST_KEY_SET", "KeySetUrl"]
+__all__ = ["MAX_KEY_SET_BYTES", "KeySetUrl"]
 
-LONGEST_KEY_SET = 64 * 1024
-"""Bytes. Four RSA keys with their certificates, as some issuers publish them, have 12 KiB."""
+MAX_KEY_SET_BYTES = 64 * 1024
+"""Four RSA keys with their certificates, as some issuers publish them, have 12 KiB."""
 
 REQUEST_HEADERS = {b"Accept": [b"application/jwk-set+json, application/json"], b"User-Agent": [b"seance"]}
 
 
 class KeySetUrl:
-    """Where a key set is to be had.
+    """The URL of a key set.
 
     Args:
-        url: ``https://HOST...``, or ``http://`` to this machine.
+        url: ``https://HOST...``, or ``http://`` with a loopback address.
 
     Attributes:
-        name: The URL without its query, for logs.
+        name: The URL without user and query, for logs.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: ``url`` is not such a URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -56,49 +56,50 @@ class KeySetUrl:
         except ValueError:
             is_usable = False
         if not is_usable or not url.isascii() or not url.isprintable() or " " in url:
-            msg = "The address of the key set cannot be read; write https://HOST/PATH."
+            msg = "The URL of the key set is not valid; write https://HOST/PATH."
             raise ConfigError(msg, code="auth_jwks")
         self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(str(parts.hostname))):
             msg = (
-                f"The key set at {self.name} is not safe to fetch; use https, or http on this machine alone."
+                f"The key set at {self.name} cannot be fetched securely; use https, or http with a loopback"
+                " address."
             )
             raise ConfigError(msg, code="auth_jwks")
         if parts.username is not None or parts.fragment:
-            msg = f"The address of the key set at {self.name} holds a user or a fragment; leave it out."
+            msg = f"The URL of the key set at {self.name} contains a user or a fragment; remove it."
             raise ConfigError(msg, code="auth_jwks")
         self._url = url.encode()
 
     def fetch(self, reactor: Any, policy: IPolicyForHTTPS | None = None) -> Deferred[bytes]:  # noqa: ANN401  # no common type
-        """Fetch what is there.
+        """Fetch the key set.
 
         Args:
             reactor: Twisted's reactor.
-            policy: Which certificates are good; those of the system by default.
+            policy: Trusted certificates; those of the system by default.
 
         Returns:
-            The body. Fails with ValueError and half a sentence, or with whatever connecting
-            fails with. Cancelling cuts the connection.
+            The body. The Deferred fails with ValueError for a bad response (its message is the rest of a
+            sentence), or with the error of the connection. Cancelling it aborts the connection.
         """
-        endpoints = _CutEndpoints(reactor, policy or BrowserLikePolicyForHTTPS())
-        return Deferred.fromCoroutine(self._fetch(reactor, endpoints))
+        endpoint = _AbortableEndpoint(reactor, policy or BrowserLikePolicyForHTTPS())
+        return Deferred.fromCoroutine(self._fetch(reactor, endpoint))
 
-    async def _fetch(self, reactor: Any, endpoints: _CutEndpoints) -> bytes:  # noqa: ANN401  # as above
+    async def _fetch(self, reactor: Any, endpoint: _AbortableEndpoint) -> bytes:  # noqa: ANN401  # as above
         try:
-            agent = Agent.usingEndpointFactory(reactor, endpoints)
+            agent = Agent.usingEndpointFactory(reactor, endpoint)
             response = await agent.request(b"GET", self._url, Headers(REQUEST_HEADERS))
             if response.code != 200:
-                msg = f"answered with status {response.code}"
+                msg = f"responded with status {response.code}"
                 raise ValueError(msg)
             body = _Body()
             response.deliverBody(body)
             return await body.done
         finally:
-            endpoints.cut()
+            endpoint.abort()
 
 
 class _Body(Protocol):
-    """Takes a body until it is whole or too long."""
+    """Collects a body until it is complete or too long."""
 
     def __init__(self) -> None:
         self.done: Deferred[bytes] = Deferred()
@@ -106,8 +107,8 @@ class _Body(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data
-        if len(self._received) > LONGEST_KEY_SET and not self.done.called:
-            self.done.errback(ValueError(f"is longer than {LONGEST_KEY_SET} bytes"))
+        if len(self._received) > MAX_KEY_SET_BYTES and not self.done.called:
+            self.done.errback(ValueError(f"is longer than {MAX_KEY_SET_BYTES} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.done.called:
@@ -118,42 +119,34 @@ class _Body(Protocol):
             self.done.errback(reason)
 
 
-@implementer(IAgentEndpointFactory)
-class _CutEndpoints:
-    """Connects for one request, and can cut what it has connected.
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class _AbortableEndpoint:
+    """Connects for one request, and can abort the connection.
 
-    An ``Agent`` alone cannot: it says goodbye in TLS and waits for the other side to do so too.
+    ``Agent`` only closes it, and then TLS waits for the other side's close notification.
     """
 
     def __init__(self, reactor: Any, policy: IPolicyForHTTPS) -> None:  # noqa: ANN401  # as above
         self._reactor = reactor
         self._policy = policy
-        self._connected: list[Any] = []
+        self._endpoint: IStreamClientEndpoint
+        self._protocol: Any = None
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: N802  # Twisted calls us
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
+        self._endpoint = HostnameEndpoint(self._reactor, uri.host, uri.port)
         if uri.scheme == b"https":
-            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
-        return _Noting(endpoint, self._connected)
-
-    def cut(self) -> None:
-        for protocol in self._connected:
-            protocol.transport.abortConnection()
-
-
-@implementer(IStreamClientEndpoint)
-class _Noting:
-    """An endpoint that notes whom it has connected."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint, connected: list[Any]) -> None:
-        self._endpoint = endpoint
-        self._connected = connected
+            self._endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), self._endpoint)
+        return self
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._endpoint.connect(factory).addCallback(self._note)
+        return self._endpoint.connect(factory).addCallback(self._record)
 
-    def _note(self, protocol: IProtocol) -> IProtocol:
-        self._connected.append(protocol)
+    def abort(self) -> None:
+        if self._protocol is not None:
+            self._protocol.transport.abortConnection()
+
+    def _record(self, protocol: IProtocol) -> IProtocol:
+        self._protocol = protocol
         return protocol
 
 

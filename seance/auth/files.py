@@ -1,9 +1,9 @@
-"""The files of keys, key sets and the deny list, which are read again when they change.
+"""Watched files for keys, key sets and the deny list.
 
-How that is done, and that what was good stays in force, is ``seance.net.files``. Deleting a file takes
-nothing back: an empty JWK set (``{"keys": []}``) or an empty deny list is how to say *none*.
+``seance.net.files`` reads them again after a change, and keeps the last valid content. Deleting a file
+revokes nothing; write an empty JWK set (``{"keys": []}``) or an empty deny list instead.
 
-Called by ``seance.auth.service``, which has the clock. Reading blocks, for files of a few KiB.
+``seance.auth.service`` uses these classes. Reading blocks, but the files have only a few KiB.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from twisted.logger import Logger
 
-from seance.auth.deny import LONGEST_DENY_FILE, DenyList, deny_list_from_text
+from seance.auth.deny import MAX_DENY_FILE_BYTES, DenyList, deny_list_from_text
 from seance.auth.jwks import keys_from_jwks
-from seance.auth.key_files import LONGEST_KEY_FILE, is_open_to_others
+from seance.auth.key_files import MAX_KEY_FILE_BYTES, is_open_to_others
 from seance.auth.keys import Key, keys_from_text
 from seance.errors import ConfigError
 from seance.net import WatchedFiles, read_bounded
@@ -30,14 +30,14 @@ _log = Logger()
 
 
 class WatchedFile(WatchedFiles[T]):
-    """One file and what it says.
+    """One file and its parsed content.
 
     Args:
-        path: Where it is.
-        parse: Makes what it says from its bytes and its state, or raises ValueError with half
-            a sentence.
-        limit_bytes: It may not be longer.
-        what: What to call it in sentences, such as ``key file``.
+        path: The file.
+        parse: Returns the content for the bytes and the file's status, or raises ValueError; for its
+            message see ``keys_from_text``.
+        limit_bytes: Maximum size of the file.
+        what: Noun for the file in messages, such as ``key file``.
     """
 
     def __init__(
@@ -62,30 +62,30 @@ class WatchedFile(WatchedFiles[T]):
 
 
 def key_file(path: Path) -> WatchedFile[tuple[Key, ...]]:
-    """Return a key file, of which only what verifies is kept."""
+    """Return a watched key file. Only the verifying part of the keys is kept in memory."""
 
     def parse(text: bytes, status: os.stat_result) -> tuple[Key, ...]:
         keys = keys_from_text(text)
         if is_open_to_others(status) and any(key.signing is not None for key in keys):
             _log.warn(
-                "The key file {path} can sign tokens and others can read it: chmod 600 {path}",
+                "The key file {path} contains a signing key and can be read by others; run chmod 600 {path}",
                 path=str(path),
                 event="auth.key_exposed",
             )
         return tuple(key.without_signing() for key in keys)
 
-    return WatchedFile(path, parse, limit_bytes=LONGEST_KEY_FILE, what="key file")
+    return WatchedFile(path, parse, limit_bytes=MAX_KEY_FILE_BYTES, what="key file")
 
 
 def key_set_file(path: Path) -> WatchedFile[tuple[Key, ...]]:
-    """Return a file with somebody else's key set."""
+    """Return a watched file with the key set of another issuer."""
     return WatchedFile(
-        path, lambda text, _: keys_from_jwks(text), limit_bytes=LONGEST_KEY_FILE, what="key set"
+        path, lambda text, _: keys_from_jwks(text), limit_bytes=MAX_KEY_FILE_BYTES, what="key set"
     )
 
 
 def deny_file(path: Path) -> WatchedFile[DenyList]:
-    """Return the file of a deny list."""
+    """Return a watched deny list."""
     return WatchedFile(
-        path, lambda text, _: deny_list_from_text(text), limit_bytes=LONGEST_DENY_FILE, what="deny list"
+        path, lambda text, _: deny_list_from_text(text), limit_bytes=MAX_DENY_FILE_BYTES, what="deny list"
     )

@@ -1,18 +1,16 @@
-"""Which agent is this? The proof that an agent gives when it dials, and the relay's check of it.
+"""Verifies the proof of identity that an agent sends when it connects.
 
-A relay knows no agents beforehand and keeps no list of their keys: any key will do. What it learns
-is that the one who dials is the one who was here before, which is what decides whose room it is
-(``seance.relay.rooms.room_table``). Who may host a room at all is another question, for tokens.
+A relay has no list of agents; it accepts any key. The proof shows that an agent is the same as before, which
+decides who gets a room (``seance.relay.rooms.room_table``). Tokens decide which agents may serve a room.
 
-The proof is a signature over a nonce of ours, the room, and the host that the agent has dialled.
-Nonces are not kept: each holds the time of its making and a MAC under a key that this process
-made when it started, so strangers who ask for nonces cost no memory. Only those that somebody has
-used are remembered, until they expire or until ``MOST_USED`` are: then the oldest goes, *and with
-it the right to use any nonce made before it*. Whatever comes, no proof is good twice; whoever
-dials while others wear the table out has less time between nonce and proof, that is all.
+The proof is a signature over a nonce of the relay, the room, and the host that the agent has dialled.
+Unused nonces are not stored: each contains its creation time and a MAC with a key that is created when the
+process starts. So requests for nonces cost no memory. Used nonces are stored until they expire. If there are
+more than ``MAX_USED_NONCES``, the oldest is dropped, *and all nonces created before it become invalid*. So no
+proof is accepted twice; while the table overflows, agents only have less time between nonce and proof.
 
-The other side is ``seance.auth.agent_key``; what passes between them is in docs/protocol.md,
-"Proving who an agent is".
+``seance.auth.agent_key`` is the agent's side. docs/protocol.md, "Proving who an agent is", describes the
+exchange.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from seance.errors import Refusal
 
 __all__ = [
-    "MOST_USED",
+    "MAX_USED_NONCES",
     "NONCE_SECONDS",
     "VERSION",
     "IdentityChecker",
@@ -42,20 +40,23 @@ __all__ = [
 ]
 
 VERSION = "v1"
-"""In front of every ``Seance-Agent``, so that another form can be told from this one."""
+"""Version of the format, the prefix of every ``Seance-Agent``."""
 
 NONCE_SECONDS = 600.0
-"""A nonce is good for so long, by the relay's clock: an agent that is back within ten minutes, as
-after most dropped links, needs no second request."""
+"""Validity of a nonce, by the relay's clock. An agent that reconnects within ten minutes, as after most lost
+connections, needs no second request."""
 
-MOST_USED = 65_536
-"""Used nonces that are remembered, about 8 MB. One address at the rate that a relay allows it by
-default (50 upgrades a second) uses 30,000 before the first of them expires."""
+MAX_USED_NONCES = 65_536
+"""Used nonces that are stored, about 8 MB. One address at the default rate limit of a relay (50 upgrades a
+second) uses 30,000 before the first of them expires."""
 
-_ASK = "This relay asks agents who they are: sign the value of Seance-Nonce and ask again."
-_DOUBT = (
-    "This proof of the agent's identity is not good here: it was used before, is too old, or is for another "
-    "room or host; a proxy in front of the relay must leave Host as it is."
+_PROOF_REQUIRED = (
+    "This relay requires a proof of the agent's identity: sign the value of Seance-Nonce and send the request"
+    " again."
+)
+_PROOF_INVALID = (
+    "The proof of the agent's identity is not valid: it was used before, has expired, or is for another room"
+    " or host; a proxy in front of the relay must not change Host."
 )
 
 _PROOF = re.compile(r"v1\.([\w-]{43})(?:\.([\w-]{43})\.([\w-]{86}))?", re.ASCII)
@@ -69,66 +70,66 @@ _MICROSECONDS = 1_000_000
 
 
 class IdentityChecker:
-    """Tells agents apart; implements ``IdentityVerifier`` of ``seance.core.interfaces``. One for a relay.
+    """Verifies identities of agents; implements ``IdentityVerifier`` of ``seance.core.interfaces``.
+
+    A relay has one instance.
 
     Args:
-        random: Makes so many random bytes.
+        random: Returns the given number of random bytes.
     """
 
     def __init__(self, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self._random = random
         self._key = random(32)
-        self._latest = 0  # microseconds; never goes back, whatever the clock does
-        self._floor = 0  # what was made then or before is good no more
+        self._latest = 0  # microseconds; never decreases, even if the clock does
+        self._floor = 0  # nonces created then or earlier are invalid
         self._used: set[int] = set()
         self._used_in_order: list[int] = []  # a heap
 
     def challenge(self, now: float) -> str:
-        """Return a fresh nonce.
+        """Return a new nonce.
 
         Args:
-            now: Seconds, by a clock of the relay's.
+            now: Seconds of a clock of the relay.
         """
         self._advance(now)
-        # No two are made at the same time: then the time alone says which one it is.
+        # Each nonce has a different time, so that the time identifies it.
         self._latest += 1
         content = self._latest.to_bytes(_TIME_BYTES, "big") + self._random(_RANDOM_BYTES)
         return base64url(content + self._mac(content))
 
     def check(self, claim: str, room: str, host: str, now: float) -> str:
-        """Return the identity of an agent that proves it.
+        """Verify a proof and return the identity of the agent.
 
         Args:
-            claim: The value of ``Seance-Agent`` as it came.
-            room: The room it asks for.
-            host: The ``Host`` it asked for.
-            now: Seconds, by the same clock as for ``challenge``.
+            claim: The value of ``Seance-Agent``.
+            room: The room of the request.
+            host: The ``Host`` of the request.
+            now: Seconds of the same clock as for ``challenge``.
 
         Returns:
-            The thumbprint of its key.
+            The thumbprint of the agent's key.
 
         Raises:
-            Refusal: 401 with a fresh nonce in ``Seance-Nonce``: it has proven nothing (yet).
+            Refusal: 401 with a new nonce in ``Seance-Nonce``: the proof is missing or not valid.
         """
         self._advance(now)
         match = _PROOF.fullmatch(claim)
         if match is None:
-            raise self._refusal(_DOUBT, now, "identity_proof")
+            raise self._refusal(_PROOF_INVALID, now, "identity_proof")
         if match[2] is None:
-            raise self._refusal(_ASK, now, "identity_question")
+            raise self._refusal(_PROOF_REQUIRED, now, "identity_question")
         public, nonce, signature = (_decoded(part) for part in match.groups())
-        made_at = int.from_bytes(nonce[:_TIME_BYTES], "big")
+        created_at = int.from_bytes(nonce[:_TIME_BYTES], "big")
         if not (
-            self._is_ours(nonce)
-            and made_at > self._floor
-            and made_at not in self._used
+            self._is_authentic(nonce)
+            and created_at > self._floor
+            and created_at not in self._used
             and _is_signed(public, signature, proof_message(match[2], room, host))
         ):
-            raise self._refusal(_DOUBT, now, "identity_proof")
-        self._note_used(made_at)
+            raise self._refusal(_PROOF_INVALID, now, "identity_proof")
+        self._add_used(created_at)
         return thumbprint(public)
-
-    # -- inside ----------------------------------------------------------------------------
 
     def _advance(self, now: float) -> None:
         self._latest = max(self._latest, int(now * _MICROSECONDS))
@@ -137,15 +138,15 @@ class IdentityChecker:
     def _mac(self, content: bytes) -> bytes:
         return hmac.digest(self._key, content, "sha256")[:_MAC_BYTES]
 
-    def _is_ours(self, nonce: bytes) -> bool:
+    def _is_authentic(self, nonce: bytes) -> bool:
         content, mac = nonce[:-_MAC_BYTES], nonce[-_MAC_BYTES:]
         return len(nonce) == _NONCE_BYTES and hmac.compare_digest(mac, self._mac(content))
 
-    def _note_used(self, made_at: int) -> None:
-        self._used.add(made_at)
-        heappush(self._used_in_order, made_at)
+    def _add_used(self, created_at: int) -> None:
+        self._used.add(created_at)
+        heappush(self._used_in_order, created_at)
         while self._used_in_order and (
-            len(self._used_in_order) > MOST_USED or self._used_in_order[0] <= self._floor
+            len(self._used_in_order) > MAX_USED_NONCES or self._used_in_order[0] <= self._floor
         ):
             oldest = heappop(self._used_in_order)
             self._used.discard(oldest)
@@ -158,28 +159,28 @@ class IdentityChecker:
 
 
 def thumbprint(public: bytes) -> str:
-    """Return what an agent with this public key is called: 43 characters."""
+    """Return the identity of an agent with this public key, 43 characters."""
     return base64url(sha256(public).digest())
 
 
 def proof_message(nonce: str, room: str, host: str) -> bytes:
-    """Return what an agent signs.
+    """Return the message that an agent signs.
 
-    The host counts without its port and in lower case, because proxies are at liberty to add and
-    drop a port. It is no defence by itself, for a hostile relay can repeat the ``Host`` it was
-    asked for when it dials another; that the agent has another key for each relay is.
+    It contains the host in lower case and without its port, because proxies may add or drop a port. A
+    hostile relay could forward a proof with the same ``Host`` to another relay. The separate key for each
+    relay prevents that.
 
     Args:
-        nonce: As the relay wrote it.
+        nonce: The nonce from the relay.
         room: The room.
-        host: The ``Host`` that the agent dials, with its port or without.
+        host: The ``Host`` that the agent dials, with or without port.
     """
     name = re.sub(r":[0-9]*\Z", "", host.lower())
     return framed("seance agent proof v1", nonce, room, name)
 
 
 def framed(*parts: str) -> bytes:
-    """Return the parts, each behind its length in four bytes, so that none can grow into the next."""
+    """Return the parts, each after its length in four bytes, so that no two lists give the same result."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts))
 
 
@@ -189,7 +190,7 @@ def base64url(content: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Return what ``text`` stands for; nothing for one that we would have written differently."""
+    """Return the decoded ``text``, or nothing if it is not the canonical encoding."""
     content = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     return content if base64url(content) == text else b""
 

@@ -1,7 +1,8 @@
-"""Makes tokens. What it makes, ``seance.auth.claims`` takes: each is read back before it is handed out.
+"""Makes tokens.
 
-For programs that invite people: ``mint_token(signing_key_from_file(path), Terms(...), now=time.time())``.
-Any JWT library can do the same; nothing here is known to the relay but the key.
+Programs that invite users call ``mint_token(signing_key_from_file(path), Terms(...), now=time.time())``. Any
+JWT library can make tokens too; the relay only needs the key. Each token is checked with
+``seance.auth.claims`` before it is returned.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import jwt
 
 from seance.auth.claims import AUDIENCE, grant_from_claims
 from seance.auth.keys import Key
-from seance.auth.verifier import LONGEST_TOKEN, TYPES
+from seance.auth.verifier import MAX_TOKEN_LENGTH, TYPES
 from seance.core.interfaces import TokenRole
 from seance.errors import ConfigError, Refusal
 
@@ -25,18 +26,18 @@ TOKEN_ID_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a token shall allow. The fields are those of ``Grant``.
+    """The permissions of a token. The fields correspond to those of ``Grant``.
 
     Attributes:
-        role: What the bearer may be.
-        rooms: Names, or beginnings of names that end in one ``*``.
-        ttl_seconds: It ends so many seconds after it was made.
-        subject: Whom it is for.
-        token_id: Its own name, for the deny list; random by default.
-        origins: Web pages that may use it; none named means any.
-        max_clients: Clients at a time.
-        max_bytes_per_second: As it says.
-        agent_identity: The one agent that its rooms belong to.
+        role: The role of the bearer.
+        rooms: Names of rooms, or prefixes of names followed by ``*``.
+        ttl_seconds: Validity of the token in seconds.
+        subject: Name of the bearer.
+        token_id: ID of the token, for the deny list; random by default.
+        origins: Origins of web pages that may use the token; empty means any.
+        max_clients: Maximum number of clients at a time.
+        max_bytes_per_second: Maximum rate in bytes per second.
+        agent_identity: The agent that owns the rooms.
     """
 
     role: TokenRole
@@ -55,28 +56,29 @@ def mint_token(key: Key, terms: Terms, *, now: float) -> str:
 
     Args:
         key: A key that can sign; see ``signing_key_from_file``.
-        terms: What it shall allow.
+        terms: The permissions.
         now: Unix seconds.
 
     Raises:
-        ConfigError: A term is not one that a relay would take, or there are too many.
+        ConfigError: A relay would not accept a value, or the token would be too long.
     """
     payload = json.dumps(_claims(terms, int(now)), separators=(",", ":")).encode()
     try:
         grant_from_claims(payload, key_id=key.key_id, now=now)
     except Refusal as refusal:
         wrong = refusal.code.removeprefix("token_claim_")
-        msg = f"No relay would take such a token: what {_WORDS.get(wrong, wrong)} says will not do."
+        msg = f"A relay would not accept this token: the value of {_OPTIONS.get(wrong, wrong)} is not valid."
         raise ConfigError(msg, code="token_terms") from refusal
-    names = {"typ": TYPES[0], "kid": key.key_id}
-    signer = jwt.PyJWS(algorithms=[key.algorithm.value])
     if key.signing is None:
-        msg = "This is the public part of a key, which cannot sign."
+        msg = f"The key {key.key_id} is a public key, which cannot sign; use the private key."
         raise ConfigError(msg, code="token_key")
-    token = signer.encode(payload, key.signing, algorithm=key.algorithm.value, headers=names)
-    if len(token) > LONGEST_TOKEN:
+    header = {"typ": TYPES[0], "kid": key.key_id}
+    signer = jwt.PyJWS(algorithms=[key.algorithm.value])
+    token = signer.encode(payload, key.signing, algorithm=key.algorithm.value, headers=header)
+    if len(token) > MAX_TOKEN_LENGTH:
         msg = (
-            f"The token would have {len(token)} characters; a relay takes {LONGEST_TOKEN}. Name fewer rooms."
+            f"The token would have {len(token)} characters; the limit is {MAX_TOKEN_LENGTH}. "
+            "Name fewer rooms."
         )
         raise ConfigError(msg, code="token_terms")
     return token
@@ -99,7 +101,7 @@ def _claims(terms: Terms, now: int) -> dict[str, object]:
     return {name: value for name, value in claims.items() if value is not None}
 
 
-_WORDS = {
+_OPTIONS = {
     "room": "--room",
     "sub": "--sub",
     "jti": "--jti",

@@ -1,7 +1,7 @@
-"""The two answers to a token that will not do, each with the same words for all tokens of a role.
+"""The two refusals for tokens, 401 and 403.
 
-Whoever guesses at tokens learns from the answer that it was no, and nothing else. What was wrong
-is in ``code``, which goes to logs and metrics and never to the peer.
+The response is the same for all invalid tokens of a role, so that an attacker who guesses tokens learns
+nothing from it. The reason is in ``code``, which is used in logs and metrics and not sent to the peer.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from seance.errors import Refusal
 
 __all__ = ["AGENT_NOT_ACCEPTED", "NOT_ACCEPTED", "NOT_ALLOWED", "not_accepted", "not_allowed"]
 
-NOT_ACCEPTED = "A valid access token is needed here: ask whoever invited you for a new link."
+NOT_ACCEPTED = "A valid access token is required: ask the person who invited you for a new link."
 AGENT_NOT_ACCEPTED = (
-    "A valid access token of role agent is needed here: ask the relay's operator for one, or compare the "
+    "A valid access token of role agent is required: ask the relay's operator for one, or compare the "
     "relay's clock with that of the machine where yours was made."
 )
-NOT_ALLOWED = "The access token is not for this room or this role: ask for one that is."
+NOT_ALLOWED = "The access token does not allow this room or this role: ask for one that does."
 
 CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="seance"'),)
-"""RFC 9110, 11.6.1: a 401 says how to do better. No ``error``: see above."""
+"""Required in a 401 (RFC 9110, 11.6.1). The parameter ``error`` is left out, because it names the reason."""
 
 
 def not_accepted(code: str, role: TokenRole = TokenRole.CLIENT) -> Refusal:
-    """Return the 401: something is wrong with the token itself.
+    """Return the 401 for a missing or invalid token.
 
     Args:
-        code: What is wrong, for logs and metrics; starts with ``token_``.
-        role: The role that was asked for. The sentence depends on it and on nothing else.
+        code: The reason, for logs and metrics; starts with ``token_``.
+        role: The role of the request. The message depends only on it.
     """
     sentence = AGENT_NOT_ACCEPTED if role is TokenRole.AGENT else NOT_ACCEPTED
     return Refusal(401, sentence, code=code, headers=CHALLENGE)
 
 
 def not_allowed(code: str) -> Refusal:
-    """Return the 403: the token is good, but not for what was asked.
+    """Return the 403 for a valid token that does not allow the request.
 
     Args:
-        code: What it is not good for: ``token_room``, ``token_role`` or ``room_denied``.
+        code: The reason: ``token_room``, ``token_role`` or ``room_denied``.
     """
     return Refusal(403, NOT_ALLOWED, code=code)

@@ -1,9 +1,8 @@
-"""The service that says what a token is worth: keys, deny list and time brought together.
+"""Verifies tokens with the keys, the deny list and the clock.
 
-``AuthService`` is the ``Verifier`` that a relay is given. It owns the files and the key set, looks
-at the files once a second, and tells its listeners when something has changed; they then ask
-``is_still_good`` for each of their sessions, so that whoever is still allowed notices nothing.
-It writes no line about a refused token: a stranger would decide how long the log becomes.
+``AuthService`` is the ``Verifier`` of a relay. It checks its files once a second and calls its listeners
+after a change. They call ``is_still_good`` for each of their sessions, and only sessions that are no longer
+allowed end. It does not log refused tokens, because peers could fill the log.
 
 Start it before the relay: until it runs, every token is refused.
 """
@@ -40,12 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AuthService"]
 
-MOST_LISTENERS = 64
+MAX_LISTENERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Admission(Grant):
-    """A grant, with what it takes to say whether it would be given again."""
+    """A grant, with the key and the room that are needed to check it again."""
 
     key: Key = field(kw_only=True, repr=False)
     room: str = field(kw_only=True, repr=False)
@@ -56,14 +55,14 @@ class AuthService(Service):
 
     Args:
         reactor: Twisted's reactor.
-        keys: Key files: JWK, JWK set or PEM. Of a private key only the public part is kept.
-        jwks: A JWK set from somebody else: a file, or an ``https://`` URL.
-        deny: The deny list's file.
-        now: What time it is, in Unix seconds.
-        policy: Which certificates the URL's host may have; those of the system by default.
+        keys: Key files: JWK, JWK set or PEM. Of private keys, only the public part is kept.
+        jwks: The JWK set of another issuer: a file or an ``https://`` URL.
+        deny: File of the deny list.
+        now: Returns the time in Unix seconds.
+        policy: Trusted certificates for the URL; those of the system by default.
 
     Raises:
-        ConfigError: The URL of the key set will not do.
+        ConfigError: The URL of the key set is not valid.
     """
 
     _log = Logger()
@@ -79,7 +78,7 @@ class AuthService(Service):
         policy: IPolicyForHTTPS | None = None,
     ) -> None:
         self._now = now
-        self._ring: dict[str, Key] = {}
+        self._keys: dict[str, Key] = {}
         self._listeners: dict[object, Callable[[], None]] = {}
         self._key_files = [key_file(Path(path)) for path in keys]
         self._remote: RemoteKeys | None = None
@@ -95,30 +94,30 @@ class AuthService(Service):
     # -- IService --------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Read the files and begin to look after them.
+        """Read the files and start watching them.
 
         Raises:
-            ConfigError: One cannot be read or makes no sense.
+            ConfigError: A file cannot be read or is not valid.
         """
         for file in self._files():
             file.load()
         super().startService()
-        self._fill_ring()
+        self._collect_keys()
         self._file_watcher.startService()
         if self._remote is not None:
             self._remote.start()
 
     def stopService(self) -> None:
-        """Leave off. Tokens that wait for a key set are refused."""
+        """Stop watching. Tokens that wait for a key set are refused."""
         super().stopService()
         self._file_watcher.stopService()
         if self._remote is not None:
             self._remote.stop()
 
     def reread(self) -> None:
-        """Read all files and fetch the key set now; for SIGHUP. Before the start it does nothing.
+        """Read all files and fetch the key set now, for SIGHUP. Does nothing unless the service runs.
 
-        Call it in the reactor's thread, which a signal handler reaches by ``callFromThread``.
+        Call it in the reactor's thread; a signal handler uses ``callFromThread``.
         """
         if not self.running:
             return
@@ -129,9 +128,9 @@ class AuthService(Service):
     # -- Verifier --------------------------------------------------------------------------
 
     def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
-        """Say what a token allows; see ``Verifier``."""
+        """Return the grant of a token; see ``Verifier``."""
         verifying = self._verify(token, role, room)
-        return verifying.addErrback(_address_agent) if role is TokenRole.AGENT else verifying
+        return verifying.addErrback(_reword_for_agent) if role is TokenRole.AGENT else verifying
 
     def _verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
         try:
@@ -146,29 +145,27 @@ class AuthService(Service):
             return fail(refusal)
 
     def is_still_good(self, grant: Grant) -> bool:
-        """Whether a grant of ours would be given again now; see ``Verifier``."""
+        """Return whether a grant of this service is still valid; see ``Verifier``."""
         return (
             isinstance(grant, _Admission)
             and self._now() < grant.expires_at
-            and self._ring.get(grant.key.key_id) == grant.key
+            and self._keys.get(grant.key.key_id) == grant.key
             and not self._denied.denies_bearer(grant)
             and not self._denied.denies_room(grant.room)
         )
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have ``listener`` called after a change; returns its remover. See ``Verifier``."""
-        if len(self._listeners) >= MOST_LISTENERS:
-            msg = f"more than {MOST_LISTENERS} listeners: somebody forgets to remove theirs"
+        """Call ``listener`` after each change; returns a function that removes it. See ``Verifier``."""
+        if len(self._listeners) >= MAX_LISTENERS:
+            msg = f"more than {MAX_LISTENERS} listeners; a caller does not remove its listener"
             raise RuntimeError(msg)
-        mark = object()
-        self._listeners[mark] = listener
+        token = object()
+        self._listeners[token] = listener
 
         def remove() -> None:
-            self._listeners.pop(mark, None)
+            self._listeners.pop(token, None)
 
         return remove
-
-    # -- inside ----------------------------------------------------------------------------
 
     def _admit(self, token: str, header: Header, role: TokenRole, room: str) -> Grant:
         key = self._find(header)
@@ -188,10 +185,10 @@ class AuthService(Service):
         return _Admission(**inherited, key=key, room=room)
 
     def _find(self, header: Header) -> Key | None:
-        """Return the key that a token names; one that names none means the only one there is."""
+        """Return the key of a token. A token without ``kid`` gets the only key, if there is exactly one."""
         if header.key_id is not None:
-            return self._ring.get(header.key_id)
-        return next(iter(self._ring.values())) if len(self._ring) == 1 else None
+            return self._keys.get(header.key_id)
+        return next(iter(self._keys.values())) if len(self._keys) == 1 else None
 
     @property
     def _denied(self) -> DenyList:
@@ -201,32 +198,32 @@ class AuthService(Service):
         return self._key_files if self._deny_file is None else [*self._key_files, self._deny_file]
 
     def _change(self) -> None:
-        self._fill_ring()
+        self._collect_keys()
         self._log.info(
-            "Keys and deny list were read again: {keys} keys", keys=len(self._ring), event="auth.changed"
+            "Keys and deny list were read again: {keys} keys", keys=len(self._keys), event="auth.changed"
         )
         for listener in list(self._listeners.values()):
             try:
                 listener()
-            except Exception:  # noqa: BLE001  # of whoever listens; the others are told all the same
+            except Exception:  # noqa: BLE001  # an error of one listener must not affect the others
                 self._log.failure("A listener for changed keys has failed", event="auth.mistake")
 
-    def _fill_ring(self) -> None:
-        """Put all keys under their names; files win over the set, and earlier files over later ones."""
-        ring: dict[str, Key] = {}
+    def _collect_keys(self) -> None:
+        """Map names to keys; files take precedence over the set, and earlier files over later ones."""
+        keys: dict[str, Key] = {}
         remote = self._remote.keys if self._remote is not None else ()
         for key in [*(key for file in self._key_files for key in file.content), *remote]:
-            if ring.setdefault(key.key_id, key) != key:
+            if keys.setdefault(key.key_id, key) != key:
                 self._log.warn(
-                    "Two different keys are called {key_id}; the later one is not used",
+                    "Two different keys have the name {key_id}; the later one is not used",
                     key_id=key.key_id,
                     event="auth.key_shadowed",
                 )
-        self._ring = ring
+        self._keys = keys
 
 
-def _address_agent(failure: Failure) -> Failure:
-    """Reword a 401 for an agent: the usual sentence sends its reader to the person who invited them."""
+def _reword_for_agent(failure: Failure) -> Failure:
+    """Replace the message of a 401, which addresses a client's user, by the one for agents."""
     error = failure.value
     if isinstance(error, Refusal) and error.status == 401:
         raise not_accepted(error.code, TokenRole.AGENT) from error

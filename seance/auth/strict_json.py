@@ -1,8 +1,8 @@
-"""JSON objects, read so that no two readers can take the same bytes for different things.
+"""Parses JSON objects strictly, so that no two parsers read the same bytes differently.
 
-What ``json`` lets pass and this does not: a name that is there twice (each reader keeps another
-one), ``NaN`` and ``Infinity``, UTF-16 and UTF-32, and nesting that overflows the stack. Used for
-whatever a signature or a key depends on.
+In contrast to ``json``, it rejects a name that occurs twice (parsers differ in which value they keep),
+``NaN`` and ``Infinity``, UTF-16 and UTF-32, and nesting that overflows the stack. It is used for tokens
+and keys.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ __all__ = ["object_from_json"]
 
 
 def object_from_json(text: bytes) -> dict[str, object]:
-    """Return the object that ``text`` holds; the caller bounds its length.
+    """Return the object in ``text``; the caller limits its length.
 
     Raises:
-        ValueError: It is not one JSON object in UTF-8, with half a sentence that says why.
+        ValueError: ``text`` is not one JSON object in UTF-8. The message continues a
+            sentence that begins with the text.
     """
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_number)
+        value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_reject_constant)
     except RecursionError:
         msg = "is nested too deeply"
         raise ValueError(msg) from None
@@ -32,14 +33,14 @@ def object_from_json(text: bytes) -> dict[str, object]:
     return value
 
 
-def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        msg = "has a name twice in one object"
+        msg = "has an object with the same name twice"
         raise ValueError(msg)
     return found
 
 
-def _no_number(name: str) -> object:
-    msg = f"has {name}, which is not a number"
+def _reject_constant(name: str) -> object:
+    msg = f"contains {name}, which is not a number"
     raise ValueError(msg)

@@ -1,50 +1,48 @@
-"""Whether a token was signed by a key of ours: text in, signed bytes out, or a refusal.
+"""Verifies the signature of a token.
 
-Pure, and in two steps, because the key has to be looked up between them: ``read_header`` is what
-an attacker gets for nothing and therefore costs microseconds; ``signed_payload`` does the
-arithmetic. What the bytes mean is ``seance.auth.claims``.
+It works in two steps, because the key is looked up between them. ``read_header`` costs microseconds, since
+anyone can cause it. ``signed_payload`` verifies the signature. ``seance.auth.claims`` reads the payload.
 
-A token names its key by ``kid`` and that is all it may say about it. The algorithm is the key's;
-the header only has to agree. Names that would bring a key along or say where to fetch one
-(``jku``, ``jwk``, ``x5u``, ``x5c``) and those that change how a token is read (``crit``, ``b64``,
-``zip``) are refused, not ignored: a token that has them was made for somebody who falls for them
-(RFC 8725, sections 3.1 and 3.10).
+A token only names its key (``kid``). The key determines the algorithm, and the header must agree. Header
+parameters that contain a key or its address (``jku``, ``jwk``, ``x5u``, ``x5c``), and those that change how a
+token is read (``crit``, ``b64``, ``zip``), are refused, not ignored: tokens with them are attacks on
+verifiers that trust them (RFC 8725, sections 3.1 and 3.10).
 """
 
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 
 import jwt
+from jwt.utils import base64url_decode
 
 from seance.auth.keys import KEY_ID, Key, KeyAlgorithm
 from seance.auth.refusals import not_accepted
 from seance.auth.strict_json import object_from_json
 
-__all__ = ["LONGEST_TOKEN", "Header", "read_header", "signed_payload"]
+__all__ = ["MAX_TOKEN_LENGTH", "Header", "read_header", "signed_payload"]
 
-LONGEST_TOKEN = 4096
-"""Characters. What ``seance token`` makes has 300 to 500; a whole head has 16 KiB."""
+MAX_TOKEN_LENGTH = 4096
+"""Characters. Tokens of ``seance token`` have 300 to 500; the limit of a whole head is 16 KiB."""
 
 TYPES = ("seance+jwt", "JWT")
 
 KNOWN_NAMES = {"alg", "typ", "kid", "x5t", "x5t#S256"}
-"""The last two are fingerprints that some issuers always add; they name something and lead nowhere."""
+"""The last two are certificate fingerprints that some issuers always add; they are not used."""
 
 _TOKEN = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 _READERS = {one: jwt.PyJWS(algorithms=[one.value]) for one in KeyAlgorithm}
-"""One for each algorithm, that knows no other."""
+"""One reader for each algorithm, which supports only that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a token says about its key. Nobody has signed it yet.
+    """The unverified header of a token.
 
     Attributes:
-        algorithm: What it claims to be signed with.
+        algorithm: The claimed algorithm.
         key_id: The name of the key, or None.
     """
 
@@ -53,21 +51,21 @@ class Header:
 
 
 def read_header(token: str) -> Header:
-    """Read what a token says about its key; call ``signed_payload`` with that key next.
+    """Return the header of a token. Find its key and call ``signed_payload`` next.
 
     Args:
-        token: Whatever the peer has sent.
+        token: The token as received.
 
     Raises:
-        Refusal: 401.
+        Refusal: 401: the token is missing or malformed.
     """
     if not token:
         raise not_accepted("token_missing")
-    match = _TOKEN.fullmatch(token) if len(token) <= LONGEST_TOKEN else None
+    match = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
     if match is None:
         raise not_accepted("token_form")
     try:
-        header = object_from_json(_from_base64(match[1]))
+        header = object_from_json(base64url_decode(match[1]))
     except ValueError:
         raise not_accepted("token_header") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
@@ -80,15 +78,15 @@ def read_header(token: str) -> Header:
 
 
 def signed_payload(token: str, header: Header, key: Key) -> bytes:
-    """Return what ``key`` has signed.
+    """Return the payload of a token that ``key`` has signed.
 
     Args:
-        token: What ``read_header`` was given.
-        header: What it returned.
-        key: The key of that name.
+        token: The token.
+        header: The result of ``read_header`` for it.
+        key: The key with the name in the header.
 
     Raises:
-        Refusal: 401; also if the token claims another algorithm than the key's.
+        Refusal: 401: the signature is not valid, or the token claims another algorithm than the key's.
     """
     if header.algorithm != key.algorithm.value:
         raise not_accepted("token_algorithm")
@@ -97,7 +95,3 @@ def signed_payload(token: str, header: Header, key: Key) -> bytes:
     except jwt.PyJWTError:
         raise not_accepted("token_signature") from None
     return bytes(payload)
-
-
-def _from_base64(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from seance.errors import Refusal, RemoteProtocolError
 from seance.heads import Request, RequestReader, accept_for_key, check_upgrade, refusal_response
-from seance.heads.fields import written_head
+from seance.heads.fields import format_head
 from seance.net import ProtocolSwitch, end, tune
 from seance.wsclient import Reactor
 from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, FrameReader, close_payload, encode
@@ -339,7 +339,7 @@ class _Handshake(ProtocolSwitch):
         if offered := request.values(b"sec-websocket-protocol"):
             fields.append((b"Sec-WebSocket-Protocol", offered[0].split(b",")[0].strip()))
         greeting = b"".join(map(encode, connection.greeting))
-        tcp.write(written_head(b"HTTP/1.1 101 Switching Protocols", fields) + greeting)
+        tcp.write(format_head(b"HTTP/1.1 101 Switching Protocols", fields) + greeting)
         self.hand_over(connection)
         if self._reader.trailing:
             connection.dataReceived(self._reader.trailing)

@@ -1,7 +1,8 @@
 """The close codes of a carrier, each with one meaning: the table "Close codes" of docs/protocol.md.
 
 The codes from 4400 on are private to this protocol (RFC 6455, 7.4.2) and resemble HTTP statuses. The close
-frame that a relay sends to a *client* belongs to the local server's WebSocket: see ``seance.heads.frames``.
+frame that a relay sends to a *client* belongs to the local server's WebSocket: see
+``seance.heads.frame_tracker``.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from seance.carrier.fast_frames import FastFrameCodec, frame, masked_frame
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
-from seance.heads.fields import written_head
+from seance.heads.fields import format_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -348,7 +348,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
     Raises:
         LocalProtocolError: ``"field_invalid"``.
     """
-    written_head(b"GET / HTTP/1.1", [(name.encode(), value.encode()) for name, value in headers.items()])
+    format_head(b"GET / HTTP/1.1", [(name.encode(), value.encode()) for name, value in headers.items()])
 
 
 def make_server_factory(reactor: IReactorTime) -> WebSocketServerFactory:

@@ -1,12 +1,12 @@
-r"""Where a head ends: collects bytes up to the empty line, strictly and within a limit.
+r"""Finds the end of a head: collects bytes up to the empty line, strictly and within a limit.
 
-h11 is generous at this point: it takes a bare LF for the end of a line, joins folded lines and
-lets control characters through. A proxy must not be generous, for the next parser may draw the
-lines elsewhere. So this file accepts only what every parser reads alike (RFC 9112, 2.2 and 5.2):
-lines end in CR LF and nowhere else, none is folded, no control character but the tab. What passes
-goes to h11 in one piece; what follows the empty line is kept apart and is never looked at.
+h11 accepts a bare LF as the end of a line, joins folded lines and allows control characters. A proxy
+must not accept these, because the next parser may read them differently. So this module accepts only
+heads that every parser reads in the same way (RFC 9112, 2.2 and 5.2): lines end in CR LF, no line is
+folded, and the tab is the only control character. h11 gets the accepted head in one piece. Bytes
+after the empty line are returned separately and not examined.
 
-This is not a parser: it knows lines, not fields. `RequestReader` and `LocalAnswer` call it.
+This is not a parser: it handles lines, not fields. `RequestReader` and `LocalResponse` call it.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from seance.errors import RemoteProtocolError
 __all__ = ["DEFAULT_HEAD_BYTES", "FIELD_LIMIT", "FORWARDED_FIELDS", "HeadBuffer"]
 
 DEFAULT_HEAD_BYTES = 16 * 1024
-"""A head's bound, empty line included; Node and h11 use the same."""
+"""Default limit of a head, including the empty line. Node and h11 use the same."""
 
 FIELD_LIMIT = 100
-"""Fields of one head; Apache's default. Browsers send about 15."""
+"""Default limit of fields in one head, as in Apache. Browsers send about 15."""
 
 FORWARDED_FIELDS = 3
 """Fields that the relay adds to a client's: ``X-Forwarded-For``, ``-Proto`` and ``-Host``."""
 
 _FAULT = re.compile(rb"[^\t\r\n -~\x80-\xff]|\r[^\n]|(?<!\r)\n|\n[ \t]")
-"""A control character, a CR alone, an LF alone, a folded line. At most two bytes long."""
+"""A control character, a bare CR, a bare LF, or a folded line. At most two bytes long."""
 
 
 class HeadBuffer:
     """Collects one head.
 
-    The verdict depends on the bytes alone, never on how they were cut: whatever comes first in
-    the input is what is complained about. The work is linear in the input, byte by byte too.
+    The result depends only on the bytes, not on the boundaries of the chunks: the first fault in the
+    input is reported. The time is linear in the input, even if it arrives byte by byte.
 
     Args:
-        limit_bytes: The greatest length of the head, empty line included.
-        check_start_line: Is called once with the first line, without CR LF, as soon as it is
-            whole; what it raises passes through. It turns garbage away early.
-        limit_fields: The greatest number of fields.
+        limit_bytes: Maximum length of the head, including the empty line.
+        check_start_line: Called once with the first line, without CR LF, as soon as it is complete.
+            Its exceptions propagate, so garbage is rejected early.
+        limit_fields: Maximum number of fields.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class HeadBuffer:
         self._buffer = bytearray()
         self._scanned_bytes = 0
         self.trailing = b""
-        """What followed the head in the same input; filled when `receive` returns the head."""
+        """Bytes after the head in the same input; set when `receive` returns the head."""
 
     def receive(self, data: bytes) -> bytes | None:
-        """Take the next bytes; do not call it again once it returned a head or raised.
+        """Add bytes. Do not call it again after it has returned a head or raised.
 
         Args:
-            data: Bytes as they came, cut anywhere.
+            data: Received bytes; the boundaries of the chunks do not matter.
 
         Returns:
-            The whole head with its empty line, or None while it is incomplete.
+            The complete head with its empty line, or None while it is incomplete.
 
         Raises:
             RemoteProtocolError: ``"head_malformed"``, or ``"head_too_long"`` for too many bytes
@@ -76,14 +76,14 @@ class HeadBuffer:
         buffer += data
         stop = min(len(buffer), self._limit_bytes)
         fault = _FAULT.search(buffer, max(self._scanned_bytes - 1, 0), stop)
-        # The last byte of a fault is the one that makes it a fault: all before it stands.
-        sound = fault.end() - 1 if fault else stop
-        self._look_at_start_line(sound)
-        end = buffer.find(b"\r\n\r\n", max(self._scanned_bytes - 3, 0), sound)
+        # Only the last byte of a fault is wrong: bytes before it may complete a line or the head.
+        valid_bytes = fault.end() - 1 if fault else stop
+        self._call_start_line_check(valid_bytes)
+        end = buffer.find(b"\r\n\r\n", max(self._scanned_bytes - 3, 0), valid_bytes)
         if end >= 0:
             return self._split(end + 4)
         if fault:
-            raise RemoteProtocolError(_named(bytes(fault[0])), code="head_malformed")
+            raise RemoteProtocolError(_describe(bytes(fault[0])), code="head_malformed")
         if len(buffer) >= self._limit_bytes:
             raise RemoteProtocolError(
                 f"The head is longer than {self._limit_bytes} bytes.", code="head_too_long"
@@ -91,17 +91,17 @@ class HeadBuffer:
         self._scanned_bytes = stop
         return None
 
-    def _look_at_start_line(self, sound: int) -> None:
+    def _call_start_line_check(self, valid_bytes: int) -> None:
         if self._check_start_line is None:
             return
-        end = self._buffer.find(b"\r\n", max(self._scanned_bytes - 1, 0), sound)
+        end = self._buffer.find(b"\r\n", max(self._scanned_bytes - 1, 0), valid_bytes)
         if end >= 0:
             check, self._check_start_line = self._check_start_line, None
             check(bytes(self._buffer[:end]))
 
     def _split(self, length: int) -> bytes:
         head = bytes(self._buffer[:length])
-        # One CR LF closes the start line and one is the empty line.
+        # One CR LF ends the start line, and one is the empty line.
         if head.count(b"\r\n") - 2 > self._limit_fields:
             raise RemoteProtocolError(
                 f"The head has more than {self._limit_fields} fields.", code="head_too_long"
@@ -111,8 +111,8 @@ class HeadBuffer:
         return head
 
 
-def _named(fault: bytes) -> str:
-    """Return what is wrong, for a match of ``_FAULT``."""
+def _describe(fault: bytes) -> str:
+    """Return a description of a match of ``_FAULT``."""
     if fault == b"\n":
         return "a line ends in LF without CR"
     if fault.startswith(b"\n"):

@@ -1,23 +1,24 @@
-"""Where our token travels in a request, and its removal before anything goes on.
+"""Finds the Seance token in a request, and removes it before the request is forwarded.
 
-Three places, best first. Each is seen by more eyes than the one before it:
+A token is read from three locations, in this order. Each one exposes the token more than the one before:
 
-* ``Authorization: Bearer TOKEN``, for agents and programs; no web page can set it on a WebSocket.
+* ``Authorization: Bearer TOKEN``, for agents and programs. Web pages cannot set it for a WebSocket.
 * ``Sec-WebSocket-Protocol: seance.v1, seance.token.TOKEN``, for web pages: ``new WebSocket`` and
-  the ``protocols`` of y-websocket. It is in no address, hence in no history and no access log.
-* ``access_token=TOKEN`` in the query, for whoever can be given nothing but an address. Addresses
-  are kept, logged and passed around, so a token that travels there should live for minutes.
+  the ``protocols`` of y-websocket. It is not part of the address, so histories and access logs do not
+  contain it.
+* ``access_token=TOKEN`` in the query, for clients that can be given only an address. Addresses are
+  stored, logged and shared, so such a token should expire within minutes.
 
-The app behind the tunnel may need the same places for itself: a Bearer of its own, its own
-``access_token``. Both would break if we took what is not ours, and a token of ours would reach
-somebody's log if we left it. So what is ours is told by its look: a JWT whose header names our type
-or whose payload names us as audience (``is_seance_token``). Whatever ``seance.auth`` could accept
-looks like that. ``seance.token.`` belongs to us alone and needs no look.
+The app behind the tunnel may use ``Authorization`` and ``access_token`` for its own tokens. Those must be
+forwarded, and a Seance token must not be, since it could end up in a log. A Seance token is recognized by
+its form: a JWT with the type ``seance+jwt`` in its header or the audience ``seance-relay`` in its payload
+(``is_seance_token``). ``seance.auth`` accepts no other tokens. The subprotocol prefix ``seance.token.``
+is reserved, so its value is not examined.
 
-Nothing is verified here and nothing refused: there is neither key nor clock on this floor. What is
-presented may be forged, expired or 16 KiB long, which the reader's bound for a head allows; the
-verifier says so. The relay calls ``find_token`` for whoever has to show one, and ``without_token``
-for everybody, because a token of ours must not go on from a relay that asks for none either.
+This module verifies and refuses nothing, because it has neither keys nor a clock. The token may be
+forged, expired, or as long as a head may be (16 KiB); the verifier checks that. The relay calls
+``find_token`` for requests that need a token, and ``without_token`` for all requests, because a relay that
+requires no tokens must not forward them either.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ from seance.heads.targets import Route, RouteKind
 
 __all__ = [
     "CLIENT_PROTOCOL",
-    "Place",
-    "Presented",
+    "PresentedToken",
+    "TokenLocation",
     "find_token",
     "is_seance_token",
     "protocol_to_select",
-    "token_of_address",
+    "query_token",
     "without_token",
 ]
 
 CLIENT_PROTOCOL = b"seance.v1"
-"""What a web page offers beside its token, so that there is something to select: the token must not
-be, and a browser that offered protocols fails a connection that has none."""
+"""Subprotocol that a web page offers together with its token. The server must select one, or the browser
+closes the connection, and it must not select the token."""
 
 _TOKEN_PROTOCOL = b"seance.token."
 _PARAMETER = b"access_token="
@@ -53,14 +54,14 @@ _TYPE = "seance+jwt"
 _AUDIENCE = "seance-relay"
 
 _JWT = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
-"""The signature may be missing: a token that claims to need none is refused, not passed on."""
+"""The signature may be empty, so that unsigned tokens are found and refused, not forwarded."""
 
 _PARAMETER_STARTS = re.compile(rb"([?&])")
-"""A second question mark counts: y-websocket appends ``/doc?access_token=T`` to any base."""
+"""Includes a second question mark: y-websocket appends ``/doc?access_token=T`` to any base."""
 
 
-class Place(enum.Enum):
-    """Where a token was found; the best place comes first."""
+class TokenLocation(enum.Enum):
+    """Where a token was found, in order of preference."""
 
     AUTHORIZATION = "authorization"
     SUBPROTOCOL = "subprotocol"
@@ -69,55 +70,55 @@ class Place(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
-    """The token of a request, as nobody has verified it.
+class PresentedToken:
+    """The unverified token of a request.
 
     Attributes:
-        token: As it came, whatever it is; empty for none. Not shown in ``repr``.
-        place: Where it was.
+        token: The token as received; empty if there is none. Not shown in ``repr``.
+        location: Where it was found.
     """
 
     token: str = field(default="", repr=False)
-    place: Place = Place.NONE
+    location: TokenLocation = TokenLocation.NONE
 
 
-def find_token(request: Request, route: Route) -> Presented:
-    """Return the token in the best place that has one, and there the first.
+def find_token(request: Request, route: Route) -> PresentedToken:
+    """Return the first token in the most preferred location that has one.
 
     Args:
-        request: An agent's or a client's.
-        route: Where its target leads.
+        request: The request of an agent or a client.
+        route: The route of its target.
     """
     target = route.local if route.kind is RouteKind.CLIENT else request.target
-    for place, tokens in (
-        (Place.AUTHORIZATION, _bearer_tokens(request)),
-        (Place.SUBPROTOCOL, _protocol_tokens(request)),
-        (Place.QUERY, _split_target(target)[1]),
+    for location, tokens in (
+        (TokenLocation.AUTHORIZATION, _bearer_tokens(request)),
+        (TokenLocation.SUBPROTOCOL, _protocol_tokens(request)),
+        (TokenLocation.QUERY, _split_target(target)[1]),
     ):
         if tokens:
-            return Presented(tokens[0].decode("latin-1"), place)
-    return Presented()
+            return PresentedToken(tokens[0].decode("latin-1"), location)
+    return PresentedToken()
 
 
-def token_of_address(request: Request, route: Route) -> bytes:
-    """Return the token that counts if it is in the query, and else nothing.
+def query_token(request: Request, route: Route) -> bytes:
+    """Return the token of the request if its location is the query, else an empty string.
 
-    A client that gave it there follows a redirect with nothing but the address in it.
+    Such a client has only the address, so a redirect must contain the token.
     """
     presented = find_token(request, route)
-    return presented.token.encode("latin-1") if presented.place is Place.QUERY else b""
+    return presented.token.encode("latin-1") if presented.location is TokenLocation.QUERY else b""
 
 
 def without_token(request: Request, route: Route) -> tuple[Request, Route]:
-    """Return both without anything of ours, wherever it was and however often.
+    """Return request and route without Seance tokens, in all locations.
 
-    What is the app's keeps its bytes, its order and its case. Where a token ended an address to
-    which y-websocket then appended a document, as in ``/c/ID?access_token=T/doc``, the document
-    becomes the path that it was meant to be: no token holds a slash.
+    Everything else keeps its bytes, order and case. If y-websocket has appended a document to an
+    address that ends in a token, as in ``/c/ID?access_token=T/doc``, the document becomes the path:
+    tokens contain no slash.
 
     Args:
-        request: An agent's or a client's; its target is cleaned too, for whoever writes it down.
-        route: Where its target leads; `request_for_local` wants the ``local`` of the new one.
+        request: The request of an agent or a client. Its target is cleaned too, because it may be logged.
+        route: The route of its target. Give the ``local`` of the returned route to `request_for_local`.
     """
     headers = tuple(kept for name, value in request.headers for kept in _cleaned_field(name, value))
     target, local = _split_target(request.target)[0], _split_target(route.local)[0]
@@ -125,16 +126,17 @@ def without_token(request: Request, route: Route) -> tuple[Request, Route]:
 
 
 def protocol_to_select(request: Request) -> bytes | None:
-    """Return what `LocalAnswer` shall select if the local server selects nothing.
+    """Return the subprotocol to select if the local server selects none.
 
-    None unless the client offered ``seance.v1``; ask before `without_token` takes that away.
+    It is ``seance.v1`` if the client has offered that, else None. Call this before `without_token`,
+    which removes the offer.
     """
     offered = (item for value in request.values(b"sec-websocket-protocol") for item in _items(value))
     return CLIENT_PROTOCOL if CLIENT_PROTOCOL in offered else None
 
 
 def is_seance_token(token: bytes) -> bool:
-    """Return whether this looks like a token made for us; true for forged ones as well."""
+    """Return whether ``token`` has the form of a Seance token, which includes forged ones."""
     match = _JWT.fullmatch(token)
     if match is None:
         return False
@@ -163,7 +165,7 @@ def _bearer_tokens(request: Request) -> list[bytes]:
 
 
 def _bearer_token(value: bytes) -> bytes:
-    """Return the token of ours in an Authorization field; empty if it is the app's own."""
+    """Return the Seance token in an Authorization field, or an empty string if there is none."""
     scheme, _, token = value.replace(b"\t", b" ").partition(b" ")
     token = token.strip(b" ")
     return token if scheme.lower() == b"bearer" and is_seance_token(token) else b""
@@ -184,8 +186,8 @@ def _items(value: bytes) -> list[bytes]:
 
 
 def _cleaned_field(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what is left of a field: itself, a shorter one, or nothing."""
-    # "_" is read as "-" because CGI and WSGI cannot tell them apart, as in the rebuilt head.
+    """Return a field without Seance tokens, or an empty list if nothing is left."""
+    # "_" is read as "-", because CGI and WSGI do not distinguish them; `rebuild` does the same.
     spelled = name.lower().replace(b"_", b"-")
     if spelled == b"authorization" and _bearer_token(value):
         return []
@@ -201,7 +203,7 @@ def _cleaned_field(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _split_target(target: bytes) -> tuple[bytes, list[bytes]]:
-    """Return a target without our parameters, and the tokens that were in them."""
+    """Return a target without parameters that hold Seance tokens, and these tokens."""
     if _PARAMETER not in target:
         return target, []
     first, *rest = _PARAMETER_STARTS.split(target)
@@ -211,7 +213,7 @@ def _split_target(target: bytes) -> tuple[bytes, list[bytes]]:
     is_in_path = False
     inherited = b""
     for own_start, piece in zip(rest[::2], rest[1::2], strict=True):
-        # What follows a piece that is gone takes its place: "?" wins over "&" and sorts behind it.
+        # The piece after a removed one gets its separator, and "?" (the greater byte) wins over "&".
         start = max(inherited, own_start)
         inherited = b""
         value, slash, document = piece.removeprefix(_PARAMETER).partition(b"/")
@@ -224,7 +226,7 @@ def _split_target(target: bytes) -> tuple[bytes, list[bytes]]:
             else:
                 inherited = start
         elif is_in_path and start == b"&":
-            # As after "room=ID/doc": the document's name goes on up to a question mark.
+            # As after "room=ID/doc": the document's name extends to the next question mark.
             path += start + piece
         else:
             if is_in_path:

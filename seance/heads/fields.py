@@ -1,7 +1,7 @@
-"""Header fields: the few questions we ask of them, and the one place that writes them.
+"""Header fields: lookup functions, and the only function that writes a head.
 
-Fields are pairs of name and value as they stood on the wire, in order, in their own case. Nothing
-here parses a head (h11 does) or decides which field stays (`rebuild` does).
+Fields are pairs of name and value, in wire order and wire case. h11 parses heads; `rebuild` decides
+which fields are kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from seance.errors import LocalProtocolError
 
-__all__ = ["Fields", "field_values", "is_valid_host", "list_tokens", "written_head"]
+__all__ = ["Fields", "field_values", "format_head", "is_valid_host", "list_tokens"]
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Names and values in wire order and wire case."""
@@ -23,7 +23,7 @@ _HOST = re.compile(rb"(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
 def field_values(fields: Iterable[tuple[bytes, bytes]], name_lowercase: bytes) -> list[bytes]:
-    """Return the values of every field of that name, in order."""
+    """Return the values of all fields with that name, in order."""
     return [value for name, value in fields if name.lower() == name_lowercase]
 
 
@@ -34,28 +34,31 @@ def list_tokens(values: Iterable[bytes]) -> list[bytes]:
 
 
 def is_valid_host(host: bytes) -> bool:
-    """Return whether this may stand in a Host field.
+    """Return whether ``host`` is allowed in a Host field.
 
-    Names, IPv4, IPv6 in brackets, and a port: what browsers send. RFC 3986 would allow
-    punctuation and percent escapes too; those serve only to confuse whoever reads the host next.
+    Accepted are a name, an IPv4 address, or an IPv6 address in brackets, each with an optional port. RFC
+    3986 also allows punctuation and percent escapes. No browser sends these, and the next parser may
+    read them differently.
     """
     return _HOST.fullmatch(host) is not None
 
 
-def written_head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Write a head, empty line included.
+def format_head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a head as bytes, including the empty line.
 
-    Every piece is looked at once more on its way out, so that no value, wherever it came from,
-    can end a line.
+    Each name and value is checked here, so that no value can contain a line break.
 
     Raises:
         LocalProtocolError: ``"field_invalid"``: a name, a value or the start line is not legal.
     """
     pieces = [start_line]
-    sound = _START_LINE.fullmatch(start_line) is not None
+    is_legal = _START_LINE.fullmatch(start_line) is not None
     for name, value in fields:
-        sound = sound and _NAME.fullmatch(name) is not None and _VALUE.fullmatch(value) is not None
+        is_legal = is_legal and _NAME.fullmatch(name) is not None and _VALUE.fullmatch(value) is not None
         pieces.append(name + b": " + value)
-    if not sound:
-        raise LocalProtocolError("A head that we were to write is not legal HTTP.", code="field_invalid")
+    if not is_legal:
+        raise LocalProtocolError(
+            "The head to be written has a name, value or start line that is not legal HTTP.",
+            code="field_invalid",
+        )
     return b"\r\n".join(pieces) + b"\r\n\r\n"

@@ -1,9 +1,9 @@
-"""The fields in which a proxy names its client: entries of X-Forwarded-For, and X-Forwarded-Proto.
+"""Reads the fields in which a proxy names its client: X-Forwarded-For and X-Forwarded-Proto.
 
 There is no specification of ``X-Forwarded-For``. Proxies write an address bare, with a port (Azure
 Application Gateway), in brackets with and without a port, with a zone, in quotes, or as an IPv4 address
-mapped into IPv6. All of these are read. ``Forwarded`` (RFC 7239) and ``X-Real-IP`` are not: with two fields
-that may say different things, a client could forge the one that its proxy does not write.
+mapped into IPv6. All of these are read. ``Forwarded`` (RFC 7239) and ``X-Real-IP`` are ignored: if several
+fields were read, a client could forge the one that its proxy does not set.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["forwarded_entries", "forwarded_proto", "read_address"]
 
 _PORT = r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?"
 _FORM = re.compile(rf"\[([^\[\]]+)\]{_PORT}|([0-9.]+){_PORT}|([^\[\]]+)")
-"""Brackets with or without a port, IPv4 with or without a port, or a bare address. RFC 7239 has ports that
-begin with ``_``."""
+"""Brackets with or without a port, IPv4 with or without a port, or a bare address. In RFC 7239 a port may
+start with ``_``."""
 
 _PROTO = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 """Traefik writes ``ws`` and ``wss`` for WebSocket requests."""
 
 
 def read_address(text: str) -> str | None:
-    """Return the IP address in one entry, in its canonical form; None if there is none.
+    """Return the IP address of one entry in canonical form, or None if the entry has no address.
 
     The port and the zone are dropped. An IPv4 address mapped into IPv6 becomes the IPv4 address.
 
@@ -60,6 +60,6 @@ def forwarded_entries(request: Request) -> list[str]:
 
 
 def forwarded_proto(request: Request) -> str | None:
-    """Return ``http`` or ``https`` as the last element of X-Forwarded-Proto has it; None if it is neither."""
-    told = list_tokens(request.values(b"x-forwarded-proto"))
-    return _PROTO.get(told[-1]) if told else None
+    """Return ``http`` or ``https`` by the last element of X-Forwarded-Proto, or None if it is neither."""
+    protos = list_tokens(request.values(b"x-forwarded-proto"))
+    return _PROTO.get(protos[-1]) if protos else None

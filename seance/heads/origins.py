@@ -1,10 +1,10 @@
-"""May this web page open a WebSocket here? The Origin field against a list (RFC 6454, section 6.2).
+"""Checks the Origin field against a list of allowed origins (RFC 6454, section 6.2).
 
-A browser lets any page open a WebSocket to anybody and says only who asks: whoever does not look is
-open to every page that one of its people visits. Programs send no Origin and may send any, so this
-protects browsers and nobody else; who may enter is for tokens to say.
+A browser allows any page to open a WebSocket to any server, and sends the page's origin. A server that does
+not check it can be used by every page that its users visit. Programs send no Origin or any Origin, so the
+check only protects users of browsers; access control is the task of tokens.
 
-The relay calls this for clients and agents, with its own list and with that of a token.
+The relay calls this for clients and agents, with its own list and with the list of a token.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
-    """Refuse a web page that is not on the list.
+    """Refuse a request from a web page whose origin is not on the list.
 
-    Scheme, host and port have to be the same, in any case and with the default port told or not.
-    There are no patterns: ``https://example.com`` allows neither ``https://www.example.com`` nor
-    ``https://evil-example.com``. ``null``, which is what sandboxed frames and files say, has to be on
-    the list like any other. An entry that is no origin allows nothing.
+    Scheme, host and port must be equal; case is ignored, and the default port may be left out. There
+    are no patterns: ``https://example.com`` allows neither ``https://www.example.com`` nor
+    ``https://evil-example.com``. ``null``, the origin of sandboxed frames and files, is allowed only if
+    it is on the list. An entry that is not an origin allows nothing.
 
     Args:
-        request: Any.
-        allowed: Origins as browsers write them, such as ``https://app.example``; the list
-            ``("*",)`` and None allow every page, the empty list none.
+        request: The request.
+        allowed: Origins as browsers write them, such as ``https://app.example``. ``("*",)`` and None
+            allow every page, an empty list none.
 
     Raises:
         Refusal: 403 ``"origin"``.
@@ -40,7 +40,7 @@ def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
         return
     origins = request.values(b"origin")
     known = {canonical_origin(entry) for entry in allowed} - {None}
-    # Of two that differ the local server may read the other one, so all have to be allowed.
+    # If there are several Origin fields, the local server may read any of them, so all must be allowed.
     if not all(canonical_origin(origin.decode("latin-1")) in known for origin in origins):
         raise Refusal(
             403, "This web page may not connect here: its Origin is not on the list.", code="origin"
@@ -48,7 +48,7 @@ def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
 
 
 def canonical_origin(origin: str) -> str | None:
-    """Return an origin in small letters and without a default port; None if it is no origin."""
+    """Return an origin in lower case and without a default port, or None if ``origin`` is not one."""
     lowered = origin.lower()
     if lowered == "null":
         return lowered

@@ -1,11 +1,11 @@
-r"""One header of the PROXY protocol, versions 1 and 2: bytes in, a `ProxyHeader` out.
+r"""Parses a header of the PROXY protocol, versions 1 and 2.
 
-The specification is https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt; section numbers below are
-its own. A header may arrive in any segmentation, glued to the bytes that it precedes. A header without
-usable addresses (``UNKNOWN``, ``LOCAL``, ``AF_UNSPEC``, UNIX sockets) is valid: the receiver then uses the
-addresses of the connection. ``seance.net.proxy_protocol`` puts this in front of a listener.
+The specification is https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt; section numbers below
+refer to it. A header may arrive in any segmentation, and together with the bytes that follow it. A header
+without usable addresses (``UNKNOWN``, ``LOCAL``, ``AF_UNSPEC``, UNIX sockets) is valid: the receiver then
+uses the addresses of the connection. ``seance.net.proxy_protocol`` uses this for a listener.
 
-Twisted's parser is not used: it refuses ``PROXY UNKNOWN\r\n`` and a header whose first 8 to 16 bytes come in
+Twisted's parser is not used: it rejects ``PROXY UNKNOWN\r\n`` and a header whose first 8 to 16 bytes come in
 two segments.
 """
 
@@ -32,8 +32,8 @@ FIXED_BYTES = 16
 """The fixed part of version 2: signature, version and command, family and transport, length."""
 
 KEPT_BYTES = FIXED_BYTES + 216
-"""Bytes of a version 2 header that are kept: the longest addresses. Its TLVs are skipped unread, up to the
-65,535 bytes that the length field allows."""
+"""Bytes of a version 2 header that are stored, enough for the longest addresses. Its TLVs are skipped, up to
+the 65,535 bytes that the length field allows."""
 
 LOCAL, PROXY = 0x0, 0x1
 
@@ -47,7 +47,7 @@ class ProxyHeader:
 
     Attributes:
         version: 1 or 2.
-        source: Address and port of the client; None: use those of the connection.
+        source: Address and port of the client, or None to use those of the connection.
         destination: Address and port that the client connected to; None together with ``source``.
     """
 
@@ -57,10 +57,10 @@ class ProxyHeader:
 
 
 class ProxyHeaderReader:
-    """Reads the header at the start of a connection and keeps what was glued to it.
+    """Reads the header at the start of a connection.
 
     Attributes:
-        trailing: What followed the header in the same input; filled when `receive` returns the header.
+        trailing: Bytes after the header in the same input; set when `receive` returns the header.
     """
 
     def __init__(self) -> None:
@@ -75,17 +75,17 @@ class ProxyHeaderReader:
         return self._received > 0
 
     def receive(self, data: bytes) -> ProxyHeader | None:
-        """Take the next bytes of the connection.
+        """Process bytes of the connection.
 
         Args:
-            data: Bytes as they came, cut anywhere.
+            data: Received bytes; the boundaries of the chunks do not matter.
 
         Returns:
             The header, or None while it is incomplete.
 
         Raises:
-            RemoteProtocolError: ``"proxy_header"``: this is no valid header; the sentence names the fault.
-            LocalProtocolError: ``"reader_over"``: a header or an error was already given.
+            RemoteProtocolError: ``"proxy_header"``: the header is not valid; the message names the fault.
+            LocalProtocolError: ``"reader_over"``: an earlier call returned a header or raised.
         """
         if self._is_over:
             raise LocalProtocolError("This reader has already read its header.", code="reader_over")
@@ -96,7 +96,7 @@ class ProxyHeaderReader:
         if length is None or self._received < length:
             self._is_over = False
             return None
-        # The header was incomplete before this input, so all that is in excess came with it.
+        # The header was incomplete before this input, so all excess bytes are in this input.
         self.trailing = data[len(data) - (self._received - length) :]
         if self._buffer.startswith(LINE_START):
             return _header_of_line(bytes(self._buffer[: length - 2]))
@@ -121,7 +121,7 @@ class ProxyHeaderReader:
 def _header_of_line(line: bytes) -> ProxyHeader:
     family, _, rest = line.removeprefix(LINE_START).partition(b" ")
     if family == b"UNKNOWN":
-        return ProxyHeader(1)  # the rest of the line is to be ignored
+        return ProxyHeader(1)  # the rest of the line must be ignored
     if family not in (b"TCP4", b"TCP6"):
         raise _fault(f"{_shown(family)} is none of TCP4, TCP6 and UNKNOWN")
     words = rest.split(b" ")
@@ -135,7 +135,7 @@ def _header_of_line(line: bytes) -> ProxyHeader:
 def _address_of_text(word: bytes, family: bytes) -> IPv4Address | IPv6Address:
     try:
         text = word.decode("ascii")
-        if "%" not in text:  # a zone is of the proxy's machine
+        if "%" not in text:  # a zone has a meaning on the proxy's machine only
             return IPv4Address(text) if family == b"TCP4" else IPv6Address(text)
     except ValueError:
         pass
@@ -158,7 +158,7 @@ def _check_command(byte: int) -> None:
 def _header_of_bytes(header: bytes, length: int) -> ProxyHeader:
     family, transport = header[13] >> 4, header[13] & 0xF
     if header[12] & 0xF == LOCAL:
-        return ProxyHeader(2)  # the rest is to be ignored, family included
+        return ProxyHeader(2)  # the rest must be ignored, including the family
     if family > 3 or transport > 2:
         raise _fault(f"family {family} or transport {transport} of version 2 is unknown")
     size = (0, 4, 16, 108)[family] if transport else 0

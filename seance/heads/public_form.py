@@ -1,12 +1,12 @@
-"""Maps addresses in the local server's answer back to the form in which the client addressed the room.
+"""Maps addresses in the local server's response back to the form in which the client addressed the room.
 
-The local server knows its own paths and the ``Host`` that it was sent. Without the mapping its redirects
-lead out of the tunnel: ``/doc/`` is no address of a relay, and ``http://localhost:1234/doc/`` is the guest's
-own machine. This is what Apache calls ProxyPassReverse.
+The local server uses its own paths and the ``Host`` that it received. Without the mapping, its redirects
+would lead out of the tunnel: ``/doc/`` is not an address of a relay, and ``http://localhost:1234/doc/`` is
+on the client's own machine. Apache calls this ProxyPassReverse.
 
-Every mapped address is a path on the relay's own origin, without scheme and host: the relay cannot tell
-whether a proxy in front of it speaks TLS. Addresses of other servers stay as they are. Bytes are never
-decoded or encoded. Dot segments are resolved here, since a client that resolved ``/c/ID/../OTHER`` would
+Every mapped address is a path on the relay's own origin, without scheme and host, because the relay cannot
+tell whether a proxy in front of it speaks TLS. Addresses of other servers are not changed. Bytes are never
+decoded or encoded. Dot segments are resolved here, because a client that resolves ``/c/ID/../OTHER`` would
 leave the room (RFC 3986, 5.2.4).
 """
 
@@ -26,14 +26,14 @@ _REFERENCE = re.compile(
     rb"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?",
     re.DOTALL,
 )
-"""RFC 3986, appendix B. A backslash ends the authority too, as browsers read it (WHATWG URL, 4.4)."""
+"""RFC 3986, appendix B. A backslash ends the authority too, as in browsers (WHATWG URL, 4.4)."""
 
 _SCHEME_PORTS = {b"http": b"80", b"ws": b"80", b"https": b"443", b"wss": b"443"}
 _AUTHORITY = re.compile(rb"([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]*))?")
 _SEPARATORS = re.compile(rb"([/\\])")
 _LOOPBACK_NAMES = (b"localhost", b"127.0.0.1", b"[::1]")
 _DOTS = {b".": 1, b"%2e": 1, b"..": 2, b".%2e": 2, b"%2e.": 2, b"%2e%2e": 2}
-"""Dot segments, as browsers know them: percent escapes too."""
+"""Dot segments, with percent escapes, as in browsers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,12 @@ class PublicForm:
     Attributes:
         prefix: ``/c/ID`` as the client spelled it, or ``/client``.
         room: The room's name as the client spelled it.
-        name: The room's name.
-        is_pasted: The form was ``/client?room=ID/REST``.
-        base: The local target that the client asked for, without our token: what relative addresses
-            are relative to.
-        own_hosts: The values of ``Host`` by which the local server may know itself.
+        name: The room's name, decoded.
+        is_pasted: Whether the form is ``/client?room=ID/REST``.
+        base: The local target of the request, without a Seance token; base of relative addresses.
+        own_hosts: Values of ``Host`` that the local server may use for itself.
         public_host: The ``Host`` that the client sent.
-        token: The token that the client gave in the query, which a redirect has to hold too.
+        token: The token in the query of the request; a redirect must contain it too.
     """
 
     prefix: bytes
@@ -70,14 +69,14 @@ class PublicForm:
         public_host: bytes = b"",
         token: bytes = b"",
     ) -> PublicForm:
-        """Read the form off a target.
+        """Return the form of a request target.
 
         Args:
-            target: A client's request target, which `resolve_target` has taken.
-            local: ``local`` of its route, without our token.
-            own_hosts: See the attribute; ``localhost`` is always one.
+            target: The request target of a client, accepted by `resolve_target`.
+            local: ``local`` of its route, without a Seance token.
+            own_hosts: See the attribute; ``localhost`` is always included.
             public_host: See the attribute.
-            token: See the attribute; empty for a client that gave it elsewhere, or none.
+            token: See the attribute; empty if the query has none.
         """
         name = resolve_target(target).room
         hosts = (b"localhost", *own_hosts)
@@ -92,18 +91,18 @@ class PublicForm:
 
     @property
     def is_share_link(self) -> bool:
-        """Whether the client used ``/c/ID``, a path of one room, to which cookies can be limited."""
+        """Whether the client used ``/c/ID``. Cookies can be limited to this path of one room."""
         return self.prefix != b"/client"
 
     def public(self, local: bytes, *, with_token: bool = False) -> bytes:
-        """Return the public target of a local one.
+        """Return the public target for a local target.
 
-        It has the client's own form where that can say it, and else the share link's, which can say
-        everything: a local ``room`` parameter has no place beside the relay's.
+        It has the client's own form if that can express the target, and otherwise the form of the share
+        link, which can express any. A local ``room`` parameter would collide with the relay's.
 
         Args:
-            local: Starts with a slash.
-            with_token: Put the client's token in, for a target that the client will ask for.
+            local: The local target; starts with a slash.
+            with_token: Whether to add the client's token, for a target that the client will request.
         """
         if with_token and self.token:
             path, _, query = local.partition(b"?")
@@ -112,17 +111,17 @@ class PublicForm:
         return self._spelled(local)
 
     def map_reference(self, reference: bytes, *, is_redirect: bool = False) -> bytes:
-        """Return a URI reference of the local server's as the client has to see it.
+        """Return the public form of a URI reference in a response.
 
         Args:
-            reference: As it stood in the answer.
-            is_redirect: The client will follow it, so it needs its token again.
+            reference: The reference as the local server wrote it.
+            is_redirect: Whether the client will follow it and needs its token in it.
 
         Returns:
-            A path on the relay's origin; the reference itself if it leads to another server, or leads
-            to an address of this room already.
+            A path on the relay's origin, or the reference itself if it refers to another server or
+            already to a public address of this room.
         """
-        # Browsers drop tabs wherever they stand in an address, so "/.<TAB>./x" is a dot segment.
+        # Browsers remove tabs from addresses, so "/.<TAB>./x" has a dot segment.
         parts = _REFERENCE.fullmatch(reference.replace(b"\t", b""))
         if parts is None:
             return reference
@@ -182,8 +181,8 @@ class PublicForm:
                 continue
             its_host, its_port = its.groups()
             if its_host in _LOOPBACK_NAMES and host in _LOOPBACK_NAMES:
-                # A server that leaves its port out means itself all the same: for the guest no
-                # address of this kind leads anywhere but to its own machine.
+                # A server may leave its port out. For the client, every loopback address would
+                # lead to its own machine.
                 if not port or port == its_port or (not its_port and port in ports):
                     return True
             elif host == its_host and _same_port(port, its_port, ports):
@@ -199,7 +198,7 @@ class PublicForm:
 
 
 def _ports(scheme: bytes | None) -> tuple[bytes, ...]:
-    """Return the ports that an address of this scheme may leave out; none for a scheme not ours."""
+    """Return the default ports of a scheme; empty for a scheme that is not HTTP or WebSocket."""
     if scheme is None:
         return (b"80", b"443")
     port = _SCHEME_PORTS.get(scheme.lower())
@@ -210,13 +209,13 @@ def _same_port(one: bytes | None, other: bytes | None, defaults: tuple[bytes, ..
     if not defaults:
         return False
     return (one or b"") == (other or b"") or (
-        # One names the port, and the other leaves the default of the scheme out.
+        # One has the port, and the other leaves it out because it is the default.
         (not one or not other) and (one or other) in defaults
     )
 
 
 def _without_dots(path: bytes) -> bytes:
-    """Resolve the dot segments of a path that starts with a slash, and leave all else as it is."""
+    """Return a path, which starts with a slash, with its dot segments resolved and no other change."""
     _, *rest = _SEPARATORS.split(path)
     kept: list[bytes] = []
     for separator, segment in zip(rest[::2], rest[1::2], strict=True):
@@ -227,5 +226,5 @@ def _without_dots(path: bytes) -> bytes:
             kept.pop()
     ends_in_dots = _DOTS.get(rest[-1].lower(), 0) > 0
     path = b"".join(kept) + (b"/" if ends_in_dots or not kept else b"")
-    # A backslash may have become the first separator; behind the room only a slash is one.
+    # The first separator may now be a backslash, but after the room only a slash is a separator.
     return b"/" + path[1:]

@@ -1,12 +1,12 @@
-"""One request head: bytes in, a `Request` or a `Refusal` out.
+"""Parses a request head: bytes in, a `Request` or a `Refusal` out.
 
-The relay reads every connection with this, whatever it will turn out to be (/agent, /client,
-/health), and the agent reads each stream with it again. So it judges syntax alone: any method, any
-path. Whether the request is a WebSocket upgrade is asked by `check_upgrade`, where it leads by
-`resolve_target`. A request with a body is refused here, since none of ours has one and a body is
-what smuggling needs (RFC 9112, 11.2).
+The relay reads the head of every connection with this (/agent, /client, /health), and the agent reads the
+head of each stream. Only the syntax is checked: any method and path are accepted. `check_upgrade` checks
+whether the request is a WebSocket upgrade, `resolve_target` maps its target. Requests with a body are
+refused, because no request to this service has one and request smuggling needs one (RFC 9112, 11.2).
 
-h11 parses; `HeadBuffer` before it and the checks after it refuse what h11 lets pass.
+h11 parses; `HeadBuffer` before it and the checks after it refuse heads that h11 accepts although other
+parsers read them differently.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _METHOD = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ ")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request head that is sound HTTP, with exactly one valid Host and without a body.
+    """A well-formed request head with exactly one valid Host and without a body.
 
     Attributes:
-        method: Any token; case matters.
-        target: Starts with a slash; raw bytes, never decoded. Of an absolute one it is the path and query;
-            the host that it named is in ``Host`` then.
+        method: Any token, case-sensitive.
+        target: Path and query as raw bytes; starts with a slash. If the request had an absolute target,
+            its host has replaced the value of ``Host``.
         headers: Names and values in wire order and wire case.
-        http_version: ``b"1.1"``, or ``b"1.0"`` from a reader that accepts it. An HTTP/1.0 request
-            may have no Host.
+        http_version: ``b"1.1"``, or ``b"1.0"`` if the reader accepts that. An HTTP/1.0 request may have
+            no Host.
     """
 
     method: bytes
@@ -50,17 +50,17 @@ class Request:
     http_version: bytes = b"1.1"
 
     def values(self, name_lowercase: bytes) -> list[bytes]:
-        """Return the values of every field of that name, in order."""
+        """Return the values of all fields with that name, in order."""
         return field_values(self.headers, name_lowercase)
 
 
 class RequestReader:
-    """Reads one request head and keeps what was glued to it.
+    """Reads one request head.
 
     Args:
-        limit_bytes: The greatest length of the head, empty line included.
-        limit_fields: The greatest number of fields.
-        accept_http_10: Accept HTTP/1.0 as well. Health checks of load balancers use it, often without
+        limit_bytes: Maximum length of the head, including the empty line.
+        limit_fields: Maximum number of fields.
+        accept_http_10: Accept HTTP/1.0 too. Health checks of load balancers use it, often without
             a Host. `check_upgrade` refuses such a request (RFC 9110, 7.8).
     """
 
@@ -79,24 +79,24 @@ class RequestReader:
 
     @property
     def trailing(self) -> bytes:
-        """What followed the head in the same input; to be passed on, or the client loses data."""
+        """Bytes after the head in the same input. They are data of the client and must be passed on."""
         return self._head.trailing
 
     def receive(self, data: bytes) -> Request | None:
-        """Take the next bytes of the connection.
+        """Process bytes of the connection.
 
-        After a `Request` read `trailing` and do not call this again.
+        After it has returned a `Request`, read `trailing` and do not call this again.
 
         Args:
-            data: Bytes as they came, cut anywhere.
+            data: Received bytes; the boundaries of the chunks do not matter.
 
         Returns:
             The request, or None while its head is incomplete.
 
         Raises:
-            Refusal: 400 for anything that is not a sound HTTP/1.1 head without a body, 431 for a
-                head over the limit.
-            LocalProtocolError: ``"reader_over"``: a request or a refusal was already given.
+            Refusal: 400 for a head that is not well-formed HTTP/1.1 or has a body, 431 for a head over
+                the limit.
+            LocalProtocolError: ``"reader_over"``: an earlier call returned a request or raised.
         """
         if self._is_over:
             raise LocalProtocolError("This reader has already read its request.", code="reader_over")
@@ -113,8 +113,8 @@ class RequestReader:
         if error.code == "head_too_long":
             return Refusal(
                 431,
-                f"The request head is too large: {self._limit_bytes} bytes"
-                f" and {self._limit_fields} header fields are the limits.",
+                f"The request head is too large: the limits are {self._limit_bytes} bytes"
+                f" and {self._limit_fields} header fields.",
                 code="head_too_long",
             )
         return _malformed(error.sentence)
@@ -124,47 +124,51 @@ def _parsed(head: bytes) -> Request:
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head))
     connection.receive_data(head)
     try:
-        # A head that is whole is one event or an error, never a wish for more.
+        # A complete head is one event or an error, never NEED_DATA.
         event = cast(h11.Request, connection.next_event())
     except h11.RemoteProtocolError as error:
         raise _refusal_of(head) from error
     fields = tuple(event.headers.raw_items())
     target, authority = _origin_form(event.target)
     if not all(is_valid_host(host) for host in field_values(fields, b"host")):
-        raise Refusal(400, "The Host header is not a valid host name.", code="malformed_host")
+        raise Refusal(
+            400,
+            "The Host header is not valid; send a host name or an IP address, with an optional port.",
+            code="malformed_host",
+        )
     lengths = field_values(fields, b"content-length")
     if field_values(fields, b"transfer-encoding") or lengths not in ([], [b"0"]):
         raise Refusal(400, "A request with a body cannot be served here; send none.", code="body_not_allowed")
     if authority is not None:
-        # A target that names a host wins over Host (RFC 9112, 3.2.2). Host is replaced here, so that
-        # nothing behind this line can read the other one.
+        # The host in an absolute target overrides Host (RFC 9112, 3.2.2). Host is replaced here, so that
+        # no later code can read the other value.
         fields = tuple((name, authority if name.lower() == b"host" else value) for name, value in fields)
     return Request(event.method, target, fields, event.http_version)
 
 
 def _origin_form(target: bytes) -> tuple[bytes, bytes | None]:
-    """Return a target's path and query, and the host that it names, if it does (RFC 9112, 3.2)."""
+    """Return a target's path and query, and its host if it is absolute (RFC 9112, 3.2)."""
     if b"#" in target:
-        raise _malformed_target("a request target holds no fragment (#)")
+        raise _malformed_target("a request target must not contain a fragment (#)")
     if target.startswith(b"/"):
         return target, None
     if target == b"*":
-        raise _malformed_target("* asks about the server as a whole, which is not served here")
+        raise _malformed_target("* refers to the whole server, which is not supported")
     match = _ABSOLUTE.fullmatch(target)
     if match is None and b"/" not in target:
-        raise _malformed_target("a host and port without a path are for proxies, and this is none")
+        raise _malformed_target("a host and port without a path are for proxies, and this is not one")
     if match is None:
         raise _malformed_target("it is neither a path nor an http, https, ws or wss address")
     authority, path = match.groups()
     if b"@" in authority:
-        raise _malformed_target("an address in a request target holds no user name")
+        raise _malformed_target("an address in a request target must not contain a user name")
     if not is_valid_host(authority):
         raise _malformed_target("its host is not a valid host name")
     return path if path.startswith(b"/") else b"/" + path, authority
 
 
 def _refusal_of(head: bytes) -> Refusal:
-    """Return the refusal of a head that h11 does not take, with the actual mistake."""
+    """Return the refusal for a head that h11 rejects, with the reason."""
     start, *lines = head[:-4].split(b"\r\n")
     names = [line.partition(b":")[0].lower() for line in lines]
     for line, name in zip(lines, names, strict=True):
@@ -172,17 +176,17 @@ def _refusal_of(head: bytes) -> Refusal:
             return _malformed("a field has no colon")
         if _NAME.fullmatch(name) is None:
             what = "a space or another character" if name.isascii() else "a byte outside ASCII"
-            return _malformed(f"the name of a field holds {what} that is not allowed in names")
+            return _malformed(f"the name of a field contains {what} that is not allowed in names")
     if _METHOD.match(start) is None:
-        return _malformed("the method holds a character that is not allowed")
+        return _malformed("the method contains a character that is not allowed")
     hosts = names.count(b"host")
     if hosts != 1:
         return _malformed("there is no Host field" if not hosts else "there is more than one Host field")
     if b"transfer-encoding" in names:
-        return _malformed("it has a Transfer-Encoding, thus a body, and no body can be served here")
+        return _malformed("it has a Transfer-Encoding, so it has a body, and bodies are not supported")
     if b"content-length" in names:
         return _malformed("Content-Length is not one number")
-    return _malformed("the value of a field is not allowed")
+    return _malformed("the value of a field contains a character that is not allowed")
 
 
 def _malformed_target(why: str) -> Refusal:
@@ -210,12 +214,12 @@ def _wrong_with_start_line(line: bytes) -> str:
     if not line:
         return "it begins with an empty line"
     if not line.isascii():
-        return "its first line holds a byte that is not ASCII; write it as a percent escape (%C3%A9 for é)"
+        return "its first line contains a byte that is not ASCII; write it as a percent escape (%C3%A9 for é)"
     if _LOWER_CASE.search(line) is not None:
-        return "the name of the protocol, HTTP, is written in capitals"
+        return "the name of the protocol must be in capitals, HTTP"
     if _VERSION.search(line) is None:
         return "its first line does not end in HTTP/1.1"
-    return "its first line is not a method, a target and HTTP/1.1 with one space in between"
+    return "its first line is not a method, a target and HTTP/1.1, separated by single spaces"
 
 
 def _malformed(why: str) -> Refusal:

@@ -1,8 +1,7 @@
-"""Whole answers of our own: refusals, the health check, pages.
+"""Writes complete responses of relay and agent: refusals, the health check, pages.
 
-Every one closes its connection. The bytes that a refused client has already sent would otherwise be
-read as its next request, which is how a refusal becomes a smuggled one. Answers that come from the
-local server are `LocalAnswer`'s.
+Each one closes its connection. Otherwise, bytes that a refused client has already sent would be read as
+its next request, which allows request smuggling. `LocalResponse` handles responses of the local server.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from seance.errors import Refusal
-from seance.heads.fields import Fields, written_head
+from seance.heads.fields import Fields, format_head
 
 __all__ = ["plain_response", "refusal_response"]
 
@@ -18,18 +17,18 @@ _TEXT = b"text/plain; charset=utf-8"
 
 
 def refusal_response(refusal: Refusal) -> bytes:
-    """Return the answer that tells the peer why; write it and close."""
+    """Return the response for a refusal. Write it and close the connection."""
     return plain_response(refusal.status, refusal.sentence + "\n", headers=refusal.headers)
 
 
 def plain_response(
     status: int, body: str | bytes, *, content_type: bytes = _TEXT, headers: Fields = ()
 ) -> bytes:
-    """Return a whole HTTP/1.1 answer; write it and close.
+    """Return a complete HTTP/1.1 response. Write it and close the connection.
 
     Args:
         status: The HTTP status, 200 to 599.
-        body: Text is sent as UTF-8.
+        body: The body; text is sent as UTF-8.
         content_type: The value of Content-Type.
         headers: Further fields, written last.
 
@@ -44,7 +43,7 @@ def plain_response(
         (b"Cache-Control", b"no-store"),
         *headers,
     )
-    return written_head(b"HTTP/1.1 %d %s" % (status, _reason(status)), fields) + content
+    return format_head(b"HTTP/1.1 %d %s" % (status, _reason(status)), fields) + content
 
 
 def _reason(status: int) -> bytes:

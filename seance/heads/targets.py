@@ -1,25 +1,25 @@
-"""Where a request target leads: which endpoint, which room, and what the local server is asked.
+"""Maps a request target to an endpoint, a room, and the target at the local server.
 
-The table of `docs/protocol.md`, worked on as raw bytes:
+The mapping works on raw bytes; `docs/protocol.md` has the same table:
 
 =================================  ==============  ==========================================
-public                             local           who sends it
+public                             local           sent by
 =================================  ==============  ==========================================
-``/client?room=ID&x=1``            ``/?x=1``       the first version's form; Hocuspocus
+``/client?room=ID&x=1``            ``/?x=1``       Hocuspocus; clients of the first version
 ``/client/<rest>?room=ID&x=1``     ``/<rest>?x=1`` y-websocket with ``params: {room: ID}``
-``/c/ID/<rest>?x=1``               ``/<rest>?x=1`` the share link, pasted anywhere
-``/client?room=ID/<rest>?x=1``     ``/<rest>?x=1`` y-websocket, given a base that has a query
+``/c/ID/<rest>?x=1``               ``/<rest>?x=1`` any client that is given the share link
+``/client?room=ID/<rest>?x=1``     ``/<rest>?x=1`` y-websocket with a base that has a query
 =================================  ==============  ==========================================
 
-Nothing that goes on is decoded, encoded, sorted or tidied. A Yjs server takes the undecoded path for
-the document's name, so that a changed escape would split the people of one document in two. Only
-the room itself is read with its escapes resolved: some encoders write ``~`` as ``%7E``.
+Forwarded bytes are never decoded, encoded or sorted. A Yjs server uses the undecoded path as the document's
+name, so a changed escape would be another document. Only the room is decoded, because some encoders write
+``~`` as ``%7E``.
 
-The last form has a twin that nobody can read: ``/client?room=ID&token=T/doc`` is either y-websocket
-given a base that ends in ``token=T``, or a token that holds a slash. Taken for the latter, every
-document of an app would land in the one without a name and merge there, for good. So a raw slash in
-a parameter after the room is refused, with a sentence that names the ways out. In front of the room
-it is a value's own, and behind ``/client/<rest>`` too: y-websocket makes neither.
+One variant of the last form is ambiguous: ``/client?room=ID&token=T/doc`` is either y-websocket with a base
+that ends in ``token=T``, or a token that contains a slash. With the second reading, all documents of an app
+would be merged into the one without a name, permanently. So a raw slash in a parameter after the room is
+refused, with a message that names alternatives. A slash before the room, or after ``/client/<rest>``, belongs
+to its value, because y-websocket never sends these.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["Route", "RouteKind", "resolve_target"]
 
 _ROOM = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _DOT_SEGMENTS = (b".", b"..")
-"""No rooms: every URL parser resolves ``/c/../doc`` before it is sent."""
+"""Not allowed as rooms: URL parsers resolve ``/c/../doc`` before it is sent."""
 
 
 class RouteKind(enum.Enum):
@@ -49,13 +49,13 @@ class RouteKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a target means.
+    """Result of mapping a target.
 
     Attributes:
         kind: The endpoint.
         room: The room's name; empty for the health check.
-        local: The target for the local server, starting with a slash; empty unless for a client.
-        is_share_link: The form was ``/c/ID``, where a browser may get the page.
+        local: The target at the local server, starting with a slash; empty unless ``kind`` is CLIENT.
+        is_share_link: Whether the form was ``/c/ID``, for which the relay may serve the page.
     """
 
     kind: RouteKind
@@ -65,13 +65,13 @@ class Route:
 
 
 def resolve_target(target: bytes) -> Route:
-    """Say where a request target leads.
+    """Return the route of a request target.
 
     Args:
-        target: Raw bytes that start with a slash, as `RequestReader` gives them.
+        target: Raw bytes that start with a slash, as in a `Request`.
 
     Raises:
-        Refusal: 400 without a room, with a bad one or with two; 404 for an unknown path.
+        Refusal: 400 if the room is missing, not valid or ambiguous; 404 for an unknown path.
     """
     path, _, query = target.partition(b"?")
     if path == b"/health":
@@ -106,7 +106,7 @@ def _client_route(path: bytes, query: bytes) -> Route:
         if _split_rooms(pieces[:-1])[0]:
             raise Refusal(
                 400,
-                "Where the document's name begins cannot be told: use /c/ID as the base address, or give"
+                "The start of the document's name is ambiguous: use /c/ID as the base address, or give"
                 " the room as a parameter of the provider, or write a slash inside a value as %2F.",
                 code="target_ambiguous",
             )
@@ -118,14 +118,14 @@ def _pasted_route(base: list[bytes], rest: bytes) -> Route:
     path, question_mark, query = rest.partition(b"?")
     rooms, kept = _split_rooms(base)
     more_rooms, more_kept = _split_rooms(query.split(b"&") if question_mark else [])
-    # An "&room=" in the document's name stays there, but must not name somebody else's room.
+    # An "&room=" in the document's name stays there, but must not name another room.
     strays, _ = _split_rooms(path.split(b"&")[1:])
     room = _one_room([*rooms, *more_rooms, *strays])
     return Route(RouteKind.CLIENT, room, _joined(b"/" + path, [*kept, *more_kept]))
 
 
 def _split_rooms(pieces: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Return the values of ``room`` and all the other pieces of a query."""
+    """Return the values of ``room``, and the other pieces of a query."""
     rooms, kept = [], []
     for piece in pieces:
         name, _, value = piece.partition(b"=")
@@ -149,7 +149,9 @@ def _one_room(values: list[bytes]) -> str:
             code="room_missing",
         )
     if len(names) > 1:
-        raise Refusal(400, "The room parameter is there twice, with different values.", code="room_ambiguous")
+        raise Refusal(
+            400, "The room parameter has several different values; name one room.", code="room_ambiguous"
+        )
     name = names.pop()
     if _ROOM.fullmatch(name) is None or name in _DOT_SEGMENTS:
         raise Refusal(

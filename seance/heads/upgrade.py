@@ -1,9 +1,8 @@
-"""The WebSocket opening handshake: is this request one, and does this 101 answer it?
+"""Checks both halves of the WebSocket opening handshake.
 
-Both questions are asked on the relay although it never speaks WebSocket with a client. Who splices
-after a handshake that one side did not agree to hands the client a raw connection to the local
-server; that is CVE-2018-1002105 and its many successors (RFC 9931 tells the story). Frames are not
-looked at anywhere in Seance.
+The relay checks request and response although it splices bytes and does not speak WebSocket with a client.
+A proxy that splices after a handshake that one side did not accept gives the client a raw connection to the
+local server (CVE-2018-1002105; RFC 9931 describes this class of attacks).
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
 
 
 def check_upgrade(request: Request) -> bytes:
-    """Check that the request asks for a WebSocket, and for nothing besides.
+    """Check that the request is an upgrade to WebSocket only.
 
-    Upgrading to two protocols at once is refused, for the local server could choose the other.
+    A request that offers two protocols is refused, because the local server could choose the other one.
 
     Returns:
-        The value of Sec-WebSocket-Key; `accept_for_key` and `LocalAnswer` want it.
+        The value of Sec-WebSocket-Key, for `accept_for_key` and `LocalResponse`.
 
     Raises:
         Refusal: 405 for another method than GET, 426 for a request that is no upgrade to
             WebSocket version 13, 400 for HTTP/1.0 and for a bad key.
     """
     if request.http_version != b"1.1":
-        # RFC 9110, 7.8: a server ignores Upgrade in HTTP/1.0. The sentence names the proxy's mistake.
+        # RFC 9110, 7.8: a server ignores Upgrade in HTTP/1.0. Such a request comes from a proxy.
         raise Refusal(400, "HTTP/1.1 is needed; this request uses another version.", code="http_version")
     if request.method != b"GET":
         raise Refusal(
@@ -74,12 +73,12 @@ def check_upgrade(request: Request) -> bytes:
 
 
 def is_upgrade(fields: Fields) -> bool:
-    """Return whether the fields, of either side, say: WebSocket from here on, nothing else."""
+    """Return whether the fields of a request or response upgrade to WebSocket and nothing else."""
     protocols = [value.lower() for value in field_values(fields, b"upgrade")]
     return protocols == [b"websocket"] and b"upgrade" in list_tokens(field_values(fields, b"connection"))
 
 
 def accept_for_key(key: bytes) -> bytes:
-    """Return the Sec-WebSocket-Accept that answers this key (RFC 6455, 4.2.2)."""
+    """Return the Sec-WebSocket-Accept for a key (RFC 6455, 4.2.2)."""
     digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest)

@@ -1,7 +1,7 @@
 """A WebSocket connection for coroutines: send frames, wait for the next frame, wait for the end.
 
-For doctor and check, where every frame matters. The loads of ``seance bench`` use protocols of their own,
-because a queue and a Deferred for each frame would dominate what they measure.
+``seance doctor`` and ``check`` use it. The loads of ``seance bench`` have their own protocols, because a
+queue and a Deferred for each frame would dominate their measurements.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class WsConnection(Protocol):
         """Return the next frame.
 
         Raises:
-            Gone: The connection ended (``ended``), its bytes are no frames (``frames``), or the time is up
-                (``timeout``).
+            Gone: The connection ended (``ended``), its bytes are not valid frames (``frames``), or the
+                time is up (``timeout``).
         """
         await self._until(lambda: bool(self._frames) or self.has_eof, timeout_seconds, "frame")
         if not self._frames:
@@ -99,7 +99,7 @@ class WsConnection(Protocol):
         """Wait until the peer has ended its direction (FIN) or the connection is lost.
 
         Raises:
-            Gone: The time is up (``timeout``), or the bytes received are no frames (``frames``).
+            Gone: The time is up (``timeout``), or the received bytes are not valid frames (``frames``).
         """
         await self._until(lambda: self.has_eof, timeout_seconds, "end of data")
 
@@ -134,7 +134,7 @@ class WsConnection(Protocol):
         self._wake()
 
     def writeConnectionLost(self) -> None:
-        """Do nothing: this side has ended its direction itself."""
+        """Do nothing: ``send_eof`` has ended this direction."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Record the end of the connection."""

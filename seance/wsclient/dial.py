@@ -1,9 +1,8 @@
-"""Open a WebSocket for a protocol of the caller's, or report the HTTP response that was sent instead.
+"""Opens a WebSocket for a protocol of the caller, or reports the HTTP response that was sent instead.
 
-``exchange`` sends one request to an endpoint and ``dial`` opens a WebSocket to a ``Target``. After a valid
-101, the caller's protocol receives the connection and the bytes that followed the 101. No frame has been
-decoded by
-then: ``WsConnection`` decodes every frame, the loads of ``seance bench`` count bytes.
+``exchange`` sends one request to an endpoint, and ``dial`` opens a WebSocket to a ``Target``. After a valid
+101, the caller's protocol gets the connection and the bytes that followed the 101. Frames are not decoded
+here: ``WsConnection`` decodes every frame, and the loads of ``seance bench`` count bytes.
 """
 
 from __future__ import annotations

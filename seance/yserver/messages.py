@@ -156,7 +156,7 @@ _CHECKS: dict[type[Message], Callable[[bytes], None]] = {
 
 
 class _Reader:
-    """Reads values in lib0's encoding off ``payload``."""
+    """Reads values in lib0's encoding from ``payload``."""
 
     __slots__ = ("_payload", "_position")
 

@@ -175,7 +175,7 @@ class YServer(Service):
             self._documents[name] = Document(name, self._store, self.limits)
         except ConnectionDeny:
             raise
-        except BaseException as error:  # a panic of pycrdt's is no Exception
+        except BaseException as error:  # a panic of pycrdt is not an Exception
             self._log.failure("A document cannot be opened", event="yserver.failed")
             raise ConnectionDeny(500, "The document cannot be opened") from error
         return self._documents[name]
@@ -234,7 +234,7 @@ class YConnection(WebSocketServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> None:
         _check_origin(request)
-        # Not decoded, as in @y/websocket-server: "a%20b" and "a b" are two documents (yjs.md 1.6, rule 1).
+        # Not decoded, as in @y/websocket-server: "a%20b" and "a b" are two documents.
         self._name = self.http_request_uri.partition("?")[0][1:]
         self._document = self._server.open_document(self._name)
 

@@ -1,8 +1,8 @@
 """Documents in one SQLite file, or in memory.
 
-Each change is one row, committed before any client sees it. In write-ahead mode a commit is a write that
-the system has taken: ``kill -9`` loses nothing, and a power cut may lose the last moments. Waiting for the
-disk at each keystroke would stop the reactor for milliseconds.
+Each change is one row, committed before any client sees it. In write-ahead mode a commit ends when the
+operating system has the data: ``kill -9`` loses nothing, and a power cut may lose the last changes. Waiting
+for the disk at each keystroke would block the reactor for milliseconds.
 
 The file is locked while it is open, because two servers on one file would each keep half of the changes.
 """
@@ -19,14 +19,14 @@ from seance.errors import ConfigError
 __all__ = ["Store"]
 
 APPLICATION_ID = 0x5EA4CE
-"""Marks the file as ours (SQLite, PRAGMA application_id)."""
+"""Identifies files of this program (SQLite, PRAGMA application_id)."""
 
 FORMAT = 1
 """Version of the tables (SQLite, PRAGMA user_version)."""
 
 
 class Store:
-    """The documents in the file ``path``, which is created if need be; None keeps them in memory.
+    """The documents in the file ``path``, which is created if it does not exist; None keeps them in memory.
 
     Raises:
         ConfigError: The file cannot be opened, belongs to another program, or is in use.
@@ -78,9 +78,11 @@ class Store:
         run("PRAGMA locking_mode = EXCLUSIVE")
         is_new = not run("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if not is_new and run("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise ConfigError(f"The store {str(path)!r} is a database of another program.")
+            raise ConfigError(f"The store {str(path)!r} is a database of another program; name another file.")
         if not is_new and run("PRAGMA user_version").fetchone()[0] != FORMAT:
-            raise ConfigError(f"The store {str(path)!r} was written by another version of Seance.")
+            raise ConfigError(
+                f"The store {str(path)!r} was written by another version of Seance; name another file."
+            )
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("BEGIN IMMEDIATE")

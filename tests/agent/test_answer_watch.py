@@ -49,9 +49,9 @@ SENTENCES = {
     b"HTTP/1.1 307 " + b"x" * 99 + b"\r\nLocation: /?a=b\r\nContent-Length: 0\r\n\r\n": "with 307 "
     + "x" * 60
     + ".",
-    b"SSH-2.0-x\r\n\r\n": "answered something that is not well-formed HTTP.",
-    answer_101(b"another"): "WebSocket handshake does not answer this request.",
-    answer_101().replace(b"Upgrade: websocket", b"Upgrade: h2c"): "that is not well-formed HTTP.",
+    b"SSH-2.0-x\r\n\r\n": "is not well-formed HTTP.",
+    answer_101(b"another"): "does not match the key of this request.",
+    answer_101().replace(b"Upgrade: websocket", b"Upgrade: h2c"): "is not well-formed HTTP.",
     b"": "The local server closed a connection before it answered the client.",
 }
 
@@ -130,6 +130,6 @@ async def test_refusal_of_the_agents_own_is_logged_too() -> None:
             client = await rig.connect(request("/client?room=r", "X: " + "y" * 2000))
             await client.receives(b" 431 ")
     assert lines == [
-        "[Agent] A client was refused: The request head is too large: 1000 bytes and 103 header fields are"
-        " the limits."
+        "[Agent] A client was refused: The request head is too large: the limits are 1000 bytes and 103"
+        " header fields."
     ]

@@ -27,7 +27,7 @@ from seance.carrier.link_control import parse_control
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from seance.heads import (
-    LocalAnswer,
+    LocalResponse,
     RequestReader,
     check_upgrade,
     find_token,
@@ -111,11 +111,11 @@ def fuzz_head(raw: bytes) -> str:
     assert head.count(b"\r\n\r\n") == 1
     assert head.endswith(b"\r\n\r\n")
     redact(repr(request))
-    return f"{route.kind.value}, token in {found.place.value}"
+    return f"{route.kind.value}, token in {found.location.value}"
 
 
 def fuzz_answer(raw: bytes) -> str:
-    answer = LocalAnswer(KEY)
+    answer = LocalResponse(KEY)
     try:
         answer.receive(raw)
         if not (answer.is_switched or answer.is_finished or answer.is_broken):

@@ -1,4 +1,4 @@
-"""A relay's verifier with one key of every kind, on a clock."""
+"""Fixtures: a verifier with one key of every kind, on a fake clock."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def service(clock: Clock, tmp_path: Path) -> Iterator[AuthService]:
 
 @pytest.fixture
 def log() -> Iterator[list[LogEvent]]:
-    """What was logged by us since the test began."""
+    """Events of ``auth`` and of watched files that are logged during the test."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -59,7 +59,7 @@ def log() -> Iterator[list[LogEvent]]:
 
 @pytest.fixture
 def start(clock: Clock) -> Iterator[Start]:
-    """Starts a service; all are stopped at the end and leave nothing."""
+    """Return a function that starts a service; all services are stopped after the test."""
     started: list[AuthService] = []
 
     def start(**options: Any) -> AuthService:

@@ -1,4 +1,4 @@
-"""The agent's key: where it lies, who may read it, and that there is one of it."""
+"""Tests of the agent's identity key: its location, its permissions, and concurrent creation."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def refused(path: Path) -> str:
     return caught.value.sentence
 
 
-def test_first_start_makes_the_key_and_the_next_ones_use_it(tmp_path: Path) -> None:
+def test_first_start_creates_the_key_and_later_starts_use_it(tmp_path: Path) -> None:
     first, second = auto(tmp_path), auto(tmp_path)
     assert first.identity(HOST) == second.identity(HOST)
     assert [path.name for path in (tmp_path / ".local/state/seance").iterdir()] == ["agent-key"]
 
 
-def test_key_and_its_folder_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_key_and_folder_are_private_with_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         auto(tmp_path)
@@ -65,17 +65,15 @@ def test_key_and_its_folder_are_for_their_owner_alone_whatever_the_umask(tmp_pat
         ("win32", {}, str(Path.home() / "AppData" / "Local" / "Seance")),
     ],
 )
-def test_state_is_kept_where_the_platform_keeps_it(
-    platform: str, environment: dict[str, str], folder: str
-) -> None:
+def test_state_folder_follows_the_platform(platform: str, environment: dict[str, str], folder: str) -> None:
     assert state_folder(environment, platform) == Path(folder)
 
 
-def test_none_is_no_identity() -> None:
+def test_none_returns_no_identity() -> None:
     assert agent_identity("none") is None
 
 
-def test_file_that_is_named_is_made_and_used(tmp_path: Path) -> None:
+def test_named_file_is_created_and_used(tmp_path: Path) -> None:
     path = tmp_path / "my key"
     made, read = agent_identity(str(path)), agent_identity(str(path))
     assert made is not None
@@ -84,20 +82,20 @@ def test_file_that_is_named_is_made_and_used(tmp_path: Path) -> None:
     assert mode_of(path) == 0o600
 
 
-def test_file_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+def test_file_that_cannot_be_created_is_a_config_error(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "nowhere" / "key")
 
 
-def test_threads_that_start_at_once_share_one_key(tmp_path: Path) -> None:
+def test_threads_that_start_together_share_one_key(tmp_path: Path) -> None:
     for number in range(20):
         path = tmp_path / str(number)
         with ThreadPoolExecutor(8) as pool:
             keys = list(pool.map(key_from_file, [path] * 8))
         assert len({key.identity(HOST) for key in keys}) == 1
-    assert len(list(tmp_path.iterdir())) == 20, "something was left beside the keys"
+    assert len(list(tmp_path.iterdir())) == 20, "a temporary file was left"
 
 
-def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
+def test_processes_that_start_together_share_one_key(tmp_path: Path) -> None:
     say = "from seance.auth.agent_key import *; print(agent_identity().identity('h'))"
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     running = [
@@ -109,23 +107,23 @@ def test_processes_that_start_at_once_share_one_key(tmp_path: Path) -> None:
     assert len(said.pop().strip()) == 43
 
 
-def test_one_that_was_made_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one comes between our look and our making."""
+def test_key_created_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another agent creates the key between the failed read and the creation."""
     path = tmp_path / "key"
-    made: list[AgentKey] = []
-    make = agent_key._make
+    created: list[AgentKey] = []
+    create = agent_key._create
 
-    def make_second(where: Path) -> None:
-        monkeypatch.setattr(agent_key, "_make", make)
-        made.append(key_from_file(where))
-        make(where)
+    def create_second(where: Path) -> None:
+        monkeypatch.setattr(agent_key, "_create", create)
+        created.append(key_from_file(where))
+        create(where)
 
-    monkeypatch.setattr(agent_key, "_make", make_second)
-    assert key_from_file(path).identity(HOST) == made[0].identity(HOST)
+    monkeypatch.setattr(agent_key, "_create", create_second)
+    assert key_from_file(path).identity(HOST) == created[0].identity(HOST)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o610])
-def test_key_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> None:
+def test_key_that_others_can_access_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key"
     key_from_file(path)
     path.chmod(mode)
@@ -155,7 +153,7 @@ def test_key_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         b"x" * 4096,
     ],
 )
-def test_file_that_holds_something_else_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_file_without_a_key_is_refused_and_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -167,7 +165,7 @@ def test_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     assert "directory" in refused(tmp_path)
 
 
-def test_editor_may_have_changed_the_end_of_the_line(tmp_path: Path) -> None:
+def test_end_of_the_line_may_differ(tmp_path: Path) -> None:
     path = tmp_path / "key"
     before = key_from_file(path)
     for end in (b"", b"\r\n"):
@@ -176,7 +174,7 @@ def test_editor_may_have_changed_the_end_of_the_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file in the way", "no home"])
-def test_machine_that_keeps_nothing_gets_a_key_for_the_process_and_a_warning(
+def test_unwritable_state_folder_gives_a_temporary_key_and_a_warning(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[LogEvent] = []
@@ -204,14 +202,14 @@ def test_machine_that_keeps_nothing_gets_a_key_for_the_process_and_a_warning(
     assert [event["event"] for event in events] == ["identity.not_kept"]
 
 
-def test_bad_key_in_the_usual_place_is_not_passed_over(tmp_path: Path) -> None:
+def test_bad_key_in_the_state_folder_is_an_error(tmp_path: Path) -> None:
     auto(tmp_path)
     (tmp_path / ".local/state/seance/agent-key").write_bytes(b"nonsense")
     with pytest.raises(ConfigError):
         auto(tmp_path)
 
 
-def test_each_relay_sees_another_agent() -> None:
+def test_identity_differs_for_each_relay() -> None:
     key = AgentKey(b"k" * 32)
     hosts = ["relay.example", "relay.example:8080", "other.example", "[::1]:8080"]
     assert len({key.identity(host) for host in hosts}) == len(hosts)
@@ -219,13 +217,13 @@ def test_each_relay_sees_another_agent() -> None:
     assert key.announce("relay.example") == "v1.Yu_T51FO8OEFIEGJHCcwnZpHpvMvGA90_FHQv24QjS8"
 
 
-def test_secret_is_nowhere_to_be_seen() -> None:
+def test_secret_is_not_in_repr() -> None:
     key = AgentKey(b"k" * 32)
     assert "kkk" not in repr(key)
     assert not hasattr(key, "__dict__")
 
 
 @pytest.mark.parametrize("root", [b"", b"short", b"x" * 33])
-def test_root_of_another_length_is_our_own_mistake(root: bytes) -> None:
+def test_root_of_another_length_is_rejected(root: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         AgentKey(root)

@@ -1,4 +1,4 @@
-"""What good claims come to."""
+"""Tests of the conversion from claims to a grant, and of the strict JSON parser."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def grant(**changes: Any) -> Grant:
     return grant_from_claims(json.dumps(claims(**changes)).encode(), key_id="k", now=NOW)
 
 
-def test_the_least_that_a_token_can_say() -> None:
+def test_required_claims_only() -> None:
     assert grant() == Grant(TokenRole.CLIENT, (ROOM,), NOW + 3600, key_id="k")
 
 
-def test_all_that_a_token_can_say() -> None:
+def test_all_claims() -> None:
     said = grant(
         role="agent",
         room=["a", "b-*"],
@@ -47,7 +47,7 @@ def test_all_that_a_token_can_say() -> None:
     )
 
 
-def test_no_origins_and_no_claim_about_origins_are_two_things() -> None:
+def test_empty_origins_differ_from_missing_origins() -> None:
     assert grant(org=[]).origins == ()
     assert grant().origins is None
 
@@ -57,7 +57,7 @@ def test_one_origin_needs_no_list() -> None:
 
 
 @pytest.mark.parametrize("role", list(TokenRole))
-def test_every_role_is_understood(role: TokenRole) -> None:
+def test_every_role_is_accepted(role: TokenRole) -> None:
     assert grant(role=role.value).role is role
 
 
@@ -77,7 +77,7 @@ def test_every_role_is_understood(role: TokenRole) -> None:
         (("a.c",), "abc", False),
     ],
 )
-def test_a_grant_knows_its_rooms(rooms: tuple[str, ...], room: str, is_allowed: bool) -> None:
+def test_rooms_of_a_grant(rooms: tuple[str, ...], room: str, is_allowed: bool) -> None:
     assert Grant(TokenRole.CLIENT, rooms, NOW).allows_room(room) is is_allowed
 
 
@@ -97,10 +97,10 @@ def test_a_grant_knows_its_rooms(rooms: tuple[str, ...], room: str, is_allowed: 
         (b"null", "not a JSON object"),
     ],
 )
-def test_json_that_two_readers_might_read_differently_is_no_object(text: bytes, problem: str) -> None:
+def test_ambiguous_json_is_rejected(text: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         object_from_json(text)
 
 
-def test_an_object_is_read() -> None:
+def test_valid_json_object_is_returned() -> None:
     assert object_from_json(b' {"a": [1, {"b": null}], "c": "\\u00e9"} ') == {"a": [1, {"b": None}], "c": "é"}

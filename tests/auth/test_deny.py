@@ -1,4 +1,4 @@
-"""The deny list, as people write it."""
+"""Tests of the parser of deny lists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_all_kinds_of_lines() -> None:
     )
 
 
-def test_an_empty_file_denies_nobody() -> None:
+def test_empty_file_denies_nothing() -> None:
     assert deny_list_from_text(b"") == DenyList()
     assert not DenyList().denies_bearer(grant())
     assert not DenyList().denies_room("r")
@@ -42,24 +42,24 @@ def test_an_empty_file_denies_nobody() -> None:
         "sub:" + "x" * 257,
     ],
 )
-def test_a_line_that_is_not_understood_makes_the_file_bad(line: str) -> None:
-    with pytest.raises(ValueError, match=r"line 3 that is none of jti:ID, sub:NAME and room:NAME"):
+def test_invalid_line_makes_the_file_invalid(line: str) -> None:
+    with pytest.raises(ValueError, match=r"invalid entry in line 3; write jti:ID, sub:NAME or room:NAME"):
         deny_list_from_text(f"jti:x\n# no\n{line}\nsub:y\n".encode())
 
 
-def test_a_file_that_is_no_text_is_bad() -> None:
+def test_file_that_is_not_utf_8_is_invalid() -> None:
     with pytest.raises(ValueError, match="not UTF-8"):
         deny_list_from_text(b"sub:Zo\xeb\n")
 
 
-def test_room_beginnings_are_bounded_because_each_session_meets_them_all() -> None:
+def test_room_prefixes_are_bounded() -> None:
     lines = [f"room:{number}-*\n" for number in range(257)]
     with pytest.raises(ValueError, match="more than 256 rooms"):
         deny_list_from_text("".join(lines).encode())
-    assert len(deny_list_from_text("".join(lines[:256]).encode()).room_beginnings) == 256
+    assert len(deny_list_from_text("".join(lines[:256]).encode()).room_prefixes) == 256
 
 
-def test_who_is_denied() -> None:
+def test_denied_tokens_subjects_and_rooms() -> None:
     denied = DenyList(frozenset({"t"}), frozenset({"s"}), frozenset({"r"}), ("old-",))
     assert denied.denies_bearer(grant(token_id="t", subject="x"))
     assert denied.denies_bearer(grant(token_id="x", subject="s"))

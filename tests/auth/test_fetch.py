@@ -1,4 +1,4 @@
-"""Fetching a key set from real servers, good and bad, over TCP and TLS on the loopback."""
+"""Fetches key sets from real servers, good and bad, over TCP and TLS on loopback."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from seance.auth.fetch import LONGEST_KEY_SET, KeySetUrl, _Body
+from seance.auth.fetch import MAX_KEY_SET_BYTES, KeySetUrl, _Body
 from seance.errors import ConfigError
 
-# Twisted hands pyOpenSSL the certificates of a server in a form that pyOpenSSL would rather not have.
+# Twisted passes the certificates of a server to pyOpenSSL in a deprecated form.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 BODY = b'{"keys": []}'
 
 
 class Answers(Resource):
-    """A server that knows many ways to answer."""
+    """A server with many kinds of responses."""
 
     isLeaf = True  # noqa: N815  # Twisted reads it
 
@@ -63,14 +63,14 @@ class Answers(Resource):
         return BODY
 
     def largest(self, request: Request) -> bytes:
-        return b" " * LONGEST_KEY_SET
+        return b" " * MAX_KEY_SET_BYTES
 
     def large(self, request: Request) -> bytes:
-        return b" " * (LONGEST_KEY_SET + 1)
+        return b" " * (MAX_KEY_SET_BYTES + 1)
 
     def endless(self, request: Request) -> int:
-        # Chunk upon chunk, and never a last one; the reader gets many of them at once.
-        request.write(b" " * LONGEST_KEY_SET)
+        # A chunked body that never ends; the client receives many chunks in one read.
+        request.write(b" " * MAX_KEY_SET_BYTES)
         for _ in range(100):
             request.write(b" ")
         return NOT_DONE_YET
@@ -134,7 +134,7 @@ def our_policy() -> BrowserLikePolicyForHTTPS:
 
 @pytest_twisted.async_yield_fixture
 async def answers() -> AsyncIterator[Answers]:
-    """A server; ``url`` is where."""
+    """A running server; ``url`` is its address."""
     answers = Answers()
     site = Site(answers)
     site.noisy = False
@@ -154,7 +154,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_key_set_is_fetched(answers: Any) -> None:
+async def test_key_set_is_fetched(answers: Any) -> None:
     assert await fetch(answers.url + "/good?tenant=1") == BODY
     [request] = answers.asked
     assert request.uri == b"/good?tenant=1"
@@ -170,14 +170,14 @@ async def test_sixty_four_kibibytes_are_fetched(answers: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("elsewhere", "answered with status 302"),
-        ("missing", "answered with status 404"),
+        ("elsewhere", "responded with status 302"),
+        ("missing", "responded with status 404"),
         ("large", "is longer than 65536 bytes"),
         ("endless", "is longer than 65536 bytes"),
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_will_not_do_is_said_and_cut(path: str, problem: str, answers: Any) -> None:
+async def test_bad_response_fails_and_closes_the_connection(path: str, problem: str, answers: Any) -> None:
     with pytest.raises(ValueError, match=problem):
         await fetch(f"{answers.url}/{path}")
     assert len(answers.asked) == 1
@@ -185,19 +185,19 @@ async def test_what_will_not_do_is_said_and_cut(path: str, problem: str, answers
         await until(lambda: answers.lost)
 
 
-def test_what_comes_after_too_much_is_not_looked_at() -> None:
+def test_data_after_the_limit_is_ignored() -> None:
     body = _Body()
     failures: list[object] = []
     body.done.addErrback(failures.append)
     for _ in range(3):
-        body.dataReceived(b" " * LONGEST_KEY_SET)
+        body.dataReceived(b" " * MAX_KEY_SET_BYTES)
     body.connectionLost()
     assert len(failures) == 1
 
 
 @pytest.mark.parametrize("path", ["silent", "half"])
 @pytest_twisted.ensureDeferred
-async def test_cancelling_cuts_the_connection(path: str, answers: Any) -> None:
+async def test_cancelling_aborts_the_connection(path: str, answers: Any) -> None:
     fetching = fetch(f"{answers.url}/{path}")
     await until(lambda: answers.asked)
     fetching.cancel()
@@ -207,14 +207,14 @@ async def test_cancelling_cuts_the_connection(path: str, answers: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_half_an_answer_is_none(answers: Any) -> None:
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # Twisted's own, of no use to anybody
+async def test_incomplete_response_fails(answers: Any) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # a private class of Twisted
         await fetch(answers.url + "/cut")
     assert not isinstance(caught.value, CancelledError)
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_there_is_a_failure(answers: Any) -> None:
+async def test_refused_connection_fails(answers: Any) -> None:
     port: IListeningPort = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory())
     number = port.getHost().port
     await port.stopListening()
@@ -229,7 +229,7 @@ class Garbage(Protocol):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_speaks_something_else_is_a_failure() -> None:
+async def test_server_that_does_not_speak_http_fails() -> None:
     factory = Factory.forProtocol(Garbage)
     factory.noisy = False
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
@@ -243,7 +243,7 @@ async def test_a_server_that_speaks_something_else_is_a_failure() -> None:
 
 @pytest.mark.parametrize("path", ["good", "silent", "endless"])
 @pytest_twisted.ensureDeferred
-async def test_tls_works_with_a_certificate_that_is_trusted(path: str) -> None:
+async def test_tls_with_a_trusted_certificate(path: str) -> None:
     answers = Answers()
     site = Site(answers)
     port = await SSL4ServerEndpoint(reactor, 0, server_context("localhost"), interface="127.0.0.1").listen(
@@ -266,8 +266,8 @@ async def test_tls_works_with_a_certificate_that_is_trusted(path: str) -> None:
 
 @pytest.mark.parametrize(("name", "policy"), [("localhost", None), ("elsewhere.example", "ours")])
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_of_somebody_else_is_none(name: str, policy: str | None) -> None:
-    """Unknown to the system, or for another name."""
+async def test_untrusted_certificate_is_refused(name: str, policy: str | None) -> None:
+    """The authority is unknown to the system, or the certificate is for another name."""
     answers = Answers()
     context = server_context(name)
     port = await SSL4ServerEndpoint(reactor, 0, context, interface="127.0.0.1").listen(Site(answers))
@@ -285,7 +285,7 @@ async def test_a_certificate_of_somebody_else_is_none(name: str, policy: str | N
     "url",
     ["https://keys.example/set", "http://localhost/set", "http://127.9.9.9:81/", "http://[::1]:8080/set"],
 )
-def test_urls_that_will_do(url: str) -> None:
+def test_valid_urls(url: str) -> None:
     assert KeySetUrl(url).name == url
 
 
@@ -296,23 +296,23 @@ def test_urls_that_will_do(url: str) -> None:
         ("http://localhost.example/set", "use https"),
         ("http://10.0.0.1/", "use https"),
         ("ftp://keys.example/set", "use https"),
-        ("file:///etc/passwd", "cannot be read"),
-        ("https://", "cannot be read"),
-        ("https://h:0/", "cannot be read"),
-        ("https://h:x/", "cannot be read"),
-        ("https://[::1/", "cannot be read"),
-        ("https://kéys.example/", "cannot be read"),
-        ("https://keys.example/a b", "cannot be read"),
-        ("https://keys.example/a\r\nHost: x", "cannot be read"),
+        ("file:///etc/passwd", "is not valid"),
+        ("https://", "is not valid"),
+        ("https://h:0/", "is not valid"),
+        ("https://h:x/", "is not valid"),
+        ("https://[::1/", "is not valid"),
+        ("https://kéys.example/", "is not valid"),
+        ("https://keys.example/a b", "is not valid"),
+        ("https://keys.example/a\r\nHost: x", "is not valid"),
         ("https://user:pw@keys.example/", "a user or a fragment"),
         ("https://keys.example/#a", "a user or a fragment"),
     ],
 )
-def test_urls_that_will_not_do(url: str, problem: str) -> None:
+def test_invalid_urls_are_config_errors(url: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
         KeySetUrl(url)
     assert "pw" not in caught.value.sentence
 
 
-def test_a_query_is_not_for_the_log() -> None:
+def test_name_for_the_log_has_no_query() -> None:
     assert KeySetUrl("https://keys.example/set?key=hush").name == "https://keys.example/set"

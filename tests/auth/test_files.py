@@ -1,4 +1,4 @@
-"""Files that change under us: what was good stays until something good replaces it."""
+"""Tests of watched files: valid content is used until other valid content replaces it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.auth.tokens import ed_key, pem, public_pem, secret_key, write_jwks
 
 def words(text: bytes) -> list[bytes]:
     if b"bad" in text:
-        msg = "holds something bad"
+        msg = "contains a bad word"
         raise ValueError(msg)
     return text.split()
 
@@ -34,28 +34,28 @@ def file(path: Path) -> WatchedFile[list[bytes]]:
     return file
 
 
-def test_what_has_not_changed_is_not_read(file: WatchedFile[list[bytes]], path: Path) -> None:
+def test_unchanged_file_is_not_read(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.chmod(0)
     path.chmod(0o644)
     assert not file.look()
     assert file.content == [b"one"]
 
 
-def test_another_size_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
+def test_changed_size_is_detected(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("one two")
     assert file.look()
     assert file.content == [b"one", b"two"]
     assert not file.look()
 
 
-def test_another_time_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
+def test_changed_time_is_detected(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("two")
     os.utime(path, ns=(0, 1))
     assert file.look()
     assert file.content == [b"two"]
 
 
-def test_another_file_in_its_place_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
+def test_replaced_file_is_detected(file: WatchedFile[list[bytes]], path: Path) -> None:
     status = path.stat()
     other = path.with_name("other")
     other.write_text("two")
@@ -65,8 +65,8 @@ def test_another_file_in_its_place_is_seen(file: WatchedFile[list[bytes]], path:
     assert file.content == [b"two"]
 
 
-def test_a_link_that_leads_elsewhere_is_seen(tmp_path: Path, path: Path) -> None:
-    """How a volume of secrets is exchanged."""
+def test_changed_target_of_a_link_is_detected(tmp_path: Path, path: Path) -> None:
+    """Kubernetes replaces mounted secrets in this way."""
     link = tmp_path / "link"
     link.symlink_to(path)
     file = WatchedFile(link, lambda text, _: words(text), limit_bytes=100, what="word list")
@@ -78,25 +78,25 @@ def test_a_link_that_leads_elsewhere_is_seen(tmp_path: Path, path: Path) -> None
     assert file.content == [b"two"]
 
 
-def test_the_same_words_written_again_are_no_change(file: WatchedFile[list[bytes]], path: Path) -> None:
+def test_equal_content_is_no_change(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("  one")
     assert not file.look()
 
 
-def test_a_bad_file_changes_nothing_and_is_mentioned_once(
+def test_bad_file_is_ignored_and_logged_once(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.write_text("bad")
     assert [file.look() for _ in range(5)] == [False] * 5
     assert file.content == [b"one"]
     assert [(event["event"], event["problem"]) for event in log] == [
-        ("file.kept", f"The word list {path} holds something bad")
+        ("file.kept", f"The word list {path} contains a bad word")
     ]
     path.write_text("one more")
     assert file.look()
 
 
-def test_a_file_that_is_gone_changes_nothing_and_is_mentioned_once(
+def test_missing_file_is_ignored_and_logged_once(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.unlink()
@@ -110,7 +110,7 @@ def test_a_file_that_is_gone_changes_nothing_and_is_mentioned_once(
 
 
 @pytest.mark.parametrize("become", [Path.mkdir, os.mkfifo])
-def test_a_path_that_has_become_something_else_changes_nothing(
+def test_path_that_is_no_longer_a_file_is_ignored(
     become: object, file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.unlink()
@@ -120,7 +120,7 @@ def test_a_path_that_has_become_something_else_changes_nothing(
     assert len(log) == 1
 
 
-def test_a_file_that_grows_beyond_its_bound_changes_nothing(
+def test_file_over_the_limit_is_ignored(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.write_text("x" * 101)
@@ -130,7 +130,7 @@ def test_a_file_that_grows_beyond_its_bound_changes_nothing(
     assert file.look()
 
 
-def test_it_can_be_read_though_it_looks_the_same(file: WatchedFile[list[bytes]], path: Path) -> None:
+def test_reading_can_be_forced(file: WatchedFile[list[bytes]], path: Path) -> None:
     status = path.stat()
     path.write_text("two")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -141,11 +141,11 @@ def test_it_can_be_read_though_it_looks_the_same(file: WatchedFile[list[bytes]],
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("bad", r"^The word list .*/words holds something bad\.$"),
+        ("bad", r"^The word list .*/words contains a bad word\.$"),
         (None, r"^The word list .*/words cannot be read \(No such file or directory\)\.$"),
     ],
 )
-def test_at_the_start_it_has_to_be_good(content: str | None, sentence: str, path: Path) -> None:
+def test_bad_file_at_the_start_is_an_error(content: str | None, sentence: str, path: Path) -> None:
     path.unlink()
     if content is not None:
         path.write_text(content)
@@ -154,7 +154,7 @@ def test_at_the_start_it_has_to_be_good(content: str | None, sentence: str, path
         file.load()
 
 
-def test_a_private_key_that_others_can_read_is_mentioned(tmp_path: Path, log: list[LogEvent]) -> None:
+def test_private_key_that_others_can_read_is_logged(tmp_path: Path, log: list[LogEvent]) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
     path.chmod(0o640)
     key_file(path).load()
@@ -162,21 +162,21 @@ def test_a_private_key_that_others_can_read_is_mentioned(tmp_path: Path, log: li
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
-def test_a_public_key_may_be_read_by_everybody(mode: int, tmp_path: Path, log: list[LogEvent]) -> None:
+def test_readable_public_key_is_not_logged(mode: int, tmp_path: Path, log: list[LogEvent]) -> None:
     (tmp_path / "key").write_bytes(public_pem(ed_key().signing))
     (tmp_path / "key").chmod(mode)
     key_file(tmp_path / "key").load()
     assert log == []
 
 
-def test_a_shared_secret_that_others_can_read_is_mentioned(tmp_path: Path, log: list[LogEvent]) -> None:
+def test_shared_secret_that_others_can_read_is_logged(tmp_path: Path, log: list[LogEvent]) -> None:
     path = write_jwks(tmp_path / "keys", secret_key())
     path.chmod(0o604)
     key_file(path).load()
     assert [event["event"] for event in log] == ["auth.key_exposed"]
 
 
-def test_of_a_private_key_only_what_verifies_is_kept(tmp_path: Path) -> None:
+def test_only_the_verifying_part_is_kept(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(pem(ed_key().signing))
     (tmp_path / "key").chmod(0o600)
     file = key_file(tmp_path / "key")

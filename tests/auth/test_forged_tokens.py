@@ -1,4 +1,4 @@
-"""Tokens that are wrong in one thing each: all get the same 401, or the same 403."""
+"""Tokens with one error each: all get the same 401, or the same 403."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 def hmac_sign(secret: bytes, algorithm: str = "HS256", **names: Any) -> str:
-    """Signed with bytes that PyJWT itself would not take for a secret."""
+    """Return a token signed with bytes that PyJWT rejects as a secret."""
     head = json.dumps({"alg": algorithm, "typ": "seance+jwt", "kid": "ed", **names}).encode()
     return sign_raw(head, json.dumps(claims()).encode(), material=secret, algorithm=algorithm)
 
@@ -59,7 +59,7 @@ def with_signature(change: Callable[[str], str]) -> str:
 
 
 def last_bits_changed(signature: str) -> str:
-    """The same 64 bytes for a reader who does not look at the bits that are left over."""
+    """Return another encoding of the same 64 bytes, with different unused bits."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return signature[:-1] + alphabet[alphabet.index(signature[-1]) ^ 1]
 
@@ -82,7 +82,7 @@ def hs256(**names: Any) -> str:
 
 
 def text(changed: str) -> str:
-    """Claims written by hand: ``%`` stands for good ones without their end."""
+    """Return a token with claims as text; ``%`` stands for valid claims without the last brace."""
     good = json.dumps(claims())[:-1]
     return sign(changed.replace("%", good).encode())
 
@@ -300,13 +300,13 @@ NOT_ACCEPTED: dict[str, dict[str, Make]] = {
         "a denied person": lambda: token(sub="mallory", jti="fine"),
     },
 }
-"""By the code that says what is wrong with them."""
+"""Tokens by the code of their refusal."""
 
 NOT_ALLOWED: dict[str, tuple[Make, TokenRole, str]] = {
     "no room in the token": (lambda: token(room=...), TokenRole.CLIENT, ROOM),
     "an empty list of rooms": (lambda: token(room=[]), TokenRole.CLIENT, ROOM),
     "another room": (lambda: token(room="team-2"), TokenRole.CLIENT, ROOM),
-    "a room that goes on": (lambda: token(room="team"), TokenRole.CLIENT, "team-2"),
+    "a longer room": (lambda: token(room="team"), TokenRole.CLIENT, "team-2"),
     "a room that begins like it": (lambda: token(room="team-10"), TokenRole.CLIENT, ROOM),
     "a beginning that is longer": (lambda: token(room="team-*"), TokenRole.CLIENT, "team"),
     "another case": (lambda: token(room="TEAM-*"), TokenRole.CLIENT, ROOM),
@@ -330,7 +330,7 @@ NOT_ALLOWED: dict[str, tuple[Make, TokenRole, str]] = {
     ("code", "make"),
     [pytest.param(code, make, id=name) for code, made in NOT_ACCEPTED.items() for name, make in made.items()],
 )
-def test_a_token_that_is_wrong_gets_the_same_401(code: str, make: Make, service: AuthService) -> None:
+def test_invalid_tokens_get_the_same_401(code: str, make: Make, service: AuthService) -> None:
     refusal = refusal_of(service.verify(make(), TokenRole.CLIENT, ROOM))
     assert refusal.code == code
     assert refusal_response(refusal) == refusal_response(not_accepted("token_any"))
@@ -342,7 +342,7 @@ def test_a_token_that_is_wrong_gets_the_same_401(code: str, make: Make, service:
     ("code", "make"),
     [pytest.param(code, make, id=name) for code, made in NOT_ACCEPTED.items() for name, make in made.items()],
 )
-def test_an_agent_gets_the_same_401_for_each_wrong_token_with_a_sentence_of_its_own(
+def test_invalid_tokens_of_agents_get_the_same_401_for_agents(
     code: str, make: Make, service: AuthService
 ) -> None:
     refusal = refusal_of(service.verify(make(), TokenRole.AGENT, ROOM))
@@ -353,7 +353,7 @@ def test_an_agent_gets_the_same_401_for_each_wrong_token_with_a_sentence_of_its_
 
 
 @pytest.mark.parametrize(("make", "role", "room"), NOT_ALLOWED.values(), ids=NOT_ALLOWED)
-def test_a_good_token_for_something_else_gets_the_same_403(
+def test_valid_tokens_without_permission_get_the_same_403(
     make: Make, role: TokenRole, room: str, service: AuthService
 ) -> None:
     refusal = refusal_of(service.verify(make(), role, room))
@@ -378,20 +378,20 @@ GOOD: dict[str, Make] = {
     "the room and a star": lambda: token(room="team-1*"),
     "every room": lambda: token(room="*"),
     "one of several": lambda: token(room=["a", "b*", ROOM]),
-    "claims that nobody knows": lambda: token(iss=["x"], scope={"deep": [1.5, None]}),
-    "limits that nobody knows": lambda: token(max={"clients": 3, "pages": "many"}),
+    "unknown claims": lambda: token(iss=["x"], scope={"deep": [1.5, None]}),
+    "unknown limits": lambda: token(max={"clients": 3, "pages": "many"}),
 }
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_a_token_that_differs_in_nothing_that_matters_is_taken(make: Make, service: AuthService) -> None:
-    """What the forged ones are measured against."""
+def test_valid_token_is_accepted(make: Make, service: AuthService) -> None:
+    """Shows that the forged tokens are refused only for their error."""
     assert grant_of(service.verify(make(), TokenRole.CLIENT, ROOM)).allows_room(ROOM)
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_every_token_that_can_be_taken_is_known_for_ours_on_the_way(make: Make) -> None:
-    """Else the relay would let it go on to the local server."""
+def test_every_accepted_token_is_recognized_in_requests(make: Make) -> None:
+    """Otherwise the relay would forward it to the local server."""
     assert is_seance_token(make().encode())
 
 
@@ -404,15 +404,15 @@ def test_every_token_that_can_be_taken_is_known_for_ours_on_the_way(make: Make) 
         lambda: sign(claims(), kid="?"),
     ],
 )
-def test_what_can_be_seen_at_a_glance_costs_no_arithmetic(
+def test_malformed_token_costs_no_signature_check(
     make: Make, service: AuthService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service_module, "signed_payload", lambda *_: pytest.fail("it was worked on"))
     refusal_of(service.verify(make(), TokenRole.CLIENT, ROOM))
 
 
-def test_the_tools_can_sign_what_pyjwt_would_not() -> None:
-    """A forged token that nobody could have taken for a good one would prove nothing."""
+def test_forging_tools_sign_tokens_that_pyjwt_refuses_to_sign() -> None:
+    """Shows that the forged tokens have signatures that a weak verifier accepts."""
     forged = hmac_sign(public_pem(rsa_private()), kid="rs")
     signed, _, signature = forged.rpartition(".")
     algorithm = jwt.get_algorithm_by_name("HS256")

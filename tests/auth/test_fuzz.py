@@ -1,4 +1,4 @@
-"""Whatever is sent as a token, the answer is a grant or one of the two refusals, and nothing else."""
+"""Fuzzing: the result for any token is a grant or one of the two refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROLES = st.sampled_from(TokenRole)
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> AuthService:
-    """A service that lives through all examples."""
+    """One service for all examples."""
     keys = write_jwks(tmp_path_factory.mktemp("fuzz") / "keys", ed_key(), secret_key())
     service = auth_service(Clock(), keys=[Path(keys)])
     service.startService()
@@ -60,7 +60,7 @@ def test_any_text(fuzzed: AuthService, text: str, role: TokenRole) -> None:
 
 
 @given(st.lists(st.text("ABab01_-", max_size=30), min_size=1, max_size=5))
-def test_anything_that_looks_like_a_token(fuzzed: AuthService, parts: list[str]) -> None:
+def test_any_text_in_the_form_of_a_token(fuzzed: AuthService, parts: list[str]) -> None:
     assert isinstance(answer(fuzzed, ".".join(parts)), Refusal)
 
 
@@ -86,9 +86,7 @@ def test_any_header_that_was_signed(fuzzed: AuthService, header: object) -> None
 
 
 @given(st.integers(0, 400), st.integers(0, 6), st.text("Aa0.-_=% ", max_size=6))
-def test_any_piece_of_a_good_token_exchanged(
-    fuzzed: AuthService, start: int, length: int, piece: str
-) -> None:
+def test_any_changed_part_of_a_good_token(fuzzed: AuthService, start: int, length: int, piece: str) -> None:
     good = token()
     changed = good[:start] + piece + good[start + length :]
     assert isinstance(answer(fuzzed, changed), Grant if changed == good else Refusal)
@@ -99,7 +97,7 @@ def test_any_piece_of_a_good_token_exchanged(
     st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()),
 )
 def test_any_file(read: Any, content: bytes) -> None:
-    """A key, a set or a list, or ValueError."""
+    """The result is a value or ValueError."""
     with suppress(ValueError):
         read(content)
 

@@ -1,4 +1,4 @@
-"""The proof of an agent's identity: what is good, what is good once, and what never is."""
+"""Tests of the proof of an agent's identity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nonce_of(refusal: Refusal) -> str:
 def refused(
     checker: IdentityChecker, claim: str, room: str = ROOM, host: str = HOST, now: float = 0.0
 ) -> str:
-    """Returns the fresh nonce that comes with the refusal."""
+    """Check that a claim is refused, and return the nonce of the refusal."""
     with pytest.raises(Refusal) as caught:
         checker.check(claim, room, host, now)
     code = "identity_question" if re.fullmatch(r"v1\.[\w-]{43}", claim, re.ASCII) else "identity_proof"
@@ -37,7 +37,7 @@ def refused(
     return nonce
 
 
-def test_announcement_is_answered_with_a_nonce_that_lets_the_same_key_in() -> None:
+def test_announcement_gets_a_nonce_for_a_proof() -> None:
     checker = IdentityChecker()
     refused(checker, ALICE.announce(HOST))
 
@@ -61,21 +61,21 @@ def test_message_is_what_the_protocol_page_says() -> None:
     )
 
 
-def test_proof_is_good_once() -> None:
+def test_proof_is_accepted_once() -> None:
     checker = IdentityChecker()
     claim = ALICE.prove(checker.challenge(0.0), ROOM, HOST)
     checker.check(claim, ROOM, HOST, 0.0)
     refused(checker, claim)
 
 
-def test_nonce_is_good_for_one_agent() -> None:
+def test_nonce_is_valid_for_one_agent() -> None:
     checker = IdentityChecker()
     nonce = checker.challenge(0.0)
     checker.check(ALICE.prove(nonce, ROOM, HOST), ROOM, HOST, 0.0)
     refused(checker, MALLORY.prove(nonce, ROOM, HOST))
 
 
-def test_failed_proof_does_not_use_up_the_nonce() -> None:
+def test_failed_proof_does_not_consume_the_nonce() -> None:
     checker = IdentityChecker()
     nonce = checker.challenge(0.0)
     refused(checker, ALICE.prove(nonce, "other", HOST))
@@ -116,15 +116,15 @@ def test_proof_with_a_nonce_of_another_relay_is_refused() -> None:
     refused(IdentityChecker(), ALICE.prove(IdentityChecker().challenge(0.0), ROOM, HOST))
 
 
-def test_hostile_relay_cannot_pass_a_proof_on() -> None:
-    """It gets a nonce from the good relay, has it signed, and repeats nonce, room and Host there."""
+def test_hostile_relay_cannot_forward_a_proof() -> None:
+    """It forwards a nonce of the good relay to the agent, and the proof with the same room and Host back."""
     good = IdentityChecker()
     proof = ALICE.prove(good.challenge(0.0), ROOM, "evil.example")
     assert good.check(proof, ROOM, "evil.example", 0.0) != ALICE.identity(HOST)
     refused(good, ALICE.prove(good.challenge(0.0), ROOM, "evil.example"))
 
 
-def test_nonce_is_good_for_ten_minutes_and_no_longer() -> None:
+def test_nonce_is_valid_for_ten_minutes() -> None:
     checker = IdentityChecker()
     claims = [ALICE.prove(checker.challenge(1000.0), ROOM, HOST) for _ in range(2)]
     checker.check(claims[0], ROOM, HOST, 1000.0 + NONCE_SECONDS - 0.1)
@@ -139,8 +139,8 @@ def test_nonce_with_any_byte_changed_is_refused(part: int) -> None:
     refused(checker, ALICE.prove(base64url(bytes(nonce)), ROOM, HOST), now=1.0)
 
 
-def test_same_nonce_written_differently_is_not_another_one() -> None:
-    """The last character of 43 has two bits that stand for nothing."""
+def test_nonce_in_another_encoding_is_refused() -> None:
+    """The last of the 43 characters has two unused bits."""
     checker = IdentityChecker()
     nonce = checker.challenge(0.0)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -172,7 +172,7 @@ def test_same_nonce_written_differently_is_not_another_one() -> None:
         "A" * 16000,
     ],
 )
-def test_whatever_else_it_says_is_refused(claim: str) -> None:
+def test_malformed_claim_is_refused(claim: str) -> None:
     refused(IdentityChecker(), claim)
 
 
@@ -180,20 +180,20 @@ WORDS = st.text(st.characters(codec="utf-8"), max_size=400)
 
 
 @given(WORDS | st.from_regex(r"\Av1\.[\w-]{43}\.[\w-]{43}\.[\w-]{86}\Z"), WORDS)
-def test_no_claim_and_no_host_upsets_it(claim: str, host: str) -> None:
+def test_any_claim_and_host_is_refused(claim: str, host: str) -> None:
     with pytest.raises(Refusal):
         IdentityChecker().check(claim, ROOM, host, 0.0)
 
 
-def test_nonces_are_never_the_same_and_say_nothing_of_the_key() -> None:
+def test_nonces_are_unique_and_depend_on_time_and_random_only() -> None:
     made = [IdentityChecker(random.Random(7).randbytes).challenge(5.0) for _ in range(2)]
-    assert made[0] == made[1], "the only sources are the clock and what was injected"
+    assert made[0] == made[1], "a nonce depends on more than the clock and the random bytes"
     checker = IdentityChecker(lambda count: b"r" * count)
     assert identity_module._decoded(checker.challenge(5.0))[8:16] == b"r" * 8
     assert len({checker.challenge(5.0) for _ in range(100)}) == 100
 
 
-def test_clock_that_goes_back_neither_locks_out_nor_lets_in_twice() -> None:
+def test_clock_that_goes_back_neither_locks_out_nor_accepts_twice() -> None:
     checker = IdentityChecker()
     claim = ALICE.prove(checker.challenge(10_000.0), ROOM, HOST)
     checker.check(claim, ROOM, HOST, 10_000.0)
@@ -201,7 +201,7 @@ def test_clock_that_goes_back_neither_locks_out_nor_lets_in_twice() -> None:
     refused(checker, ALICE.announce(HOST), now=1.0)
 
 
-def test_expired_nonces_are_forgotten() -> None:
+def test_expired_nonces_are_removed() -> None:
     checker = IdentityChecker()
     for number in range(5):
         now = number * NONCE_SECONDS * 0.6
@@ -209,8 +209,8 @@ def test_expired_nonces_are_forgotten() -> None:
     assert len(checker._used) == len(checker._used_in_order) == 2
 
 
-def test_full_table_lets_nothing_in_twice_and_fresh_proofs_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity_module, "MOST_USED", 3)
+def test_full_table_accepts_no_proof_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_module, "MAX_USED_NONCES", 3)
     checker = IdentityChecker()
     early = ALICE.prove(checker.challenge(1.0), ROOM, HOST)
     claims = [ALICE.prove(checker.challenge(float(now)), ROOM, HOST) for now in range(2, 7)]

@@ -1,4 +1,4 @@
-"""Somebody else's key set: which keys count, and when it is asked for again."""
+"""Tests of JWK sets of other issuers: usable keys, and refreshing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 
-from seance.auth.jwks import MOST_WAITING, REFRESH_SECONDS, RETRY_SECONDS, RemoteKeys, keys_from_jwks
+from seance.auth.jwks import MAX_WAITING, REFRESH_SECONDS, RETRY_SECONDS, RemoteKeys, keys_from_jwks
 from tests.auth.tokens import ed_key, es_private, jwk_of, rsa_private, secret_key
 from tests.conftest import Watch
 
@@ -31,7 +31,7 @@ def names(text: bytes) -> list[str]:
 # Sets
 
 
-def test_keys_of_other_kinds_and_ends_are_left_out() -> None:
+def test_keys_of_other_kinds_and_purposes_are_ignored() -> None:
     text = jwks(
         jwk_of(rsa_private(), "RS256", kid="rs", use="sig"),
         jwk_of(rsa_private(), "RS256", kid="rs-enc", use="enc"),
@@ -46,16 +46,16 @@ def test_keys_of_other_kinds_and_ends_are_left_out() -> None:
     assert names(text) == ["rs", "es", "ed"]
 
 
-def test_what_can_sign_is_left_out_because_everybody_can_read_it() -> None:
+def test_secrets_and_private_keys_are_ignored() -> None:
     assert names(jwks(ed_key().private_jwk(), secret_key().private_jwk(), ed_key("b").public_jwk())) == ["b"]
 
 
-def test_of_two_keys_with_one_name_the_first_counts() -> None:
+def test_first_of_two_keys_with_one_name_is_used() -> None:
     [key] = keys_from_jwks(jwks(ed_key("x").public_jwk(), jwk_of(es_private(), "ES256", kid="x")))
     assert key == ed_key("x")
 
 
-def test_a_set_may_be_empty() -> None:
+def test_set_may_be_empty() -> None:
     assert names(b'{"keys": []}') == []
 
 
@@ -71,16 +71,16 @@ def test_a_set_may_be_empty() -> None:
         (b'{"keys": [], "keys": []}', "twice"),
     ],
 )
-def test_what_is_no_set_of_keys_is_said(text: bytes, problem: str) -> None:
+def test_invalid_set_is_an_error(text: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         keys_from_jwks(text)
 
 
-# When
+# Refreshing
 
 
 class Source:
-    """Answers fetches, at once or when the test says so."""
+    """Answers fetches immediately, or leaves them to the test if ``answer`` is None."""
 
     def __init__(self) -> None:
         self.answer: bytes | Exception | None = ONE
@@ -127,7 +127,7 @@ def results_of(waiting: Deferred[Any] | None) -> list[object]:
     return results
 
 
-def test_it_is_fetched_at_the_start_and_every_five_minutes(
+def test_set_is_fetched_at_the_start_and_every_five_minutes(
     remote: RemoteKeys, source: Source, clock: Clock, changes: list[None]
 ) -> None:
     remote.start()
@@ -141,7 +141,7 @@ def test_it_is_fetched_at_the_start_and_every_five_minutes(
     assert len(changes) == 2
 
 
-def test_a_key_that_has_left_the_set_is_gone(
+def test_removed_key_is_dropped(
     remote: RemoteKeys, source: Source, clock: Clock, changes: list[None]
 ) -> None:
     source.answer = TWO
@@ -152,7 +152,7 @@ def test_a_key_that_has_left_the_set_is_gone(
     assert len(changes) == 2
 
 
-def test_the_same_set_again_is_no_change(remote: RemoteKeys, clock: Clock, changes: list[None]) -> None:
+def test_equal_set_is_no_change(remote: RemoteKeys, clock: Clock, changes: list[None]) -> None:
     remote.start()
     clock.advance(REFRESH_SECONDS)
     assert len(changes) == 1
@@ -161,13 +161,13 @@ def test_the_same_set_again_is_no_change(remote: RemoteKeys, clock: Clock, chang
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (ValueError("answered with status 500"), "answered with status 500"),
+        (ValueError("responded with status 500"), "responded with status 500"),
         (ConnectionError("secret details"), "could not be fetched (ConnectionError)"),
         (b"<html>", "is not JSON"),
-        (jwks(secret_key().private_jwk()), "holds no public key for EdDSA, RS256 or ES256"),
+        (jwks(secret_key().private_jwk()), "contains no public key for EdDSA, RS256 or ES256"),
     ],
 )
-def test_a_set_that_cannot_be_had_changes_nothing_and_is_asked_for_sooner(
+def test_failed_fetch_keeps_the_keys_and_is_retried(
     answer: bytes | Exception,
     problem: str,
     remote: RemoteKeys,
@@ -187,7 +187,7 @@ def test_a_set_that_cannot_be_had_changes_nothing_and_is_asked_for_sooner(
     assert known(remote) == ["ed", "ed-2"]
 
 
-def test_a_set_that_does_not_come_is_given_up_after_five_seconds(
+def test_fetch_times_out_after_five_seconds(
     remote: RemoteKeys, source: Source, clock: Clock, log: list[LogEvent]
 ) -> None:
     source.answer = None
@@ -197,10 +197,10 @@ def test_a_set_that_does_not_come_is_given_up_after_five_seconds(
     assert results == []
     clock.advance(0.1)
     assert results == [None]
-    assert [event["problem"] for event in log] == ["did not come within 5 s"]
+    assert [event["problem"] for event in log] == ["did not arrive within 5 s"]
 
 
-def test_an_unknown_key_has_the_set_fetched_but_once_a_minute(
+def test_unknown_key_causes_one_fetch_a_minute_at_most(
     remote: RemoteKeys, source: Source, clock: Clock
 ) -> None:
     remote.start()
@@ -217,7 +217,7 @@ def test_an_unknown_key_has_the_set_fetched_but_once_a_minute(
     assert len(source.asked) == 3
 
 
-def test_all_wait_for_the_same_fetch(remote: RemoteKeys, source: Source, clock: Clock) -> None:
+def test_tokens_wait_for_the_same_fetch(remote: RemoteKeys, source: Source, clock: Clock) -> None:
     remote.start()
     clock.advance(RETRY_SECONDS)
     source.answer = None
@@ -228,7 +228,7 @@ def test_all_wait_for_the_same_fetch(remote: RemoteKeys, source: Source, clock: 
     assert len(source.asked) == 2
 
 
-def test_the_first_fetch_can_be_waited_for(remote: RemoteKeys, source: Source) -> None:
+def test_tokens_can_wait_for_the_first_fetch(remote: RemoteKeys, source: Source) -> None:
     source.answer = None
     remote.start()
     results = results_of(remote.when_refreshed())
@@ -236,10 +236,10 @@ def test_the_first_fetch_can_be_waited_for(remote: RemoteKeys, source: Source) -
     assert results == [None]
 
 
-def test_those_who_wait_are_bounded(remote: RemoteKeys, source: Source) -> None:
+def test_waiting_tokens_are_bounded(remote: RemoteKeys, source: Source) -> None:
     source.answer = None
     remote.start()
-    waiting = [remote.when_refreshed() for _ in range(MOST_WAITING)]
+    waiting = [remote.when_refreshed() for _ in range(MAX_WAITING)]
     assert None not in waiting
     assert remote.when_refreshed() is None
     waiting[0].addErrback(lambda _: None).cancel()
@@ -247,7 +247,7 @@ def test_those_who_wait_are_bounded(remote: RemoteKeys, source: Source) -> None:
     assert remote.when_refreshed() is None
 
 
-def test_who_is_told_first_may_cancel_the_next(remote: RemoteKeys, source: Source) -> None:
+def test_callback_may_cancel_another_waiting_token(remote: RemoteKeys, source: Source) -> None:
     source.answer = None
     remote.start()
     first, second = remote.when_refreshed(), remote.when_refreshed()
@@ -257,7 +257,7 @@ def test_who_is_told_first_may_cancel_the_next(remote: RemoteKeys, source: Sourc
     assert len(cancelled) == 1
 
 
-def test_a_person_need_not_wait(remote: RemoteKeys, source: Source, clock: Clock) -> None:
+def test_refresh_ignores_the_retry_time(remote: RemoteKeys, source: Source, clock: Clock) -> None:
     remote.start()
     remote.refresh()
     assert len(source.asked) == 2
@@ -269,7 +269,7 @@ def test_a_person_need_not_wait(remote: RemoteKeys, source: Source, clock: Clock
     assert len(clock.getDelayedCalls()) == 1
 
 
-def test_stopping_ends_the_fetch_and_the_waiting_without_a_word(
+def test_stopping_cancels_the_fetch_without_a_log_line(
     remote: RemoteKeys, source: Source, log: list[LogEvent]
 ) -> None:
     source.answer = None
@@ -283,13 +283,11 @@ def test_stopping_ends_the_fetch_and_the_waiting_without_a_word(
     assert len(source.asked) == 1
 
 
-def test_before_the_start_there_is_nothing_to_wait_for(remote: RemoteKeys) -> None:
+def test_nothing_to_wait_for_before_the_start(remote: RemoteKeys) -> None:
     assert remote.when_refreshed() is None
 
 
-def test_a_mistake_in_putting_keys_to_use_does_not_end_the_fetching(
-    clock: Clock, source: Source, watch: Watch
-) -> None:
+def test_error_in_on_change_does_not_end_the_fetching(clock: Clock, source: Source, watch: Watch) -> None:
     def fall_over() -> None:
         raise LookupError
 

@@ -1,4 +1,4 @@
-"""The verifier with a key set from elsewhere: who waits for it, how often it is asked for, who goes."""
+"""Tests of the verifier with the key set of a URL: waiting, frequency of fetches, removed keys."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.auth.tokens import (
 
 
 class KeySets:
-    """Stands in for an URL; answers at once, or with ``answer`` None when the test says so."""
+    """Replaces ``KeySetUrl``. Answers fetches immediately, or not at all if ``answer`` is None."""
 
     def __init__(self) -> None:
         self.answer: list[str] | None = ["ed"]
@@ -66,7 +66,7 @@ def new_token() -> str:
     return sign(claims(), kid=NEW, material=ed_key(NEW).signing)
 
 
-def test_an_unknown_key_waits_for_one_fetch(start: Start, clock: Clock, key_sets: KeySets) -> None:
+def test_unknown_key_waits_for_one_fetch(start: Start, clock: Clock, key_sets: KeySets) -> None:
     service = start(jwks="https://keys.example/set")
     assert enter(service, token())
     clock.advance(RETRY_SECONDS)
@@ -75,16 +75,14 @@ def test_an_unknown_key_waits_for_one_fetch(start: Start, clock: Clock, key_sets
     service.verify(new_token(), TokenRole.CLIENT, ROOM).addBoth(results.append)
     service.verify(sign(claims(), kid="nobody"), TokenRole.CLIENT, ROOM).addErrback(results.append)
     assert results == []
-    assert enter(service, token()), "who is known need not wait"
+    assert enter(service, token()), "a token with a known key waits"
     key_sets.asked[-1].callback(key_sets.text("ed", NEW))
     assert isinstance(results[0], Grant)
     assert results[1].value.code == "token_key_unknown"  # type: ignore[attr-defined]
     assert service.is_still_good(results[0])
 
 
-def test_waiting_ends_with_the_fetch_whatever_comes_of_it(
-    start: Start, clock: Clock, key_sets: KeySets
-) -> None:
+def test_waiting_ends_when_the_fetch_fails(start: Start, clock: Clock, key_sets: KeySets) -> None:
     key_sets.answer = None
     service = start(jwks="https://keys.example/set")
     waiting = service.verify(token(), TokenRole.CLIENT, ROOM)
@@ -92,7 +90,7 @@ def test_waiting_ends_with_the_fetch_whatever_comes_of_it(
     assert refusal_of(waiting).code == "token_key_unknown"
 
 
-def test_who_waits_is_refused_when_the_service_stops(start: Start, key_sets: KeySets) -> None:
+def test_waiting_token_is_refused_when_the_service_stops(start: Start, key_sets: KeySets) -> None:
     key_sets.answer = None
     service = start(jwks="https://keys.example/set")
     waiting = service.verify(token(), TokenRole.CLIENT, ROOM)
@@ -100,13 +98,13 @@ def test_who_waits_is_refused_when_the_service_stops(start: Start, key_sets: Key
     assert refusal_of(waiting).code == "token_key_unknown"
 
 
-def test_a_token_without_a_name_for_its_key_does_not_wait(start: Start, key_sets: KeySets) -> None:
+def test_token_without_kid_does_not_wait(start: Start, key_sets: KeySets) -> None:
     key_sets.answer = None
     service = start(jwks="https://keys.example/set")
     assert code(service, sign(claims(), kid=...)) == "token_key_unknown"
 
 
-def test_ten_thousand_invented_keys_cost_one_fetch_a_minute(
+def test_ten_thousand_invented_kids_cause_one_fetch_a_minute(
     start: Start, clock: Clock, key_sets: KeySets
 ) -> None:
     service = start(jwks="https://keys.example/set")
@@ -121,9 +119,7 @@ def test_ten_thousand_invented_keys_cost_one_fetch_a_minute(
     assert all(later - earlier >= RETRY_SECONDS for earlier, later in pairwise(began_at))
 
 
-def test_a_key_that_has_left_the_set_ends_what_it_has_signed(
-    start: Start, clock: Clock, key_sets: KeySets
-) -> None:
+def test_removed_key_ends_its_grants(start: Start, clock: Clock, key_sets: KeySets) -> None:
     key_sets.answer = ["ed", NEW]
     service = start(jwks="https://keys.example/set")
     grant, other = enter(service, token()), enter(service, new_token())
@@ -136,7 +132,9 @@ def test_a_key_that_has_left_the_set_ends_what_it_has_signed(
     assert service.is_still_good(other)
 
 
-def test_files_win_over_the_set(start: Start, key_sets: KeySets, tmp_path: Path, log: list[LogEvent]) -> None:
+def test_files_take_precedence_over_the_set(
+    start: Start, key_sets: KeySets, tmp_path: Path, log: list[LogEvent]
+) -> None:
     path = write_jwks(tmp_path / "keys", secret_key("ed"))
     service = start(keys=[path], jwks="https://keys.example/set")
     assert enter(service, sign(claims(), material=SECRET, algorithm="HS256", kid="ed"))
@@ -144,15 +142,15 @@ def test_files_win_over_the_set(start: Start, key_sets: KeySets, tmp_path: Path,
     assert [event["event"] for event in log].count("auth.key_shadowed") == 1
 
 
-def test_an_url_that_will_not_do_is_said_at_once(clock: Clock) -> None:
+def test_invalid_url_is_a_config_error(clock: Clock) -> None:
     with pytest.raises(ConfigError, match="use https"):
         auth_service(clock, jwks="http://keys.example/set")
 
 
-def test_rereading_does_not_wait_for_the_next_look(start: Start, key_sets: KeySets, tmp_path: Path) -> None:
+def test_reread_reads_files_and_set_immediately(start: Start, key_sets: KeySets, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", ed_key(NEW))
     service = start(keys=[path], jwks="https://keys.example/set")
     write_jwks(path, ed_key("ed-3"))
     key_sets.answer = ["ed-4"]
     service.reread()
-    assert set(service._ring) == {"ed-3", "ed-4"}
+    assert set(service._keys) == {"ed-3", "ed-4"}

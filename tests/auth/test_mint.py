@@ -1,4 +1,4 @@
-"""Tokens that are made, and that what is made is taken."""
+"""Tests of making tokens, and that a verifier accepts them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def named(private: Any, algorithm: str, key_id: str) -> Key:
         lambda: named(es_private(), "ES256", "es"),
     ],
 )
-def test_every_kind_of_key_makes_tokens_that_are_taken(make: Any, service: AuthService) -> None:
+def test_every_kind_of_key_makes_accepted_tokens(make: Any, service: AuthService) -> None:
     token = mint_token(make(), TERMS, now=NOW)
     grant = grant_of(service.verify(token, TokenRole.CLIENT, ROOM))
     assert (grant.rooms, grant.expires_at) == ((ROOM,), NOW + 60)
 
 
-def test_all_terms_arrive(service: AuthService) -> None:
+def test_grant_has_all_terms(service: AuthService) -> None:
     terms = Terms(
         TokenRole.AGENT,
         (ROOM, "b-*"),
@@ -57,7 +57,7 @@ def test_all_terms_arrive(service: AuthService) -> None:
     assert grant.expires_at == NOW + 3600
 
 
-def test_every_token_can_be_taken_back(service: AuthService) -> None:
+def test_every_token_has_an_id_of_its_own(service: AuthService) -> None:
     grants = [
         grant_of(service.verify(mint_token(ed_key(), TERMS, now=NOW), TokenRole.CLIENT, ROOM))
         for _ in range(2)
@@ -69,37 +69,37 @@ def test_every_token_can_be_taken_back(service: AuthService) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"rooms": ("a*b",)}, "what --room says"),
-        ({"rooms": ("r",) * 65}, "what --room says"),
-        ({"subject": ""}, "what --sub says"),
-        ({"subject": "a\nb"}, "what --sub says"),
-        ({"token_id": "x" * 257}, "what --jti says"),
-        ({"origins": ("https://app.example/",)}, "what --origin says"),
-        ({"agent_identity": " "}, "what --agent-identity says"),
-        ({"ttl_seconds": 0}, "what --ttl says"),
-        ({"ttl_seconds": 10**12}, "what --ttl says"),
-        ({"max_clients": 0}, "what --max-clients says"),
-        ({"max_bytes_per_second": -1}, "what --max-rate says"),
+        ({"rooms": ("a*b",)}, "the value of --room is"),
+        ({"rooms": ("r",) * 65}, "the value of --room is"),
+        ({"subject": ""}, "the value of --sub is"),
+        ({"subject": "a\nb"}, "the value of --sub is"),
+        ({"token_id": "x" * 257}, "the value of --jti is"),
+        ({"origins": ("https://app.example/",)}, "the value of --origin is"),
+        ({"agent_identity": " "}, "the value of --agent-identity is"),
+        ({"ttl_seconds": 0}, "the value of --ttl is"),
+        ({"ttl_seconds": 10**12}, "the value of --ttl is"),
+        ({"max_clients": 0}, "the value of --max-clients is"),
+        ({"max_bytes_per_second": -1}, "the value of --max-rate is"),
         ({"rooms": tuple(f"{number:0100}" for number in range(40))}, "Name fewer rooms"),
     ],
 )
-def test_terms_that_no_relay_takes_make_no_token(changes: dict[str, Any], problem: str) -> None:
+def test_invalid_terms_make_no_token(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         mint_token(ed_key(), dataclasses.replace(TERMS, **changes), now=NOW)
 
 
-def test_the_public_part_makes_no_token() -> None:
+def test_public_key_makes_no_token() -> None:
     with pytest.raises(ConfigError, match="cannot sign"):
         mint_token(ed_key().without_signing(), TERMS, now=NOW)
 
 
-def test_a_token_says_of_its_key_no_more_than_its_name() -> None:
+def test_header_has_alg_kid_and_typ_only() -> None:
     header = jwt.get_unverified_header(mint_token(ed_key(), TERMS, now=NOW))
     assert header == {"alg": "EdDSA", "kid": "ed", "typ": "seance+jwt"}
 
 
-def test_pyjwt_alone_takes_it_too(clock: Clock) -> None:
-    """What is made here is a JWT like any other."""
+def test_token_is_accepted_by_plain_pyjwt(clock: Clock) -> None:
+    """The tokens are ordinary JWTs."""
     token = mint_token(ed_key(), dataclasses.replace(TERMS, ttl_seconds=10**9), now=NOW)
     options: Any = {"verify_iat": False}
     said = jwt.decode(token, ed_key().verifying, ["EdDSA"], audience="seance-relay", options=options)

@@ -1,4 +1,4 @@
-"""The verifier over time: keys that come and go, tokens that are taken back, people who wait."""
+"""Tests of the verifier over time: changed keys, revoked tokens, listeners."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent
 
-from seance.auth.service import MOST_LISTENERS, AuthService
+from seance.auth.service import MAX_LISTENERS, AuthService
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import ConfigError
 from seance.net.files import LOOK_SECONDS
@@ -42,17 +42,17 @@ from tests.conftest import Watch
 # Grants
 
 
-def test_a_grant_says_what_the_token_allows(service: AuthService) -> None:
+def test_grant_has_the_permissions_of_the_token(service: AuthService) -> None:
     grant = enter(service, token(room=["team-*", "x"], sub="zoe", jti="t", max={"clients": 2}))
     assert (grant.rooms, grant.subject, grant.token_id) == (("team-*", "x"), "zoe", "t")
     assert (grant.key_id, grant.max_clients, grant.expires_at) == ("ed", 2, NOW + 3600)
 
 
-def test_a_grant_does_not_show_keys(service: AuthService) -> None:
+def test_repr_of_a_grant_shows_no_key(service: AuthService) -> None:
     assert "Key(" not in repr(enter(service, token()))
 
 
-def test_an_admin_needs_no_room_but_may_name_one(service: AuthService) -> None:
+def test_admin_may_leave_the_room_out(service: AuthService) -> None:
     text = token(role="admin", room="team-*")
     everywhere = grant_of(service.verify(text, TokenRole.ADMIN, ""))
     assert everywhere.allows_room("team-7")
@@ -61,7 +61,7 @@ def test_an_admin_needs_no_room_but_may_name_one(service: AuthService) -> None:
     assert refusal_of(service.verify(text, TokenRole.ADMIN, "other")).status == 403
 
 
-def test_a_grant_is_good_until_its_last_second(service: AuthService, clock: Clock) -> None:
+def test_grant_is_valid_until_exp(service: AuthService, clock: Clock) -> None:
     grant = enter(service, token(exp=int(NOW) + 60))
     assert service.is_still_good(grant)
     clock.advance(59)
@@ -70,14 +70,14 @@ def test_a_grant_is_good_until_its_last_second(service: AuthService, clock: Cloc
     assert not service.is_still_good(grant)
 
 
-def test_a_grant_of_somebody_else_is_none(service: AuthService) -> None:
+def test_grant_of_another_verifier_is_not_valid(service: AuthService) -> None:
     assert not service.is_still_good(Grant(TokenRole.CLIENT, ("*",), NOW + 60, key_id="ed"))
 
 
-# Keys that come and go
+# Changed keys
 
 
-def test_the_only_key_needs_no_name(start: Start, tmp_path: Path) -> None:
+def test_only_key_needs_no_kid(start: Start, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(public_pem(ed_key().signing))
     service = start(keys=[tmp_path / "key"])
     assert enter(service, sign(claims(), kid=...)).key_id == service._key_files[0].content[0].key_id
@@ -101,9 +101,7 @@ def test_keys_rotate_by_their_names(start: Start, clock: Clock, tmp_path: Path) 
     assert enter(service, new)
 
 
-def test_another_key_under_the_same_name_ends_what_the_first_has_signed(
-    start: Start, clock: Clock, tmp_path: Path
-) -> None:
+def test_replaced_key_ends_grants_of_the_old_key(start: Start, clock: Clock, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", secret_key("main"))
     service = start(keys=[path])
     grant = enter(service, sign(claims(), material=SECRET, algorithm="HS256", kid="main"))
@@ -112,7 +110,7 @@ def test_another_key_under_the_same_name_ends_what_the_first_has_signed(
     assert not service.is_still_good(grant)
 
 
-def test_the_same_key_written_in_another_way_ends_nothing(start: Start, clock: Clock, tmp_path: Path) -> None:
+def test_same_key_in_another_form_ends_no_grant(start: Start, clock: Clock, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
     service = start(keys=[path])
     grant = enter(service, token())
@@ -121,7 +119,7 @@ def test_the_same_key_written_in_another_way_ends_nothing(start: Start, clock: C
     assert service.is_still_good(grant)
 
 
-def test_no_keys_let_nobody_in(start: Start, clock: Clock, tmp_path: Path) -> None:
+def test_empty_set_refuses_all_tokens(start: Start, clock: Clock, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
     service = start(keys=[path])
     grant = enter(service, token())
@@ -132,7 +130,7 @@ def test_no_keys_let_nobody_in(start: Start, clock: Clock, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("<<<<<<<"), Path.touch])
-def test_a_spoilt_key_file_throws_nobody_out(
+def test_damaged_key_file_keeps_the_keys(
     spoil: Callable[[Path], object], start: Start, clock: Clock, tmp_path: Path
 ) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
@@ -145,7 +143,7 @@ def test_a_spoilt_key_file_throws_nobody_out(
     assert enter(service, token())
 
 
-def test_several_files_are_one_ring(start: Start, tmp_path: Path) -> None:
+def test_keys_of_several_files_are_combined(start: Start, tmp_path: Path) -> None:
     (tmp_path / "pem").write_bytes(pem(ed_key("ed-2").signing))
     (tmp_path / "pem").chmod(0o600)
     set_path = tmp_path / "set"
@@ -153,7 +151,7 @@ def test_several_files_are_one_ring(start: Start, tmp_path: Path) -> None:
     service = start(keys=[write_jwks(tmp_path / "jwk", ed_key()), tmp_path / "pem"], jwks=set_path)
     assert enter(service, token())
     assert enter(service, sign(claims(), kid="ed-3", material=ed_key("ed-3").signing))
-    assert len(service._ring) == 3
+    assert len(service._keys) == 3
 
 
 def test_files_that_change_together_are_one_change(start: Start, clock: Clock, tmp_path: Path) -> None:
@@ -165,12 +163,10 @@ def test_files_that_change_together_are_one_change(start: Start, clock: Clock, t
         path.write_text('{"keys": []}')
     clock.advance(LOOK_SECONDS)
     assert heard == [1]
-    assert service._ring == {}
+    assert service._keys == {}
 
 
-def test_of_two_keys_with_one_name_the_first_file_wins(
-    start: Start, tmp_path: Path, log: list[LogEvent]
-) -> None:
+def test_first_file_wins_for_equal_names(start: Start, tmp_path: Path, log: list[LogEvent]) -> None:
     first = write_jwks(tmp_path / "one", secret_key("k"))
     second = write_jwks(tmp_path / "two", secret_key("k", bytes(32)))
     service = start(keys=[first, second, first])
@@ -179,19 +175,19 @@ def test_of_two_keys_with_one_name_the_first_file_wins(
 
 
 @pytest.mark.parametrize("option", ["keys", "jwks", "deny"])
-def test_a_file_that_will_not_do_keeps_it_from_starting(option: str, clock: Clock, tmp_path: Path) -> None:
+def test_invalid_file_prevents_the_start(option: str, clock: Clock, tmp_path: Path) -> None:
     path = tmp_path / "file"
     service = auth_service(clock, **{option: [path] if option == "keys" else path})
     with pytest.raises(ConfigError, match=r"file cannot be read \(No such file"):
         service.startService()
     path.write_text("?")
-    with pytest.raises(ConfigError, match=r"file (is not JSON|has an entry in line 1)"):
+    with pytest.raises(ConfigError, match=r"file (is not JSON|has an invalid entry in line 1)"):
         service.startService()
     assert not service.running
     assert clock.getDelayedCalls() == []
 
 
-def test_before_the_start_nobody_is_let_in(clock: Clock, tmp_path: Path) -> None:
+def test_tokens_are_refused_before_the_start(clock: Clock, tmp_path: Path) -> None:
     deny = tmp_path / "deny"
     deny.touch()
     service = auth_service(clock, keys=[write_jwks(tmp_path / "keys", ed_key())], deny=deny)
@@ -199,7 +195,7 @@ def test_before_the_start_nobody_is_let_in(clock: Clock, tmp_path: Path) -> None
     assert code(service, token()) == "token_key_unknown"
 
 
-def test_it_can_be_started_again(start: Start, clock: Clock, tmp_path: Path) -> None:
+def test_service_can_be_started_again(start: Start, clock: Clock, tmp_path: Path) -> None:
     service = start(keys=[write_jwks(tmp_path / "keys", ed_key())])
     service.stopService()
     service.stopService()
@@ -208,7 +204,7 @@ def test_it_can_be_started_again(start: Start, clock: Clock, tmp_path: Path) -> 
     assert enter(service, token())
 
 
-# Taking back
+# Revocation
 
 
 @pytest.mark.parametrize(
@@ -220,7 +216,7 @@ def test_it_can_be_started_again(start: Start, clock: Clock, tmp_path: Path) -> 
         ("room:team-*", (403, "room_denied")),
     ],
 )
-def test_who_is_denied_is_out_at_the_next_look_and_nobody_else(
+def test_denied_grants_end_at_the_next_check_and_others_stay(
     line: str, denied: tuple[int, str], start: Start, clock: Clock, tmp_path: Path
 ) -> None:
     deny = tmp_path / "deny"
@@ -244,7 +240,7 @@ def test_who_is_denied_is_out_at_the_next_look_and_nobody_else(
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("jti:t\nzoe\n")])
-def test_a_spoilt_deny_list_lets_nobody_back_in(
+def test_damaged_deny_list_stays_in_force(
     spoil: Callable[[Path], object], start: Start, clock: Clock, tmp_path: Path, log: list[LogEvent]
 ) -> None:
     deny = tmp_path / "deny"
@@ -260,7 +256,7 @@ def test_a_spoilt_deny_list_lets_nobody_back_in(
 # Listeners
 
 
-def test_listeners_hear_of_changes_after_they_were_made(start: Start, clock: Clock, tmp_path: Path) -> None:
+def test_listeners_are_called_after_a_change(start: Start, clock: Clock, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
     service = start(keys=[path])
     grant = enter(service, token())
@@ -279,7 +275,7 @@ def test_listeners_hear_of_changes_after_they_were_made(start: Start, clock: Clo
     assert service.is_still_good(grant)
 
 
-def test_a_listener_that_fails_keeps_nobody_from_hearing(
+def test_failing_listener_does_not_affect_others(
     start: Start, clock: Clock, tmp_path: Path, watch: Watch
 ) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
@@ -299,7 +295,7 @@ def test_a_listener_that_fails_keeps_nobody_from_hearing(
     assert len(watch.take(LookupError)) == 2
 
 
-def test_the_same_listener_may_listen_twice(start: Start, tmp_path: Path) -> None:
+def test_listener_may_be_added_twice(start: Start, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
     service = start(keys=[path])
     heard: list[int] = []
@@ -315,7 +311,7 @@ def test_the_same_listener_may_listen_twice(start: Start, tmp_path: Path) -> Non
     assert heard == [1]
 
 
-def test_a_listener_may_leave_while_it_is_told(start: Start, tmp_path: Path) -> None:
+def test_listener_may_remove_itself_during_the_call(start: Start, tmp_path: Path) -> None:
     path = write_jwks(tmp_path / "keys", ed_key())
     service = start(keys=[path])
     heard: list[int] = []
@@ -333,13 +329,13 @@ def test_a_listener_may_leave_while_it_is_told(start: Start, tmp_path: Path) -> 
 
 
 def test_listeners_are_bounded(service: AuthService) -> None:
-    for _ in range(MOST_LISTENERS):
+    for _ in range(MAX_LISTENERS):
         service.on_change(lambda: None)
-    with pytest.raises(RuntimeError, match="forgets"):
+    with pytest.raises(RuntimeError, match="does not remove"):
         service.on_change(lambda: None)
 
 
-def test_a_mistake_of_ours_in_looking_is_logged(
+def test_error_in_checking_files_is_logged(
     service: AuthService, clock: Clock, monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     def fall_over(*, force: bool) -> bool:
@@ -351,8 +347,8 @@ def test_a_mistake_of_ours_in_looking_is_logged(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_hangup_signal_rereads_in_the_running_process(tmp_path: Path) -> None:
-    """As a door does it. The time and size of the file are the same, so that only the signal tells."""
+async def test_sighup_rereads_in_a_running_process(tmp_path: Path) -> None:
+    """Time and size of the file do not change, so only the signal can cause the reading."""
     from twisted.internet import reactor
 
     path = write_jwks(tmp_path / "keys", secret_key("main"))

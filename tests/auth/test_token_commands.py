@@ -1,4 +1,4 @@
-"""``seance keygen``, ``seance token`` and ``seance share``, as a person types them."""
+"""Tests of the commands ``seance keygen``, ``seance token`` and ``seance share``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS = {
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process, in a folder of its own; gives status, stdout and stderr."""
+    """Run a command in this process and an empty folder; return status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(command: str, *arguments: str) -> tuple[int, str, str]:
@@ -55,7 +55,7 @@ def key(run: Run) -> str:
 
 
 def grant(key: str, text: str, role: TokenRole, room: str) -> Grant:
-    """What a relay that knows the key makes of a token, now."""
+    """Return the grant of a token at a relay with this key."""
     service = AuthService(Clock(), keys=[key])
     service.startService()
     try:
@@ -76,10 +76,10 @@ def in_a_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-# From key to door
+# As processes
 
 
-def test_a_key_a_token_and_a_link_made_by_the_real_command(tmp_path: Path) -> None:
+def test_key_token_and_link_by_the_real_command(tmp_path: Path) -> None:
     made = in_a_process(tmp_path, "keygen", "--out", "k")
     assert (made.returncode, made.stderr) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["k", "k.pub"]
@@ -102,7 +102,7 @@ def test_a_key_a_token_and_a_link_made_by_the_real_command(tmp_path: Path) -> No
     assert grant(str(tmp_path / "k.pub"), text, TokenRole.CLIENT, "r").rooms == ("r",)
 
 
-def test_a_mistake_is_one_sentence_by_the_real_command(tmp_path: Path) -> None:
+def test_error_is_one_line_by_the_real_command(tmp_path: Path) -> None:
     said = in_a_process(tmp_path, "token", "--key", "nowhere", "--room", "r")
     assert (said.returncode, said.stdout) == (1, "")
     assert said.stderr == "seance token: The key file nowhere cannot be read (No such file or directory).\n"
@@ -111,7 +111,7 @@ def test_a_mistake_is_one_sentence_by_the_real_command(tmp_path: Path) -> None:
 # keygen
 
 
-def test_keygen_says_where_what_and_for_whom(run: Run) -> None:
+def test_keygen_prints_files_kid_and_public_key(run: Run) -> None:
     status, out, err = run("keygen")
     public = json.loads(Path("seance.key.pub").read_text())
     assert (status, err) == (0, "")
@@ -122,7 +122,7 @@ def test_keygen_says_where_what_and_for_whom(run: Run) -> None:
     assert json.loads(Path("seance.key").read_text())["d"] not in out
 
 
-def test_keygen_shows_nothing_of_a_secret(run: Run) -> None:
+def test_keygen_does_not_print_a_secret(run: Run) -> None:
     status, out, _ = run("keygen", "--secret", "--out", "s")
     secret = json.loads(Path("s").read_text())
     assert status == 0
@@ -137,7 +137,7 @@ def test_keygen_overwrites_nothing(run: Run, key: str) -> None:
     status, out, err = run("keygen")
     assert (status, out) == (1, "")
     assert (
-        err == "seance keygen: seance.key is there already and is not overwritten; "
+        err == "seance keygen: seance.key exists already and is not overwritten; "
         "choose another name with --out.\n"
     )
     assert Path(key).read_bytes() == before
@@ -146,7 +146,7 @@ def test_keygen_overwrites_nothing(run: Run, key: str) -> None:
 # token
 
 
-def test_a_token_takes_every_option(run: Run, key: str) -> None:
+def test_token_accepts_every_option(run: Run, key: str) -> None:
     words = "--room a --room b-* --role client --ttl 15m --sub zoe --jti t1 --origin https://a.example "
     words += "--origin http://localhost:3000 --max-clients 5 --max-rate 1MiB --agent-identity desk"
     began_at = int(time.time())
@@ -160,7 +160,7 @@ def test_a_token_takes_every_option(run: Run, key: str) -> None:
     assert (said.max_clients, said.max_bytes_per_second) == (5, 1 << 20)
 
 
-def test_a_token_is_a_clients_for_an_hour_unless_said_otherwise(run: Run, key: str) -> None:
+def test_default_token_is_for_a_client_and_one_hour(run: Run, key: str) -> None:
     _, out, _ = run("token", "--key", key, "--room", "r")
     said = grant(f"{key}.pub", out.strip(), TokenRole.CLIENT, "r")
     assert 3590 < said.expires_at - time.time() <= 3600
@@ -170,7 +170,7 @@ def test_a_token_is_a_clients_for_an_hour_unless_said_otherwise(run: Run, key: s
 @pytest.mark.parametrize(
     ("ttl", "seconds"), [("90s", 90), ("15m", 900), ("1h", 3600), ("7d", 604_800), ("366d", 31_622_400)]
 )
-def test_a_time_is_a_number_and_a_letter(ttl: str, seconds: int, run: Run, key: str) -> None:
+def test_ttl_is_a_number_and_a_letter(ttl: str, seconds: int, run: Run, key: str) -> None:
     began_at = int(time.time())
     _, out, _ = run("token", "--key", key, "--room", "r", "--ttl", ttl)
     said = grant(f"{key}.pub", out.strip(), TokenRole.CLIENT, "r")
@@ -190,11 +190,11 @@ def test_a_time_is_a_number_and_a_letter(ttl: str, seconds: int, run: Run, key: 
         ("--room r --ttl 60", "argument --ttl: '60' is not a time"),
         ("--room r --max-clients 0", "argument --max-clients: '0' is not a count"),
         ("--room r --max-rate fast", "argument --max-rate: 'fast' is not a size"),
-        ("--room r --origin https://a.example/", "what --origin says will not do"),
+        ("--room r --origin https://a.example/", "the value of --origin is not valid"),
         ("--room r --ro client", "unrecognized arguments: --ro"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_status_1(words: str, problem: str, run: Run, key: str) -> None:
+def test_wrong_option_is_one_line_and_status_1(words: str, problem: str, run: Run, key: str) -> None:
     status, out, err = run("token", "--key", key, *words.split())
     assert (status, out) == (1, "")
     assert err.startswith("seance token: ")
@@ -206,7 +206,7 @@ def test_a_wrong_option_is_one_sentence_and_status_1(words: str, problem: str, r
 
 
 class Terminal(io.StringIO):
-    """A terminal that takes what it is given."""
+    """A terminal for UTF-8."""
 
     encoding = "utf-8"
 
@@ -220,7 +220,7 @@ def share_on(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch, *arguments:
     return terminal.getvalue().splitlines()
 
 
-def test_a_terminal_gets_a_code_that_holds_the_link(
+def test_terminal_gets_a_qr_code_of_the_link(
     key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made: list[str] = []
@@ -233,17 +233,17 @@ def test_a_terminal_gets_a_code_that_holds_the_link(
     assert all("█" in line or "▄" in line or "▀" in line for line in code)
 
 
-def test_the_code_can_be_left_out(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qr_code_can_be_turned_off(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(share_on(Terminal(), monkeypatch, "--no-qr")) == 1
 
 
-def test_a_terminal_without_such_signs_gets_no_code(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_without_block_characters_gets_no_qr_code(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(Terminal, "encoding", "latin-1")
     assert len(share_on(terminal, monkeypatch)) == 1
 
 
-def test_without_the_extra_the_link_is_there_and_the_code_is_explained(
+def test_without_the_extra_the_link_is_printed_with_a_hint(
     key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tokens, "find_spec", lambda _: None)
@@ -259,7 +259,7 @@ def test_without_the_extra_the_link_is_there_and_the_code_is_explained(
         ("--room r --role admin", "unrecognized arguments: --role admin"),
     ],
 )
-def test_a_link_is_for_one_room_of_one_relay(words: str, problem: str, run: Run, key: str) -> None:
+def test_link_needs_one_room_and_a_valid_relay(words: str, problem: str, run: Run, key: str) -> None:
     status, out, err = run("share", "--key", key, *words.split())
     assert (status, out) == (1, "")
     assert problem in err

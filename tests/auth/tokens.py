@@ -1,4 +1,4 @@
-"""Keys of every kind, tokens that are right, and the tools to make wrong ones."""
+"""Keys of every kind, and functions that make valid and invalid tokens."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ SECRET = bytes(range(32))
 
 
 def ed_key(key_id: str = "ed") -> Key:
-    """The same key for the same name."""
+    """Return the Ed25519 key with this name; it is the same in every call."""
     return _ed_key(key_id)
 
 
 @cache
 def _ed_key(key_id: str) -> Key:
-    # The same in every process: a signature that is kept in a file stays good.
+    # Derived from the name, so that signatures in files stay valid.
     private = ed25519.Ed25519PrivateKey.from_private_bytes(sha256(key_id.encode()).digest())
     jwk = jwt.get_algorithm_by_name("EdDSA").to_jwk(private, as_dict=True)
     return key_from_jwk({**jwk, "kid": key_id})
@@ -83,7 +83,7 @@ def secret_key(key_id: str = "hs", secret: bytes = SECRET) -> Key:
 
 
 def jwk_of(private: Any, algorithm: str, **members: str) -> dict[str, Any]:
-    """The public JWK of a private key."""
+    """Return the public JWK of a private key."""
     return {**jwt.get_algorithm_by_name(algorithm).to_jwk(private.public_key(), as_dict=True), **members}
 
 
@@ -100,13 +100,13 @@ def base64(data: bytes) -> str:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """What a good client's token says; ``...`` leaves a claim out."""
+    """Return the claims of a valid client's token; ``...`` leaves a claim out."""
     good = {"aud": "seance-relay", "role": "client", "room": ROOM, "exp": int(NOW) + 3600}
     return {name: value for name, value in {**good, **changes}.items() if value is not ...}
 
 
 def sign_raw(header: bytes, payload: bytes, *, material: Any, algorithm: str) -> str:
-    """A signed token of any bytes, whatever sense they make."""
+    """Return a signed token with any header and payload."""
     algorithm_object = jwt.get_algorithm_by_name(algorithm)
     signed = f"{base64(header)}.{base64(payload)}"
     signature = algorithm_object.sign(signed.encode(), material)
@@ -121,7 +121,7 @@ def sign(
     header: dict[str, Any] | bytes | None = None,
     **names: Any,
 ) -> str:
-    """A token signed by the Ed25519 key unless told otherwise; ``names`` change its header."""
+    """Return a token, signed by the Ed25519 key by default; ``names`` change its header."""
     usual = {"alg": algorithm, "typ": "seance+jwt", "kid": "ed"}
     if header is None:
         header = {name: value for name, value in {**usual, **names}.items() if value is not ...}
@@ -131,17 +131,17 @@ def sign(
 
 
 def token(**changes: Any) -> str:
-    """A token whose claims differ from good ones by ``changes``."""
+    """Return a token with valid claims except for ``changes``."""
     return sign(claims(**changes))
 
 
 def auth_service(clock: Clock, **options: Any) -> AuthService:
-    """A service on a clock that shows ``NOW`` and runs."""
+    """Return a service whose time starts at ``NOW`` and follows the clock."""
     return AuthService(clock, now=lambda: NOW + clock.seconds(), **options)
 
 
 def write_jwks(path: Path, *keys: Key | dict[str, Any]) -> Path:
-    """Writes a set; of our own keys all that they hold."""
+    """Write a JWK set; a ``Key`` is written with its private part."""
     members = [key.private_jwk() if isinstance(key, Key) else key for key in keys]
     path.write_text(json.dumps({"keys": members}))
     path.chmod(0o600)
@@ -166,15 +166,15 @@ def refusal_of(verifying: Deferred[Grant]) -> Refusal:
 def _result_of(verifying: Deferred[Grant]) -> object:
     results: list[object] = []
     verifying.addBoth(results.append)
-    assert results, "it still waits"
+    assert results, "the verification is still waiting"
     return results[0]
 
 
 def enter(service: Verifier, text: str, room: str = ROOM) -> Grant:
-    """What a client is granted."""
+    """Return the grant of a client."""
     return grant_of(service.verify(text, TokenRole.CLIENT, room))
 
 
 def code(service: Verifier, text: str, room: str = ROOM) -> str:
-    """Why a client is refused."""
+    """Return the code of the refusal of a client."""
     return refusal_of(service.verify(text, TokenRole.CLIENT, room)).code

@@ -20,11 +20,11 @@ import pytest
 
 from seance.heads import (
     Forwarded,
-    LocalAnswer,
-    Place,
-    Presented,
+    LocalResponse,
+    PresentedToken,
     Request,
     RequestReader,
+    TokenLocation,
     check_upgrade,
     find_token,
     plain_response,
@@ -65,7 +65,7 @@ DIAL = """([address, protocols]) => new Promise(resolve => {
 class Passage:
     """What went through the door: what the client presented, and the head that went on."""
 
-    presented: Presented
+    presented: PresentedToken
     head: bytes
 
 
@@ -111,7 +111,7 @@ class Door:
     ) -> None:
         key, route = check_upgrade(request), resolve_target(request.target)
         presented = find_token(request, route)
-        answer = LocalAnswer(key, select_protocol=protocol_to_select(request) if self.selects else None)
+        answer = LocalResponse(key, select_protocol=protocol_to_select(request) if self.selects else None)
         request, route = without_token(request, route)
         head = request_for_local(request, route.local, Forwarded("127.0.0.1", "http", b"localhost"))
         self.passages.append(Passage(presented, head))
@@ -196,7 +196,7 @@ def test_server_that_selects_the_first_offer_suits_the_browser(
 ) -> None:
     door.local_port = first_offer_server
     assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
-    expected = Presented(TOKEN, Place.SUBPROTOCOL) if OFFER[1] in offer else Presented()
+    expected = PresentedToken(TOKEN, TokenLocation.SUBPROTOCOL) if OFFER[1] in offer else PresentedToken()
     assert door.passages[0].presented == expected
 
 
@@ -225,5 +225,5 @@ def test_token_in_the_address_is_found_and_the_apps_own_goes_on(
     door.local_port = first_offer_server
     target = f"/c/ID/doc?{app}&access_token={TOKEN}"
     assert dialled(browser, door, [], target) == {"protocol": "", "data": "hello"}
-    assert door.passages[0].presented == Presented(TOKEN, Place.QUERY)
+    assert door.passages[0].presented == PresentedToken(TOKEN, TokenLocation.QUERY)
     assert door.passages[0].head.startswith(f"GET /doc?{app} HTTP/1.1\r\n".encode())

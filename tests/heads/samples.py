@@ -1,4 +1,4 @@
-"""Requests, answers and cuts that the tests of this folder share."""
+"""Requests, responses and splitting strategies shared by the tests in this folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import h11
 from hypothesis import strategies as st
 
 from seance.errors import Refusal
-from seance.heads import Forwarded, LocalAnswer, Request, RequestReader
+from seance.heads import Forwarded, LocalResponse, Request, RequestReader
 
 Result = TypeVar("Result")
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-"""Key and answer as RFC 6455, 1.3 prints them."""
+"""Key and accept value of RFC 6455, 1.3."""
 
 FORWARDED = Forwarded("203.0.113.7", "https", b"relay.example")
 
@@ -36,42 +36,42 @@ SWITCHING = (
 def head(
     *lines: bytes, start: bytes = b"GET /client?room=a HTTP/1.1", host: bytes = b"relay.example"
 ) -> bytes:
-    """Return a request head with a Host and these further lines."""
+    """Return a request head with a Host and additional lines."""
     return b"\r\n".join((start, b"Host: " + host, *lines, b"", b""))
 
 
 def upgrade(*lines: bytes, start: bytes = b"GET /client?room=a HTTP/1.1") -> bytes:
-    """Return the head of a sound upgrade with these further lines."""
+    """Return the head of a valid upgrade with additional lines."""
     return head(*UPGRADE, *lines, start=start)
 
 
 def read(raw: bytes) -> Request:
-    """Return the request that these bytes are."""
+    """Parse a complete request head."""
     request = RequestReader().receive(raw)
     assert request is not None
     return request
 
 
 def fields_of(raw: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the fields of a head that we wrote ourselves."""
+    """Return the fields of a head written by `format_head`."""
     lines = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
     return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
 
 def single_bytes(raw: bytes) -> Iterator[bytes]:
-    """Cut everywhere."""
+    """Split into single bytes."""
     return (raw[i : i + 1] for i in range(len(raw)))
 
 
 @st.composite
 def cut_anywhere(draw: st.DrawFn, raw: bytes) -> list[bytes]:
-    """Cut at random places; empty pieces occur too."""
-    places = draw(st.lists(st.integers(0, len(raw)), max_size=8).map(sorted))
-    return [raw[a:b] for a, b in pairwise([0, *places, len(raw)])]
+    """Split at random positions; pieces may be empty."""
+    positions = draw(st.lists(st.integers(0, len(raw)), max_size=8).map(sorted))
+    return [raw[a:b] for a, b in pairwise([0, *positions, len(raw)])]
 
 
 def outcome(act: Callable[[], Result]) -> Result | tuple[int, str, str]:
-    """Return what it returns, or what it was refused with."""
+    """Return the result of a call, or the contents of its refusal."""
     try:
         return act()
     except Refusal as refusal:
@@ -79,7 +79,7 @@ def outcome(act: Callable[[], Result]) -> Result | tuple[int, str, str]:
 
 
 class Client:
-    """What a client makes of the bytes that the relay sent, by h11's reading."""
+    """The response as a client reads it, with h11."""
 
     def __init__(self, raw: bytes, *, is_ended: bool = True) -> None:
         connection = h11.Connection(h11.CLIENT)
@@ -102,9 +102,9 @@ class Client:
         self.rest = connection.trailing_data[0]
 
 
-def answer(*pieces: bytes, limit_bytes: int = 16384, is_ended: bool = False) -> tuple[LocalAnswer, bytes]:
-    """Return an answer after these pieces, and what it passed on."""
-    local = LocalAnswer(KEY, limit_bytes)
+def answer(*pieces: bytes, limit_bytes: int = 16384, is_ended: bool = False) -> tuple[LocalResponse, bytes]:
+    """Feed pieces to a `LocalResponse`; return it and the bytes that it passed on."""
+    local = LocalResponse(KEY, limit_bytes)
     passed = b"".join([local.receive(piece) for piece in pieces])
     if is_ended:
         passed += local.receive_end()

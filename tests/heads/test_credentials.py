@@ -1,4 +1,4 @@
-"""Our token: found where it may travel, taken out wherever it is, and told from an app's own."""
+"""Tests of finding and removing Seance tokens, and of distinguishing them from tokens of an app."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from seance.auth.claims import grant_from_claims
 from seance.auth.verifier import read_header
 from seance.errors import Refusal
 from seance.heads import (
-    Place,
-    Presented,
+    PresentedToken,
     Request,
     Route,
+    TokenLocation,
     find_token,
     is_seance_token,
     protocol_to_select,
@@ -37,13 +37,13 @@ def asked(*lines: bytes, target: bytes = b"/c/ID/doc") -> tuple[Request, Route]:
     return request, resolve_target(target)
 
 
-def found(*lines: bytes, target: bytes = b"/c/ID/doc") -> tuple[bytes, Place]:
+def found(*lines: bytes, target: bytes = b"/c/ID/doc") -> tuple[bytes, TokenLocation]:
     presented = find_token(*asked(*lines, target=target))
-    return presented.token.encode(), presented.place
+    return presented.token.encode(), presented.location
 
 
 def kept(*lines: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what is left of these lines behind those of a bare upgrade."""
+    """Return the lines without tokens, without those of the upgrade itself."""
     request, _ = without_token(*asked(*lines))
     return list(request.headers[len(read(upgrade()).headers) :])
 
@@ -52,7 +52,7 @@ def local(target: bytes) -> bytes:
     return without_token(*asked(target=target))[1].local
 
 
-class TestLook:
+class TestForm:
     @pytest.mark.parametrize(
         ("header", "payload"),
         [
@@ -65,10 +65,10 @@ class TestLook:
             (b' \n{"alg" : "HS256" }', b'\t{"aud" : "seance-relay"}'),
         ],
     )
-    def test_ours(self, header: object, payload: object) -> None:
+    def test_seance_token(self, header: object, payload: object) -> None:
         assert is_seance_token(jwt_of(header, payload))
 
-    def test_forged_token_without_signature_is_ours_to_refuse(self) -> None:
+    def test_unsigned_token_is_recognized(self) -> None:
         assert is_seance_token(jwt_of({"alg": "none"}, {"aud": "seance-relay"}, b""))
 
     def test_length_does_not_matter(self) -> None:
@@ -96,7 +96,7 @@ class TestLook:
             (b'{"a":' + b"9" * 9000 + b"}", {"aud": "app"}),
         ],
     )
-    def test_of_somebody_else(self, header: object, payload: object) -> None:
+    def test_token_of_an_app(self, header: object, payload: object) -> None:
         assert not is_seance_token(jwt_of(header, payload))
 
     @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ class TestLook:
             *(OURS.rpartition(b".")[0], OURS + b"\xff", b"eyJ0e.e30.c"),
         ],
     )
-    def test_no_token_at_all(self, token: bytes) -> None:
+    def test_text_that_is_not_a_token(self, token: bytes) -> None:
         assert not is_seance_token(token)
 
     @given(token=st.binary(max_size=60) | st.text("eyJ0.{}ab-_", max_size=60).map(str.encode))
-    def test_noise_is_nothing(self, token: bytes) -> None:
+    def test_random_text_is_not_a_token(self, token: bytes) -> None:
         assert not is_seance_token(token)
 
     @given(
@@ -127,7 +127,7 @@ class TestLook:
             st.sampled_from(["seance-relay", "app", 1, None]), lambda inner: st.lists(inner, max_size=2)
         ),
     )
-    def test_whatever_the_verifier_would_take_is_ours(self, header: object, aud: object) -> None:
+    def test_every_token_that_the_verifier_accepts_is_recognized(self, header: object, aud: object) -> None:
         claims = json.dumps({"aud": aud, "role": "client", "exp": 9}).encode()
         token = jwt_of(header, claims)
         try:
@@ -139,13 +139,13 @@ class TestLook:
 
 
 class TestFind:
-    def test_nothing_is_nothing(self) -> None:
-        assert find_token(*asked()) == Presented("", Place.NONE) == Presented()
+    def test_request_without_a_token(self) -> None:
+        assert find_token(*asked()) == PresentedToken("", TokenLocation.NONE) == PresentedToken()
 
     @pytest.mark.parametrize("token", [OURS, OURS_BY_AUDIENCE])
     @pytest.mark.parametrize("start", [b"Bearer ", b"bearer ", b"BEARER   ", b"Bearer\t "])
     def test_bearer(self, start: bytes, token: bytes) -> None:
-        assert found(b"aUTHORIZATION: " + start + token) == (token, Place.AUTHORIZATION)
+        assert found(b"aUTHORIZATION: " + start + token) == (token, TokenLocation.AUTHORIZATION)
 
     @pytest.mark.parametrize(
         "value",
@@ -154,8 +154,8 @@ class TestFind:
             *(b"Bearer " + OURS + b" x", b"Bearer " + OURS + b", Basic x", b"Bearer" + OURS),
         ],
     )
-    def test_authorization_of_the_app_is_not_ours(self, value: bytes) -> None:
-        assert found(b"Authorization: " + value) == (b"", Place.NONE)
+    def test_authorization_of_the_app_is_ignored(self, value: bytes) -> None:
+        assert found(b"Authorization: " + value) == (b"", TokenLocation.NONE)
         assert kept(b"Authorization: " + value) == [(b"Authorization", value.strip())]
 
     @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ class TestFind:
         ],
     )
     def test_subprotocol(self, lines: tuple[bytes, ...]) -> None:
-        assert found(*lines) == (OURS, Place.SUBPROTOCOL)
+        assert found(*lines) == (OURS, TokenLocation.SUBPROTOCOL)
 
     @pytest.mark.parametrize("token", [b"opaque", APP, b"\xff\xfe", b"x" * 9000])
-    def test_token_protocol_is_ours_whatever_it_holds(self, token: bytes) -> None:
+    def test_token_protocol_with_any_value_is_a_token(self, token: bytes) -> None:
         presented = find_token(*asked(OFFER + token))
-        assert presented == Presented(token.decode("latin-1"), Place.SUBPROTOCOL)
+        assert presented == PresentedToken(token.decode("latin-1"), TokenLocation.SUBPROTOCOL)
         assert kept(OFFER + token) == []
 
     @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ class TestFind:
         ],
     )
     def test_query(self, target: bytes) -> None:
-        assert found(target=target) == (OURS, Place.QUERY)
+        assert found(target=target) == (OURS, TokenLocation.QUERY)
         request, route = without_token(*asked(target=target))
-        assert find_token(request, route) == Presented()
+        assert find_token(request, route) == PresentedToken()
 
     @pytest.mark.parametrize(
         "piece",
@@ -211,30 +211,30 @@ class TestFind:
             *(b"access_token=" + OURS + b"%2Fdoc", b"access_token=x" + b"." + OURS),
         ],
     )
-    def test_parameter_of_the_app_is_not_ours(self, piece: bytes) -> None:
+    def test_parameter_of_the_app_is_ignored(self, piece: bytes) -> None:
         target = b"/c/ID/doc?x=1&" + piece + b"&y"
-        assert found(target=target) == (b"", Place.NONE)
+        assert found(target=target) == (b"", TokenLocation.NONE)
         assert local(target) == b"/doc?x=1&" + piece + b"&y"
 
-    def test_best_place_wins(self) -> None:
+    def test_preferred_location_wins(self) -> None:
         first, second, third = b"Authorization: Bearer " + OTHER, OFFER + OURS, b"/c/ID?" + QUERY
-        assert found(first, second, target=third) == (OTHER, Place.AUTHORIZATION)
-        assert found(second, target=b"/c/ID?access_token=" + OTHER) == (OURS, Place.SUBPROTOCOL)
+        assert found(first, second, target=third) == (OTHER, TokenLocation.AUTHORIZATION)
+        assert found(second, target=b"/c/ID?access_token=" + OTHER) == (OURS, TokenLocation.SUBPROTOCOL)
 
-    def test_bearer_of_the_app_leaves_it_to_the_next_place(self) -> None:
+    def test_bearer_of_the_app_does_not_hide_other_locations(self) -> None:
         app = b"Authorization: Bearer " + APP
-        assert found(app, OFFER + OURS) == (OURS, Place.SUBPROTOCOL)
-        assert found(app, target=b"/c/ID?" + QUERY) == (OURS, Place.QUERY)
+        assert found(app, OFFER + OURS) == (OURS, TokenLocation.SUBPROTOCOL)
+        assert found(app, target=b"/c/ID?" + QUERY) == (OURS, TokenLocation.QUERY)
 
     @pytest.mark.parametrize("line", [b"Authorization: Bearer ", b"Sec-WebSocket-Protocol: seance.token."])
-    def test_first_of_one_place_wins(self, line: bytes) -> None:
+    def test_first_token_of_a_location_wins(self, line: bytes) -> None:
         assert found(line + OTHER, line + OURS)[0] == OTHER
         assert found(target=b"/c/ID?access_token=" + OTHER + b"&" + QUERY)[0] == OTHER
 
     def test_token_is_not_in_the_repr(self) -> None:
         assert OURS.decode() not in repr(find_token(*asked(BEARER)))
 
-    def test_long_token_is_kept_whole_for_the_verifier_to_refuse(self) -> None:
+    def test_long_token_is_not_truncated(self) -> None:
         token = jwt_of({"typ": "seance+jwt"}, {"x": "y" * 6000})
         for line in (b"Authorization: Bearer " + token, OFFER + token):
             assert found(line)[0] == token
@@ -244,7 +244,7 @@ class TestFind:
 
 
 class TestFields:
-    def test_request_without_a_token_is_as_it_was(self) -> None:
+    def test_request_without_a_token_is_not_changed(self) -> None:
         request, route = asked(
             b"Authorization: Bearer " + APP,
             b"Sec-WebSocket-Protocol: a ,, b",
@@ -275,7 +275,7 @@ class TestFields:
         expected = [(name, value) for value in (values if left is None else left)]
         assert kept(*(name + b": " + value for value in values)) == expected
 
-    def test_every_copy_goes(self) -> None:
+    def test_every_copy_is_removed(self) -> None:
         request, route = asked(
             BEARER,
             b"Authorization: Basic eDp5",
@@ -291,7 +291,7 @@ class TestFields:
             FORWARDED,
         )
         assert cleaned.target == b"/c/ID?x=1"
-        assert find_token(cleaned, route) == Presented()
+        assert find_token(cleaned, route) == PresentedToken()
 
     def test_agent_keeps_its_own_protocol(self) -> None:
         line = b"Sec-WebSocket-Protocol: seance.link.v1, seance.token." + OURS
@@ -299,10 +299,10 @@ class TestFields:
         assert request.values(b"sec-websocket-protocol") == [b"seance.link.v1"]
         assert (request.target, route) == (b"/agent?room=ID", resolve_target(b"/agent?room=ID"))
 
-    def test_health_check_may_carry_one_too(self) -> None:
+    def test_health_check_may_have_a_token(self) -> None:
         request = read(head(BEARER, start=b"GET /health?" + QUERY + b" HTTP/1.1"))
         route = resolve_target(request.target)
-        assert find_token(request, route).place is Place.AUTHORIZATION
+        assert find_token(request, route).location is TokenLocation.AUTHORIZATION
         cleaned, _ = without_token(request, route)
         assert cleaned == read(head(start=b"GET /health HTTP/1.1"))
 
@@ -333,7 +333,7 @@ class TestTarget:
             (b"/c/ID/doc?&{}", b"/doc?"),
         ],
     )
-    def test_parameter_goes_and_the_others_stay(self, target: bytes, left: bytes) -> None:
+    def test_token_parameter_is_removed_and_others_stay(self, target: bytes, left: bytes) -> None:
         assert local(target.replace(b"{}", QUERY)) == left
 
     @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ class TestTarget:
             (b"/c/ID?{}/doc?{}/more?y", b"/doc/more?y"),
             (b"/client/app?room=ID&{}/doc", b"/app/doc"),
             (b"/client?{}/doc&room=ID", b"/doc"),
-            # A base with a query of its own takes the params behind a second question mark.
+            # y-websocket appends params to a base with a query after a second question mark.
             (b"/c/ID?x=1/doc?{}", b"/?x=1/doc"),
             (b"/c/ID?x=1/doc?{}&y=2", b"/?x=1/doc?y=2"),
             (b"/c/ID?{}?x=1", b"/?x=1"),
@@ -360,7 +360,7 @@ class TestTarget:
             (b"/client?room=ID/doc&{}?x=1", b"/doc?x=1"),
         ],
     )
-    def test_address_that_something_was_appended_to_is_understood(self, target: bytes, left: bytes) -> None:
+    def test_token_before_an_appended_document_is_found(self, target: bytes, left: bytes) -> None:
         assert local(target.replace(b"{}", QUERY)) == left
 
     PIECES = st.lists(st.sampled_from([b"x=1", b"", b"y", b"token=T", b"access_token=opaque"]), max_size=4)
@@ -372,7 +372,7 @@ class TestTarget:
         pieces=PIECES,
         data=st.data(),
     )
-    def test_removal_gives_what_would_have_come_without_it(
+    def test_result_is_the_same_as_without_the_token(
         self, form: bytes, pieces: list[bytes], data: st.DataObject
     ) -> None:
         mixed = list(pieces)
@@ -386,17 +386,19 @@ class TestTarget:
 
     @given(before=JUNK, start=st.sampled_from([b"?", b"&"]), after=st.sampled_from([b"", b"?", b"&", b"/"]),
            behind=JUNK)  # fmt: skip
-    def test_no_target_carries_it_on(self, before: bytes, start: bytes, after: bytes, behind: bytes) -> None:
+    def test_token_is_removed_everywhere(
+        self, before: bytes, start: bytes, after: bytes, behind: bytes
+    ) -> None:
         target = b"/c/ID/?" + before + start + QUERY + after + (behind if after else b"")
         request, route = asked(target=target)
-        assert find_token(request, route).place is Place.QUERY
+        assert find_token(request, route).location is TokenLocation.QUERY
         cleaned = without_token(request, route)
         assert OURS not in cleaned[0].target + cleaned[1].local
         assert cleaned[1].local.startswith(b"/")
         assert without_token(*cleaned) == cleaned
 
     @given(target=st.text("/?&=acx_", max_size=30).map(lambda text: b"/c/ID/" + text.encode()))
-    def test_target_without_it_keeps_its_bytes(self, target: bytes) -> None:
+    def test_target_without_a_token_keeps_its_bytes(self, target: bytes) -> None:
         request, route = asked(target=target)
         assert without_token(request, route) == (request, route)
 
@@ -407,14 +409,14 @@ class TestTarget:
         ),
         form=st.sampled_from([b"/c/ID", b"/client", b"/client/a", b"/agent", b"/health"]),
     )
-    def test_any_target_is_cleaned_without_a_fault(self, form: bytes, pieces: list[bytes]) -> None:
+    def test_any_target_can_be_cleaned(self, form: bytes, pieces: list[bytes]) -> None:
         target = form + b"".join(pieces)
         route = outcome(lambda: resolve_target(target))
         if not isinstance(route, Route):
             return
         request = Request(b"GET", target, ())
         cleaned, cleaned_route = without_token(request, route)
-        # Both ways lead to the same place: cleaning what was resolved, resolving what was cleaned.
+        # The order of resolving and cleaning makes no difference.
         again = outcome(lambda: resolve_target(cleaned.target))
         assert not isinstance(again, Route) or again.room != route.room or again == cleaned_route
 
@@ -460,11 +462,11 @@ OUR_LINES = st.lists(
 
 
 @given(app=APP_LINES, ours=OUR_LINES, data=st.data())
-def test_app_sees_the_fields_that_it_would_see_without_us(
+def test_app_gets_the_same_fields_as_without_a_relay(
     app: list[bytes], ours: list[bytes], data: st.DataObject
 ) -> None:
     mixed = list(app)
     for line in ours:
         mixed.insert(data.draw(st.integers(0, len(mixed))), line)
     assert kept(*mixed) == kept(*app) == [tuple(line.split(b": ", 1)) for line in app]
-    assert bool(ours) is (found(*mixed)[1] is not Place.NONE)
+    assert bool(ours) is (found(*mixed)[1] is not TokenLocation.NONE)

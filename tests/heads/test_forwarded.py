@@ -1,4 +1,4 @@
-"""The notations in which proxies write a client's address, and the scheme that it used."""
+"""Tests of the notations in which proxies write a client's address and scheme."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_address_is_read_in_every_notation(entry: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("entry", NOT_READ)
-def test_what_is_no_address_is_none(entry: str) -> None:
+def test_text_without_an_address_is_none(entry: str) -> None:
     assert read_address(entry) is None
 
 
 @given(st.ip_addresses(), st.integers(0, 65535))
-def test_any_address_is_the_same_bare_with_a_port_and_in_quotes(address: object, port: int) -> None:
+def test_address_is_the_same_bare_with_a_port_and_in_quotes(address: object, port: int) -> None:
     text = str(address)
     bracketed = f"[{text}]" if ":" in text else text
     read = read_address(text)

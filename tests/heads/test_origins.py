@@ -1,4 +1,4 @@
-"""Which web pages may open a WebSocket."""
+"""Tests of the check of origins."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_any_other_page_may_not(origin: str) -> None:
     assert not passes(origin, allowed=("https://*.com", "*", "https://example.com", "example.com", ""))
 
 
-def test_every_origin_of_a_request_has_to_be_allowed() -> None:
+def test_every_origin_of_a_request_must_be_allowed() -> None:
     allowed = ("https://a.example", "https://b.example")
     assert passes("https://a.example", "https://b.example", allowed=allowed)
     assert not passes("https://a.example", "https://c.example", allowed=allowed)
@@ -84,5 +84,5 @@ def test_program_without_an_origin_passes(allowed: tuple[str, ...] | None) -> No
     origin=st.text("htps:/.a[]*", max_size=12),
     allowed=st.lists(st.text("htps:/.a[]*", max_size=12), max_size=3).map(tuple),
 )
-def test_nothing_passes_that_is_not_listed_as_it_is(origin: str, allowed: tuple[str, ...]) -> None:
+def test_only_listed_origins_pass(origin: str, allowed: tuple[str, ...]) -> None:
     assert passes(origin, allowed=allowed) <= (origin in allowed or allowed == ("*",))

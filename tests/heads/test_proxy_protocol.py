@@ -1,4 +1,4 @@
-"""The PROXY header: every legal one in every segmentation, and what is wrong with the others."""
+"""Tests of the PROXY header: valid ones in every segmentation, and messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TLV = b"\x02\x00\x0brelay.local"
 
 
 def binary(command: int, family: int, rest: bytes) -> bytes:
-    """A header of version 2."""
+    """Return a header of version 2."""
     return SIGNATURE + bytes((command, family)) + len(rest).to_bytes(2, "big") + rest
 
 
@@ -83,7 +83,7 @@ BEHIND = {
 
 
 def read(pieces: list[bytes]) -> tuple[ProxyHeader, bytes]:
-    """Feed pieces until there is a header; what comes later counts as trailing."""
+    """Feed pieces until the header is complete; later pieces count as trailing bytes."""
     reader = ProxyHeaderReader()
     for number, piece in enumerate(pieces):
         header = reader.receive(piece)
@@ -109,7 +109,7 @@ def test_legal_header_is_read_whole_byte_by_byte_and_at_every_cut(
     behind=st.binary(max_size=40),
     cuts=st.lists(st.integers(0, 400), max_size=8),
 )
-def test_cuts_anywhere_make_no_difference(data: bytes, behind: bytes, cuts: list[int]) -> None:
+def test_segmentation_makes_no_difference(data: bytes, behind: bytes, cuts: list[int]) -> None:
     whole = data + behind
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     pieces = [whole[start:end] for start, end in itertools.pairwise(edges)]
@@ -151,7 +151,7 @@ ILLEGAL = {
 
 
 @pytest.mark.parametrize(("data", "why"), ILLEGAL.values(), ids=ILLEGAL.keys())
-def test_illegal_header_is_refused_with_what_is_wrong_however_it_is_cut(data: bytes, why: str) -> None:
+def test_invalid_header_is_refused_with_a_reason_in_any_segmentation(data: bytes, why: str) -> None:
     for pieces in ([data], [data[at : at + 1] for at in range(len(data))]):
         reader = ProxyHeaderReader()
         with pytest.raises(RemoteProtocolError, match=why) as refused:

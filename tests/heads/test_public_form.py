@@ -1,4 +1,4 @@
-"""Addresses and cookies in the local server's answer, as the client gets to see them."""
+"""Tests of addresses and cookies in the local server's response, as the client gets them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.heads import LocalAnswer, PublicForm, resolve_target
-from seance.heads.answer_fields import MAX_PATH_BYTES, ORIGIN_WIDE, limited_cookie, limited_to_room
+from seance.heads import LocalResponse, PublicForm, resolve_target
+from seance.heads.response_fields import MAX_PATH_BYTES, ORIGIN_WIDE, limit_cookie, limit_to_room
 from tests.heads.samples import ACCEPT, KEY, Client
 
 PUBLIC_HOST = b"relay.example:8443"
@@ -29,7 +29,7 @@ def form_of(target: bytes, *, own: bytes = LOCAL_HOST, token: bytes = b"") -> Pu
 
 
 def local_of(reference: bytes, asked: bytes) -> bytes:
-    """Return what the local server is asked by a client that follows a reference from a public target."""
+    """Return the local target if a client follows a reference from a public target."""
     url = urlsplit(urljoin("ws://relay.example:8443" + asked.decode(), reference.decode()))
     assert url.netloc == PUBLIC_HOST.decode()
     route = resolve_target((url.path + ("?" + url.query if url.query else "")).encode())
@@ -106,7 +106,7 @@ MINE = [b"/c/r/doc", b"/client/doc?room=r", b"/client?room=r/doc", b"https://rel
 
 @pytest.mark.parametrize("asked", FORMS)
 @pytest.mark.parametrize(("reference", "local"), OWN.items())
-def test_address_of_the_local_server_leads_back_to_the_room(
+def test_address_of_the_local_server_is_mapped_to_the_room(
     asked: bytes, reference: bytes, local: bytes
 ) -> None:
     mapped = form_of(asked).map_reference(reference)
@@ -119,12 +119,12 @@ def test_address_of_the_local_server_leads_back_to_the_room(
 
 @pytest.mark.parametrize("asked", FORMS)
 @pytest.mark.parametrize("reference", FOREIGN + MINE)
-def test_address_of_another_server_or_of_this_room_already_stays(asked: bytes, reference: bytes) -> None:
+def test_address_of_another_server_or_already_public_is_kept(asked: bytes, reference: bytes) -> None:
     assert form_of(asked, token=b"T").map_reference(reference, is_redirect=True) == reference
 
 
 @pytest.mark.parametrize("asked", HOCUSPOCUS)
-def test_relative_address_is_relative_to_what_the_local_server_was_asked(asked: bytes) -> None:
+def test_relative_address_is_relative_to_the_local_target(asked: bytes) -> None:
     assert local_of(form_of(asked).map_reference(b"doc/"), asked) == b"/doc/"
 
 
@@ -139,7 +139,7 @@ def test_relative_address_is_relative_to_what_the_local_server_was_asked(asked: 
         (b"/client?app=1&room=r/doc", b"/client?room=r/doc/?x=1#part"),
     ],
 )
-def test_redirect_keeps_the_form_in_which_the_client_came(asked: bytes, mapped: bytes) -> None:
+def test_redirect_has_the_form_of_the_client(asked: bytes, mapped: bytes) -> None:
     assert form_of(asked).map_reference(b"/doc/?x=1#part") == mapped
 
 
@@ -155,7 +155,7 @@ def test_redirect_keeps_the_form_in_which_the_client_came(asked: bytes, mapped: 
         (b"localhost", b"http://localhost/doc"),
     ],
 )
-def test_local_server_is_known_by_the_host_that_it_was_sent(own: bytes, reference: bytes) -> None:
+def test_host_that_the_local_server_received_is_its_own(own: bytes, reference: bytes) -> None:
     assert form_of(SHARE, own=own).map_reference(reference) == b"/c/r/doc"
 
 
@@ -168,9 +168,7 @@ def test_another_port_of_the_machine_is_another_server(reference: bytes) -> None
 
 @pytest.mark.parametrize("asked", FORMS)
 @pytest.mark.parametrize(("reference", "local"), OWN.items())
-def test_redirect_holds_the_token_of_a_client_that_gave_it_in_the_address(
-    asked: bytes, reference: bytes, local: bytes
-) -> None:
+def test_redirect_contains_the_token_of_the_query(asked: bytes, reference: bytes, local: bytes) -> None:
     form = form_of(asked, token=b"e30.e30.x")
     with_token = form.map_reference(reference, is_redirect=True)
     route = resolve_target(with_token)
@@ -186,12 +184,12 @@ PIECES = (
 REFERENCES = st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join)
 
 
-def test_backslash_that_a_dot_segment_leaves_behind_the_room_becomes_a_slash() -> None:
+def test_backslash_after_the_room_becomes_a_slash() -> None:
     assert form_of(b"/c/r/up/doc").map_reference(b"..\\") == b"/c/r/"
 
 
 @given(asked=st.sampled_from([*FORMS, *HOCUSPOCUS]), reference=REFERENCES)
-def test_whatever_is_mapped_stays_in_the_room_and_on_the_origin(asked: bytes, reference: bytes) -> None:
+def test_mapped_address_stays_in_the_room_and_on_the_origin(asked: bytes, reference: bytes) -> None:
     mapped = form_of(asked).map_reference(reference)
     if mapped != reference:
         assert mapped.startswith((b"/c/r", b"/client"))
@@ -200,7 +198,7 @@ def test_whatever_is_mapped_stays_in_the_room_and_on_the_origin(asked: bytes, re
 
 
 def fields_of_answer(*lines: bytes, asked: bytes = SHARE, status: bytes = b"307 Temporary") -> list[bytes]:
-    answer = LocalAnswer(KEY, form=form_of(asked))
+    answer = LocalResponse(KEY, form=form_of(asked))
     passed = answer.receive(b"\r\n".join((b"HTTP/1.1 " + status, *lines, b"Content-Length: 0", b"", b"")))
     head = parse_headers(BytesIO(passed.partition(b"\r\n")[2]))
     ours = ("connection", "content-length", "date", "upgrade", "sec-websocket-accept")
@@ -231,7 +229,7 @@ def fields_of_answer(*lines: bytes, asked: bytes = SHARE, status: bytes = b"307 
         (b"Set-Cookie: a=b; Path=/; x ;Domain=y", b"Set-Cookie: a=b; Path=/c/r; x"),
     ],
 )
-def test_fields_with_addresses_are_mapped_in_every_answer(status: bytes, line: bytes, mapped: bytes) -> None:
+def test_fields_with_addresses_are_mapped_for_every_status(status: bytes, line: bytes, mapped: bytes) -> None:
     assert fields_of_answer(line, status=status) == [mapped]
 
 
@@ -256,14 +254,14 @@ VALUES = st.lists(st.sampled_from((*ATTRIBUTES, *PIECES)), max_size=6)
     reference=VALUES.map(b"".join),
     start=st.sampled_from([b"<", b"5; url=", b"0;url='", b'"<', b""]),
 )
-def test_whatever_the_local_server_says_the_answer_is_sound_http(
+def test_any_fields_give_a_valid_response(
     asked: bytes, cookies: bytes, reference: bytes, start: bytes
 ) -> None:
     lines = (b"Set-Cookie: " + cookies, b"Location: " + reference, b"Refresh: " + start + reference)
     head = b"\r\n".join(
         (b"HTTP/1.1 302 x", *lines, b"Link: " + start + reference + b">", b"Content-Length: 0")
     )
-    answer = LocalAnswer(KEY, form=form_of(asked))
+    answer = LocalResponse(KEY, form=form_of(asked))
     client = Client(answer.receive(head + b"\r\n\r\n"))
     assert client.status == 302
     assert answer.is_finished
@@ -271,11 +269,11 @@ def test_whatever_the_local_server_says_the_answer_is_sound_http(
 
 
 @pytest.mark.parametrize("name", sorted(ORIGIN_WIDE))
-def test_what_would_hold_for_all_rooms_is_dropped(name: bytes) -> None:
+def test_origin_wide_fields_are_dropped(name: bytes) -> None:
     assert fields_of_answer(name.title() + b": x", b"A: b") == [b"A: b"]
 
 
-def test_101_is_treated_alike() -> None:
+def test_fields_of_a_101_are_limited_too() -> None:
     lines = (b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Accept: " + ACCEPT)
     cookie = (b"Set-Cookie: a=b; Path=/", b"Strict-Transport-Security: max-age=9")
     assert fields_of_answer(*lines, *cookie, status=b"101 x") == [b"Set-Cookie: a=b; Path=/c/r"]
@@ -310,7 +308,7 @@ def test_101_is_treated_alike() -> None:
     ],
 )  # fmt: skip
 def test_cookie_is_limited_to_the_room(cookie: bytes, limited: bytes | None) -> None:
-    assert limited_cookie(cookie, form_of(SHARE)) == limited
+    assert limit_cookie(cookie, form_of(SHARE)) == limited
 
 
 @pytest.mark.parametrize(
@@ -323,14 +321,14 @@ def test_cookie_is_limited_to_the_room(cookie: bytes, limited: bytes | None) -> 
         (b"/c/%72/a/", b"/c/%72/a"),
     ],
 )
-def test_cookie_without_a_path_gets_the_default_of_the_local_path(asked: bytes, path: bytes) -> None:
-    """RFC 6265, 5.1.4. By the public path the client would make it that of all rooms at ``/c/r``."""
-    assert limited_cookie(b"a=b", form_of(asked)) == b"a=b; Path=" + path
+def test_cookie_without_a_path_gets_the_default_path_of_the_local_target(asked: bytes, path: bytes) -> None:
+    """RFC 6265, 5.1.4. The default of the public path ``/c/r`` would include all rooms."""
+    assert limit_cookie(b"a=b", form_of(asked)) == b"a=b; Path=" + path
 
 
 @pytest.mark.parametrize("asked", [PARAMETER, PASTED, *HOCUSPOCUS[:2]])
 def test_cookies_are_dropped_where_all_rooms_share_one_path(asked: bytes) -> None:
-    assert limited_to_room(((b"Set-Cookie", b"a=b; Path=/"), (b"A", b"b")), form_of(asked)) == ((b"A", b"b"),)
+    assert limit_to_room(((b"Set-Cookie", b"a=b; Path=/"), (b"A", b"b")), form_of(asked)) == ((b"A", b"b"),)
 
 
 def test_link_field_with_too_many_targets_or_too_much_growth_is_dropped() -> None:
@@ -347,6 +345,6 @@ def test_link_field_with_too_many_targets_or_too_much_growth_is_dropped() -> Non
 @pytest.mark.parametrize(
     "text", [b'"' + b'\\"' * 6000, b'"' + b'\\"' * 6000 + b"\\", b"<" * 12_000, b'"' * 12_000]
 )
-def test_link_field_without_an_end_is_read_once(text: bytes) -> None:
-    """With a search that begins again at each quote this took minutes."""
+def test_unterminated_link_field_is_read_in_linear_time(text: bytes) -> None:
+    """Took minutes when the search restarted at each quote."""
     assert fields_of_answer(b"Link: " + text) == [b"Link: " + text]

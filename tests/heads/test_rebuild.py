@@ -1,4 +1,4 @@
-"""The head that goes to the local server: what is kept, dropped, replaced."""
+"""Tests of the head for the local server: kept, dropped and replaced fields."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def rebuilt(*lines: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def added(*lines: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what further lines of the client add to a rebuilt head."""
+    """Return the lines that additional lines of the client add to a rebuilt head."""
     return [field for field in rebuilt(*lines) if field not in rebuilt()]
 
 
-def test_rebuilt_head_is_this() -> None:
+def test_rebuilt_head() -> None:
     assert request_for_local(read(upgrade(b"Origin: https://app.example")), b"/doc?x=1", FORWARDED) == (
         b"GET /doc?x=1 HTTP/1.1\r\n"
         b"Host: localhost\r\n"
@@ -47,7 +47,7 @@ def test_rebuilt_head_is_this() -> None:
     )
 
 
-def test_host_stands_where_it_stood() -> None:
+def test_host_keeps_its_position() -> None:
     raw = b"GET / HTTP/1.1\r\nA: 1\r\nhOsT: relay.example\r\nB: 2\r\n\r\n"
     assert fields_of(request_for_local(read(raw), b"/", FORWARDED))[:3] == [
         (b"A", b"1"),
@@ -119,7 +119,7 @@ def test_repeated_fields_keep_their_order_and_case() -> None:
         b"Expect: 100-continue",
     ],
 )
-def test_field_that_is_not_the_clients_to_set_is_dropped(line: bytes) -> None:
+def test_reserved_field_of_the_client_is_dropped(line: bytes) -> None:
     assert added(line) == []
     assert rebuilt(line)[-5:] == OURS
 
@@ -139,7 +139,7 @@ def test_field_named_in_connection_is_dropped(option: bytes) -> None:
         (b"Sec-WebSocket-Protocol: a", b"sec_websocket_protocol"),
     ],
 )
-def test_field_that_decides_something_cannot_be_named_away(line: bytes, option: bytes) -> None:
+def test_security_relevant_field_cannot_be_removed_by_connection(line: bytes, option: bytes) -> None:
     name, _, value = line.partition(b": ")
     assert added(line, b"Connection: " + option) == [(name, value)]
 
@@ -147,7 +147,7 @@ def test_field_that_decides_something_cannot_be_named_away(line: bytes, option: 
 @pytest.mark.parametrize(
     "option", [b"x-forwarded-for", b"x-forwarded-host", b"host", b"sec-websocket-key", b"upgrade"]
 )
-def test_fields_of_ours_cannot_be_named_away(option: bytes) -> None:
+def test_fields_of_the_relay_cannot_be_removed_by_connection(option: bytes) -> None:
     assert rebuilt(b"Connection: close, " + option) == rebuilt()
 
 
@@ -159,7 +159,7 @@ def test_client_address_may_be_ipv6_or_unknown() -> None:
 
 
 @pytest.mark.parametrize("local", [b"", b"doc", b"/a b", b"/a\r\nX: y", b"/\x00", "/ü".encode(), b"/a\n"])
-def test_local_target_that_is_no_path_is_our_fault(local: bytes) -> None:
+def test_local_target_that_is_not_a_path_is_a_local_error(local: bytes) -> None:
     with pytest.raises(LocalProtocolError):
         request_for_local(read(upgrade()), local, FORWARDED)
 
@@ -173,17 +173,17 @@ def test_local_target_that_is_no_path_is_our_fault(local: bytes) -> None:
         Forwarded("1.2.3.4", "http", b"a\x00"),
     ],
 )
-def test_no_fact_of_ours_can_end_a_line(forwarded: Forwarded) -> None:
+def test_no_forwarded_value_can_end_a_line(forwarded: Forwarded) -> None:
     with pytest.raises(LocalProtocolError):
         request_for_local(read(upgrade()), b"/", forwarded)
 
 
-def test_name_that_is_no_token_is_never_written() -> None:
+def test_invalid_field_name_is_not_written() -> None:
     with pytest.raises(LocalProtocolError):
         request_with_host(Request(b"GET", b"/", ((b"A b", b"c"),)), None)
 
 
-def test_start_line_that_holds_a_line_end_is_never_written() -> None:
+def test_start_line_with_a_line_end_is_not_written() -> None:
     with pytest.raises(LocalProtocolError):
         request_with_host(Request(b"GET", b"/\r\nX: y", ()), None)
 
@@ -197,7 +197,7 @@ class TestRequestWithHost:
             b"localhost", b"127.0.0.1:1234", 1
         )
 
-    def test_no_host_means_the_one_that_the_client_asked_for(self) -> None:
+    def test_default_host_is_the_public_one(self) -> None:
         raw = head(b"X-Forwarded-Host: relay.example:8443", host=b"localhost")
         assert request_with_host(read(raw), None) == raw.replace(b"localhost", b"relay.example:8443", 1)
 
@@ -211,7 +211,7 @@ class TestRequestWithHost:
             (b"X-Forwarded-Host: a", b"X-Forwarded-Host: b"),
         ],
     )
-    def test_host_stays_when_nobody_tells_another(self, lines: tuple[bytes, ...]) -> None:
+    def test_host_is_kept_without_a_public_one(self, lines: tuple[bytes, ...]) -> None:
         raw = head(*lines, host=b"localhost")
         assert fields_of(request_with_host(read(raw), None))[0] == (b"Host", b"localhost")
 
@@ -219,11 +219,11 @@ class TestRequestWithHost:
         request = Request(b"GET", b"/", ((b"Host", b"a"), (b"A", b"1"), (b"host", b"b")))
         assert fields_of(request_with_host(request, b"c")) == [(b"Host", b"c"), (b"A", b"1")]
 
-    def test_illegal_host_is_our_fault(self) -> None:
+    def test_invalid_host_is_a_local_error(self) -> None:
         with pytest.raises(LocalProtocolError):
             request_with_host(read(head()), b"a\r\nX-Evil: 1")
 
-    def test_agent_reads_what_the_relay_wrote(self) -> None:
+    def test_agent_can_read_the_head_of_the_relay(self) -> None:
         written = request_for_local(read(upgrade(b"Cookie: a=b")), b"/doc?x=1", FORWARDED)
         reader = RequestReader()
         request = reader.receive(written + b"glued")
@@ -255,7 +255,7 @@ def is_read_whole(fields: list[tuple[bytes, bytes]]) -> bool:
 
 
 @given(fields=FIELDS.filter(is_read_whole))
-def test_whatever_the_fields_another_parser_reads_what_we_meant(fields: list[tuple[bytes, bytes]]) -> None:
+def test_another_parser_reads_the_same_head(fields: list[tuple[bytes, bytes]]) -> None:
     written = request_for_local(read(upgrade(*(b"%s: %s" % field for field in fields))), b"/", FORWARDED)
     stream = io.BytesIO(written)
     assert stream.readline() == b"GET / HTTP/1.1\r\n"
@@ -267,7 +267,7 @@ def test_whatever_the_fields_another_parser_reads_what_we_meant(fields: list[tup
 
 
 @given(fields=FIELDS.filter(is_read_whole))
-def test_whatever_the_fields_what_we_say_is_said_once(fields: list[tuple[bytes, bytes]]) -> None:
+def test_fields_of_the_relay_occur_once(fields: list[tuple[bytes, bytes]]) -> None:
     written = fields_of(
         request_for_local(read(upgrade(*(b"%s: %s" % field for field in fields))), b"/", FORWARDED)
     )

@@ -1,4 +1,4 @@
-"""What may be written down."""
+"""Tests of masking secrets in text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.heads.tokens import APP, OURS, OURS_BY_AUDIENCE, jwt_of
 CANARY = OURS.decode()
 ODD = jwt_of(b' {"alg":"EdDSA"}', b"\t{}" * 9)
 CANARIES = [token.decode() for token in (OURS, OURS_BY_AUDIENCE, APP, ODD)]
-"""The last begins like no JWT of this world, and would be taken all the same."""
+"""The last one does not begin with ``eyJ``, but a verifier would accept such a header."""
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_secret_is_masked(text: str, redacted: str) -> None:
         "A client left after 3.2 s: 10 bytes from it, 20 to it (ended)",
     ],
 )
-def test_harmless_text_stays(text: str) -> None:
+def test_harmless_text_is_not_changed(text: str) -> None:
     assert redact(text) == text
 
 
-def test_request_shows_nothing_of_it_in_a_traceback() -> None:
+def test_traceback_shows_no_token_of_a_request() -> None:
     request = read(
         upgrade(
             b"Authorization: Bearer opaque-bearer",
@@ -111,7 +111,7 @@ def test_no_token_survives_anywhere(before: str, canary: str, after: str) -> Non
 
 
 @given(text=BITS)
-def test_redacted_text_stays_as_it_is(text: str) -> None:
+def test_redacting_twice_changes_nothing(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
@@ -119,7 +119,7 @@ def test_redacted_text_stays_as_it_is(text: str) -> None:
     name=st.sampled_from(["Authorization: ", "cookie:", "Set-Cookie: ", "x authorization ="]),
     value=st.text(st.characters(exclude_characters="\r\n"), max_size=20),
 )
-def test_nothing_behind_authorization_survives_on_its_line(name: str, value: str) -> None:
+def test_rest_of_a_line_after_authorization_is_masked(name: str, value: str) -> None:
     before, line, after = redact(f"a\n{name}{value}SECRET\nb").split("\n")
     assert (before, after) == ("a", "b")
     assert line.startswith(name)
@@ -145,8 +145,8 @@ def test_no_value_of_a_query_survives(path: str, names: list[str]) -> None:
     ],
 )
 @pytest.mark.timeout(15)
-def test_hostile_text_costs_no_more_than_its_length(bit: str) -> None:
-    """Linear, this takes a tenth of a second; with a part that is tried again from every place, a minute."""
+def test_hostile_text_takes_linear_time(bit: str) -> None:
+    """Takes a tenth of a second in linear time, and a minute with backtracking."""
     starts = ("", "authorization", "authorization':'", "access_token", "?", "eyJ")
     redacted = redact("\n".join(start + bit * (100_000 // len(bit)) for start in starts))
     assert redact(redacted) == redacted

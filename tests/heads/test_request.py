@@ -1,4 +1,4 @@
-"""Reading one request head: what passes, what is refused, and how it may be cut."""
+"""Tests of the parser of request heads: accepted and refused heads, in any segmentation."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_malformed_head_is_refused(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(("code", "raw"), [(code, raw) for code, raws in REFUSED.items() for raw in raws])
-def test_head_that_breaks_a_rule_of_ours_is_refused(code: str, raw: bytes) -> None:
+def test_head_against_a_stricter_rule_is_refused(code: str, raw: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         RequestReader().receive(raw)
     assert (caught.value.status, caught.value.code) == (400, code)
@@ -178,13 +178,13 @@ def test_head_that_breaks_a_rule_of_ours_is_refused(code: str, raw: bytes) -> No
 def test_absolute_target_is_a_path_and_its_host_replaces_the_other(
     target: bytes, host: bytes, path: bytes
 ) -> None:
-    """RFC 9112, 3.2.2: the host of the target counts, and Host is ignored."""
+    """RFC 9112, 3.2.2: the host of the target is used, and Host is ignored."""
     request = read(head(b"A: b", start=b"GET " + target + b" HTTP/1.1"))
     assert request.target == path
     assert request.headers == ((b"Host", host), (b"A", b"b"))
 
 
-def test_absolute_target_does_not_stand_in_for_the_host_field() -> None:
+def test_absolute_target_does_not_replace_a_missing_host_field() -> None:
     for lines in (b"", b"Host: a\r\nHost: a\r\n", b"Host: a b\r\n"):
         with pytest.raises(Refusal) as caught:
             RequestReader().receive(b"GET http://relay.example/ HTTP/1.1\r\n" + lines + b"\r\n")
@@ -194,9 +194,9 @@ def test_absolute_target_does_not_stand_in_for_the_host_field() -> None:
 MISTAKES = {
     "there is no Host field": b"GET / HTTP/1.1\r\n\r\n",
     "more than one Host field": head(b"host: relay.example"),
-    "first line holds a byte that is not ASCII": head(start="GET /ü HTTP/1.1".encode()),
-    "name of a field holds a byte outside ASCII": head("Ä: b".encode()),
-    "name of a field holds a space": head(b"A : b"),
+    "first line contains a byte that is not ASCII": head(start="GET /ü HTTP/1.1".encode()),
+    "name of a field contains a byte outside ASCII": head("Ä: b".encode()),
+    "name of a field contains a space": head(b"A : b"),
     "a field has no colon": head(b"A"),
     "begins with an empty line": b"\r\n" + head(),
     "a line ends in LF without CR": head().replace(b"\r\n", b"\n"),
@@ -205,19 +205,19 @@ MISTAKES = {
     "control character (0x00)": head(b"A: b\x00"),
     "Transfer-Encoding": head(b"Transfer-Encoding: gzip"),
     "Content-Length is not one number": head(b"Content-Length: 0", b"Content-Length: 1"),
-    "method holds a character": head(start=b"G(T / HTTP/1.1"),
-    "one space in between": head(start=b"GET  / HTTP/1.1"),
-    "written in capitals": head(start=b"GET / http/1.1"),
+    "method contains a character": head(start=b"G(T / HTTP/1.1"),
+    "separated by single spaces": head(start=b"GET  / HTTP/1.1"),
+    "must be in capitals": head(start=b"GET / http/1.1"),
     "does not end in HTTP/1.1": head(start=b"GET /"),
     "user name": head(start=b"GET http://me@relay.example/ HTTP/1.1"),
     "fragment": head(start=b"GET /client?room=a#b HTTP/1.1"),
-    "server as a whole": head(start=b"OPTIONS * HTTP/1.1"),
+    "the whole server": head(start=b"OPTIONS * HTTP/1.1"),
     "for proxies": head(start=b"CONNECT relay.example:443 HTTP/1.1"),
 }
 
 
 @pytest.mark.parametrize(("mistake", "raw"), MISTAKES.items(), ids=MISTAKES)
-def test_refusal_names_the_mistake_however_the_head_is_cut(mistake: str, raw: bytes) -> None:
+def test_refusal_names_the_mistake_in_any_segmentation(mistake: str, raw: bytes) -> None:
     for pieces in ([raw], single_bytes(raw)):
         reader = RequestReader()
         with pytest.raises(Refusal) as caught:
@@ -225,13 +225,13 @@ def test_refusal_names_the_mistake_however_the_head_is_cut(mistake: str, raw: by
         assert mistake in caught.value.sentence
 
 
-def test_another_http_version_is_told_which_one_is_needed() -> None:
+def test_refusal_of_another_version_names_http_1_1() -> None:
     with pytest.raises(Refusal, match=r"^HTTP/1\.1 is needed"):
         RequestReader().receive(head(start=b"GET / HTTP/1.0"))
 
 
 @pytest.mark.parametrize("raw", SOUND.values(), ids=SOUND)
-def test_sound_head_is_read(raw: bytes) -> None:
+def test_valid_head_is_read(raw: bytes) -> None:
     request = read(raw)
     start, *lines = raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
     assert (request.method, request.target) == tuple(start.split(b" ")[:2])
@@ -247,7 +247,7 @@ def test_values_are_found_in_any_case_and_order() -> None:
     assert request.values(b"x-c") == []
 
 
-def test_request_is_a_value() -> None:
+def test_requests_are_compared_by_value() -> None:
     assert read(upgrade()) == read(upgrade())
     assert hash(Request(b"GET", b"/", ())) == hash(Request(b"GET", b"/", ()))
 
@@ -302,7 +302,7 @@ class TestGluedBytes:
         "glued",
         [b"", b"\x82\x80abcd", b" \t", b"\t", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\n\n", b"\x00", head()],
     )
-    def test_bytes_behind_the_head_are_kept(self, glued: bytes) -> None:
+    def test_bytes_after_the_head_are_kept(self, glued: bytes) -> None:
         reader = RequestReader()
         assert reader.receive(upgrade() + glued) == read(upgrade())
         assert reader.trailing == glued
@@ -335,7 +335,7 @@ def test_reader_that_refused_is_over() -> None:
         reader.receive(head())
 
 
-def test_garbage_is_refused_before_the_head_is_whole() -> None:
+def test_garbage_is_refused_before_the_head_is_complete() -> None:
     reader = RequestReader()
     assert reader.receive(b"hello") is None
     with pytest.raises(Refusal):
@@ -345,7 +345,7 @@ def test_garbage_is_refused_before_the_head_is_whole() -> None:
 @pytest.mark.parametrize(
     "start", [b"\x16", b"GET / HTTP/1.1\r\nA: b\x00", b"GET / HTTP/1.1\r\nA: b\rC", b"GET / \n"]
 )
-def test_fault_is_refused_before_the_line_is_whole(start: bytes) -> None:
+def test_fault_is_refused_before_the_line_is_complete(start: bytes) -> None:
     with pytest.raises(Refusal):
         RequestReader().receive(start)
 
@@ -354,7 +354,7 @@ Verdict = tuple[Request, int] | tuple[int, str, str] | None
 
 
 def verdict(pieces: list[bytes], limit_bytes: int = 16384) -> Verdict:
-    """Return what a reader makes of the pieces, and how much of the last input it left over."""
+    """Return the result of a reader for the pieces, and the position at which the head ends."""
 
     def act() -> Verdict:
         reader, taken = RequestReader(limit_bytes), 0
@@ -371,7 +371,7 @@ CORPUS = [*MALFORMED.values(), *SOUND.values(), *(raw for raws in REFUSED.values
 
 
 @pytest.mark.parametrize("raw", CORPUS)
-def test_byte_by_byte_gives_the_same_verdict(raw: bytes) -> None:
+def test_byte_by_byte_gives_the_same_result(raw: bytes) -> None:
     assert verdict(list(single_bytes(raw))) == verdict([raw])
 
 
@@ -395,7 +395,7 @@ NEARLY_HEADS = st.lists(PARTS | st.binary(max_size=4), max_size=14).map(b"".join
 
 @settings(max_examples=settings().max_examples * 4)
 @given(raw=NEARLY_HEADS, limit_bytes=st.integers(1, 400), data=st.data())
-def test_any_bytes_are_a_request_or_a_refusal_whatever_the_cuts(
+def test_any_bytes_are_a_request_or_a_refusal_in_any_segmentation(
     raw: bytes, limit_bytes: int, data: st.DataObject
 ) -> None:
     whole = verdict([raw], limit_bytes)
@@ -404,5 +404,5 @@ def test_any_bytes_are_a_request_or_a_refusal_whatever_the_cuts(
 
 
 @given(raw=st.binary(max_size=300))
-def test_noise_is_a_refusal_or_not_yet_a_request(raw: bytes) -> None:
+def test_random_bytes_are_refused_or_an_incomplete_head(raw: bytes) -> None:
     assert isinstance(verdict([raw]), tuple | None)

@@ -1,4 +1,4 @@
-"""Answers of our own."""
+"""Tests of the responses of relay and agent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seance.heads import plain_response, refusal_response
 from tests.heads.samples import Client
 
 
-def test_refusal_is_this_answer() -> None:
+def test_response_of_a_refusal() -> None:
     refusal = Refusal(404, "Room not found (agent not connected)", code="room_not_found")
     assert refusal_response(refusal) == (
         b"HTTP/1.1 404 Not Found\r\n"
@@ -50,6 +50,6 @@ def test_page_has_its_own_type_and_headers() -> None:
     assert (b"content-security-policy", b"default-src 'none'") in client.fields
 
 
-def test_header_that_would_end_its_line_is_our_fault() -> None:
+def test_header_with_a_line_end_is_a_local_error() -> None:
     with pytest.raises(LocalProtocolError):
         refusal_response(Refusal(400, "No.", code="x", headers=((b"A", b"b\r\nC: d"),)))

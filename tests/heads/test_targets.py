@@ -1,4 +1,4 @@
-"""Every form of a request target, as provider libraries really send them."""
+"""Tests of all forms of request targets, as provider libraries send them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOCAL = [
     (b"/client?room=ID&x=a?b=c", b"/?x=a?b=c"),
     (b"/client//a//..//./b/?room=ID", b"//a//..//./b/"),
     (b"/client/../../etc/passwd?room=ID", b"/../../etc/passwd"),
-    # Only room goes, whole-name.
+    # Only the parameter with the exact name "room" is removed.
     (b"/client?roomy=1&room=ID", b"/?roomy=1"),
     (b"/client?ROOM=1&room=ID&xroom=2", b"/?ROOM=1&xroom=2"),
     (b"/client?ro%6Fm=other&room=ID", b"/?ro%6Fm=other"),
@@ -56,7 +56,7 @@ LOCAL = [
     (b"/client?token=T&room=ID/doc?x=1", b"/doc?token=T&x=1"),
     (b"/client?room=ID/doc?room=ID&x=1", b"/doc?x=1"),
     (b"/client?room=ID/doc?room=ID", b"/doc"),
-    # A raw slash before the room is nobody's document.
+    # A raw slash before the room does not start a document's name.
     (b"/client?path=/a/b&room=ID", b"/?path=/a/b"),
     (b"/client?path=/a&room=ID&x=1", b"/?path=/a&x=1"),
 ]
@@ -158,17 +158,17 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("target", "local"), LOCAL)
-def test_client_form_leads_to_the_local_target(target: bytes, local: bytes) -> None:
+def test_client_form_is_mapped_to_the_local_target(target: bytes, local: bytes) -> None:
     assert resolve_target(target) == Route(RouteKind.CLIENT, "ID", local)
 
 
 @pytest.mark.parametrize(("target", "local"), SHARE_LINKS)
-def test_share_link_leads_to_the_local_target(target: bytes, local: bytes) -> None:
+def test_share_link_is_mapped_to_the_local_target(target: bytes, local: bytes) -> None:
     assert resolve_target(target) == Route(RouteKind.CLIENT, "ID", local, is_share_link=True)
 
 
 @pytest.mark.parametrize(("status", "code", "target"), REFUSED)
-def test_target_that_leads_nowhere_is_refused(status: int, code: str, target: bytes) -> None:
+def test_unknown_target_is_refused(status: int, code: str, target: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         resolve_target(target)
     assert (caught.value.status, caught.value.code) == (status, code)
@@ -193,22 +193,22 @@ def test_room_names_are_kept_as_they_are(form: str, room: str) -> None:
 
 
 def test_room_escaped_by_an_encoder_is_the_same_room() -> None:
-    """URLSearchParams writes the tilde as %7E, and people paste what it wrote."""
+    """URLSearchParams writes the tilde as %7E."""
     assert resolve_target(b"/client?room=a%7Eb").room == "a~b"
     assert resolve_target(b"/c/a%7eb/doc").room == "a~b"
 
 
-def test_missing_room_is_said_in_these_words() -> None:
+def test_message_for_a_missing_room() -> None:
     with pytest.raises(Refusal, match=r"^Missing room parameter"):
         resolve_target(b"/client")
 
 
-def test_unknown_path_is_told_the_known_ones() -> None:
+def test_message_for_an_unknown_path_names_the_known_ones() -> None:
     with pytest.raises(Refusal, match=r"/client\?room=ID.*/c/ID/.*/agent\?room=ID.*/health"):
         resolve_target(b"/")
 
 
-def test_ambiguous_target_is_shown_the_ways_out() -> None:
+def test_message_for_an_ambiguous_target_names_alternatives() -> None:
     with pytest.raises(Refusal, match=r"/c/ID.*%2F"):
         resolve_target(b"/client?room=ID&token=T/doc")
 

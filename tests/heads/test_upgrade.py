@@ -1,4 +1,4 @@
-"""Which requests are WebSocket upgrades, and what the others are told."""
+"""Tests of the check of WebSocket upgrades, and of the refusals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def refused(raw: bytes) -> Refusal:
     return caught.value
 
 
-def test_key_of_the_rfc_has_the_answer_of_the_rfc() -> None:
+def test_example_of_the_rfc() -> None:
     assert accept_for_key(KEY) == ACCEPT
 
 
-def test_sound_upgrade_gives_its_key() -> None:
+def test_valid_upgrade_returns_its_key() -> None:
     assert check_upgrade(read(upgrade())) == KEY
 
 
@@ -39,7 +39,7 @@ def test_sound_upgrade_gives_its_key() -> None:
         (b"Upgrade: websocket", b"Connection: ,Upgrade\t, close,"),
     ],
 )
-def test_spelling_and_company_of_the_upgrade_do_not_matter(lines: tuple[bytes, ...]) -> None:
+def test_case_and_other_connection_options_do_not_matter(lines: tuple[bytes, ...]) -> None:
     assert check_upgrade(read(head(*lines, VERSION, KEY_LINE))) == KEY
 
 
@@ -70,7 +70,7 @@ def test_another_method_is_refused(method: bytes) -> None:
         (b"Upgrade: web socket", b"Connection: Upgrade"),
     ],
 )
-def test_request_for_anything_but_a_websocket_is_refused(lines: tuple[bytes, ...]) -> None:
+def test_request_for_another_protocol_is_refused(lines: tuple[bytes, ...]) -> None:
     refusal = refused(head(*lines, VERSION, KEY_LINE))
     assert (refusal.status, refusal.code) == (426, "not_a_websocket")
     assert "this address speaks WebSocket" in refusal.sentence
@@ -124,7 +124,7 @@ def test_key_that_is_not_one_of_sixteen_bytes_is_refused(keys: tuple[bytes, ...]
 
 
 @given(st.binary(min_size=16, max_size=16))
-def test_every_key_of_sixteen_bytes_is_taken(nonce: bytes) -> None:
+def test_every_key_of_sixteen_bytes_is_accepted(nonce: bytes) -> None:
     key = base64.b64encode(nonce)
     lines = (b"Upgrade: websocket", b"Connection: Upgrade", VERSION, b"Sec-WebSocket-Key: " + key)
     assert check_upgrade(read(head(*lines))) == key

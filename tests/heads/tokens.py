@@ -1,4 +1,4 @@
-"""Tokens with the look of ours, and of others; nobody has signed them."""
+"""Unsigned tokens in the form of Seance tokens, and tokens of an app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["APP", "OURS", "OURS_BY_AUDIENCE", "jwt_of"]
 
 
 def jwt_of(header: object, payload: object, signature: bytes = b"s" * 86) -> bytes:
-    """Return a JWT of these parts; bytes stand for themselves."""
+    """Return a JWT with these parts; bytes are used without JSON encoding."""
     return b".".join((_part(header), _part(payload), signature))
 
 

@@ -93,7 +93,7 @@ def test_edits_made_before_joining_reach_every_editor(document: Document) -> Non
 
 
 def test_server_sends_the_first_message(document: Document) -> None:
-    """Stock clients need it: their answer carries the edits made offline (yjs.md, fact 5)."""
+    """Stock clients need it: their response contains the edits made offline."""
     assert LocalEditor(document).received == [SyncStep1(b"\0")]
 
 

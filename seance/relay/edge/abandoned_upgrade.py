@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.errors import Refusal
-from seance.heads import LocalAnswer
+from seance.heads import LocalResponse
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -52,7 +52,7 @@ class AbandonedUpgrade(Protocol):
     """
 
     def __init__(
-        self, reactor: IReactorTime, answer: LocalAnswer, early: bytes, *, is_reset: bool, seconds: float
+        self, reactor: IReactorTime, answer: LocalResponse, early: bytes, *, is_reset: bool, seconds: float
     ) -> None:
         self._reactor = reactor
         self._answer = answer

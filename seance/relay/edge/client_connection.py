@@ -29,8 +29,8 @@ from seance.core.observers import NullObserver, room_hash
 from seance.core.settings import RelaySettings
 from seance.core.splice import Splice, SpliceReport
 from seance.errors import Refusal
-from seance.heads import LocalAnswer, PublicForm, refusal_response
-from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
+from seance.heads import LocalResponse, PublicForm, refusal_response
+from seance.heads.frame_tracker import SERVICE_RESTART, FrameTracker, close_frame
 from seance.mux import StreamRefused
 from seance.net import Leg, ProtocolSwitch, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
 from seance.relay.drain import Departures
@@ -135,7 +135,7 @@ class ClientConnection:
         self._settings = settings
         self._upstream = upstream
         self._door = door
-        self._answer = LocalAnswer(key, settings.head_bytes, select_protocol, form)
+        self._answer = LocalResponse(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
         self._pending_stream = _StreamUntilSwitch(self)
         self._stream: StreamTransport | None = None
@@ -177,7 +177,7 @@ class ClientConnection:
     def is_in_message(self) -> bool:
         """Whether a message of the local server has arrived only in part."""
         walk = None if self._splice is None else self._splice.far.watch
-        return isinstance(walk, FrameWalk) and walk.is_in_message
+        return isinstance(walk, FrameTracker) and walk.is_in_message
 
     @property
     def round_trip_seconds(self) -> float:
@@ -225,7 +225,7 @@ class ClientConnection:
             return
         walk = splice.far.watch
         last = b""
-        if (not isinstance(walk, FrameWalk) or walk.is_between_frames) and not splice.far.has_ended:
+        if (not isinstance(walk, FrameTracker) or walk.is_between_frames) and not splice.far.has_ended:
             last = close_frame(SERVICE_RESTART, RESTARTING)
         self._is_closing_gracefully = True
         splice.release_near("seen_off")
@@ -309,7 +309,7 @@ class ClientConnection:
 
     def receive(self, data: bytes) -> None:
         """Note the first data after the 101; from then on only the frame walk sees what passes."""
-        walk = cast(Splice, self._splice).far.watch = FrameWalk()
+        walk = cast(Splice, self._splice).far.watch = FrameTracker()
         self._observer.client_answered(self, self._reactor.seconds() - self.began_seconds)
         walk.receive(data)
 

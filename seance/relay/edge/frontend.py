@@ -42,10 +42,10 @@ from seance.heads import (
     find_token,
     forwarded_proto,
     protocol_to_select,
+    query_token,
     refusal_response,
     request_for_local,
     resolve_target,
-    token_of_address,
     without_token,
 )
 from seance.net import HandshakeLog, LogLimiter, PeerCertificate, ProtocolSwitch, peer_certificate, tune
@@ -446,7 +446,7 @@ class Frontend(ProtocolSwitch):
                 sync = await self._when_may_load(upstream, began_seconds)
             select_protocol = protocol_to_select(request)
             public = request
-            token = b"" if grant is None else token_of_address(request, route)
+            token = b"" if grant is None else query_token(request, route)
             request, route = without_token(request, route)
             forwarded = Forwarded(
                 client_address=self._counted_as, proto=self._proto(public), host=public.values(b"host")[0]

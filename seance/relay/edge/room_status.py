@@ -27,11 +27,11 @@ from seance.heads import (
     Route,
     RouteKind,
     check_origin,
+    cors_fields,
     event_stream_head,
     is_upgrade,
     plain_response,
     preflight_response,
-    sharing_fields,
 )
 from seance.net import Leg, ProtocolSwitch
 from seance.relay.refusals import refusal
@@ -125,7 +125,7 @@ class Presence:
             Refusal: Raised by ``admit``; 429, too many watchers; 503, the relay is stopping.
         """
         check_origin(request, self._settings.origins)
-        sharing = sharing_fields(request, self._settings.origins)
+        sharing = cors_fields(request, self._settings.origins)
         if request.method == b"OPTIONS":
             door.hand_over(LingeringClose(self.reactor, preflight_response(sharing)))
             return None

@@ -1,4 +1,4 @@
-"""Forged tokens at the door of a whole relay: one answer for all, before anything is made for them."""
+"""Forged tokens at a whole relay: one response for all, before any other work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.auth.tokens import ROOM, token
 from tests.relay.rig import Rig, reactor, request
 
 SENDABLE = re.compile(r"[!-+\--~]{1,12000}")
-"""What can stand among subprotocols: no space, no comma, nothing that is not ASCII."""
+"""Characters that are allowed in a subprotocol: ASCII without space and comma."""
 
 
 def offering(target: str, text: str) -> bytes:
@@ -31,7 +31,7 @@ def is_whole(received: bytes) -> bool:
 
 @ensureDeferred
 @pytest.mark.timeout(60)
-async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
+async def test_forged_tokens_get_one_response_before_any_other_work(
     service: AuthService, log: list[LogEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(relay={"upgrades_per_room": 100_000}, agent={"room": ROOM, "token": token(role="agent")})
@@ -56,7 +56,7 @@ async def test_forged_tokens_get_one_answer_and_nothing_is_made_for_them(
     ]
     async with rig:
         links = rig.relay.rooms.room_count
-        # A room that is served and one that is not look alike from outside.
+        # The responses for a room with an agent and for an unknown room are equal.
         for target in (f"/c/{ROOM}/doc", "/client?room=nobody"):
             answers = {await answer(target, text) for text in sendable}
             assert [one[:13] for one in answers] == [b"HTTP/1.1 401 "]

@@ -1,4 +1,4 @@
-"""The local server's answer on its way through the relay."""
+"""Tests of the local server's response on its way through the relay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seance.errors import LocalProtocolError, Refusal
-from seance.heads import LocalAnswer
+from seance.heads import LocalResponse
 from tests.heads.samples import ACCEPT, KEY, SWITCHING, Client, answer, cut_anywhere, outcome, single_bytes
 
 ACCEPTED = b"Sec-WebSocket-Accept: " + ACCEPT
@@ -17,13 +17,13 @@ def switching(*lines: bytes, start: bytes = b"HTTP/1.1 101 Switching Protocols")
     return b"\r\n".join((start, *lines, b"", b""))
 
 
-def facts(local: LocalAnswer) -> set[str]:
+def facts(local: LocalResponse) -> set[str]:
     names = ("has_begun", "is_switched", "is_finished", "is_broken")
     return {name for name in names if getattr(local, name)}
 
 
 def refused(raw: bytes, *, limit_bytes: int = 16384) -> Refusal:
-    local = LocalAnswer(KEY, limit_bytes)
+    local = LocalResponse(KEY, limit_bytes)
     with pytest.raises(Refusal) as caught:
         local.receive(raw)
     assert facts(local) == set()
@@ -31,7 +31,7 @@ def refused(raw: bytes, *, limit_bytes: int = 16384) -> Refusal:
 
 
 class TestSwitch:
-    def test_verified_101_opens_the_way(self) -> None:
+    def test_verified_101_switches(self) -> None:
         local, passed = answer(SWITCHING)
         assert facts(local) == {"has_begun", "is_switched"}
         assert passed == (
@@ -73,8 +73,8 @@ class TestSwitch:
     @pytest.mark.parametrize(
         "start", [b"HTTP/1.0 101 Switching Protocols", b"HTTP/1.0 101", b"HTTP/1.0 101 "]
     )
-    def test_101_of_http_1_0_opens_the_way_as_1_1(self, start: bytes) -> None:
-        """Clients take it, Chromium, ws, undici and Go among them, and the head is written anew."""
+    def test_101_of_http_1_0_is_rewritten_as_1_1(self, start: bytes) -> None:
+        """Chromium, ws, undici and Go accept such a 101, and the head is written anew."""
         local, passed = answer(
             switching(b"upgrade: websocket", b"CONNECTION: upgrade", ACCEPTED, start=start) + b"glued"
         )
@@ -82,20 +82,20 @@ class TestSwitch:
         assert passed == answer(SWITCHING)[1].replace(b"\r\n\r\n", b"\r\n\r\nglued")
 
     @pytest.mark.parametrize("glued", [b"\x82\x03abc", b"\n", b" x", b"\r\n\r\n", b"\x00" * 70_000])
-    def test_glued_bytes_follow_the_head(self, glued: bytes) -> None:
+    def test_bytes_after_the_head_follow_it(self, glued: bytes) -> None:
         local, passed = answer(SWITCHING + glued)
         assert local.is_switched
         assert passed == answer(SWITCHING)[1] + glued
 
     @given(glued=st.binary(max_size=40), data=st.data())
     def test_no_glued_byte_is_lost_wherever_the_cuts_are(self, glued: bytes, data: st.DataObject) -> None:
-        local, passed = LocalAnswer(KEY), b""
+        local, passed = LocalResponse(KEY), b""
         for piece in data.draw(cut_anywhere(b"HTTP/1.1 100 Continue\r\n\r\n" + SWITCHING + glued)):
             passed += piece if local.is_switched else local.receive(piece)
         assert passed == answer(SWITCHING)[1] + glued
 
     @pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
-    def test_interim_answers_are_dropped(self, status: bytes) -> None:
+    def test_interim_responses_are_dropped(self, status: bytes) -> None:
         interim = b"HTTP/1.1 " + status + b"\r\nLink: </a>\r\n\r\n"
         local, passed = answer(interim)
         assert passed == b""
@@ -114,7 +114,7 @@ class TestSwitch:
             (ACCEPTED + b", " + ACCEPT,),
         ],
     )
-    def test_101_that_does_not_fit_the_key_is_refused(self, accepts: tuple[bytes, ...]) -> None:
+    def test_101_that_does_not_match_the_key_is_refused(self, accepts: tuple[bytes, ...]) -> None:
         refusal = refused(switching(b"Upgrade: websocket", b"Connection: Upgrade", *accepts) + b"secret")
         assert (refusal.status, refusal.code) == (502, "accept_mismatch")
 
@@ -131,14 +131,14 @@ class TestSwitch:
             SWITCHING.replace(b"HTTP/1.1", b"http/1.1"),
         ],
     )
-    def test_101_to_anything_else_is_refused(self, raw: bytes) -> None:
+    def test_101_that_is_not_a_websocket_upgrade_is_refused(self, raw: bytes) -> None:
         refusal = refused(raw)
         assert (refusal.status, refusal.code) == (502, "local_server_malformed")
 
 
 def selected(*lines: bytes, select: bytes | None = b"seance.v1") -> list[bytes]:
-    """Return which protocols the client sees selected, given these lines in the local server's 101."""
-    local = LocalAnswer(KEY, select_protocol=select)
+    """Return the protocols in the client's 101 if the local server's 101 has these lines."""
+    local = LocalResponse(KEY, select_protocol=select)
     raw = switching(b"Upgrade: websocket", b"Connection: Upgrade", *lines, ACCEPTED)
     fields = Client(local.receive(raw)).fields
     assert local.is_switched
@@ -146,25 +146,25 @@ def selected(*lines: bytes, select: bytes | None = b"seance.v1") -> list[bytes]:
 
 
 class TestSelectedProtocol:
-    def test_ours_is_selected_where_the_local_server_selects_none(self) -> None:
+    def test_offer_is_selected_if_the_local_server_selects_none(self) -> None:
         assert selected() == [b"seance.v1"]
         assert selected(b"Sec-WebSocket-Protocol:") == [b"seance.v1"]
         assert selected(b"sec-websocket-protocol: ", b"Sec-WebSocket-Protocol:") == [b"seance.v1"]
 
     @pytest.mark.parametrize("choice", [b"yjs", b"never.offered", b"seance.v1"])
-    def test_choice_of_the_local_server_stands(self, choice: bytes) -> None:
+    def test_selection_of_the_local_server_is_kept(self, choice: bytes) -> None:
         assert selected(b"Sec-WebSocket-Protocol: " + choice) == [choice]
 
-    def test_two_choices_are_the_clients_to_judge(self) -> None:
+    def test_two_selections_are_passed_on(self) -> None:
         line = b"Sec-WebSocket-Protocol: "
         assert selected(line + b"a", line + b"b") == [b"a", b"b"]
 
-    def test_none_is_selected_for_a_client_that_did_not_offer_ours(self) -> None:
+    def test_none_is_selected_without_an_offer(self) -> None:
         assert selected(select=None) == []
         assert selected(b"Sec-WebSocket-Protocol: yjs", select=None) == [b"yjs"]
 
     def test_head_is_otherwise_the_same(self) -> None:
-        local = LocalAnswer(KEY, select_protocol=b"seance.v1")
+        local = LocalResponse(KEY, select_protocol=b"seance.v1")
         bare = answer(SWITCHING)[1]
         line = b"Sec-WebSocket-Protocol: seance.v1\r\n"
         assert local.receive(SWITCHING + b"\x81\x00").replace(line, b"") == bare + b"\x81\x00"
@@ -172,7 +172,7 @@ class TestSelectedProtocol:
     @pytest.mark.parametrize("name", ["length", "chunked"])
     def test_nothing_is_selected_in_a_refusal(self, name: str) -> None:
         raw, _ = FINAL[name]
-        assert LocalAnswer(KEY, select_protocol=b"seance.v1").receive(raw) == answer(raw)[1]
+        assert LocalResponse(KEY, select_protocol=b"seance.v1").receive(raw) == answer(raw)[1]
 
 
 MALFORMED = [
@@ -198,7 +198,7 @@ MALFORMED = [
 
 class TestMalformed:
     @pytest.mark.parametrize("raw", MALFORMED)
-    def test_answer_that_is_no_http_is_refused(self, raw: bytes) -> None:
+    def test_malformed_response_is_refused(self, raw: bytes) -> None:
         refusal = refused(raw)
         assert (refusal.status, refusal.code) == (502, "local_server_malformed")
 
@@ -207,21 +207,21 @@ class TestMalformed:
         assert refused(SWITCHING, limit_bytes=len(SWITCHING) - 1).code == "local_server_malformed"
 
     def test_endless_head_is_refused_at_the_limit(self) -> None:
-        local = LocalAnswer(KEY, 200)
+        local = LocalResponse(KEY, 200)
         for piece in single_bytes((b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200)[:199]):
             assert local.receive(piece) == b""
         with pytest.raises(Refusal):
             local.receive(b"b")
 
-    def test_interim_answers_without_end_are_refused_at_the_limit(self) -> None:
+    def test_endless_interim_responses_are_refused_at_the_limit(self) -> None:
         assert refused(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000).code == "local_server_malformed"
 
     def test_too_many_fields_are_refused(self) -> None:
         assert refused(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n").status == 502
 
     @pytest.mark.parametrize("raw", [b"", b"HTTP/1.1 101 Swi", b"HTTP/1.1 100 Continue\r\n\r\n"])
-    def test_end_before_the_answer_is_refused(self, raw: bytes) -> None:
-        local = LocalAnswer(KEY)
+    def test_end_before_the_head_is_refused(self, raw: bytes) -> None:
+        local = LocalResponse(KEY)
         assert local.receive(raw) == b""
         with pytest.raises(Refusal) as caught:
             local.receive_end()
@@ -264,7 +264,7 @@ FINAL = {
 
 class TestFinalAnswer:
     @pytest.mark.parametrize(("raw", "body"), FINAL.values(), ids=FINAL)
-    def test_final_answer_passes_through(self, raw: bytes, body: bytes) -> None:
+    def test_final_response_passes_through(self, raw: bytes, body: bytes) -> None:
         local, passed = answer(raw, is_ended=True)
         client = Client(passed, is_ended=False)
         assert facts(local) == {"has_begun", "is_finished"}
@@ -272,7 +272,7 @@ class TestFinalAnswer:
         assert (client.body, client.is_whole, client.rest) == (body, True, b"")
         assert (b"connection", b"close") in client.fields
 
-    # Hypothesis chooses the answer as well: pytest-twisted cannot run a parametrized @given twice.
+    # Hypothesis chooses the sample, because pytest-twisted cannot run a parametrized @given twice.
     @given(sample=st.sampled_from(list(FINAL.values())), data=st.data())
     def test_cuts_do_not_change_it(self, sample: tuple[bytes, bytes], data: st.DataObject) -> None:
         raw, body = sample
@@ -283,7 +283,7 @@ class TestFinalAnswer:
             assert vars(Client(passed)) == vars(Client(whole))
             assert Client(passed).body == body
 
-    def test_rebuilt_head_is_this(self) -> None:
+    def test_rebuilt_head(self) -> None:
         raw = (
             b"HTTP/1.1 403 Nope\r\nSERVER: x\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n"
             b"Keep-Alive: 5\r\nUpgrade: h2c\r\nProxy-Authenticate: Basic\r\nSet-Cookie: a=b\r\n"
@@ -294,7 +294,7 @@ class TestFinalAnswer:
             b"Connection: close\r\n\r\nno"
         )
 
-    def test_426_says_what_to_upgrade_to(self) -> None:
+    def test_426_has_an_upgrade_field(self) -> None:
         raw = (
             b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 8\r\nContent-Length: 0\r\n\r\n"
@@ -304,12 +304,12 @@ class TestFinalAnswer:
         assert (b"sec-websocket-version", b"8") in fields
         assert {value for name, value in fields if name == b"connection"} == {b"upgrade", b"close"}
 
-    def test_interim_answer_before_it_is_dropped(self) -> None:
+    def test_interim_response_before_it_is_dropped(self) -> None:
         raw, _ = FINAL["length"]
         assert answer(b"HTTP/1.1 100 Continue\r\n\r\n" + raw)[1] == answer(raw)[1]
 
     @pytest.mark.parametrize("name", ["length", "chunked", "no body"])
-    def test_second_answer_behind_it_is_dropped(self, name: str) -> None:
+    def test_second_response_after_it_is_dropped(self, name: str) -> None:
         raw, body = FINAL[name]
         local, passed = answer(raw + SWITCHING, SWITCHING, is_ended=True)
         assert local.is_finished
@@ -318,15 +318,15 @@ class TestFinalAnswer:
     def test_trailers_are_dropped(self) -> None:
         assert b"X-Late" not in answer(FINAL["chunked with trailers"][0])[1]
 
-    def test_body_parts_pass_on_as_they_come(self) -> None:
-        local = LocalAnswer(KEY)
+    def test_body_is_streamed(self) -> None:
+        local = LocalResponse(KEY)
         assert local.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").endswith(b"\r\n\r\n")
         for _ in range(100):
             assert local.receive(b"x" * 1000) == b"x" * 1000
         assert local.is_finished
 
-    def test_huge_chunk_is_not_waited_for(self) -> None:
-        local = LocalAnswer(KEY)
+    def test_huge_chunk_is_streamed(self) -> None:
+        local = LocalResponse(KEY)
         local.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n")
         assert local.receive(b"x" * 100_000) == b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
 
@@ -353,7 +353,7 @@ BROKEN = {
 
 class TestBroken:
     @pytest.mark.parametrize(("raw", "body"), BROKEN.values(), ids=BROKEN)
-    def test_body_that_breaks_off_leaves_the_client_knowing(self, raw: bytes, body: bytes) -> None:
+    def test_truncated_body_is_not_completed_for_the_client(self, raw: bytes, body: bytes) -> None:
         local, passed = answer(raw, is_ended=True)
         assert facts(local) == {"has_begun", "is_broken"}
         client_raw = passed.partition(b"\r\n\r\n")[2]
@@ -361,7 +361,7 @@ class TestBroken:
         assert not client_raw.endswith(b"0\r\n\r\n")
 
     @pytest.mark.parametrize("name", ["chunk without a size", "endless chunk line", "endless trailers"])
-    def test_nonsense_is_noticed_at_once(self, name: str) -> None:
+    def test_malformed_body_is_detected_immediately(self, name: str) -> None:
         assert answer(BROKEN[name][0])[0].is_broken
 
     def test_nothing_more_passes(self) -> None:
@@ -372,21 +372,21 @@ class TestBroken:
 
 
 class TestMisuse:
-    def test_switched_answer_takes_no_more(self) -> None:
+    def test_switched_response_accepts_no_input(self) -> None:
         local, _ = answer(SWITCHING)
         with pytest.raises(LocalProtocolError):
             local.receive(b"x")
         with pytest.raises(LocalProtocolError):
             local.receive_end()
 
-    def test_refused_answer_takes_no_more(self) -> None:
-        local = LocalAnswer(KEY)
+    def test_refused_response_accepts_no_input(self) -> None:
+        local = LocalResponse(KEY)
         with pytest.raises(Refusal):
             local.receive(b"\x00")
         with pytest.raises(LocalProtocolError):
             local.receive(SWITCHING)
 
-    def test_end_may_be_told_twice(self) -> None:
+    def test_end_may_be_received_twice(self) -> None:
         local, _ = answer(FINAL["until the end"][0], is_ended=True)
         assert local.receive_end() == b""
         assert local.receive(b"late") == b""
@@ -394,8 +394,8 @@ class TestMisuse:
 
 
 def fate(pieces: list[bytes], limit_bytes: int) -> object:
-    """Return everything that the client and the caller learn; bodies without their framing."""
-    local = LocalAnswer(KEY, limit_bytes)
+    """Return everything that client and caller get; bodies without their framing."""
+    local = LocalResponse(KEY, limit_bytes)
     passed: list[bytes] = []
 
     def act() -> None:
@@ -457,12 +457,12 @@ PARTS = st.sampled_from(
     limit_bytes=st.integers(1, 500),
     data=st.data(),
 )
-def test_any_answer_has_one_fate_whatever_the_cuts(raw: bytes, limit_bytes: int, data: st.DataObject) -> None:
+def test_segmentation_does_not_change_the_result(raw: bytes, limit_bytes: int, data: st.DataObject) -> None:
     whole = fate([raw], limit_bytes)
     assert fate(data.draw(cut_anywhere(raw)), limit_bytes) == whole
     assert fate(list(single_bytes(raw)), limit_bytes) == whole
 
 
 @given(raw=st.binary(max_size=200))
-def test_noise_is_a_refusal_or_not_yet_an_answer(raw: bytes) -> None:
+def test_random_bytes_are_refused_or_incomplete(raw: bytes) -> None:
     assert fate([raw], 16384) is not None

@@ -1,16 +1,15 @@
-"""What the local server answers, read on the relay and rebuilt for the client.
+"""Reads the local server's response on the relay and rebuilds it for the client.
 
-A `LocalAnswer` stands between stream and client until the answer is clear. A 101 whose
-Sec-WebSocket-Accept fits the client's key opens the way: its head is rebuilt, what was glued to it
-follows, and from there on the caller splices raw bytes without us. Any other final answer passes
-through with its body, framed anew by h11 and with ``Connection: close``; what comes after it is
-dropped, for nothing may follow on this connection.
+If the response is a 101 with a Sec-WebSocket-Accept that matches the client's key, its head is rebuilt
+and bytes received with it are passed on. After that the caller splices raw bytes. Any other final
+response passes through with its body, framed anew by h11 and with ``Connection: close``. Bytes after
+it are dropped, because the connection ends.
 
-Not one byte that the client sends after its head may reach the local server before `is_switched`:
-a server that refused the upgrade would take it for the next request (CVE-2018-1002105). Holding
-those bytes back, within a bound, is the caller's part.
+Bytes that the client sends after its head must not reach the local server before `is_switched`. A
+server that rejected the upgrade would read them as the next request (CVE-2018-1002105). The caller
+buffers these bytes, within a limit.
 
-The agent is not trusted: what it sends is bounded here and parsed as strictly as a client's head.
+The agent is not trusted: its bytes are limited and parsed as strictly as the head of a client.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from typing import cast
 import h11
 
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
-from seance.heads.answer_fields import limited_to_room
 from seance.heads.boundary import DEFAULT_HEAD_BYTES, HeadBuffer
-from seance.heads.fields import Fields, field_values, written_head
+from seance.heads.fields import Fields, field_values, format_head
 from seance.heads.public_form import PublicForm
-from seance.heads.rebuild import SWITCHING, end_to_end, replaced
+from seance.heads.rebuild import SWITCHING, end_to_end_fields, replace_fields
+from seance.heads.response_fields import limit_to_room
 from seance.heads.upgrade import accept_for_key, is_upgrade
 
-__all__ = ["LocalAnswer"]
+__all__ = ["LocalResponse"]
 
-_ASKED = h11.Request(
+_UPGRADE_REQUEST = h11.Request(
     method=b"GET",
     target=b"/",
     headers=[(b"Host", b"localhost"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")],
 )
-"""What h11 has to have sent before it takes a 101 for an answer."""
+"""h11 accepts a 101 only as the response to such a request."""
 
-_WAS_ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-"""What h11 has to have received before it frames an answer: HTTP/1.1, and the last of its connection."""
+_LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+"""h11 frames a response only after a request; this one makes it write HTTP/1.1 and ``Connection: close``."""
 
 
 class _Phase(enum.Enum):
@@ -50,20 +49,19 @@ class _Phase(enum.Enum):
     REFUSED = enum.auto()
 
 
-class LocalAnswer:
-    """Reads the answer to one upgrade.
+class LocalResponse:
+    """Reads the response to one upgrade request.
 
     Args:
         key: The Sec-WebSocket-Key that `check_upgrade` returned.
-        limit_bytes: The bound for all heads of the answer together, interim ones included, and
-            for a line between the chunks of a body. Bodies themselves are passed on as they come
-            and have no bound.
-        select_protocol: What a 101 selects if the local server's selects nothing:
-            `protocol_to_select` says. The local server did not see that offer, and a browser
-            fails a connection where it offered protocols and none came back. A choice of the
-            local server's stands, whatever it is; the browser judges it.
-        form: How the client addressed the room: addresses and cookies in the answer are limited to
-            that. None leaves them as they are.
+        limit_bytes: Limit for all heads of the response together, interim ones included, and for
+            each line between the chunks of a body. Bodies are streamed and have no limit.
+        select_protocol: The subprotocol of the 101 if the local server selects none; see
+            `protocol_to_select`. The local server has not seen that offer, and a browser closes a
+            connection for which it offered subprotocols and the 101 selects none. A selection by
+            the local server is not changed; the browser checks it.
+        form: How the client addressed the room. Addresses and cookies in the response are limited to
+            it; None leaves them unchanged.
     """
 
     def __init__(
@@ -80,43 +78,43 @@ class LocalAnswer:
         self._head = HeadBuffer(limit_bytes)
         self._phase = _Phase.HEAD
         self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit_bytes)
-        self._reader.send(_ASKED)
+        self._reader.send(_UPGRADE_REQUEST)
         self._reader.send(h11.EndOfMessage())
-        self._writer: h11.Connection  # of the answers that are none to an upgrade
+        self._writer: h11.Connection  # for responses other than 101
 
     @property
     def is_switched(self) -> bool:
-        """A verified 101 was passed on: splice raw bytes now, and do not call this again."""
+        """Whether a verified 101 was passed on. Splice raw bytes then; further calls are errors."""
         return self._phase is _Phase.SWITCHED
 
     @property
     def is_finished(self) -> bool:
-        """An answer other than 101 was passed on completely: close both sides."""
+        """Whether a whole response other than 101 was passed on. Close both sides then."""
         return self._phase is _Phase.FINISHED
 
     @property
     def is_broken(self) -> bool:
-        """The body ended early or became nonsense after its head was passed on: abort both sides."""
+        """Whether the body ended early or is malformed after its head was sent. Abort both sides then."""
         return self._phase is _Phase.BROKEN
 
     @property
     def has_begun(self) -> bool:
-        """Something was passed on, so that no refusal of ours can follow."""
+        """Whether any byte was passed on, so that a refusal is no longer possible."""
         return self._phase not in (_Phase.HEAD, _Phase.REFUSED)
 
     def receive(self, data: bytes) -> bytes:
-        """Take the next bytes from the local server; then look at the four properties.
+        """Process bytes from the local server; check the four properties afterwards.
 
         Args:
-            data: Bytes as they came, cut anywhere.
+            data: Received bytes; the boundaries of the chunks do not matter.
 
         Returns:
-            What the client gets now, possibly nothing.
+            Bytes for the client, possibly none.
 
         Raises:
-            Refusal: 502, always before anything was passed on: ``"local_server_malformed"`` or
-                ``"accept_mismatch"``. Send it to the client and reset the stream.
-            LocalProtocolError: ``"answer_over"``: it switched or was refused before.
+            Refusal: 502 ``"local_server_malformed"`` or ``"accept_mismatch"``, only before any byte was
+                passed on. Send it to the client and reset the stream.
+            LocalProtocolError: ``"answer_over"``: the response has switched or was refused.
         """
         self._check_open()
         if self._phase is _Phase.HEAD:
@@ -124,14 +122,14 @@ class LocalAnswer:
         return self._receive_body(data)
 
     def receive_end(self) -> bytes:
-        """Take note that the local server sends no more.
+        """Process the end of the local server's bytes.
 
         Returns:
-            What the client gets now: the end of a body whose length was not told.
+            Bytes for the client: the end of a body without an announced length.
 
         Raises:
-            Refusal: 502 ``"local_server_gone"``: there was no whole head yet.
-            LocalProtocolError: ``"answer_over"``: it switched or was refused before.
+            Refusal: 502 ``"local_server_gone"``: the head is incomplete.
+            LocalProtocolError: ``"answer_over"``: the response has switched or was refused.
         """
         self._check_open()
         if self._phase is _Phase.HEAD:
@@ -145,7 +143,7 @@ class LocalAnswer:
 
     def _check_open(self) -> None:
         if self._phase in (_Phase.SWITCHED, _Phase.REFUSED):
-            raise LocalProtocolError("The local server's answer is over.", code="answer_over")
+            raise LocalProtocolError("This response has already switched or was refused.", code="answer_over")
 
     def _refusal(self, sentence: str, code: str) -> Refusal:
         self._phase = _Phase.REFUSED
@@ -158,7 +156,7 @@ class LocalAnswer:
                 if head is None:
                     return b""
                 self._reader.receive_data(head)
-                # A head that is whole is one event or an error, never a wish for more.
+                # A complete head is one event or an error, never NEED_DATA.
                 event = cast(h11.InformationalResponse | h11.Response, self._reader.next_event())
             except (RemoteProtocolError, h11.RemoteProtocolError) as error:
                 raise self._malformed() from error
@@ -172,24 +170,25 @@ class LocalAnswer:
 
     def _malformed(self) -> Refusal:
         return self._refusal(
-            "The local server answered something that is not well-formed HTTP.", "local_server_malformed"
+            "The local server sent a response that is not well-formed HTTP.", "local_server_malformed"
         )
 
     def _switch(self, event: h11.InformationalResponse) -> bytes:
         fields = tuple(event.headers.raw_items())
-        # Servers that say HTTP/1.0 here mean 1.1, and clients take it; the head is written anew as 1.1.
+        # Some servers send HTTP/1.0 with a 101, and clients accept it. The head is written anew as 1.1.
         if not event.http_version.startswith(b"1.") or not is_upgrade(fields):
             raise self._malformed()
         if field_values(fields, b"sec-websocket-accept") != [self._accept]:
             raise self._refusal(
-                "The local server's WebSocket handshake does not answer this request.", "accept_mismatch"
+                "The local server sent a Sec-WebSocket-Accept that does not match the key of this request.",
+                "accept_mismatch",
             )
         self._phase = _Phase.SWITCHED
         start_line = b"HTTP/1.1 101 " + (event.reason or b"Switching Protocols")
         ours = SWITCHING
         if self._select_protocol is not None and not any(field_values(fields, b"sec-websocket-protocol")):
             ours = ((b"Sec-WebSocket-Protocol", self._select_protocol), *SWITCHING)
-        return written_head(start_line, replaced(_without_length(self._kept(fields)), ours))
+        return format_head(start_line, replace_fields(_without_length(self._kept(fields)), ours))
 
     def _begin(self, event: h11.Response) -> bytes:
         fields = tuple(event.headers.raw_items())
@@ -197,21 +196,21 @@ class LocalAnswer:
             raise self._malformed()
         kept = self._kept(fields)
         if field_values(fields, b"transfer-encoding"):
-            # The reader goes by the chunks (RFC 9112, 6.3), so a length beside them is a lie.
+            # Transfer-Encoding overrides Content-Length (RFC 9112, 6.3), and so does h11's reader.
             kept = _without_length(kept)
         if event.status_code == 426:
-            kept = replaced(kept, SWITCHING)
+            kept = replace_fields(kept, SWITCHING)
         self._phase = _Phase.BODY
         self._writer = h11.Connection(h11.SERVER)
-        self._writer.receive_data(_WAS_ASKED)
+        self._writer.receive_data(_LAST_REQUEST)
         self._writer.next_event()
         return self._writer.send(
             h11.Response(status_code=event.status_code, reason=event.reason, headers=list(kept))
         )
 
     def _kept(self, fields: Fields) -> Fields:
-        kept = end_to_end(fields)
-        return kept if self._form is None else limited_to_room(kept, self._form)
+        kept = end_to_end_fields(fields)
+        return kept if self._form is None else limit_to_room(kept, self._form)
 
     def _receive_body(self, data: bytes) -> bytes:
         if self._phase is not _Phase.BODY:
@@ -229,7 +228,7 @@ class LocalAnswer:
             self._phase = _Phase.BROKEN
         else:
             if isinstance(event, h11.EndOfMessage):
-                # Trailers end here: they may carry any field past the checks of the head.
+                # Trailers are dropped: they could contain fields that the head is checked for.
                 pieces.append(self._writer.send(h11.EndOfMessage()))
                 self._phase = _Phase.FINISHED
         return b"".join(pieces)

@@ -1,11 +1,11 @@
-"""Fields of the local server's answer, limited to the room: addresses, cookies, and what holds for an origin.
+"""Limits the fields of the local server's response to the room: addresses, cookies, origin-wide fields.
 
 All rooms of a relay share one origin. A cookie with ``Path=/`` of one room would be sent to the local
 server of every other, and ``Clear-Site-Data`` or ``Strict-Transport-Security`` would act on all of them. So
 addresses are mapped to the client's form (`PublicForm`), cookies are limited to the paths of the room,
 and fields that a browser applies to the whole origin are dropped.
 
-`LocalAnswer` calls this with the end-to-end fields of each final answer.
+`LocalResponse` calls this with the end-to-end fields of each final response.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from seance.heads.fields import Fields
 from seance.heads.public_form import PublicForm
 
-__all__ = ["ORIGIN_WIDE", "limited_to_room"]
+__all__ = ["ORIGIN_WIDE", "limit_to_room"]
 
 ORIGIN_WIDE = frozenset(
     (
@@ -38,32 +38,32 @@ ORIGIN_WIDE = frozenset(
         b"use-as-dictionary",
     )
 )
-"""Fields that a browser stores for the whole origin, or applies beyond the path of the answer."""
+"""Fields that a browser stores for the whole origin, or applies beyond the path of the response."""
 
 _REFERENCES = frozenset((b"content-location", b"location", b"uri"))
 _REFRESH = re.compile(rb"([0-9. \t]*(?:[;,][ \t]*)?(?:url[ \t]*=[ \t]*)?)(.*)", re.IGNORECASE)
 """``5; url=/x``, ``5;URL='/x'`` and ``0, /x`` (HTML, 4.2.5.3)."""
 
 _LINK_TARGETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|<([^<>]*)>')
-"""Quoted strings, to be passed over, and targets (RFC 8288, 3). A string without an end is one match, so that
-the search takes linear time."""
+"""Quoted strings, which are skipped, and targets (RFC 8288, 3). An unterminated string is one match, so the
+search takes linear time."""
 
 MAX_LINK_TARGETS = 32
 """Targets of one ``Link`` field; a field with more is dropped. Servers that send early hints name a few."""
 
 MAX_GROWTH_BYTES = 64 * 1024
-"""Bytes that mapped addresses may add to one answer. The client chooses the length of each address, and the
-local server their number; beyond this, fields are dropped."""
+"""Bytes that mapped addresses may add to one response. The client determines the length of each address, and
+the local server their number. Fields beyond this limit are dropped."""
 
 MAX_PATH_BYTES = 1024
 """Browsers ignore a longer attribute (RFC 6265bis, 5.6), and the cookie would get a path of their choice."""
 
 
-def limited_to_room(fields: Fields, form: PublicForm) -> Fields:
-    """Return the fields of an answer as they may reach a client.
+def limit_to_room(fields: Fields, form: PublicForm) -> Fields:
+    """Return the fields of a response that may reach a client.
 
     Args:
-        fields: The end-to-end ones.
+        fields: The end-to-end fields.
         form: How the client addressed the room.
     """
     kept = []
@@ -82,45 +82,45 @@ def limited_to_room(fields: Fields, form: PublicForm) -> Fields:
                 continue
             value = _mapped_links(value, form)
         elif lowered == b"set-cookie":
-            cookie = limited_cookie(value, form)
+            cookie = limit_cookie(value, form)
             if cookie is None:
                 continue
             value = cookie
         growth_bytes += max(0, len(value) - before)
         if growth_bytes > MAX_GROWTH_BYTES and len(value) > before:
             continue
-        # What was taken out may leave a space at the end, which no field may have.
+        # Removing a part may leave a space at the end, which is not allowed in a field.
         kept.append((name, value.strip(b" \t")))
     return tuple(kept)
 
 
-def limited_cookie(cookie: bytes, form: PublicForm) -> bytes | None:
+def limit_cookie(cookie: bytes, form: PublicForm) -> bytes | None:
     """Return a ``Set-Cookie`` value limited to this room, or None to drop the cookie.
 
-    ``Path`` gets the room's prefix, ``Domain`` is dropped, everything else keeps its bytes. A cookie
-    without a path gets the default path of RFC 6265, 5.1.4, by the local target. Dropped are all cookies
-    where the client used ``/client``, the same path for every room, and those named
-    ``__Host-``, which browsers accept with ``Path=/`` only.
+    ``Path`` gets the room's prefix, ``Domain`` is dropped, other attributes keep their bytes. A cookie
+    without a path gets the default path of RFC 6265, 5.1.4, derived from the local target. Two kinds of
+    cookies are dropped: all cookies if the client used ``/client``, the same path for every room, and
+    cookies named ``__Host-``, which browsers accept with ``Path=/`` only.
 
     Args:
         cookie: The value of one field.
         form: How the client addressed the room.
     """
     pair, *attributes = cookie.split(b";")
-    # Browsers read a cookie without a name by its value.
+    # Browsers use the value of a cookie without a name as its name.
     name, equals, value = pair.partition(b"=")
     effective = name.strip(b" \t") or (value.strip(b" \t") if equals else b"")
     if not form.is_share_link or effective.lower().startswith(b"__host-"):
         return None
     kept = [pair]
     path = b""
-    place = 0
+    position = 0
     for attribute in attributes:
         name, _, value = attribute.partition(b"=")
         lowered = name.strip(b" \t").lower()
         if lowered == b"path":
             # The last one counts (RFC 6265, 5.3).
-            path, place = value.strip(b" \t"), place or len(kept)
+            path, position = value.strip(b" \t"), position or len(kept)
         elif lowered != b"domain":
             kept.append(attribute)
     if not path.startswith(b"/") or len(path) > MAX_PATH_BYTES:
@@ -128,7 +128,7 @@ def limited_cookie(cookie: bytes, form: PublicForm) -> bytes | None:
     public = form.prefix if path == b"/" else form.prefix + path
     if len(public) > MAX_PATH_BYTES:
         public = form.prefix
-    kept.insert(place or len(kept), b" Path=" + public)
+    kept.insert(position or len(kept), b" Path=" + public)
     return b";".join(kept)
 
 
@@ -145,8 +145,8 @@ def _mapped_refresh(value: bytes, form: PublicForm) -> bytes:
     quote = url[:1]
     if quote not in (b'"', b"'"):
         return bytes(start + form.map_reference(url))
-    inside, closing, rest = url[1:].partition(quote)
-    return bytes(start + quote + form.map_reference(inside) + closing + rest)
+    inner, closing, rest = url[1:].partition(quote)
+    return bytes(start + quote + form.map_reference(inner) + closing + rest)
 
 
 def _mapped_links(value: bytes, form: PublicForm) -> bytes:

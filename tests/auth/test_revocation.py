@@ -1,4 +1,4 @@
-"""What is taken back ends, within two seconds by the relay's clock, and nobody else's session does."""
+"""Revocation at a whole relay: revoked sessions end within two seconds, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.relay.rig import Player, Rig, answer_101, request, turn
 
 
 class LockedRig(Rig):
-    """A relay with two keys and a deny list, whose time for tokens goes on when the test says so."""
+    """A relay with two keys and a deny list; a fake clock gives the time for tokens."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(with_agent=False, agent={"room": ROOM})
@@ -37,7 +37,7 @@ class LockedRig(Rig):
         assert self.clock.getDelayedCalls() == []
 
     async def enter(self, text: str) -> Player:
-        """A client with this token, spliced."""
+        """Return a spliced client with this token."""
         number = len(self.locals)
         client = await self.connect(request(f"/c/{ROOM}/doc", f"Authorization: Bearer {text}"))
         (await self.local(number)).send(answer_101())
@@ -45,7 +45,7 @@ class LockedRig(Rig):
         return client
 
     async def two_seconds(self) -> None:
-        """Let the two pass after which nobody is left whose token is not good."""
+        """Advance the clock by two seconds."""
         for _ in range(8):
             self.clock.advance(0.25)
             await turn()
@@ -56,7 +56,7 @@ def by_secret(**changes: object) -> str:
     return sign(claims(**changes), material=key.signing, algorithm="HS256", kid=key.key_id)
 
 
-async def those_who_are_left(rig: LockedRig, clients: dict[str, Player]) -> set[str]:
+async def remaining(rig: LockedRig, clients: dict[str, Player]) -> set[str]:
     await turn(0.05)
     assert rig.relay.rooms.room_count == 1
     return {name for name, client in clients.items() if client.lost is None and not client.has_ended}
@@ -64,7 +64,7 @@ async def those_who_are_left(rig: LockedRig, clients: dict[str, Player]) -> set[
 
 @ensureDeferred
 @pytest.mark.timeout(40)
-async def test_what_is_taken_back_ends_within_two_seconds_and_nobody_else_notices(tmp_path: Path) -> None:
+async def test_revoked_sessions_end_within_two_seconds_and_others_stay(tmp_path: Path) -> None:
     async with LockedRig(tmp_path) as rig:
         agent = await rig.attach(token=by_secret(role="agent", jti="agent"))
         clients = {
@@ -74,21 +74,21 @@ async def test_what_is_taken_back_ends_within_two_seconds_and_nobody_else_notice
             "other key": await rig.enter(token()),
             "good": await rig.enter(by_secret(jti="good")),
         }
-        assert await those_who_are_left(rig, clients) == set(clients)
+        assert await remaining(rig, clients) == set(clients)
         await rig.two_seconds()
-        assert await those_who_are_left(rig, clients) == set(clients)
+        assert await remaining(rig, clients) == set(clients)
 
         rig.deny.write_text("jti:stolen\n")
         await rig.two_seconds()
-        assert await those_who_are_left(rig, clients) == {"carol", "short", "other key", "good"}
+        assert await remaining(rig, clients) == {"carol", "short", "other key", "good"}
 
         rig.deny.write_text("jti:stolen\nsub:carol\n")
         write_jwks(rig.keys, secret_key())
         await rig.two_seconds()
-        assert await those_who_are_left(rig, clients) == {"short", "good"}
+        assert await remaining(rig, clients) == {"short", "good"}
 
         await rig.two_seconds()
-        assert await those_who_are_left(rig, clients) == {"good"}
+        assert await remaining(rig, clients) == {"good"}
         assert agent.client_count == 1
 
         rig.deny.write_text("jti:agent\n")
@@ -98,14 +98,14 @@ async def test_what_is_taken_back_ends_within_two_seconds_and_nobody_else_notice
 
 
 @ensureDeferred
-async def test_bad_files_take_nothing_back(tmp_path: Path) -> None:
+async def test_invalid_files_revoke_nothing(tmp_path: Path) -> None:
     async with LockedRig(tmp_path) as rig:
         await rig.attach(token=by_secret(role="agent"))
         clients = {"good": await rig.enter(by_secret())}
         rig.deny.write_text("somebody\n")
         rig.keys.write_text("{")
         await rig.two_seconds()
-        assert await those_who_are_left(rig, clients) == {"good"}
+        assert await remaining(rig, clients) == {"good"}
         rig.keys.unlink()
         await rig.two_seconds()
-        assert await those_who_are_left(rig, clients) == {"good"}
+        assert await remaining(rig, clients) == {"good"}

@@ -35,7 +35,7 @@ class StreamOwner(Protocol):
     call_later: Callable[..., IDelayedCall]
 
     @property
-    def is_standing_still(self) -> bool:
+    def is_clock_paused(self) -> bool:
         """Whether the carrier below is away."""
 
     def flush_soon(self) -> None:

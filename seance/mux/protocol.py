@@ -43,13 +43,13 @@ from seance.yamux import (
     GoAwayCode,
     GoAwayReceived,
     Limits,
-    Pace,
+    MessageSizer,
     Role,
     Session,
     SessionTimedOut,
+    StreamAborted,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     StreamWritable,
 )
 
@@ -59,7 +59,7 @@ MESSAGE_BYTES = 64 * 1024
 
 REFUSALS = ("refused", "open_timeout")
 RESETS_OF_THE_PEER = ("reset", "refused")
-"""Codes of ``StreamReset``."""
+"""Codes of ``StreamAborted``."""
 
 
 class Ending(enum.Enum):
@@ -117,10 +117,10 @@ class Mux(Protocol):
         self._flush_call: IDelayedCall | None = None
         self._timeout_call: IDelayedCall | None = None
         self._carrier_is_full = False
-        self._pace = Pace()
+        self._message_sizer = MessageSizer()
         self._is_over = False
-        self._stood_seconds = 0.0
-        self._stands_since: float | None = None
+        self._paused_seconds = 0.0
+        self._clock_paused_at: float | None = None
         self.link = ""
         self.on_peer_leaving: Callable[[], None] | None = None
 
@@ -188,34 +188,34 @@ class Mux(Protocol):
 
     def ping(self) -> None:
         """Measure the path anew, for ``session.round_trip_seconds``; not while the carrier is away."""
-        if not self._is_over and self._stands_since is None and self.session.ping(self._now()):
+        if not self._is_over and self._clock_paused_at is None and self.session.ping(self._now()):
             self._rearm()
             self.flush_soon()
 
     @property
-    def is_standing_still(self) -> bool:
+    def is_clock_paused(self) -> bool:
         """Whether the carrier below is away."""
-        return self._stands_since is not None
+        return self._clock_paused_at is not None
 
-    def stand_still(self) -> None:
+    def pause_clock(self) -> None:
         """Let no time pass for the session: the carrier below is away, and nobody can answer."""
-        if self._stands_since is None and not self._is_over:
-            self._stands_since = self._reactor.seconds()
+        if self._clock_paused_at is None and not self._is_over:
+            self._clock_paused_at = self._reactor.seconds()
             if self._timeout_call is not None:
                 self._timeout_call.cancel()
                 self._timeout_call = None
 
-    def go_on(self) -> None:
+    def resume_clock(self) -> None:
         """The carrier is back: deadlines go on with what was left of them."""
-        if self._stands_since is not None:
-            self._stood_seconds += self._reactor.seconds() - self._stands_since
-            self._stands_since = None
+        if self._clock_paused_at is not None:
+            self._paused_seconds += self._reactor.seconds() - self._clock_paused_at
+            self._clock_paused_at = None
             self._rearm()
 
     def _now(self) -> float:
         """The time of the session, which stands still while its carrier is away."""
-        now = self._reactor.seconds() if self._stands_since is None else self._stands_since
-        return now - self._stood_seconds
+        now = self._reactor.seconds() if self._clock_paused_at is None else self._clock_paused_at
+        return now - self._paused_seconds
 
     def describe(self) -> str:
         """One line for a debugger or a log at DEBUG."""
@@ -255,12 +255,12 @@ class Mux(Protocol):
     def pauseProducing(self) -> None:
         """The carrier is full: what comes next stays in the session."""
         self._carrier_is_full = True
-        self._pace.filled(self._reactor.seconds())
+        self._message_sizer.filled(self._reactor.seconds())
 
     def resumeProducing(self) -> None:
         """The carrier takes more."""
         self._carrier_is_full = False
-        self._pace.drained(self._reactor.seconds())
+        self._message_sizer.drained(self._reactor.seconds())
         self.flush_soon()
 
     def stopProducing(self) -> None:
@@ -279,7 +279,7 @@ class Mux(Protocol):
         transport = self.transport
         if self._is_over or transport is None:
             return
-        next_message, pace = self.session.next_message, self._pace
+        next_message, pace = self.session.next_message, self._message_sizer
         while not self._carrier_is_full:
             pieces = next_message(pace.message_bytes)
             if not pieces:
@@ -317,7 +317,7 @@ class Mux(Protocol):
                     self._deliver(pieces)
                 if isinstance(event, StreamOpened):
                     self._opened(event.stream_id)
-                elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamReset)):
+                elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamAborted)):
                     if (stream := streams.get(event.stream_id)) is not None:
                         self._tell_stream(stream, event)
                 elif isinstance(event, SessionTimedOut):
@@ -345,7 +345,7 @@ class Mux(Protocol):
         pieces.clear()
 
     def _tell_stream(
-        self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamReset
+        self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamAborted
     ) -> None:
         if isinstance(event, StreamWritable):
             stream.writable()
@@ -389,9 +389,9 @@ class Mux(Protocol):
         # A timer that fires too early only looks and is set again, so a deadline that moves
         # away (every inbound byte moves the keepalive's) costs nothing.
         deadline = self.session.next_deadline()
-        if deadline is None or self._is_over or self._stands_since is not None:
+        if deadline is None or self._is_over or self._clock_paused_at is not None:
             return
-        deadline += self._stood_seconds
+        deadline += self._paused_seconds
         now = self._reactor.seconds()
         if self._timeout_call is not None:
             if self._timeout_call.getTime() <= deadline:

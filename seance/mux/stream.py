@@ -431,7 +431,7 @@ class StreamTransport:
     def _stop_waiting(self) -> None:
         # For the peer to take what is queued, or for the protocol to take what came before the peer's reset.
         self._linger = None
-        if self._mux.is_standing_still:
+        if self._mux.is_clock_paused:
             # Nothing can leave or arrive, and the link bounds how long: the time begins anew.
             self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
         elif self._got_reset:

@@ -103,7 +103,7 @@ class Relay(Service):
         )
         self.resume_memory.on_tight = lambda: self.observer.limit_hit("resume_bytes")
         self._windows = WindowBudget()
-        self._windows.on_used_up = lambda: self.observer.limit_hit("window_budget")
+        self._windows.on_exhausted = lambda: self.observer.limit_hit("window_budget")
         most = self.admission.most_waiting
         self.wait_queue = AgentWaitQueue(reactor, self.settings, self._is_served, most=most)
         self.turns = PerTurnLimiter(reactor)

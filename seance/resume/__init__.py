@@ -9,26 +9,26 @@ format: docs/protocol.md, "Resumption". Whoever owns sockets and timers calls th
 
 from seance.resume.ack_timeout import AckTimeout
 from seance.resume.continuity import KEPT_BYTES, Continuity
-from seance.resume.heartbeat import LOOK_SECONDS, Beat, Heartbeat
-from seance.resume.incoming import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
+from seance.resume.heartbeat import CHECK_SECONDS, Heartbeat, HeartbeatAction
+from seance.resume.incoming import ACK_AFTER_BYTES, ACK_AFTER_SECONDS, Incoming
 from seance.resume.messages import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, ResumeRequest, SessionInfo
 from seance.resume.outgoing import Outgoing
 from seance.resume.proof import Proof
 
 __all__ = [
+    "ACK_AFTER_BYTES",
+    "ACK_AFTER_SECONDS",
     "BYE",
+    "CHECK_SECONDS",
     "KEPT_BYTES",
-    "LOOK_SECONDS",
     "RESUME_FIELD",
     "SESSION_FIELD",
-    "TELL_AFTER_BYTES",
-    "TELL_AFTER_SECONDS",
     "Ack",
     "AckTimeout",
-    "Beat",
     "Continuity",
     "Drain",
     "Heartbeat",
+    "HeartbeatAction",
     "Incoming",
     "Outgoing",
     "Proof",

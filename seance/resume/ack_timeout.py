@@ -15,12 +15,12 @@ __all__ = ["AckTimeout"]
 PATIENCE_SECONDS = 15.0
 """For a peer that was given everything."""
 
-FULL_PATIENCE_SECONDS = 60.0
+FULL_TIMEOUT_SECONDS = 60.0
 """For one whose path is full. Clients give up after 30 s without a message (yjs.md, fact 2)."""
 
 
 class AckTimeout:
-    """One carrier's. Call ``are_too_old`` now and then.
+    """One carrier's. Call ``has_expired`` now and then.
 
     Args:
         now: Seconds, monotonic.
@@ -32,7 +32,7 @@ class AckTimeout:
         self._base = -1
         self._since_seconds = now
 
-    def are_too_old(self, now: float, *, base: int, kept_bytes: int, is_full: bool) -> bool:
+    def has_expired(self, now: float, *, base: int, kept_bytes: int, is_full: bool) -> bool:
         """Judge.
 
         Args:
@@ -44,4 +44,4 @@ class AckTimeout:
         if not kept_bytes or base != self._base:
             self._base, self._since_seconds = base, now
             return False
-        return now - self._since_seconds >= (FULL_PATIENCE_SECONDS if is_full else PATIENCE_SECONDS)
+        return now - self._since_seconds >= (FULL_TIMEOUT_SECONDS if is_full else PATIENCE_SECONDS)

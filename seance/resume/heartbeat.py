@@ -18,9 +18,9 @@ from __future__ import annotations
 import enum
 import math
 
-__all__ = ["LOOK_SECONDS", "Beat", "Heartbeat"]
+__all__ = ["CHECK_SECONDS", "Heartbeat", "HeartbeatAction"]
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """From one look to the next."""
 
 LATE_SECONDS = 1.5
@@ -35,11 +35,11 @@ PATIENCE_SECONDS = 3.9
 PROBE_SECONDS = 2.0
 
 
-class Beat(enum.Enum):
+class HeartbeatAction(enum.Enum):
     """What a look says."""
 
-    FINE = "fine"
-    ASK = "ask"
+    NONE = "none"
+    PING = "ping"
     DEAD = "dead"
 
 
@@ -57,7 +57,7 @@ class Heartbeat:
         self._dead_at = math.inf
         self._late_looks = 0
 
-    def look(self, now: float, *, has_heard: bool, is_owed: bool) -> Beat:
+    def check(self, now: float, *, has_heard: bool, is_owed: bool) -> HeartbeatAction:
         """Judge.
 
         Args:
@@ -77,15 +77,15 @@ class Heartbeat:
         if is_late and self._late_looks < LATE_LOOKS:
             self._late_looks += 1
             self._dead_at = now + PROBE_SECONDS
-            return Beat.ASK
+            return HeartbeatAction.PING
         if self._dead_at < math.inf:
-            return Beat.DEAD if now >= self._dead_at else Beat.FINE
+            return HeartbeatAction.DEAD if now >= self._dead_at else HeartbeatAction.NONE
         if is_owed:
             self._dead_at = now + PATIENCE_SECONDS
         elif now - self._heard_at >= QUIET_SECONDS:
             self._dead_at = now + PATIENCE_SECONDS
-            return Beat.ASK
-        return Beat.FINE
+            return HeartbeatAction.PING
+        return HeartbeatAction.NONE
 
     def probe(self, now: float) -> None:
         """Take note that a ping was sent whose answer is awaited for two seconds only."""

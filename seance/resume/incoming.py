@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from seance.resume.checksum import crc32
 
-__all__ = ["TELL_AFTER_BYTES", "TELL_AFTER_SECONDS", "Incoming"]
+__all__ = ["ACK_AFTER_BYTES", "ACK_AFTER_SECONDS", "Incoming"]
 
-TELL_AFTER_BYTES = 256 * 1024
+ACK_AFTER_BYTES = 256 * 1024
 """So many bytes are acknowledged at once: a sixteenth of what the other side keeps ..."""
 
-TELL_AFTER_SECONDS = 0.25
+ACK_AFTER_SECONDS = 0.25
 """... and fewer after so long: four small text messages a second at most (reliability.md 2.3, rule 2)."""
 
 
@@ -34,7 +34,7 @@ class Incoming:
         self._told = origin
 
     @property
-    def untold_bytes(self) -> int:
+    def unacked_bytes(self) -> int:
         """What the peer does not know to have arrived."""
         return self.count - self._told
 
@@ -42,13 +42,13 @@ class Incoming:
         """Count what is handed on now.
 
         Returns:
-            ``untold_bytes``; from ``TELL_AFTER_BYTES`` on, tell the peer at once.
+            ``unacked_bytes``; from ``ACK_AFTER_BYTES`` on, tell the peer at once.
         """
         self.crc = crc32(data, self.crc)
         self.count += len(data)
         return self.count - self._told
 
-    def tell(self) -> tuple[int, int]:
+    def make_ack(self) -> tuple[int, int]:
         """Return ``count`` and ``crc`` for the peer, who knows them from now on."""
         self._told = self.count
         return self.count, self.crc

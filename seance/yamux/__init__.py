@@ -35,16 +35,16 @@ from seance.yamux.events import (
     GoAwayReceived,
     PingAnswered,
     SessionTimedOut,
+    StreamAborted,
     StreamAcknowledged,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     StreamWritable,
 )
 from seance.yamux.frames import Bytes
 from seance.yamux.limits import Limits
-from seance.yamux.message_sizer import Pace
+from seance.yamux.message_sizer import MessageSizer
 from seance.yamux.session import Session
 
 __all__ = [
@@ -57,16 +57,16 @@ __all__ = [
     "GoAwayCode",
     "GoAwayReceived",
     "Limits",
-    "Pace",
+    "MessageSizer",
     "PingAnswered",
     "Role",
     "Session",
     "SessionTimedOut",
+    "StreamAborted",
     "StreamAcknowledged",
     "StreamClosed",
     "StreamEnded",
     "StreamOpened",
-    "StreamReset",
     "StreamWritable",
     "WindowBudget",
 ]

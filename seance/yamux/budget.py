@@ -19,23 +19,23 @@ from typing import Final, Protocol
 
 from seance.yamux.constants import MIB
 
-__all__ = ["WINDOW_BUDGET_BYTES", "Claimant", "WindowBudget"]
+__all__ = ["WINDOW_BUDGET_BYTES", "BudgetUser", "WindowBudget"]
 
 WINDOW_BUDGET_BYTES: Final = 64 * MIB
 """An eighth of the smallest machine that people rent. It is four paths of 100 Mbit/s and 300 ms at full
 speed with room to spare, and if every byte of it is ever used, the relay still stands."""
 
 
-class Claimant(Protocol):
+class BudgetUser(Protocol):
     """A window, as seen from here."""
 
-    excess_bytes: int
+    charged_bytes: int
     """What it has claimed."""
 
-    def is_quiet(self, now: float) -> bool:
+    def is_idle(self, now: float) -> bool:
         """Whether it has needed little for a while."""
 
-    def entrust(self) -> int:
+    def release_idle(self) -> int:
         """Give up the claim, which is returned, and keep the size."""
 
 
@@ -47,51 +47,51 @@ class WindowBudget:
 
     Attributes:
         total_bytes: What there is.
-        claimed_bytes: What is granted at the moment.
-        on_used_up: Called whenever a stream on trust is cut because nothing is left for it.
+        charged_bytes: What is granted at the moment.
+        on_exhausted: Called whenever a stream on trust is cut because nothing is left for it.
     """
 
-    __slots__ = ("_claimants", "claimed_bytes", "on_used_up", "total_bytes")
+    __slots__ = ("_users", "charged_bytes", "on_exhausted", "total_bytes")
 
     def __init__(self, total_bytes: int = WINDOW_BUDGET_BYTES) -> None:
         self.total_bytes = total_bytes
-        self.claimed_bytes = 0
-        self.on_used_up: Callable[[], None] = lambda: None
-        self._claimants: dict[Claimant, None] = {}
+        self.charged_bytes = 0
+        self.on_exhausted: Callable[[], None] = lambda: None
+        self._users: dict[BudgetUser, None] = {}
 
-    def claim(self, claimant: Claimant, more_bytes: int, now: float) -> bool:
+    def charge(self, user: BudgetUser, more_bytes: int, now: float) -> bool:
         """Take ``more_bytes`` for a window that grows.
 
         Returns:
-            Whether they were there. Next: add them to ``excess_bytes``; some day, ``release``.
+            Whether they were there. Next: add them to ``charged_bytes``; some day, ``release``.
         """
-        leaves_bytes = claimant.excess_bytes + more_bytes
-        return self._take(claimant, more_bytes, leaves_bytes, now)
+        leaves_bytes = user.charged_bytes + more_bytes
+        return self._take(user, more_bytes, leaves_bytes, now)
 
-    def cover(self, claimant: Claimant, count: int, now: float) -> bool:
+    def recharge(self, user: BudgetUser, count: int, now: float) -> bool:
         """Take ``count`` bytes for what a window on trust holds. As ``claim``, but to the last byte."""
-        if self._take(claimant, count, 0, now):
+        if self._take(user, count, 0, now):
             return True
-        self.on_used_up()
+        self.on_exhausted()
         return False
 
-    def _take(self, claimant: Claimant, count: int, leaves_bytes: int, now: float) -> bool:
-        if self.claimed_bytes + count + leaves_bytes > self.total_bytes:
-            for other in list(self._claimants):
-                if other is not claimant and other.is_quiet(now):
-                    self.release(other, other.entrust())
-            if self.claimed_bytes + count + leaves_bytes > self.total_bytes:
+    def _take(self, user: BudgetUser, count: int, leaves_bytes: int, now: float) -> bool:
+        if self.charged_bytes + count + leaves_bytes > self.total_bytes:
+            for other in list(self._users):
+                if other is not user and other.is_idle(now):
+                    self.release(other, other.release_idle())
+            if self.charged_bytes + count + leaves_bytes > self.total_bytes:
                 return False
-        self.claimed_bytes += count
-        self._claimants[claimant] = None
+        self.charged_bytes += count
+        self._users[user] = None
         return True
 
-    def release(self, claimant: Claimant, count: int) -> None:
-        """Give back what was claimed; ``excess_bytes`` is without it already."""
-        self.claimed_bytes -= count
-        assert self.claimed_bytes >= 0, "only what was claimed is released"
-        if not claimant.excess_bytes:
-            self._claimants.pop(claimant, None)
+    def release(self, user: BudgetUser, count: int) -> None:
+        """Give back what was claimed; ``charged_bytes`` is without it already."""
+        self.charged_bytes -= count
+        assert self.charged_bytes >= 0, "only what was claimed is released"
+        if not user.charged_bytes:
+            self._users.pop(user, None)
 
     def __repr__(self) -> str:
-        return f"<WindowBudget {self.claimed_bytes} of {self.total_bytes} claimed>"
+        return f"<WindowBudget {self.charged_bytes} of {self.total_bytes} claimed>"

@@ -6,7 +6,7 @@ frozen dataclasses because one is made per data frame, and freezing triples what
 The life of a stream in events: one we opened says ``StreamAcknowledged`` once, one of the peer's
 begins with ``StreamOpened``. Then ``DataReceived`` and ``StreamWritable``, any number; ``StreamEnded``
 at most once, and no ``DataReceived`` after it; ``EndSent`` at most once, and no ``StreamWritable`` after it.
-The last is ``StreamClosed`` or ``StreamReset``, never both; neither comes for a stream that our side reset.
+The last is ``StreamClosed`` or ``StreamAborted``, never both; neither comes for a stream that our side reset.
 The end of the session
 (``GoAwayReceived`` with a code other than 0, ``SessionTimedOut``, or the RemoteProtocolError out of
 ``receive_data``) ends every stream without an event for each.
@@ -26,11 +26,11 @@ __all__ = [
     "GoAwayReceived",
     "PingAnswered",
     "SessionTimedOut",
+    "StreamAborted",
     "StreamAcknowledged",
     "StreamClosed",
     "StreamEnded",
     "StreamOpened",
-    "StreamReset",
     "StreamWritable",
 ]
 
@@ -78,7 +78,7 @@ class EndSent:
 
 
 @dataclass(slots=True)
-class StreamReset:
+class StreamAborted:
     """The stream was cut; queued data is lost.
 
     Data that came before it may still be taken with ``data_taken``: until then the stream counts.
@@ -132,7 +132,7 @@ Event: TypeAlias = (
     | DataReceived
     | StreamEnded
     | EndSent
-    | StreamReset
+    | StreamAborted
     | StreamClosed
     | StreamWritable
     | PingAnswered

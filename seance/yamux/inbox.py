@@ -32,10 +32,10 @@ from seance.yamux.events import (
     DataReceived,
     GoAwayReceived,
     PingAnswered,
+    StreamAborted,
     StreamAcknowledged,
     StreamEnded,
     StreamOpened,
-    StreamReset,
 )
 from seance.yamux.frames import Bytes, FrameDecoder
 from seance.yamux.half_states import RECEIVING, Receiving, Step
@@ -81,7 +81,7 @@ class Inbox:
                     count = len(body)  # What follows is window.receive(count), for one call less a frame.
                     window.remaining_bytes -= count
                     window.held_bytes += count
-                    if window.trusted_bytes and not session_state.can_hold(stream, now):
+                    if window.uncharged_bytes and not session_state.recharge_window(stream, now):
                         continue
                     tell(DataReceived(stream_id, body))
             elif kind == WINDOW_UPDATE:
@@ -109,7 +109,7 @@ class Inbox:
                 stream = None
             elif body:
                 window.receive(len(body))
-                if window.trusted_bytes and not session_state.can_hold(stream, now):
+                if window.uncharged_bytes and not session_state.recharge_window(stream, now):
                     return
                 session_state.events.append(DataReceived(stream_id, body))
         if stream is None:
@@ -142,7 +142,7 @@ class Inbox:
         is_unanswered = stream.is_outbound and not stream.is_acknowledged
         if flags & RST:
             session_state.reset_by_peer(stream)
-            session_state.events.append(StreamReset(stream_id, "refused" if is_unanswered else "reset"))
+            session_state.events.append(StreamAborted(stream_id, "refused" if is_unanswered else "reset"))
             return None
         if is_unanswered:
             session_state.table.acknowledge(stream)
@@ -156,13 +156,13 @@ class Inbox:
             code = "stream_id_zero" if stream_id == SESSION_ID else "stream_id_parity"
             msg = f"The peer opened stream {stream_id}, an id that is not its own to open."
             raise RemoteProtocolError(msg, code=code)
-        if not table.peer_ids.claim(stream_id):
+        if not table.peer_ids.use(stream_id):
             code = "stream_id_in_use" if stream_id in table.live else "stream_id_reused"
             raise RemoteProtocolError(f"The peer opened stream {stream_id} a second time.", code=code)
         if flags & RST:
             return None  # Opened and cut in one frame: it never was.
         if (
-            session_state.is_leaving
+            session_state.is_going_away
             or len(table.live) >= limits.streams
             or table.unaccepted_count >= limits.accept_backlog
         ):
@@ -179,7 +179,7 @@ class Inbox:
         stream.receiving = RECEIVING[stream.receiving, Step.FIN]
         if is_first:
             session_state = self._session_state
-            session_state.outbox.withhold_credit(stream.stream_id)
+            session_state.outbox.cancel_credit(stream.stream_id)
             session_state.events.append(StreamEnded(stream.stream_id))
             session_state.settle(stream)
 
@@ -197,9 +197,9 @@ class Inbox:
         session_state = self._session_state
         if code != GoAwayCode.NORMAL:
             session_state.close_session()
-        elif session_state.peer_is_leaving:
+        elif session_state.peer_is_going_away:
             return
-        session_state.peer_is_leaving = True
+        session_state.peer_is_going_away = True
         session_state.events.append(GoAwayReceived(code))
 
 

@@ -56,7 +56,7 @@ class Keepalive:
         "_round_trips",
         "_sent_value",
         "heard_at",
-        "least_round_trip_seconds",
+        "min_round_trip_seconds",
         "round_trip_seconds",
         "wants_round_trip",
     )
@@ -73,7 +73,7 @@ class Keepalive:
         """Whether a ping was sent and no byte has come since."""
         self.round_trip_seconds: float | None = None
         """How long the latest answered ping took, from being queued."""
-        self.least_round_trip_seconds: float | None = None
+        self.min_round_trip_seconds: float | None = None
         """The least of the last eight."""
         self.wants_round_trip = False
         """Whether somebody would like to know it."""
@@ -119,7 +119,7 @@ class Keepalive:
         self._ping_value = None
         self.round_trip_seconds = max(0.0, now - self._ping_at)
         self._round_trips.append(self.round_trip_seconds)
-        self.least_round_trip_seconds = min(self._round_trips)
+        self.min_round_trip_seconds = min(self._round_trips)
         return self.round_trip_seconds
 
     def deadline(self, ping_after_seconds: float | None, dead_after_seconds: float) -> float | None:

@@ -49,7 +49,7 @@ class Limits:
     """What the peer may send on one stream ahead of the application, 256 KiB to 16 MiB. The protocol starts
     at 256 KiB; what is above rides as the delta on our SYN or ACK."""
 
-    receive_window_most_bytes: int = 1 * MIB
+    receive_window_max_bytes: int = 1 * MIB
     """What a window may grow to while the application takes as fast as the path brings, 256 KiB to 16
     MiB; it does not grow where this is not above ``receive_window_bytes``. hashicorp sends frames as large as
     the window, and rust-yamux ends a session over one above 1 MiB: more is for peers that we know."""
@@ -105,9 +105,9 @@ class Limits:
         if not INITIAL_WINDOW_BYTES <= self.receive_window_bytes <= 16 * MIB:
             msg = f"receive_window_bytes must be 256 KiB to 16 MiB, not {self.receive_window_bytes} bytes."
             raise ConfigError(msg, code="yamux_limits")
-        if not INITIAL_WINDOW_BYTES <= self.receive_window_most_bytes <= 16 * MIB:
-            most_bytes = self.receive_window_most_bytes
-            msg = f"receive_window_most_bytes must be 256 KiB to 16 MiB, not {most_bytes} bytes."
+        if not INITIAL_WINDOW_BYTES <= self.receive_window_max_bytes <= 16 * MIB:
+            max_bytes = self.receive_window_max_bytes
+            msg = f"receive_window_max_bytes must be 256 KiB to 16 MiB, not {max_bytes} bytes."
             raise ConfigError(msg, code="yamux_limits")
         if not 0 <= self.send_low_water_bytes <= self.send_high_water_bytes <= self.send_queue_bytes:
             msg = "Yamux send marks must keep this order: 0, low water, high water, send queue."

@@ -15,7 +15,7 @@ from typing import Final
 
 from seance.yamux.constants import KIB
 
-__all__ = ["Pace"]
+__all__ = ["MessageSizer"]
 
 _LEAST_BYTES: Final = 1 * KIB
 """8 ms at 1 Mbit/s, and 120 messages a second."""
@@ -34,7 +34,7 @@ _RUN_MESSAGES: Final = 16
 kernel takes before the path has shown what it is."""
 
 
-class Pace:
+class MessageSizer:
     """The size of the next message: halved after a long wait, doubled after a short one, or after none.
 
     Attributes:

@@ -82,12 +82,12 @@ class Session:
     @property
     def is_going_away(self) -> bool:
         """Whether we have said that we are leaving."""
-        return self._session_state.is_leaving
+        return self._session_state.is_going_away
 
     @property
     def peer_is_going_away(self) -> bool:
         """Whether the peer has said that it is leaving."""
-        return self._session_state.peer_is_leaving
+        return self._session_state.peer_is_going_away
 
     @property
     def wants_to_send(self) -> bool:
@@ -101,13 +101,13 @@ class Session:
 
     def __repr__(self) -> str:
         session_state = self._session_state
-        state = "closed" if session_state.is_closed else "leaving" if session_state.is_leaving else "open"
-        leaving = ", peer leaving" if session_state.peer_is_leaving else ""
+        state = "closed" if session_state.is_closed else "leaving" if session_state.is_going_away else "open"
+        leaving = ", peer leaving" if session_state.peer_is_going_away else ""
         return (
             f"<Session {self.role.name.lower()} {state}{leaving}: {len(self._streams)} streams, "
             f"{len(session_state.table.deadlines)} unacknowledged, "
             f"{session_state.table.unaccepted_count} unaccepted, "
-            f"{self._outbox.turn_count} with data to send, "
+            f"{self._outbox.scheduled_count} with data to send, "
             f"{len(self._outbox.control) + self._outbox.pong_count} control frames queued>"
         )
 
@@ -163,7 +163,7 @@ class Session:
     # Streams.
 
     def open_stream(self, now: float) -> int:
-        """Open a stream; data may be sent at once. Next: ``StreamAcknowledged`` or ``StreamReset``.
+        """Open a stream; data may be sent at once. Next: ``StreamAcknowledged`` or ``StreamAborted``.
 
         Args:
             now: Seconds, monotonic; the peer has ``limits.open_timeout_seconds`` to answer.
@@ -179,7 +179,7 @@ class Session:
         limits, table = session_state.limits, session_state.table
         if session_state.is_closed:
             raise LocalProtocolError("The yamux session is over.", code="session_closed")
-        if session_state.is_leaving or session_state.peer_is_leaving:
+        if session_state.is_going_away or session_state.peer_is_going_away:
             msg = "The yamux session is ending and opens no more streams."
             raise LocalProtocolError(msg, code="going_away")
         if len(table.live) >= limits.streams:
@@ -238,7 +238,7 @@ class Session:
                 self.reset_stream(stream_id)
                 msg = f"Stream {stream_id} was reset: more than {limits.send_queue_bytes} bytes waited on it."
                 raise LocalProtocolError(msg, code="send_queue_full")
-        if not stream.is_waiting:
+        if not stream.is_scheduled:
             self._outbox.add_data(stream)
         return queued_bytes
 
@@ -270,7 +270,7 @@ class Session:
 
         Returns:
             Whether that has happened: nothing was queued, or the stream is gone. Otherwise the next event is
-            ``StreamReset`` with the code "sent"; ``reset_stream`` ends the wait, which has no bound here.
+            ``StreamAborted`` with the code "sent"; ``reset_stream`` ends the wait, which has no bound here.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -298,11 +298,11 @@ class Session:
         is_due = stream.receive_window.take(count)
         if stream.receiving is not Receiving.OPEN:
             # Nobody wants credit any more, and nim-libp2p objects to it.
-            if stream.receive_window.excess_bytes or stream.is_reset:
+            if stream.receive_window.charged_bytes or stream.is_reset:
                 self._session_state.settle(stream)
         elif is_due:
             self.accept_stream(stream_id)
-            self._session_state.owe_credit(stream)
+            self._session_state.schedule_credit(stream)
 
     # Session.
 
@@ -329,9 +329,9 @@ class Session:
             return
         if code != GoAwayCode.NORMAL:
             session_state.close_session(go_away_frame(code))
-        elif not session_state.is_leaving:
-            self._outbox.add_farewell(go_away_frame(code))
-        session_state.is_leaving = True
+        elif not session_state.is_going_away:
+            self._outbox.set_last_frame(go_away_frame(code))
+        session_state.is_going_away = True
 
     def close(self) -> None:
         """Take note that the carrier is gone. Idempotent, and without an event for each stream.
@@ -360,7 +360,7 @@ class Session:
         session_state = self._session_state
         low_water_bytes = session_state.limits.send_low_water_bytes
         pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.heard_at)
-        for stream in self._outbox.take_settled():
+        for stream in self._outbox.take_drained():
             if stream.resets_when_sent:
                 session_state.cut(stream, "sent")
             elif stream.sending is Sending.ENDED:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from seance.errors import RemoteProtocolError
 from seance.yamux.constants import RST, SYN, Role
-from seance.yamux.events import EndSent, Event, StreamClosed, StreamReset
+from seance.yamux.events import EndSent, Event, StreamAborted, StreamClosed
 from seance.yamux.frames import ping_frame
 from seance.yamux.half_states import Receiving, Sending
 from seance.yamux.keepalive import Keepalive
@@ -28,11 +28,11 @@ class SessionState:
         "_budget",
         "events",
         "is_closed",
-        "is_leaving",
+        "is_going_away",
         "keepalive",
         "limits",
         "outbox",
-        "peer_is_leaving",
+        "peer_is_going_away",
         "stray_allowance_bytes",
         "table",
     )
@@ -46,8 +46,8 @@ class SessionState:
         self.keepalive = Keepalive()
         self.stray_allowance_bytes = limits.stray_bytes
         """How much data for streams that are gone is still taken for a late arrival."""
-        self.is_leaving = False
-        self.peer_is_leaving = False
+        self.is_going_away = False
+        self.peer_is_going_away = False
         self.is_closed = False
 
     def forget(self, stream: Stream) -> None:
@@ -86,7 +86,7 @@ class SessionState:
     def cut(self, stream: Stream, code: str) -> None:
         """Cut a stream for what the peer did or failed to do, and tell both sides."""
         self.reset(stream)
-        self.events.append(StreamReset(stream.stream_id, code))
+        self.events.append(StreamAborted(stream.stream_id, code))
 
     def end_sending(self, stream: Stream) -> None:
         """Note that our FIN is queued, after everything else."""
@@ -96,7 +96,7 @@ class SessionState:
     def close_if_ended(self, stream: Stream) -> None:
         """Forget a stream both of whose halves have ended, and of which no more is held than is free."""
         # What is claimed by then is held, and counted until it is taken; see settle.
-        if not _has_ended(stream) or stream.receive_window.excess_bytes:
+        if not _has_ended(stream) or stream.receive_window.charged_bytes:
             return
         if not stream.is_reset:
             self.forget(stream)
@@ -111,24 +111,24 @@ class SessionState:
             self.give_back(stream)
         self.table.clear()
         self.outbox.clear()
-        self.outbox.add_farewell(lingering_close)
+        self.outbox.set_last_frame(lingering_close)
 
-    def owe_credit(self, stream: Stream) -> None:
+    def schedule_credit(self, stream: Stream) -> None:
         """Note that a grant is due; how large the window is from now on is decided here."""
         if self.outbox.owes_credit(stream):
             return
         window, keepalive = stream.receive_window, self.keepalive
-        most_bytes = self.limits.receive_window_most_bytes
-        if window.excess_bytes or window.trusted_bytes or window.size_bytes < most_bytes:
+        max_bytes = self.limits.receive_window_max_bytes
+        if window.charged_bytes or window.uncharged_bytes or window.size_bytes < max_bytes:
             keepalive.wants_round_trip = True
-            now, round_trip_seconds = keepalive.heard_at or 0.0, keepalive.least_round_trip_seconds or 0.0
-            window.tune(now, round_trip_seconds, most_bytes, self._budget)
+            now, round_trip_seconds = keepalive.heard_at or 0.0, keepalive.min_round_trip_seconds or 0.0
+            window.tune(now, round_trip_seconds, max_bytes, self._budget)
         if window.taken_bytes:
             self.outbox.add_credit(stream)
 
-    def can_hold(self, stream: Stream, now: float) -> bool:
+    def recharge_window(self, stream: Stream, now: float) -> bool:
         """Whether what a stream with a window on trust holds is within the budget; if not, it is cut."""
-        if stream.receive_window.is_covered(self._budget, now):
+        if stream.receive_window.recharge(self._budget, now):
             return True
         self.cut(stream, "window_budget")
         return False

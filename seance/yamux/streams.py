@@ -28,18 +28,18 @@ class Stream:
     __slots__ = (
         "_first_sent_bytes",
         "_queue",
-        "first_seconds",
+        "bulk_rank",
+        "head_seconds",
         "is_acknowledged",
         "is_congested",
         "is_outbound",
         "is_reset",
-        "is_waiting",
-        "lately_bytes",
-        "lately_period",
-        "place",
+        "is_scheduled",
         "queued_bytes",
         "receive_window",
         "receiving",
+        "recent_bytes",
+        "recent_period",
         "resets_when_sent",
         "send_window",
         "sending",
@@ -65,15 +65,15 @@ class Stream:
         self.is_congested = False
         """Whether the queue rose above its high water and has not fallen to its low water since."""
         # What the scheduler knows of a stream, and nobody else changes.
-        self.is_waiting = False
+        self.is_scheduled = False
         """Whether it stands in line."""
-        self.place = 0
+        self.bulk_rank = 0
         """Where a bulk stream stands in line, oldest lowest; 0 for a light one."""
-        self.lately_bytes = 0
+        self.recent_bytes = 0
         """What was sent lately ..."""
-        self.lately_period = 0
+        self.recent_period = 0
         """... as of when it was last in line."""
-        self.first_seconds = 0.0
+        self.head_seconds = 0.0
         """For how long it was the first of the bulk streams."""
         # Chunks stay as they came and are dropped as they leave: joining them would copy everything
         # once more, and one growing buffer never gives its memory back (hashicorp/yamux issue 43).
@@ -235,7 +235,7 @@ class PeerIds:
         """Whether the id is one that the peer may open at all."""
         return stream_id > 0 and stream_id % 2 == self._parity
 
-    def claim(self, stream_id: int) -> bool:
+    def use(self, stream_id: int) -> bool:
         """Use an id; False if it was used before, or was jumped over too many gaps ago to know."""
         gaps = self._gaps
         if stream_id > self._highest:

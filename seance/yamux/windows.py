@@ -39,7 +39,7 @@ _SHRINK_ROUND_TRIPS: Final = 16
 _QUIET_SECONDS: Final = 30.0
 """A window that has not taken its size in so long does not need it now."""
 
-TRUSTED_BYTES: Final = INITIAL_WINDOW_BYTES
+UNCHARGED_BYTES: Final = INITIAL_WINDOW_BYTES
 """What a window whose claim was given up may hold beyond what it began with and what it claims again. A
 prompt reader holds what one read of a carrier brings, which is as much."""
 
@@ -84,13 +84,13 @@ class ReceiveWindow:
     __slots__ = (
         "_measured_at",
         "_measured_bytes",
-        "excess_bytes",
+        "charged_bytes",
         "held_bytes",
         "remaining_bytes",
         "size_bytes",
         "start_bytes",
         "taken_bytes",
-        "trusted_bytes",
+        "uncharged_bytes",
     )
 
     def __init__(self) -> None:
@@ -104,9 +104,9 @@ class ReceiveWindow:
         """What was handed to the application and not yet taken by it."""
         self.taken_bytes = 0
         """What was taken and not yet given back."""
-        self.excess_bytes = 0
+        self.charged_bytes = 0
         """How much of the size it has grown, out of the budget of the process ..."""
-        self.trusted_bytes = 0
+        self.uncharged_bytes = 0
         """... and how much of it on trust: it had claimed it and does not need it at present."""
         self._measured_at: float | None = None
         """When the pace of the application was last looked at ..."""
@@ -148,13 +148,13 @@ class ReceiveWindow:
         self.taken_bytes += count
         return self.taken_bytes * 2 >= self.size_bytes or self.taken_bytes >= _LATEST_GRANT_BYTES
 
-    def tune(self, now: float, round_trip_seconds: float, most_bytes: int, budget: WindowBudget) -> None:
+    def tune(self, now: float, round_trip_seconds: float, max_bytes: int, budget: WindowBudget) -> None:
         """Grow or shrink when a grant is due: what there is to grant is then more, or less.
 
         Args:
             now: Seconds, monotonic; the first time only starts the measurement.
             round_trip_seconds: Of the path; with 0.0, unknown or too short to tell, nothing changes.
-            most_bytes: What the window may grow to.
+            max_bytes: What the window may grow to.
             budget: Of the process.
         """
         since = self._measured_at
@@ -164,7 +164,7 @@ class ReceiveWindow:
             trips = (now - since) / round_trip_seconds if round_trip_seconds else _SHRINK_ROUND_TRIPS
             is_read = self.held_bytes * 2 < size
             if is_read and count * 2 >= size and size * trips < count * _GROW_ROUND_TRIPS:
-                if self._double(most_bytes, budget, now):
+                if self._double(max_bytes, budget, now):
                     now += round_trip_seconds  # So long it takes to show.
             elif trips > _SHRINK_ROUND_TRIPS and size * trips > count * _SHRINK_ROUND_TRIPS:
                 self._withhold(budget)
@@ -174,50 +174,50 @@ class ReceiveWindow:
             self._measured_at = now
         self._measured_bytes = -self.taken_bytes
 
-    def _double(self, most_bytes: int, budget: WindowBudget, now: float) -> bool:
-        more_bytes = min(self.size_bytes, most_bytes - self.size_bytes)
-        if more_bytes <= 0 or not budget.claim(self, self.trusted_bytes + more_bytes, now):
+    def _double(self, max_bytes: int, budget: WindowBudget, now: float) -> bool:
+        more_bytes = min(self.size_bytes, max_bytes - self.size_bytes)
+        if more_bytes <= 0 or not budget.charge(self, self.uncharged_bytes + more_bytes, now):
             return False
-        self.excess_bytes += self.trusted_bytes + more_bytes
-        self.trusted_bytes = 0
+        self.charged_bytes += self.uncharged_bytes + more_bytes
+        self.uncharged_bytes = 0
         self.size_bytes += more_bytes
         self.taken_bytes += more_bytes
         return True
 
     def _withhold(self, budget: WindowBudget) -> None:
-        count = min(self.taken_bytes, self.excess_bytes + self.trusted_bytes)
-        claimed_bytes = max(0, count - self.trusted_bytes)
-        self.trusted_bytes -= count - claimed_bytes
-        self.excess_bytes -= claimed_bytes
+        count = min(self.taken_bytes, self.charged_bytes + self.uncharged_bytes)
+        charged_bytes = max(0, count - self.uncharged_bytes)
+        self.uncharged_bytes -= count - charged_bytes
+        self.charged_bytes -= charged_bytes
         self.size_bytes -= count
         self.taken_bytes -= count
-        budget.release(self, claimed_bytes)
+        budget.release(self, charged_bytes)
 
-    def is_quiet(self, now: float) -> bool:
+    def is_idle(self, now: float) -> bool:
         """Whether it has needed little for half a minute, and holds no more than it began with."""
         since = self._measured_at
         return since is not None and now - since >= _QUIET_SECONDS and self.held_bytes <= self.start_bytes
 
-    def entrust(self) -> int:
+    def release_idle(self) -> int:
         """Give up what was claimed, and keep the size; for ``WindowBudget``.
 
         Returns:
             What was claimed.
         """
-        claimed_bytes, self.excess_bytes = self.excess_bytes, 0
-        self.trusted_bytes += claimed_bytes
-        return claimed_bytes
+        charged_bytes, self.charged_bytes = self.charged_bytes, 0
+        self.uncharged_bytes += charged_bytes
+        return charged_bytes
 
-    def is_covered(self, budget: WindowBudget, now: float) -> bool:
+    def recharge(self, budget: WindowBudget, now: float) -> bool:
         """Whether the budget bears what is held; of what is on trust, claims again as much as that takes."""
-        more_bytes = self.held_bytes - self.start_bytes - self.excess_bytes - TRUSTED_BYTES
-        if more_bytes <= 0 or not self.trusted_bytes:
+        more_bytes = self.held_bytes - self.start_bytes - self.charged_bytes - UNCHARGED_BYTES
+        if more_bytes <= 0 or not self.uncharged_bytes:
             return True
-        more_bytes = min(more_bytes, self.trusted_bytes)
-        if not budget.cover(self, more_bytes, now):
+        more_bytes = min(more_bytes, self.uncharged_bytes)
+        if not budget.recharge(self, more_bytes, now):
             return False
-        self.excess_bytes += more_bytes
-        self.trusted_bytes -= more_bytes
+        self.charged_bytes += more_bytes
+        self.uncharged_bytes -= more_bytes
         return True
 
     def settle(self, budget: WindowBudget) -> None:
@@ -229,9 +229,9 @@ class ReceiveWindow:
         self._give_back_but(0, budget)
 
     def _give_back_but(self, kept_bytes: int, budget: WindowBudget) -> None:
-        released_bytes = max(0, self.excess_bytes - kept_bytes)
-        self.excess_bytes -= released_bytes
-        self.trusted_bytes = 0
+        released_bytes = max(0, self.charged_bytes - kept_bytes)
+        self.charged_bytes -= released_bytes
+        self.uncharged_bytes = 0
         budget.release(self, released_bytes)
 
     def grant(self) -> int:
@@ -251,9 +251,9 @@ class ReceiveWindow:
         places = (self.remaining_bytes, self.held_bytes, self.taken_bytes)
         assert min(places) >= 0, "no place owes bytes"
         assert sum(places) == self.size_bytes, "credit is conserved"
-        assert min(self.excess_bytes, self.trusted_bytes) >= 0, "nothing is claimed twice"
+        assert min(self.charged_bytes, self.uncharged_bytes) >= 0, "nothing is claimed twice"
         grown_bytes = self.size_bytes - self.start_bytes
-        assert self.excess_bytes + self.trusted_bytes <= grown_bytes, "excess is what has grown"
+        assert self.charged_bytes + self.uncharged_bytes <= grown_bytes, "excess is what has grown"
 
     def __repr__(self) -> str:
         return (

@@ -23,11 +23,11 @@ from seance.yamux import (
     PingAnswered,
     Role,
     Session,
+    StreamAborted,
     StreamAcknowledged,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
 )
 from tests.interop.wire import RST, Frame, Recording, Step, frames_of, heard, pattern
 
@@ -82,7 +82,7 @@ class Player:
             if not history or isinstance(history[-1], str):
                 history.append(bytearray())
             history[-1] += event.data  # type: ignore[operator]  # it is no str
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             self.streams[event.stream_id].append("reset")
         elif isinstance(event, StreamOpened | StreamAcknowledged | StreamEnded | StreamClosed):
             word = type(event).__name__.removeprefix("Stream").lower()

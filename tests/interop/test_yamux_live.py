@@ -100,7 +100,7 @@ def test_our_window_grows_and_they_make_use_of_it(role: str, monkeypatch: pytest
     """As on a long path: what is taken here at once would be taken within a round trip there."""
     monkeypatch.setattr(Keepalive, "is_measuring_due", lambda self, now: False)
     with Live(role) as live:
-        live.session._session_state.keepalive.least_round_trip_seconds = 60.0
+        live.session._session_state.keepalive.min_round_trip_seconds = 60.0
         stream = live.order("open")["stream"]
         live.order("write", stream, 8 * MIB)
         live.take_until(stream, lambda: len(live.data_of(stream)) >= 4 * MIB)

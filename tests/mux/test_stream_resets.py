@@ -77,9 +77,9 @@ def test_no_time_passes_for_unread_data_while_the_carrier_is_away(link: AgentLin
     transport = link.accept(ear)
     transport.pauseProducing()
     link.hear(data(1, b"unread"), window(1, RST))
-    link.mux.stand_still()
+    link.mux.pause_clock()
     link.clock.advance(link.mux.linger_seconds)
-    link.mux.go_on()
+    link.mux.resume_clock()
     transport.resumeProducing()
     link.run()
     assert ear.data == b"unread"
@@ -151,10 +151,10 @@ def test_a_reset_waits_so_long_for_the_peers_window_and_no_longer(link: AgentLin
     transport.write(pattern(300 * KIB))
     transport.resetConnection()
     link.run()
-    link.mux.stand_still()
+    link.mux.pause_clock()
     link.clock.advance(link.mux.linger_seconds)
     assert not ear.is_lost, "no time passes while the carrier is away"
-    link.mux.go_on()
+    link.mux.resume_clock()
     link.clock.advance(link.mux.linger_seconds - 1)
     link.run()
     assert not ear.is_lost

@@ -136,8 +136,8 @@ class End:
             self.received += one
 
     def tell(self) -> None:
-        if self.carrier is not None and not self.carrier.is_full and self.continuity.incoming.untold_bytes:
-            self.carrier.put(self.continuity.incoming.tell())
+        if self.carrier is not None and not self.carrier.is_full and self.continuity.incoming.unacked_bytes:
+            self.carrier.put(self.continuity.incoming.make_ack())
 
 
 @dataclass

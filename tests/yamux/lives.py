@@ -6,11 +6,11 @@ from seance.yamux import (
     DataReceived,
     EndSent,
     Event,
+    StreamAborted,
     StreamAcknowledged,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     StreamWritable,
 )
 
@@ -53,5 +53,5 @@ class Lives:
         elif isinstance(event, StreamClosed):
             assert stream_id in self.ended & self.sent_end, "both halves have ended"
             self.over.add(stream_id)
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             self.over.add(stream_id)

@@ -31,7 +31,7 @@ __all__ = [
     "read",
 ]
 
-CALM = Limits(ping_after_seconds=None, receive_window_most_bytes=256 * KIB)
+CALM = Limits(ping_after_seconds=None, receive_window_max_bytes=256 * KIB)
 """The default limits without a keepalive and without windows that grow: nothing is said unasked."""
 
 E = TypeVar("E")
@@ -117,16 +117,16 @@ class Pair:
 
     def pump(self, on_turn: Callable[[], object] = lambda: None) -> None:
         """Move messages both ways until nobody says anything; ``on_turn`` runs after each round."""
-        is_quiet = False
-        while not is_quiet:
-            is_quiet = True
+        is_idle = False
+        while not is_idle:
+            is_idle = True
             for sender, receiver in ((self.relay, self.agent), (self.agent, self.relay)):
                 for message in sender.messages():
-                    is_quiet = False
+                    is_idle = False
                     if not receiver.session.is_closed:
                         receiver.receive(message, self.now)
             on_turn()
-            is_quiet &= not self.relay.session.wants_to_send and not self.agent.session.wants_to_send
+            is_idle &= not self.relay.session.wants_to_send and not self.agent.session.wants_to_send
 
     def open(self) -> int:
         """Open a stream from the relay, accepted by the agent; the events of that are taken."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from seance.yamux import KIB, DataReceived, Event, Limits, Role, Session, StreamOpened, StreamReset
+from seance.yamux import KIB, DataReceived, Event, Limits, Role, Session, StreamAborted, StreamOpened
 
 __all__ = ["MBIT", "Path", "Uploads"]
 
@@ -118,7 +118,7 @@ class Uploads:
         elif isinstance(event, StreamOpened):
             self.path.agent.accept_stream(event.stream_id)
             self.missing[event.stream_id] = self.size
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             self.missing.pop(event.stream_id, None)
 
     def fill(self) -> None:

@@ -14,10 +14,10 @@ from seance.yamux import (
     DataReceived,
     EndSent,
     Session,
+    StreamAborted,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     WindowBudget,
 )
 from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, WINDOW, WireFrame, data, frame, window
@@ -158,7 +158,7 @@ class TestEnding:
         assert pair.relay.session.stream_count == 1
         pair.relay.session.reset_stream(stream_id)
         pair.pump()
-        assert pair.agent.take_all() == [StreamEnded(stream_id), StreamReset(stream_id, "reset")]
+        assert pair.agent.take_all() == [StreamEnded(stream_id), StreamAborted(stream_id, "reset")]
         with pytest.raises(LocalProtocolError):
             pair.agent.session.send_data(stream_id, b"abc")
         assert (pair.relay.session.stream_count, pair.agent.session.stream_count) == (0, 0)
@@ -192,8 +192,8 @@ class TestResetting:
         pair.pump()
         pair.agent.session.reset_stream(stream_id)
         pair.pump()
-        assert pair.relay.take(StreamReset) == [StreamReset(stream_id, "reset")]
-        assert pair.agent.take(StreamReset) == []
+        assert pair.relay.take(StreamAborted) == [StreamAborted(stream_id, "reset")]
+        assert pair.agent.take(StreamAborted) == []
         assert len(pair.relay.take_data(stream_id)) == INITIAL
         for end in (pair.relay, pair.agent):
             assert end.session.stream_count == 0
@@ -215,7 +215,7 @@ class TestResetting:
         end = accepted()
         end.session.send_data(2, b"never leaves")
         end.receive(data(2, b"before") + reset)
-        assert end.take_all() == [DataReceived(2, b"before"), StreamReset(2, "reset")]
+        assert end.take_all() == [DataReceived(2, b"before"), StreamAborted(2, "reset")]
         assert (end.frames(), end.session.stream_count) == ([], 1)
         end.session.data_taken(2, len(b"before"))
         assert (end.take_all(), end.frames(), end.session.stream_count) == ([], [], 0)
@@ -232,15 +232,15 @@ class TestResetting:
 
     def test_what_a_reset_stream_holds_stays_claimed_until_it_is_taken(self) -> None:
         budget = WindowBudget(4 * MIB)
-        end = accepted(replace(CALM, receive_window_most_bytes=4 * MIB, window_budget=budget))
+        end = accepted(replace(CALM, receive_window_max_bytes=4 * MIB, window_budget=budget))
         window_of_it = end.session._streams[2].receive_window
         assert window_of_it._double(4 * MIB, budget, 0.0)
         end.session._outbox.add_credit(end.session._streams[2])
         end.frames()
         end.receive(data(2, bytes(INITIAL + 1000)) + window(2, RST))
-        assert budget.claimed_bytes == 1000
+        assert budget.charged_bytes == 1000
         end.session.data_taken(2, 1000)
-        assert budget.claimed_bytes == 0
+        assert budget.charged_bytes == 0
         assert end.session.stream_count == 1
         end.session.reset_stream(2)
         assert end.session.stream_count == 0
@@ -271,7 +271,7 @@ class TestResetting:
         assert end.take_all() == []
         end.receive(window(2, 0, 5))
         assert [(one.kind, one.flags) for one in end.frames()] == [(DATA, 0), (WINDOW, RST)]
-        assert end.take_all() == [StreamReset(2, "sent")]
+        assert end.take_all() == [StreamAborted(2, "sent")]
         assert end.session.reset_when_sent(2)
         assert (end.frames(), end.session.stream_count) == ([], 0)
 
@@ -290,7 +290,7 @@ class TestResetting:
         assert not end.session.reset_when_sent(2)
         end.frames()
         end.receive(window(2, RST))
-        assert end.take_all() == [StreamReset(2, "reset")]
+        assert end.take_all() == [StreamAborted(2, "reset")]
         assert (end.frames(), end.session.stream_count) == ([], 0)
 
     def test_a_reset_that_waits_can_be_had_at_once(self) -> None:
@@ -315,7 +315,7 @@ class TestResetting:
         pair.pump()
         pair.relay.session.reset_stream(stream_id)
         pair.pump()
-        assert pair.agent.take_all() == [DataReceived(stream_id, b"abc"), StreamReset(stream_id, "reset")]
+        assert pair.agent.take_all() == [DataReceived(stream_id, b"abc"), StreamAborted(stream_id, "reset")]
 
     def test_data_in_flight_to_a_stream_that_we_reset_is_dropped_and_is_no_abuse(self) -> None:
         """Case 60; ``stray_bytes=0`` shows that it is not counted."""
@@ -381,7 +381,7 @@ class TestLateFrames:
         """Case 65."""
         end = accepted()
         end.receive(window(2, FIN) + data(2, b"abc") + window(4, SYN))
-        assert end.take_all() == [StreamEnded(2), StreamReset(2, "data_after_end"), StreamOpened(4)]
+        assert end.take_all() == [StreamEnded(2), StreamAborted(2, "data_after_end"), StreamOpened(4)]
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
 
     def test_data_after_the_end_beyond_the_window_costs_the_session(self) -> None:
@@ -442,4 +442,4 @@ class TestNothingIsLeftBehind:
             ) == ({}, {}, 0)
             assert not end.session.wants_to_send
             assert not session_state.outbox._credit
-            assert not session_state.outbox._settled
+            assert not session_state.outbox._drained

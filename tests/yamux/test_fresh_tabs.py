@@ -32,7 +32,7 @@ class Fair(Scheduler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: OrderedDict[int, Stream] = self.light
+        self.line: OrderedDict[int, Stream] = self.interactive
 
     def __len__(self) -> int:
         return len(self.line)
@@ -40,13 +40,13 @@ class Fair(Scheduler):
     def add(self, stream: Stream) -> None:
         self.line.setdefault(stream.stream_id, stream)
 
-    def next(self) -> Stream | None:
+    def next_stream(self) -> Stream | None:
         return next(iter(self.line.values()), None)
 
     def put_back(self, stream: Stream) -> None:
         pass
 
-    def wrote(self, stream: Stream, count: int, has_more: bool) -> None:
+    def record_turn(self, stream: Stream, count: int, has_more: bool) -> None:
         self.line.move_to_end(stream.stream_id)
         if not has_more:
             del self.line[stream.stream_id]
@@ -73,7 +73,7 @@ class Meeting:
 
     def __post_init__(self) -> None:
         self.path = Path(8 * MBIT, 0.02, CALM, CALM)
-        self.path.agent._outbox._turns = self.turns()
+        self.path.agent._outbox._scheduler = self.turns()
         self.uploads = Uploads(self.path, DOCUMENT_BYTES)
         for _ in range(TABS):
             self.ask()
@@ -217,5 +217,5 @@ def test_a_keystroke_waits_for_a_frame_on_its_way_and_not_for_a_document(documen
 @pytest.mark.interpreted
 def test_without_an_order_a_keystroke_waits_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail."""
-    monkeypatch.setattr("seance.yamux.outbox.Turns", Fair)
+    monkeypatch.setattr("seance.yamux.outbox.Scheduler", Fair)
     assert quantiles(keystroke_seconds(documents=6), n=100)[50] > 0.5

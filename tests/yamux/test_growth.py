@@ -21,7 +21,7 @@ LONG = {"bytes_per_second": 100 * MBIT, "one_way_seconds": 0.15}
 
 
 def growing(most_bytes: int = 16 * MIB, **others: object) -> Limits:
-    own: dict[str, object] = {"window_budget": WindowBudget(), "receive_window_most_bytes": most_bytes}
+    own: dict[str, object] = {"window_budget": WindowBudget(), "receive_window_max_bytes": most_bytes}
     return replace(CALM, **own | others)  # type: ignore[arg-type]
 
 
@@ -105,7 +105,7 @@ class TestPath:
         path, uploads, stream_id = uploading(limits, size=30 * MIB, **LONG)
         path.run(until=8.0)
         assert uploads.arrived[stream_id] == 30 * MIB
-        assert limits.window_budget.claimed_bytes == window_of(path.relay, stream_id).size_bytes - START > 0
+        assert limits.window_budget.charged_bytes == window_of(path.relay, stream_id).size_bytes - START > 0
 
         def trickle() -> None:
             uploads.missing[stream_id] += 10_000
@@ -114,7 +114,7 @@ class TestPath:
         trickle()
         path.run(until=408.0)
         assert window_of(path.relay, stream_id).size_bytes == START
-        assert limits.window_budget.claimed_bytes == 0
+        assert limits.window_budget.charged_bytes == 0
         assert uploads.arrived[stream_id] > 30 * MIB + 399 * 50_000
 
 
@@ -225,24 +225,24 @@ class TestBudget:
         got = []
         for _ in range(12):
             window = ReceiveWindow()
-            while window.excess_bytes < 16 * MIB:
-                more_bytes = max(window.excess_bytes, START)
-                if not budget.claim(window, more_bytes, 0.0):
+            while window.charged_bytes < 16 * MIB:
+                more_bytes = max(window.charged_bytes, START)
+                if not budget.charge(window, more_bytes, 0.0):
                     break
-                window.excess_bytes += more_bytes
-            got.append(window.excess_bytes)
+                window.charged_bytes += more_bytes
+            got.append(window.charged_bytes)
         assert got == sorted(got, reverse=True)
         assert got[:4] == [16 * MIB, 16 * MIB, 16 * MIB, 8 * MIB]
         assert got[6] > 0
-        assert budget.claimed_bytes == sum(got) < 64 * MIB
+        assert budget.charged_bytes == sum(got) < 64 * MIB
 
     def test_what_is_released_can_be_claimed_again(self) -> None:
         budget = WindowBudget(10)
         window = ReceiveWindow()
-        assert budget.claim(window, 5, 0.0)
-        assert not budget.claim(window, 5, 0.0)
+        assert budget.charge(window, 5, 0.0)
+        assert not budget.charge(window, 5, 0.0)
         budget.release(window, 5)
-        assert budget.claim(window, 5, 0.0)
+        assert budget.charge(window, 5, 0.0)
         assert repr(budget) == "<WindowBudget 5 of 10 claimed>"
         with pytest.raises(AssertionError):
             budget.release(window, 6)
@@ -254,9 +254,9 @@ class TestBudget:
         for path in paths:
             path.run(until=4.0)
         excess = [
-            sum(window_of(path.relay, one).excess_bytes for one in path.relay._streams) for path in paths
+            sum(window_of(path.relay, one).charged_bytes for one in path.relay._streams) for path in paths
         ]
-        assert sum(excess) == budget.claimed_bytes <= 2 * MIB
+        assert sum(excess) == budget.charged_bytes <= 2 * MIB
         assert excess == [768 * KIB, 256 * KIB, 256 * KIB]
 
     @pytest.mark.parametrize("end", ["reset by us", "reset by them", "ended by them", "over", "broken"])
@@ -264,7 +264,7 @@ class TestBudget:
         limits = growing()
         path, uploads, stream_id = uploading(limits, **LONG)
         path.run(until=4.0)
-        assert limits.window_budget.claimed_bytes > 0
+        assert limits.window_budget.charged_bytes > 0
         if end == "reset by us":
             path.relay.reset_stream(stream_id)
         elif end == "reset by them":
@@ -280,7 +280,7 @@ class TestBudget:
             with pytest.raises(RemoteProtocolError, match="version"):
                 path.relay.receive_data(b"\xff" * 1_000_000, path.now)
         path.run(until=8.0)
-        assert limits.window_budget.claimed_bytes == 0
+        assert limits.window_budget.charged_bytes == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from("rttgue"), st.integers(0, 4 * MIB), st.floats(0, 2))))
@@ -297,14 +297,14 @@ def test_credit_is_conserved_however_a_window_grows_and_shrinks(steps: list[tupl
         elif step == "g":
             window.grant()
         elif step == "e":
-            budget.release(window, window.entrust())
+            budget.release(window, window.release_idle())
         else:
             window.tune(now, 0.5, 2 * MIB, budget)
         window.check()
-        if not window.is_covered(budget, now):
+        if not window.recharge(budget, now):
             assert window.held_bytes > 2 * START
-            assert window.trusted_bytes > budget.total_bytes - budget.claimed_bytes
-        assert budget.claimed_bytes == window.excess_bytes
+            assert window.uncharged_bytes > budget.total_bytes - budget.charged_bytes
+        assert budget.charged_bytes == window.charged_bytes
         assert window.remaining_bytes + window.taken_bytes + window.held_bytes >= START
         assert window.size_bytes <= 2 * MIB
 

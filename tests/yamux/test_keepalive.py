@@ -87,7 +87,7 @@ def test_the_least_of_the_last_eight_round_trips_counts() -> None:
     seen = []
     for at, seconds in enumerate([0.5, 0.2, *[0.9] * 8]):
         keepalive.answered(keepalive.ping(float(at)), at + seconds)
-        seen.append(keepalive.least_round_trip_seconds)
+        seen.append(keepalive.min_round_trip_seconds)
     assert seen == pytest.approx([0.5, *[0.2] * 8, 0.9])
 
 

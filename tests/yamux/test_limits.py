@@ -17,7 +17,7 @@ REACHED_BY = {
     "unacknowledged": "test_256_opens_go_unanswered_and_the_next_waits_for_one_answer",
     "accept_backlog": "test_an_open_beyond_the_limit_is_reset_and_the_others_live",
     "receive_window_bytes": "test_a_frame_beyond_the_window_ends_the_session_at_its_header",
-    "receive_window_most_bytes": "test_a_window_grows_to_what_the_limits_say_and_no_further",
+    "receive_window_max_bytes": "test_a_window_grows_to_what_the_limits_say_and_no_further",
     "window_budget": "test_windows_of_all_sessions_share_one_budget",
     "send_queue_bytes": "test_a_queue_that_grows_too_long_resets_its_stream_alone",
     "send_high_water_bytes": "test_writable_comes_once_when_a_congested_queue_has_run_low",
@@ -46,7 +46,7 @@ def test_the_defaults_are_what_other_implementations_cope_with() -> None:
     limits = Limits()
     assert (limits.streams, limits.unacknowledged, limits.accept_backlog) == (256, 256, 256)
     assert limits.receive_window_bytes == 256 * KIB
-    assert limits.receive_window_most_bytes == 1 * MIB
+    assert limits.receive_window_max_bytes == 1 * MIB
     assert limits.window_budget.total_bytes == 64 * MIB
     assert (limits.ping_after_seconds, limits.dead_after_seconds) == (5.0, 5.0)
 
@@ -68,8 +68,8 @@ def test_limits_do_not_change_behind_anybodys_back() -> None:
         {"stray_bytes": -1},
         {"receive_window_bytes": 256 * KIB - 1},
         {"receive_window_bytes": 16 * MIB + 1},
-        {"receive_window_most_bytes": 256 * KIB - 1},
-        {"receive_window_most_bytes": 16 * MIB + 1},
+        {"receive_window_max_bytes": 256 * KIB - 1},
+        {"receive_window_max_bytes": 16 * MIB + 1},
         {"send_low_water_bytes": -1},
         {"send_low_water_bytes": 65 * KIB},
         {"send_queue_bytes": 63 * KIB},

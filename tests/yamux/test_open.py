@@ -14,10 +14,10 @@ from seance.yamux import (
     Limits,
     Role,
     Session,
+    StreamAborted,
     StreamAcknowledged,
     StreamEnded,
     StreamOpened,
-    StreamReset,
 )
 from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, WINDOW, WireFrame, data, ping, window
 from tests.yamux.pair import CALM, Pair, agent, fatal
@@ -128,7 +128,7 @@ class TestOpening:
         session.handle_timeout(39.9)
         assert pair.relay.take_all() == []
         session.handle_timeout(40.0)
-        assert pair.relay.take_all() == [StreamReset(pending, "open_timeout")]
+        assert pair.relay.take_all() == [StreamAborted(pending, "open_timeout")]
         assert pair.relay.frames() == [
             WireFrame(WINDOW, SYN, pending, 0),
             WireFrame(WINDOW, RST, pending, 0),
@@ -179,7 +179,7 @@ class TestBeingAnswered:
         end = agent()
         end.session.open_stream(0.0)
         end.receive(refusal)
-        assert end.take_all() == [StreamReset(1, "refused")]
+        assert end.take_all() == [StreamAborted(1, "refused")]
         assert end.session.stream_count == 0
 
     def test_opened_and_ended_before_any_answer_the_backlog_is_given_back(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seance.yamux import KIB, Role, Session
-from seance.yamux.scheduler import LIGHT_BYTES, LIGHT_RUN_BYTES, ROUND_TURNS, Scheduler
+from seance.yamux.scheduler import INTERACTIVE_BYTES, INTERACTIVE_RUN_BYTES, ROUND_ROBIN_TURNS, Scheduler
 from seance.yamux.streams import Stream
 from tests.yamux.frame_bytes import read_frames
 from tests.yamux.pair import CALM
@@ -37,13 +37,13 @@ class Line:
 
     def turn(self) -> tuple[int, int] | None:
         """Let one frame leave; returns its stream and its size."""
-        stream = self.turns.next()
+        stream = self.turns.next_stream()
         if stream is None:
             return None
-        count = min(stream.queued_bytes, self.turns.most_bytes)
+        count = min(stream.queued_bytes, self.turns.max_bytes)
         stream.queued_bytes -= count
         has_more = stream.queued_bytes > 0 and stream.stream_id not in self.shut
-        self.turns.wrote(stream, count, has_more)
+        self.turns.record_turn(stream, count, has_more)
         return stream.stream_id, count
 
     def order(self, turns: int = 10**6) -> list[int]:
@@ -56,7 +56,7 @@ class Line:
     def bulk(self, *ids: int) -> None:
         """Make bulk streams of some, in this order, with more to send than they ever can."""
         for stream_id in ids:
-            self.want(stream_id, LIGHT_BYTES)
+            self.want(stream_id, INTERACTIVE_BYTES)
             assert set(self.order()) <= {*self.streams}
         for stream_id in ids:
             self.want(stream_id, MUCH)
@@ -92,19 +92,19 @@ class TestLight:
 
     def test_a_turn_that_did_not_happen_is_first_again(self) -> None:
         line = line_of(2, 4)
-        first = line.turns.next()
+        first = line.turns.next_stream()
         assert first is not None
         line.turns.put_back(first)
         assert line.order() == [2, 4]
 
     def test_what_has_sent_a_full_frame_is_bulk(self) -> None:
         line = Line()
-        stream = line.want(2, LIGHT_BYTES - 1)
+        stream = line.want(2, INTERACTIVE_BYTES - 1)
         line.order()
-        assert not stream.place
+        assert not stream.bulk_rank
         line.want(2, 1)
         line.order()
-        assert stream.place
+        assert stream.bulk_rank
 
     def test_a_light_frame_overtakes_bulk(self) -> None:
         line = Line()
@@ -119,7 +119,7 @@ class TestLight:
         line.order(1)
         for stream_id in range(4, 44, 2):
             line.want(stream_id, SMALL_FRAME)
-        in_a_row = LIGHT_RUN_BYTES // SMALL_FRAME
+        in_a_row = INTERACTIVE_RUN_BYTES // SMALL_FRAME
         order = line.order(20)
         assert [at for at, stream_id in enumerate(order) if stream_id == 2] == [in_a_row, 2 * in_a_row + 1]
 
@@ -147,7 +147,7 @@ class TestBulk:
     def test_every_sixteenth_turn_goes_round_the_line(self) -> None:
         line = Line()
         line.bulk(2, 4, 6, 8)
-        order = line.order(ROUND_TURNS * 8)
+        order = line.order(ROUND_ROBIN_TURNS * 8)
         assert (order.count(6), order.count(8)) == (2, 2)
         assert order.count(2) == 12 * 8 + 2
 
@@ -157,7 +157,7 @@ class TestBulk:
         line.bulk(2, 4, 6)
         for newcomer in range(100, 300, 2):
             line.want(newcomer, FRAME + MUCH)
-            if 6 in line.order(ROUND_TURNS):
+            if 6 in line.order(ROUND_ROBIN_TURNS):
                 break
         assert newcomer < 120
 
@@ -173,53 +173,53 @@ class TestBulk:
     def test_who_has_sent_little_since_is_light_again(self) -> None:
         line = Line()
         line.bulk(4)
-        line.want(2, LIGHT_BYTES)
+        line.want(2, INTERACTIVE_BYTES)
         line.order(2)
-        assert line.streams[2].place
+        assert line.streams[2].bulk_rank
         line.order(3 * 4)
         line.want(2, 10)
-        assert not line.streams[2].place
+        assert not line.streams[2].bulk_rank
         assert line.order(1) == [2]
 
     def test_who_was_first_for_thirty_seconds_goes_to_the_back(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for now, first in ((100.0, 2), (129.9, 2), (130.0, 4), (159.9, 4), (160.0, 6), (190.0, 2)):
-            line.turns.pass_time(now)
+            line.turns.update_time(now)
             assert line.order(16).count(first) >= 12, f"{first} is first at {now}"
 
     def test_one_alone_is_first_for_as_long_as_it_is_alone(self) -> None:
         line = Line()
         line.bulk(2)
         for now in range(100):
-            line.turns.pass_time(float(now))
+            line.turns.update_time(float(now))
             assert line.order(1) == [2]
         line.bulk(4)
-        line.turns.pass_time(100.0)
+        line.turns.update_time(100.0)
         assert line.order(16).count(4) >= 12, "and nobody waits for it any more"
 
     def test_nobody_is_sent_to_the_back_for_a_time_without_bulk(self) -> None:
         line = Line()
         line.bulk(2, 4)
-        line.turns.pass_time(0.0)
+        line.turns.update_time(0.0)
         line.shut |= {2, 4}
         line.order()
         line.shut.clear()
         line.want(2, 0)
         line.want(4, 0)
-        line.turns.pass_time(1000.0)
-        line.turns.pass_time(1001.0)
+        line.turns.update_time(1000.0)
+        line.turns.update_time(1001.0)
         assert line.order(16).count(2) == 12
 
     def test_a_turn_that_did_not_happen_is_next_again(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for _ in range(50):
-            first = line.turns.next()
+            first = line.turns.next_stream()
             assert first is not None
             line.turns.put_back(first)
-            assert line.turns.next() is first
-            line.turns.wrote(first, FRAME, True)
+            assert line.turns.next_stream() is first
+            line.turns.record_turn(first, FRAME, True)
 
 
 class TestLeaving:
@@ -239,7 +239,7 @@ class TestLeaving:
         line = line_of(2, 4)
         line.bulk(6)
         line.turns.clear()
-        assert line.turns.next() is None
+        assert line.turns.next_stream() is None
         assert not line.turns
 
 
@@ -276,7 +276,7 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
     def one_turn() -> None:
         ready = {stream_id for stream_id, stream in line.streams.items() if is_ready(stream)}
         assert len(line.turns) == len(ready)
-        light = [one for one in ready if not line.streams[one].place]
+        light = [one for one in ready if not line.streams[one].bulk_rank]
         bulk = ready - set(light)
         for stream_id in ready - set(waits):
             waits[stream_id] = Waiting(ahead=len(light))
@@ -296,10 +296,10 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
                 waiting.light_bytes = 0
             if one in light:
                 assert waiting.light_turns <= waiting.ahead, "each other light stream once"
-                assert waiting.bulk_turns <= waiting.ahead * SMALL_FRAME // LIGHT_RUN_BYTES + 1
+                assert waiting.bulk_turns <= waiting.ahead * SMALL_FRAME // INTERACTIVE_RUN_BYTES + 1
             elif one in bulk:
-                assert waiting.light_bytes <= LIGHT_RUN_BYTES + SMALL_FRAME, "a fifth is for bulk"
-                assert waiting.bulk_turns <= 2 * ROUND_TURNS * len(line.streams), "once in two rounds"
+                assert waiting.light_bytes <= INTERACTIVE_RUN_BYTES + SMALL_FRAME, "a fifth is for bulk"
+                assert waiting.bulk_turns <= 2 * ROUND_ROBIN_TURNS * len(line.streams), "once in two rounds"
 
     for step, number, count in steps:
         if step == "turns":
@@ -307,10 +307,10 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
                 one_turn()
         elif step == "time":
             now += number
-            line.turns.pass_time(now)
+            line.turns.update_time(now)
         elif step == "want":
             line.want(number, count)
-        elif step == "shut" and number in line.streams and not line.streams[number].is_waiting:
+        elif step == "shut" and number in line.streams and not line.streams[number].is_scheduled:
             line.shut.add(number)
         elif step == "open":
             line.shut.discard(number)
@@ -342,7 +342,7 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
         for index, count in sends:
             session.send_data(ids[index], bytes(count))
         session.send_data(TYPING, bytes(50))
-        bulk = {one for one, stream in session._streams.items() if stream.place}
+        bulk = {one for one, stream in session._streams.items() if stream.bulk_rank}
         light_bytes = sum(session.queued_bytes(one) for one in ids if one not in bulk)
         can_send = any(
             one.queued_bytes and one.send_window.available_bytes for one in session._streams.values()
@@ -352,7 +352,9 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
         order = [frame.stream_id for frame in frames]
         if light_bytes < limit - FRAME - 12 * 2 * len(ids):
             # Or it is bulk's turn: the message ends before it, and the next one begins with it.
-            assert TYPING in order or session._outbox._turns._light_run_bytes >= LIGHT_RUN_BYTES
+            assert (
+                TYPING in order or session._outbox._scheduler._interactive_run_bytes >= INTERACTIVE_RUN_BYTES
+            )
         if TYPING in order:
             ahead = [one for one in order[: order.index(TYPING)] if one in bulk]
             assert len(ahead) <= 1
@@ -368,23 +370,23 @@ def test_bulk_has_a_fifth_beside_any_number_of_light_streams_however_small_messa
     session.send_data(bulk, bytes(17 * KIB))
     while session.next_message():
         pass
-    assert session._streams[bulk].place
+    assert session._streams[bulk].bulk_rank
     for one in light:
-        session.send_data(one, bytes(LIGHT_BYTES - 1))
+        session.send_data(one, bytes(INTERACTIVE_BYTES - 1))
     sent = dict.fromkeys((bulk, *light), 0)
     while any(map(session.queued_bytes, light)):
         if session.queued_bytes(bulk) < 48 * KIB:
             session.send_data(bulk, bytes(64 * KIB))
         for frame in read_frames(b"".join(session.next_message(limit)))[0]:
             sent[frame.stream_id] += frame.length
-        assert sent[bulk] * 4 >= sum(sent.values()) - sent[bulk] - LIGHT_RUN_BYTES - LIGHT_BYTES
-    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * LIGHT_BYTES, "and no more"
+        assert sent[bulk] * 4 >= sum(sent.values()) - sent[bulk] - INTERACTIVE_RUN_BYTES - INTERACTIVE_BYTES
+    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * INTERACTIVE_BYTES, "and no more"
 
 
 def test_no_bulk_follows_a_stream_that_becomes_bulk_in_the_message_of_a_keystroke() -> None:
     session = Session(Role.CLIENT, limits=CALM)
     typing, new, old = (session.open_stream(0.0) for _ in range(3))
-    for one, count in ((old, 16 * KIB), (new, LIGHT_BYTES - 100)):
+    for one, count in ((old, 16 * KIB), (new, INTERACTIVE_BYTES - 100)):
         session.send_data(one, bytes(count))
         while session.next_message():
             pass
@@ -393,5 +395,5 @@ def test_no_bulk_follows_a_stream_that_becomes_bulk_in_the_message_of_a_keystrok
     session.send_data(new, bytes(20 * KIB))
     frames, _ = read_frames(b"".join(session.next_message()))
     assert [frame.stream_id for frame in frames] == [typing, new]
-    assert session._streams[new].place, "it has crossed the mark in this message"
+    assert session._streams[new].bulk_rank, "it has crossed the mark in this message"
     assert frames[1].length == FRAME, "and what it has beyond its turn stands behind"

@@ -9,7 +9,7 @@ from seance.yamux.streams import PeerIds, Stream, StreamTable
 
 
 def claim_all(ids: PeerIds, wanted: list[int]) -> list[bool]:
-    return [ids.claim(one) for one in wanted]
+    return [ids.use(one) for one in wanted]
 
 
 class TestPeerIds:
@@ -46,7 +46,7 @@ class TestPeerIds:
         seen: set[int] = set()
         ids = PeerIds(Role.CLIENT, limit)
         for one in wanted:
-            assert ids.claim(one) == (one not in seen)
+            assert ids.use(one) == (one not in seen)
             seen.add(one)
 
     @given(st.lists(st.integers(0, 500).map(lambda n: 2 * n + 1)))
@@ -54,7 +54,7 @@ class TestPeerIds:
         used: set[int] = set()
         ids = PeerIds(Role.CLIENT, 3)
         for one in wanted:
-            if ids.claim(one):
+            if ids.use(one):
                 assert one not in used
                 used.add(one)
             assert len(ids._gaps) <= 3

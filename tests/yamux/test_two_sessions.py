@@ -26,14 +26,14 @@ from seance.yamux import (
     DataReceived,
     Event,
     Role,
+    StreamAborted,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     WindowBudget,
 )
 from seance.yamux.half_states import Receiving
-from seance.yamux.windows import TRUSTED_BYTES
+from seance.yamux.windows import UNCHARGED_BYTES
 from tests.yamux.lives import Lives
 from tests.yamux.pair import CALM, End, code_of
 
@@ -99,7 +99,7 @@ class TwoSessions(RuleBasedStateMachine):
             limits = replace(
                 CALM,
                 receive_window_bytes=window_bytes,
-                receive_window_most_bytes=most,
+                receive_window_max_bytes=most,
                 window_budget=self.budget,
                 streams=streams,
                 send_queue_bytes=700 * KIB,
@@ -212,7 +212,7 @@ class TwoSessions(RuleBasedStateMachine):
         if (stream_id := self.pick(role, pick)) is not None:
             window = self.sides[role].end.session._streams[stream_id].receive_window
             if window.held_bytes <= window.start_bytes:
-                self.budget.release(window, window.entrust())
+                self.budget.release(window, window.release_idle())
 
     @rule(role=SIDES)
     def ping(self, role: Role) -> None:
@@ -305,7 +305,7 @@ class TwoSessions(RuleBasedStateMachine):
             assert direction.is_ended, "only what was ended ends"
             assert direction.arrived == direction.sent, "everything comes before the end"
             direction.end_arrived = True
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             assert event.code in ("reset", "refused", "open_timeout", "window_budget", "sent")
             direction = self.directions[event.stream_id, role.peer]
             is_peers = event.code in ("reset", "refused")
@@ -325,10 +325,10 @@ class TwoSessions(RuleBasedStateMachine):
     def sessions_are_sound(self) -> None:
         live = [stream for side in self.sides.values() for stream in side.end.session._streams.values()]
         windows = [stream.receive_window for stream in live]
-        assert self.budget.claimed_bytes == sum(window.excess_bytes for window in windows)
-        assert self.budget.claimed_bytes <= self.budget.total_bytes
+        assert self.budget.charged_bytes == sum(window.charged_bytes for window in windows)
+        assert self.budget.charged_bytes <= self.budget.total_bytes
         for window in windows:
-            assert window.held_bytes <= window.start_bytes + TRUSTED_BYTES + window.excess_bytes
+            assert window.held_bytes <= window.start_bytes + UNCHARGED_BYTES + window.charged_bytes
         for side in self.sides.values():
             side.end.session.check()
             assert not side.end.session.is_closed
@@ -381,8 +381,8 @@ class TwoSessions(RuleBasedStateMachine):
                 session_state.table.unaccepted_count,
             ) == ({}, {}, 0)
             assert not session_state.outbox.wants_to_send
-            assert not session_state.outbox._settled
-            assert self.budget.claimed_bytes == 0
+            assert not session_state.outbox._drained
+            assert self.budget.charged_bytes == 0
             assert side.end.session.take_events() == []
 
 

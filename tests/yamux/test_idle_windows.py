@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seance.yamux import KIB, MIB, DataReceived, Event, Role, StreamClosed, StreamReset, WindowBudget
-from seance.yamux.windows import TRUSTED_BYTES, ReceiveWindow
+from seance.yamux import KIB, MIB, DataReceived, Event, Role, StreamAborted, StreamClosed, WindowBudget
+from seance.yamux.windows import UNCHARGED_BYTES, ReceiveWindow
 from tests.yamux.test_growth import LONG, START, growing, uploading, window_of
 
 DOCUMENT = 5 * MIB
@@ -19,11 +19,11 @@ class Clients:
         self.budget = budget
         self.path, self.uploads, first = uploading(limits, DOCUMENT, **LONG)
         self.ids = [first]
-        self.resets: list[StreamReset] = []
+        self.resets: list[StreamAborted] = []
         hear = self.path.heard
 
         def heard(role: Role, event: Event) -> None:
-            if isinstance(event, StreamReset) and role is Role.SERVER:
+            if isinstance(event, StreamAborted) and role is Role.SERVER:
                 self.resets.append(event)
             hear(role, event)
 
@@ -60,7 +60,7 @@ class Clients:
 
     @property
     def trusted(self) -> list[int]:
-        return [one for one in self.ids if window_of(self.path.relay, one).trusted_bytes]
+        return [one for one in self.ids if window_of(self.path.relay, one).uncharged_bytes]
 
 
 def test_whoever_comes_late_grows_too_when_those_before_are_quiet() -> None:
@@ -72,7 +72,7 @@ def test_whoever_comes_late_grows_too_when_those_before_are_quiet() -> None:
     clients.be_quiet()
     assert clients.load() < 1.5 * alone
     assert clients.trusted
-    assert clients.budget.claimed_bytes <= clients.budget.total_bytes
+    assert clients.budget.charged_bytes <= clients.budget.total_bytes
 
 
 def test_nobody_gives_up_a_claim_before_it_was_quiet_for_half_a_minute() -> None:
@@ -97,7 +97,7 @@ def filled() -> Clients:
 def test_a_prompt_reader_goes_on_as_before_and_claims_nothing() -> None:
     clients = filled()
     [one, *_] = clients.trusted
-    clients.budget.total_bytes = clients.budget.claimed_bytes
+    clients.budget.total_bytes = clients.budget.charged_bytes
     clients.uploads.missing[one] += DOCUMENT
     assert clients.load(one) < 2.0, "it has kept its window"
     assert clients.resets == []
@@ -107,24 +107,24 @@ def test_who_stops_reading_claims_what_it_holds_and_is_cut_only_when_nothing_is_
     clients = filled()
     one, other, *_ = clients.trusted
     relay, budget = clients.path.relay, clients.budget
-    before, had = budget.claimed_bytes, window_of(relay, one).trusted_bytes
+    before, had = budget.charged_bytes, window_of(relay, one).uncharged_bytes
     budget.total_bytes = before + had
     clients.pour(one, 16 * MIB)
     window = window_of(relay, one)
     assert window.remaining_bytes == 0, "all that the window lets through has come"
-    assert window.excess_bytes == window.held_bytes - START - TRUSTED_BYTES > 0
-    assert window.excess_bytes + window.trusted_bytes == had
-    assert budget.claimed_bytes == before + window.excess_bytes
+    assert window.charged_bytes == window.held_bytes - START - UNCHARGED_BYTES > 0
+    assert window.charged_bytes + window.uncharged_bytes == had
+    assert budget.charged_bytes == before + window.charged_bytes
     assert clients.resets == []
     for stream in relay._streams.values():
         stream.receive_window._measured_at = clients.path.now  # nobody is quiet
-    budget.total_bytes = budget.claimed_bytes + 100 * KIB
+    budget.total_bytes = budget.charged_bytes + 100 * KIB
     told: list[int] = []
-    budget.on_used_up = lambda: told.append(budget.claimed_bytes)
+    budget.on_exhausted = lambda: told.append(budget.charged_bytes)
     clients.pour(other, 16 * MIB)
     assert [(reset.stream_id, reset.code) for reset in clients.resets] == [(other, "window_budget")]
     assert len(told) == 1, "and whoever has the budget"
-    assert budget.claimed_bytes <= budget.total_bytes
+    assert budget.charged_bytes <= budget.total_bytes
     clients.path.run(until=clients.path.now + 5.0)
     assert other not in clients.path.agent._streams, "and the peer has been told"
     assert not relay.is_closed
@@ -140,7 +140,7 @@ def grown(budget: WindowBudget, most_bytes: int = 16 * MIB) -> ReceiveWindow:
 
 def on_trust(budget: WindowBudget) -> ReceiveWindow:
     window = grown(budget)
-    budget.release(window, window.entrust())
+    budget.release(window, window.release_idle())
     return window
 
 
@@ -150,18 +150,18 @@ class TestABudgetOf64MiB:
     def test_who_holds_a_little_more_is_let_live_beside_four_who_load(self) -> None:
         budget = WindowBudget()
         old, *loaders = on_trust(budget), *(grown(budget) for _ in range(4))
-        assert sum(window.excess_bytes for window in loaders) == budget.claimed_bytes
+        assert sum(window.charged_bytes for window in loaders) == budget.charged_bytes
         assert [window.size_bytes // MIB for window in loaders] == [16, 16, 16, 8]
         old.receive(513 * KIB)
-        assert old.is_covered(budget, 1.0)
-        assert old.excess_bytes == 1 * KIB, "no more than that"
+        assert old.recharge(budget, 1.0)
+        assert old.charged_bytes == 1 * KIB, "no more than that"
 
     def test_five_who_hold_a_little_more_leave_the_rest_to_others(self) -> None:
         budget = WindowBudget()
         for window in [on_trust(budget) for _ in range(5)]:
             window.receive(513 * KIB)
-            assert window.is_covered(budget, 1.0)
-        assert budget.claimed_bytes == 5 * KIB
+            assert window.recharge(budget, 1.0)
+        assert budget.charged_bytes == 5 * KIB
         assert grown(budget).size_bytes == 16 * MIB
 
     def test_what_five_hold_who_read_nothing_is_bounded(self) -> None:
@@ -169,12 +169,12 @@ class TestABudgetOf64MiB:
         budget = WindowBudget()
         held = 0
         windows = [on_trust(budget) for _ in range(5)]
-        while all(window.is_covered(budget, 1.0) for window in windows):
+        while all(window.recharge(budget, 1.0) for window in windows):
             held = sum(window.held_bytes for window in windows)
             for window in windows:
                 window.receive(16 * KIB)
-        assert budget.claimed_bytes == budget.total_bytes
-        assert 0 <= budget.total_bytes + 5 * (START + TRUSTED_BYTES) - held < 5 * 16 * KIB
+        assert budget.charged_bytes == budget.total_bytes
+        assert 0 <= budget.total_bytes + 5 * (START + UNCHARGED_BYTES) - held < 5 * 16 * KIB
 
     def test_a_window_that_begins_larger_may_hold_as_much_more(self) -> None:
         budget = WindowBudget()
@@ -182,18 +182,18 @@ class TestABudgetOf64MiB:
         window.widen(1 * MIB)
         while window._double(16 * MIB, budget, 0.0):
             window.grant()
-        budget.release(window, window.entrust())
-        window.receive(1 * MIB + TRUSTED_BYTES)
-        assert window.is_covered(budget, 1.0)
-        assert not budget.claimed_bytes
+        budget.release(window, window.release_idle())
+        window.receive(1 * MIB + UNCHARGED_BYTES)
+        assert window.recharge(budget, 1.0)
+        assert not budget.charged_bytes
         window.receive(1)
-        assert window.is_covered(budget, 1.0)
-        assert budget.claimed_bytes == 1
+        assert window.recharge(budget, 1.0)
+        assert budget.charged_bytes == 1
 
 
 def test_what_a_window_on_trust_may_hold_is_what_one_read_brings_and_its_start() -> None:
     """A carrier is read in 256 KiB at most; events wait until all of it was taken apart."""
-    assert TRUSTED_BYTES == START == 256 * KIB
+    assert UNCHARGED_BYTES == START == 256 * KIB
 
 
 @pytest.mark.parametrize("ends_first", ["ours", "theirs"])
@@ -201,9 +201,9 @@ def test_what_is_held_beyond_the_end_is_claimed_until_it_is_taken(ends_first: st
     clients = filled()
     path, relay, budget = clients.path, clients.path.relay, clients.budget
     one = clients.ids[-1]
-    assert window_of(relay, one).excess_bytes > 1 * MIB
+    assert window_of(relay, one).charged_bytes > 1 * MIB
     clients.pour(one, 3 * MIB)
-    others = budget.claimed_bytes - window_of(relay, one).excess_bytes
+    others = budget.charged_bytes - window_of(relay, one).charged_bytes
     closed: list[int] = []
     hear = path.heard
 
@@ -220,11 +220,11 @@ def test_what_is_held_beyond_the_end_is_claimed_until_it_is_taken(ends_first: st
     held = window_of(relay, one).held_bytes
     assert held == 3 * MIB
     while held > START:
-        assert budget.claimed_bytes == others + held - START
+        assert budget.charged_bytes == others + held - START
         assert closed == []
         relay.data_taken(one, 256 * KIB)
         held -= 256 * KIB
-    assert budget.claimed_bytes == others
+    assert budget.charged_bytes == others
     path.run(until=path.now + 1.0)
     assert closed == [one]
     assert one not in relay._streams
@@ -241,5 +241,5 @@ def test_nothing_of_it_stays_at_the_end(end: str) -> None:
     if end == "closed":
         clients.path.relay.close()
     clients.path.run(until=clients.path.now + 5.0)
-    assert clients.budget.claimed_bytes == 0
-    assert not clients.budget._claimants
+    assert clients.budget.charged_bytes == 0
+    assert not clients.budget._users

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from seance.yamux import KIB
-from seance.yamux.message_sizer import Pace
+from seance.yamux.message_sizer import MessageSizer
 
 
-def settled(bytes_per_second: float) -> Pace:
+def settled(bytes_per_second: float) -> MessageSizer:
     """A pace after many messages over a path; the kernel takes more when half a message is left of two."""
-    pace, now = Pace(), 0.0
+    pace, now = MessageSizer(), 0.0
     for _ in range(50):
         pace.filled(now)
         now += 1.5 * pace.message_bytes / bytes_per_second
@@ -35,7 +35,7 @@ def test_one_hiccup_is_made_up_for_by_one_short_wait() -> None:
 
 
 def test_full_is_counted_from_the_first_time_it_was_said() -> None:
-    pace = Pace()
+    pace = MessageSizer()
     pace.filled(1.0)
     pace.filled(1.02)
     pace.drained(1.03)
@@ -43,13 +43,13 @@ def test_full_is_counted_from_the_first_time_it_was_said() -> None:
 
 
 def test_a_carrier_that_was_not_full_says_nothing() -> None:
-    pace = Pace()
+    pace = MessageSizer()
     pace.drained(5.0)
     assert pace.message_bytes == 4 * KIB, "what it begins with"
 
 
 def test_a_carrier_that_is_never_full_is_fast() -> None:
-    pace = Pace()
+    pace = MessageSizer()
     for _ in range(16):
         pace.sent(pace.message_bytes)
     assert pace.message_bytes == 8 * KIB
@@ -59,7 +59,7 @@ def test_a_carrier_that_is_never_full_is_fast() -> None:
 
 
 def test_small_messages_say_nothing_and_neither_do_those_before_it_was_full() -> None:
-    pace = Pace()
+    pace = MessageSizer()
     for _ in range(1000):
         pace.sent(KIB)
     assert pace.message_bytes == 4 * KIB

@@ -1,10 +1,15 @@
-"""What lets a link outlive its carriers: counts, checks and proofs. Pure: bytes and times in, decisions out.
+"""State that lets a link continue after its carrier is lost. Pure: bytes and times in, decisions out.
 
-A link is a byte stream in each direction, and a carrier is whatever moves its bytes at the moment.
-``Continuity`` knows what has to be sent again when the next carrier comes, ``Proof`` whether
-whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``AckTimeout``
-when a peer must. The words that the two sides exchange about it are in ``seance.resume.messages``. Wire
-format: docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
+A link is one byte stream in each direction. A carrier is the connection that moves its bytes at present.
+
+* ``Continuity`` keeps what a new carrier has to send again.
+* ``Proof`` checks the secret of an agent that resumes a session.
+* ``Heartbeat`` detects dead carriers.
+* ``AckTimeout`` detects peers that do not acknowledge data.
+* ``seance.resume.messages`` has the header fields and control messages.
+
+``seance.carrier`` calls this package and owns the sockets and timers. Wire format: docs/protocol.md,
+"Resumption".
 """
 
 from seance.resume.ack_timeout import AckTimeout

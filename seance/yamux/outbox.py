@@ -1,16 +1,15 @@
-"""What waits to leave a session, and in which order it does.
+"""Queue what a session has to send, and decide the order.
 
-Called by :mod:`seance.yamux.session`, which decides *that* something is said; here is decided when.
-The order of precedence:
+Called by :mod:`seance.yamux.session`, which decides *what* is sent. The order of precedence:
 
-1. answers to pings, because a peer that waits behind bulk data for one may give us up;
+1. answers to pings, because a peer that waits too long for one may end the session;
 2. control frames (SYN, ACK, FIN, RST, our pings) in the order in which they were queued;
-3. credit, one window update per stream, for all that was taken by the time it leaves;
-4. data, frame by frame of the stream whose turn it is (:mod:`seance.yamux.scheduler`);
-5. the farewell, which is the last of its message.
+3. credit: one window update per stream, for everything consumed until it is sent;
+4. data, frame by frame, in the order of :mod:`seance.yamux.scheduler`;
+5. the GoAway, at the end of its message.
 
-So control always overtakes data, which needs no care: a SYN or ACK has to, a RST drops the data, and a FIN,
-or a RST that waits for the data, is queued only when the data has left.
+So control frames always overtake data. That is correct for each of them: a SYN or ACK has to, a RST drops the
+data, and a FIN, or a RST that waits for the data, is queued only after the data was sent.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ __all__ = ["Outbox"]
 _ENDING: Final = Sending.ENDING
 
 _SMALLEST_PART_BYTES: Final = 1 * KIB
-"""A data frame is not cut down to less than this only because a message is nearly full."""
+"""A data frame is not cut to less than this only because a message is nearly full."""
 
 
 class Outbox:
-    """Everything of one session that has not left yet."""
+    """Everything that one session has to send."""
 
     __slots__ = ("_credit", "_drained", "_last_frame", "_pongs", "_scheduler", "control")
 
     def __init__(self) -> None:
         self._pongs: deque[bytes] = deque()
         self.control: deque[bytes] = deque()
-        """Control frames; the session bounds how many wait."""
+        """Control frames; the session limits their number."""
         self._credit: dict[int, Stream] = {}
         self._scheduler = Scheduler()
         self._last_frame = b""
@@ -49,7 +48,7 @@ class Outbox:
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether anything could leave now; data without window could not."""
+        """Whether anything can be sent now; data without window cannot."""
         scheduler = self._scheduler
         return bool(
             scheduler.interactive
@@ -62,12 +61,12 @@ class Outbox:
 
     @property
     def pong_count(self) -> int:
-        """How many answers to pings wait; the session bounds it."""
+        """Answers to pings in the queue; the session limits them."""
         return len(self._pongs)
 
     @property
     def scheduled_count(self) -> int:
-        """How many streams wait for their turn to send data."""
+        """Streams that wait to send data."""
         return len(self._scheduler)
 
     def add_pong(self, value: int) -> None:
@@ -79,37 +78,37 @@ class Outbox:
         self.control.append(frame)
 
     def add_flag(self, stream_id: int, flag: int, delta_bytes: int = 0) -> None:
-        """Queue SYN, ACK, FIN or RST, alone on a window update of its own."""
+        """Queue SYN, ACK, FIN or RST, each on a window update of its own."""
         self.control.append(window_update_frame(stream_id, flag, delta_bytes))
 
     def add_fin(self, stream: Stream) -> None:
-        """Queue the FIN of a stream whose queue is empty; our half is then ENDED."""
+        """Queue the FIN of a stream whose data is sent; our half is then ENDED."""
         stream.sending = SENDING[stream.sending, Step.FIN]
         self.add_flag(stream.stream_id, FIN)
 
     def add_credit(self, stream: Stream) -> None:
-        """Note that a stream owes the peer credit; how much is decided when it leaves."""
+        """Schedule a window update; its size is decided when it is sent."""
         self._credit[stream.stream_id] = stream
 
     def owes_credit(self, stream: Stream) -> bool:
-        """Whether credit for a stream waits to leave."""
+        """Return whether a window update for a stream is scheduled."""
         return stream.stream_id in self._credit
 
     def add_data(self, stream: Stream) -> None:
-        """Note that a stream may have data and window."""
+        """Schedule a stream if it has data and window."""
         if stream.queued_bytes and stream.send_window.available_bytes:
             self._scheduler.add(stream)
 
     def set_last_frame(self, frame: bytes) -> None:
-        """Set the frame that leaves last."""
+        """Set the frame that is sent last."""
         self._last_frame = frame
 
     def cancel_credit(self, stream_id: int) -> None:
-        """Owe a stream no credit any more."""
+        """Cancel the scheduled window update of a stream."""
         self._credit.pop(stream_id, None)
 
     def forget(self, stream: Stream) -> None:
-        """Drop the data and the credit of a stream; its control frames still leave."""
+        """Drop the data and the credit of a stream; its control frames are still sent."""
         self._scheduler.remove(stream)
         self._credit.pop(stream.stream_id, None)
 
@@ -122,14 +121,14 @@ class Outbox:
         self._last_frame = b""
 
     def take_drained(self) -> list[Stream]:
-        """Return what ran low on data since the last call: streams to write to again, and ENDED ones."""
+        """Return the streams that are writable again, or ENDED, since the last call."""
         drained = self._drained
         if drained:
             self._drained = []
         return drained
 
     def next_message(self, limit: int, low_water_bytes: int, now: float | None) -> list[Bytes]:
-        """Take out the next frames, whole; see ``Session.next_message``. Next: ``take_drained``."""
+        """Remove and return the next whole frames; see ``Session.next_message``. Next: ``take_drained``."""
         pieces: list[Bytes] = []
         room = limit - len(self._last_frame)
         if self._pongs:
@@ -143,7 +142,7 @@ class Outbox:
                 self._scheduler.update_time(now)
             room = self._write_data(pieces, room, low_water_bytes)
             if self.control:
-                room = _move_frames(self.control, pieces, room)  # The FINs of queues that have just run dry.
+                room = _move_frames(self.control, pieces, room)  # the FINs of queues that are empty now
         if self._last_frame and room >= 0:
             pieces.append(self._last_frame)
             self._last_frame = b""
@@ -164,9 +163,9 @@ class Outbox:
         frame_bytes = header_at = 0
         while room > HEADER_BYTES and (stream := next_stream()) is not None:
             if has_interactive and stream.bulk_rank and (has_several_interactive or stream is not last):
-                break  # A receiver that waits for whole messages would wait for the bulk too.
+                break  # a receiver that waits for whole messages would wait for the bulk data too
             window = stream.send_window
-            # The least of three. min() would take twice as long, and this is done for every frame.
+            # The minimum of three. min() would take twice as long, and this runs for every frame.
             count, max_bytes = stream.queued_bytes, scheduler.max_bytes
             if count > max_bytes:
                 count = max_bytes
@@ -191,7 +190,7 @@ class Outbox:
             room -= count
             queued_bytes = stream.queued_bytes
             if not stream.bulk_rank:
-                has_interactive = True  # ... and stays so if it is bulk from now on.
+                has_interactive = True  # even if this turn makes it bulk
             record_turn(stream, count, queued_bytes > 0 and window.available_bytes > 0)
             if not queued_bytes and stream.sending is _ENDING:
                 if not stream.resets_when_sent:
@@ -205,7 +204,7 @@ class Outbox:
 
 
 def _move_frames(queue: deque[bytes], pieces: list[Bytes], room: int) -> int:
-    """Move control frames from a queue into a message while there is room; return the room left."""
+    """Move control frames into a message while there is room; return the remaining room."""
     while queue and room >= HEADER_BYTES:
         pieces.append(queue.popleft())
         room -= HEADER_BYTES

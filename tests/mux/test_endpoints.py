@@ -178,7 +178,7 @@ def test_connecting_fails_where_the_link_takes_no_more(ends: Ends) -> None:
     ends.relay.go_away()
     failure = ends.connect(ends.relay, one(Ear()))
     assert failure.check(ConnectError)
-    assert "is ending" in failure.getErrorMessage()
+    assert "going away" in failure.getErrorMessage()
 
 
 def test_connecting_fails_where_the_factory_makes_nothing(ends: Ends) -> None:

@@ -243,7 +243,7 @@ class TestBudget:
         assert not budget.charge(window, 5, 0.0)
         budget.release(window, 5)
         assert budget.charge(window, 5, 0.0)
-        assert repr(budget) == "<WindowBudget 5 of 10 claimed>"
+        assert repr(budget) == "<WindowBudget 5 of 10 charged>"
         with pytest.raises(AssertionError):
             budget.release(window, 6)
 

@@ -15,8 +15,8 @@ def claim_all(ids: PeerIds, wanted: list[int]) -> list[bool]:
 class TestPeerIds:
     def test_only_the_peers_parity_and_never_zero(self) -> None:
         of_client, of_server = PeerIds(Role.CLIENT, 4), PeerIds(Role.SERVER, 4)
-        assert [one for one in range(6) if of_client.are_of(one)] == [1, 3, 5]
-        assert [one for one in range(6) if of_server.are_of(one)] == [2, 4]
+        assert [one for one in range(6) if of_client.is_valid(one)] == [1, 3, 5]
+        assert [one for one in range(6) if of_server.is_valid(one)] == [2, 4]
 
     def test_an_id_can_be_used_once(self) -> None:
         assert claim_all(PeerIds(Role.CLIENT, 4), [1, 3, 3, 1, 5]) == [True, True, False, False, True]

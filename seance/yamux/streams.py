@@ -136,7 +136,8 @@ class Stream:
         return (
             f"<Stream {self.stream_id} {'outbound' if self.is_outbound else 'inbound'}"
             f"{'' if self.is_acknowledged else ' unacknowledged'}"
-            f" sending={self.sending.value} receiving={self.receiving.value} queued={self.queued_bytes}"
+            f" sending={self.sending.name.lower()} receiving={self.receiving.name.lower()}"
+            f" queued={self.queued_bytes}"
             f" {self.send_window!r} {self.receive_window!r}>"
         )
 

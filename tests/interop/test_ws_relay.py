@@ -72,7 +72,7 @@ def comes_back(port: int) -> None:
         ("none", (), ["no subprotocol"]),
     ],
 )
-def test_agent_attaches_and_clients_get_through(
+def test_agent_connects_and_clients_are_served(
     script: Path, local: LocalAddress, how: str, options: tuple[str, ...], selected: list[str]
 ) -> None:
     port = free_port()
@@ -89,7 +89,7 @@ def test_agent_attaches_and_clients_get_through(
     agent.check_quiet()
 
 
-def test_agent_offers_everything_to_a_relay_of_ours_that_takes_the_place(
+def test_agent_offers_all_subprotocols_when_our_relay_takes_over(
     script: Path, local: LocalAddress
 ) -> None:
     port = free_port()

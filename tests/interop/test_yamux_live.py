@@ -67,7 +67,7 @@ def test_recorded_scenario_works_live(recording: Recording, role: str) -> None:
 @both_roles
 @pytest.mark.parametrize("our_window", [256 * 1024, MIB])
 @pytest.mark.parametrize("their_window", [256 * 1024, MIB])
-def test_megabyte_comes_back_on_a_stream_of_ours(role: str, our_window: int, their_window: int) -> None:
+def test_megabyte_is_echoed_on_our_stream(role: str, our_window: int, their_window: int) -> None:
     with Live(role, Limits(receive_window_bytes=our_window), window_bytes=their_window) as live:
         live.order("echo", count=1)
         text = random.Random(our_window + their_window).randbytes(MIB)
@@ -82,7 +82,7 @@ def test_megabyte_comes_back_on_a_stream_of_ours(role: str, our_window: int, the
 @both_roles
 @pytest.mark.parametrize("our_window", [256 * 1024, MIB])
 @pytest.mark.parametrize("their_window", [256 * 1024, MIB])
-def test_megabyte_goes_back_on_a_stream_of_theirs(role: str, our_window: int, their_window: int) -> None:
+def test_megabyte_is_echoed_on_their_stream(role: str, our_window: int, their_window: int) -> None:
     with Live(role, Limits(receive_window_bytes=our_window), window_bytes=their_window) as live:
         live.echoes = True
         stream = live.order("open")["stream"]
@@ -96,7 +96,7 @@ def test_megabyte_goes_back_on_a_stream_of_theirs(role: str, our_window: int, th
 
 @pytest.mark.interpreted
 @both_roles
-def test_our_window_grows_and_they_make_use_of_it(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_window_grows_and_the_peer_uses_it(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a long path: what is taken here at once would be taken within a round trip there."""
     monkeypatch.setattr(Keepalive, "is_measuring_due", lambda self, now: False)
     with Live(role) as live:
@@ -112,7 +112,7 @@ def test_our_window_grows_and_they_make_use_of_it(role: str, monkeypatch: pytest
 
 
 @both_roles
-def test_two_hundred_streams_each_way_at_once_keep_apart(role: str) -> None:
+def test_two_hundred_concurrent_streams_each_way_are_separate(role: str) -> None:
     with Live(role, Limits(streams=512)) as live:
         live.order("echo", count=200)
         live.echoes = True
@@ -137,7 +137,7 @@ def test_two_hundred_streams_each_way_at_once_keep_apart(role: str) -> None:
 
 
 @both_roles
-def test_unread_stream_stops_at_its_window_and_others_go_on(role: str) -> None:
+def test_unread_stream_stops_at_its_window_and_others_continue(role: str) -> None:
     with Live(role) as live:
         slow = live.session.open_stream(live.now)
         live.session.send_data(slow, pattern(0, MIB))
@@ -151,7 +151,7 @@ def test_unread_stream_stops_at_its_window_and_others_go_on(role: str) -> None:
 
 
 @both_roles
-def test_they_stop_at_our_window_until_data_is_taken(role: str) -> None:
+def test_peer_stops_at_our_window_until_data_is_consumed(role: str) -> None:
     with Live(role) as live:
         stream = live.order("open")["stream"]
         live.order("write", stream, MIB)
@@ -166,7 +166,7 @@ def test_they_stop_at_our_window_until_data_is_taken(role: str) -> None:
 
 
 @both_roles
-def test_our_reset_cuts_one_stream_for_them(role: str) -> None:
+def test_our_reset_ends_one_stream_at_the_peer(role: str) -> None:
     with Live(role) as live:
         cut, kept = live.session.open_stream(live.now), live.session.open_stream(live.now)
         live.order("accept", cut)
@@ -179,7 +179,7 @@ def test_our_reset_cuts_one_stream_for_them(role: str) -> None:
 
 
 @both_roles
-def test_stream_that_we_refuse_is_reset_for_them(role: str) -> None:
+def test_rejected_stream_is_reset_at_the_peer(role: str) -> None:
     with Live(role) as live:
         stream = live.order("open")["stream"]
         live.wait_for(lambda: "opened" in live.streams[stream])
@@ -188,7 +188,7 @@ def test_stream_that_we_refuse_is_reset_for_them(role: str) -> None:
 
 
 @both_roles
-def test_stream_beyond_our_limit_is_reset_for_them(role: str) -> None:
+def test_stream_beyond_our_limit_is_reset_at_the_peer(role: str) -> None:
     with Live(role, Limits(streams=3)) as live:
         live.echoes = True
         streams = [live.order("open")["stream"] for _ in range(4)]
@@ -204,7 +204,7 @@ def test_stream_beyond_our_limit_is_reset_for_them(role: str) -> None:
 
 
 @both_roles
-def test_their_goaway_ends_our_opening_and_no_stream(role: str) -> None:
+def test_goaway_of_the_peer_ends_opening_and_no_stream(role: str) -> None:
     with Live(role) as live:
         stream = live.session.open_stream(live.now)
         live.order("accept", stream)
@@ -218,7 +218,7 @@ def test_their_goaway_ends_our_opening_and_no_stream(role: str) -> None:
 
 
 @both_roles
-def test_their_stream_that_crosses_our_goaway_is_reset(role: str) -> None:
+def test_stream_that_crosses_our_goaway_is_reset(role: str) -> None:
     """hashicorp/yamux has not read our GoAway yet when it opens."""
     with Live(role) as live:
         kept = live.session.open_stream(live.now)

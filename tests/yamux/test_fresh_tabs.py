@@ -117,7 +117,7 @@ class Meeting:
 
 
 @pytest.mark.interpreted
-def test_shared_equally_none_of_eight_ever_has_the_document() -> None:
+def test_with_equal_shares_no_tab_ever_loads_the_document() -> None:
     meeting = Meeting(turns=Fair)
     meeting.path.run(until=100.0)
     assert meeting.done == []
@@ -125,7 +125,7 @@ def test_shared_equally_none_of_eight_ever_has_the_document() -> None:
     assert meeting.path.sent_bytes > 95e6
 
 
-def test_in_order_all_eight_have_it_and_most_at_the_first_attempt() -> None:
+def test_in_order_all_tabs_load_and_most_at_the_first_attempt() -> None:
     """Those at the end of the line cannot: the path has thirty seconds for six. They are not too late for
     ever, as they are when all share."""
     meeting = Meeting()
@@ -136,7 +136,7 @@ def test_in_order_all_eight_have_it_and_most_at_the_first_attempt() -> None:
     assert meeting.dials <= TABS + 3
 
 
-def test_with_upgrades_held_all_eight_have_it_at_the_first_attempt() -> None:
+def test_with_upgrades_held_all_tabs_load_at_the_first_attempt() -> None:
     meeting = Meeting(at_once=2)
     meeting.path.run(until=100.0)
     assert len(meeting.done) == meeting.dials == TABS
@@ -145,7 +145,7 @@ def test_with_upgrades_held_all_eight_have_it_at_the_first_attempt() -> None:
 
 
 @pytest.mark.parametrize("newcomers", [1, 7])
-def test_newcomers_cost_an_old_stream_a_third_of_its_time_at_most(newcomers: int) -> None:
+def test_new_streams_delay_an_old_one_by_a_third_at_most(newcomers: int) -> None:
     """22 s alone, so 30 s whoever comes: the bound of decision 15."""
     path = Path(1 * MBIT, 0.02, CALM, CALM)
     uploads = Uploads(path, 2_700_000)
@@ -157,7 +157,7 @@ def test_newcomers_cost_an_old_stream_a_third_of_its_time_at_most(newcomers: int
     assert uploads.arrived[old] == 2_700_000
 
 
-def test_an_endless_transfer_keeps_no_document_waiting_for_longer_than_thirty_seconds() -> None:
+def test_endless_transfer_delays_a_document_by_thirty_seconds_at_most() -> None:
     path = Path(8 * MBIT, 0.02, CALM, CALM)
     uploads = Uploads(path, 10**9)
     for _ in range(2):
@@ -208,14 +208,14 @@ def keystroke_seconds(*, documents: int, message_bytes: int = 16 * KIB) -> list[
 
 
 @pytest.mark.parametrize("documents", [1, 2, 6])
-def test_a_keystroke_waits_for_a_frame_on_its_way_and_not_for_a_document(documents: int) -> None:
+def test_keystroke_waits_for_a_message_and_not_for_a_document(documents: int) -> None:
     idle = quantiles(keystroke_seconds(documents=0), n=100)[98]
     busy = quantiles(keystroke_seconds(documents=documents), n=100)[98]
     assert busy <= idle + 0.05 + 16 * KIB / (1 * MBIT)
 
 
 @pytest.mark.interpreted
-def test_without_an_order_a_keystroke_waits_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_equal_shares_a_keystroke_waits_for_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail."""
     monkeypatch.setattr("seance.yamux.outbox.Scheduler", Fair)
     assert quantiles(keystroke_seconds(documents=6), n=100)[50] > 0.5

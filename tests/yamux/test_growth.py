@@ -46,7 +46,7 @@ class TestPath:
         assert moved >= 0.95 * 4.0 * path.bytes_per_second
         assert 2 * 3.75e6 <= window_of(path.relay, stream_id).size_bytes <= 4.5 * 3.75e6
 
-    def test_it_is_as_fast_as_that_within_a_few_round_trips(self) -> None:
+    def test_full_speed_is_reached_within_a_few_round_trips(self) -> None:
         path, uploads, stream_id = uploading(growing(), **LONG)
         path.run(until=12.0)
         assert uploads.arrived[stream_id] >= 0.8 * 12.0 * path.bytes_per_second
@@ -56,24 +56,24 @@ class TestPath:
         path.run(until=8.0)
         assert uploads.arrived[stream_id] <= 8 / 0.3 * START
 
-    def test_a_window_grows_to_what_the_limits_say_and_no_further(self) -> None:
+    def test_window_grows_to_its_limit(self) -> None:
         path, _, stream_id = uploading(growing(1 * MIB), **LONG)
         path.run(until=8.0)
         assert window_of(path.relay, stream_id).size_bytes == 1 * MIB
 
-    def test_a_window_that_begins_above_the_most_stays_as_it_is(self) -> None:
+    def test_initial_window_above_the_maximum_does_not_grow(self) -> None:
         path, _, stream_id = uploading(growing(1 * MIB, receive_window_bytes=2 * MIB), **LONG)
         path.run(until=8.0)
         assert window_of(path.relay, stream_id).size_bytes == 2 * MIB
 
-    def test_on_a_short_path_nothing_grows(self) -> None:
+    def test_window_does_not_grow_on_a_short_path(self) -> None:
         path, _, stream_id = uploading(growing(), bytes_per_second=100 * MBIT, one_way_seconds=0.0005)
         path.message_bytes = 16 * KIB
         path.run(until=3.0)
         assert window_of(path.relay, stream_id).size_bytes == START
 
     @pytest.mark.parametrize("has_fast_neighbour", [False, True])
-    def test_a_slow_reader_keeps_what_it_began_with(self, has_fast_neighbour: bool) -> None:
+    def test_slow_reader_keeps_the_initial_window(self, has_fast_neighbour: bool) -> None:
         """However long the path is: 20 kB/s need no more."""
         path, uploads, slow = uploading(growing(), **LONG)
         if has_fast_neighbour:
@@ -100,7 +100,7 @@ class TestPath:
         assert window_of(path.relay, slow).size_bytes == START
         assert uploads.arrived[slow] <= START + 60 * 20_000
 
-    def test_a_window_shrinks_when_little_moves_and_the_stream_goes_on(self) -> None:
+    def test_window_shrinks_when_little_data_moves(self) -> None:
         limits = growing()
         path, uploads, stream_id = uploading(limits, size=30 * MIB, **LONG)
         path.run(until=8.0)
@@ -132,22 +132,22 @@ class TestTune:
         window.check()
         return window.size_bytes
 
-    def test_a_windows_worth_within_two_round_trips_doubles_it(self) -> None:
+    def test_window_consumed_within_two_round_trips_doubles(self) -> None:
         assert self.tuned(taken=1 * MIB, after=1.9) == 2 * MIB
         assert self.tuned(taken=1 * MIB, after=2.1) == 1 * MIB
 
-    def test_half_of_it_in_half_of_the_time_is_enough(self) -> None:
+    def test_half_a_window_in_half_the_time_doubles(self) -> None:
         assert self.tuned(taken=512 * KIB, after=0.9) == 2 * MIB
         assert self.tuned(taken=512 * KIB, after=1.1) == 1 * MIB
 
-    def test_less_says_nothing_about_the_pace(self) -> None:
+    def test_less_than_half_a_window_changes_nothing(self) -> None:
         assert self.tuned(taken=511 * KIB, after=0.1) == 1 * MIB
 
-    def test_an_application_that_holds_half_of_it_reads_too_slowly(self) -> None:
+    def test_window_does_not_grow_while_half_of_it_is_held(self) -> None:
         assert self.tuned(taken=512 * KIB, after=0.1, held=512 * KIB) == 1 * MIB
         assert self.tuned(taken=512 * KIB, after=0.1, held=511 * KIB) == 2 * MIB
 
-    def test_after_growing_it_waits_until_that_can_show(self) -> None:
+    def test_next_growth_waits_for_a_round_trip(self) -> None:
         window, budget = ReceiveWindow(), WindowBudget()
         window.tune(10.0, 1.0, 16 * MIB, budget)
         sizes = []
@@ -174,17 +174,17 @@ class TestMeasuring:
         path.run(until=path.now + seconds)
         return answered
 
-    def test_while_bulk_flows_the_path_is_measured_every_five_seconds(self) -> None:
+    def test_round_trip_is_measured_every_five_seconds_during_bulk_data(self) -> None:
         path, _, _ = uploading(growing(), **LONG)
         assert 5 <= self.pings(path, 30.0) <= 7
         assert path.relay.round_trip_seconds == pytest.approx(0.3, abs=0.02)
 
-    def test_a_link_without_bulk_is_never_asked(self) -> None:
+    def test_link_without_bulk_data_is_not_measured(self) -> None:
         path, uploads, stream_id = uploading(growing(), size=100 * KIB, **LONG)
         assert self.pings(path, 100.0) == 0
         assert uploads.arrived[stream_id] == 100 * KIB
 
-    def test_nor_is_one_whose_bulk_is_over(self) -> None:
+    def test_link_is_not_measured_after_bulk_data(self) -> None:
         path, uploads, stream_id = uploading(growing(), size=4 * MIB, **LONG)
         path.run(until=10.0)
 
@@ -195,11 +195,11 @@ class TestMeasuring:
         trickle()
         assert self.pings(path, 100.0) <= 1
 
-    def test_nor_is_one_whose_windows_may_not_grow(self) -> None:
+    def test_link_is_not_measured_if_windows_cannot_grow(self) -> None:
         path, _, _ = uploading(CALM, **LONG)
         assert self.pings(path, 30.0) == 0
 
-    def test_nothing_grows_before_a_round_trip_is_known(self) -> None:
+    def test_window_does_not_grow_before_a_round_trip_is_known(self) -> None:
         """The peer does not answer pings."""
         end = accepted(growing())
         for at in range(100):
@@ -209,7 +209,7 @@ class TestMeasuring:
             assert [frame.flags for frame in asked] == ([SYN] if at == 1 else [])
         assert window_of(end.session, 2).size_bytes == START
 
-    def test_a_round_trip_of_nothing_grows_nothing(self) -> None:
+    def test_window_does_not_grow_with_a_round_trip_of_zero(self) -> None:
         """On a clock that is too coarse for the path everything takes no time at all."""
         path, uploads, stream_id = uploading(
             growing(), size=10 * MIB, bytes_per_second=1e18, one_way_seconds=0.0
@@ -220,7 +220,7 @@ class TestMeasuring:
 
 
 class TestBudget:
-    def test_a_few_do_not_take_everything(self) -> None:
+    def test_few_windows_cannot_use_the_whole_budget(self) -> None:
         budget = WindowBudget(64 * MIB)
         got = []
         for _ in range(12):
@@ -236,7 +236,7 @@ class TestBudget:
         assert got[6] > 0
         assert budget.charged_bytes == sum(got) < 64 * MIB
 
-    def test_what_is_released_can_be_claimed_again(self) -> None:
+    def test_released_bytes_can_be_charged_again(self) -> None:
         budget = WindowBudget(10)
         window = ReceiveWindow()
         assert budget.charge(window, 5, 0.0)
@@ -260,7 +260,7 @@ class TestBudget:
         assert excess == [768 * KIB, 256 * KIB, 256 * KIB]
 
     @pytest.mark.parametrize("end", ["reset by us", "reset by them", "ended by them", "over", "broken"])
-    def test_what_a_stream_had_is_given_back_at_every_end(self, end: str) -> None:
+    def test_every_end_of_a_stream_releases_its_charge(self, end: str) -> None:
         limits = growing()
         path, uploads, stream_id = uploading(limits, **LONG)
         path.run(until=4.0)
@@ -309,7 +309,7 @@ def test_credit_is_conserved_however_a_window_grows_and_shrinks(steps: list[tupl
         assert window.size_bytes <= 2 * MIB
 
 
-def test_a_grant_that_waits_is_decided_once() -> None:
+def test_pending_grant_is_tuned_once() -> None:
     end = accepted(growing())
     end.receive(data(2, bytes(START)), 1.0)
     end.session.data_taken(2, START // 2)

@@ -63,7 +63,7 @@ class Clients:
         return [one for one in self.ids if window_of(self.path.relay, one).uncharged_bytes]
 
 
-def test_whoever_comes_late_grows_too_when_those_before_are_quiet() -> None:
+def test_late_client_gets_budget_of_idle_clients() -> None:
     """Forty clients load 5 MB each over 300 ms and 100 Mbit/s, and stay. Without this the last take 9 s."""
     clients = Clients(WindowBudget(8 * MIB))
     alone = clients.load()
@@ -75,7 +75,7 @@ def test_whoever_comes_late_grows_too_when_those_before_are_quiet() -> None:
     assert clients.budget.charged_bytes <= clients.budget.total_bytes
 
 
-def test_nobody_gives_up_a_claim_before_it_was_quiet_for_half_a_minute() -> None:
+def test_charge_is_kept_for_the_first_half_minute_of_idleness() -> None:
     clients = Clients(WindowBudget(4 * MIB))
     for _ in range(3):
         clients.load()
@@ -94,7 +94,7 @@ def filled() -> Clients:
     return clients
 
 
-def test_a_prompt_reader_goes_on_as_before_and_claims_nothing() -> None:
+def test_fast_reader_keeps_its_window_without_a_charge() -> None:
     clients = filled()
     [one, *_] = clients.trusted
     clients.budget.total_bytes = clients.budget.charged_bytes
@@ -103,7 +103,7 @@ def test_a_prompt_reader_goes_on_as_before_and_claims_nothing() -> None:
     assert clients.resets == []
 
 
-def test_who_stops_reading_claims_what_it_holds_and_is_cut_only_when_nothing_is_left() -> None:
+def test_stopped_reader_is_charged_and_reset_only_if_the_budget_is_used_up() -> None:
     clients = filled()
     one, other, *_ = clients.trusted
     relay, budget = clients.path.relay, clients.budget
@@ -147,7 +147,7 @@ def on_trust(budget: WindowBudget) -> ReceiveWindow:
 class TestABudgetOf64MiB:
     """The default, and windows of 16 MiB, which agents of ours have."""
 
-    def test_who_holds_a_little_more_is_let_live_beside_four_who_load(self) -> None:
+    def test_small_excess_survives_beside_four_loading_clients(self) -> None:
         budget = WindowBudget()
         old, *loaders = on_trust(budget), *(grown(budget) for _ in range(4))
         assert sum(window.charged_bytes for window in loaders) == budget.charged_bytes
@@ -156,7 +156,7 @@ class TestABudgetOf64MiB:
         assert old.recharge(budget, 1.0)
         assert old.charged_bytes == 1 * KIB, "no more than that"
 
-    def test_five_who_hold_a_little_more_leave_the_rest_to_others(self) -> None:
+    def test_small_excess_of_five_streams_leaves_the_rest_of_the_budget(self) -> None:
         budget = WindowBudget()
         for window in [on_trust(budget) for _ in range(5)]:
             window.receive(513 * KIB)
@@ -164,7 +164,7 @@ class TestABudgetOf64MiB:
         assert budget.charged_bytes == 5 * KIB
         assert grown(budget).size_bytes == 16 * MIB
 
-    def test_what_five_hold_who_read_nothing_is_bounded(self) -> None:
+    def test_memory_of_five_streams_that_do_not_read_is_bounded(self) -> None:
         """The limit of the budget is reached, to the last byte."""
         budget = WindowBudget()
         held = 0
@@ -176,7 +176,7 @@ class TestABudgetOf64MiB:
         assert budget.charged_bytes == budget.total_bytes
         assert 0 <= budget.total_bytes + 5 * (START + UNCHARGED_BYTES) - held < 5 * 16 * KIB
 
-    def test_a_window_that_begins_larger_may_hold_as_much_more(self) -> None:
+    def test_larger_initial_window_may_hold_more(self) -> None:
         budget = WindowBudget()
         window = ReceiveWindow()
         window.widen(1 * MIB)
@@ -191,13 +191,13 @@ class TestABudgetOf64MiB:
         assert budget.charged_bytes == 1
 
 
-def test_what_a_window_on_trust_may_hold_is_what_one_read_brings_and_its_start() -> None:
+def test_uncharged_window_may_hold_one_read_and_its_initial_size() -> None:
     """A carrier is read in 256 KiB at most; events wait until all of it was taken apart."""
     assert UNCHARGED_BYTES == START == 256 * KIB
 
 
 @pytest.mark.parametrize("ends_first", ["ours", "theirs"])
-def test_what_is_held_beyond_the_end_is_claimed_until_it_is_taken(ends_first: str) -> None:
+def test_data_held_after_the_end_stays_charged_until_consumed(ends_first: str) -> None:
     clients = filled()
     path, relay, budget = clients.path, clients.path.relay, clients.budget
     one = clients.ids[-1]
@@ -231,7 +231,7 @@ def test_what_is_held_beyond_the_end_is_claimed_until_it_is_taken(ends_first: st
 
 
 @pytest.mark.parametrize("end", ["reset", "ended", "closed"])
-def test_nothing_of_it_stays_at_the_end(end: str) -> None:
+def test_no_charge_remains_after_the_end(end: str) -> None:
     clients = filled()
     for one in clients.ids:
         if end == "reset":

@@ -24,7 +24,7 @@ def test_all_events_are_exported() -> None:
     assert set(events.__all__) <= set(seance.yamux.__all__)
 
 
-def test_importing_it_brings_neither_twisted_nor_a_clock() -> None:
+def test_import_loads_neither_twisted_nor_a_clock() -> None:
     program = "import sys, seance.yamux; print(*sys.modules)"
     found = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(HERE.parents[1])!r}); {program}"],

@@ -69,7 +69,7 @@ def test_any_bytes_give_events_or_a_remote_protocol_error(
 
 @settings(max_examples=settings().max_examples * 3 // 2)
 @given(st.lists(st.one_of(sayings, st.sampled_from(["accept", "send", "end", "reset", "take", "drain"]))))
-def test_a_busy_owner_changes_nothing_about_that(steps: list[bytes | str]) -> None:
+def test_any_bytes_are_safe_with_a_busy_owner(steps: list[bytes | str]) -> None:
     """The same with an application that accepts, sends, takes, ends and resets all the while."""
     session = Session(Role.CLIENT, limits=TIGHT)
     seen: set[int] = set()

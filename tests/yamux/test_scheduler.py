@@ -73,13 +73,13 @@ class TestLight:
     def test_turns_come_in_order_of_arrival(self) -> None:
         assert line_of(4, 2, 6).order() == [4, 2, 6]
 
-    def test_a_stream_that_is_in_line_keeps_its_place(self) -> None:
+    def test_scheduled_stream_keeps_its_position(self) -> None:
         line = line_of(2, 4)
         line.want(2, 1)
         assert len(line.turns) == 2
         assert line.order() == [2, 4]
 
-    def test_whoever_has_more_stands_at_the_end(self) -> None:
+    def test_stream_with_more_data_moves_to_the_end(self) -> None:
         line = line_of(2, 4)
         line.want(2, SMALL_FRAME)
         assert line.order() == [2, 4, 2]
@@ -90,14 +90,14 @@ class TestLight:
         line.want(4, 10)
         assert [line.turn() for _ in range(3)] == [(2, SMALL_FRAME), (4, 10), (2, FRAME - SMALL_FRAME)]
 
-    def test_a_turn_that_did_not_happen_is_first_again(self) -> None:
+    def test_put_back_stream_is_first_again(self) -> None:
         line = line_of(2, 4)
         first = line.turns.next_stream()
         assert first is not None
         line.turns.put_back(first)
         assert line.order() == [2, 4]
 
-    def test_what_has_sent_a_full_frame_is_bulk(self) -> None:
+    def test_stream_becomes_bulk_after_a_full_frame(self) -> None:
         line = Line()
         stream = line.want(2, INTERACTIVE_BYTES - 1)
         line.order()
@@ -106,14 +106,14 @@ class TestLight:
         line.order()
         assert stream.bulk_rank
 
-    def test_a_light_frame_overtakes_bulk(self) -> None:
+    def test_interactive_frame_overtakes_bulk(self) -> None:
         line = Line()
         line.bulk(2)
         assert line.order(2) == [2, 2]
         line.want(4, 10)
         assert line.order(2) == [4, 2]
 
-    def test_much_light_data_lets_one_bulk_frame_pass(self) -> None:
+    def test_bulk_has_a_turn_after_much_interactive_data(self) -> None:
         line = Line()
         line.bulk(2)
         line.order(1)
@@ -123,7 +123,7 @@ class TestLight:
         order = line.order(20)
         assert [at for at, stream_id in enumerate(order) if stream_id == 2] == [in_a_row, 2 * in_a_row + 1]
 
-    def test_an_eighth_of_the_path_is_light_for_ever(self) -> None:
+    def test_stream_with_an_eighth_of_the_path_stays_interactive(self) -> None:
         line = Line()
         line.bulk(2)
         for _ in range(1000):
@@ -133,25 +133,25 @@ class TestLight:
 
 
 class TestBulk:
-    def test_the_first_has_three_turns_of_four_and_the_second_the_fourth(self) -> None:
+    def test_first_bulk_stream_has_three_turns_of_four(self) -> None:
         line = Line()
         line.bulk(2, 4)
         order = line.order(160)
         assert (order.count(2), order.count(4)) == (125, 35), "and a sixteenth in turn"
 
-    def test_one_alone_has_all(self) -> None:
+    def test_single_bulk_stream_has_all_turns(self) -> None:
         line = Line()
         line.bulk(2)
         assert line.order(50) == [2] * 50
 
-    def test_every_sixteenth_turn_goes_round_the_line(self) -> None:
+    def test_every_sixteenth_turn_rotates(self) -> None:
         line = Line()
         line.bulk(2, 4, 6, 8)
         order = line.order(ROUND_ROBIN_TURNS * 8)
         assert (order.count(6), order.count(8)) == (2, 2)
         assert order.count(2) == 12 * 8 + 2
 
-    def test_newcomers_do_not_put_off_the_round(self) -> None:
+    def test_new_streams_do_not_delay_the_rotation(self) -> None:
         """A new bulk stream before every round turn: the oldest that waits has its turn all the same."""
         line = Line()
         line.bulk(2, 4, 6)
@@ -161,7 +161,7 @@ class TestBulk:
                 break
         assert newcomer < 120
 
-    def test_who_was_away_has_its_old_place(self) -> None:
+    def test_returning_stream_gets_its_old_rank(self) -> None:
         line = Line()
         line.bulk(2, 4)
         line.shut.add(2)
@@ -170,7 +170,7 @@ class TestBulk:
         line.want(2, 0)
         assert line.order(8).count(2) == 6
 
-    def test_who_has_sent_little_since_is_light_again(self) -> None:
+    def test_stream_that_sent_little_becomes_interactive(self) -> None:
         line = Line()
         line.bulk(4)
         line.want(2, INTERACTIVE_BYTES)
@@ -181,14 +181,14 @@ class TestBulk:
         assert not line.streams[2].bulk_rank
         assert line.order(1) == [2]
 
-    def test_who_was_first_for_thirty_seconds_goes_to_the_back(self) -> None:
+    def test_stream_moves_to_the_end_after_thirty_seconds(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for now, first in ((100.0, 2), (129.9, 2), (130.0, 4), (159.9, 4), (160.0, 6), (190.0, 2)):
             line.turns.update_time(now)
             assert line.order(16).count(first) >= 12, f"{first} is first at {now}"
 
-    def test_one_alone_is_first_for_as_long_as_it_is_alone(self) -> None:
+    def test_single_stream_stays_first(self) -> None:
         line = Line()
         line.bulk(2)
         for now in range(100):
@@ -198,7 +198,7 @@ class TestBulk:
         line.turns.update_time(100.0)
         assert line.order(16).count(4) >= 12, "and nobody waits for it any more"
 
-    def test_nobody_is_sent_to_the_back_for_a_time_without_bulk(self) -> None:
+    def test_time_without_bulk_streams_does_not_count(self) -> None:
         line = Line()
         line.bulk(2, 4)
         line.turns.update_time(0.0)
@@ -211,7 +211,7 @@ class TestBulk:
         line.turns.update_time(1001.0)
         assert line.order(16).count(2) == 12
 
-    def test_a_turn_that_did_not_happen_is_next_again(self) -> None:
+    def test_put_back_bulk_stream_is_next_again(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for _ in range(50):
@@ -225,7 +225,7 @@ class TestBulk:
 class TestLeaving:
     @pytest.mark.parametrize("is_bulk", [False, True])
     @pytest.mark.parametrize("leaver", [2, 4, 6])
-    def test_a_stream_leaves_the_line_from_anywhere(self, leaver: int, is_bulk: bool) -> None:
+    def test_stream_can_be_removed_from_any_position(self, leaver: int, is_bulk: bool) -> None:
         line = line_of(2, 4, 6)
         if is_bulk:
             line.bulk(2, 4, 6)
@@ -235,7 +235,7 @@ class TestLeaving:
         assert len(line.turns) == 2
         assert set(line.order(50)) == {2, 4, 6} - {leaver}
 
-    def test_a_cleared_line_is_empty(self) -> None:
+    def test_cleared_scheduler_is_empty(self) -> None:
         line = line_of(2, 4)
         line.bulk(6)
         line.turns.clear()
@@ -264,7 +264,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=120))
-def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int]]) -> None:
     """The bounds of decision 15, counted in turns, with streams that come and go and run out of window."""
     line = Line()
     now = 0.0
@@ -331,7 +331,7 @@ SHORT_TURN = [[(2, 20_000), (2, 5000)], [(3, 100_000)], [(4, 20_000)], [(5, 20_0
 
 @example([(sends, 64 * KIB) for sends in SHORT_TURN])
 @given(st.lists(st.tuples(SENDS, st.sampled_from([4 * KIB, 20_000, 64 * KIB])), max_size=25))
-def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
+def test_keystroke_waits_for_one_bulk_frame_per_message(
     messages: list[tuple[list[tuple[int, int]], int]],
 ) -> None:
     """And there is a message as long as anybody can send."""
@@ -362,7 +362,7 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
 
 
 @pytest.mark.parametrize("limit", [1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB])
-def test_bulk_has_a_fifth_beside_any_number_of_light_streams_however_small_messages_are(limit: int) -> None:
+def test_bulk_has_a_fifth_with_any_message_size(limit: int) -> None:
     """Where messages are small a turn is what fits into the rest of one, so bytes are counted."""
     session = Session(Role.CLIENT, limits=CALM)
     bulk, *light = (session.open_stream(0.0) for _ in range(101))
@@ -383,7 +383,7 @@ def test_bulk_has_a_fifth_beside_any_number_of_light_streams_however_small_messa
     assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * INTERACTIVE_BYTES, "and no more"
 
 
-def test_no_bulk_follows_a_stream_that_becomes_bulk_in_the_message_of_a_keystroke() -> None:
+def test_no_bulk_follows_interactive_data_in_a_message() -> None:
     session = Session(Role.CLIENT, limits=CALM)
     typing, new, old = (session.open_stream(0.0) for _ in range(3))
     for one, count in ((old, 16 * KIB), (new, INTERACTIVE_BYTES - 100)):

@@ -73,18 +73,18 @@ def replay(log: Log) -> None:
 
 
 @pytest.mark.parametrize("log", SOUND)
-def test_a_sound_log_passes(log: Log) -> None:
+def test_valid_log_passes(log: Log) -> None:
     replay(log)
 
 
 @pytest.mark.parametrize("log", BROKEN)
-def test_a_broken_log_fails_at_its_last_entry(log: Log) -> None:
+def test_invalid_log_fails_at_its_last_entry(log: Log) -> None:
     replay(log[:-1])
     with pytest.raises((AssertionError, KeyError, ValueError)):
         replay(log)
 
 
-def test_a_message_beyond_its_limit_fails() -> None:
+def test_message_beyond_its_limit_fails() -> None:
     with pytest.raises(AssertionError, match="limit"):
         SendRules(Role.CLIENT).sent(window(1, SYN), 11)
 

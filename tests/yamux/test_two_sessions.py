@@ -386,5 +386,5 @@ class TwoSessions(RuleBasedStateMachine):
             assert side.end.session.take_events() == []
 
 
-def test_two_sessions_agree_whatever_their_owners_and_the_wire_do() -> None:
+def test_two_sessions_agree_under_random_actions() -> None:
     run_state_machine_as_test(TwoSessions, settings=SETTINGS)

@@ -145,7 +145,7 @@ def test_recorded_side_is_understood(recording: Recording, role: str, cut: Cut |
 
 
 @pytest.mark.parametrize(("recording", "role"), cases())
-def test_what_we_say_means_what_was_recorded(recording: Recording, role: str) -> None:
+def test_sent_frames_are_equivalent_to_the_recording(recording: Recording, role: str) -> None:
     replay = Replay(recording, role)
     recorded = outline(heard(recording, opposite(role)))
     for step in steps_of(recording, role):
@@ -164,7 +164,7 @@ def test_what_we_say_means_what_was_recorded(recording: Recording, role: str) ->
 
 
 @pytest.mark.parametrize(("recording", "role"), cases(reads))
-def test_credit_follows_what_was_read(recording: Recording, role: str) -> None:
+def test_credit_follows_consumed_data(recording: Recording, role: str) -> None:
     """The peer never gets more than our window, and never waits while we have read half of it."""
     replay = Replay(recording, role)
     window = recording["window_bytes"] or 256 * 1024
@@ -185,7 +185,7 @@ def test_answered_pings_carry_their_numbers(recording: Recording, role: str) -> 
     assert answers == asked_pings(recording, role)
 
 
-def test_every_vector_says_where_it_comes_from() -> None:
+def test_every_vector_names_its_origin() -> None:
     assert vectors()
     for name, vector in vectors().items():
         assert vector["scenario"] == name

@@ -1,6 +1,6 @@
-"""``docs/examples/agent.mjs``, the agent in JavaScript that strangers copy, behind our relay.
+"""``docs/examples/agent.mjs``, the example agent in JavaScript, with our relay.
 
-The clients and local servers here are raw sockets where a test is about ends and back-pressure.
+Clients and local servers are raw sockets where a test is about ends and back-pressure.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
 KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
 PATIENT = ("--drain-seconds", "120", "--drain-try-seconds", "30", "--drain-spread-seconds", "1")
-"""A relay that stops gives its agents the time that another process takes to start on a busy machine."""
+"""A relay that stops gives its agents the time that a new process needs to start on a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy beside the packages of the test peers; they include ``ws``, the one dependency."""
+    """A copy beside the packages of the test peers, which include its only dependency, ``ws``."""
     require("node", "npm")
     folder = tmp_path_factory.mktemp("js-agent")
     (folder / "node_modules").symlink_to(node_modules())
@@ -64,7 +64,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Agents:
-    """Starts agents and ends them."""
+    """Starts and stops agents."""
 
     def __init__(self, script: Path) -> None:
         self._script = script
@@ -106,7 +106,7 @@ def raw_local() -> Iterator[RawLocal]:
 
 @contextlib.contextmanager
 def joined(relay: RelayProcess, raw_local: RawLocal) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client and its connection at the local server, both past the 101."""
+    """A client and its connection at the local server, both after the 101."""
     with socket.create_connection(("127.0.0.1", relay.port)) as client:
         client.settimeout(TIMEOUT_SECONDS)
         client.sendall(
@@ -149,7 +149,7 @@ def test_message_of_five_megabytes_arrives_whole(
 def test_three_hundred_concurrent_clients_are_separate(
     agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
-    """A plain agent would have 256: it negotiates link control."""
+    """A plain agent would be limited to 256: this one negotiates link control."""
     agents.start(relay.url, local.port).when_line("connected to")
 
     def enter(number: int) -> ClientConnection:
@@ -219,7 +219,7 @@ def test_reset_of_the_server_is_a_reset_for_the_client(
 
 
 def sent_before_it_blocks(connection: socket.socket, text: bytes) -> int:
-    """Sends until nothing has left for two seconds."""
+    """Send until nothing could be sent for two seconds; return the number of bytes."""
     sent = 0
     connection.settimeout(2)
     with contextlib.suppress(TimeoutError):
@@ -239,13 +239,13 @@ def test_side_that_does_not_read_slows_only_its_own_peer(
     with joined(relay, raw_local) as (client, server):
         reading, writing = (client, server) if slow == "client" else (server, client)
         sent = sent_before_it_blocks(writing, text)
-        assert sent < 24 * MIB, "a process on the way holds all of it"
+        assert sent < 24 * MIB, "a process on the path buffers all of it"
         with joined(relay, raw_local) as (second_client, second_server):
             second_client.sendall(b"ping")
             assert second_server.recv(100) == b"ping"
             second_server.sendall(b"pong")
             assert second_client.recv(100) == b"pong"
-        # Then it closes with most of it still on its way: nothing may go past what is queued.
+        # Then it closes while most data is in flight: nothing may overtake the queued data.
         rest = threading.Thread(
             target=lambda: (writing.sendall(text[sent:]), writing.shutdown(socket.SHUT_WR))
         )
@@ -261,12 +261,12 @@ def test_side_that_does_not_read_slows_only_its_own_peer(
 def test_data_before_a_reset_arrives_before_it(
     agents: Agents, relay: RelayProcess, raw_local: RawLocal
 ) -> None:
-    """The client's window is closed meanwhile, so the bytes wait in the agent."""
+    """The client's window is closed, so the bytes wait in the agent."""
     agents.start(relay.url, raw_local.port).when_line("connected to")
     text = random.Random(4).randbytes(200_000)
     with joined(relay, raw_local) as (client, server):
         server.sendall(text)
-        time.sleep(0.3)  # the agent has to have read it: a reset destroys what is in the server's kernel
+        time.sleep(0.3)  # wait until the agent has read it: a reset discards data in the server's kernel
         reset(server)
         received = b""
         with contextlib.suppress(ConnectionResetError):
@@ -309,7 +309,7 @@ def test_agent_reconnects_to_a_restarted_relay(agents: Agents, local: LocalAddre
 
 
 def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: LocalAddress) -> None:
-    """The old relay says ``drain``, and serves the client that it has until its turn comes."""
+    """The old relay sends ``drain``, and keeps its client until its turn to stop."""
     port = free_port()
     listen = f"tcp:{port}:interface=127.0.0.1"
     with RelayProcess(*PATIENT, listen=listen) as first:
@@ -354,7 +354,7 @@ def test_stopped_agent_closes_its_clients_in_order(
 def test_next_agent_gets_the_room_of_a_killed_one(
     agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
-    """The second one is refused with 409 while the first is there, and waits its turn."""
+    """The second agent gets 409 while the first one is connected, and retries."""
     first = agents.start(relay.url, local.port)
     first.when_line("connected to")
     second = agents.start(relay.url, local.port)

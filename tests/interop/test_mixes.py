@@ -1,7 +1,7 @@
-"""Our relay with foreign agents, and our agent with foreign relays, as real processes.
+"""Our relay with foreign agents, and our agent with foreign relays, as processes.
 
-The foreign ones are Go, written around hashicorp/yamux and gorilla/websocket: what anybody would write
-who has only the protocol. They negotiate nothing, so this is also what a plain peer sees of us.
+The foreign ones are written in Go with hashicorp/yamux and gorilla/websocket, as one would write them from
+the protocol description. They negotiate nothing, so the tests also show what a plain peer sees of us.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def test_sixty_four_megabytes_are_echoed(tunnel: Tunnel) -> None:
     messages = [chance.randbytes(256 * KIB) for _ in range(8)]
 
     async def bulk() -> bool:
-        # The threaded client would not do: it cannot receive while its send is blocked.
+        # Not the threaded client: it cannot receive while its send blocks.
         async with async_connect(tunnel.client_url, proxy=None, max_size=None, compression=None) as client:
 
             async def send_all() -> None:
@@ -174,10 +174,10 @@ def finished(argv: list[str], seconds: float) -> subprocess.CompletedProcess[str
     ],
 )
 def test_yardstick_load_succeeds(mix: tuple[str, str], load: str) -> None:
-    """Its load program ends with an error for any message that does not come back as it was sent.
+    """The load generator fails if any message does not return unchanged.
 
-    In ``fan`` it may also wait for ever, without any tunnel too: its server counts a client only after the
-    101 has left, and on a busy machine the first broadcast overtakes that. Then it is asked again.
+    In ``fan`` it may also wait forever, even without a tunnel: its server counts a client only after the 101
+    was sent, and on a busy machine the first broadcast may come earlier. Then it is started again.
     """
     port = free_port()
     server = Process([yardstick("load"), "-mode", "server", "-addr", f"127.0.0.1:{port}"], name="load server")

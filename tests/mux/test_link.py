@@ -89,7 +89,7 @@ def test_nothing_is_written_to_a_full_carrier(link: AgentLink) -> None:
     heard = link.peer.take()
     first = [frame.stream_id for frame in heard].index(4)
     before = sum(frame.length for frame in heard[:first] if frame.kind == DATA)
-    assert before <= held, "a small stream overtakes what has not left"
+    assert before <= held, "a small stream overtakes unsent data"
 
 
 def test_slow_stream_does_not_pause_the_carrier() -> None:
@@ -422,7 +422,7 @@ def test_peer_that_does_not_answer_times_out() -> None:
     link.run()
     assert link.lost == ["The peer is silent: no answer to a yamux ping within 5 s"]
     heard = [(frame.kind, frame.length) for frame in link.peer.frames]
-    assert heard[-1] == (GO_AWAY, GoAwayCode.PROTOCOL_ERROR), "it is told why"
+    assert heard[-1] == (GO_AWAY, GoAwayCode.PROTOCOL_ERROR), "the peer gets the reason"
     assert ear.was_lost_with(ConnectionLost)
     assert link.peer.was_lost_with(ConnectionDone)
     link.end()

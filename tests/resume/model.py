@@ -290,7 +290,7 @@ class Schedule:
         for carrier in self._carriers[-4:]:
             for end, epoch, is_gone in zip(self._ends, carrier.epochs, carrier.is_gone, strict=True):
                 if epoch == end.epoch and not is_gone and not end.continuity.is_current(epoch):
-                    raise Violation("an end has given up a carrier that it has not lost")
+                    raise Violation("an end has dropped a carrier that it has not lost")
 
     def _heal(self) -> None:
         for carrier in self._carriers:
@@ -298,7 +298,7 @@ class Schedule:
             if self._random.random() < 0.5:
                 carrier.lose(1)
         if self.agent.continuity.is_attached:
-            raise Violation("a carrier is gone, and its end believes in it")
+            raise Violation("a carrier is gone, but its end uses it")
         self._dial()
         last = self._carriers[-1]
         for _ in range(2000):
@@ -311,6 +311,6 @@ class Schedule:
                 break
         for end, other in (self._ends, self._ends[::-1]):
             if end.received != other.written:
-                raise Violation("not everything that was written has been received")
+                raise Violation("written data was not received")
             if end.continuity.outgoing.kept_bytes or not end.may_write:
-                raise Violation("everything has arrived, and something is still kept")
+                raise Violation("all data has arrived, but some is still kept")

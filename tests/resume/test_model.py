@@ -42,7 +42,7 @@ def play(seeds: range) -> tuple[int, int]:
             assert not schedule.has_corrupted or schedule.agent.received == schedule.relay.written
         except RemoteProtocolError as error:
             if not schedule.has_corrupted or error.code != "ack_mismatch":
-                pytest.fail(f"story {seed}: {error}")
+                pytest.fail(f"schedule {seed}: {error}")
             corrupted += 1
     return corrupted, carriers
 

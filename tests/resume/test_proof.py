@@ -20,7 +20,7 @@ def test_first_secret_fits_and_no_other() -> None:
 def test_shown_secret_stays_valid_until_the_new_one_is_confirmed() -> None:
     proof = Proof("first")
     proof.renew("first", "second")
-    assert proof.fits("first"), "the 101 with the second may have been lost"
+    assert proof.fits("first"), "the 101 with the second secret may be lost"
     assert proof.fits("second")
     proof.settle()
     assert not proof.fits("first")

@@ -34,7 +34,7 @@ class TestEnding:
         assert end.take_all() == [EndSent(2)]
 
     def test_end_follows_all_queued_data(self) -> None:
-        """Case 82: in the same message, when it fits."""
+        """Case 82: in the same message, if it fits."""
         end = accepted()
         end.session.send_data(2, b"last words")
         end.session.end_stream(2)
@@ -51,7 +51,7 @@ class TestEnding:
         assert [(one.kind, one.flags) for one in end.frames()] == [(DATA, 0), (WINDOW, FIN)]
 
     def test_congested_stream_ends_once(self) -> None:
-        """It falls below its low water and runs dry within one message."""
+        """It falls below the low-water mark and becomes empty within one message."""
         end = accepted()
         end.session.send_data(2, bytes(65 * KIB))
         end.session.end_stream(2)
@@ -62,7 +62,7 @@ class TestEnding:
         assert end.session.stream_count == 0
 
     def test_ending_twice_sends_one_fin(self) -> None:
-        """Case 83, for a stream: a second FIN would end a hashicorp session."""
+        """Case 83, for a stream: a second FIN would end a session of hashicorp/yamux."""
         end = accepted()
         end.session.send_data(2, b"abc")
         for _ in range(3):
@@ -84,7 +84,7 @@ class TestEnding:
         assert caught.value.code == "stream_closed"
 
     def test_receiving_continues_after_our_end(self) -> None:
-        """Cases 55 and 56: and so does its credit."""
+        """Cases 55 and 56: and credit is still sent."""
         end = accepted()
         end.session.end_stream(2)
         end.messages()
@@ -173,7 +173,7 @@ class TestResetting:
         assert end.take_all() == []
 
     def test_reset_drops_queued_data_and_is_the_last_frame(self) -> None:
-        """Cases 66 and 87: what was given up is never sent later."""
+        """Cases 66 and 87: dropped data is never sent later."""
         end = accepted()
         end.session.send_data(2, bytes(100 * KIB))
         end.receive(data(2, bytes(INITIAL)))
@@ -211,7 +211,7 @@ class TestResetting:
         ],
     )
     def test_rst_is_accepted_on_any_frame(self, reset: bytes) -> None:
-        """Cases 62, 63 and 67: an error code in its length is not ours to read; data before it stands."""
+        """Cases 62, 63 and 67: an error code in its length is ignored; data before it is delivered."""
         end = accepted()
         end.session.send_data(2, b"never leaves")
         end.receive(data(2, b"before") + reset)
@@ -221,7 +221,7 @@ class TestResetting:
         assert (end.take_all(), end.frames(), end.session.stream_count) == ([], [], 0)
 
     def test_stream_reset_by_the_peer_counts_until_its_data_is_consumed(self) -> None:
-        """A peer that opens, sends and resets again and again holds no more than ``streams`` allow."""
+        """A peer that opens, sends and resets repeatedly cannot hold more than ``streams`` allows."""
         end = accepted(replace(CALM, streams=2))
         end.receive(data(2, b"before") + window(2, RST) + window(4, SYN) + window(4, FIN) + window(6, SYN))
         assert StreamOpened(6) not in end.take_all()
@@ -308,7 +308,7 @@ class TestResetting:
         assert end.take_all() == []
 
     def test_data_sent_before_a_reset_arrives_before_it(self) -> None:
-        """Case 66: what had left before the reset arrives before it."""
+        """Case 66: data that was sent before the reset arrives before it."""
         pair = Pair()
         stream_id = pair.open()
         pair.relay.session.send_data(stream_id, b"abc")
@@ -390,7 +390,7 @@ class TestLateFrames:
         assert fatal(end, frame(DATA, 0, 2, INITIAL + 1)) == "window_exceeded"
 
     def test_too_much_stray_data_ends_the_session(self) -> None:
-        """The limit of stray data is reached, at the header."""
+        """Reaches the limit of stray data, at the header."""
         end = agent(replace(CALM, stray_bytes=1000))
         end.receive(data(8, bytes(600)) + data(10, bytes(400)))
         assert fatal(end, frame(DATA, 0, 8, 1)) == "stray_data"
@@ -406,7 +406,7 @@ class TestLateFrames:
 
 class TestNothingIsLeftBehind:
     def ways(self, first: Session, second: Session, stream_id: int, turn: int) -> None:
-        """End a stream in a different way each turn."""
+        """End a stream in a different way each time."""
         steps = [
             (first.end_stream, second.end_stream),
             (second.end_stream, first.end_stream),

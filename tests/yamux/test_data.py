@@ -86,7 +86,7 @@ class TestTransfer:
         echoed = b""
         while len(echoed) < len(body):
             to_agent, to_relay = pair.relay.message(1 * KIB), pair.agent.message(1 * KIB)
-            assert to_agent or to_relay, "somebody can always move"
+            assert to_agent or to_relay, "one side can always send"
             for message, end in ((to_agent, pair.agent), (to_relay, pair.relay)):
                 if message:
                     end.receive(message)
@@ -242,10 +242,10 @@ class TestSending:
         end = accepted()
         assert end.session.send_data(2, bytes(64 * KIB)) == 64 * KIB
         end.messages()
-        assert end.take_all() == [], "it was never above the high water"
+        assert end.take_all() == [], "the queue was never above the high-water mark"
         assert end.session.send_data(2, bytes(64 * KIB + 1)) == 64 * KIB + 1
         end.message(8 * KIB)
-        assert end.take_all() == [], "more than the low water is left"
+        assert end.take_all() == [], "the queue is above the low-water mark"
         end.messages()
         assert end.take_all() == [StreamWritable(2)]
 
@@ -257,14 +257,14 @@ class TestSending:
         assert end.take(StreamWritable) == []
 
     def test_full_send_queue_resets_its_stream_only(self) -> None:
-        """The limit of the send queue is reached."""
+        """Reaches the limit of the send queue."""
         end = accepted(replace(CALM, send_queue_bytes=100 * KIB))
         end.receive(window(4, SYN))
         end.session.send_data(2, bytes(100 * KIB))
         with pytest.raises(LocalProtocolError) as caught:
             end.session.send_data(2, b"x")
         assert caught.value.code == "send_queue_full"
-        assert [one.flags for one in end.frames()] == [8], "the queue is dropped, the peer is told"
+        assert [one.flags for one in end.frames()] == [8], "the queue is dropped and RST is sent"
         assert end.session.stream_count == 1
         with pytest.raises(LocalProtocolError) as caught:
             end.session.send_data(2, b"x")
@@ -292,7 +292,7 @@ class TestCredit:
         assert end.frames() == [WireFrame(WINDOW, 0, 2, INITIAL // 2 + 1000)]
 
     def test_bytes_not_consumed_give_no_credit(self) -> None:
-        """Case 52: a slow reader bounds what it can be sent."""
+        """Case 52: a slow reader limits what it can be sent."""
         pair = Pair()
         stream_id = pair.open()
         pair.relay.session.send_data(stream_id, bytes(1 * MIB))
@@ -349,7 +349,7 @@ class TestCredit:
         assert [len(message) for message in end.messages(24)] == [24, 12]
 
     def test_unsent_credit_does_not_stop_receiving(self) -> None:
-        """Case 39: what cannot be written does not stop what is read."""
+        """Case 39: a full carrier does not stop receiving."""
         end = accepted()
         for _ in range(10):
             end.receive(data(2, bytes(10_000)))

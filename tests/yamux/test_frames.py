@@ -30,7 +30,7 @@ def decode(*chunks: bytes) -> list[Frame]:
 
 
 def whole(parts: list[Frame]) -> list[Frame]:
-    """Join the parts of data frames: a part that does not end its frame is followed by the rest."""
+    """Join the parts of data frames: each part is followed by the rest of its frame."""
     joined: list[Frame] = []
     is_open = False
     for kind, flags, stream_id, announced, body in parts:
@@ -103,7 +103,7 @@ class TestDecoding:
         ]
 
     def test_header_and_body_in_separate_messages_are_one_frame(self) -> None:
-        """hashicorp writes them apart."""
+        """hashicorp/yamux writes them separately."""
         text = data(2, b"abc")
         assert decode(text[:12], text[12:]) == [(DATA, 0, 2, 3, b""), (DATA, 0, 2, 3, b"abc")]
 
@@ -127,7 +127,7 @@ class TestDecoding:
         assert decode(data(2, flags=FIN)) == [(DATA, FIN, 2, 0, b"")]
 
     def test_announced_length_is_passed_on_before_the_body(self) -> None:
-        """Case 9: whoever knows the window can refuse it there."""
+        """Case 9: the session can check the length against the window there."""
         assert decode(frame(DATA, 0, 2, 2**32 - 1)) == [(DATA, 0, 2, 2**32 - 1, b"")]
 
     def test_decoder_keeps_no_body(self) -> None:

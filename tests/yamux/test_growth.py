@@ -1,4 +1,4 @@
-"""Windows that grow with the path, and the budget that they grow out of."""
+"""Windows that grow with the path, and the budget that limits them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.yamux.path import MBIT, Path, Uploads
 
 START = 256 * KIB
 LONG = {"bytes_per_second": 100 * MBIT, "one_way_seconds": 0.15}
-"""A path of 300 ms and 100 Mbit/s: 3.75 MB are on the way."""
+"""A path of 300 ms and 100 Mbit/s: 3.75 MB are in flight."""
 
 
 def growing(most_bytes: int = 16 * MIB, **others: object) -> Limits:
@@ -30,7 +30,7 @@ def window_of(session: Session, stream_id: int) -> ReceiveWindow:
 
 
 def uploading(limits: Limits, size: int = 10**9, **shape: float) -> tuple[Path, Uploads, int]:
-    """A path on which the agent sends much on one stream."""
+    """A path on which the agent sends much data on one stream."""
     path = Path(relay_limits=limits, agent_limits=CALM, **shape)  # type: ignore[arg-type]
     uploads = Uploads(path, size)
     return path, uploads, path.relay.open_stream(0.0)
@@ -74,7 +74,7 @@ class TestPath:
 
     @pytest.mark.parametrize("has_fast_neighbour", [False, True])
     def test_slow_reader_keeps_the_initial_window(self, has_fast_neighbour: bool) -> None:
-        """However long the path is: 20 kB/s need no more."""
+        """On a path of any length: 20 kB/s need no more."""
         path, uploads, slow = uploading(growing(), **LONG)
         if has_fast_neighbour:
             path.relay.open_stream(0.0)
@@ -122,7 +122,7 @@ class TestTune:
     """The rule itself, on a path of one second."""
 
     def tuned(self, *, taken: int, after: float, held: int = 0) -> int:
-        """Let an application take so much so long after the last look; returns the window's size."""
+        """Let an application consume data some time after the last measurement; return the window size."""
         window = ReceiveWindow()
         window.widen(1 * MIB)
         window.tune(10.0, 1.0, 16 * MIB, WindowBudget())
@@ -210,7 +210,7 @@ class TestMeasuring:
         assert window_of(end.session, 2).size_bytes == START
 
     def test_window_does_not_grow_with_a_round_trip_of_zero(self) -> None:
-        """On a clock that is too coarse for the path everything takes no time at all."""
+        """A clock that is too coarse for the path measures a round trip of zero."""
         path, uploads, stream_id = uploading(
             growing(), size=10 * MIB, bytes_per_second=1e18, one_way_seconds=0.0
         )
@@ -248,7 +248,7 @@ class TestBudget:
             budget.release(window, 6)
 
     def test_windows_of_all_sessions_share_one_budget(self) -> None:
-        """The limit of the budget is reached."""
+        """Reaches the limit of the budget."""
         budget = WindowBudget(2 * MIB)
         paths = [uploading(growing(window_budget=budget), **LONG)[0] for _ in range(3)]
         for path in paths:
@@ -285,7 +285,7 @@ class TestBudget:
 
 @given(st.lists(st.tuples(st.sampled_from("rttgue"), st.integers(0, 4 * MIB), st.floats(0, 2))))
 def test_credit_is_conserved_however_a_window_grows_and_shrinks(steps: list[tuple[str, int, float]]) -> None:
-    """Case 49 again: every byte in one place, and what has grown is what was claimed."""
+    """Case 49 again: every byte is counted once, and the charge equals the growth."""
     budget = WindowBudget(5 * MIB)
     window, now = ReceiveWindow(), 0.0
     for step, count, seconds in steps:

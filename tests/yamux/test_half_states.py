@@ -22,7 +22,7 @@ class TestSending:
 
     @pytest.mark.parametrize("state", list(Sending))
     def test_data_is_allowed_exactly_while_open(self, state: Sending) -> None:
-        """The session asks ``is Sending.OPEN`` instead of the table; the two must agree."""
+        """The session tests ``is Sending.OPEN`` instead of the table; the two must agree."""
         assert ((state, Step.DATA) in SENDING) == (state is Sending.OPEN)
 
     @pytest.mark.parametrize("state", list(Sending))

@@ -1,4 +1,4 @@
-"""What becomes of the claims of windows that have grown and are quiet since (``seance.yamux.budget``)."""
+"""Charges of windows that have grown and are idle since (``seance.yamux.budget``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DOCUMENT = 5 * MIB
 
 
 class Clients:
-    """They load a document one after the other on a long path, and stay."""
+    """Clients that load a document one after the other over a long path, and stay connected."""
 
     def __init__(self, budget: WindowBudget) -> None:
         limits = growing(window_budget=budget)
@@ -31,7 +31,7 @@ class Clients:
         self.load(first)
 
     def load(self, stream_id: int = 0) -> float:
-        """Load a document; returns how long it took."""
+        """Load a document; return the seconds that it took."""
         if not stream_id:
             stream_id = self.path.relay.open_stream(self.path.now)
             self.ids.append(stream_id)
@@ -41,14 +41,14 @@ class Clients:
         return self.path.now - began
 
     def be_quiet(self, seconds: float = 40.0) -> None:
-        """Say little, as people do who only move their cursors."""
+        """Send little data, as people do who only move their cursors."""
         for _ in range(int(seconds)):
             for stream_id in self.ids:
                 self.uploads.missing[stream_id] += 200
             self.path.run(until=self.path.now + 1.0)
 
     def pour(self, stream_id: int, count: int) -> None:
-        """Send much to a client that reads nothing from now on."""
+        """Send much data to a client that does not read any more."""
 
         def take(event: DataReceived) -> None:
             if event.stream_id != stream_id:
@@ -64,7 +64,10 @@ class Clients:
 
 
 def test_late_client_gets_budget_of_idle_clients() -> None:
-    """Forty clients load 5 MB each over 300 ms and 100 Mbit/s, and stay. Without this the last take 9 s."""
+    """Forty clients load 5 MB each over 300 ms and 100 Mbit/s, and stay.
+
+    Without the release of idle windows the last ones take 9 s.
+    """
     clients = Clients(WindowBudget(8 * MIB))
     alone = clients.load()
     while clients.load() < 4.0:
@@ -80,12 +83,12 @@ def test_charge_is_kept_for_the_first_half_minute_of_idleness() -> None:
     for _ in range(3):
         clients.load()
     assert clients.path.now < 30
-    assert window_of(clients.path.relay, clients.ids[-1]).size_bytes < 1 * MIB, "little was left"
+    assert window_of(clients.path.relay, clients.ids[-1]).size_bytes < 1 * MIB, "little of the budget is left"
     assert clients.trusted == []
 
 
 def filled() -> Clients:
-    """A budget that is used up again, after the first have given up their claims."""
+    """A budget that is used up again, after the first windows were released."""
     clients = Clients(WindowBudget(8 * MIB))
     while clients.load() < 4.0:
         pass
@@ -99,7 +102,7 @@ def test_fast_reader_keeps_its_window_without_a_charge() -> None:
     [one, *_] = clients.trusted
     clients.budget.total_bytes = clients.budget.charged_bytes
     clients.uploads.missing[one] += DOCUMENT
-    assert clients.load(one) < 2.0, "it has kept its window"
+    assert clients.load(one) < 2.0, "the window keeps its size"
     assert clients.resets == []
 
 
@@ -111,27 +114,27 @@ def test_stopped_reader_is_charged_and_reset_only_if_the_budget_is_used_up() -> 
     budget.total_bytes = before + had
     clients.pour(one, 16 * MIB)
     window = window_of(relay, one)
-    assert window.remaining_bytes == 0, "all that the window lets through has come"
+    assert window.remaining_bytes == 0, "the whole window has arrived"
     assert window.charged_bytes == window.held_bytes - START - UNCHARGED_BYTES > 0
     assert window.charged_bytes + window.uncharged_bytes == had
     assert budget.charged_bytes == before + window.charged_bytes
     assert clients.resets == []
     for stream in relay._streams.values():
-        stream.receive_window._measured_at = clients.path.now  # nobody is quiet
+        stream.receive_window._measured_at = clients.path.now  # no window is idle
     budget.total_bytes = budget.charged_bytes + 100 * KIB
     told: list[int] = []
     budget.on_exhausted = lambda: told.append(budget.charged_bytes)
     clients.pour(other, 16 * MIB)
     assert [(reset.stream_id, reset.code) for reset in clients.resets] == [(other, "window_budget")]
-    assert len(told) == 1, "and whoever has the budget"
+    assert len(told) == 1, "the owner of the budget is notified"
     assert budget.charged_bytes <= budget.total_bytes
     clients.path.run(until=clients.path.now + 5.0)
-    assert other not in clients.path.agent._streams, "and the peer has been told"
+    assert other not in clients.path.agent._streams, "RST was sent"
     assert not relay.is_closed
 
 
 def grown(budget: WindowBudget, most_bytes: int = 16 * MIB) -> ReceiveWindow:
-    """A window that has claimed as much as there is for it, and so many bytes at most."""
+    """A window that is charged for all its growth, up to a number of bytes."""
     window = ReceiveWindow()
     while window._double(most_bytes, budget, 0.0):
         window.grant()
@@ -145,7 +148,7 @@ def on_trust(budget: WindowBudget) -> ReceiveWindow:
 
 
 class TestABudgetOf64MiB:
-    """The default, and windows of 16 MiB, which agents of ours have."""
+    """The default budget, and windows of 16 MiB, as for Seance agents."""
 
     def test_small_excess_survives_beside_four_loading_clients(self) -> None:
         budget = WindowBudget()
@@ -154,7 +157,7 @@ class TestABudgetOf64MiB:
         assert [window.size_bytes // MIB for window in loaders] == [16, 16, 16, 8]
         old.receive(513 * KIB)
         assert old.recharge(budget, 1.0)
-        assert old.charged_bytes == 1 * KIB, "no more than that"
+        assert old.charged_bytes == 1 * KIB, "not a byte more"
 
     def test_small_excess_of_five_streams_leaves_the_rest_of_the_budget(self) -> None:
         budget = WindowBudget()
@@ -165,7 +168,7 @@ class TestABudgetOf64MiB:
         assert grown(budget).size_bytes == 16 * MIB
 
     def test_memory_of_five_streams_that_do_not_read_is_bounded(self) -> None:
-        """The limit of the budget is reached, to the last byte."""
+        """Reaches the limit of the budget, to the last byte."""
         budget = WindowBudget()
         held = 0
         windows = [on_trust(budget) for _ in range(5)]
@@ -192,7 +195,7 @@ class TestABudgetOf64MiB:
 
 
 def test_uncharged_window_may_hold_one_read_and_its_initial_size() -> None:
-    """A carrier is read in 256 KiB at most; events wait until all of it was taken apart."""
+    """One read of a carrier has at most 256 KiB; events wait until all of it was decoded."""
     assert UNCHARGED_BYTES == START == 256 * KIB
 
 

@@ -23,7 +23,7 @@ def test_deadline_is_immediate_before_the_first_time() -> None:
 
 
 def test_silence_leads_to_a_ping_and_then_a_timeout() -> None:
-    """Cases 76 and 77: a silent peer is noticed within 10 s."""
+    """Cases 76 and 77: a silent peer is detected within 10 s."""
     keepalive = Keepalive()
     keepalive.heard(100.0)
     assert ask(keepalive, 104.9) is Verdict.NOTHING
@@ -82,7 +82,7 @@ def test_answer_measures_the_round_trip() -> None:
 
 
 def test_minimum_of_the_last_eight_round_trips_counts() -> None:
-    """A path that has become longer is noticed after eight answers, a queue on it never."""
+    """A longer path is noticed after eight answers; a queue on the path is not."""
     keepalive = Keepalive()
     seen = []
     for at, seconds in enumerate([0.5, 0.2, *[0.9] * 8]):

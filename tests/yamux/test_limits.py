@@ -1,4 +1,4 @@
-"""The bounds themselves. Which test reaches each of them is in ``REACHED_BY``, and checked."""
+"""The limits. ``REACHED_BY`` lists the test that reaches each of them, and is checked."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from seance.yamux.message_sizer import MessageSizer
 
 
 def settled(bytes_per_second: float) -> MessageSizer:
-    """A pace after many messages over a path; the kernel takes more when half a message is left of two."""
+    """The sizer after many messages over a path whose kernel buffer accepts more at half a message."""
     pace, now = MessageSizer(), 0.0
     for _ in range(50):
         pace.filled(now)
@@ -45,7 +45,7 @@ def test_full_time_counts_from_the_first_report() -> None:
 def test_drained_without_full_changes_nothing() -> None:
     pace = MessageSizer()
     pace.drained(5.0)
-    assert pace.message_bytes == 4 * KIB, "what it begins with"
+    assert pace.message_bytes == 4 * KIB, "the initial size"
 
 
 def test_carrier_that_is_never_full_gets_large_messages() -> None:

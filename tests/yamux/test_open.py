@@ -1,4 +1,4 @@
-"""Opening, accepting and refusing streams."""
+"""Opening, accepting and rejecting streams."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TestOpening:
         assert caught.value.code == "too_many_streams"
 
     def test_open_beyond_256_unanswered_ones_is_a_local_error(self) -> None:
-        """Cases 14 and 19; a wait is a local error here, and waiting the caller's."""
+        """Cases 14 and 19; the session does not wait, it raises a local error."""
         pair = Pair(relay=replace(CALM, streams=1000), agent=replace(CALM, streams=1000))
         ids = [pair.relay.session.open_stream(0.0) for _ in range(256)]
         with pytest.raises(LocalProtocolError) as caught:
@@ -118,7 +118,7 @@ class TestOpening:
         assert not end.session.is_closed
 
     def test_unanswered_open_is_reset_alone(self) -> None:
-        """Case 17: hashicorp would end the session."""
+        """Case 17: hashicorp/yamux would end the session."""
         pair = Pair(relay=replace(CALM, open_timeout_seconds=30.0))
         answered = pair.open()
         session = pair.relay.session
@@ -233,7 +233,7 @@ class TestAccepting:
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
 
     def test_accepting_a_closed_or_own_stream_does_nothing(self) -> None:
-        """Case 68: the peer was quicker."""
+        """Case 68: the peer was faster."""
         end = agent()
         end.receive(window(2, SYN) + window(2, RST))
         end.session.accept_stream(2)
@@ -337,13 +337,13 @@ class TestIds:
         assert fatal(agent(), chunk) == code
 
     def test_ids_may_arrive_out_of_order(self) -> None:
-        """hashicorp numbers streams before it sends their SYNs, from concurrent goroutines."""
+        """hashicorp/yamux numbers streams before it sends their SYNs, from concurrent goroutines."""
         end = agent()
         end.receive(window(6, SYN) + window(2, SYN) + window(4, SYN))
         assert end.take_all() == [StreamOpened(6), StreamOpened(2), StreamOpened(4)]
 
     def test_id_of_a_dropped_gap_counts_as_reused(self) -> None:
-        """The limit of id gaps is reached."""
+        """Reaches the limit of id gaps."""
         end = agent(replace(CALM, id_gaps=2))
         end.receive(window(4, SYN) + window(8, SYN) + window(12, SYN) + window(10, SYN))
         assert fatal(end, window(2, SYN)) == "stream_id_reused"

@@ -1,4 +1,4 @@
-"""The room itself: what it exports, that its example is true, and that it needs nothing from outside."""
+"""The package: its exports, its docstring example and its dependencies."""
 
 from __future__ import annotations
 

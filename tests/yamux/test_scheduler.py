@@ -1,4 +1,4 @@
-"""Whose turn it is: single rules, and what holds whatever happens (decision 15)."""
+"""The scheduler: single rules, and properties under random actions (decision 15)."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ MUCH = 10**9
 
 @dataclass
 class Line:
-    """Turns, and streams with so many bytes each; the windows are open unless they are shut."""
+    """A scheduler, and streams with a number of bytes each; windows are open unless closed."""
 
-    turns: Scheduler = field(default_factory=Scheduler)
+    scheduler: Scheduler = field(default_factory=Scheduler)
     streams: dict[int, Stream] = field(default_factory=dict)
     shut: set[int] = field(default_factory=set)
 
     def want(self, stream_id: int, count: int) -> Stream:
-        """Let a stream have ``count`` more bytes to send."""
+        """Give a stream ``count`` more bytes to send."""
         stream = self.streams.setdefault(stream_id, Stream(stream_id, is_outbound=True))
         stream.queued_bytes += count
         if stream_id not in self.shut:
-            self.turns.add(stream)
+            self.scheduler.add(stream)
         return stream
 
     def turn(self) -> tuple[int, int] | None:
-        """Let one frame leave; returns its stream and its size."""
-        stream = self.turns.next_stream()
+        """Send one frame; return its stream and its size."""
+        stream = self.scheduler.next_stream()
         if stream is None:
             return None
-        count = min(stream.queued_bytes, self.turns.max_bytes)
+        count = min(stream.queued_bytes, self.scheduler.max_bytes)
         stream.queued_bytes -= count
         has_more = stream.queued_bytes > 0 and stream.stream_id not in self.shut
-        self.turns.record_turn(stream, count, has_more)
+        self.scheduler.record_turn(stream, count, has_more)
         return stream.stream_id, count
 
     def order(self, turns: int = 10**6) -> list[int]:
-        """Let frames leave; returns their streams."""
+        """Send frames; return their streams."""
         order = []
         while len(order) < turns and (turn := self.turn()) is not None:
             order.append(turn[0])
         return order
 
     def bulk(self, *ids: int) -> None:
-        """Make bulk streams of some, in this order, with more to send than they ever can."""
+        """Make streams bulk, in this order, with more data than they can send."""
         for stream_id in ids:
             self.want(stream_id, INTERACTIVE_BYTES)
             assert set(self.order()) <= {*self.streams}
@@ -69,14 +69,14 @@ def line_of(*ids: int) -> Line:
     return line
 
 
-class TestLight:
+class TestInteractive:
     def test_turns_come_in_order_of_arrival(self) -> None:
         assert line_of(4, 2, 6).order() == [4, 2, 6]
 
     def test_scheduled_stream_keeps_its_position(self) -> None:
         line = line_of(2, 4)
         line.want(2, 1)
-        assert len(line.turns) == 2
+        assert len(line.scheduler) == 2
         assert line.order() == [2, 4]
 
     def test_stream_with_more_data_moves_to_the_end(self) -> None:
@@ -92,9 +92,9 @@ class TestLight:
 
     def test_put_back_stream_is_first_again(self) -> None:
         line = line_of(2, 4)
-        first = line.turns.next_stream()
+        first = line.scheduler.next_stream()
         assert first is not None
-        line.turns.put_back(first)
+        line.scheduler.put_back(first)
         assert line.order() == [2, 4]
 
     def test_stream_becomes_bulk_after_a_full_frame(self) -> None:
@@ -137,7 +137,7 @@ class TestBulk:
         line = Line()
         line.bulk(2, 4)
         order = line.order(160)
-        assert (order.count(2), order.count(4)) == (125, 35), "and a sixteenth in turn"
+        assert (order.count(2), order.count(4)) == (125, 35), "a sixteenth of the turns rotates"
 
     def test_single_bulk_stream_has_all_turns(self) -> None:
         line = Line()
@@ -152,7 +152,7 @@ class TestBulk:
         assert order.count(2) == 12 * 8 + 2
 
     def test_new_streams_do_not_delay_the_rotation(self) -> None:
-        """A new bulk stream before every round turn: the oldest that waits has its turn all the same."""
+        """With a new bulk stream before every rotating turn, the oldest waiting one still has its turn."""
         line = Line()
         line.bulk(2, 4, 6)
         for newcomer in range(100, 300, 2):
@@ -165,7 +165,7 @@ class TestBulk:
         line = Line()
         line.bulk(2, 4)
         line.shut.add(2)
-        assert line.order(5)[1:] == [4] * 4, "who has no window costs nobody a turn"
+        assert line.order(5)[1:] == [4] * 4, "a stream without window costs no turn"
         line.shut.remove(2)
         line.want(2, 0)
         assert line.order(8).count(2) == 6
@@ -185,41 +185,41 @@ class TestBulk:
         line = Line()
         line.bulk(2, 4, 6)
         for now, first in ((100.0, 2), (129.9, 2), (130.0, 4), (159.9, 4), (160.0, 6), (190.0, 2)):
-            line.turns.update_time(now)
+            line.scheduler.update_time(now)
             assert line.order(16).count(first) >= 12, f"{first} is first at {now}"
 
     def test_single_stream_stays_first(self) -> None:
         line = Line()
         line.bulk(2)
         for now in range(100):
-            line.turns.update_time(float(now))
+            line.scheduler.update_time(float(now))
             assert line.order(1) == [2]
         line.bulk(4)
-        line.turns.update_time(100.0)
-        assert line.order(16).count(4) >= 12, "and nobody waits for it any more"
+        line.scheduler.update_time(100.0)
+        assert line.order(16).count(4) >= 12, "the others do not wait for it"
 
     def test_time_without_bulk_streams_does_not_count(self) -> None:
         line = Line()
         line.bulk(2, 4)
-        line.turns.update_time(0.0)
+        line.scheduler.update_time(0.0)
         line.shut |= {2, 4}
         line.order()
         line.shut.clear()
         line.want(2, 0)
         line.want(4, 0)
-        line.turns.update_time(1000.0)
-        line.turns.update_time(1001.0)
+        line.scheduler.update_time(1000.0)
+        line.scheduler.update_time(1001.0)
         assert line.order(16).count(2) == 12
 
     def test_put_back_bulk_stream_is_next_again(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for _ in range(50):
-            first = line.turns.next_stream()
+            first = line.scheduler.next_stream()
             assert first is not None
-            line.turns.put_back(first)
-            assert line.turns.next_stream() is first
-            line.turns.record_turn(first, FRAME, True)
+            line.scheduler.put_back(first)
+            assert line.scheduler.next_stream() is first
+            line.scheduler.record_turn(first, FRAME, True)
 
 
 class TestLeaving:
@@ -229,25 +229,25 @@ class TestLeaving:
         line = line_of(2, 4, 6)
         if is_bulk:
             line.bulk(2, 4, 6)
-        line.turns.remove(line.streams[leaver])
-        line.turns.remove(Stream(8, is_outbound=True))
-        line.turns.remove(line.streams[leaver])
-        assert len(line.turns) == 2
+        line.scheduler.remove(line.streams[leaver])
+        line.scheduler.remove(Stream(8, is_outbound=True))
+        line.scheduler.remove(line.streams[leaver])
+        assert len(line.scheduler) == 2
         assert set(line.order(50)) == {2, 4, 6} - {leaver}
 
     def test_cleared_scheduler_is_empty(self) -> None:
         line = line_of(2, 4)
         line.bulk(6)
-        line.turns.clear()
-        assert line.turns.next_stream() is None
-        assert not line.turns
+        line.scheduler.clear()
+        assert line.scheduler.next_stream() is None
+        assert not line.scheduler
 
 
 @dataclass
 class Waiting:
-    """How long a stream has waited for its turn, and the longest that it might."""
+    """How long a stream has waited for its turn, and the maximum that decision 15 allows."""
 
-    light_turns: int = 0
+    interactive_turns: int = 0
     bulk_turns: int = 0
     light_bytes: int = 0
     ahead: int = 0
@@ -275,13 +275,13 @@ def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int
 
     def one_turn() -> None:
         ready = {stream_id for stream_id, stream in line.streams.items() if is_ready(stream)}
-        assert len(line.turns) == len(ready)
+        assert len(line.scheduler) == len(ready)
         light = [one for one in ready if not line.streams[one].bulk_rank]
         bulk = ready - set(light)
         for stream_id in ready - set(waits):
             waits[stream_id] = Waiting(ahead=len(light))
         turn = line.turn()
-        assert (turn is None) == (not ready), "never idle with something to send"
+        assert (turn is None) == (not ready), "a stream with data and window is always found"
         if turn is None:
             return
         stream_id, count = turn
@@ -289,17 +289,19 @@ def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int
         del waits[stream_id]
         for one, waiting in waits.items():
             if stream_id in light:
-                waiting.light_turns += 1
+                waiting.interactive_turns += 1
                 waiting.light_bytes += count
             else:
                 waiting.bulk_turns += 1
                 waiting.light_bytes = 0
             if one in light:
-                assert waiting.light_turns <= waiting.ahead, "each other light stream once"
+                assert waiting.interactive_turns <= waiting.ahead, "one turn of each other interactive stream"
                 assert waiting.bulk_turns <= waiting.ahead * SMALL_FRAME // INTERACTIVE_RUN_BYTES + 1
             elif one in bulk:
                 assert waiting.light_bytes <= INTERACTIVE_RUN_BYTES + SMALL_FRAME, "a fifth is for bulk"
-                assert waiting.bulk_turns <= 2 * ROUND_ROBIN_TURNS * len(line.streams), "once in two rounds"
+                assert waiting.bulk_turns <= 2 * ROUND_ROBIN_TURNS * len(line.streams), (
+                    "one turn in two rotations"
+                )
 
     for step, number, count in steps:
         if step == "turns":
@@ -307,7 +309,7 @@ def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int
                 one_turn()
         elif step == "time":
             now += number
-            line.turns.update_time(now)
+            line.scheduler.update_time(now)
         elif step == "want":
             line.want(number, count)
         elif step == "shut" and number in line.streams and not line.streams[number].is_scheduled:
@@ -315,9 +317,9 @@ def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int
         elif step == "open":
             line.shut.discard(number)
             if number in line.streams and line.streams[number].queued_bytes:
-                line.turns.add(line.streams[number])
+                line.scheduler.add(line.streams[number])
         elif step == "cut" and number in line.streams:
-            line.turns.remove(line.streams.pop(number))
+            line.scheduler.remove(line.streams.pop(number))
             waits.pop(number, None)
     for _ in range(2000):
         one_turn()
@@ -326,7 +328,7 @@ def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int
 TYPING = 1
 SENDS = st.lists(st.tuples(st.integers(2, 9), st.sampled_from([50, 5000, 20_000, 100_000])), max_size=4)
 SHORT_TURN = [[(2, 20_000), (2, 5000)], [(3, 100_000)], [(4, 20_000)], [(5, 20_000)], [(6, 20_000)], []]
-"""When bulk is to have its share, its first has a few hundred bytes left, and the second has many."""
+"""At its turn the first bulk stream has a few hundred bytes left, and the second one has many."""
 
 
 @example([(sends, 64 * KIB) for sends in SHORT_TURN])
@@ -334,7 +336,7 @@ SHORT_TURN = [[(2, 20_000), (2, 5000)], [(3, 100_000)], [(4, 20_000)], [(5, 20_0
 def test_keystroke_waits_for_one_bulk_frame_per_message(
     messages: list[tuple[list[tuple[int, int]], int]],
 ) -> None:
-    """And there is a message as long as anybody can send."""
+    """Messages are sent as long as any stream can send."""
     session = Session(Role.CLIENT, limits=CALM)
     ids = [session.open_stream(0.0) for _ in range(10)]
     session.next_message()
@@ -351,7 +353,8 @@ def test_keystroke_waits_for_one_bulk_frame_per_message(
         assert not rest
         order = [frame.stream_id for frame in frames]
         if light_bytes < limit - FRAME - 12 * 2 * len(ids):
-            # Or it is bulk's turn: the message ends before it, and the next one begins with it.
+            # Otherwise it is the turn of bulk data: the message ends before it, and the next one starts with
+            # it.
             assert (
                 TYPING in order or session._outbox._scheduler._interactive_run_bytes >= INTERACTIVE_RUN_BYTES
             )
@@ -363,7 +366,7 @@ def test_keystroke_waits_for_one_bulk_frame_per_message(
 
 @pytest.mark.parametrize("limit", [1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB])
 def test_bulk_has_a_fifth_with_any_message_size(limit: int) -> None:
-    """Where messages are small a turn is what fits into the rest of one, so bytes are counted."""
+    """In small messages a turn is only the rest of a message, so bytes are counted."""
     session = Session(Role.CLIENT, limits=CALM)
     bulk, *light = (session.open_stream(0.0) for _ in range(101))
     session._streams[bulk].send_window.available_bytes = MUCH
@@ -380,7 +383,7 @@ def test_bulk_has_a_fifth_with_any_message_size(limit: int) -> None:
         for frame in read_frames(b"".join(session.next_message(limit)))[0]:
             sent[frame.stream_id] += frame.length
         assert sent[bulk] * 4 >= sum(sent.values()) - sent[bulk] - INTERACTIVE_RUN_BYTES - INTERACTIVE_BYTES
-    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * INTERACTIVE_BYTES, "and no more"
+    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * INTERACTIVE_BYTES, "not more"
 
 
 def test_no_bulk_follows_interactive_data_in_a_message() -> None:
@@ -395,5 +398,5 @@ def test_no_bulk_follows_interactive_data_in_a_message() -> None:
     session.send_data(new, bytes(20 * KIB))
     frames, _ = read_frames(b"".join(session.next_message()))
     assert [frame.stream_id for frame in frames] == [typing, new]
-    assert session._streams[new].bulk_rank, "it has crossed the mark in this message"
-    assert frames[1].length == FRAME, "and what it has beyond its turn stands behind"
+    assert session._streams[new].bulk_rank, "the stream becomes bulk in this message"
+    assert frames[1].length == FRAME, "the rest of its data comes later"

@@ -1,4 +1,4 @@
-"""Pings, the keepalive, GoAway, and how a session ends."""
+"""Pings, the keepalive, GoAway, and the end of a session."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestPing:
         assert len(end.frames()) == 1
 
     def test_unanswered_ping_does_not_prevent_the_next(self) -> None:
-        """Case 71: the peer spoke, but not of the ping."""
+        """Case 71: the peer sent other frames."""
         end = agent(Limits())
         end.session.ping(0.0)
         end.receive(window(2, SYN), 1.0)
@@ -82,7 +82,7 @@ class TestPing:
         assert end.message(12) == ping_frame(ACK, 9)
 
     def test_pings_do_not_stop_receiving_while_we_cannot_send(self) -> None:
-        """Cases 74 and 75: the limit of pongs is reached, further pings are dropped."""
+        """Cases 74 and 75: reaches the limit of pongs; further pings are dropped."""
         end = accepted()
         end.receive(b"".join(ping_frame(SYN, value) for value in range(1000)) + data(2, b"abc"))
         assert end.take_all() == [DataReceived(2, b"abc")]
@@ -137,7 +137,7 @@ class TestKeepalive:
         assert not end.session.is_closed
 
     def test_incomplete_body_does_not_prevent_the_timeout(self) -> None:
-        """Case 10: the peer announces a frame and falls silent."""
+        """Case 10: the peer announces a frame and sends nothing more."""
         end = agent(Limits())
         end.receive(frame(DATA, SYN, 2, 1000), 0.0)
         end.session.handle_timeout(5.0)
@@ -161,7 +161,7 @@ class TestKeepalive:
 
 class TestGoAway:
     def test_peer_that_goes_away_gets_no_new_streams(self) -> None:
-        """Case 79: what hashicorp means by GoAway 0."""
+        """Case 79: the meaning of GoAway 0 in hashicorp/yamux."""
         pair = Pair()
         stream_id = pair.open()
         pair.agent.session.go_away()
@@ -265,7 +265,7 @@ class TestErrors:
         )
 
     def test_session_with_a_full_queue_ends_immediately(self) -> None:
-        """Case 85: a thousand writes wait, the peer breaks off in the middle of a frame."""
+        """Case 85: a thousand writes are queued, and the peer stops inside a frame."""
         wide = replace(CALM, streams=1000, unacknowledged=1000)
         end = agent(wide)
         for _ in range(1000):
@@ -276,14 +276,14 @@ class TestErrors:
         assert end.frames() == [WireFrame(GO_AWAY, 0, 0, 2)]
 
     def test_too_many_unread_answers_end_the_session(self) -> None:
-        """The limit of control frames is reached within one chunk."""
+        """Reaches the limit of control frames within one chunk."""
         end = agent(replace(CALM, streams=1, control_frames=10))
         end.receive(window(2, SYN) + b"".join(window(4 + 2 * at, SYN) for at in range(13)))
         assert len(end.session.next_message(0)) == 0
         assert fatal(end, window(100, SYN)) == "control_flood"
 
     def test_answers_of_the_application_count_too(self) -> None:
-        """Opened by the peer, accepted by us, reset by the peer, and nothing read."""
+        """Streams are opened by the peer, accepted by us and reset by the peer, and nothing is read."""
         end = agent(replace(CALM, streams=1, control_frames=10))
         for at in range(1, 15):
             end.receive(window(2 * at, SYN))

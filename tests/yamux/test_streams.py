@@ -31,7 +31,7 @@ class TestPeerIds:
         assert claim_all(ids, [2**32 - 1, 2**31 + 1]) == [True, True]
 
     def test_oldest_gap_is_dropped_first(self) -> None:
-        """The limit of id gaps is reached: an id from a forgotten gap counts as used."""
+        """Reaches the limit of id gaps: an id of a dropped gap counts as used."""
         ids = PeerIds(Role.CLIENT, 2)
         assert claim_all(ids, [3, 7, 11]) == [True] * 3
         assert claim_all(ids, [1, 5, 9]) == [False, True, True]

@@ -101,7 +101,7 @@ class TestReceiveWindow:
 
     @given(st.lists(st.tuples(st.sampled_from("rtgw"), st.integers(0, INITIAL))))
     def test_credit_is_conserved(self, steps: list[tuple[str, int]]) -> None:
-        """Case 49: every byte of the window is in exactly one place."""
+        """Case 49: every byte of the window is counted exactly once."""
         window = ReceiveWindow()
         for step, count in steps:
             if step == "r":

@@ -178,11 +178,11 @@ class StreamTransport:
             self._end()
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Handle the peer's end of data; for ``IHalfCloseableDescriptor``, whose methods a reactor calls."""
+        """Handle the peer's end of data; called by reactors (``IHalfCloseableDescriptor``)."""
         self.end_arrived()
 
     def writeConnectionLost(self, reason: Failure) -> None:
-        """Handle the end of our half; for ``IHalfCloseableDescriptor``, as above."""
+        """Handle the end of our half; called by reactors (``IHalfCloseableDescriptor``)."""
         self.end_sent()
 
     def abortConnection(self) -> None:

@@ -1,6 +1,6 @@
 """One end of a link that may use several carriers in turn: counts bytes and rejects what arrives too late.
 
-Each carrier has an *epoch*. What an older carrier still delivers is ignored: the peer sends the same bytes
+Each carrier has an *epoch*. Data from an older carrier is ignored: the peer sends the same bytes
 again on the newer carrier, and counting them twice would corrupt the stream. Therefore each call on behalf of
 a carrier passes its epoch.
 

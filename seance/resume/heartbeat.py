@@ -88,5 +88,5 @@ class Heartbeat:
         return HeartbeatAction.NONE
 
     def probe(self, now: float) -> None:
-        """Record that a ping was sent whose answer is due in two seconds."""
+        """Record that a ping was sent. Its answer is due in two seconds."""
         self._dead_at = min(self._dead_at, now + PROBE_SECONDS)

@@ -144,7 +144,7 @@ class Ack:
 
     @classmethod
     def read(cls, message: dict[str, object]) -> Ack | None:
-        """Parse a message whose ``t`` is ``ack``. Return None if it is malformed."""
+        """Parse an ``ack`` message. Return None if it is malformed."""
         count, text = message.get("n"), message.get("c")
         crc = _checksum(text) if isinstance(text, str) else None
         if type(count) is not int or not 0 <= count < COUNT_LIMIT or crc is None:
@@ -171,7 +171,7 @@ class Drain:
 
     @classmethod
     def read(cls, message: dict[str, object]) -> Drain | None:
-        """Parse a message whose ``t`` is ``drain``. Return None if it is malformed."""
+        """Parse a ``drain`` message. Return None if it is malformed."""
         seconds = []
         for value in (message.get("in"), message.get("try")):
             if type(value) not in (int, float) or not 0 <= value <= MAX_WAIT_SECONDS:  # type: ignore[operator]  # a number

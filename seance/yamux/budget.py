@@ -8,9 +8,9 @@ A client that has loaded its document sends little for hours but keeps its large
 reduce a window that was granted. So when the budget is used up, windows that were idle for half a minute are
 released: they keep their size, but their growth is *uncharged*. If the application then stops reading such a
 stream, and the stream holds more than 256 KiB beyond its initial window, the excess is charged again. If the
-budget is used up, the stream is reset, because the memory of a process must stay bounded. A stream whose
-application reads does not get there. After the peer's end of data, a stream stays charged for the bytes that
-it still holds.
+budget is used up, the stream is reset, because the memory of a process must stay bounded. A stream that its
+application reads is never reset for this. After the peer's end of data, a stream stays charged for the bytes
+that it still holds.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 The decoder accepts frames cut anywhere (a header may arrive byte by byte; hashicorp/yamux sends header and
 body separately) and **never buffers a body**: it passes on each received part of a data frame immediately, as
-a data frame of its own. Yamux data has no message boundaries, so this makes no difference to a stream. It has
+a separate data frame. Yamux data has no message boundaries, so this makes no difference to a stream. It has
 three advantages:
 
-* The decoder holds at most eleven bytes, whatever length the peer announces.
+* The decoder holds at most eleven bytes, for any announced length.
 * Credit is returned while a large frame still arrives (hashicorp/yamux sends frames as large as the window).
 * The announced length can be checked against the window before the body arrives, because the first part is
   passed on with the header, even when it is empty.

@@ -182,7 +182,7 @@ class Inbox:
             session_state = self._session_state
             session_state.outbox.cancel_credit(stream.stream_id)
             session_state.events.append(StreamEnded(stream.stream_id))
-            session_state.settle(stream)
+            session_state.release_consumed(stream)
 
     def _receive_ping(self, flags: int, value: int, now: float) -> None:
         session_state = self._session_state
@@ -190,7 +190,7 @@ class Inbox:
             if session_state.outbox.pong_count < session_state.limits.pongs:
                 session_state.outbox.add_pong(value)
         elif flags & ACK:
-            round_trip_seconds = session_state.keepalive.answered(value, now)
+            round_trip_seconds = session_state.keepalive.pong_received(value, now)
             if round_trip_seconds is not None:
                 session_state.events.append(PingAnswered(round_trip_seconds))
 
@@ -205,5 +205,5 @@ class Inbox:
 
 
 def _beyond_window(stream_id: int, announced: int, remaining: int) -> RemoteProtocolError:
-    msg = f"The peer announced {announced} bytes on stream {stream_id}, whose window has {remaining} left."
+    msg = f"The peer announced {announced} bytes on stream {stream_id}, but its window has {remaining} left."
     return RemoteProtocolError(msg, code="window_exceeded")

@@ -44,31 +44,31 @@ class Verdict(enum.Enum):
 class Keepalive:
     """The ping schedule of one session. At most one ping is in flight.
 
-    Until the first ``heard`` or ``verdict`` the schedule has no time; its deadline is then 0.0, which is
+    Until the first ``bytes_received`` or ``verdict`` the schedule has no time; its deadline is 0.0, which is
     always due.
     """
 
     __slots__ = (
-        "_is_in_doubt",
+        "_awaits_reply",
         "_ping_at",
         "_ping_value",
         "_round_trips",
         "_sent_value",
-        "heard_at",
         "min_round_trip_seconds",
+        "received_at",
         "round_trip_seconds",
         "wants_round_trip",
     )
 
     def __init__(self) -> None:
-        self.heard_at: float | None = None
+        self.received_at: float | None = None
         """When bytes arrived last."""
         self._ping_at = 0.0
         self._ping_value: int | None = None
         """The value of the ping in flight."""
         self._sent_value = 0
         """The value of the latest ping."""
-        self._is_in_doubt = False
+        self._awaits_reply = False
         """Whether no byte has arrived since a ping was sent."""
         self.round_trip_seconds: float | None = None
         """Round trip of the latest answered ping, including its time in the send queue."""
@@ -83,10 +83,10 @@ class Keepalive:
         """Whether a ping waits for its answer."""
         return self._ping_value is not None
 
-    def heard(self, now: float) -> None:
+    def bytes_received(self, now: float) -> None:
         """Record that bytes arrived."""
-        self.heard_at = now
-        self._is_in_doubt = False
+        self.received_at = now
+        self._awaits_reply = False
 
     def is_measuring_due(self, now: float) -> bool:
         """Return whether to ``ping`` now to measure the round trip, and reset ``wants_round_trip``."""
@@ -103,10 +103,10 @@ class Keepalive:
         self._sent_value = (self._sent_value + 1) & WINDOW_CEILING_BYTES
         self._ping_value = self._sent_value
         self._ping_at = now
-        self._is_in_doubt = True
+        self._awaits_reply = True
         return self._sent_value
 
-    def answered(self, value: int, now: float) -> float | None:
+    def pong_received(self, value: int, now: float) -> float | None:
         """Match an answer with the ping in flight.
 
         Returns:
@@ -123,17 +123,17 @@ class Keepalive:
 
     def deadline(self, ping_after_seconds: float | None, dead_after_seconds: float) -> float | None:
         """Return when to call ``verdict`` next."""
-        if self._is_in_doubt:
+        if self._awaits_reply:
             return self._ping_at + dead_after_seconds
         if ping_after_seconds is None:
             return None
-        return 0.0 if self.heard_at is None else self.heard_at + ping_after_seconds
+        return 0.0 if self.received_at is None else self.received_at + ping_after_seconds
 
     def verdict(self, now: float, ping_after_seconds: float | None, dead_after_seconds: float) -> Verdict:
         """Decide what is due now. PING: call ``ping`` next. DEAD: end the session."""
-        if self.heard_at is None:
-            self.heard_at = now
+        if self.received_at is None:
+            self.received_at = now
         due = self.deadline(ping_after_seconds, dead_after_seconds)
         if due is None or now < due:
             return Verdict.NOTHING
-        return Verdict.DEAD if self._is_in_doubt else Verdict.PING
+        return Verdict.DEAD if self._awaits_reply else Verdict.PING

@@ -78,11 +78,11 @@ class Outbox:
         self.control.append(frame)
 
     def add_flag(self, stream_id: int, flag: int, delta_bytes: int = 0) -> None:
-        """Queue SYN, ACK, FIN or RST, each on a window update of its own."""
+        """Queue SYN, ACK, FIN or RST, each on a separate window update."""
         self.control.append(window_update_frame(stream_id, flag, delta_bytes))
 
     def add_fin(self, stream: Stream) -> None:
-        """Queue the FIN of a stream whose data is sent; our half is then ENDED."""
+        """Queue the FIN of a stream after all its data; our half is then ENDED."""
         stream.sending = SENDING[stream.sending, Step.FIN]
         self.add_flag(stream.stream_id, FIN)
 

@@ -146,7 +146,7 @@ class Scheduler:
         self._now = now
 
     def next_stream(self) -> Stream | None:
-        """Return the stream whose turn it is, or None if none waits.
+        """Return the stream that has the next turn, or None if none waits.
 
         It may write a frame of at most ``max_bytes``. Next: ``record_turn``, or ``put_back`` if it wrote
         nothing.

@@ -117,7 +117,7 @@ class Session:
         return 0 if stream is None else stream.queued_bytes
 
     def describe(self) -> str:
-        """Describe the session, and each stream on a line of its own; for a debugger."""
+        """Describe the session, and each stream on a separate line; for a debugger."""
         return "\n".join([repr(self), *(f"  {stream!r}" for stream in self._streams.values())])
 
     def check(self) -> None:
@@ -145,7 +145,7 @@ class Session:
         if not data:
             return
         keepalive = session_state.keepalive
-        keepalive.heard(now)
+        keepalive.bytes_received(now)
         if keepalive.wants_round_trip and keepalive.is_measuring_due(now):
             session_state.queue_ping(now)
         try:
@@ -299,7 +299,7 @@ class Session:
         if stream.receiving is not Receiving.OPEN:
             # No more data comes, so the peer needs no credit, and nim-libp2p rejects it.
             if stream.receive_window.charged_bytes or stream.is_reset:
-                self._session_state.settle(stream)
+                self._session_state.release_consumed(stream)
         elif is_due:
             self.accept_stream(stream_id)
             self._session_state.schedule_credit(stream)
@@ -360,7 +360,7 @@ class Session:
         """
         session_state = self._session_state
         low_water_bytes = session_state.limits.send_low_water_bytes
-        pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.heard_at)
+        pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.received_at)
         for stream in self._outbox.take_drained():
             if stream.resets_when_sent:
                 session_state.abort(stream, "sent")

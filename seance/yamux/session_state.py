@@ -51,7 +51,7 @@ class SessionState:
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream from all tables, for every kind of end."""
-        self.give_back(stream)
+        self.release_budget(stream)
         self.table.forget(stream)
         self.outbox.forget(stream)
 
@@ -80,7 +80,7 @@ class SessionState:
             self.table.acknowledge(stream)
         stream.sending, stream.receiving = Sending.ENDED, Receiving.ENDED
         stream.is_reset = True
-        self.settle(stream)
+        self.release_consumed(stream)
 
     def abort(self, stream: Stream, code: str) -> None:
         """Reset a stream and report it to the application as ``StreamAborted``."""
@@ -94,7 +94,7 @@ class SessionState:
 
     def close_if_ended(self, stream: Stream) -> None:
         """Drop a stream when both halves have ended and it is not charged to the budget any more."""
-        # The charge covers data that the application still holds; see settle.
+        # The charge covers data that the application still holds; see release_consumed.
         if not _has_ended(stream) or stream.receive_window.charged_bytes:
             return
         if not stream.is_reset:
@@ -107,7 +107,7 @@ class SessionState:
         """End the session: only ``last_frame`` is still sent."""
         self.is_closed = True
         for stream in self.table.live.values():
-            self.give_back(stream)
+            self.release_budget(stream)
         self.table.clear()
         self.outbox.clear()
         self.outbox.set_last_frame(last_frame)
@@ -120,7 +120,7 @@ class SessionState:
         max_bytes = self.limits.receive_window_max_bytes
         if window.charged_bytes or window.uncharged_bytes or window.size_bytes < max_bytes:
             keepalive.wants_round_trip = True
-            now, round_trip_seconds = keepalive.heard_at or 0.0, keepalive.min_round_trip_seconds or 0.0
+            now, round_trip_seconds = keepalive.received_at or 0.0, keepalive.min_round_trip_seconds or 0.0
             window.tune(now, round_trip_seconds, max_bytes, self._budget)
         if window.taken_bytes:
             self.outbox.add_credit(stream)
@@ -132,14 +132,14 @@ class SessionState:
         self.abort(stream, "window_budget")
         return False
 
-    def settle(self, stream: Stream) -> None:
+    def release_consumed(self, stream: Stream) -> None:
         """After the peer's end of data: return to the budget what the application has consumed."""
-        stream.receive_window.settle(self._budget)
+        stream.receive_window.release_consumed(self._budget)
         self.close_if_ended(stream)
 
-    def give_back(self, stream: Stream) -> None:
+    def release_budget(self, stream: Stream) -> None:
         """Return all of a stream's charge to the budget: the stream is gone."""
-        stream.receive_window.give_back(self._budget)
+        stream.receive_window.release_all(self._budget)
 
     def queue_ping(self, now: float) -> None:
         """Send a ping."""

@@ -178,13 +178,13 @@ class StreamTable:
     def acknowledge(self, stream: Stream) -> None:
         """Record the first answer to a stream."""
         stream.is_acknowledged = True
-        self._settle_open(stream)
+        self._remove_pending(stream)
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream, for every kind of end."""
         del self.live[stream.stream_id]
         if not stream.is_acknowledged:
-            self._settle_open(stream)
+            self._remove_pending(stream)
 
     def clear(self) -> None:
         """Remove all streams."""
@@ -209,7 +209,7 @@ class StreamTable:
         assert list(self.deadlines) == outbound, "an unanswered stream has a deadline"
         assert self.unaccepted_count == len(pending) - len(outbound), "unaccepted streams are counted"
 
-    def _settle_open(self, stream: Stream) -> None:
+    def _remove_pending(self, stream: Stream) -> None:
         if stream.is_outbound:
             del self.deadlines[stream.stream_id]
         else:

@@ -222,15 +222,15 @@ class ReceiveWindow:
         self.uncharged_bytes -= more_bytes
         return True
 
-    def settle(self, budget: WindowBudget) -> None:
+    def release_consumed(self, budget: WindowBudget) -> None:
         """After the peer's end of data, and after each ``take`` then: charge only the bytes still held."""
-        self._release_all_but(max(0, self.held_bytes - self.start_bytes), budget)
+        self._release_down_to(max(0, self.held_bytes - self.start_bytes), budget)
 
-    def give_back(self, budget: WindowBudget) -> None:
+    def release_all(self, budget: WindowBudget) -> None:
         """Return the whole charge: the data held is dropped."""
-        self._release_all_but(0, budget)
+        self._release_down_to(0, budget)
 
-    def _release_all_but(self, kept_bytes: int, budget: WindowBudget) -> None:
+    def _release_down_to(self, kept_bytes: int, budget: WindowBudget) -> None:
         released_bytes = max(0, self.charged_bytes - kept_bytes)
         self.charged_bytes -= released_bytes
         self.uncharged_bytes = 0

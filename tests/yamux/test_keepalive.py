@@ -25,7 +25,7 @@ def test_deadline_is_immediate_before_the_first_time() -> None:
 def test_silence_leads_to_a_ping_and_then_a_timeout() -> None:
     """Cases 76 and 77: a silent peer is detected within 10 s."""
     keepalive = Keepalive()
-    keepalive.heard(100.0)
+    keepalive.bytes_received(100.0)
     assert ask(keepalive, 104.9) is Verdict.NOTHING
     assert ask(keepalive, 105.0) is Verdict.PING
     keepalive.ping(105.0)
@@ -39,7 +39,7 @@ def test_any_byte_prevents_the_timeout() -> None:
     keepalive = Keepalive()
     keepalive.ping(0.0)
     for now in range(1, 100):
-        keepalive.heard(float(now))
+        keepalive.bytes_received(float(now))
         assert ask(keepalive, now + 4.9) is not Verdict.DEAD
     assert keepalive.is_ping_in_flight
 
@@ -47,17 +47,17 @@ def test_any_byte_prevents_the_timeout() -> None:
 def test_new_ping_replaces_an_unanswered_one() -> None:
     keepalive = Keepalive()
     lost = keepalive.ping(0.0)
-    keepalive.heard(1.0)
+    keepalive.bytes_received(1.0)
     assert ask(keepalive, 6.0) is Verdict.PING
     current = keepalive.ping(6.0)
-    assert keepalive.answered(lost, 7.0) is None
-    assert keepalive.answered(current, 7.5) == 1.5
+    assert keepalive.pong_received(lost, 7.0) is None
+    assert keepalive.pong_received(current, 7.5) == 1.5
 
 
 def test_clock_jump_leads_to_a_ping_first() -> None:
     """A laptop that slept for an hour."""
     keepalive = Keepalive()
-    keepalive.heard(0.0)
+    keepalive.bytes_received(0.0)
     assert ask(keepalive, 3600.0) is Verdict.PING
     keepalive.ping(3600.0)
     assert ask(keepalive, 3600.0) is Verdict.NOTHING
@@ -66,7 +66,7 @@ def test_clock_jump_leads_to_a_ping_first() -> None:
 def test_byte_at_the_time_of_the_ping_counts() -> None:
     keepalive = Keepalive()
     keepalive.ping(10.0)
-    keepalive.heard(10.0)
+    keepalive.bytes_received(10.0)
     assert ask(keepalive, 14.9) is Verdict.NOTHING
     assert ask(keepalive, 15.0) is Verdict.PING
 
@@ -76,7 +76,7 @@ def test_answer_measures_the_round_trip() -> None:
     keepalive = Keepalive()
     value = keepalive.ping(1.0)
     assert keepalive.round_trip_seconds is None
-    assert keepalive.answered(value, 1.25) == 0.25
+    assert keepalive.pong_received(value, 1.25) == 0.25
     assert keepalive.round_trip_seconds == 0.25
     assert not keepalive.is_ping_in_flight
 
@@ -86,7 +86,7 @@ def test_minimum_of_the_last_eight_round_trips_counts() -> None:
     keepalive = Keepalive()
     seen = []
     for at, seconds in enumerate([0.5, 0.2, *[0.9] * 8]):
-        keepalive.answered(keepalive.ping(float(at)), at + seconds)
+        keepalive.pong_received(keepalive.ping(float(at)), at + seconds)
         seen.append(keepalive.min_round_trip_seconds)
     assert seen == pytest.approx([0.5, *[0.2] * 8, 0.9])
 
@@ -98,7 +98,7 @@ def test_round_trip_is_measured_on_request_and_not_too_often() -> None:
     assert not keepalive.wants_round_trip
     value = keepalive.ping(0.0)
     assert not keepalive.is_measuring_due(100.0), "one is in flight"
-    keepalive.answered(value, 0.1)
+    keepalive.pong_received(value, 0.1)
     assert not keepalive.is_measuring_due(4.9)
     assert keepalive.is_measuring_due(5.0)
 
@@ -106,12 +106,12 @@ def test_round_trip_is_measured_on_request_and_not_too_often() -> None:
 def test_unexpected_answer_is_ignored() -> None:
     """Case 73."""
     keepalive = Keepalive()
-    assert keepalive.answered(0, 1.0) is None
+    assert keepalive.pong_received(0, 1.0) is None
     value = keepalive.ping(1.0)
-    assert keepalive.answered(value + 1, 2.0) is None
+    assert keepalive.pong_received(value + 1, 2.0) is None
     assert keepalive.is_ping_in_flight
-    assert keepalive.answered(value, 3.0) == 2.0
-    assert keepalive.answered(value, 4.0) is None
+    assert keepalive.pong_received(value, 3.0) == 2.0
+    assert keepalive.pong_received(value, 4.0) is None
 
 
 def test_ping_values_stay_within_their_field() -> None:

@@ -261,7 +261,7 @@ class TestErrors:
             end.receive(frame(DATA, 0, 2, 2**20))
         assert (caught.value.code, caught.value.goaway) == ("window_exceeded", 1)
         assert str(caught.value) == (
-            "The peer announced 1048576 bytes on stream 2, whose window has 262144 left."
+            "The peer announced 1048576 bytes on stream 2, but its window has 262144 left."
         )
 
     def test_session_with_a_full_queue_ends_immediately(self) -> None:

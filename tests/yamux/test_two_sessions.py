@@ -230,7 +230,7 @@ class TwoSessions(RuleBasedStateMachine):
         session = self.sides[role].end.session
         if (
             deadline := session.next_deadline()
-        ) is not None and not session._session_state.keepalive._is_in_doubt:
+        ) is not None and not session._session_state.keepalive._awaits_reply:
             assert deadline > 0
             session.handle_timeout(self.now)
             self.collect(role)

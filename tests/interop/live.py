@@ -155,14 +155,14 @@ class Live(Player):
         assert text, "the peer closed the connection"
         self.session.receive_data(text, self.now)
 
-    def look(self) -> bytes:
+    def handle_events(self) -> bytes:
         """Handle all events, and send all messages."""
-        fresh = super().look()
+        fresh = super().handle_events()
         self._unsent += fresh
         return fresh
 
     def _send(self) -> None:
-        self.look()
+        self.handle_events()
         while self._unsent:
             try:
                 sent = self._socket.send(self._unsent)
@@ -172,9 +172,9 @@ class Live(Player):
         interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
         self._ready.modify(self._socket, interest)
 
-    def told(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Echo received data if requested."""
-        super().told(event)
+        super().record_event(event)
         if isinstance(event, StreamOpened) and self.echoes:
             self.echoed.add(event.stream_id)
             self.session.accept_stream(event.stream_id)

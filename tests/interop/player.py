@@ -57,15 +57,15 @@ class Player:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Check ``condition``; a player with a live connection waits for it."""
-        self.look()
+        self.handle_events()
         assert condition()
 
-    def look(self) -> bytes:
+    def handle_events(self) -> bytes:
         """Handle all events, and return everything that can be sent."""
         fresh = bytearray()
         while True:
             for event in self.session.take_events():
-                self.told(event)
+                self.record_event(event)
             message = b"".join(self.session.next_message())
             if not message:
                 break
@@ -75,7 +75,7 @@ class Player:
         self.said += fresh
         return bytes(fresh)
 
-    def told(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Record one event."""
         if isinstance(event, DataReceived):
             history = self.streams[event.stream_id]
@@ -105,7 +105,7 @@ class Player:
 
     def do(self, step: Step) -> None:
         getattr(self, f"do_{step['what']}")(step)
-        self.look()
+        self.handle_events()
 
     def do_open(self, step: Step) -> None:
         if "outcome" in step:

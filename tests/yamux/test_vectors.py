@@ -99,7 +99,7 @@ class Replay(Player):
                 self.session.receive_data(piece, self.now)
         except RemoteProtocolError as error:
             self.fatal = error
-        self.look()
+        self.handle_events()
 
     def with_our_ping(self, write: bytes) -> bytes:
         """Replace the number of a recorded pong by that of our ping."""

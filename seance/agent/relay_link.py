@@ -176,7 +176,7 @@ class RelayLink:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        self.mux.go_on()
+        self.mux.resume_clock()
         lasting.join(inlet, epoch)
         self._note_carrier(inlet.carrier)
 
@@ -275,7 +275,7 @@ class RelayLink:
         tune(carrier, is_carrier=True)
 
     def _detached(self, sentence: str) -> None:
-        self.mux.stand_still()
+        self.mux.pause_clock()
         seconds = cast(SessionInfo, self._field).window_seconds + MARGIN_SECONDS
         self._expiry = self._reactor.callLater(seconds, self._expire)
         self._down.fire(sentence)

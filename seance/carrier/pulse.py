@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.carrier.transport import Carrier
-from seance.resume import LOOK_SECONDS, Beat, Heartbeat
+from seance.resume import CHECK_SECONDS, Heartbeat, HeartbeatAction
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -38,7 +38,7 @@ class Pulse:
         self._is_owed = is_owed
         self._heartbeat = Heartbeat(reactor.seconds())
         self._is_probed = False
-        self._timer: IDelayedCall | None = reactor.callLater(LOOK_SECONDS, self._look)
+        self._timer: IDelayedCall | None = reactor.callLater(CHECK_SECONDS, self._look)
 
     def probe(self) -> None:
         """Ask now, and wait for the answer for two seconds only: something may have happened."""
@@ -56,13 +56,13 @@ class Pulse:
             self._timer = None
 
     def _look(self) -> None:
-        self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._look)
         carrier = self._carrier
         has_heard, carrier.has_heard = carrier.has_heard, False
         self._is_probed = self._is_probed and not has_heard
-        beat = self._heartbeat.look(self._reactor.seconds(), has_heard=has_heard, is_owed=self._is_owed())
-        if beat is Beat.ASK:
+        beat = self._heartbeat.check(self._reactor.seconds(), has_heard=has_heard, is_owed=self._is_owed())
+        if beat is HeartbeatAction.PING:
             carrier.ping()
-        elif beat is Beat.DEAD:
+        elif beat is HeartbeatAction.DEAD:
             self.stop()
             carrier.abortConnection()

@@ -36,7 +36,7 @@ from seance.carrier.protocol import CarrierProducer, CarrierProtocol
 from seance.carrier.pulse import Pulse
 from seance.carrier.transport import Carrier
 from seance.errors import LocalProtocolError, RemoteProtocolError
-from seance.resume import BYE, KEPT_BYTES, TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Ack, AckTimeout, Continuity
+from seance.resume import ACK_AFTER_BYTES, ACK_AFTER_SECONDS, BYE, KEPT_BYTES, Ack, AckTimeout, Continuity
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -327,13 +327,13 @@ class ResumableTransport:
 
     def data_arrived(self, epoch: int, data: bytes) -> None:
         """Count and hand on what the present carrier brings; for ``CarrierProtocol`` alone."""
-        untold_bytes = self.continuity.receive(epoch, data)
-        if not untold_bytes:
+        unacked_bytes = self.continuity.receive(epoch, data)
+        if not unacked_bytes:
             return
         try:
             if self._tell_call is None:
-                self._tell_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._tell)
-            if untold_bytes >= TELL_AFTER_BYTES:
+                self._tell_call = self._reactor.callLater(ACK_AFTER_SECONDS, self._tell)
+            if unacked_bytes >= ACK_AFTER_BYTES:
                 self._tell()
             if not self._is_closing:
                 self._protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not over
@@ -375,8 +375,8 @@ class ResumableTransport:
         if carrier is None:
             return
         self._owes_ack = carrier.is_full
-        if not carrier.is_full and self.continuity.incoming.untold_bytes:
-            carrier.send_control(Ack(*self.continuity.incoming.tell()).written())
+        if not carrier.is_full and self.continuity.incoming.unacked_bytes:
+            carrier.send_control(Ack(*self.continuity.incoming.make_ack()).written())
 
     def _control_arrived(self, epoch: int, message: dict[str, object]) -> None:
         if not self.continuity.is_current(epoch):
@@ -418,7 +418,7 @@ class ResumableTransport:
         """Return whether anything is to be acknowledged; end it if that is so for too long."""
         outgoing, is_full = self.continuity.outgoing, cast(Carrier, self.carrier).is_full
         kept = outgoing.kept_bytes
-        if arrears.are_too_old(self._reactor.seconds(), base=outgoing.base, kept_bytes=kept, is_full=is_full):
+        if arrears.has_expired(self._reactor.seconds(), base=outgoing.base, kept_bytes=kept, is_full=is_full):
             self._fail("The peer does not acknowledge what it is sent.")
         return kept > 0
 

@@ -70,7 +70,7 @@ def link_session(
             accept_backlog=streams,
             ping_after_seconds=None,
             dead_after_seconds=PING_SECONDS,
-            receive_window_most_bytes=WINDOW_BYTES,
+            receive_window_max_bytes=WINDOW_BYTES,
             window_budget=windows,
         )
     return Mux(reactor, role, limits=limits, on_lost=on_lost, close_carrier=_close_carrier)

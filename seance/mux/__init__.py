@@ -1,9 +1,9 @@
-"""yamux streams as Twisted transports, and endpoints on top of them.
+"""yamux streams as Twisted transports, and endpoints that use them.
 
-``Mux`` is the ``Protocol`` that speaks yamux over whatever transport it is given;
-``StreamTransport`` is what a protocol at the end of a stream sees, and it passes for TCP.
-``StreamClientEndpoint`` and ``StreamServerEndpoint`` let any Twisted client or server run
-through a link unchanged. The rules of yamux itself live in ``seance.yamux``.
+``Mux`` is the ``Protocol`` that speaks yamux over any transport. ``StreamTransport`` is the transport of a
+protocol at the end of a stream, and behaves like TCP. With ``StreamClientEndpoint`` and
+``StreamServerEndpoint``, any Twisted client or server runs through a link unchanged. The yamux protocol
+itself is in ``seance.yamux``.
 """
 
 from seance.mux.address import StreamAddress

@@ -1,4 +1,4 @@
-"""Where the end of a stream is, for ``getHost`` and ``getPeer``."""
+"""The address of one end of a stream, for ``getHost`` and ``getPeer``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class StreamAddress:
     """One end of a yamux stream.
 
     Attributes:
-        link: What the carrier's own address was, for people.
-        stream_id: The yamux stream, or 0 for the listening side before a stream exists.
+        link: The carrier's own address, for display.
+        stream_id: The yamux stream, or 0 for a listening port without a stream.
     """
 
     link: str

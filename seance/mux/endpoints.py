@@ -25,28 +25,28 @@ __all__ = ["StreamClientEndpoint", "StreamPort", "StreamServerEndpoint"]
 class StreamClientEndpoint:
     """Connects by opening a stream.
 
-    ``connect`` fires at once, before the peer has said whether it takes the stream (see
-    ``Mux.open_stream``). It fails with ``ConnectError`` when the session takes no more.
+    ``connect`` fires immediately, before the peer has accepted or rejected the stream (see
+    ``Mux.open_stream``). It fails with ``ConnectError`` if the session cannot open a stream.
     """
 
     def __init__(self, mux: Mux) -> None:
         self._mux = mux
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # Twisted's name
-        """Open a stream for a protocol of ``protocolFactory``; there is nothing to cancel."""
+        """Open a stream for a protocol from ``protocolFactory``. The result cannot be cancelled."""
         protocol = protocolFactory.buildProtocol(StreamAddress(self._mux.link, 0))
         if protocol is None:
             return fail(ConnectError(string="the factory made no protocol"))
         try:
             self._mux.open_stream(protocol)
         except LocalProtocolError as error:
-            return fail(ConnectError(string=error.sentence))
+            return fail(ConnectError(string=error.sentence.removesuffix(".")))
         return succeed(protocol)
 
 
 @implementer(IListeningPort)
 class StreamPort:
-    """What ``StreamServerEndpoint.listen`` gives: stop it, or ask where it is."""
+    """The port that ``StreamServerEndpoint.listen`` returns."""
 
     def __init__(self, mux: Mux, factory: IProtocolFactory) -> None:
         self._mux = mux
@@ -54,13 +54,13 @@ class StreamPort:
         self._is_listening = False
 
     def startListening(self) -> None:
-        """Take streams from now on."""
+        """Start to accept streams."""
         self._is_listening = True
         self._factory.doStart()
         self._mux.listen(self._factory)
 
     def stopListening(self) -> Deferred[None]:
-        """Reset further streams of the peer; those that are open go on."""
+        """Reset further streams of the peer; open ones continue."""
         if self._is_listening:
             self._is_listening = False
             self._mux.listen(None)
@@ -68,7 +68,7 @@ class StreamPort:
         return succeed(None)
 
     def getHost(self) -> IAddress:
-        """The link, with stream 0."""
+        """Return the address of the link, with stream 0."""
         return StreamAddress(self._mux.link, 0)
 
 

@@ -1,7 +1,7 @@
-"""What a stream transport uses of the multiplexer that made it.
+"""The interface that a stream transport uses of its multiplexer.
 
-``Mux`` has all of this. The interface keeps ``stream.py`` independent of ``protocol.py``, and a test can
-drive one stream without a carrier.
+``Mux`` implements it. It keeps ``stream.py`` independent of ``protocol.py``, so a test can drive one stream
+without a carrier.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class StreamOwner(Protocol):
 
     Attributes:
         session: The yamux session.
-        link: The address of the carrier, for people; empty before there is one.
+        link: The address of the carrier, for display; empty before there is one.
         linger_seconds: How long a closed stream waits for the peer's end, or a reset for the data before it.
-        high_water_bytes: Queued bytes from which a stream pauses its producer.
+        high_water_bytes: Queued bytes above which a stream pauses its producer.
         call_later: ``IReactorTime.callLater``.
     """
 
@@ -35,8 +35,8 @@ class StreamOwner(Protocol):
     call_later: Callable[..., IDelayedCall]
 
     @property
-    def is_standing_still(self) -> bool:
-        """Whether the carrier below is away."""
+    def is_clock_paused(self) -> bool:
+        """Whether the carrier is disconnected."""
 
     def flush_soon(self) -> None:
         """Send the frames of the session at the end of this turn of the reactor."""

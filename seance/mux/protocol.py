@@ -1,16 +1,15 @@
-"""The Twisted ``Protocol`` that speaks yamux over whatever transport carries it.
+"""The Twisted ``Protocol`` that speaks yamux over any transport.
 
-It drives a ``seance.yamux.Session``: bytes in, events out to ``StreamTransport``s, messages out.
-It knows no WebSocket; the carrier is any ``ITransport``, and each ``write`` it gets is
-whole frames of at most 64 KiB, because yamux-js cannot put a split frame together again
-(yamux.md 1.2, row 36).
+It drives a ``seance.yamux.Session``: it passes received bytes in, events to ``StreamTransport``s, and
+messages out. It does not depend on WebSocket: the carrier is any ``ITransport``. Each ``write`` to it has
+whole frames of at most 64 KiB, because yamux-js drops a frame that is split over two messages.
 
-Two rules keep a link alive under load. *Reading is never gated on writing*: the carrier is never
-paused, not for a slow stream and not because our own answers cannot leave; a session that cannot
-write bounds its control frames instead (rust-yamux's write deadlock, yamux.md 2). *Writing is
-pulled*: while the carrier says "full", frames stay in the session, where the scheduler still can
-let a small one pass a big one; everything that one reactor turn has produced leaves together at
-its end, as one message where it fits (a 64-byte frame of its own costs ten times as much).
+Two rules keep a link working under load. *Reading never waits for writing*: the carrier is never paused,
+neither for a slow stream nor because our answers cannot be sent. (Otherwise two peers with full buffers block
+each other, as in rust-yamux.) A session that cannot write limits its control frames instead. *Writing is
+pulled*: while the carrier is full, frames stay in the session, where the scheduler can still send a small one
+before a large one. Everything that one turn of the reactor produces is sent at its end, as one message if it
+fits; a separate message for each 64-byte frame costs ten times as much.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from seance.yamux import (
     GoAwayCode,
     GoAwayReceived,
     Limits,
-    Pace,
+    MessageSizer,
     Role,
     Session,
     SessionTimedOut,
+    StreamAborted,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     StreamWritable,
 )
 
@@ -59,11 +58,11 @@ MESSAGE_BYTES = 64 * 1024
 
 REFUSALS = ("refused", "open_timeout")
 RESETS_OF_THE_PEER = ("reset", "refused")
-"""Codes of ``StreamReset``."""
+"""Codes of ``StreamAborted``."""
 
 
 class Ending(enum.Enum):
-    """Why a session failed while its carrier was open."""
+    """Why a session failed while its carrier was connected."""
 
     PEER_BROKE_RULES = "peer_broke_rules"
     PEER_IS_SILENT = "peer_is_silent"
@@ -74,23 +73,23 @@ class Ending(enum.Enum):
 class Mux(Protocol):
     """One yamux session over one carrier.
 
-    Give it a transport (``connectionMade`` starts it), then ``open_stream`` or ``listen``.
+    Connect it to a transport (``connectionMade`` starts it), then call ``open_stream`` or ``listen``.
 
     Args:
-        reactor: Where time comes from.
-        role: Who we are: the relay is the yamux server, the agent the client.
-        limits: The bounds of the session.
-        on_lost: Called once, with one sentence, when the session is over.
-        close_carrier: Closes the carrier after a failed session, given the cause and a reason for the peer.
-            The GoAway is written by then. None calls ``loseConnection``.
-        linger_seconds: How long a stream that we closed waits for the peer's end before it is
-            reset; hashicorp/yamux waits five minutes, half a minute is enough for a carrier. A reset
-            waits as long for the data before it.
+        reactor: The reactor, for time.
+        role: The relay is the yamux server, the agent the client.
+        limits: The limits of the session.
+        on_lost: Called once, with the reason as text, when the session is over.
+        close_carrier: Closes the carrier after a failed session. Called with the carrier, the cause, and a
+            reason for the peer, after the GoAway was written. None: call ``loseConnection``.
+        linger_seconds: How long a stream that we closed waits for the peer's end before it is reset.
+            hashicorp/yamux waits five minutes; 30 s is enough for a carrier. A reset waits as long for the
+            data before it.
 
     Attributes:
-        session: The pure session, for its figures. Only ``seance.mux`` changes it.
-        link: What the carrier's address is, for people; empty before there is one.
-        on_peer_leaving: Called when the peer has said that it opens nothing more, nor takes it.
+        session: The session, for its figures. Only ``seance.mux`` changes it.
+        link: The carrier's address, for display; empty before there is one.
+        on_peer_leaving: Called when the peer has announced that it neither opens nor accepts further streams.
     """
 
     _log = Logger()
@@ -117,10 +116,10 @@ class Mux(Protocol):
         self._flush_call: IDelayedCall | None = None
         self._timeout_call: IDelayedCall | None = None
         self._carrier_is_full = False
-        self._pace = Pace()
+        self._message_sizer = MessageSizer()
         self._is_over = False
-        self._stood_seconds = 0.0
-        self._stands_since: float | None = None
+        self._paused_seconds = 0.0
+        self._clock_paused_at: float | None = None
         self.link = ""
         self.on_peer_leaving: Callable[[], None] | None = None
 
@@ -128,22 +127,22 @@ class Mux(Protocol):
 
     @property
     def stream_count(self) -> int:
-        """Streams that a protocol holds or that still wait for the peer's end."""
+        """Streams that a protocol uses or that wait for the peer's end."""
         return len(self._streams)
 
     @property
     def queued_bytes(self) -> int:
-        """What waits to leave on all streams together; looks at each."""
+        """Bytes in the send queues of all streams; visits each of them."""
         return sum(map(self.session.queued_bytes, self._streams))
 
     def open_stream(self, protocol: IProtocol) -> StreamTransport:
-        """Open a stream for ``protocol``, whose ``connectionMade`` is called at once.
+        """Open a stream for ``protocol`` and call its ``connectionMade``.
 
-        There is no wait for the peer's acknowledgement, which would cost a round trip: a peer
-        that does not want the stream resets it, and ``connectionLost`` tells.
+        It does not wait for the peer's acknowledgement, which would cost a round trip: a peer that rejects
+        the stream resets it, and the protocol gets ``connectionLost``.
 
         Raises:
-            LocalProtocolError: The session takes no further stream now; ``code`` says why.
+            LocalProtocolError: The session cannot open a stream now; ``code`` has the reason.
         """
         if self._is_over:
             raise LocalProtocolError("The connection below has ended.", code="session_closed")
@@ -155,76 +154,76 @@ class Mux(Protocol):
         return stream
 
     def listen(self, factory: IProtocolFactory | None) -> None:
-        """Give streams that the peer opens to ``factory``; None resets them."""
+        """Give streams that the peer opens to ``factory``. None resets them."""
         self._factory = factory
 
     @property
     def is_over(self) -> bool:
-        """Whether the session has ended; nothing brings it back."""
+        """Whether the session has ended; this is final."""
         return self._is_over
 
     @property
     def is_listening(self) -> bool:
-        """Whether the peer's streams are taken."""
+        """Whether the peer's streams are accepted."""
         return self._factory is not None
 
     def go_away(self) -> None:
-        """Tell the peer to open nothing more; streams that are open go on."""
+        """Announce that no further streams are accepted; open streams continue."""
         self.session.go_away(GoAwayCode.NORMAL)
         self.flush_soon()
 
     def leave(self) -> None:
-        """Say GoAway as the last word; then close the carrier. What cannot leave now is lost."""
+        """Send a GoAway as the last frame. Next: close the carrier. Data that cannot be sent now is lost."""
         if self._is_over or self.transport is None:
             return
         self._flush()
         self.session.go_away(GoAwayCode.NORMAL)
-        self._say_last()
+        self._write_last_message()
         self._carrier_is_full = True
 
-    def end(self, sentence: str) -> None:
-        """Take the session for over, and its streams with it. The carrier is the caller's to close."""
-        self._finish(sentence)
+    def end(self, reason: str) -> None:
+        """End the session and its streams; the caller closes the carrier. ``reason`` is for ``on_lost``."""
+        self._finish(reason)
 
     def ping(self) -> None:
-        """Measure the path anew, for ``session.round_trip_seconds``; not while the carrier is away."""
-        if not self._is_over and self._stands_since is None and self.session.ping(self._now()):
+        """Measure ``session.round_trip_seconds`` again; does nothing while the clock is paused."""
+        if not self._is_over and self._clock_paused_at is None and self.session.ping(self._now()):
             self._rearm()
             self.flush_soon()
 
     @property
-    def is_standing_still(self) -> bool:
-        """Whether the carrier below is away."""
-        return self._stands_since is not None
+    def is_clock_paused(self) -> bool:
+        """Whether the clock of the session is paused because its carrier is disconnected."""
+        return self._clock_paused_at is not None
 
-    def stand_still(self) -> None:
-        """Let no time pass for the session: the carrier below is away, and nobody can answer."""
-        if self._stands_since is None and not self._is_over:
-            self._stands_since = self._reactor.seconds()
+    def pause_clock(self) -> None:
+        """Pause the clock of the session: its carrier is disconnected, so the peer cannot answer."""
+        if self._clock_paused_at is None and not self._is_over:
+            self._clock_paused_at = self._reactor.seconds()
             if self._timeout_call is not None:
                 self._timeout_call.cancel()
                 self._timeout_call = None
 
-    def go_on(self) -> None:
-        """The carrier is back: deadlines go on with what was left of them."""
-        if self._stands_since is not None:
-            self._stood_seconds += self._reactor.seconds() - self._stands_since
-            self._stands_since = None
+    def resume_clock(self) -> None:
+        """Continue after ``pause_clock``: deadlines continue with their remaining time."""
+        if self._clock_paused_at is not None:
+            self._paused_seconds += self._reactor.seconds() - self._clock_paused_at
+            self._clock_paused_at = None
             self._rearm()
 
     def _now(self) -> float:
-        """The time of the session, which stands still while its carrier is away."""
-        now = self._reactor.seconds() if self._stands_since is None else self._stands_since
-        return now - self._stood_seconds
+        """Return the time of the session, without the time for which its clock was paused."""
+        now = self._reactor.seconds() if self._clock_paused_at is None else self._clock_paused_at
+        return now - self._paused_seconds
 
     def describe(self) -> str:
-        """One line for a debugger or a log at DEBUG."""
+        """Describe the multiplexer in one line, for a debugger or a log at DEBUG."""
         return f"<Mux over {self.link or 'nothing'}: {len(self._streams)} streams, {self.session!r}>"
 
-    # -- the carrier calls us --------------------------------------------------------------
+    # -- from the carrier ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Start: register as the carrier's producer and arm the keepalive."""
+        """Register as the carrier's producer and start the keepalive."""
         transport = self.transport
         assert transport is not None, "Twisted sets the transport before connectionMade"
         self.link = str(transport.getPeer())
@@ -234,43 +233,43 @@ class Mux(Protocol):
         self.flush_soon()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes of the carrier, cut anywhere."""
+        """Process received bytes, cut anywhere."""
         if self._is_over:
             return
         try:
             self.session.receive_data(data, self._now())
         except RemoteProtocolError as error:
             self._dispatch()
-            sentence = f"The peer broke the yamux protocol: {error}"
-            self._fail(sentence, Ending.PEER_BROKE_RULES, f"{error.code}: {error}")
+            reason = f"The peer broke the yamux protocol: {error}"
+            self._fail(reason, Ending.PEER_BROKE_RULES, f"{error.code}: {error}")
             return
         self._dispatch()
         if self.session.wants_to_send:
             self.flush_soon()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The carrier is gone, and with it every stream."""
+        """End the session and all streams: the carrier is lost."""
         self._finish(f"The connection below ended: {reason.getErrorMessage()}")
 
     def pauseProducing(self) -> None:
-        """The carrier is full: what comes next stays in the session."""
+        """Keep frames in the session: the carrier is full."""
         self._carrier_is_full = True
-        self._pace.filled(self._reactor.seconds())
+        self._message_sizer.filled(self._reactor.seconds())
 
     def resumeProducing(self) -> None:
-        """The carrier takes more."""
+        """Send again: the carrier has drained."""
         self._carrier_is_full = False
-        self._pace.drained(self._reactor.seconds())
+        self._message_sizer.drained(self._reactor.seconds())
         self.flush_soon()
 
     def stopProducing(self) -> None:
-        """The carrier is closing; ``connectionLost`` follows."""
+        """Stop sending: the carrier is closing, and ``connectionLost`` follows."""
         self._carrier_is_full = True
 
     # -- sending ---------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
-        """Let everything that this reactor turn produces leave together at its end."""
+        """Send everything that this turn of the reactor produces, at its end."""
         if self._flush_call is None and not self._is_over:
             self._flush_call = self.call_later(0, self._flush)
 
@@ -279,13 +278,13 @@ class Mux(Protocol):
         transport = self.transport
         if self._is_over or transport is None:
             return
-        next_message, pace = self.session.next_message, self._pace
+        next_message, sizer = self.session.next_message, self._message_sizer
         while not self._carrier_is_full:
-            pieces = next_message(pace.message_bytes)
+            pieces = next_message(sizer.message_bytes)
             if not pieces:
                 break
             message = b"".join(pieces)
-            pace.sent(len(message))
+            sizer.sent(len(message))
             transport.write(message)
             if not self.session.wants_to_send:
                 break
@@ -295,16 +294,16 @@ class Mux(Protocol):
 
     def _dispatch(self) -> None:
         streams = self._streams
-        # A loop, because what a stream does with an event may bring further events at once.
+        # A loop, because the reaction of a stream to an event may cause further events.
         while events := self.session.take_events():
             if len(events) == 1 and isinstance(event := events[0], DataReceived):
-                # Nearly always it is this; below is the same, and everything else.
+                # The most frequent case first; the code below handles it too.
                 if (stream := streams.get(event.stream_id)) is not None:
                     data = event.data
                     stream.data_arrived(data if isinstance(data, bytes) else bytes(data))
                 continue
-            # What came together for one stream is delivered together: each piece would be a write to a
-            # socket. Whatever else happens to a stream comes after its data, as it did on the wire.
+            # Join the data of each stream, because each piece would be a write to a socket. Other events of a
+            # stream come after its data, as on the wire.
             pieces: dict[int, list[Bytes]] = {}
             for event in events:
                 if isinstance(event, DataReceived):
@@ -317,22 +316,22 @@ class Mux(Protocol):
                     self._deliver(pieces)
                 if isinstance(event, StreamOpened):
                     self._opened(event.stream_id)
-                elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamReset)):
+                elif isinstance(event, (StreamWritable, StreamEnded, EndSent, StreamAborted)):
                     if (stream := streams.get(event.stream_id)) is not None:
-                        self._tell_stream(stream, event)
+                        self._dispatch_stream_event(stream, event)
                 elif isinstance(event, SessionTimedOut):
                     seconds = self.session.limits.dead_after_seconds
                     reason = f"no answer to a yamux ping within {seconds:g} s"
                     self._fail(f"The peer is silent: {reason}", Ending.PEER_IS_SILENT, reason)
                 elif isinstance(event, GoAwayReceived):
-                    self._peer_leaves(event.code)
+                    self._peer_goes_away(event.code)
             if pieces:
                 self._deliver(pieces)
 
-    def _peer_leaves(self, code: int) -> None:
+    def _peer_goes_away(self, code: int) -> None:
         if code != GoAwayCode.NORMAL:
-            sentence = f"The peer ended the session with GoAway {code}"
-            self._fail(sentence, Ending.PEER_ENDED, f"your GoAway {code} has ended the session")
+            reason = f"The peer ended the session with GoAway {code}"
+            self._fail(reason, Ending.PEER_ENDED, f"your GoAway {code} has ended the session")
         elif self.on_peer_leaving is not None:
             self.on_peer_leaving()
 
@@ -344,8 +343,8 @@ class Mux(Protocol):
                 stream.data_arrived(only if isinstance(only, bytes) else b"".join(data))
         pieces.clear()
 
-    def _tell_stream(
-        self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamReset
+    def _dispatch_stream_event(
+        self, stream: StreamTransport, event: StreamWritable | StreamEnded | EndSent | StreamAborted
     ) -> None:
         if isinstance(event, StreamWritable):
             stream.writable()
@@ -356,19 +355,19 @@ class Mux(Protocol):
         elif event.code == "sent":
             stream.reset_sent()
         else:
-            sentence, is_refused = f"The stream was reset ({event.code})", event.code in REFUSALS
+            reason, is_refused = f"The stream was reset ({event.code})", event.code in REFUSALS
             if event.code in RESETS_OF_THE_PEER:
-                stream.reset_arrived(sentence, is_refused=is_refused)
+                stream.reset_arrived(reason, is_refused=is_refused)
             else:
-                stream.cut(sentence, is_refused=is_refused)  # ours, to free memory: nothing waits
+                stream.cut(reason, is_refused=is_refused)  # our own reset, to free memory: do not wait
 
     def _opened(self, stream_id: int) -> None:
         protocol = None
         if self._factory is not None:
             try:
                 protocol = self._factory.buildProtocol(StreamAddress(self.link, stream_id))
-            except Exception:  # noqa: BLE001  # the factory's fault costs this stream, not the link
-                self._log.failure("A factory failed; its stream is refused", event="stream.factory_failed")
+            except Exception:  # noqa: BLE001  # an error of the factory ends this stream, not the link
+                self._log.failure("A factory failed; its stream was reset", event="stream.factory_failed")
         if protocol is None:
             self.session.reset_stream(stream_id)
         else:
@@ -381,17 +380,17 @@ class Mux(Protocol):
         stream.start()
 
     def forget(self, stream: StreamTransport) -> None:
-        """Drop a stream from the table; for ``StreamTransport`` alone."""
+        """Remove a stream from the table; only for ``StreamTransport``."""
         if self._streams.get(stream.stream_id) is stream:
             del self._streams[stream.stream_id]
 
     def _rearm(self) -> None:
-        # A timer that fires too early only looks and is set again, so a deadline that moves
-        # away (every inbound byte moves the keepalive's) costs nothing.
+        # A timer that fires early is simply set again. So a deadline that moves later, as the keepalive's
+        # does with each received byte, costs nothing.
         deadline = self.session.next_deadline()
-        if deadline is None or self._is_over or self._stands_since is not None:
+        if deadline is None or self._is_over or self._clock_paused_at is not None:
             return
-        deadline += self._stood_seconds
+        deadline += self._paused_seconds
         now = self._reactor.seconds()
         if self._timeout_call is not None:
             if self._timeout_call.getTime() <= deadline:
@@ -406,26 +405,29 @@ class Mux(Protocol):
         self.flush_soon()
         self._rearm()
 
-    def _fail(self, sentence: str, ending: Ending, reason: str) -> None:
-        """End the session for a fault of the peer: write the GoAway, then close the carrier with a reason."""
+    def _fail(self, message: str, ending: Ending, reason: str) -> None:
+        """End the session after an error of the peer: write the GoAway and close the carrier.
+
+        ``message`` is for ``on_lost``, ``reason`` for the peer.
+        """
         if self.transport is not None:
-            self._say_last()
+            self._write_last_message()
             if self._close_carrier is None:
                 self.transport.loseConnection()
             else:
                 self._close_carrier(self.transport, ending, reason)
-        self._finish(sentence)
+        self._finish(message)
 
-    def _say_last(self) -> None:
-        # One message, and also into a full carrier: the GoAway is at its end.
+    def _write_last_message(self) -> None:
+        # One message, even if the carrier is full: the GoAway is at its end.
         transport = self.transport
-        assert transport is not None, "who says something has a carrier"
+        assert transport is not None, "only called with a carrier"
         pieces = self.session.next_message(MESSAGE_BYTES)
         if pieces:
             transport.write(b"".join(pieces))
         cast(IConsumer, transport).unregisterProducer()
 
-    def _finish(self, sentence: str) -> None:
+    def _finish(self, reason: str) -> None:
         if self._is_over:
             return
         self._is_over = True
@@ -434,9 +436,9 @@ class Mux(Protocol):
                 call.cancel()
         self._flush_call = self._timeout_call = None
         for stream in list(self._streams.values()):
-            stream.cut(sentence)
+            stream.cut(reason)
         self._streams.clear()
         self.session.close()
         if self._on_lost is not None:
             on_lost, self._on_lost = self._on_lost, None
-            on_lost(sentence)
+            on_lost(reason)

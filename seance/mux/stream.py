@@ -1,20 +1,19 @@
-"""A yamux stream that passes for a TCP transport.
+"""A yamux stream that behaves like a TCP transport.
 
-Not the protocol: which frame is legal when is ``seance.yamux``'s business, and the bytes leave
-through ``seance.mux.protocol``. This file turns the events of one stream into the calls that a
-Twisted protocol expects of a socket, in the same order and equally often; the contract is
-``tests/contract.py``, which real TCP passes too.
+``seance.yamux`` implements the protocol, and ``seance.mux.protocol`` sends the bytes. This file turns the
+events of one stream into the calls that a Twisted protocol expects from a socket, in the same order and
+number. The tests in ``tests/contract.py`` define this behaviour; real TCP passes them too.
 
-Flow control is decided in two places here. *Inbound*, credit goes back to the peer when the
-protocol has taken the bytes, that is when ``dataReceived`` was called with them; while the
-protocol has paused us they wait in ``_incoming``, uncredited, so a protocol that does not read
-costs at most the window and stops nobody else. *Outbound*, the producer is paused while more
-than ``send_high_water_bytes`` are queued in the session and resumed when it has drained to the
-low-water mark, whether it was the peer's window or the carrier that held them.
+Two decisions about flow control are made here. *Inbound*: credit is returned to the peer when the protocol
+has consumed the bytes, that is, after ``dataReceived`` was called with them. While the protocol has paused
+the stream, they stay in ``_incoming`` without credit. So a protocol that does not read costs at most one
+window and stops no other stream. *Outbound*: the producer is paused while more than ``send_high_water_bytes``
+are queued in the session, and resumed at the low-water mark, whether the peer's window or the carrier caused
+the queue.
 
-Bytes that were read before an end are delivered before it (docs/protocol.md, "Ends"): ``resetConnection``
-lets what is queued leave before the reset, and a reset of the peer waits until a paused protocol has taken
-what came before it. Both waits are bounded by ``Mux.linger_seconds``.
+Bytes that were read before an end are delivered before it (docs/protocol.md, "Ends"). ``resetConnection``
+sends the queued data before the reset, and a reset of the peer waits until a paused protocol has consumed the
+data before it. Both waits are limited to ``Mux.linger_seconds``.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from zope.interface import classImplements
 from seance.errors import LocalProtocolError
 from seance.mux.address import StreamAddress
 from seance.mux.refused import StreamRefused
+from seance.mux.stream_states import LIFECYCLE, READ, WRITE, Lifecycle, ReadState, TransportStep, WriteState
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -50,43 +50,56 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamTransport"]
 
+# Names of the module, because an attribute of an enum costs a function call in Python 3.11.
+_OPEN: Final = Lifecycle.OPEN
+_CLOSING: Final = Lifecycle.CLOSING
+_ABORTING: Final = Lifecycle.ABORTING
+_LOST: Final = Lifecycle.LOST
+_READ_OPEN: Final = ReadState.OPEN
+_READ_END_PENDING: Final = ReadState.END_PENDING
+_READ_ENDED: Final = ReadState.ENDED
+_WRITE_OPEN: Final = WriteState.OPEN
+_WRITE_ENDED: Final = WriteState.ENDED
+_FIN: Final = TransportStep.FIN
+_REPORT: Final = TransportStep.REPORT
+_END: Final = TransportStep.END
+_RESET: Final = TransportStep.RESET
+_CLOSE: Final = TransportStep.CLOSE
+_ABORT: Final = TransportStep.ABORT
+_LOSE: Final = TransportStep.LOSE
+
 _NOTHING: Final[deque[bytes]] = deque()
-"""What has arrived and waits, of every stream where nothing does: an empty one of its own would be 760
-bytes."""
+"""The shared queue of all streams without waiting data: an empty deque takes 760 bytes."""
 
 
 class StreamTransport:
-    """What a protocol at one end of a stream has as ``self.transport``.
+    """The transport of a protocol at one end of a stream.
 
-    Made by ``Mux`` alone: from ``Mux.open_stream`` or for a stream that the peer opened.
-    Everything may be called from inside ``dataReceived``, and any number of times.
+    Created by ``Mux``, in ``Mux.open_stream`` or for a stream that the peer opened. Every method may be
+    called from inside ``dataReceived``, and any number of times.
 
     Attributes:
         stream_id: The yamux stream id.
-        protocol: Who gets ``dataReceived`` and the rest; may be replaced at any time.
-        linger_seconds: How long the peer's end may take once ours has left after ``loseConnection``; may be
-            changed until then.
+        protocol: The protocol that receives the data; may be replaced at any time.
+        linger_seconds: How long to wait for the peer's end after ours was sent, following ``loseConnection``;
+            may be changed until then.
     """
 
     _log = Logger()
 
     __slots__ = (
-        "_got_end",
-        "_got_reset",
         "_incoming",
-        "_is_aborting",
-        "_is_closing",
-        "_is_ending",
-        "_is_lost",
         "_is_paused",
+        "_lifecycle",
         "_linger",
         "_mux",
         "_producer",
         "_producer_is_paused",
         "_producer_is_streaming",
-        "_sent_end",
-        "_told_end",
+        "_read_state",
+        "_reset_reason",
         "_undelivered",
+        "_write_state",
         "linger_seconds",
         "protocol",
         "stream_id",
@@ -98,14 +111,10 @@ class StreamTransport:
         self.protocol: IProtocol | None = protocol
         self._incoming = _NOTHING
         self._is_paused = False
-        self._got_end = False  # the peer's FIN has arrived
-        self._got_reset = ""  # why the stream is gone, as soon as the protocol has taken what came before
-        self._told_end = False  # and the protocol knows
-        self._is_ending = False  # our FIN is asked for: nothing more may be written
-        self._sent_end = False  # our FIN has left, after everything before it
-        self._is_closing = False
-        self._is_aborting = False
-        self._is_lost = False
+        self._read_state = _READ_OPEN
+        self._write_state = _WRITE_OPEN
+        self._lifecycle = _OPEN
+        self._reset_reason = ""  # of the peer's reset, while data that came before it is not delivered
         self._producer: IProducer | None = None
         self._producer_is_streaming = True
         self._producer_is_paused = False
@@ -117,18 +126,18 @@ class StreamTransport:
 
     @property
     def disconnecting(self) -> bool:
-        """Whether it is closing: in no interface, but Twisted's ``LineReceiver`` asks for it."""
-        return self._is_closing
+        """Whether the stream is closing or closed; not in an interface, but ``LineReceiver`` reads it."""
+        return self._lifecycle is not _OPEN
 
     def write(self, data: bytes) -> None:
-        """Send ``data``; after the end, or once the stream is gone, it is dropped quietly.
+        """Send ``data``. After the end of the stream it is silently dropped.
 
-        More than ``Limits.send_queue_bytes`` in the queue cuts the stream, as nothing may be left out.
+        More than ``Limits.send_queue_bytes`` in the queue resets the stream, because no data may be left out.
         """
         if type(data) is not bytes:
             msg = f"a transport takes bytes, not {type(data).__name__}"
             raise TypeError(msg)
-        if self._is_ending or self._is_lost or self._is_aborting or not data:
+        if self._write_state is not _WRITE_OPEN or not data:
             return
         mux = self._mux
         try:
@@ -149,76 +158,77 @@ class StreamTransport:
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        """Close both directions once everything written has left and no producer is registered.
+        """Close both directions after everything written was sent and no producer is registered.
 
-        What still arrives is for nobody and is dropped. It is credited all the same, so that the
-        peer gets to its own end; a reset instead would cut off what we have said last.
+        Data that still arrives is dropped. It is credited, so that the peer reaches its own end; a reset
+        would cut off our last data.
         """
-        if self._is_closing or self._is_lost or self._is_aborting:
+        if self._lifecycle is not _OPEN:
             return
-        self._is_closing = True
+        self._lifecycle = LIFECYCLE[_OPEN, _CLOSE]
         self._drop_incoming()
-        if self._got_reset:
+        if self._reset_reason:
             self._mux.call_later(0, self._lose_after_reset)
         elif self._producer is None:
             self._end()
 
     def loseWriteConnection(self) -> None:
-        """Say "end of data"; the stream still receives."""
-        if not self._is_lost and not self._is_aborting:
+        """Send the end of data; the stream still receives."""
+        if not self._is_cut:
             self._end()
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Take the peer's end of data; for ``IHalfCloseableDescriptor``, where reactors call it."""
+        """Handle the peer's end of data; called by reactors (``IHalfCloseableDescriptor``)."""
         self.end_arrived()
 
     def writeConnectionLost(self, reason: Failure) -> None:
-        """Take note that our end has left; for ``IHalfCloseableDescriptor``, as above."""
+        """Handle the end of our half; called by reactors (``IHalfCloseableDescriptor``)."""
         self.end_sent()
 
     def abortConnection(self) -> None:
-        """Cut the stream: the peer sees a reset, and ``connectionLost`` follows in the next turn."""
+        """Reset the stream; ``connectionLost`` follows in the next turn."""
         if self._linger is not None:
             self._linger.cancel()
             self._stop_lingering()
-        if not self._is_lost and not self._is_aborting:
+        if not self._is_cut:
             self._break(Failure(ConnectionAborted()))
 
-    def resetConnection(self) -> None:  # noqa: N802  # named as its neighbours are
-        """Cut the stream once everything written has left, or after ``Mux.linger_seconds``.
+    def resetConnection(self) -> None:  # noqa: N802  # named like its neighbours
+        """Reset the stream after everything written was sent, or after ``Mux.linger_seconds``.
 
-        What still arrives is dropped and credited, as after ``loseConnection``: a peer that reads only after
-        it has written everything would otherwise never read what is queued here.
+        Data that still arrives is dropped and credited, as after ``loseConnection``: a peer that reads only
+        after it has written everything would otherwise never read the data queued here.
         """
-        if self._is_lost or self._is_aborting or self._got_reset:
+        if self._is_cut or self._reset_reason:
             self.abortConnection()
             return
-        self._is_closing = self._is_ending = True
+        self._lifecycle = LIFECYCLE[self._lifecycle, _CLOSE]
+        self._write_state = WRITE[self._write_state, _END]
         self._producer = None
         self._drop_incoming()
         if self._linger is None:
             if self._mux.session.reset_when_sent(self.stream_id):
                 self._break(Failure(ConnectionAborted()))
             else:
-                self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
+                self._linger = self._mux.call_later(self._mux.linger_seconds, self._linger_timed_out)
 
     def getPeer(self) -> IAddress:
-        """Where the other end is: the link's peer and the stream id."""
+        """Return the address of the link and the stream id."""
         return StreamAddress(self._mux.link, self.stream_id)
 
     def getHost(self) -> IAddress:
-        """The same address: a stream has no place of its own."""
+        """Return the same address: a stream has only one."""
         return self.getPeer()
 
     def take_undelivered(self) -> bytes:
-        """Return, once, what had arrived when the stream was cut and a paused protocol did not get."""
+        """Return, once, the data that a paused protocol had not received when the stream was cut."""
         undelivered, self._undelivered = self._undelivered, b""
         return undelivered
 
     # -- IConsumer -------------------------------------------------------------------------
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Pause and resume ``producer`` as the peer and the carrier take what is written.
+        """Pause and resume ``producer`` as the send queue fills and drains.
 
         Raises:
             RuntimeError: Another producer is registered.
@@ -226,7 +236,7 @@ class StreamTransport:
         if self._producer is not None:
             msg = f"cannot register {producer!r}: {self._producer!r} is registered already"
             raise RuntimeError(msg)
-        if self._is_lost:
+        if self._lifecycle is _LOST:
             producer.stopProducing()
             return
         self._producer = producer
@@ -238,13 +248,13 @@ class StreamTransport:
             cast(IPullProducer, producer).resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """Forget the producer; a close that waited for it goes on."""
+        """Remove the producer; a close that waited for it continues."""
         self._producer = None
-        if self._is_closing and not self._is_lost:
+        if self._lifecycle is _CLOSING:
             self._end()
 
     def _hold_producer(self) -> None:
-        # A pull producer is not told: it waits to be asked.
+        # A pull producer waits until it is asked.
         self._producer_is_paused = True
         if self._producer_is_streaming:
             cast(IPushProducer, self._producer).pauseProducing()
@@ -265,34 +275,32 @@ class StreamTransport:
         self._is_paused = True
 
     def resumeProducing(self) -> None:
-        """Deliver what has waited, from the next turn on, then whatever arrives."""
+        """Deliver the waiting data, from the next turn on, and then new data."""
         if self._is_paused:
             self._is_paused = False
-            if self._incoming or self._got_end:
+            if self._incoming or self._read_state is _READ_END_PENDING:
                 self._mux.call_later(0, self._deliver_waiting)
 
     def stopProducing(self) -> None:
-        """Whoever consumed us is gone: close, as TCP transports do."""
+        """Close the stream, as TCP transports do: the consumer of its data is gone."""
         self.loseConnection()
 
     # -- from the mux ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """The stream is open, as far as we know: the protocol gets this transport."""
+        """Give the transport to the protocol: the stream is open."""
         self._call(cast(IProtocol, self.protocol).makeConnection, self)
 
     def data_arrived(self, data: bytes) -> None:
-        """Take the body of a data frame."""
-        if self._is_closing or self._is_lost:
+        """Handle the body of a data frame."""
+        if self._lifecycle is not _OPEN:
             self._mux.session.data_taken(self.stream_id, len(data))
-        elif self._is_aborting:
-            pass
         elif self._is_paused or self._incoming:
             if self._incoming is _NOTHING:
                 self._incoming = deque()
             self._incoming.append(data)
             self._deliver()
-        else:  # As _deliver does, but nearly all data comes by here.
+        else:  # as in _deliver; this is the common case
             try:
                 self._mux.session.data_taken(self.stream_id, len(data))
                 self.protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not lost
@@ -300,17 +308,17 @@ class StreamTransport:
                 self._blame_protocol()
 
     def end_arrived(self) -> None:
-        """Take the peer's FIN."""
-        self._got_end = True
-        if self._is_closing or self._is_lost:
-            self._settle()
-        else:
+        """Handle the peer's FIN."""
+        self._read_state = READ[self._read_state, _FIN]
+        if self._lifecycle is _OPEN:
             self._deliver()
+        else:
+            self._settle()
 
     def end_sent(self) -> None:
-        """Our FIN has left, and everything before it."""
-        self._sent_end = True
-        if not self._is_closing and not self._is_lost and not self._is_aborting:
+        """Our FIN was sent, after all data."""
+        self._write_state = WRITE[self._write_state, _FIN]
+        if self._lifecycle is _OPEN:
             half = IHalfCloseableProtocol(self.protocol, None)
             if half is not None:
                 self._call(half.writeConnectionLost)
@@ -318,48 +326,44 @@ class StreamTransport:
 
     def writable(self) -> None:
         """The session's queue has drained to the low-water mark."""
-        if self._producer is not None and self._producer_is_paused and not self._is_aborting:
+        if self._producer is not None and self._producer_is_paused and not self._is_cut:
             self._producer_is_paused = False
             self._call(cast(IPushProducer, self._producer).resumeProducing)
 
-    def reset_arrived(self, sentence: str, *, is_refused: bool = False) -> None:
-        """Take the peer's reset; the protocol gets it after the data that came before.
+    def reset_arrived(self, reason: str, *, is_refused: bool = False) -> None:
+        """Handle the peer's reset; the protocol gets it after the data that came before.
 
         Args:
-            sentence: Why.
-            is_refused: Whether the peer never accepted the stream: the protocol gets ``StreamRefused``.
+            reason: The reason as text.
+            is_refused: Whether the peer never accepted the stream; the protocol then gets ``StreamRefused``.
         """
-        if self._got_end and not self._told_end and not self._incoming:
-            self._tell_end()  # a pause holds back data only
-        if not self._incoming or self._is_closing or self._is_lost or self._is_aborting:
-            self.cut(sentence, is_refused=is_refused)
+        if self._read_state is _READ_END_PENDING and not self._incoming:
+            self._report_end()  # a pause delays only data
+        if not self._incoming or self._lifecycle is not _OPEN:
+            self.cut(reason, is_refused=is_refused)
             return
-        self._got_reset = sentence
-        self._is_ending = True  # what is written from now on is dropped
-        self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
-        self.writable()  # nothing is queued any more; a paused producer may be what lets the protocol read
+        self._reset_reason = reason
+        self._write_state = WRITE[self._write_state, _RESET]
+        self._linger = self._mux.call_later(self._mux.linger_seconds, self._linger_timed_out)
+        self.writable()  # the queue is empty; the protocol may resume reading when its producer is resumed
 
     def reset_sent(self) -> None:
-        """The reset of ``resetConnection`` has left, and everything before it."""
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        self._is_aborting = True
+        """The reset of ``resetConnection`` was sent, after all data."""
+        self._cancel_linger()
+        self._lifecycle = LIFECYCLE[self._lifecycle, _ABORT]
         self._lose(Failure(ConnectionAborted()))
 
-    def cut(self, sentence: str, *, is_refused: bool = False) -> None:
-        """End the stream without an end of data, now: it was reset, or the whole session is over.
+    def cut(self, reason: str, *, is_refused: bool = False) -> None:
+        """End the stream immediately, without an end of data: it was reset, or the session is over.
 
         Args:
-            sentence: Why.
+            reason: The reason as text.
             is_refused: As for ``reset_arrived``.
         """
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        if not self._is_aborting:
+        self._cancel_linger()
+        if self._lifecycle is not _ABORTING:
             self._undelivered = b"".join(self._incoming)
-            self._lose(Failure(StreamRefused(sentence) if is_refused else ConnectionLost(sentence)))
+            self._lose(Failure(StreamRefused(reason) if is_refused else ConnectionLost(reason)))
             self._undelivered = b""
         self._mux.forget(self)
 
@@ -371,8 +375,7 @@ class StreamTransport:
             self._mux.flush_soon()
 
     def _deliver(self) -> None:
-        # Never entered a second time from inside dataReceived: what a protocol does there, resume
-        # included, calls nobody back before the next turn.
+        # Not re-entrant: ``resumeProducing`` in ``dataReceived`` delivers in the next turn.
         incoming = self._incoming
         data_taken = self._mux.session.data_taken
         try:
@@ -380,23 +383,23 @@ class StreamTransport:
                 data = incoming.popleft()
                 data_taken(self.stream_id, len(data))
                 cast(IProtocol, self.protocol).dataReceived(data)
-        except Exception:  # noqa: BLE001  # whatever the application's protocol raises
+        except Exception:  # noqa: BLE001  # anything that the application's protocol raises
             self._blame_protocol()
         if not incoming:
             self._incoming = _NOTHING
-        if self._got_end and not incoming and not self._is_paused and not self._told_end:
-            self._tell_end()
-        if self._got_reset and not incoming and not self._is_paused:
+        if self._read_state is _READ_END_PENDING and not incoming and not self._is_paused:
+            self._report_end()
+        if self._reset_reason and not incoming and not self._is_paused:
             self._lose_after_reset()
 
-    def _tell_end(self) -> None:
-        if self._is_closing or self._is_lost or self._is_aborting:
+    def _report_end(self) -> None:
+        if self._lifecycle is not _OPEN:
             return
-        self._told_end = True
+        self._read_state = READ[self._read_state, _REPORT]
         half = IHalfCloseableProtocol(self.protocol, None)
         if half is None:
-            # The whole connection is over, and nobody waits for a producer any more.
-            self._is_closing = True
+            # The whole connection is over, so do not wait for the producer.
+            self._lifecycle = LIFECYCLE[_OPEN, _CLOSE]
             self._stop_producer()
             self._end()
         else:
@@ -404,49 +407,48 @@ class StreamTransport:
             self._settle()
 
     def _end(self) -> None:
-        if not self._is_ending and not self._is_aborting:
-            self._is_ending = True
+        if self._write_state is _WRITE_OPEN:
+            self._write_state = WRITE[_WRITE_OPEN, _END]
             self._mux.session.end_stream(self.stream_id)
             self._mux.flush_soon()
         self._settle()
 
     def _settle(self) -> None:
-        if not self._sent_end or self._is_aborting:
+        if self._write_state is not _WRITE_ENDED or self._lifecycle is _ABORTING:
             return
-        if self._got_end and self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        if self._told_end or self._is_closing:
-            if not self._got_end and self._linger is None:
+        has_fin = self._read_state is not _READ_OPEN
+        if has_fin:
+            self._cancel_linger()
+        if self._read_state is _READ_ENDED or self._lifecycle is not _OPEN:
+            if not has_fin and self._linger is None:
                 self._linger = self._mux.call_later(self.linger_seconds, self._stop_lingering)
             self._lose(Failure(ConnectionDone()))
 
     def _stop_lingering(self) -> None:
-        # We closed, the peer never said its end: a reset frees the stream on both sides.
+        # The peer has not sent its end in time. A reset frees the stream on both sides.
         self._linger = None
         self._mux.session.reset_stream(self.stream_id)
         self._mux.flush_soon()
         self._mux.forget(self)
 
-    def _stop_waiting(self) -> None:
-        # For the peer to take what is queued, or for the protocol to take what came before the peer's reset.
+    def _linger_timed_out(self) -> None:
+        # The peer has not accepted the queued data, or the protocol has not read the data before the peer's
+        # reset.
         self._linger = None
-        if self._mux.is_standing_still:
-            # Nothing can leave or arrive, and the link bounds how long: the time begins anew.
-            self._linger = self._mux.call_later(self._mux.linger_seconds, self._stop_waiting)
-        elif self._got_reset:
+        if self._mux.is_clock_paused:
+            # Nothing can be sent or received, and the link limits how long. Start the timeout again.
+            self._linger = self._mux.call_later(self._mux.linger_seconds, self._linger_timed_out)
+        elif self._reset_reason:
             self._incoming.clear()
             self._lose_after_reset()
         else:
             self._break(Failure(ConnectionAborted()))
 
     def _lose_after_reset(self) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
+        self._cancel_linger()
         self._mux.session.reset_stream(self.stream_id)
-        if not self._is_aborting:
-            self._lose(Failure(ConnectionLost(self._got_reset)))
+        if self._lifecycle is not _ABORTING:
+            self._lose(Failure(ConnectionLost(self._reset_reason)))
         self._mux.forget(self)
 
     def _drop_incoming(self) -> None:
@@ -455,25 +457,37 @@ class StreamTransport:
         self._mux.flush_soon()
 
     def _break(self, reason: Failure) -> None:
-        # Told in the next turn: whoever writes or aborts does not expect connectionLost meanwhile.
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        self._is_aborting = True
+        # In the next turn, because callers of write and abort do not expect connectionLost during the call.
+        self._cancel_linger()
+        self._lifecycle = LIFECYCLE[self._lifecycle, _ABORT]
+        self._write_state = WRITE[self._write_state, _RESET]
         self._incoming.clear()
         self._mux.session.reset_stream(self.stream_id)
         self._mux.flush_soon()
         self._mux.call_later(0, self._lose, reason)
 
     def _lose(self, reason: Failure) -> None:
-        if not self._is_lost:
-            self._is_lost = True
+        is_done = self._lifecycle is _ABORTING or (
+            self._write_state is _WRITE_ENDED and self._read_state is not _READ_OPEN
+        )
+        if self._lifecycle is not _LOST:
+            self._lifecycle = LIFECYCLE[self._lifecycle, _LOSE]
+            self._write_state = WRITE[self._write_state, _RESET]
             self._incoming.clear()
             self._stop_producer()
             protocol, self.protocol = cast(IProtocol, self.protocol), None
             self._call(protocol.connectionLost, reason)
-        if self._is_aborting or (self._sent_end and self._got_end):
+        if is_done:
             self._mux.forget(self)
+
+    @property
+    def _is_cut(self) -> bool:
+        return self._lifecycle is _ABORTING or self._lifecycle is _LOST
+
+    def _cancel_linger(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
 
     def _call(self, callback: Callable[..., object], *arguments: object) -> None:
         try:
@@ -482,10 +496,10 @@ class StreamTransport:
             self._blame_protocol()
 
     def _blame_protocol(self) -> None:
-        self._log.failure("A protocol failed; its stream is cut", event="stream.protocol_failed")
-        if not self._is_lost and not self._is_aborting:
+        self._log.failure("A protocol failed; its stream was reset", event="stream.protocol_failed")
+        if not self._is_cut:
             self._break(Failure())
 
 
-# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
+# Not with the decorator: mypyc does not compile decorated classes (decision 20).
 classImplements(StreamTransport, ITransport, IConsumer, IPushProducer, IHalfCloseableDescriptor)

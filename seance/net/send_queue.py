@@ -2,7 +2,7 @@
 
 What the kernel holds, nothing can overtake: a keystroke waits behind it. But it has to hold as much as leaves
 until this process has its next turn, or the path runs dry. So the mark follows the path, as the size of
-messages does, by the same measure (``seance.yamux.Pace``): how long the carrier stays full.
+messages does, by the same measure (``seance.yamux.MessageSizer``): how long the carrier stays full.
 
 ``TCP_NOTSENT_LOWAT`` alone keeps no promise: the system looks at it only where a new buffer begins, and
 goes on filling the last one, up to 64 KiB (Linux 6.18: 28 KiB unsent with a mark of 8). So whoever writes
@@ -20,7 +20,7 @@ import socket
 import sys
 from typing import Any, Final
 
-from seance.yamux import Pace
+from seance.yamux import MessageSizer
 
 __all__ = ["SendQueueMonitor"]
 
@@ -47,7 +47,7 @@ class SendQueueMonitor:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._pace = Pace()
+        self._pace = MessageSizer()
         self._unasked_bytes = 0
         self.most_bytes = 0
         self._follow_pace()

@@ -1,34 +1,39 @@
-"""What lets a link outlive its carriers: counts, checks and proofs. Pure: bytes and times in, decisions out.
+"""State that lets a link continue after its carrier is lost. Pure: bytes and times in, decisions out.
 
-A link is a byte stream in each direction, and a carrier is whatever moves its bytes at the moment.
-``Continuity`` knows what has to be sent again when the next carrier comes, ``Proof`` whether
-whoever brings it is the one who left, ``Heartbeat`` when a carrier must be taken for dead, ``AckTimeout``
-when a peer must. The words that the two sides exchange about it are in ``seance.resume.messages``. Wire
-format: docs/protocol.md, "Resumption". Whoever owns sockets and timers calls this: ``seance.carrier``.
+A link is one byte stream in each direction. A carrier is the connection that moves its bytes at present.
+
+* ``Continuity`` keeps what a new carrier has to send again.
+* ``Proof`` checks the secret of an agent that resumes a session.
+* ``Heartbeat`` detects dead carriers.
+* ``AckTimeout`` detects peers that do not acknowledge data.
+* ``seance.resume.messages`` has the header fields and control messages.
+
+``seance.carrier`` calls this package and owns the sockets and timers. Wire format: docs/protocol.md,
+"Resumption".
 """
 
 from seance.resume.ack_timeout import AckTimeout
 from seance.resume.continuity import KEPT_BYTES, Continuity
-from seance.resume.heartbeat import LOOK_SECONDS, Beat, Heartbeat
-from seance.resume.incoming import TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Incoming
+from seance.resume.heartbeat import CHECK_SECONDS, Heartbeat, HeartbeatAction
+from seance.resume.incoming import ACK_AFTER_BYTES, ACK_AFTER_SECONDS, Incoming
 from seance.resume.messages import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, ResumeRequest, SessionInfo
 from seance.resume.outgoing import Outgoing
 from seance.resume.proof import Proof
 
 __all__ = [
+    "ACK_AFTER_BYTES",
+    "ACK_AFTER_SECONDS",
     "BYE",
+    "CHECK_SECONDS",
     "KEPT_BYTES",
-    "LOOK_SECONDS",
     "RESUME_FIELD",
     "SESSION_FIELD",
-    "TELL_AFTER_BYTES",
-    "TELL_AFTER_SECONDS",
     "Ack",
     "AckTimeout",
-    "Beat",
     "Continuity",
     "Drain",
     "Heartbeat",
+    "HeartbeatAction",
     "Incoming",
     "Outgoing",
     "Proof",

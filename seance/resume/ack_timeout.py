@@ -1,26 +1,26 @@
-"""When a peer must be taken for one that never acknowledges.
+"""Detect a peer that does not acknowledge the data sent to it.
 
-It lives: it answers pings, and perhaps it sends. But what it was sent stays unacknowledged, so nothing may be
-forgotten, and once the bound is reached nothing is sent any more: a room that is "online" and serves nobody.
-No loss of a carrier is behind that but a mistake in the peer, and another carrier would not mend it.
+Such a peer may answer pings and send data. But its data stays unacknowledged and has to be kept; when the
+limit of kept bytes is reached, sending stops. The room would look online and would not serve any client. The
+cause is an error in the peer, not a lost carrier, so a new carrier would not help.
 
-A path that takes no more bytes is a reason to wait for longer, because what lies in the socket can be
-minutes away. Any progress is enough: our own peers tell of theirs four times a second (``Incoming``).
+A full carrier gets a longer timeout, because the data in its socket can take minutes to arrive. Any progress
+resets the timeout: a Seance peer acknowledges four times a second (``Incoming``).
 """
 
 from __future__ import annotations
 
 __all__ = ["AckTimeout"]
 
-PATIENCE_SECONDS = 15.0
-"""For a peer that was given everything."""
+TIMEOUT_SECONDS = 15.0
+"""Timeout while the carrier accepts data."""
 
-FULL_PATIENCE_SECONDS = 60.0
-"""For one whose path is full. Clients give up after 30 s without a message (yjs.md, fact 2)."""
+FULL_TIMEOUT_SECONDS = 60.0
+"""Timeout while the carrier is full. Yjs clients give up after 30 s without a message."""
 
 
 class AckTimeout:
-    """One carrier's. Call ``are_too_old`` now and then.
+    """The acknowledgement timeout of one carrier. Call ``has_expired`` at regular intervals.
 
     Args:
         now: Seconds, monotonic.
@@ -32,16 +32,16 @@ class AckTimeout:
         self._base = -1
         self._since_seconds = now
 
-    def are_too_old(self, now: float, *, base: int, kept_bytes: int, is_full: bool) -> bool:
-        """Judge.
+    def has_expired(self, now: float, *, base: int, kept_bytes: int, is_full: bool) -> bool:
+        """Return whether the peer has failed to acknowledge data in time.
 
         Args:
             now: Seconds, monotonic.
             base: Bytes that the peer has acknowledged.
-            kept_bytes: Bytes that it has not.
-            is_full: Whether the carrier takes no more for now.
+            kept_bytes: Bytes that the peer has not acknowledged.
+            is_full: Whether the carrier accepts no more data at present.
         """
         if not kept_bytes or base != self._base:
             self._base, self._since_seconds = base, now
             return False
-        return now - self._since_seconds >= (FULL_PATIENCE_SECONDS if is_full else PATIENCE_SECONDS)
+        return now - self._since_seconds >= (FULL_TIMEOUT_SECONDS if is_full else TIMEOUT_SECONDS)

@@ -1,7 +1,7 @@
-"""CRC-32, from wherever it is quickest.
+"""CRC-32 from the fastest library that is installed.
 
-Every byte that a carrier brings or takes is summed up on both sides. zlib's own function does 5 GB/s, which
-under load is a tenth of a relay's time; that of zlib-ng (extra ``fast``) is the same function at 45 GB/s.
+Both sides compute the checksum of every byte that a carrier moves. zlib runs at 5 GB/s, which is a tenth of a
+busy relay's CPU time. zlib-ng (extra ``fast``) computes the same function at 45 GB/s.
 """
 
 from __future__ import annotations

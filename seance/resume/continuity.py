@@ -1,8 +1,8 @@
-"""One end of a link that may outlive its carriers: what counts, and what is too late.
+"""One end of a link that may use several carriers in turn: counts bytes and rejects what arrives too late.
 
-Each carrier belongs to an *epoch*. Whatever an older one still brings is not for us: its bytes come
-again on the newer one, and counting them twice would tear the stream. That is why every call that
-speaks for a carrier names its epoch.
+Each carrier has an *epoch*. Data from an older carrier is ignored: the peer sends the same bytes
+again on the newer carrier, and counting them twice would corrupt the stream. Therefore each call on behalf of
+a carrier passes its epoch.
 
 ::
 
@@ -12,8 +12,8 @@ speaks for a carrier names its epoch.
        |______detach_______|                           |
        |___________________end_________________________|
 
-Both sides use the same class; that the agent dials and the relay judges (who may come back, and
-for how long) is decided above, in ``seance.tunnel``.
+Both sides use the same class. The agent dials, and the relay decides who may resume and for how long; both
+are decided in higher layers.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from seance.resume.outgoing import Outgoing
 __all__ = ["KEPT_BYTES", "Continuity"]
 
 KEPT_BYTES = 4 * 1024 * 1024
-"""What a side keeps unacknowledged before it pauses; 320 Mbit/s at 100 ms (reliability.md 2.3, rule 1)."""
+"""Unacknowledged bytes after which a side pauses. Allows 320 Mbit/s at a round trip of 100 ms."""
 
 
 class Continuity:
-    """Begins detached. ``attach`` with each carrier; ``end`` once and for all.
+    """One end of a link. It starts detached: call ``attach`` for each carrier, and ``end`` once.
 
     Args:
         limit_bytes: See ``Outgoing``.
+        origin: See ``Outgoing``.
 
     Attributes:
-        epoch: The number of the latest carrier, from 1 on; 0 before the first.
-        is_attached: Whether that carrier is still there.
-        is_over: Whether there will be no other.
-        outgoing: What the peer may lack.
-        incoming: What we have.
+        epoch: The number of the latest carrier, from 1; 0 before the first.
+        is_attached: Whether the latest carrier is connected.
+        is_over: Whether the link has ended.
+        outgoing: Data sent to the peer and not acknowledged.
+        incoming: Count and checksum of the data received.
     """
 
     __slots__ = ("epoch", "incoming", "is_attached", "is_over", "outgoing")
@@ -52,9 +53,9 @@ class Continuity:
         self.is_over = False
 
     def attach(self, peer_count: int, peer_crc: int) -> int:
-        """Go on with a new carrier; an older one is dead from now on, whatever it believes.
+        """Start a new carrier. An older carrier is ignored from now on.
 
-        Next: ``outgoing.next_unsent`` until it is empty or the carrier is full.
+        Next: ``outgoing.next_unsent`` until it returns None or the carrier is full.
 
         Args:
             peer_count: Bytes that the peer has received on this link.
@@ -65,7 +66,8 @@ class Continuity:
 
         Raises:
             LocalProtocolError: The link is over ("link_over").
-            RemoteProtocolError: See ``Outgoing.rewind``. Nothing has changed: an older carrier goes on.
+            RemoteProtocolError: See ``Outgoing.rewind``. The state is unchanged, and an older carrier stays
+                attached.
         """
         if self.is_over:
             raise LocalProtocolError("The link is over and takes no further carrier.", code="link_over")
@@ -75,34 +77,34 @@ class Continuity:
         return self.epoch
 
     def detach(self, epoch: int) -> bool:
-        """Take note that a carrier is lost; False if it was not the present one."""
+        """Record that a carrier is lost. Return False if it was not the current one."""
         if epoch != self.epoch or not self.is_attached:
             return False
         self.is_attached = False
         return True
 
     def is_current(self, epoch: int) -> bool:
-        """Whether what a carrier brings counts."""
+        """Return whether data from the carrier with this epoch is accepted."""
         return self.is_attached and epoch == self.epoch
 
     def receive(self, epoch: int, data: bytes) -> int:
-        """Count bytes that are handed on now; one at least.
+        """Count received bytes, at least one, that are passed on now.
 
         Returns:
-            What ``Incoming.take`` does; 0 if they are too late and must not be handed on.
+            The result of ``Incoming.take``; 0 if the bytes are too late and must be dropped.
         """
         if not self.is_attached or epoch != self.epoch:  # is_current, for one call less a message
             return 0
         return self.incoming.take(data)
 
     def acknowledge(self, epoch: int, count: int, crc: int) -> int:
-        """Take an acknowledgement; see ``Outgoing.acknowledge``. One of an older carrier is ignored."""
+        """Apply an acknowledgement, unless it comes from an older carrier. See ``Outgoing.acknowledge``."""
         if not self.is_current(epoch):
             return 0
         return self.outgoing.acknowledge(count, crc)
 
     def end(self) -> None:
-        """It is over: keep nothing."""
+        """End the link and free the kept data."""
         self.is_over = True
         self.is_attached = False
         self.outgoing.clear()

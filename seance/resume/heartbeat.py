@@ -1,16 +1,16 @@
-"""When a carrier has to be taken for dead.
+"""Decide when a carrier is dead.
 
-Any inbound byte is a sign of life, so a busy link is never killed by its own heartbeat. Silence
-alone means nothing for a while; then we ask. From the moment that something is owed to us (an answer
-to that question, or an acknowledgement of data) silence means death. One look a second is enough:
+Any inbound byte is a sign of life, so a busy link is never closed by its own heartbeat. After a period of
+silence a ping is sent. While the peer owes something (an answer to that ping, or an acknowledgement of data),
+further silence means that the carrier is dead. One check a second is enough:
 
-* idle: 1 s until the last byte is noted, 4 s of silence, a question, 4 s: 9 s, within the 10 that we promise;
-* data in flight: 1 s until it is noted that some is, 4 s: 5 s, within the 6.
+* idle: up to 1 s until the last byte is noticed, 4 s of silence, a ping, 4 s: 9 s, within the promised 10 s;
+* data in flight: up to 1 s until it is noticed, 4 s: 5 s, within the promised 6 s.
 
-A look that comes late was not looking: the process was stopped, the laptop asleep, the loop stalled. Then
-what lies in the socket has to be read before anybody is judged: it asks, and waits for two seconds. Not
-for ever, though: a loop that stalls all the time reads between its looks, too, so after some of them silence
-means what it says. Questions that others ask bring the end nearer and never put it off.
+A late check means that the process was stopped, the laptop asleep or the event loop stalled. Then bytes may
+wait in the socket, so the check sends a ping and allows two seconds for the answer. A loop that stalls all
+the time also reads between the checks, so only the first late checks of a silence do this. ``probe`` can
+bring the deadline forward and never postpones it.
 """
 
 from __future__ import annotations
@@ -18,75 +18,75 @@ from __future__ import annotations
 import enum
 import math
 
-__all__ = ["LOOK_SECONDS", "Beat", "Heartbeat"]
+__all__ = ["CHECK_SECONDS", "Heartbeat", "HeartbeatAction"]
 
-LOOK_SECONDS = 1.0
-"""From one look to the next."""
+CHECK_SECONDS = 1.0
+"""Interval between two checks."""
 
 LATE_SECONDS = 1.5
-"""A look that comes so long after the one before is late. With more, a stall could eat up the time for an
-answer: a reactor runs its timers first and reads afterwards."""
+"""A check is late if the one before is at least this old. A larger value would let a stall use up the time
+for an answer, because a reactor runs timers before it reads."""
 
-LATE_LOOKS = 5
-"""So many in one silence judge nobody."""
+MAX_LATE_CHECKS = 5
+"""Late checks in one silence that are answered with another ping."""
 
 QUIET_SECONDS = 3.9
-PATIENCE_SECONDS = 3.9
+ANSWER_SECONDS = 3.9
 PROBE_SECONDS = 2.0
 
 
-class Beat(enum.Enum):
-    """What a look says."""
+class HeartbeatAction(enum.Enum):
+    """What to do after a check."""
 
-    FINE = "fine"
-    ASK = "ask"
+    NONE = "none"
+    PING = "ping"
     DEAD = "dead"
 
 
 class Heartbeat:
-    """One carrier's. Call ``look`` once a second.
+    """The heartbeat of one carrier. Call ``check`` once a second.
 
     Args:
         now: Seconds, monotonic.
     """
 
-    __slots__ = ("_dead_at", "_heard_at", "_late_looks", "_looked_at")
+    __slots__ = ("_checked_at", "_dead_at", "_late_checks", "_received_at")
 
     def __init__(self, now: float) -> None:
-        self._heard_at = self._looked_at = now
+        self._received_at = self._checked_at = now
         self._dead_at = math.inf
-        self._late_looks = 0
+        self._late_checks = 0
 
-    def look(self, now: float, *, has_heard: bool, is_owed: bool) -> Beat:
-        """Judge.
+    def check(self, now: float, *, has_heard: bool, is_owed: bool) -> HeartbeatAction:
+        """Decide what to do now.
 
         Args:
             now: Seconds, monotonic.
-            has_heard: Whether any byte has come since the last look.
-            is_owed: Whether the peer has something to acknowledge.
+            has_heard: Whether any byte has arrived since the last check.
+            is_owed: Whether the peer has data to acknowledge.
 
         Returns:
-            For ``ASK`` send a ping now; for ``DEAD`` cut the carrier.
+            PING: send a ping now. DEAD: close the carrier. NONE: nothing to do.
         """
-        is_late = now - self._looked_at >= LATE_SECONDS
-        self._looked_at = now
+        is_late = now - self._checked_at >= LATE_SECONDS
+        self._checked_at = now
         if has_heard:
-            self._heard_at = now
+            self._received_at = now
             self._dead_at = math.inf
-            self._late_looks = 0
-        if is_late and self._late_looks < LATE_LOOKS:
-            self._late_looks += 1
+            self._late_checks = 0
+        if is_late and self._late_checks < MAX_LATE_CHECKS:
+            self._late_checks += 1
             self._dead_at = now + PROBE_SECONDS
-            return Beat.ASK
+            return HeartbeatAction.PING
         if self._dead_at < math.inf:
-            return Beat.DEAD if now >= self._dead_at else Beat.FINE
+            return HeartbeatAction.DEAD if now >= self._dead_at else HeartbeatAction.NONE
         if is_owed:
-            self._dead_at = now + PATIENCE_SECONDS
-        elif now - self._heard_at >= QUIET_SECONDS:
-            self._dead_at = now + PATIENCE_SECONDS
-            return Beat.ASK
-        return Beat.FINE
+            self._dead_at = now + ANSWER_SECONDS
+        elif now - self._received_at >= QUIET_SECONDS:
+            self._dead_at = now + ANSWER_SECONDS
+            return HeartbeatAction.PING
+        return HeartbeatAction.NONE
 
     def probe(self, now: float) -> None:
-        """Take note that a ping was sent whose answer is awaited for two seconds only."""
+        """Record that a ping was sent. Its answer is due in two seconds."""
         self._dead_at = min(self._dead_at, now + PROBE_SECONDS)

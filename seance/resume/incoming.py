@@ -1,54 +1,56 @@
-"""What was received over a link, as two numbers: how many bytes, and their checksum.
+"""The data received over a link, as two numbers: the count of bytes and their checksum.
 
-Bytes are counted when they are handed on, neither earlier nor later and to the byte, wherever a
-carrier was cut. So there is no such thing as half a message here: a message whose beginning was
-handed on is asked for again from the byte after.
+A byte counts at the moment it is passed on, wherever a carrier was cut. So there are no partial messages: if
+the beginning of a message was passed on, the peer sends it again from the next byte.
 """
 
 from __future__ import annotations
 
 from seance.resume.checksum import crc32
 
-__all__ = ["TELL_AFTER_BYTES", "TELL_AFTER_SECONDS", "Incoming"]
+__all__ = ["ACK_AFTER_BYTES", "ACK_AFTER_SECONDS", "Incoming"]
 
-TELL_AFTER_BYTES = 256 * 1024
-"""So many bytes are acknowledged at once: a sixteenth of what the other side keeps ..."""
+ACK_AFTER_BYTES = 256 * 1024
+"""Unacknowledged bytes that trigger an acknowledgement: a sixteenth of what the other side keeps."""
 
-TELL_AFTER_SECONDS = 0.25
-"""... and fewer after so long: four small text messages a second at most (reliability.md 2.3, rule 2)."""
+ACK_AFTER_SECONDS = 0.25
+"""Interval of acknowledgements for fewer bytes: at most four small text messages a second."""
 
 
 class Incoming:
     """The receiving half of a link.
 
+    Args:
+        origin: Initial count; other than 0 only in tests.
+
     Attributes:
-        count: Bytes handed on since the link began.
+        count: Bytes passed on since the link began.
         crc: Their CRC-32.
     """
 
-    __slots__ = ("_told", "count", "crc")
+    __slots__ = ("_acked", "count", "crc")
 
     def __init__(self, *, origin: int = 0) -> None:
         self.count = origin
         self.crc = 0
-        self._told = origin
+        self._acked = origin
 
     @property
-    def untold_bytes(self) -> int:
-        """What the peer does not know to have arrived."""
-        return self.count - self._told
+    def unacked_bytes(self) -> int:
+        """Bytes received and not acknowledged."""
+        return self.count - self._acked
 
     def take(self, data: bytes) -> int:
-        """Count what is handed on now.
+        """Count bytes that are passed on now.
 
         Returns:
-            ``untold_bytes``; from ``TELL_AFTER_BYTES`` on, tell the peer at once.
+            ``unacked_bytes``. From ``ACK_AFTER_BYTES`` on, send an acknowledgement immediately.
         """
         self.crc = crc32(data, self.crc)
         self.count += len(data)
-        return self.count - self._told
+        return self.count - self._acked
 
-    def tell(self) -> tuple[int, int]:
-        """Return ``count`` and ``crc`` for the peer, who knows them from now on."""
-        self._told = self.count
+    def make_ack(self) -> tuple[int, int]:
+        """Return ``count`` and ``crc`` for an acknowledgement, and set ``unacked_bytes`` to 0."""
+        self._acked = self.count
         return self.count, self.crc

@@ -1,4 +1,4 @@
-"""The words of resumption: two header fields of the handshake, and link control messages.
+"""Messages of the resumption protocol: two header fields of the handshake, and the link control messages.
 
 ::
 
@@ -8,9 +8,9 @@
     relay -> agent    {"t": "drain", "in": 2.5, "try": 20}
     both, as text     {"t": "bye"}
 
-Unknown parameters and unknown words are ignored, so that either side may learn first. A field
-that cannot be read counts as absent: whoever sent it begins a new session. Numbers are decimal and below
-2^64, checksums eight hexadecimal digits. Wire format: docs/protocol.md, "Resumption".
+Unknown parameters and unknown message types are ignored, so either side may be updated first. A malformed
+field counts as absent, and the agent starts a new session. Numbers are decimal and below 2^64; checksums are
+eight hexadecimal digits. Wire format: docs/protocol.md, "Resumption".
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ RESUME_FIELD = "Seance-Resume"
 SESSION_FIELD = "Seance-Session"
 
 BYE = b'{"t":"bye"}'
-"""The session is over: no resumption is wanted."""
+"""The sender ends the session and will not resume it."""
 
-LONGEST_FIELD = 512
-LONGEST_WAIT_SECONDS = 86_400.0
+MAX_FIELD_CHARS = 512
+MAX_WAIT_SECONDS = 86_400.0
 
 _SECRET = re.compile(r"[\w-]{16,128}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _CRC = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _WHY = re.compile(r"[a-z_]{1,32}", re.ASCII)
 
-MOST = 2**64
+COUNT_LIMIT = 2**64
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
-    """``Seance-Resume``: an agent wants its session back.
+    """``Seance-Resume``: an agent asks to resume its session.
 
     Attributes:
-        sid: Which session.
-        token: The secret that goes with it.
-        received: Bytes that the agent has of it.
+        sid: The session.
+        token: The secret of the session.
+        received: Bytes that the agent has received on it.
         crc: Their checksum.
     """
 
@@ -55,12 +55,12 @@ class ResumeRequest:
     crc: int
 
     def written(self) -> str:
-        """The field's value."""
+        """Return the field's value."""
         return f"sid={self.sid}; token={self.token}; recv={self.received}; crc={self.crc:08x}"
 
     @classmethod
     def read(cls, text: str) -> ResumeRequest | None:
-        """Read a field's value; None if it makes no sense."""
+        """Parse a field's value. Return None if it is malformed."""
         fields = _parameters(text)
         received, crc = _number(fields.get("recv")), _checksum(fields.get("crc"))
         if received is None or crc is None or not _are_secrets(fields):
@@ -73,14 +73,14 @@ class SessionInfo:
     """``Seance-Session``: the session that this carrier belongs to.
 
     Attributes:
-        sid: Which session.
-        token: The secret for coming back to it.
-        epoch: Which carrier of it this is.
-        received: Bytes that the relay has of it.
+        sid: The session.
+        token: The secret for resuming it.
+        epoch: The number of this carrier.
+        received: Bytes that the relay has received on it.
         crc: Their checksum.
-        window_seconds: How long the relay keeps it without a carrier.
-        is_resumed: Whether it is the one that was asked for; if not, that one is over.
-        why: Why not: ``expired``, ``unknown``, ``gap``; empty if nothing was asked for.
+        window_seconds: How long the relay keeps the session without a carrier.
+        is_resumed: Whether this is the requested session. If not, the requested session is over.
+        why: Why it is not: ``expired``, ``unknown`` or ``gap``. Empty if none was requested.
     """
 
     sid: str
@@ -93,8 +93,8 @@ class SessionInfo:
     why: str = ""
 
     def written(self) -> str:
-        """The field's value."""
-        window_seconds = round(min(self.window_seconds, LONGEST_WAIT_SECONDS), 3)
+        """Return the field's value."""
+        window_seconds = round(min(self.window_seconds, MAX_WAIT_SECONDS), 3)
         text = (
             f"sid={self.sid}; token={self.token}; epoch={self.epoch}; recv={self.received}; "
             f"crc={self.crc:08x}; window={window_seconds:g}; resumed={self.is_resumed:d}"
@@ -103,7 +103,7 @@ class SessionInfo:
 
     @classmethod
     def read(cls, text: str) -> SessionInfo | None:
-        """Read a field's value; None if it makes no sense."""
+        """Parse a field's value. Return None if it is malformed."""
         fields = _parameters(text)
         received, crc, epoch = (
             _number(fields.get("recv")),
@@ -128,10 +128,10 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """``ack``: so much has arrived.
+    """``ack``: acknowledges received data.
 
     Attributes:
-        count: Bytes, since the link began.
+        count: Bytes received since the link began.
         crc: Their checksum.
     """
 
@@ -139,49 +139,49 @@ class Ack:
     crc: int
 
     def written(self) -> bytes:
-        """The message."""
+        """Return the message."""
         return b'{"t":"ack","n":%d,"c":"%08x"}' % (self.count, self.crc)
 
     @classmethod
     def read(cls, message: dict[str, object]) -> Ack | None:
-        """Read a message whose ``t`` is ``ack``; None if it makes no sense."""
+        """Parse an ``ack`` message. Return None if it is malformed."""
         count, text = message.get("n"), message.get("c")
         crc = _checksum(text) if isinstance(text, str) else None
-        if type(count) is not int or not 0 <= count < MOST or crc is None:
+        if type(count) is not int or not 0 <= count < COUNT_LIMIT or crc is None:
             return None
         return cls(count, crc)
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """``drain``: the relay is going to stop; be elsewhere by then.
+    """``drain``: the relay is about to stop, and the agent should connect elsewhere.
 
     Attributes:
-        in_seconds: When to begin to look for another relay.
-        try_seconds: How long to try before it is of no use any more.
+        in_seconds: When to start looking for another relay.
+        try_seconds: How long to keep trying; later it is useless.
     """
 
     in_seconds: float
     try_seconds: float
 
     def written(self) -> bytes:
-        """The message."""
+        """Return the message."""
         message = {"t": "drain", "in": round(self.in_seconds, 3), "try": round(self.try_seconds, 3)}
         return json.dumps(message, separators=(",", ":")).encode()
 
     @classmethod
     def read(cls, message: dict[str, object]) -> Drain | None:
-        """Read a message whose ``t`` is ``drain``; None if it makes no sense."""
+        """Parse a ``drain`` message. Return None if it is malformed."""
         seconds = []
         for value in (message.get("in"), message.get("try")):
-            if type(value) not in (int, float) or not 0 <= value <= LONGEST_WAIT_SECONDS:  # type: ignore[operator]  # a number
+            if type(value) not in (int, float) or not 0 <= value <= MAX_WAIT_SECONDS:  # type: ignore[operator]  # a number
                 return None
             seconds.append(float(value))  # type: ignore[arg-type]  # as above
         return cls(*seconds)
 
 
 def _parameters(text: str) -> dict[str, str]:
-    if len(text) > LONGEST_FIELD:
+    if len(text) > MAX_FIELD_CHARS:
         return {}
     parts = (part.strip().partition("=") for part in text.split(";"))
     return {name: value for name, _, value in parts}
@@ -195,7 +195,7 @@ def _number(text: str | None) -> int | None:
     if text is None or not _NUMBER.fullmatch(text):
         return None
     number = int(text)
-    return number if number < MOST else None
+    return number if number < COUNT_LIMIT else None
 
 
 def _checksum(text: str | None) -> int | None:

@@ -1,10 +1,10 @@
-"""Whether whoever comes back for a session is the one who left it.
+"""Check the secret with which an agent resumes a session.
 
-The relay gives the agent a new secret with each carrier and keeps only hashes. The secret that the
-agent has shown last stays good until the agent has acknowledged something on the new carrier: a 101
-that got lost on its way must not lock it out (reliability.md 2.4, R5). Whether a secret fits takes
-the same time for each, and is asked before anything else is touched: Eternal Terminal closes the
-live socket first, so anybody who has seen the id can cut a session (2.1).
+The relay gives the agent a new secret with each carrier and keeps only hashes. The secret that the agent
+showed last stays valid until the agent acknowledges data on the new carrier: if the 101 is lost, the agent
+does not have the new secret. The check takes the same time for any secret and comes before any change of
+state. (Eternal Terminal closes the live socket first, so anyone who has seen the session id can cut a
+session.)
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["Proof"]
 
 
 class Proof:
-    """The relay's memory of the secrets of one session.
+    """The relay's hashes of the secrets of one session.
 
     Args:
-        secret: The first one, at least 128 bits from a good source.
+        secret: The first secret, at least 128 random bits.
     """
 
     __slots__ = ("_current", "_shown")
@@ -28,18 +28,18 @@ class Proof:
         self._current = self._shown = _hash(secret)
 
     def fits(self, secret: str) -> bool:
-        """Whether a secret is the newest, or the one shown last while that may be all the agent has."""
+        """Return whether ``secret`` is the newest one, or the one shown last while that is still valid."""
         hashed = _hash(secret)
-        # Both are compared, so that the time tells nothing.
+        # Compare both, so that the time reveals nothing.
         return bool(compare_digest(hashed, self._current) | compare_digest(hashed, self._shown))
 
     def renew(self, shown: str, secret: str) -> None:
-        """Take a new secret in place of the one that was shown. Next: ``settle``."""
+        """Replace the secret that was shown by a new one. Next: ``settle``."""
         self._shown = _hash(shown)
         self._current = _hash(secret)
 
     def settle(self) -> None:
-        """The agent has the newest: no other is good any more."""
+        """Accept only the newest secret: the agent has it."""
         self._shown = self._current
 
 

@@ -1,10 +1,9 @@
 """Yamux without I/O: many streams over one byte stream, each with its own flow control.
 
-The room holds one thing to use, :class:`Session`, and the values that go in and out of it. It
-reads no socket, no clock and no randomness and it writes no log, so that two sessions can be run
-against each other in a test, or a recorded one again, byte for byte.
+The package provides :class:`Session` and the values that go in and out of it. It uses no socket, clock,
+randomness or log, so a test can run two sessions against each other, or replay a recorded one byte for byte.
 
-A relay opens a stream to an agent, in the verbs of a session's whole life:
+A relay opens a stream to an agent:
 
 >>> relay, agent = Session(Role.SERVER), Session(Role.CLIENT)
 >>> stream_id = relay.open_stream(now=0.0)
@@ -35,16 +34,16 @@ from seance.yamux.events import (
     GoAwayReceived,
     PingAnswered,
     SessionTimedOut,
+    StreamAborted,
     StreamAcknowledged,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     StreamWritable,
 )
 from seance.yamux.frames import Bytes
 from seance.yamux.limits import Limits
-from seance.yamux.message_sizer import Pace
+from seance.yamux.message_sizer import MessageSizer
 from seance.yamux.session import Session
 
 __all__ = [
@@ -57,16 +56,16 @@ __all__ = [
     "GoAwayCode",
     "GoAwayReceived",
     "Limits",
-    "Pace",
+    "MessageSizer",
     "PingAnswered",
     "Role",
     "Session",
     "SessionTimedOut",
+    "StreamAborted",
     "StreamAcknowledged",
     "StreamClosed",
     "StreamEnded",
     "StreamOpened",
-    "StreamReset",
     "StreamWritable",
     "WindowBudget",
 ]

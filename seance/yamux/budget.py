@@ -1,15 +1,16 @@
-"""How far the windows of a whole process may grow beyond what they start with. A number, and who has it.
+"""A limit on the growth of all receive windows of a process.
 
-Made once by whoever makes the sessions, and passed to all of them in ``Limits.window_budget``; asked by
-:mod:`seance.yamux.windows` before a window grows. What is counted is the promise, not the memory: a peer
-may use up a window that was granted to it, and if then our application does not read, that many bytes wait.
+One ``WindowBudget`` is passed to all sessions in ``Limits.window_budget``. :mod:`seance.yamux.windows`
+charges it before a window grows beyond its initial size. It counts the bytes that the peers may send, not
+memory in use: if the application does not read, a peer can fill its whole window.
 
-A client that has loaded its document and then only talks keeps a promise for hours that it does not need, and
-yamux has no word to take one back. So when there is nothing left to claim, those who were quiet for half a
-minute give up their claims, and keep their windows *on trust*. Should such a stream later hold more than
-256 KiB beyond its start, because a lot comes and nobody reads, it claims what it holds beyond that, byte by
-byte; when nothing is left it is cut, since what a process holds is bounded. Who reads what comes never gets
-there. At the peer's end of data a stream keeps as much of its claim as it still holds, until that is taken.
+A client that has loaded its document sends little for hours but keeps its large window, because yamux cannot
+reduce a window that was granted. So when the budget is used up, windows that were idle for half a minute are
+released: they keep their size, but their growth is *uncharged*. If the application then stops reading such a
+stream, and the stream holds more than 256 KiB beyond its initial window, the excess is charged again. If the
+budget is used up, the stream is reset, because the memory of a process must stay bounded. A stream that its
+application reads is never reset for this. After the peer's end of data, a stream stays charged for the bytes
+that it still holds.
 """
 
 from __future__ import annotations
@@ -19,79 +20,80 @@ from typing import Final, Protocol
 
 from seance.yamux.constants import MIB
 
-__all__ = ["WINDOW_BUDGET_BYTES", "Claimant", "WindowBudget"]
+__all__ = ["WINDOW_BUDGET_BYTES", "BudgetUser", "WindowBudget"]
 
 WINDOW_BUDGET_BYTES: Final = 64 * MIB
-"""An eighth of the smallest machine that people rent. It is four paths of 100 Mbit/s and 300 ms at full
-speed with room to spare, and if every byte of it is ever used, the relay still stands."""
+"""An eighth of the memory of the smallest common server (512 MiB). It is enough for four paths of 100 Mbit/s
+and 300 ms at full speed, and if all of it is used, the relay still runs."""
 
 
-class Claimant(Protocol):
-    """A window, as seen from here."""
+class BudgetUser(Protocol):
+    """A receive window, as the budget sees it."""
 
-    excess_bytes: int
-    """What it has claimed."""
+    charged_bytes: int
+    """Bytes charged to the budget."""
 
-    def is_quiet(self, now: float) -> bool:
-        """Whether it has needed little for a while."""
+    def is_idle(self, now: float) -> bool:
+        """Return whether the window has needed little for a while."""
 
-    def entrust(self) -> int:
-        """Give up the claim, which is returned, and keep the size."""
+    def release_idle(self) -> int:
+        """Set ``charged_bytes`` to 0, keep the size, and return what was charged."""
 
 
 class WindowBudget:
-    """A number of bytes that all windows together may have on top of their starts.
+    """A number of bytes by which all windows together may exceed their initial sizes.
 
-    A window may grow as long as it leaves as much as it has on top: the first takes at most half, the next
-    half of the rest. So a few cannot take everything.
+    A window may grow only while the free rest is at least what the window is then charged: the first gets at
+    most half, the next one half of the rest. So a few windows cannot use all of it.
 
     Attributes:
-        total_bytes: What there is.
-        claimed_bytes: What is granted at the moment.
-        on_used_up: Called whenever a stream on trust is cut because nothing is left for it.
+        total_bytes: The size of the budget; 64 MiB by default.
+        charged_bytes: Bytes in use.
+        on_exhausted: Called when a stream is reset because an uncharged window cannot be charged again.
     """
 
-    __slots__ = ("_claimants", "claimed_bytes", "on_used_up", "total_bytes")
+    __slots__ = ("_users", "charged_bytes", "on_exhausted", "total_bytes")
 
     def __init__(self, total_bytes: int = WINDOW_BUDGET_BYTES) -> None:
         self.total_bytes = total_bytes
-        self.claimed_bytes = 0
-        self.on_used_up: Callable[[], None] = lambda: None
-        self._claimants: dict[Claimant, None] = {}
+        self.charged_bytes = 0
+        self.on_exhausted: Callable[[], None] = lambda: None
+        self._users: dict[BudgetUser, None] = {}
 
-    def claim(self, claimant: Claimant, more_bytes: int, now: float) -> bool:
-        """Take ``more_bytes`` for a window that grows.
+    def charge(self, user: BudgetUser, more_bytes: int, now: float) -> bool:
+        """Charge ``more_bytes`` for a window that grows.
 
         Returns:
-            Whether they were there. Next: add them to ``excess_bytes``; some day, ``release``.
+            Whether they were available. Next: add them to ``charged_bytes`` of the window; later,
+            ``release``.
         """
-        leaves_bytes = claimant.excess_bytes + more_bytes
-        return self._take(claimant, more_bytes, leaves_bytes, now)
+        reserve_bytes = user.charged_bytes + more_bytes
+        return self._take(user, more_bytes, reserve_bytes, now)
 
-    def cover(self, claimant: Claimant, count: int, now: float) -> bool:
-        """Take ``count`` bytes for what a window on trust holds. As ``claim``, but to the last byte."""
-        if self._take(claimant, count, 0, now):
+    def recharge(self, user: BudgetUser, count: int, now: float) -> bool:
+        """Charge ``count`` bytes that an uncharged window holds. As ``charge``, but may use the last byte."""
+        if self._take(user, count, 0, now):
             return True
-        self.on_used_up()
+        self.on_exhausted()
         return False
 
-    def _take(self, claimant: Claimant, count: int, leaves_bytes: int, now: float) -> bool:
-        if self.claimed_bytes + count + leaves_bytes > self.total_bytes:
-            for other in list(self._claimants):
-                if other is not claimant and other.is_quiet(now):
-                    self.release(other, other.entrust())
-            if self.claimed_bytes + count + leaves_bytes > self.total_bytes:
+    def _take(self, user: BudgetUser, count: int, reserve_bytes: int, now: float) -> bool:
+        if self.charged_bytes + count + reserve_bytes > self.total_bytes:
+            for other in list(self._users):
+                if other is not user and other.is_idle(now):
+                    self.release(other, other.release_idle())
+            if self.charged_bytes + count + reserve_bytes > self.total_bytes:
                 return False
-        self.claimed_bytes += count
-        self._claimants[claimant] = None
+        self.charged_bytes += count
+        self._users[user] = None
         return True
 
-    def release(self, claimant: Claimant, count: int) -> None:
-        """Give back what was claimed; ``excess_bytes`` is without it already."""
-        self.claimed_bytes -= count
-        assert self.claimed_bytes >= 0, "only what was claimed is released"
-        if not claimant.excess_bytes:
-            self._claimants.pop(claimant, None)
+    def release(self, user: BudgetUser, count: int) -> None:
+        """Return ``count`` bytes to the budget. They are already subtracted from ``user.charged_bytes``."""
+        self.charged_bytes -= count
+        assert self.charged_bytes >= 0, "only charged bytes are released"
+        if not user.charged_bytes:
+            self._users.pop(user, None)
 
     def __repr__(self) -> str:
-        return f"<WindowBudget {self.claimed_bytes} of {self.total_bytes} claimed>"
+        return f"<WindowBudget {self.charged_bytes} of {self.total_bytes} charged>"

@@ -1,11 +1,10 @@
-"""The numbers of the yamux wire, each with its place in the specification.
+"""Constants of the yamux wire format, with references to the specification.
 
-Not a place for limits: those are ours to choose and live in :mod:`seance.yamux.limits`. Everything
-here is what the peer also believes, https://github.com/hashicorp/yamux/blob/master/spec.md (below:
-"spec"), or what every known implementation makes of it.
+Reference ("spec" below): https://github.com/hashicorp/yamux/blob/master/spec.md, or the behaviour of every
+known implementation. Limits that we choose are in :mod:`seance.yamux.limits`.
 
-Frame types and flags are plain ints on purpose: ``IntFlag(x) & FIN`` costs forty times as much as
-``x & FIN``, and this runs once per frame.
+Frame types and flags are plain ints: ``IntFlag(x) & FIN`` costs forty times as much as ``x & FIN``, and this
+runs once per frame.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ HEADER: Final = struct.Struct(">BBHII")
 HEADER_BYTES: Final = 12
 
 VERSION: Final = 0
-"""The only version there is (spec, Version Field)."""
+"""The only version (spec, Version Field)."""
 
 DATA: Final = 0
 WINDOW_UPDATE: Final = 1
 PING: Final = 2
 GO_AWAY: Final = 3
-"""The four types of frame (spec, Type Field)."""
+"""The four frame types (spec, Type Field)."""
 
 SYN: Final = 0x1
 ACK: Final = 0x2
@@ -61,24 +60,25 @@ RST: Final = 0x8
 """The four flags (spec, Flag Field)."""
 
 SESSION_ID: Final = 0
-"""The stream id of frames about the session itself (spec, StreamID Field)."""
+"""The stream id of frames that concern the session itself (spec, StreamID Field)."""
 
 INITIAL_WINDOW_BYTES: Final = 256 * KIB
-"""What each side of a new stream may send before any window update (spec, Flow Control)."""
+"""Bytes that each side of a new stream may send before any window update (spec, Flow Control)."""
 
 WINDOW_CEILING_BYTES: Final = 2**32 - 1
-"""The largest window that a peer's updates may add up to: what the field can hold."""
+"""The largest window that the peer's updates may add up to: the maximum of the length field."""
 
 LAST_STREAM_ID: Final = 2**32 - 3
-"""Ids above are never opened; hashicorp/yamux gives up at the same place (session.go, OpenStream)."""
+"""The highest id that is opened; hashicorp/yamux has the same limit (session.go, OpenStream)."""
 
 DATA_FRAME_BYTES: Final = 16 * KIB - HEADER_BYTES
-"""The largest turn, and the body of its frame: with its header what rust-yamux chose, and 0.07 % of overhead.
-Turns of one stream that follow each other in a message are one frame below 64 KiB, as go-yamux sends."""
+"""The body of the largest frame that the scheduler grants in one turn. With its header it is the size that
+rust-yamux chose, with 0.07 % of overhead. Consecutive turns of one stream in a message form one frame
+below 64 KiB, the maximum of go-yamux."""
 
 
 class GoAwayCode(enum.IntEnum):
-    """Why a session ends (spec, GoAway). A peer may send other numbers: they end the session too."""
+    """Why a session ends (spec, GoAway). A peer may send other codes; they end the session too."""
 
     NORMAL = 0
     PROTOCOL_ERROR = 1
@@ -86,7 +86,7 @@ class GoAwayCode(enum.IntEnum):
 
 
 class Role(enum.Enum):
-    """Which half of the ids is ours to open (spec, StreamID Field)."""
+    """The end of the session; determines which stream ids are ours (spec, StreamID Field)."""
 
     CLIENT = 1
     """Opens 1, 3, 5 ...: the agent."""
@@ -101,5 +101,5 @@ class Role(enum.Enum):
 
     @property
     def peer(self) -> Role:
-        """The role at the other end."""
+        """The role of the other end."""
         return Role.SERVER if self is Role.CLIENT else Role.CLIENT

@@ -1,15 +1,18 @@
-"""What a session tells its owner: one small class per fact, and nothing that acts.
+"""The events that a session reports to its owner: one small class each.
 
-``Session.take_events()`` returns them in the order in which they happened. They are plain rather than
-frozen dataclasses because one is made per data frame, and freezing triples what that costs.
+``Session.take_events()`` returns them in the order in which they happened. The dataclasses are not frozen,
+because one is made per data frame and freezing triples its cost.
 
-The life of a stream in events: one we opened says ``StreamAcknowledged`` once, one of the peer's
-begins with ``StreamOpened``. Then ``DataReceived`` and ``StreamWritable``, any number; ``StreamEnded``
-at most once, and no ``DataReceived`` after it; ``EndSent`` at most once, and no ``StreamWritable`` after it.
-The last is ``StreamClosed`` or ``StreamReset``, never both; neither comes for a stream that our side reset.
-The end of the session
-(``GoAwayReceived`` with a code other than 0, ``SessionTimedOut``, or the RemoteProtocolError out of
-``receive_data``) ends every stream without an event for each.
+The events of a stream, in order:
+
+1. ``StreamAcknowledged``, once, for a stream that we opened; ``StreamOpened`` for one that the peer opened.
+2. ``DataReceived`` and ``StreamWritable``, any number. ``StreamEnded``, at most once; no ``DataReceived``
+   follows it. ``EndSent``, at most once; no ``StreamWritable`` follows it.
+3. ``StreamClosed`` or ``StreamAborted``, never both. Neither follows ``reset_stream``.
+
+The end of the session ends every stream without an event for each of them. It is reported as
+``GoAwayReceived`` with a code other than 0, as ``SessionTimedOut``, or as the RemoteProtocolError of
+``receive_data``.
 """
 
 from __future__ import annotations
@@ -26,34 +29,34 @@ __all__ = [
     "GoAwayReceived",
     "PingAnswered",
     "SessionTimedOut",
+    "StreamAborted",
     "StreamAcknowledged",
     "StreamClosed",
     "StreamEnded",
     "StreamOpened",
-    "StreamReset",
     "StreamWritable",
 ]
 
 
 @dataclass(slots=True)
 class StreamOpened:
-    """The peer opened a stream. Call ``accept_stream`` or ``reset_stream`` soon: nothing may be late."""
+    """The peer opened a stream. Call ``accept_stream`` or ``reset_stream`` soon."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class StreamAcknowledged:
-    """The peer answered for a stream that we opened, with an ACK or with any other frame."""
+    """The peer answered a stream that we opened, with an ACK or any other frame."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class DataReceived:
-    """Bytes, never empty. Say ``data_taken(stream_id, count)`` when they have gone where they should.
+    """Received bytes, never empty. Call ``data_taken(stream_id, count)`` when they are consumed.
 
-    Many bytes come as a view of what ``receive_data`` was given; whoever keeps them has to copy them.
+    Large data is a view of the bytes given to ``receive_data``; copy it to keep it.
     """
 
     stream_id: int
@@ -62,31 +65,32 @@ class DataReceived:
 
 @dataclass(slots=True)
 class StreamEnded:
-    """The peer's FIN: no more data will come. We may still send; ``end_stream`` ends our half."""
+    """The peer sent FIN: no more data follows. We may still send; ``end_stream`` ends our half."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class EndSent:
-    """Our FIN is on its way, after everything that was queued: our half is over.
+    """Our FIN is in the send queue after all data: our half has ended.
 
-    Follows ``end_stream``, at once or when the queue has drained, and comes before ``StreamClosed``.
+    Follows ``end_stream``, immediately or when the queue has drained, and precedes ``StreamClosed``.
     """
 
     stream_id: int
 
 
 @dataclass(slots=True)
-class StreamReset:
-    """The stream was cut; queued data is lost.
+class StreamAborted:
+    """The stream ended by a reset, from either side; queued data is lost.
 
-    Data that came before it may still be taken with ``data_taken``: until then the stream counts.
+    Data received before it may still be consumed with ``data_taken``; until then the stream counts as alive.
 
-    ``code`` says how: ``"reset"`` by the peer, ``"refused"`` by the peer before it ever answered,
-    ``"sent"`` by us with ``reset_when_sent``, after everything that was queued,
-    ``"open_timeout"`` by us because it never answered, ``"data_after_end"`` by us because the peer
-    went on after its FIN, ``"window_budget"`` by us because more of it was held than is left for all windows.
+    Attributes:
+        code: The cause. ``"reset"``: the peer reset it. ``"refused"``: the peer reset it before any other
+            answer. ``"sent"``: our ``reset_when_sent`` took effect after the queued data. ``"open_timeout"``:
+            the peer did not answer in time. ``"data_after_end"``: the peer sent data after its FIN.
+            ``"window_budget"``: the budget could not cover the data held.
     """
 
     stream_id: int
@@ -95,35 +99,35 @@ class StreamReset:
 
 @dataclass(slots=True)
 class StreamClosed:
-    """Both FINs have passed and the stream is forgotten."""
+    """Both sides have sent FIN, and the session has dropped the stream."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class StreamWritable:
-    """The send queue was above its high water and has fallen to its low water: go on writing."""
+    """The send queue has drained from above the high-water mark to the low-water mark: continue to write."""
 
     stream_id: int
 
 
 @dataclass(slots=True)
 class PingAnswered:
-    """Our ping came back."""
+    """The peer answered our ping."""
 
     round_trip_seconds: float
 
 
 @dataclass(slots=True)
 class GoAwayReceived:
-    """The peer is leaving. Code 0: no new streams, open ones go on. Any other: the session is over."""
+    """The peer is going away. Code 0: no new streams, open ones continue. Any other code ends the session."""
 
     code: int
 
 
 @dataclass(slots=True)
 class SessionTimedOut:
-    """The peer gave no sign of life: the session is over, drop the carrier without ceremony."""
+    """The peer did not answer a ping in time: the session is over; drop the carrier."""
 
 
 Event: TypeAlias = (
@@ -132,7 +136,7 @@ Event: TypeAlias = (
     | DataReceived
     | StreamEnded
     | EndSent
-    | StreamReset
+    | StreamAborted
     | StreamClosed
     | StreamWritable
     | PingAnswered

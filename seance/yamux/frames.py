@@ -1,17 +1,17 @@
-"""Yamux frames: bytes to frames and back. Knows headers, not streams.
+"""Encode and decode yamux frames. This module handles headers and does not know streams.
 
-Called by :mod:`seance.yamux.session` alone. Receiving accepts any cut (a header may come byte by byte,
-hashicorp sends header and body apart) and **never buffers a body**: what has arrived of a data frame
-is passed on at once as a data frame of its own. Yamux data has no message boundaries, so for a
-stream that is the same, and three things follow:
+The decoder accepts frames cut anywhere (a header may arrive byte by byte; hashicorp/yamux sends header and
+body separately) and **never buffers a body**: it passes on each received part of a data frame immediately, as
+a separate data frame. Yamux data has no message boundaries, so this makes no difference to a stream. It has
+three advantages:
 
-* the decoder holds at most eleven bytes, whatever the peer announces;
-* credit moves while a large frame is still arriving (hashicorp sends frames as large as the window);
-* whoever checks the announced length against a window does so before the body exists, because the
-  first part is passed on with the header, even when it is empty.
+* The decoder holds at most eleven bytes, for any announced length.
+* Credit is returned while a large frame still arrives (hashicorp/yamux sends frames as large as the window).
+* The announced length can be checked against the window before the body arrives, because the first part is
+  passed on with the header, even when it is empty.
 
-So that a part means what the whole would have meant, SYN, ACK and RST go with the first part and FIN
-with the last.
+So that the parts together have the meaning of the whole frame, SYN, ACK and RST go with the first part and
+FIN goes with the last one.
 """
 
 from __future__ import annotations
@@ -36,66 +36,65 @@ __all__ = [
 _pack = HEADER.pack
 
 Bytes: TypeAlias = bytes | memoryview
-"""What frames are made of and cut into: large parts are views, which whoever joins them copies, once."""
+"""The pieces of frames. Large pieces are views, which are copied once, when a message is joined."""
 
 _VIEWED_BYTES: Final = 2048
-"""From here on a view is cheaper than a copy."""
+"""Size from which a view is cheaper than a copy."""
 
 Frame: TypeAlias = tuple[int, int, int, int, Bytes]
-"""Type, flags, stream id, length, body. Deliberately a bare tuple: one is made per frame.
+"""Type, flags, stream id, length, body. A bare tuple, because one is made per frame.
 
-``length`` is the header's field; for a part of a data frame it is what the peer has announced and not yet
-sent *before* this part, so ``len(body) <= length`` always, and the frame is over when they are equal.
-"""
+``length`` is the header's field. For a part of a data frame it is the number of bytes that remained *before*
+this part, so ``len(body) <= length``, and the frame is complete when they are equal."""
 
 
 def part_of(data: Bytes, start: int, stop: int) -> Bytes:
-    """Return a part of some bytes, as a view if it is a large one."""
+    """Return a part of some bytes; a large part is a view."""
     return data[start:stop] if stop - start < _VIEWED_BYTES else memoryview(data)[start:stop]
 
 
 def data_header(stream_id: int, length: int) -> bytes:
-    """Make the header of a data frame; the body follows it in the same message."""
-    return _pack(0, 0, 0, stream_id, length)  # VERSION, DATA, no flags; looking them up costs a third
+    """Encode the header of a data frame; the body follows it in the same message."""
+    return _pack(0, 0, 0, stream_id, length)  # VERSION, DATA, no flags; the names would cost a third more
 
 
 def window_update_frame(stream_id: int, flags: int, delta_bytes: int) -> bytes:
-    """Make a window update, which is also what carries SYN, ACK, FIN and RST."""
+    """Encode a window update, which also carries SYN, ACK, FIN and RST."""
     return HEADER.pack(VERSION, WINDOW_UPDATE, flags, stream_id, delta_bytes)
 
 
 def ping_frame(flags: int, value: int) -> bytes:
-    """Make a ping (SYN) or its answer (ACK); the answer repeats the value."""
+    """Encode a ping (SYN) or its answer (ACK); the answer repeats the value."""
     return HEADER.pack(VERSION, PING, flags, 0, value)
 
 
 def go_away_frame(code: int) -> bytes:
-    """Make the frame that announces the end of the session."""
+    """Encode the frame that announces the end of the session."""
     return HEADER.pack(VERSION, GO_AWAY, 0, 0, code)
 
 
 class FrameDecoder:
-    """Turns the bytes of a session into frames, in time linear in their number.
+    """Decode the bytes of a session into frames, in time linear in their number.
 
-    After an error the decoder is of no more use: the stream of bytes has lost its frame boundaries.
+    After an error the decoder is unusable: the frame boundaries are lost.
     """
 
     __slots__ = ("_head", "_late_flags", "_missing_bytes", "_stream_id")
 
     def __init__(self) -> None:
         self._head = b""
-        """The beginning of a header, at most eleven bytes."""
+        """The start of an incomplete header, at most eleven bytes."""
         self._missing_bytes = 0
-        """What is still to come of the body of a data frame ..."""
+        """Bytes that the current data frame still lacks."""
         self._stream_id = 0
-        """... for this stream, ..."""
+        """The stream of the current data frame."""
         self._late_flags = 0
-        """... and the flags that apply when it is complete."""
+        """Flags that apply when the current data frame is complete."""
 
     def decode(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames, and the parts of data frames, that ``data`` completes.
 
-        Take them all, or none of them after this chunk can be trusted.
+        The caller has to consume all of them before it calls ``decode`` again.
 
         Raises:
             RemoteProtocolError: A header has an unknown version ("bad_version") or type ("bad_type").
@@ -110,7 +109,8 @@ class FrameDecoder:
             self._missing_bytes = missing - position
             yield DATA, 0 if self._missing_bytes else self._late_flags, self._stream_id, missing, body
         elif self._head:
-            # At most eleven bytes are put in front: each byte is copied once more, not once per chunk.
+            # At most eleven bytes are prepended: each byte is copied once more per chunk, not once per header
+            # byte.
             data = self._head + data
         end = len(data)
         unpack_from = HEADER.unpack_from

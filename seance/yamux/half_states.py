@@ -1,29 +1,31 @@
-"""The two half-machines of a stream, as tables.
+"""The state machines of the two halves of a stream, as tables.
 
-Rules for this file: whatever says *which step may follow which* lives here; nothing here knows
-frames, windows, queues or which side opened the stream. The session walks the tables.
+This file defines *which step may follow which*. It does not deal with frames, windows, queues, or which side
+opened the stream. The session applies the tables.
 
-A yamux stream is two one-way pipes that share an id and a reset. So it has two small machines,
-not one machine over the product of their states (hashicorp's has eight states, and three of its
-branches have to jump into one another)::
+A yamux stream consists of two one-way pipes that share an id and a reset. So it has two small machines rather
+than one over the product of their states (hashicorp/yamux has one with eight states, and three of its
+branches jump into one another)::
 
-    ours, Sending                              theirs, Receiving
+    ours, Sending                              the peer's, Receiving
 
     OPEN --END--> ENDING --FIN--> ENDED        OPEN --FIN--> ENDED
      |              |               |           |              |
     DATA           END             END         DATA           FIN
 
-``END`` is the application's wish to end; ``FIN`` the frame on the wire. Between them our half is
-ENDING: queued data has yet to leave, nothing may be added. Ending twice changes nothing, in either
-direction: hashicorp ends a whole session over a second FIN, and there is nothing to gain from that.
+``END`` is the application's request to end; ``FIN`` is the frame on the wire. Between the two, our half is
+ENDING: queued data has still to be sent, and no data may be added. A second end changes nothing, in either
+direction (hashicorp/yamux ends the whole session over a second FIN).
 
-What is missing in a table is a mistake, and whose it is depends on the table. DATA after our END
-is our application's (``LocalProtocolError``). DATA after their FIN is the peer's, and it costs the
-peer this stream, not the session.
+A step that is not in the table is an error. DATA after our END is an error of our application
+(``LocalProtocolError``). DATA after the peer's FIN is an error of the peer and resets this stream, not the
+session.
 
-A reset is in neither table because it needs no state: it ends both halves at once and the stream is
-forgotten. When both halves are ENDED it is forgotten too. Whether an open was answered is a third,
-independent fact, and one boolean (``Stream.is_acknowledged``).
+A reset is in neither table, because it needs no state: it ends both halves, and the session drops the stream.
+It also drops the stream when both halves are ENDED. Whether an open was answered is independent of both, and
+one boolean (``Stream.is_acknowledged``).
+
+The states are integers, because the hash of an ``enum.Enum`` is a Python function: a lookup takes a fifth.
 """
 
 from __future__ import annotations
@@ -36,27 +38,27 @@ from typing import Final
 __all__ = ["RECEIVING", "SENDING", "Receiving", "Sending", "Step"]
 
 
-class Step(enum.Enum):
-    """What can happen on a half."""
+class Step(enum.IntEnum):
+    """A step of one half."""
 
-    DATA = "data"
-    END = "end"
-    FIN = "fin"
-
-
-class Sending(enum.Enum):
-    """Our half: what we may still send."""
-
-    OPEN = "open"
-    ENDING = "ending"
-    ENDED = "ended"
+    DATA = 1
+    END = 2
+    FIN = 3
 
 
-class Receiving(enum.Enum):
-    """The peer's half: what it may still send."""
+class Sending(enum.IntEnum):
+    """State of our half."""
 
-    OPEN = "open"
-    ENDED = "ended"
+    OPEN = 1
+    ENDING = 2
+    ENDED = 3
+
+
+class Receiving(enum.IntEnum):
+    """State of the peer's half."""
+
+    OPEN = 1
+    ENDED = 2
 
 
 SENDING: Final[Mapping[tuple[Sending, Step], Sending]] = MappingProxyType(
@@ -68,8 +70,8 @@ SENDING: Final[Mapping[tuple[Sending, Step], Sending]] = MappingProxyType(
         (Sending.ENDED, Step.END): Sending.ENDED,
     }
 )
-"""Where our half goes. Data is the hot step, so the session asks ``is Sending.OPEN`` for it; a test
-keeps the two the same."""
+"""Transitions of our half. DATA is frequent, so the session tests ``is Sending.OPEN`` instead; a test
+compares the two."""
 
 RECEIVING: Final[Mapping[tuple[Receiving, Step], Receiving]] = MappingProxyType(
     {
@@ -78,4 +80,4 @@ RECEIVING: Final[Mapping[tuple[Receiving, Step], Receiving]] = MappingProxyType(
         (Receiving.ENDED, Step.FIN): Receiving.ENDED,
     }
 )
-"""Where the peer's half goes. For data the session asks ``is Receiving.OPEN``, as above."""
+"""Transitions of the peer's half. For DATA the session tests ``is Receiving.OPEN``, as above."""

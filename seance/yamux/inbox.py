@@ -1,14 +1,15 @@
-"""What the peer says, and what it does to the streams. The liberal half of a session.
+"""Apply received frames to the streams of a session.
 
-Called by :meth:`seance.yamux.session.Session.receive_data` alone. Accepted is everything that some
-implementation sends, flags in any combination on data and window updates alike. The order within one
-frame is SYN, RST, the ACK that every frame implies, its data or delta, FIN.
+Called only by :meth:`seance.yamux.session.Session.receive_data`. It accepts everything that some
+implementation sends, with any combination of flags on data frames and window updates. Within one frame the
+order is: SYN, RST, the ACK that every frame implies, data or delta, FIN.
 
-What costs the peer the session is raised (RemoteProtocolError): broken framing, ids that are not its
-own or not new, data beyond a window, windows beyond 32 bits, and answers that it makes us queue
-and does not read. What costs it a stream is data after FIN, or an open beyond our limits. Everything
-else is ignored: a second FIN, an ACK nobody waits for, unknown flags, anything but data for a stream that is
-gone. That last is never answered with RST: it would hit frames that are still in flight (rust-yamux 110).
+Errors that end the session raise RemoteProtocolError: broken framing, ids that the peer may not open or has
+used before, data beyond a window, windows beyond 32 bits, and answers that the peer causes and does not read.
+Data after FIN and an open beyond our limits reset the stream. Everything else is ignored: a second FIN, an
+unexpected ACK, unknown flags, and frames for a stream that is gone. The latter are not answered with RST,
+because it would hit frames that are still in flight (libp2p/rust-yamux issue 110). Only data for such streams
+is limited.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from seance.yamux.events import (
     DataReceived,
     GoAwayReceived,
     PingAnswered,
+    StreamAborted,
     StreamAcknowledged,
     StreamEnded,
     StreamOpened,
-    StreamReset,
 )
 from seance.yamux.frames import Bytes, FrameDecoder
 from seance.yamux.half_states import RECEIVING, Receiving, Step
@@ -48,7 +49,7 @@ _OPEN: Final = Receiving.OPEN
 
 
 class Inbox:
-    """Applies the peer's bytes to a ledger."""
+    """Decodes the peer's bytes and applies them to a ``SessionState``."""
 
     __slots__ = ("_decoder", "_session_state")
 
@@ -57,20 +58,20 @@ class Inbox:
         self._decoder = FrameDecoder()
 
     def receive(self, data: bytes, now: float) -> None:
-        """Apply bytes, cut anywhere. After an error nothing more may be received.
+        """Apply received bytes, cut anywhere. After an error the session cannot receive any more.
 
         Raises:
-            RemoteProtocolError: See the top of this file.
+            RemoteProtocolError: The peer broke the protocol; the module docstring lists the cases.
         """
         session_state = self._session_state
         if session_state.outbox.control:
             session_state.check_control_queue()
         streams = session_state.table.live
-        tell = session_state.events.append
+        emit = session_state.events.append
         for kind, flags, stream_id, length, body in self._decoder.decode(data):
             if kind == DATA:
                 stream = streams.get(stream_id)
-                # The straight case first; _receive_data does the same, and everything else.
+                # The common case first. _receive_data does the same and handles all other cases.
                 if stream is None or flags or not stream.is_acknowledged or stream.receiving is not _OPEN:
                     self._receive_data(flags, stream_id, length, body, now)
                     continue
@@ -78,12 +79,12 @@ class Inbox:
                 if length > window.remaining_bytes:
                     raise _beyond_window(stream_id, length, window.remaining_bytes)
                 if body:
-                    count = len(body)  # What follows is window.receive(count), for one call less a frame.
+                    count = len(body)  # inlined window.receive(count)
                     window.remaining_bytes -= count
                     window.held_bytes += count
-                    if window.trusted_bytes and not session_state.can_hold(stream, now):
+                    if window.uncharged_bytes and not session_state.recharge_window(stream, now):
                         continue
-                    tell(DataReceived(stream_id, body))
+                    emit(DataReceived(stream_id, body))
             elif kind == WINDOW_UPDATE:
                 self._receive_window_update(flags, stream_id, length)
             elif kind == PING:
@@ -94,9 +95,9 @@ class Inbox:
                     return
 
     def _receive_data(self, flags: int, stream_id: int, announced: int, body: Bytes, now: float) -> None:
-        """Take a data frame or a part of one: ``announced`` bytes are to come, ``body`` of them here."""
+        """Handle a data frame or a part of one: ``body`` is the first part of the ``announced`` bytes."""
         if stream_id == SESSION_ID and not flags & SYN:
-            msg = "The peer sent data on stream 0, which is the session itself."
+            msg = "The peer sent data on stream 0, which is reserved for the session."
             raise RemoteProtocolError(msg, code="data_on_session")
         session_state = self._session_state
         stream = self._stream_for(stream_id, flags)
@@ -105,16 +106,16 @@ class Inbox:
             if announced > window.remaining_bytes:
                 raise _beyond_window(stream_id, announced, window.remaining_bytes)
             if (stream.receiving, Step.DATA) not in RECEIVING:
-                session_state.cut(stream, "data_after_end")
+                session_state.abort(stream, "data_after_end")
                 stream = None
             elif body:
                 window.receive(len(body))
-                if window.trusted_bytes and not session_state.can_hold(stream, now):
+                if window.uncharged_bytes and not session_state.recharge_window(stream, now):
                     return
                 session_state.events.append(DataReceived(stream_id, body))
         if stream is None:
             if announced > session_state.stray_allowance_bytes:
-                msg = "The peer keeps sending data for streams that are gone."
+                msg = "The peer sent too much data for streams that are closed."
                 raise RemoteProtocolError(msg, code="stray_data")
             session_state.stray_allowance_bytes -= len(body)
         elif flags & FIN:
@@ -132,7 +133,7 @@ class Inbox:
             self._receive_fin(stream)
 
     def _stream_for(self, stream_id: int, flags: int) -> Stream | None:
-        """Apply SYN, RST and the ACK that every frame implies; None if the frame has no stream (now)."""
+        """Apply SYN, RST and the ACK that every frame implies; return the stream, or None if it is gone."""
         session_state = self._session_state
         stream = (
             self._receive_syn(stream_id, flags) if flags & SYN else session_state.table.live.get(stream_id)
@@ -142,7 +143,7 @@ class Inbox:
         is_unanswered = stream.is_outbound and not stream.is_acknowledged
         if flags & RST:
             session_state.reset_by_peer(stream)
-            session_state.events.append(StreamReset(stream_id, "refused" if is_unanswered else "reset"))
+            session_state.events.append(StreamAborted(stream_id, "refused" if is_unanswered else "reset"))
             return None
         if is_unanswered:
             session_state.table.acknowledge(stream)
@@ -152,21 +153,21 @@ class Inbox:
     def _receive_syn(self, stream_id: int, flags: int) -> Stream | None:
         session_state = self._session_state
         table, limits = session_state.table, session_state.limits
-        if not table.peer_ids.are_of(stream_id):
+        if not table.peer_ids.is_valid(stream_id):
             code = "stream_id_zero" if stream_id == SESSION_ID else "stream_id_parity"
-            msg = f"The peer opened stream {stream_id}, an id that is not its own to open."
+            msg = f"The peer opened stream {stream_id}, an id that it may not use."
             raise RemoteProtocolError(msg, code=code)
-        if not table.peer_ids.claim(stream_id):
+        if not table.peer_ids.use(stream_id):
             code = "stream_id_in_use" if stream_id in table.live else "stream_id_reused"
             raise RemoteProtocolError(f"The peer opened stream {stream_id} a second time.", code=code)
         if flags & RST:
-            return None  # Opened and cut in one frame: it never was.
+            return None  # opened and reset in one frame
         if (
-            session_state.is_leaving
+            session_state.is_going_away
             or len(table.live) >= limits.streams
             or table.unaccepted_count >= limits.accept_backlog
         ):
-            # The peer may have sent a window's worth before it learns of the refusal; that is no abuse.
+            # The peer may legally send a full window before it receives the RST.
             session_state.stray_allowance_bytes += INITIAL_WINDOW_BYTES
             session_state.outbox.add_flag(stream_id, RST)
             session_state.check_control_queue()
@@ -179,9 +180,9 @@ class Inbox:
         stream.receiving = RECEIVING[stream.receiving, Step.FIN]
         if is_first:
             session_state = self._session_state
-            session_state.outbox.withhold_credit(stream.stream_id)
+            session_state.outbox.cancel_credit(stream.stream_id)
             session_state.events.append(StreamEnded(stream.stream_id))
-            session_state.settle(stream)
+            session_state.release_consumed(stream)
 
     def _receive_ping(self, flags: int, value: int, now: float) -> None:
         session_state = self._session_state
@@ -189,7 +190,7 @@ class Inbox:
             if session_state.outbox.pong_count < session_state.limits.pongs:
                 session_state.outbox.add_pong(value)
         elif flags & ACK:
-            round_trip_seconds = session_state.keepalive.answered(value, now)
+            round_trip_seconds = session_state.keepalive.pong_received(value, now)
             if round_trip_seconds is not None:
                 session_state.events.append(PingAnswered(round_trip_seconds))
 
@@ -197,12 +198,12 @@ class Inbox:
         session_state = self._session_state
         if code != GoAwayCode.NORMAL:
             session_state.close_session()
-        elif session_state.peer_is_leaving:
+        elif session_state.peer_is_going_away:
             return
-        session_state.peer_is_leaving = True
+        session_state.peer_is_going_away = True
         session_state.events.append(GoAwayReceived(code))
 
 
 def _beyond_window(stream_id: int, announced: int, remaining: int) -> RemoteProtocolError:
-    msg = f"The peer announced {announced} bytes on stream {stream_id}, whose window has {remaining} left."
+    msg = f"The peer announced {announced} bytes on stream {stream_id}, but its window has {remaining} left."
     return RemoteProtocolError(msg, code="window_exceeded")

@@ -1,16 +1,15 @@
-"""What waits to leave a session, and in which order it does.
+"""Queue what a session has to send, and decide the order.
 
-Called by :mod:`seance.yamux.session`, which decides *that* something is said; here is decided when.
-The order of precedence:
+Called by :mod:`seance.yamux.session`, which decides *what* is sent. The order of precedence:
 
-1. answers to pings, because a peer that waits behind bulk data for one may give us up;
+1. answers to pings, because a peer that waits too long for one may end the session;
 2. control frames (SYN, ACK, FIN, RST, our pings) in the order in which they were queued;
-3. credit, one window update per stream, for all that was taken by the time it leaves;
-4. data, frame by frame of the stream whose turn it is (:mod:`seance.yamux.scheduler`);
-5. the farewell, which is the last of its message.
+3. credit: one window update per stream, for everything consumed until it is sent;
+4. data, frame by frame, in the order of :mod:`seance.yamux.scheduler`;
+5. the GoAway, at the end of its message.
 
-So control always overtakes data, which needs no care: a SYN or ACK has to, a RST drops the data, and a FIN,
-or a RST that waits for the data, is queued only when the data has left.
+So control frames always overtake data. That is correct for each of them: a SYN or ACK has to, a RST drops the
+data, and a FIN, or a RST that waits for the data, is queued only after the data was sent.
 """
 
 from __future__ import annotations
@@ -30,39 +29,45 @@ __all__ = ["Outbox"]
 _ENDING: Final = Sending.ENDING
 
 _SMALLEST_PART_BYTES: Final = 1 * KIB
-"""A data frame is not cut down to less than this only because a message is nearly full."""
+"""A data frame is not cut to less than this only because a message is nearly full."""
 
 
 class Outbox:
-    """Everything of one session that has not left yet."""
+    """Everything that one session has to send."""
 
-    __slots__ = ("_credit", "_farewell", "_pongs", "_settled", "_turns", "control")
+    __slots__ = ("_credit", "_drained", "_last_frame", "_pongs", "_scheduler", "control")
 
     def __init__(self) -> None:
         self._pongs: deque[bytes] = deque()
         self.control: deque[bytes] = deque()
-        """Control frames; the session bounds how many wait."""
+        """Control frames; the session limits their number."""
         self._credit: dict[int, Stream] = {}
-        self._turns = Scheduler()
-        self._farewell = b""
-        self._settled: list[Stream] = []
+        self._scheduler = Scheduler()
+        self._last_frame = b""
+        self._drained: list[Stream] = []
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether anything could leave now; data without window could not."""
-        turns = self._turns
-        waiting = turns.light or turns.bulk or self.control or self._credit or self._pongs or self._farewell
-        return bool(waiting)
+        """Whether anything can be sent now; data without window cannot."""
+        scheduler = self._scheduler
+        return bool(
+            scheduler.interactive
+            or scheduler.bulk
+            or self.control
+            or self._credit
+            or self._pongs
+            or self._last_frame
+        )
 
     @property
     def pong_count(self) -> int:
-        """How many answers to pings wait; the session bounds it."""
+        """Answers to pings in the queue; the session limits them."""
         return len(self._pongs)
 
     @property
-    def turn_count(self) -> int:
-        """How many streams wait for their turn to send data."""
-        return len(self._turns)
+    def scheduled_count(self) -> int:
+        """Streams that wait to send data."""
+        return len(self._scheduler)
 
     def add_pong(self, value: int) -> None:
         """Queue the answer to a ping."""
@@ -73,38 +78,38 @@ class Outbox:
         self.control.append(frame)
 
     def add_flag(self, stream_id: int, flag: int, delta_bytes: int = 0) -> None:
-        """Queue SYN, ACK, FIN or RST, alone on a window update of its own."""
+        """Queue SYN, ACK, FIN or RST, each on a separate window update."""
         self.control.append(window_update_frame(stream_id, flag, delta_bytes))
 
     def add_fin(self, stream: Stream) -> None:
-        """Queue the FIN of a stream whose queue is empty; our half is then ENDED."""
+        """Queue the FIN of a stream after all its data; our half is then ENDED."""
         stream.sending = SENDING[stream.sending, Step.FIN]
         self.add_flag(stream.stream_id, FIN)
 
     def add_credit(self, stream: Stream) -> None:
-        """Note that a stream owes the peer credit; how much is decided when it leaves."""
+        """Schedule a window update; its size is decided when it is sent."""
         self._credit[stream.stream_id] = stream
 
     def owes_credit(self, stream: Stream) -> bool:
-        """Whether credit for a stream waits to leave."""
+        """Return whether a window update for a stream is scheduled."""
         return stream.stream_id in self._credit
 
     def add_data(self, stream: Stream) -> None:
-        """Note that a stream may have data and window."""
+        """Schedule a stream if it has data and window."""
         if stream.queued_bytes and stream.send_window.available_bytes:
-            self._turns.add(stream)
+            self._scheduler.add(stream)
 
-    def add_farewell(self, frame: bytes) -> None:
-        """Set the frame that leaves last."""
-        self._farewell = frame
+    def set_last_frame(self, frame: bytes) -> None:
+        """Set the frame that is sent last."""
+        self._last_frame = frame
 
-    def withhold_credit(self, stream_id: int) -> None:
-        """Owe a stream no credit any more."""
+    def cancel_credit(self, stream_id: int) -> None:
+        """Cancel the scheduled window update of a stream."""
         self._credit.pop(stream_id, None)
 
     def forget(self, stream: Stream) -> None:
-        """Drop the data and the credit of a stream; its control frames still leave."""
-        self._turns.remove(stream)
+        """Drop the data and the credit of a stream; its control frames are still sent."""
+        self._scheduler.remove(stream)
         self._credit.pop(stream.stream_id, None)
 
     def clear(self) -> None:
@@ -112,35 +117,35 @@ class Outbox:
         self._pongs.clear()
         self.control.clear()
         self._credit.clear()
-        self._turns.clear()
-        self._farewell = b""
+        self._scheduler.clear()
+        self._last_frame = b""
 
-    def take_settled(self) -> list[Stream]:
-        """Return what ran low on data since the last call: streams to write to again, and ENDED ones."""
-        settled = self._settled
-        if settled:
-            self._settled = []
-        return settled
+    def take_drained(self) -> list[Stream]:
+        """Return the streams that are writable again, or ENDED, since the last call."""
+        drained = self._drained
+        if drained:
+            self._drained = []
+        return drained
 
     def next_message(self, limit: int, low_water_bytes: int, now: float | None) -> list[Bytes]:
-        """Take out the next frames, whole; see ``Session.next_message``. Next: ``take_settled``."""
+        """Remove and return the next whole frames; see ``Session.next_message``. Next: ``take_drained``."""
         pieces: list[Bytes] = []
-        room = limit - len(self._farewell)
+        room = limit - len(self._last_frame)
         if self._pongs:
             room = _move_frames(self._pongs, pieces, room)
         if self.control:
             room = _move_frames(self.control, pieces, room)
         if self._credit:
             room = self._write_credit(pieces, room)
-        if self._turns.light or self._turns.bulk:
+        if self._scheduler.interactive or self._scheduler.bulk:
             if now is not None:
-                self._turns.pass_time(now)
+                self._scheduler.update_time(now)
             room = self._write_data(pieces, room, low_water_bytes)
             if self.control:
-                room = _move_frames(self.control, pieces, room)  # The FINs of queues that have just run dry.
-        if self._farewell and room >= 0:
-            pieces.append(self._farewell)
-            self._farewell = b""
+                room = _move_frames(self.control, pieces, room)  # the FINs of queues that are empty now
+        if self._last_frame and room >= 0:
+            pieces.append(self._last_frame)
+            self._last_frame = b""
         return pieces
 
     def _write_credit(self, pieces: list[Bytes], room: int) -> int:
@@ -151,19 +156,19 @@ class Outbox:
         return room
 
     def _write_data(self, pieces: list[Bytes], room: int, low_water_bytes: int) -> int:
-        turns = self._turns
-        next_turn, wrote = turns.next, turns.wrote
-        has_light = has_lights = False
+        scheduler = self._scheduler
+        next_stream, record_turn = scheduler.next_stream, scheduler.record_turn
+        has_interactive = has_several_interactive = False
         last: Stream | None = None
         frame_bytes = header_at = 0
-        while room > HEADER_BYTES and (stream := next_turn()) is not None:
-            if has_light and stream.place and (has_lights or stream is not last):
-                break  # A receiver that waits for whole messages would wait for the bulk too.
+        while room > HEADER_BYTES and (stream := next_stream()) is not None:
+            if has_interactive and stream.bulk_rank and (has_several_interactive or stream is not last):
+                break  # a receiver that waits for whole messages would wait for the bulk data too
             window = stream.send_window
-            # The least of three. min() would take twice as long, and this is done for every frame.
-            count, most_bytes = stream.queued_bytes, turns.most_bytes
-            if count > most_bytes:
-                count = most_bytes
+            # The minimum of three. min() would take twice as long, and this runs for every frame.
+            count, max_bytes = stream.queued_bytes, scheduler.max_bytes
+            if count > max_bytes:
+                count = max_bytes
             if count > window.available_bytes:
                 count = window.available_bytes
             if stream is not last:
@@ -171,36 +176,35 @@ class Outbox:
             if count > room:
                 count = room
                 if pieces and count < _SMALLEST_PART_BYTES:
-                    turns.put_back(stream)
+                    scheduler.put_back(stream)
                     break
-            if (
-                stream is last
-            ):  # Turns in a row are one frame: frames are what the other side has most work with.
+            if stream is last:
+                # Consecutive turns of one stream form one frame: the peer's cost is mostly per frame.
                 frame_bytes += count
                 pieces[header_at] = data_header(stream.stream_id, frame_bytes)
             else:
                 last, frame_bytes, header_at = stream, count, len(pieces)
-                has_lights = has_light
+                has_several_interactive = has_interactive
                 pieces.append(data_header(stream.stream_id, count))
             stream.write(count, pieces)
             room -= count
             queued_bytes = stream.queued_bytes
-            if not stream.place:
-                has_light = True  # ... and stays so if it is bulk from now on.
-            wrote(stream, count, queued_bytes > 0 and window.available_bytes > 0)
+            if not stream.bulk_rank:
+                has_interactive = True  # even if this turn makes it bulk
+            record_turn(stream, count, queued_bytes > 0 and window.available_bytes > 0)
             if not queued_bytes and stream.sending is _ENDING:
                 if not stream.resets_when_sent:
                     self.add_fin(stream)
-                self._settled.append(stream)
+                self._drained.append(stream)
             if stream.is_congested and queued_bytes <= low_water_bytes:
                 stream.is_congested = False
                 if stream.sending is Sending.OPEN:
-                    self._settled.append(stream)
+                    self._drained.append(stream)
         return room
 
 
 def _move_frames(queue: deque[bytes], pieces: list[Bytes], room: int) -> int:
-    """Move control frames from a queue into a message while there is room; return the room left."""
+    """Move control frames into a message while there is room; return the remaining room."""
     while queue and room >= HEADER_BYTES:
         pieces.append(queue.popleft())
         room -= HEADER_BYTES

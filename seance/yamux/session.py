@@ -1,24 +1,24 @@
-"""A yamux session that cannot do I/O: bytes and times in; events, bytes and deadlines out.
+"""A yamux session without I/O: bytes and times in; events, bytes and deadlines out.
 
-Not a connection: whoever owns the carrier (``seance.mux``) moves the bytes, keeps the timer and gives
-the events to the owners of the streams. The session never calls back, so it cannot be re-entered.
+The owner (``seance.mux``) has the carrier and the timer, and passes the events to the owners of the streams.
+The session never calls back, so it is not re-entrant.
 
-The owner's part, by occasion:
+Tasks of the owner:
 
-* bytes came: ``receive_data``; a deadline came: ``handle_timeout``; the application wants something: the
-  calls under "streams" and "session";
-* after **any** of these: ``take_events``, then ``next_message`` until it is empty or the carrier is full,
-  then ``take_events`` again if anything left, then set the timer to ``next_deadline``;
-* when ``receive_data`` raised RemoteProtocolError: ``take_events``, then ``next_message`` until it is empty
-  (that is the GoAway), then close the carrier and let it flush.
+* When bytes arrive: ``receive_data``. When the deadline is reached: ``handle_timeout``. For the application:
+  the calls under "Streams" and "Session".
+* After **each** of these: ``take_events``; then ``next_message`` until it is empty or the carrier is full;
+  then ``take_events`` again if anything was sent; then set the timer to ``next_deadline``.
+* When ``receive_data`` raised RemoteProtocolError: ``take_events``, then ``next_message`` until it is empty
+  (this is the GoAway), then flush and close the carrier.
 
-What we send is the part of yamux that every known peer understands: SYN, ACK, FIN and RST each alone on a
-window update of its own, ACK once and before our first data, FIN once, after it nothing but credit, and after
-RST nothing. (Yamux-js loses the data that rides on a SYN; hashicorp ends the session over a second FIN.)
-What we accept is all of yamux and more: :mod:`seance.yamux.inbox`.
+The session sends only what every known peer understands: SYN, ACK, FIN and RST each on a window update of its
+own; ACK once and before our first data; FIN once, followed only by credit; nothing after RST. (yamux-js loses
+data that comes with a SYN; hashicorp/yamux ends the session over a second FIN.) It accepts all of yamux and
+more: :mod:`seance.yamux.inbox`.
 
-Reading never waits for writing: two peers that each wait for the other to read would wait for ever. What the
-peer makes us answer is queued and counted instead, and too much of it is an error.
+Receiving never waits for sending: two peers that each wait for the other to read would wait forever. Answers
+to the peer are queued and counted instead, and too many of them are an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Session:
 
     Args:
         role: CLIENT for the agent, SERVER for the relay; the peer has to be the other.
-        limits: Every bound, see :class:`~seance.yamux.limits.Limits`.
+        limits: See :class:`~seance.yamux.limits.Limits`.
     """
 
     __slots__ = ("_inbox", "_outbox", "_session_state", "_streams", "role")
@@ -58,11 +58,11 @@ class Session:
         self._outbox = self._session_state.outbox
         self._streams = self._session_state.table.live
 
-    # Facts.
+    # Properties.
 
     @property
     def limits(self) -> Limits:
-        """Every bound. New ones may be set at any time: nothing is cut, open streams keep their windows."""
+        """The limits. They may be replaced at any time: open streams are not reset and keep their windows."""
         return self._session_state.limits
 
     @limits.setter
@@ -71,81 +71,81 @@ class Session:
 
     @property
     def stream_count(self) -> int:
-        """How many streams are alive, in both directions together."""
+        """Open streams, in both directions together."""
         return len(self._streams)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session is over. A farewell may still wait in ``next_message``."""
+        """Whether the session is over. A GoAway may still be in ``next_message``."""
         return self._session_state.is_closed
 
     @property
     def is_going_away(self) -> bool:
-        """Whether we have said that we are leaving."""
-        return self._session_state.is_leaving
+        """Whether our side has called ``go_away``."""
+        return self._session_state.is_going_away
 
     @property
     def peer_is_going_away(self) -> bool:
-        """Whether the peer has said that it is leaving."""
-        return self._session_state.peer_is_leaving
+        """Whether the peer has sent a GoAway."""
+        return self._session_state.peer_is_going_away
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether ``next_message`` has something to return."""
+        """Whether ``next_message`` has anything to return."""
         return self._outbox.wants_to_send
 
     @property
     def round_trip_seconds(self) -> float | None:
-        """How long the latest answered ping took, our own queue included; None before the first."""
+        """Round trip of the latest answered ping, including our send queue; None before the first."""
         return self._session_state.keepalive.round_trip_seconds
 
     def __repr__(self) -> str:
         session_state = self._session_state
-        state = "closed" if session_state.is_closed else "leaving" if session_state.is_leaving else "open"
-        leaving = ", peer leaving" if session_state.peer_is_leaving else ""
+        state = "closed" if session_state.is_closed else "leaving" if session_state.is_going_away else "open"
+        leaving = ", peer leaving" if session_state.peer_is_going_away else ""
         return (
             f"<Session {self.role.name.lower()} {state}{leaving}: {len(self._streams)} streams, "
             f"{len(session_state.table.deadlines)} unacknowledged, "
             f"{session_state.table.unaccepted_count} unaccepted, "
-            f"{self._outbox.turn_count} with data to send, "
+            f"{self._outbox.scheduled_count} with data to send, "
             f"{len(self._outbox.control) + self._outbox.pong_count} control frames queued>"
         )
 
     def queued_bytes(self, stream_id: int) -> int:
-        """Return how many bytes wait to be sent on a stream; 0 for one that is gone."""
+        """Return the bytes in the send queue of a stream; 0 for a stream that is gone."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.queued_bytes
 
     def describe(self) -> str:
-        """Describe the session, and each stream on a line of its own; for a debugger."""
+        """Describe the session, and each stream on a separate line; for a debugger."""
         return "\n".join([repr(self), *(f"  {stream!r}" for stream in self._streams.values())])
 
     def check(self) -> None:
-        """Assert what always holds; for tests, which call it after every step of theirs."""
+        """Assert the invariants; tests call it after every step."""
         self._session_state.check()
 
     # Receive.
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
-        """Take bytes from the carrier. Next: ``take_events``, then ``next_message``.
+        """Process bytes from the carrier. Next: ``take_events``, then ``next_message``.
 
         Args:
-            data: Any number of bytes; they need not begin or end where a frame does.
+            data: Any number of bytes; they need not start or end at a frame boundary.
             now: Seconds, monotonic.
 
         Raises:
-            RemoteProtocolError: The peer broke the session, which is over; the GoAway that says so is queued.
-                The events of what came before the mistake can still be taken.
+            RemoteProtocolError: The peer broke the protocol. The session is over, and a GoAway is queued. The
+                events of what came before can still be taken.
             LocalProtocolError: The session was over before ("session_closed").
         """
         session_state = self._session_state
         if session_state.is_closed:
-            msg = "The yamux session is over and takes no more bytes."
+            msg = "The yamux session is over and cannot receive more data."
             raise LocalProtocolError(msg, code="session_closed")
         if not data:
             return
         keepalive = session_state.keepalive
-        keepalive.heard(now)
+        keepalive.bytes_received(now)
         if keepalive.wants_round_trip and keepalive.is_measuring_due(now):
             session_state.queue_ping(now)
         try:
@@ -155,7 +155,7 @@ class Session:
             raise
 
     def take_events(self) -> list[Event]:
-        """Return what happened since the last call, in order."""
+        """Return the events since the last call, in order."""
         session_state = self._session_state
         events, session_state.events = session_state.events, []
         return events
@@ -163,7 +163,7 @@ class Session:
     # Streams.
 
     def open_stream(self, now: float) -> int:
-        """Open a stream; data may be sent at once. Next: ``StreamAcknowledged`` or ``StreamReset``.
+        """Open a stream. Data may be sent immediately. Next: ``StreamAcknowledged`` or ``StreamAborted``.
 
         Args:
             now: Seconds, monotonic; the peer has ``limits.open_timeout_seconds`` to answer.
@@ -172,21 +172,21 @@ class Session:
             The id of the stream.
 
         Raises:
-            LocalProtocolError: "session_closed"; "going_away" (either side is leaving); "too_many_streams";
-                "too_many_unacknowledged"; "stream_ids_exhausted" (dial again). The session goes on.
+            LocalProtocolError: "session_closed"; "going_away" (on either side); "too_many_streams";
+                "too_many_unacknowledged"; "stream_ids_exhausted" (dial again). The session continues.
         """
         session_state = self._session_state
         limits, table = session_state.limits, session_state.table
         if session_state.is_closed:
             raise LocalProtocolError("The yamux session is over.", code="session_closed")
-        if session_state.is_leaving or session_state.peer_is_leaving:
-            msg = "The yamux session is ending and opens no more streams."
+        if session_state.is_going_away or session_state.peer_is_going_away:
+            msg = "The yamux session is going away; no more streams can be opened."
             raise LocalProtocolError(msg, code="going_away")
         if len(table.live) >= limits.streams:
             msg = f"All {limits.streams} streams of the yamux session are in use."
             raise LocalProtocolError(msg, code="too_many_streams")
         if len(table.deadlines) >= limits.unacknowledged:
-            msg = f"{limits.unacknowledged} streams wait for the peer to answer; no more are opened."
+            msg = f"{limits.unacknowledged} streams wait for the peer's answer; no more can be opened."
             raise LocalProtocolError(msg, code="too_many_unacknowledged")
         stream = table.open(now + limits.open_timeout_seconds)
         if stream is None:
@@ -196,10 +196,10 @@ class Session:
         return stream.stream_id
 
     def accept_stream(self, stream_id: int) -> None:
-        """Answer a ``StreamOpened`` with yes. Idempotent, and nothing if the stream is gone by now.
+        """Accept a stream that the peer opened. Idempotent; does nothing if the stream is gone.
 
-        Sending on a stream of the peer's, ending it or taking much of its data accepts it too;
-        ``reset_stream`` refuses it.
+        Sending on the stream, ending it or consuming much of its data accepts it too. ``reset_stream``
+        rejects it.
         """
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_outbound or stream.is_acknowledged:
@@ -209,23 +209,23 @@ class Session:
         self._outbox.add_flag(stream_id, ACK, delta_bytes)
 
     def send_data(self, stream_id: int, data: Bytes) -> int:
-        """Queue data, which leaves through ``next_message`` as the peer's window and other streams allow.
+        """Queue data; ``next_message`` returns it as the peer's window and the scheduler allow.
 
         Args:
-            stream_id: A stream that was neither ended by us nor reset by anybody.
-            data: Any number of bytes, or a view of bytes; the object is kept until it has left.
+            stream_id: A stream that was neither ended by us nor reset.
+            data: Any number of bytes, or a view of bytes; the object is kept until it was sent.
 
         Returns:
-            How many bytes now wait on this stream. Above ``limits.send_high_water_bytes`` stop writing until
+            Bytes in the send queue of this stream. Above ``limits.send_high_water_bytes`` stop writing until
             ``StreamWritable``.
 
         Raises:
-            LocalProtocolError: "stream_closed"; or "send_queue_full", and then the stream was reset: to
-                lose bytes out of the middle of a stream is the one thing that must not happen.
+            LocalProtocolError: "stream_closed"; or "send_queue_full", and the stream was reset, because a
+                stream must never lose bytes in the middle.
         """
         stream = self._streams.get(stream_id)
         if stream is None or stream.sending is not _SENDING_OPEN:
-            raise LocalProtocolError(f"Stream {stream_id} takes no more data.", code="stream_closed")
+            raise LocalProtocolError(f"Stream {stream_id} is closed for sending.", code="stream_closed")
         if not stream.is_acknowledged:
             self.accept_stream(stream_id)
         if not data:
@@ -236,14 +236,14 @@ class Session:
             stream.is_congested = True
             if queued_bytes > limits.send_queue_bytes:
                 self.reset_stream(stream_id)
-                msg = f"Stream {stream_id} was reset: more than {limits.send_queue_bytes} bytes waited on it."
+                msg = f"Stream {stream_id} was reset: it has queued over {limits.send_queue_bytes} bytes."
                 raise LocalProtocolError(msg, code="send_queue_full")
-        if not stream.is_waiting:
+        if not stream.is_scheduled:
             self._outbox.add_data(stream)
         return queued_bytes
 
     def end_stream(self, stream_id: int) -> None:
-        """End our half: FIN leaves after everything that is queued. Idempotent; reading goes on.
+        """End our half: FIN is sent after all queued data. Idempotent; receiving continues.
 
         Next: ``EndSent``, and ``StreamClosed`` when the peer has ended its half too.
         """
@@ -257,20 +257,20 @@ class Session:
             self._session_state.end_sending(stream)
 
     def reset_stream(self, stream_id: int) -> None:
-        """Cut a stream, both halves, without an event. Idempotent; what is queued on it is dropped.
+        """Reset a stream, both halves, without an event. Idempotent; queued data is dropped.
 
-        Events of it that wait in ``take_events`` still come.
+        Its events that are already in ``take_events`` are still returned.
         """
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._session_state.reset(stream)
 
     def reset_when_sent(self, stream_id: int) -> bool:
-        """Cut a stream, both halves, once everything that is queued on it has left. Idempotent.
+        """Reset a stream, both halves, after all queued data was sent. Idempotent.
 
         Returns:
-            Whether that has happened: nothing was queued, or the stream is gone. Otherwise the next event is
-            ``StreamReset`` with the code "sent"; ``reset_stream`` ends the wait, which has no bound here.
+            Whether this has happened: nothing was queued, or the stream is gone. Otherwise the next event is
+            ``StreamAborted`` with the code "sent". The wait has no timeout here; ``reset_stream`` ends it.
         """
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -284,33 +284,33 @@ class Session:
         return False
 
     def data_taken(self, stream_id: int, count: int) -> None:
-        """Say that ``count`` bytes of ``DataReceived`` have gone where they should. Next: ``next_message``.
+        """Report that the application has consumed ``count`` bytes. Next: ``next_message``.
 
-        This alone gives the peer credit, so a slow consumer slows its own stream and nothing else. Ignored
+        Only this gives credit to the peer, so a slow consumer slows down its own stream and no other. Ignored
         for a stream that is gone.
 
         Raises:
-            LocalProtocolError: More was taken than was delivered ("taken_too_much").
+            LocalProtocolError: The count exceeds what was delivered ("taken_too_much").
         """
         stream = self._streams.get(stream_id)
         if stream is None:
             return
         is_due = stream.receive_window.take(count)
         if stream.receiving is not Receiving.OPEN:
-            # Nobody wants credit any more, and nim-libp2p objects to it.
-            if stream.receive_window.excess_bytes or stream.is_reset:
-                self._session_state.settle(stream)
+            # No more data comes, so the peer needs no credit, and nim-libp2p rejects it.
+            if stream.receive_window.charged_bytes or stream.is_reset:
+                self._session_state.release_consumed(stream)
         elif is_due:
             self.accept_stream(stream_id)
-            self._session_state.owe_credit(stream)
+            self._session_state.schedule_credit(stream)
 
     # Session.
 
     def ping(self, now: float) -> bool:
-        """Ask for a sign of life. Next: ``PingAnswered``; or ``SessionTimedOut`` if nothing at all comes.
+        """Send a ping. Next: ``PingAnswered``; or ``SessionTimedOut`` if no byte arrives.
 
         Returns:
-            False if a ping is already in flight (its answer is as good) or the session is over.
+            False if a ping is already in flight or the session is over.
         """
         if self._session_state.is_closed or self._session_state.keepalive.is_ping_in_flight:
             return False
@@ -318,25 +318,26 @@ class Session:
         return True
 
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
-        """Say that we are leaving. Idempotent.
+        """Announce that our side is going away. Idempotent.
 
-        NORMAL ends nothing: open streams go on, and what the peer opens from now on is reset. The frame
-        leaves as the last of its message, because some peers (libp2p) close over it: to drain, wait until
-        ``stream_count`` is 0 before. Any other code ends the session, and the frame is all that still leaves.
+        NORMAL ends nothing: open streams continue, and streams that the peer opens from now on are reset. The
+        frame is sent at the end of its message, because some peers (libp2p) close when they receive it; to
+        drain, wait until ``stream_count`` is 0 before. Any other code ends the session, and only the frame is
+        still sent.
         """
         session_state = self._session_state
         if session_state.is_closed:
             return
         if code != GoAwayCode.NORMAL:
             session_state.close_session(go_away_frame(code))
-        elif not session_state.is_leaving:
-            self._outbox.add_farewell(go_away_frame(code))
-        session_state.is_leaving = True
+        elif not session_state.is_going_away:
+            self._outbox.set_last_frame(go_away_frame(code))
+        session_state.is_going_away = True
 
     def close(self) -> None:
-        """Take note that the carrier is gone. Idempotent, and without an event for each stream.
+        """Record that the carrier is gone. Idempotent; no events for the streams.
 
-        Whoever drops a session calls this, or what its windows have of the process's budget is lost.
+        Always call it for a session that is dropped: it returns the session's share of the window budget.
         """
         if not self._session_state.is_closed:
             self._session_state.close_session()
@@ -344,25 +345,25 @@ class Session:
     # Send.
 
     def next_message(self, limit: int = 64 * KIB) -> list[Bytes]:
-        """Return the next frames that may leave, whole, as pieces that only need to be joined.
+        """Remove and return the next whole frames, as pieces to join.
 
-        Next: send them in one carrier message (yamux-js cannot put a frame together from two), then
+        Next: send them in one carrier message (yamux-js cannot parse a frame that is split over two), then
         ``take_events`` for ``StreamWritable``, ``EndSent`` and ``StreamClosed``. The order is that of
         :mod:`seance.yamux.outbox`.
 
         Args:
-            limit: Bytes, at most; 13 is the least with which everything moves. 64 KiB is where Twisted's
-                transports begin to push back.
+            limit: Maximum number of bytes; at least 13 so that everything can be sent. Default 64 KiB, where
+                Twisted's transports start to push back.
 
         Returns:
-            Headers and bodies in order; empty when nothing can leave now.
+            Headers and bodies in order; empty if nothing can be sent now.
         """
         session_state = self._session_state
         low_water_bytes = session_state.limits.send_low_water_bytes
-        pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.heard_at)
-        for stream in self._outbox.take_settled():
+        pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.received_at)
+        for stream in self._outbox.take_drained():
             if stream.resets_when_sent:
-                session_state.cut(stream, "sent")
+                session_state.abort(stream, "sent")
             elif stream.sending is Sending.ENDED:
                 session_state.end_sending(stream)
             else:
@@ -372,9 +373,9 @@ class Session:
     # Time.
 
     def next_deadline(self) -> float | None:
-        """Return when ``handle_timeout`` has to be called: a time that may be past, or None for never.
+        """Return when to call ``handle_timeout``: a time, possibly in the past, or None for never.
 
-        Until the session has been told the time it is 0.0: at once.
+        Until the session has received a time it is 0.0: immediately.
         """
         session_state = self._session_state
         if session_state.is_closed:
@@ -385,7 +386,7 @@ class Session:
         return min(deadlines, default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Do what is due at ``now``; harmless when nothing is. Next: ``take_events``, ``next_message``."""
+        """Do what is due at ``now``, if anything. Next: ``take_events``, ``next_message``."""
         session_state = self._session_state
         if session_state.is_closed:
             return
@@ -398,4 +399,4 @@ class Session:
         if verdict is Verdict.PING:
             session_state.queue_ping(now)
         for stream in session_state.table.overdue(now):
-            session_state.cut(stream, "open_timeout")
+            session_state.abort(stream, "open_timeout")

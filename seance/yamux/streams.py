@@ -1,7 +1,7 @@
-"""What a session keeps about its streams: one record each, the table, and the ids that were used.
+"""The records of a session about its streams: one per stream, the table, and the ids that were used.
 
-Passive: nothing here decides what the peer is told; :mod:`seance.yamux.session` does. A stream
-holds no received bytes (they leave as events at once), only what waits to be sent.
+Passive: :mod:`seance.yamux.session` decides what is sent. A stream holds only data to send. Received data is
+passed on immediately, as events.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from seance.yamux.windows import ReceiveWindow, SendWindow
 __all__ = ["PeerIds", "Stream", "StreamTable"]
 
 _NOTHING: Final[deque[Bytes]] = deque()
-"""The queue of every stream that has none: an empty one of its own would be 760 bytes, for thousands that
-are idle."""
+"""The shared queue of all streams without queued data: an empty deque takes 760 bytes, and thousands of
+streams are idle."""
 
 
 class Stream:
-    """One stream: two halves, two windows, and the queue of what the application wants to send."""
+    """One stream: two halves, two windows, and the send queue."""
 
     __slots__ = (
         "_first_sent_bytes",
         "_queue",
-        "first_seconds",
+        "bulk_rank",
+        "head_seconds",
         "is_acknowledged",
         "is_congested",
         "is_outbound",
         "is_reset",
-        "is_waiting",
-        "lately_bytes",
-        "lately_period",
-        "place",
+        "is_scheduled",
         "queued_bytes",
         "receive_window",
         "receiving",
+        "recent_bytes",
+        "recent_period",
         "resets_when_sent",
         "send_window",
         "sending",
@@ -51,38 +51,39 @@ class Stream:
         self.is_outbound = is_outbound
         """Whether we opened it."""
         self.is_acknowledged = False
-        """Whether the side that did not open it has answered: the peer's ACK, or our own."""
+        """Whether the side that did not open it has answered, with the peer's ACK or ours."""
         self.sending = Sending.OPEN
         self.receiving = Receiving.OPEN
         self.is_reset = False
-        """Whether the peer has reset it; it stays in the table until the application has taken its data."""
+        """Whether the peer has reset it. It stays in the table until the application has consumed its
+        data."""
         self.resets_when_sent = False
-        """Whether a RST, not a FIN, follows what is queued."""
+        """Whether a RST, not a FIN, follows the queued data."""
         self.send_window = SendWindow()
         self.receive_window = ReceiveWindow()
         self.queued_bytes = 0
-        """What waits to be sent."""
+        """Bytes in the send queue."""
         self.is_congested = False
-        """Whether the queue rose above its high water and has not fallen to its low water since."""
-        # What the scheduler knows of a stream, and nobody else changes.
-        self.is_waiting = False
-        """Whether it stands in line."""
-        self.place = 0
-        """Where a bulk stream stands in line, oldest lowest; 0 for a light one."""
-        self.lately_bytes = 0
-        """What was sent lately ..."""
-        self.lately_period = 0
-        """... as of when it was last in line."""
-        self.first_seconds = 0.0
-        """For how long it was the first of the bulk streams."""
-        # Chunks stay as they came and are dropped as they leave: joining them would copy everything
-        # once more, and one growing buffer never gives its memory back (hashicorp/yamux issue 43).
+        """Whether the queue rose above the high-water mark and has not fallen to the low-water mark since."""
+        # Only the scheduler changes the following.
+        self.is_scheduled = False
+        """Whether it waits to send."""
+        self.bulk_rank = 0
+        """Position among the bulk streams, oldest lowest; 0 for an interactive stream."""
+        self.recent_bytes = 0
+        """Bytes sent recently, as of ``recent_period``."""
+        self.recent_period = 0
+        """Period of the session in which ``recent_bytes`` was updated."""
+        self.head_seconds = 0.0
+        """How long it was the first of the bulk streams."""
+        # Chunks are kept as they are and dropped when sent: joining them would copy all data once more, and a
+        # growing buffer never returns its memory (hashicorp/yamux issue 43).
         self._queue = _NOTHING
         self._first_sent_bytes = 0
-        """How much of the first chunk has already left."""
+        """Bytes of the first chunk that were already sent."""
 
     def queue(self, data: Bytes) -> int:
-        """Add data to what waits; returns what waits now."""
+        """Append data to the send queue; return the bytes in it."""
         queue = self._queue
         if queue is _NOTHING:
             queue = self._queue = deque()
@@ -91,7 +92,7 @@ class Stream:
         return self.queued_bytes
 
     def drop_queue(self) -> None:
-        """Drop what waits to be sent."""
+        """Drop the send queue."""
         self._queue = _NOTHING
         self._first_sent_bytes = 0
         self.queued_bytes = 0
@@ -109,11 +110,11 @@ class Stream:
             return
         while count:
             chunk = queue[0]
-            there = len(chunk) - sent
-            if there <= count:
-                pieces.append(part_of(chunk, sent, sent + there) if sent else chunk)
+            size = len(chunk) - sent
+            if size <= count:
+                pieces.append(part_of(chunk, sent, sent + size) if sent else chunk)
                 queue.popleft()
-                count -= there
+                count -= size
                 sent = 0
             else:
                 pieces.append(part_of(chunk, sent, sent + count))
@@ -124,26 +125,27 @@ class Stream:
             self._queue = _NOTHING
 
     def check(self) -> None:
-        """Assert what always holds."""
+        """Assert the invariants."""
         self.send_window.check()
         self.receive_window.check()
-        there = sum(map(len, self._queue)) - self._first_sent_bytes
-        assert self.queued_bytes == there, "the queue is counted"
+        size = sum(map(len, self._queue)) - self._first_sent_bytes
+        assert self.queued_bytes == size, "the queue is counted"
         assert self.sending is not Sending.ENDED or not self.queued_bytes, "our FIN follows all data"
 
     def __repr__(self) -> str:
         return (
             f"<Stream {self.stream_id} {'outbound' if self.is_outbound else 'inbound'}"
             f"{'' if self.is_acknowledged else ' unacknowledged'}"
-            f" sending={self.sending.value} receiving={self.receiving.value} queued={self.queued_bytes}"
+            f" sending={self.sending.name.lower()} receiving={self.receiving.name.lower()}"
+            f" queued={self.queued_bytes}"
             f" {self.send_window!r} {self.receive_window!r}>"
         )
 
 
 class StreamTable:
-    """The streams of one session that are alive, and what each of them still owes or is owed.
+    """The open streams of one session, and which of them wait for an answer.
 
-    ``live`` is public and read on every frame; it is changed only here.
+    ``live`` is public and read for every frame. Only this class changes it.
     """
 
     __slots__ = ("_next_stream_id", "deadlines", "live", "peer_ids", "unaccepted_count")
@@ -151,14 +153,14 @@ class StreamTable:
     def __init__(self, role: Role, gap_limit: int) -> None:
         self.live: dict[int, Stream] = {}
         self.deadlines: dict[int, float] = {}
-        """By when the peer has to answer, of the streams that it has not answered, oldest first."""
+        """When the peer has to answer each of the streams that it has not answered, oldest first."""
         self.unaccepted_count = 0
-        """How many of the peer's streams our application has not answered."""
+        """Streams of the peer that our application has not answered."""
         self.peer_ids = PeerIds(role.peer, gap_limit)
         self._next_stream_id = role.first_stream_id
 
     def open(self, deadline: float) -> Stream | None:
-        """Add a stream of ours; None when there are no more ids."""
+        """Add a stream of ours; return None if no ids are left."""
         stream_id = self._next_stream_id
         if stream_id > LAST_STREAM_ID:
             return None
@@ -168,30 +170,30 @@ class StreamTable:
         return stream
 
     def admit(self, stream_id: int) -> Stream:
-        """Add a stream of the peer's, whose id has been claimed."""
+        """Add a stream of the peer; its id is already marked as used."""
         stream = self.live[stream_id] = Stream(stream_id, is_outbound=False)
         self.unaccepted_count += 1
         return stream
 
     def acknowledge(self, stream: Stream) -> None:
-        """Note that a stream was answered, for the first time."""
+        """Record the first answer to a stream."""
         stream.is_acknowledged = True
-        self._settle_open(stream)
+        self._remove_pending(stream)
 
     def forget(self, stream: Stream) -> None:
-        """Take a stream out: the one way out, for all ends."""
+        """Remove a stream, for every kind of end."""
         del self.live[stream.stream_id]
         if not stream.is_acknowledged:
-            self._settle_open(stream)
+            self._remove_pending(stream)
 
     def clear(self) -> None:
-        """Take all streams out."""
+        """Remove all streams."""
         self.live.clear()
         self.deadlines.clear()
         self.unaccepted_count = 0
 
     def next_deadline(self) -> float | None:
-        """Return when the oldest unanswered open runs out."""
+        """Return when the oldest unanswered open times out."""
         return next(iter(self.deadlines.values()), None)
 
     def overdue(self, now: float) -> list[Stream]:
@@ -199,7 +201,7 @@ class StreamTable:
         return [self.live[stream_id] for stream_id, deadline in self.deadlines.items() if deadline <= now]
 
     def check(self) -> None:
-        """Assert what always holds."""
+        """Assert the invariants."""
         for stream in self.live.values():
             stream.check()
         pending = [stream for stream in self.live.values() if not stream.is_acknowledged]
@@ -207,7 +209,7 @@ class StreamTable:
         assert list(self.deadlines) == outbound, "an unanswered stream has a deadline"
         assert self.unaccepted_count == len(pending) - len(outbound), "unaccepted streams are counted"
 
-    def _settle_open(self, stream: Stream) -> None:
+    def _remove_pending(self, stream: Stream) -> None:
         if stream.is_outbound:
             del self.deadlines[stream.stream_id]
         else:
@@ -215,11 +217,11 @@ class StreamTable:
 
 
 class PeerIds:
-    """Which ids the peer has opened, so that none is used twice, in bounded memory and time.
+    """The ids that the peer has used, so that none is used twice, in bounded memory and time.
 
-    Ids grow, but they do not arrive in order: hashicorp takes a number first and sends the SYN later, from
-    concurrent goroutines. So what is kept is the highest id and, as ranges, the gaps below it: a peer
-    that jumps far pays nothing for it, and neither do we.
+    Ids grow, but they arrive out of order: hashicorp/yamux assigns the number first and sends the SYN later,
+    from concurrent goroutines. So it keeps the highest id and the gaps below it as ranges. A large jump costs
+    one range.
     """
 
     __slots__ = ("_gap_limit", "_gaps", "_highest", "_parity")
@@ -231,12 +233,12 @@ class PeerIds:
         """First and last id of each gap, ascending."""
         self._gap_limit = gap_limit
 
-    def are_of(self, stream_id: int) -> bool:
-        """Whether the id is one that the peer may open at all."""
+    def is_valid(self, stream_id: int) -> bool:
+        """Return whether the peer may open this id at all."""
         return stream_id > 0 and stream_id % 2 == self._parity
 
-    def claim(self, stream_id: int) -> bool:
-        """Use an id; False if it was used before, or was jumped over too many gaps ago to know."""
+    def use(self, stream_id: int) -> bool:
+        """Mark an id as used. Return False if it was used, or if its gap has been dropped."""
         gaps = self._gaps
         if stream_id > self._highest:
             if stream_id != self._highest + 2:

@@ -12,7 +12,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 
 from seance.carrier import CarrierProtocol, ResumableTransport
 from seance.errors import LocalProtocolError
-from seance.resume import KEPT_BYTES, TELL_AFTER_BYTES
+from seance.resume import ACK_AFTER_BYTES, KEPT_BYTES
 from tests.carrier.peers import BINARY, CLOSE, PING, PONG, TEXT, Answered, Frame, close, frame
 from tests.conftest import Watch
 from tests.ears import Ear, PullSource, PushSource, pattern
@@ -75,7 +75,7 @@ def of(text: bytes) -> dict[str, Any]:
 
 
 def test_many_bytes_are_acknowledged_at_once(alone: Alone) -> None:
-    text = pattern(TELL_AFTER_BYTES)
+    text = pattern(ACK_AFTER_BYTES)
     alone.hear(frame(text[:-1]))
     assert alone.words() == []
     alone.hear(frame(text[-1:]))
@@ -395,7 +395,7 @@ def test_what_fails_between_count_and_delivery_ends_it_for_good_too(
     alone: Alone, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ResumableTransport, "_tell", lambda self: 1 // 0)
-    alone.hear(frame(pattern(TELL_AFTER_BYTES)))
+    alone.hear(frame(pattern(ACK_AFTER_BYTES)))
     assert alone.lasting.disconnecting
     assert alone.owner.was_lost_with(ConnectionAborted)
     assert alone.detached == []

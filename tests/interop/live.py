@@ -1,7 +1,7 @@
-"""Our session on a TCP connection with a running hashicorp/yamux, driven without a reactor.
+"""Our session on a TCP connection to a running hashicorp/yamux, without a reactor.
 
-The other end is ``tests/go/peer``, which takes orders over its standard input. While we wait for its answer,
-or for an event, the connection is served: one loop over the socket and the peer's output, nothing else.
+The other end is ``tests/go/peer``, which reads commands from its standard input. While the test waits for a
+reply or an event, one loop serves the socket and the peer's output.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.interop.wire import Step, check_sending_rules, opposite
 __all__ = ["Live"]
 
 DEADLINE_SECONDS = 30.0
-"""How long any one thing may take before the test counts as failed; the peer's own patience is 20 s."""
+"""Timeout of each step of a test; the peer's own timeout is 20 s."""
 
 
 class Live(Player):
-    """A player whose wire leads to a hashicorp/yamux in the other role. Use it in a ``with`` block.
+    """A player connected to a hashicorp/yamux in the other role. Use it in a ``with`` block.
 
     Args:
         role: Our role.
@@ -45,7 +45,7 @@ class Live(Player):
     ) -> None:
         super().__init__(role, limits or Limits())
         self.echoes = False
-        """Whether we send back what comes on streams that the peer opens from now on."""
+        """Whether to echo the data of streams that the peer opens from now on."""
         self.echoed: set[int] = set()
         self._unsent = bytearray()
         self._ready = selectors.DefaultSelector()
@@ -76,19 +76,19 @@ class Live(Player):
     # The peer
 
     def order(self, what: str, stream: int = 0, count: int = 0) -> Step:
-        """Have the peer do something, and serve the connection until it has; it must succeed."""
+        """Send a command to the peer, and serve the connection until it has succeeded."""
         answer = self.try_order(what, stream, count)
         assert "outcome" not in answer, f"the peer failed: {answer}"
         return answer
 
     def try_order(self, what: str, stream: int = 0, count: int = 0) -> Step:
-        """Like ``order``, and its outcome is the caller's to judge."""
+        """As ``order``, but the caller checks the result."""
         self._write_order(what, stream, count)
         self.wait_for(lambda: b"\n" in self._answers)
         return self._take_answer()
 
     def order_unheard(self, what: str) -> Step:
-        """Have the peer do something while we neither read nor write the connection."""
+        """Send a command to the peer while we neither read nor write the connection."""
         self._write_order(what)
         while b"\n" not in self._answers:
             self._answers += self._read_answer()
@@ -105,13 +105,13 @@ class Live(Player):
         return answer
 
     def settle(self) -> None:
-        """Return when the peer has read all that we said: it answers pings in their place."""
-        self.wait_for(lambda: self.session.ping(self.now))  # not while another is in flight
+        """Return when the peer has read everything that we sent: it answers pings in order."""
+        self.wait_for(lambda: self.session.ping(self.now))  # none can be sent while another is in flight
         before = self.pings_answered()
         self.wait_for(lambda: self.pings_answered() > before)
 
     def take_until(self, stream: int, condition: Callable[[], bool]) -> None:
-        """Take what comes on a stream, and so give the peer credit, until ``condition`` holds."""
+        """Consume the data of a stream, and so give credit, until ``condition`` is true."""
 
         def take_and_ask() -> bool:
             count = len(self.data_of(stream)) - self.taken_bytes[stream]
@@ -124,11 +124,11 @@ class Live(Player):
     # The wire
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Serve the connection until ``condition`` holds."""
+        """Serve the connection until ``condition`` is true."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         self._serve(0)
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain:\n{self.session.describe()}"
+            assert time.monotonic() < deadline, f"timeout:\n{self.session.describe()}"
             self._serve(0.1)
 
     def _serve(self, patience_seconds: float) -> None:
@@ -155,14 +155,14 @@ class Live(Player):
         assert text, "the peer closed the connection"
         self.session.receive_data(text, self.now)
 
-    def look(self) -> bytes:
-        """Take all that happened, and all that can leave to the wire."""
-        fresh = super().look()
+    def handle_events(self) -> bytes:
+        """Handle all events, and send all messages."""
+        fresh = super().handle_events()
         self._unsent += fresh
         return fresh
 
     def _send(self) -> None:
-        self.look()
+        self.handle_events()
         while self._unsent:
             try:
                 sent = self._socket.send(self._unsent)
@@ -172,9 +172,9 @@ class Live(Player):
         interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
         self._ready.modify(self._socket, interest)
 
-    def told(self, event: Event) -> None:
-        """Send back what comes, if we are to echo."""
-        super().told(event)
+    def record_event(self, event: Event) -> None:
+        """Echo received data if requested."""
+        super().record_event(event)
         if isinstance(event, StreamOpened) and self.echoes:
             self.echoed.add(event.stream_id)
             self.session.accept_stream(event.stream_id)

@@ -1,7 +1,7 @@
-"""Relays and agents of several makes, as running processes, and a local server for them.
+"""Relays and agents of several implementations as processes, and a local server for them.
 
 ``ours`` is twistd with our plugins; ``go`` is ``tests/go/relay`` and ``tests/go/agent``; ``yardstick`` is
-another pair of Go programs, and a load program, that stands beside the checkout on some machines.
+another pair of Go programs with a load generator, which some machines have beside the checkout.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def _yardstick_folder() -> Path | None:
 
 
 YARDSTICK = _yardstick_folder()
-"""Where the yardstick is, or None: then the tests that ask for it are skipped."""
+"""The folder of the yardstick, or None: then the tests that need it are skipped."""
 
 
 def yardstick(name: str) -> str:
-    """The path of ``relay``, ``agent`` or ``load`` of the yardstick."""
+    """Return the path of ``relay``, ``agent`` or ``load`` of the yardstick."""
     if YARDSTICK is None:
         pytest.skip("needs the yardstick: set SEANCE_YARDSTICK to its folder")
     require("go")
@@ -56,13 +56,13 @@ def yardstick(name: str) -> str:
 
 
 def client_url(relay_url: str, room: str) -> str:
-    """The form of a client's URL that every relay knows."""
+    """Return a client URL in the form that every relay supports."""
     return f"{relay_url}/client?room={room}"
 
 
 @contextlib.contextmanager
 def relay_of(make: str, *, port: int = 0) -> Iterator[str]:
-    """A relay of that make, for the time of a ``with`` block; gives its URL."""
+    """Run a relay of this implementation for a ``with`` block; yield its URL."""
     if make == "ours":
         listen = f"tcp:{port}:interface=127.0.0.1"
         with running_relay(listen=listen) as relay:
@@ -84,7 +84,7 @@ def relay_of(make: str, *, port: int = 0) -> Iterator[str]:
 
 @contextlib.contextmanager
 def agent_of(make: str, relay_url: str, room: str, local_port: int) -> Iterator[Process]:
-    """An agent of that make, from the moment on at which the relay sends it clients."""
+    """Run an agent of this implementation; enter the block when the relay sends clients to it."""
     local = f"127.0.0.1:{local_port}"
     if make == "ours":
         process: Process = AgentProcess(room, "--relay", relay_url, "--local", local)
@@ -103,12 +103,12 @@ def agent_of(make: str, relay_url: str, room: str, local_port: int) -> Iterator[
 
 
 def check_go(process: Process) -> None:
-    """Fail if it ended before its time or in a panic."""
+    """Fail if the process ended early or panicked."""
     assert process.exit_code in (None, -9), f"{process.name} ended:\n{process.output}"
 
 
 def status_of(url: str) -> int:
-    """How an upgrade is answered; 101 is closed again at once."""
+    """Return the HTTP status of an upgrade; after a 101 the connection is closed."""
     try:
         with connect(url, proxy=None):
             return 101
@@ -122,9 +122,9 @@ def _accepts(port: int) -> bool:
 
 
 class LocalAddress:
-    """A WebSocket server that sends back every message, in threads of the test's process.
+    """A WebSocket echo server, in threads of the test process.
 
-    It speaks the subprotocol ``echo``; the text ``close CODE REASON`` makes it close so.
+    It supports the subprotocol ``echo``; the text ``close CODE REASON`` makes it close with these values.
     """
 
     def __init__(self) -> None:
@@ -138,9 +138,9 @@ class LocalAddress:
         return len(self._clients)
 
     def close_all(self) -> None:
-        """Drop every client; for those whose agent does not tell that they left."""
+        """Drop every client, for agents that do not report closed clients."""
         for client in list(self._clients):
-            with contextlib.suppress(OSError):  # it is gone already
+            with contextlib.suppress(OSError):  # it has ended already
                 client.socket.shutdown(socket.SHUT_RDWR)
 
     def _choose(self, client: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -170,7 +170,7 @@ class LocalAddress:
 
 @contextlib.contextmanager
 def local_server() -> Iterator[LocalAddress]:
-    """A local server for the time of a ``with`` block."""
+    """Run a local server for a ``with`` block."""
     server = LocalAddress()
     server.start()
     try:
@@ -181,7 +181,7 @@ def local_server() -> Iterator[LocalAddress]:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A relay and an agent, each of some make, with a local server behind them."""
+    """A relay and an agent of given implementations, with a local server."""
 
     relay_url: str
     room: str

@@ -1,9 +1,9 @@
-"""Our session in the place of one side of a recorded scenario.
+"""Our session in place of one side of a recorded scenario.
 
-The player does what the recorded program did (``do_open``, ``do_write`` ...) and insists on what it saw
-(``do_accept``, ``do_read``, ``do_eof`` ...). It has no wire of its own: a replay feeds it recorded bytes,
-a live test connects it to a running hashicorp/yamux. Only those two know whether something that
-has to come is there already or has to be waited for, so that is theirs: ``wait_for``.
+The player takes the actions of the recorded program (``do_open``, ``do_write`` ...) and checks that it sees
+the same (``do_accept``, ``do_read``, ``do_eof`` ...). It has no connection: a replay feeds it recorded bytes,
+a live test connects it to a running hashicorp/yamux. Only they know whether an event has happened or has to
+be awaited, so they implement ``wait_for``.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from seance.yamux import (
     PingAnswered,
     Role,
     Session,
+    StreamAborted,
     StreamAcknowledged,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
 )
 from tests.interop.wire import RST, Frame, Recording, Step, frames_of, heard, pattern
 
 __all__ = ["History", "Player", "expected_history", "limits_for", "steps_of"]
 
 History: TypeAlias = list[str | bytearray]
-"""What one stream told, in order: words for events, and the bytes between them in one piece."""
+"""The events of one stream in order: words for events, and the bytes between them joined."""
 
 
 class Player:
-    """A session, what it said, and what it told of every stream.
+    """A session, the messages that it sent, and the events of every stream.
 
     Args:
         role: ``"client"`` or ``"server"``.
-        limits: The session's.
+        limits: The session's limits.
     """
 
     def __init__(self, role: str, limits: Limits) -> None:
@@ -56,16 +56,16 @@ class Player:
         self.written_bytes: dict[int, int] = defaultdict(int)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Insist on ``condition``; a player with a live wire waits for it."""
-        self.look()
+        """Check ``condition``; a player with a live connection waits for it."""
+        self.handle_events()
         assert condition()
 
-    def look(self) -> bytes:
-        """Take all that happened and all that can leave; returns the latter."""
+    def handle_events(self) -> bytes:
+        """Handle all events, and return everything that can be sent."""
         fresh = bytearray()
         while True:
             for event in self.session.take_events():
-                self.told(event)
+                self.record_event(event)
             message = b"".join(self.session.next_message())
             if not message:
                 break
@@ -75,14 +75,14 @@ class Player:
         self.said += fresh
         return bytes(fresh)
 
-    def told(self, event: Event) -> None:
-        """Remember one event."""
+    def record_event(self, event: Event) -> None:
+        """Record one event."""
         if isinstance(event, DataReceived):
             history = self.streams[event.stream_id]
             if not history or isinstance(history[-1], str):
                 history.append(bytearray())
             history[-1] += event.data  # type: ignore[operator]  # it is no str
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             self.streams[event.stream_id].append("reset")
         elif isinstance(event, StreamOpened | StreamAcknowledged | StreamEnded | StreamClosed):
             word = type(event).__name__.removeprefix("Stream").lower()
@@ -91,21 +91,21 @@ class Player:
             self.about_session.append(event)
 
     def data_of(self, stream: int) -> bytes:
-        """Everything that came on a stream."""
+        """Return all data received on a stream."""
         return b"".join(part for part in self.streams[stream] if isinstance(part, bytearray))
 
     def frames(self) -> list[Frame]:
-        """Everything said so far."""
+        """Return all frames sent so far."""
         return list(frames_of(bytes(self.said)))
 
     def pings_answered(self) -> int:
         return sum(isinstance(event, PingAnswered) for event in self.about_session)
 
-    # What a program does, or sees, in a scenario
+    # Steps of a program in a scenario
 
     def do(self, step: Step) -> None:
         getattr(self, f"do_{step['what']}")(step)
-        self.look()
+        self.handle_events()
 
     def do_open(self, step: Step) -> None:
         if "outcome" in step:
@@ -156,7 +156,7 @@ class Player:
         assert self.session.ping(self.now)
 
     def do_kept_alive(self, step: Step) -> None:
-        for _ in range(2):  # the first tells the session the time
+        for _ in range(2):  # the first call gives the session the time
             deadline = self.session.next_deadline()
             assert deadline is not None
             self.now = max(self.now, deadline)
@@ -170,19 +170,19 @@ class Player:
 
 
 def steps_of(recording: Recording, role: str) -> list[Step]:
-    """What the program on one side did and saw."""
+    """Return the steps of the program on one side."""
     return [step for step in recording["steps"] if step["who"] == role and step["what"] != "bytes"]
 
 
 def limits_for(recording: Recording, role: str) -> Limits:
-    """The limits that put our session into the place of a recorded side."""
+    """Return the limits with which our session can replace a recorded side."""
     window = recording["window_bytes"] or Limits().receive_window_bytes
     backlog = recording["acceptor_backlog"] if role != recording["opener"] else 0
     return Limits(receive_window_bytes=window, accept_backlog=backlog or Limits().accept_backlog)
 
 
 def expected_history(recording: Recording, role: str, stream: int) -> History:
-    """What our session has to tell of ``stream``, from what the recorded program did and saw."""
+    """Return the events that our session has to report for ``stream``, derived from the recorded steps."""
     seen = [step for step in steps_of(recording, role) if step.get("stream") == stream]
     did = [step["what"] for step in seen]
     answers = [frame for frame in heard(recording, role) if frame.stream == stream]

@@ -1,4 +1,4 @@
-"""Peers that a test plays byte by byte: a local server of sockets, and a relay that sends fixed frames."""
+"""Peers controlled byte by byte: a local server of sockets, and a relay that sends fixed frames."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def reset(connection: socket.socket) -> None:
 
 
 class ScriptedRelay:
-    """A relay that says what the test says, and keeps what the agent has said."""
+    """A relay that sends frames of the test and keeps the agent's frames."""
 
     def __init__(self, said: list[bytes] | list[str]) -> None:
         self._said = said

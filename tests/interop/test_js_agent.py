@@ -1,6 +1,6 @@
-"""``docs/examples/agent.mjs``, the agent in JavaScript that strangers copy, behind our relay.
+"""``docs/examples/agent.mjs``, the example agent in JavaScript, with our relay.
 
-The clients and local servers here are raw sockets where a test is about ends and back-pressure.
+Clients and local servers are raw sockets where a test is about ends and back-pressure.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
 KEY = b"MDEyMzQ1Njc4OWFiY2RlZg=="
 PATIENT = ("--drain-seconds", "120", "--drain-try-seconds", "30", "--drain-spread-seconds", "1")
-"""A relay that stops gives its agents the time that another process takes to start on a busy machine."""
+"""A relay that stops gives its agents the time that a new process needs to start on a busy machine."""
 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy beside the packages of the test peers; they include ``ws``, the one dependency."""
+    """A copy beside the packages of the test peers, which include its only dependency, ``ws``."""
     require("node", "npm")
     folder = tmp_path_factory.mktemp("js-agent")
     (folder / "node_modules").symlink_to(node_modules())
@@ -64,7 +64,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Agents:
-    """Starts agents and ends them."""
+    """Starts and stops agents."""
 
     def __init__(self, script: Path) -> None:
         self._script = script
@@ -106,7 +106,7 @@ def raw_local() -> Iterator[RawLocal]:
 
 @contextlib.contextmanager
 def joined(relay: RelayProcess, raw_local: RawLocal) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client and its connection at the local server, both past the 101."""
+    """A client and its connection at the local server, both after the 101."""
     with socket.create_connection(("127.0.0.1", relay.port)) as client:
         client.settimeout(TIMEOUT_SECONDS)
         client.sendall(
@@ -123,7 +123,7 @@ def dial(url: str, **options: Any) -> ClientConnection:
     return client
 
 
-def test_messages_come_back_as_they_were(agents: Agents, relay: RelayProcess, local: LocalAddress) -> None:
+def test_messages_are_echoed_unchanged(agents: Agents, relay: RelayProcess, local: LocalAddress) -> None:
     agents.start(relay.url, local.port).when_line("connected to")
     with dial(client_url(relay.url, "js")) as client:
         for message in ("séance", b"\x00\xff", "", b"x" * 125, b"x" * 126, "y" * 70_000):
@@ -146,10 +146,10 @@ def test_message_of_five_megabytes_arrives_whole(
         assert client.recv(timeout=60) == message
 
 
-def test_three_hundred_clients_at_once_keep_apart(
+def test_three_hundred_concurrent_clients_are_separate(
     agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
-    """A plain agent would have 256: it negotiates link control."""
+    """A plain agent would be limited to 256: this one negotiates link control."""
     agents.start(relay.url, local.port).when_line("connected to")
 
     def enter(number: int) -> ClientConnection:
@@ -166,7 +166,7 @@ def test_three_hundred_clients_at_once_keep_apart(
     until("the local server has no client", lambda: local.client_count == 0)
 
 
-def test_way_back_stays_open_after_the_clients_fin(
+def test_server_can_send_after_the_clients_fin(
     agents: Agents, relay: RelayProcess, raw_local: RawLocal
 ) -> None:
     agents.start(relay.url, raw_local.port).when_line("connected to")
@@ -180,7 +180,7 @@ def test_way_back_stays_open_after_the_clients_fin(
         assert read_to_the_end(client) == text
 
 
-def test_way_up_stays_open_after_the_servers_fin(
+def test_client_can_send_after_the_servers_fin(
     agents: Agents, relay: RelayProcess, raw_local: RawLocal
 ) -> None:
     agents.start(relay.url, raw_local.port).when_line("connected to")
@@ -219,7 +219,7 @@ def test_reset_of_the_server_is_a_reset_for_the_client(
 
 
 def sent_before_it_blocks(connection: socket.socket, text: bytes) -> int:
-    """Sends until nothing has left for two seconds."""
+    """Send until nothing could be sent for two seconds; return the number of bytes."""
     sent = 0
     connection.settimeout(2)
     with contextlib.suppress(TimeoutError):
@@ -230,7 +230,7 @@ def sent_before_it_blocks(connection: socket.socket, text: bytes) -> int:
 
 
 @pytest.mark.parametrize("slow", ["client", "server"])
-def test_side_that_does_not_read_slows_the_other_and_nobody_else(
+def test_side_that_does_not_read_slows_only_its_own_peer(
     agents: Agents, relay: RelayProcess, raw_local: RawLocal, slow: str
 ) -> None:
     agent = agents.start(relay.url, raw_local.port)
@@ -239,13 +239,13 @@ def test_side_that_does_not_read_slows_the_other_and_nobody_else(
     with joined(relay, raw_local) as (client, server):
         reading, writing = (client, server) if slow == "client" else (server, client)
         sent = sent_before_it_blocks(writing, text)
-        assert sent < 24 * MIB, "a process on the way holds all of it"
+        assert sent < 24 * MIB, "a process on the path buffers all of it"
         with joined(relay, raw_local) as (second_client, second_server):
             second_client.sendall(b"ping")
             assert second_server.recv(100) == b"ping"
             second_server.sendall(b"pong")
             assert second_client.recv(100) == b"pong"
-        # Then it closes with most of it still on its way: nothing may go past what is queued.
+        # Then it closes while most data is in flight: nothing may overtake the queued data.
         rest = threading.Thread(
             target=lambda: (writing.sendall(text[sent:]), writing.shutdown(socket.SHUT_WR))
         )
@@ -258,15 +258,15 @@ def test_side_that_does_not_read_slows_the_other_and_nobody_else(
     assert agent.exit_code is None, agent.output
 
 
-def test_what_was_said_before_a_reset_arrives_before_it(
+def test_data_before_a_reset_arrives_before_it(
     agents: Agents, relay: RelayProcess, raw_local: RawLocal
 ) -> None:
-    """The client's window is closed meanwhile, so the bytes wait in the agent."""
+    """The client's window is closed, so the bytes wait in the agent."""
     agents.start(relay.url, raw_local.port).when_line("connected to")
     text = random.Random(4).randbytes(200_000)
     with joined(relay, raw_local) as (client, server):
         server.sendall(text)
-        time.sleep(0.3)  # the agent has to have read it: a reset destroys what is in the server's kernel
+        time.sleep(0.3)  # wait until the agent has read it: a reset discards data in the server's kernel
         reset(server)
         received = b""
         with contextlib.suppress(ConnectionResetError):
@@ -275,7 +275,7 @@ def test_what_was_said_before_a_reset_arrives_before_it(
         assert received == text
 
 
-def test_refused_local_server_is_a_502_until_it_listens(agents: Agents, relay: RelayProcess) -> None:
+def test_unreachable_local_server_gives_502_until_it_listens(agents: Agents, relay: RelayProcess) -> None:
     port = free_port()
     agents.start(relay.url, port).when_line("connected to")
     for _ in range(3):
@@ -290,7 +290,7 @@ def test_refused_local_server_is_a_502_until_it_listens(agents: Agents, relay: R
             listening.accept()[0].close()
 
 
-def test_agent_finds_a_relay_that_was_killed_and_came_back(agents: Agents, local: LocalAddress) -> None:
+def test_agent_reconnects_to_a_restarted_relay(agents: Agents, local: LocalAddress) -> None:
     port = free_port()
     listen = f"tcp:{port}:interface=127.0.0.1"
     with RelayProcess(listen=listen) as first:
@@ -309,7 +309,7 @@ def test_agent_finds_a_relay_that_was_killed_and_came_back(agents: Agents, local
 
 
 def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: LocalAddress) -> None:
-    """The old relay says ``drain``, and serves the client that it has until its turn comes."""
+    """The old relay sends ``drain``, and keeps its client until its turn to stop."""
     port = free_port()
     listen = f"tcp:{port}:interface=127.0.0.1"
     with RelayProcess(*PATIENT, listen=listen) as first:
@@ -333,7 +333,7 @@ def test_agent_moves_to_the_relay_that_takes_the_port(agents: Agents, local: Loc
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_agent_that_is_stopped_takes_its_clients_off_in_order(
+def test_stopped_agent_closes_its_clients_in_order(
     agents: Agents, relay: RelayProcess, local: LocalAddress, number: signal.Signals
 ) -> None:
     agent = agents.start(relay.url, local.port)
@@ -351,10 +351,10 @@ def test_agent_that_is_stopped_takes_its_clients_off_in_order(
     until("the local server has no client", lambda: local.client_count == 0)
 
 
-def test_room_of_a_killed_agent_goes_to_the_next(
+def test_next_agent_gets_the_room_of_a_killed_one(
     agents: Agents, relay: RelayProcess, local: LocalAddress
 ) -> None:
-    """The second one is refused with 409 while the first is there, and waits its turn."""
+    """The second agent gets 409 while the first one is connected, and retries."""
     first = agents.start(relay.url, local.port)
     first.when_line("connected to")
     second = agents.start(relay.url, local.port)
@@ -366,7 +366,7 @@ def test_room_of_a_killed_agent_goes_to_the_next(
         assert client.recv(timeout=15) == "again"
 
 
-def test_relay_that_is_not_there_is_dialled_with_a_back_off(agents: Agents) -> None:
+def test_unreachable_relay_is_dialled_with_backoff(agents: Agents) -> None:
     agent = agents.start(f"ws://127.0.0.1:{free_port()}", 1)
     for _ in range(3):
         agent.when_line("ECONNREFUSED.*; next attempt in")
@@ -380,7 +380,7 @@ def token(seconds: int) -> str:
     return sign(said, material=secret_key().signing, algorithm="HS256", kid=secret_key().key_id)
 
 
-def test_token_is_read_for_each_attempt_and_passed_on_when_it_changes(agents: Agents, tmp_path: Path) -> None:
+def test_token_is_read_for_each_attempt(agents: Agents, tmp_path: Path) -> None:
     keys = write_jwks(tmp_path / "keys", secret_key())
     file = tmp_path / "token"
     file.write_text("wrong\n")
@@ -404,7 +404,7 @@ def test_token_is_read_for_each_attempt_and_passed_on_when_it_changes(agents: Ag
         (window(2, SYN) + data(2, b"x" * 200_000) * 2, "window_exceeded"),
     ],
 )
-def test_relay_that_breaks_yamux_is_told_which_rule(agents: Agents, said: bytes, word: str) -> None:
+def test_relay_that_breaks_yamux_gets_the_reason(agents: Agents, said: bytes, word: str) -> None:
     with ScriptedRelay([said]) as relay, socket.create_server(("127.0.0.1", 0)) as local:
         agent = agents.start(relay.url, local.getsockname()[1])
         until("the agent has closed the carrier", lambda: relay.closed is not None)
@@ -434,7 +434,7 @@ def test_frames_may_be_cut_anywhere(agents: Agents, raw_local: RawLocal) -> None
 @pytest.mark.parametrize(
     "text", ["no JSON", "null", "[1]", '{"t": "unknown"}', '{"t": "drain", "in": "x", "try": null}']
 )
-def test_text_of_the_relay_does_not_end_the_agent(agents: Agents, text: str) -> None:
+def test_text_message_of_the_relay_does_not_end_the_agent(agents: Agents, text: str) -> None:
     with ScriptedRelay([text]) as relay:
         agent = agents.start(relay.url, 1)
         agent.when_line("connected to")
@@ -448,7 +448,7 @@ def test_text_of_the_relay_does_not_end_the_agent(agents: Agents, text: str) -> 
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-def test_refusal_whose_body_does_not_come_leads_to_another_attempt(agents: Agents, hangs: bool) -> None:
+def test_refusal_without_its_body_leads_to_another_attempt(agents: Agents, hangs: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as relay:
         relay.settimeout(TIMEOUT_SECONDS)
         agent = agents.start(f"ws://127.0.0.1:{relay.getsockname()[1]}", 1)

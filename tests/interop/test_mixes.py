@@ -1,7 +1,7 @@
-"""Our relay with foreign agents, and our agent with foreign relays, as real processes.
+"""Our relay with foreign agents, and our agent with foreign relays, as processes.
 
-The foreign ones are Go, written around hashicorp/yamux and gorilla/websocket: what anybody would write
-who has only the protocol. They negotiate nothing, so this is also what a plain peer sees of us.
+The foreign ones are written in Go with hashicorp/yamux and gorilla/websocket, as one would write them from
+the protocol description. They negotiate nothing, so the tests also show what a plain peer sees of us.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def tunnel(request: pytest.FixtureRequest) -> Iterator[Tunnel]:
         yield Tunnel(relay_url, "mixed", local)
 
 
-def test_messages_come_back_as_they_were(tunnel: Tunnel) -> None:
+def test_messages_are_echoed_unchanged(tunnel: Tunnel) -> None:
     with dial(tunnel.client_url) as client:
         for message in ("séance", b"\x00\xff", "", b"x" * 125, b"x" * 126, "y" * 70_000):
             client.send(message)
             assert client.recv(timeout=15) == message
 
 
-def test_subprotocol_and_close_code_are_the_local_servers(tunnel: Tunnel) -> None:
+def test_subprotocol_and_close_code_come_from_the_local_server(tunnel: Tunnel) -> None:
     with dial(tunnel.client_url, subprotocols=["other", "echo"]) as client:
         assert client.subprotocol == "echo"
         client.send("close 4321 enough of it")
@@ -72,7 +72,7 @@ def test_subprotocol_and_close_code_are_the_local_servers(tunnel: Tunnel) -> Non
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4321, "enough of it")
 
 
-def test_twenty_clients_at_once_keep_apart(tunnel: Tunnel) -> None:
+def test_twenty_concurrent_clients_are_separate(tunnel: Tunnel) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(dial(tunnel.client_url)) for _ in range(20)]
         for round_number in range(10):
@@ -101,13 +101,13 @@ def test_local_server_sees_a_client_leave(tunnel: Tunnel) -> None:
 
 
 @pytest.mark.slow
-def test_sixty_four_megabytes_come_back(tunnel: Tunnel) -> None:
+def test_sixty_four_megabytes_are_echoed(tunnel: Tunnel) -> None:
     """Sent without waiting for the answers: both directions are full most of the time."""
     chance, count = random.Random(64), 256
     messages = [chance.randbytes(256 * KIB) for _ in range(8)]
 
     async def bulk() -> bool:
-        # The threaded client would not do: it cannot receive while its send is blocked.
+        # Not the threaded client: it cannot receive while its send blocks.
         async with async_connect(tunnel.client_url, proxy=None, max_size=None, compression=None) as client:
 
             async def send_all() -> None:
@@ -124,7 +124,7 @@ def test_sixty_four_megabytes_come_back(tunnel: Tunnel) -> None:
 
 
 @pytest.mark.parametrize(("relay_make", "agent_make"), MIXES)
-def test_dead_local_server_is_a_502(relay_make: str, agent_make: str) -> None:
+def test_dead_local_server_gives_502(relay_make: str, agent_make: str) -> None:
     with relay_of(relay_make) as relay_url, agent_of(agent_make, relay_url, "dead", free_port()):
         assert status_of(client_url(relay_url, "dead")) == 502
 
@@ -143,7 +143,7 @@ def test_room_of_a_dead_foreign_agent_is_free_again(make: str) -> None:
 
 
 @pytest.mark.parametrize("make", FOREIGN)
-def test_our_agent_finds_a_foreign_relay_that_came_back(make: str) -> None:
+def test_our_agent_reconnects_to_a_foreign_relay(make: str) -> None:
     with contextlib.ExitStack() as stack:
         local = stack.enter_context(local_server())
         first = contextlib.ExitStack()
@@ -173,11 +173,11 @@ def finished(argv: list[str], seconds: float) -> subprocess.CompletedProcess[str
         pytest.param("-mode flood -n 4 -m 64 -s 262144", id="bulk", marks=pytest.mark.slow),
     ],
 )
-def test_load_of_the_yardstick_gets_through(mix: tuple[str, str], load: str) -> None:
-    """Its load program ends with an error for any message that does not come back as it was sent.
+def test_yardstick_load_succeeds(mix: tuple[str, str], load: str) -> None:
+    """The load generator fails if any message does not return unchanged.
 
-    In ``fan`` it may also wait for ever, without any tunnel too: its server counts a client only after the
-    101 has left, and on a busy machine the first broadcast overtakes that. Then it is asked again.
+    In ``fan`` it may also wait forever, even without a tunnel: its server counts a client only after the 101
+    was sent, and on a busy machine the first broadcast may come earlier. Then it is started again.
     """
     port = free_port()
     server = Process([yardstick("load"), "-mode", "server", "-addr", f"127.0.0.1:{port}"], name="load server")

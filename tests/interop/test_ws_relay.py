@@ -1,4 +1,4 @@
-"""Our agent at a relay that a stranger made with Node's ``ws``: ``ws_relay.mjs``."""
+"""Our agent with a relay written with Node's ``ws``: ``ws_relay.mjs``."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def comes_back(port: int) -> None:
         ("none", (), ["no subprotocol"]),
     ],
 )
-def test_agent_attaches_and_clients_get_through(
+def test_agent_connects_and_clients_are_served(
     script: Path, local: LocalAddress, how: str, options: tuple[str, ...], selected: list[str]
 ) -> None:
     port = free_port()
@@ -89,9 +89,7 @@ def test_agent_attaches_and_clients_get_through(
     agent.check_quiet()
 
 
-def test_agent_offers_everything_to_a_relay_of_ours_that_takes_the_place(
-    script: Path, local: LocalAddress
-) -> None:
+def test_agent_offers_all_subprotocols_when_our_relay_takes_over(script: Path, local: LocalAddress) -> None:
     port = free_port()
     with agent_at(port, local) as agent:
         with ws_relay(script, port) as foreign:

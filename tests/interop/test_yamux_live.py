@@ -1,7 +1,7 @@
 """Our session and a running hashicorp/yamux v0.1.2, in both roles, over TCP.
 
-``tests/yamux/test_vectors.py`` shows that we understand what hashicorp/yamux says; here it has to understand
-us. Every test also holds all that we said against the rules for what we send (`Live.__exit__`).
+``tests/yamux/test_vectors.py`` checks that we understand hashicorp/yamux; here it has to understand us. Every
+test also checks all bytes that we sent against the send rules (`Live.__exit__`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ both_roles = pytest.mark.parametrize("role", ["client", "server"])
 
 
 def live_cases() -> list[Any]:
-    """Every recorded conversation, with us as either side; a peer's timers cannot be ordered."""
+    """Every recorded conversation, with us as either side, except those that depend on a peer's timers."""
     cases = []
     for name, vector in vectors().items():
         for recording in vector["recordings"]:
@@ -42,7 +42,7 @@ def live_cases() -> list[Any]:
 
 @pytest.mark.parametrize(("recording", "role"), live_cases())
 def test_recorded_scenario_works_live(recording: Recording, role: str) -> None:
-    """The same steps as in the vectors, with our bytes in the place of the recorded ones."""
+    """The steps of the vectors, with our bytes in place of the recorded ones."""
     settings = {"window_bytes": recording["window_bytes"], "backlog": 0}
     if role == recording["opener"]:
         settings["backlog"] = recording["acceptor_backlog"]
@@ -67,7 +67,7 @@ def test_recorded_scenario_works_live(recording: Recording, role: str) -> None:
 @both_roles
 @pytest.mark.parametrize("our_window", [256 * 1024, MIB])
 @pytest.mark.parametrize("their_window", [256 * 1024, MIB])
-def test_megabyte_comes_back_on_a_stream_of_ours(role: str, our_window: int, their_window: int) -> None:
+def test_megabyte_is_echoed_on_our_stream(role: str, our_window: int, their_window: int) -> None:
     with Live(role, Limits(receive_window_bytes=our_window), window_bytes=their_window) as live:
         live.order("echo", count=1)
         text = random.Random(our_window + their_window).randbytes(MIB)
@@ -76,13 +76,13 @@ def test_megabyte_comes_back_on_a_stream_of_ours(role: str, our_window: int, the
         live.session.end_stream(stream)
         live.take_until(stream, lambda: "closed" in live.streams[stream])
         assert live.data_of(stream) == text
-        live.wait_for(lambda: live.order("count").get("count", 0) == 0)  # there it is over a little later
+        live.wait_for(lambda: live.order("count").get("count", 0) == 0)  # the peer notices a little later
 
 
 @both_roles
 @pytest.mark.parametrize("our_window", [256 * 1024, MIB])
 @pytest.mark.parametrize("their_window", [256 * 1024, MIB])
-def test_megabyte_goes_back_on_a_stream_of_theirs(role: str, our_window: int, their_window: int) -> None:
+def test_megabyte_is_echoed_on_their_stream(role: str, our_window: int, their_window: int) -> None:
     with Live(role, Limits(receive_window_bytes=our_window), window_bytes=their_window) as live:
         live.echoes = True
         stream = live.order("open")["stream"]
@@ -96,11 +96,11 @@ def test_megabyte_goes_back_on_a_stream_of_theirs(role: str, our_window: int, th
 
 @pytest.mark.interpreted
 @both_roles
-def test_our_window_grows_and_they_make_use_of_it(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a long path: what is taken here at once would be taken within a round trip there."""
+def test_our_window_grows_and_the_peer_uses_it(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a long path: data is consumed here immediately, there within a round trip."""
     monkeypatch.setattr(Keepalive, "is_measuring_due", lambda self, now: False)
     with Live(role) as live:
-        live.session._session_state.keepalive.least_round_trip_seconds = 60.0
+        live.session._session_state.keepalive.min_round_trip_seconds = 60.0
         stream = live.order("open")["stream"]
         live.order("write", stream, 8 * MIB)
         live.take_until(stream, lambda: len(live.data_of(stream)) >= 4 * MIB)
@@ -112,7 +112,7 @@ def test_our_window_grows_and_they_make_use_of_it(role: str, monkeypatch: pytest
 
 
 @both_roles
-def test_two_hundred_streams_each_way_at_once_keep_apart(role: str) -> None:
+def test_two_hundred_concurrent_streams_each_way_are_separate(role: str) -> None:
     with Live(role, Limits(streams=512)) as live:
         live.order("echo", count=200)
         live.echoes = True
@@ -137,7 +137,7 @@ def test_two_hundred_streams_each_way_at_once_keep_apart(role: str) -> None:
 
 
 @both_roles
-def test_unread_stream_stops_at_its_window_and_others_go_on(role: str) -> None:
+def test_unread_stream_stops_at_its_window_and_others_continue(role: str) -> None:
     with Live(role) as live:
         slow = live.session.open_stream(live.now)
         live.session.send_data(slow, pattern(0, MIB))
@@ -151,7 +151,7 @@ def test_unread_stream_stops_at_its_window_and_others_go_on(role: str) -> None:
 
 
 @both_roles
-def test_they_stop_at_our_window_until_data_is_taken(role: str) -> None:
+def test_peer_stops_at_our_window_until_data_is_consumed(role: str) -> None:
     with Live(role) as live:
         stream = live.order("open")["stream"]
         live.order("write", stream, MIB)
@@ -166,12 +166,12 @@ def test_they_stop_at_our_window_until_data_is_taken(role: str) -> None:
 
 
 @both_roles
-def test_our_reset_cuts_one_stream_for_them(role: str) -> None:
+def test_our_reset_ends_one_stream_at_the_peer(role: str) -> None:
     with Live(role) as live:
         cut, kept = live.session.open_stream(live.now), live.session.open_stream(live.now)
         live.order("accept", cut)
         live.order("accept", kept)
-        live.session.send_data(cut, pattern(0, 10 * MIB))  # most of it is still queued when the reset comes
+        live.session.send_data(cut, pattern(0, 10 * MIB))  # most of it is still queued when the reset arrives
         live.session.reset_stream(cut)
         live.order("reset", cut)
         live.session.send_data(kept, pattern(0, 9))
@@ -179,7 +179,7 @@ def test_our_reset_cuts_one_stream_for_them(role: str) -> None:
 
 
 @both_roles
-def test_stream_that_we_refuse_is_reset_for_them(role: str) -> None:
+def test_rejected_stream_is_reset_at_the_peer(role: str) -> None:
     with Live(role) as live:
         stream = live.order("open")["stream"]
         live.wait_for(lambda: "opened" in live.streams[stream])
@@ -188,7 +188,7 @@ def test_stream_that_we_refuse_is_reset_for_them(role: str) -> None:
 
 
 @both_roles
-def test_stream_beyond_our_limit_is_reset_for_them(role: str) -> None:
+def test_stream_beyond_our_limit_is_reset_at_the_peer(role: str) -> None:
     with Live(role, Limits(streams=3)) as live:
         live.echoes = True
         streams = [live.order("open")["stream"] for _ in range(4)]
@@ -204,7 +204,7 @@ def test_stream_beyond_our_limit_is_reset_for_them(role: str) -> None:
 
 
 @both_roles
-def test_their_goaway_ends_our_opening_and_no_stream(role: str) -> None:
+def test_goaway_of_the_peer_ends_opening_and_no_stream(role: str) -> None:
     with Live(role) as live:
         stream = live.session.open_stream(live.now)
         live.order("accept", stream)
@@ -218,8 +218,8 @@ def test_their_goaway_ends_our_opening_and_no_stream(role: str) -> None:
 
 
 @both_roles
-def test_their_stream_that_crosses_our_goaway_is_reset(role: str) -> None:
-    """hashicorp/yamux has not read our GoAway yet when it opens."""
+def test_stream_that_crosses_our_goaway_is_reset(role: str) -> None:
+    """hashicorp/yamux opens the stream before it has read our GoAway."""
     with Live(role) as live:
         kept = live.session.open_stream(live.now)
         live.order("accept", kept)
@@ -234,10 +234,10 @@ def test_their_stream_that_crosses_our_goaway_is_reset(role: str) -> None:
 
 @pytest.mark.slow
 def test_recording_again_gives_the_same_vectors(tmp_path: Path) -> None:
-    """The vectors in the checkout are what hashicorp/yamux says, not what somebody typed."""
+    """The vectors in the checkout are recordings of hashicorp/yamux, without manual changes."""
     subprocess.run([str(go_program("record")), "-into", str(tmp_path)], check=True, capture_output=True)
     recorded = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     committed = vectors()
     for vector in (*recorded.values(), *committed.values()):
-        vector["recorded"].pop("go")  # another compiler is no other protocol
+        vector["recorded"].pop("go")  # the compiler version does not matter
     assert recorded == committed

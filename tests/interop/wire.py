@@ -1,7 +1,7 @@
-"""What is on a yamux wire, read by code that shares nothing with ours.
+"""Decode yamux bytes, with code that shares nothing with ours.
 
-Here is what the recorded vectors and the live tests have in common: the pattern that every stream of
-a scenario carries, a reader of frames, the rules for what we send, and the outline of what a side said.
+Used by the recorded vectors and the live tests: the pattern of the data of every stream, a frame decoder, the
+send rules, and the outline of the frames of one side.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Step: TypeAlias = dict[str, Any]
 """One line of a recording: who did what on which stream; see ``tests/go/party/step.go``."""
 
 Recording: TypeAlias = dict[str, Any]
-"""One playing of a scenario: who opened, how the sides were set up, and the steps."""
+"""One run of a scenario: the side that opened, the configuration of both sides, and the steps."""
 
 DATA, WINDOW, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
@@ -59,19 +59,19 @@ class Frame:
 
 
 def pattern(start: int, count: int) -> bytes:
-    """Bytes ``start`` to ``start + count`` of what every stream of a scenario carries, each way."""
+    """Return bytes ``start`` to ``start + count`` of the data of a stream, the same both ways."""
     period = len(_PATTERN)
     return (_PATTERN * (count // period + 2))[start % period :][:count]
 
 
 def wire_bytes(spelled: str) -> bytes:
-    """One recorded write: hex, or ``[HEX]run:START:COUNT`` for a long stretch of the pattern."""
+    """Decode one recorded write: hex, or ``[HEX]run:START:COUNT`` for a long part of the pattern."""
     head, _, run = spelled.partition("run:")
     return bytes.fromhex(head) + (pattern(*map(int, run.split(":"))) if run else b"")
 
 
 def frames_of(wire: bytes) -> Iterator[Frame]:
-    """The frames in ``wire``, which must hold whole ones."""
+    """Decode ``wire``, which must consist of whole frames."""
     at = 0
     while at < len(wire):
         version, kind, flags, stream, length = struct.unpack_from(">BBHII", wire, at)
@@ -83,7 +83,7 @@ def frames_of(wire: bytes) -> Iterator[Frame]:
 
 
 def vectors() -> dict[str, dict[str, Any]]:
-    """Every recorded scenario, by its name."""
+    """Return every recorded scenario by its name."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(_VECTORS.glob("*.json"))}
 
 
@@ -92,16 +92,16 @@ def opposite(role: str) -> str:
 
 
 def heard(recording: Recording, role: str) -> list[Frame]:
-    """The frames that the other side of ``role`` wrote."""
+    """Return the frames that the other side of ``role`` wrote."""
     steps = (step for step in recording["steps"] if step["what"] == "bytes" and step["who"] != role)
     return list(frames_of(b"".join(wire_bytes(each) for step in steps for each in step["wire"])))
 
 
 def check_sending_rules(frames: Iterable[Frame]) -> None:
-    """The rules for what we send that one side's bytes can show (yamux.md 1.3, 1 to 6).
+    """Check the send rules that can be seen in one side's bytes.
 
-    Lone SYN, lone ACK before any data, at most one lone FIN or RST with nothing behind it, flags never
-    on data, data frames of at most 16 KiB.
+    Lone SYN, lone ACK before any data, at most one lone FIN or RST with nothing after it, no flags on data,
+    data frames of at most 16 KiB.
     """
     said: dict[int, set[int]] = defaultdict(set)
     for frame in frames:
@@ -123,9 +123,9 @@ def check_sending_rules(frames: Iterable[Frame]) -> None:
 
 
 def outline(frames: Iterable[Frame]) -> dict[int, list[str]]:
-    """What was said on each stream (0: about the session), without credit and the sizes of frames.
+    """Return what was sent on each stream (0: the session), without credit and frame sizes.
 
-    Both are each side's own policy, except for the credit on a SYN or ACK: it says how large a window is.
+    Both depend on the implementation, except for the credit on a SYN or ACK, which is the window size.
     """
     told: dict[int, list[str]] = defaultdict(list)
     amounts: dict[int, int] = defaultdict(int)

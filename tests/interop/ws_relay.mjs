@@ -1,9 +1,9 @@
-// A relay of another make, as a stranger writes one: Node's `ws` for the agents, yamux by hand, one room.
+// A relay written by a third party: Node's `ws` for the agents, its own yamux code, one room.
 //
 //     node ws_relay.mjs PORT [HOW]
 //
-// HOW is what it does about subprotocols: "default" leaves that to `ws`, which selects the first that is
-// offered; "last" selects the last; "none" selects nothing.
+// HOW sets the choice of the subprotocol: "default" leaves it to `ws`, which selects the first one offered; "last"
+// selects the last one; "none" selects none.
 
 import http from "node:http";
 import { WebSocketServer } from "ws";

@@ -174,8 +174,8 @@ async def test_exhausted_window_budget_is_counted() -> None:
     async with AdminRig(with_agent=False) as rig:
         windows = rig.relay.rooms.windows
         windows.total_bytes = 10
-        assert windows.cover(ReceiveWindow(), 10, 0.0)
-        assert not windows.cover(ReceiveWindow(), 1, 0.0)
+        assert windows.recharge(ReceiveWindow(), 10, 0.0)
+        assert not windows.recharge(ReceiveWindow(), 1, 0.0)
         assert counts(await page(rig), "seance_limits_hit_total") == {"window_budget": 1}
 
 

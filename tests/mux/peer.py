@@ -1,4 +1,4 @@
-"""The other end of a link, in the test's own hands: it says any frame, and notes those that it hears."""
+"""The other end of a link, controlled by the test: it sends any frame and records what it receives."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.yamux.frame_bytes import ACK, PING, SYN, WireFrame, read_frames, wind
 __all__ = ["CALM", "AgentLink", "Peer"]
 
 CALM = Limits(ping_after_seconds=None)
-"""The default limits without a keepalive, for tests that move the clock for another reason."""
+"""The default limits without a keepalive, for tests that advance the clock for another reason."""
 
 
 class Peer(Ear):
-    """Speaks yamux frame by frame."""
+    """Sends and receives single yamux frames."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Peer(Ear):
 
     @property
     def frames(self) -> list[WireFrame]:
-        """All that was heard, but for pings."""
+        """All received frames, except pings."""
         frames, _ = read_frames(bytes(self.data))
         return [frame for frame in frames if frame.kind != PING]
 
@@ -39,7 +39,7 @@ class Peer(Ear):
         return [frame for frame in frames if frame.kind == PING]
 
     def take(self) -> list[WireFrame]:
-        """What was heard since the last call."""
+        """Return the frames received since the last call."""
         frames = self.frames[self._taken :]
         self._taken += len(frames)
         return frames
@@ -49,10 +49,10 @@ class Peer(Ear):
 
 
 class AgentLink:
-    """A mux of ours, on the relay's side, and a ``Peer`` that plays the agent.
+    """A mux on the relay's side, and a ``Peer`` that plays the agent.
 
     Attributes:
-        lost: What ``on_lost`` was told.
+        lost: The arguments of the calls of ``on_lost``.
     """
 
     def __init__(self, limits: Limits = CALM, *, is_connected: bool = True, **shape: int) -> None:
@@ -77,34 +77,34 @@ class AgentLink:
 
     @property
     def messages(self) -> list[bytes]:
-        """What the carrier was given: each is one message."""
+        """The messages written to the carrier."""
         return self.wire.near.written
 
     def run(self) -> None:
         run(self.clock)
 
     def hear(self, *frames: bytes) -> list[WireFrame]:
-        """Lets the peer say something, all in one piece; returns what it hears until all is quiet."""
+        """Send frames from the peer as one chunk; return what it receives until both sides are idle."""
         self.peer.transport.write(b"".join(frames))
         self.run()
         return self.peer.take()
 
     def open(self, ear: Ear, *, window_bytes: int = 0) -> StreamTransport:
-        """Opens a stream of ours, which the peer takes and gives so much more window."""
+        """Open a stream of ours. The peer accepts it and grants ``window_bytes`` more."""
         stream = self.mux.open_stream(ear)
         self.run()
         self.hear(window(stream.stream_id, ACK, window_bytes))
         return stream
 
     def accept(self, ear: Ear, stream_id: int = 1, *, window_bytes: int = 0) -> Any:
-        """Lets the peer open a stream; returns its transport."""
+        """Open a stream from the peer; return its transport."""
         self.factory.coming.append(ear)
         self.mux.listen(self.factory)
         self.hear(window(stream_id, SYN, window_bytes))
         return ear.transport
 
     def end(self) -> None:
-        """Cuts the carrier and looks whether anything is left."""
+        """Cut the carrier and check that nothing is left."""
         self.wire.near.abortConnection()
         self.run()
         assert self.clock.getDelayedCalls() == []

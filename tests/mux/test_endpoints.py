@@ -1,4 +1,4 @@
-"""Any Twisted client and server, over a link: ours are LineReceiver and twisted.web."""
+"""Twisted clients and servers over a link: LineReceiver and twisted.web."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.wire import Wire, run, run_until
 
 
 class Ends:
-    """An agent and a relay, joined."""
+    """An agent and a relay, connected."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -71,7 +71,7 @@ def one(protocol: Any) -> OneByOne:
 
 
 class Counting(OneByOne):
-    """Notes whether it runs."""
+    """Records whether it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Counting(OneByOne):
         self.calls.append("stop")
 
 
-def test_they_are_endpoints(ends: Ends) -> None:
+def test_endpoints_provide_their_interfaces(ends: Ends) -> None:
     assert verifyObject(IStreamClientEndpoint, StreamClientEndpoint(ends.relay))
     assert verifyObject(IStreamServerEndpoint, StreamServerEndpoint(ends.agent))
     port = ends.listen(ends.agent, Counting())
@@ -93,7 +93,7 @@ def test_they_are_endpoints(ends: Ends) -> None:
     assert "127.0.0.1" in port.getHost().link
 
 
-def test_a_line_protocol_talks_over_a_link(ends: Ends) -> None:
+def test_line_protocol_works_over_a_link(ends: Ends) -> None:
     class Shout(LineReceiver):
         def lineReceived(self, line: bytes) -> None:  # noqa: N802  # Twisted's name
             self.sendLine(line.upper())
@@ -127,7 +127,7 @@ BODY = pattern(400 * KIB)
 
 
 class Page(Resource):
-    """Answers with ``BODY``, as fast as it is taken."""
+    """Responds with ``BODY``, as fast as the client reads it."""
 
     isLeaf = True  # noqa: N815  # Twisted's name
 
@@ -153,7 +153,7 @@ class Streams:
 
 
 @pytest.mark.parametrize("is_persistent", [False, True])
-def test_a_web_server_and_a_web_client_work_over_a_link(ends: Ends, is_persistent: bool) -> None:
+def test_twisted_web_works_over_a_link(ends: Ends, is_persistent: bool) -> None:
     site = Site(Page(), reactor=ends.clock)  # type: ignore[no-untyped-call]
     site.noisy = False
     port = ends.listen(ends.agent, site)
@@ -174,14 +174,14 @@ def test_a_web_server_and_a_web_client_work_over_a_link(ends: Ends, is_persisten
     assert ends.relay.stream_count == ends.agent.stream_count == 0
 
 
-def test_connecting_fails_where_the_link_takes_no_more(ends: Ends) -> None:
+def test_connect_fails_if_the_link_opens_no_more_streams(ends: Ends) -> None:
     ends.relay.go_away()
     failure = ends.connect(ends.relay, one(Ear()))
     assert failure.check(ConnectError)
-    assert "is ending" in failure.getErrorMessage()
+    assert "going away" in failure.getErrorMessage()
 
 
-def test_connecting_fails_where_the_factory_makes_nothing(ends: Ends) -> None:
+def test_connect_fails_if_the_factory_returns_no_protocol(ends: Ends) -> None:
     assert ends.connect(ends.relay, OneByOne()).check(ConnectError)
     assert ends.relay.stream_count == 0
 
@@ -201,7 +201,7 @@ def test_one_factory_listens_at_a_time(ends: Ends) -> None:
     assert not ends.agent.is_listening
 
 
-def test_a_stopped_port_takes_no_streams_and_leaves_those_it_has(ends: Ends) -> None:
+def test_stopped_port_resets_new_streams_and_keeps_open_ones(ends: Ends) -> None:
     near, far, late = Ear(), Ear(), Ear()
     port = ends.listen(ends.agent, one(far))
     ends.connect(ends.relay, one(near))

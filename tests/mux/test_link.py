@@ -1,4 +1,4 @@
-"""The protocol over the carrier: what leaves when, how the session ends, and what that means for streams."""
+"""The multiplexer on its carrier: sending, accepting, opening, and the end of the session."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def link() -> Iterator[AgentLink]:
     link.end()
 
 
-# What leaves
+# Sending
 
 
-def test_what_one_turn_produces_leaves_in_one_message(link: AgentLink) -> None:
+def test_frames_of_one_turn_are_sent_in_one_message(link: AgentLink) -> None:
     before = len(link.messages)
     for number in range(5):
         link.mux.open_stream(Ear()).write(b"hello %d" % number)
@@ -71,7 +71,7 @@ def test_every_message_is_whole_frames_of_at_most_64_kib(link: AgentLink) -> Non
     assert max(map(len, link.messages)) > 60 * KIB
 
 
-def test_while_the_carrier_is_full_nothing_is_written(link: AgentLink) -> None:
+def test_nothing_is_written_to_a_full_carrier(link: AgentLink) -> None:
     bulk = link.open(Ear(), window_bytes=8 * MIB)
     link.peer.transport.pauseProducing()
     bulk.write(pattern(1 * MIB))
@@ -89,10 +89,10 @@ def test_while_the_carrier_is_full_nothing_is_written(link: AgentLink) -> None:
     heard = link.peer.take()
     first = [frame.stream_id for frame in heard].index(4)
     before = sum(frame.length for frame in heard[:first] if frame.kind == DATA)
-    assert before <= held, "a small stream overtakes what has not left"
+    assert before <= held, "a small stream overtakes unsent data"
 
 
-def test_one_slow_stream_never_stops_the_carrier() -> None:
+def test_slow_stream_does_not_pause_the_carrier() -> None:
     clock = Clock()
     wire = Wire(clock)
     agent, relay = join_muxes(clock, wire, CALM)
@@ -120,7 +120,7 @@ def test_one_slow_stream_never_stops_the_carrier() -> None:
     run(clock)
 
 
-def test_streams_opened_before_there_is_a_carrier_wait_for_it() -> None:
+def test_streams_opened_before_the_carrier_wait_for_it() -> None:
     link = AgentLink(is_connected=False)
     ear = Ear()
     link.mux.open_stream(ear).write(b"early")
@@ -131,7 +131,7 @@ def test_streams_opened_before_there_is_a_carrier_wait_for_it() -> None:
     link.end()
 
 
-def test_reading_goes_on_while_nothing_can_be_written(link: AgentLink) -> None:
+def test_reading_continues_while_the_carrier_is_full(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.peer.transport.pauseProducing()
@@ -147,7 +147,7 @@ def test_reading_goes_on_while_nothing_can_be_written(link: AgentLink) -> None:
     assert len(link.peer.pings) <= 40
 
 
-# Who takes streams
+# Accepting
 
 
 def test_without_a_listener_a_stream_is_reset(link: AgentLink) -> None:
@@ -161,7 +161,7 @@ def test_without_a_listener_a_stream_is_reset(link: AgentLink) -> None:
     assert link.mux.stream_count == 0
 
 
-def test_a_stream_that_a_protocol_takes_is_acknowledged_at_once(link: AgentLink) -> None:
+def test_accepted_stream_is_acknowledged_immediately(link: AgentLink) -> None:
     ear = Ear()
     link.factory.coming.append(ear)
     link.mux.listen(link.factory)
@@ -173,7 +173,7 @@ def test_a_stream_that_a_protocol_takes_is_acknowledged_at_once(link: AgentLink)
     assert "127.0.0.1" in ear.transport.getPeer().link
 
 
-def test_a_failing_factory_costs_one_stream(link: AgentLink, watch: Watch) -> None:
+def test_failing_factory_resets_one_stream(link: AgentLink, watch: Watch) -> None:
     class Broken(Factory):
         def buildProtocol(self, addr: object) -> Protocol:
             raise ZeroDivisionError
@@ -186,7 +186,7 @@ def test_a_failing_factory_costs_one_stream(link: AgentLink, watch: Watch) -> No
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_a_protocol_that_fails_at_its_beginning_costs_one_stream(link: AgentLink, watch: Watch) -> None:
+def test_protocol_that_fails_in_connection_made_costs_one_stream(link: AgentLink, watch: Watch) -> None:
     def fail(ear: Ear) -> None:
         raise ZeroDivisionError
 
@@ -206,7 +206,7 @@ def test_a_protocol_that_fails_at_its_beginning_costs_one_stream(link: AgentLink
 # Opening
 
 
-def test_an_open_is_refused_when_all_streams_are_in_use() -> None:
+def test_open_fails_when_all_streams_are_in_use() -> None:
     link = AgentLink(Limits(streams=2, ping_after_seconds=None))
     link.mux.open_stream(Ear())
     link.mux.open_stream(Ear())
@@ -218,7 +218,7 @@ def test_an_open_is_refused_when_all_streams_are_in_use() -> None:
     link.end()
 
 
-def test_an_open_that_nobody_answers_is_given_up(link: AgentLink) -> None:
+def test_unanswered_open_times_out(link: AgentLink) -> None:
     silent, answered = Ear(), Ear()
     link.mux.open_stream(silent)
     link.open(answered)
@@ -229,7 +229,7 @@ def test_an_open_that_nobody_answers_is_given_up(link: AgentLink) -> None:
     assert answered.told == ["made"]
 
 
-def test_a_refused_open_is_a_lost_connection(link: AgentLink) -> None:
+def test_rejected_open_loses_the_connection(link: AgentLink) -> None:
     ear = Ear()
     stream = link.mux.open_stream(ear)
     link.run()
@@ -237,7 +237,7 @@ def test_a_refused_open_is_a_lost_connection(link: AgentLink) -> None:
     assert ear.was_lost_with(ConnectionLost)
 
 
-def test_after_the_carrier_nothing_can_be_opened() -> None:
+def test_open_fails_after_the_carrier_is_lost() -> None:
     link = AgentLink()
     link.end()
     with pytest.raises(LocalProtocolError) as caught:
@@ -246,10 +246,10 @@ def test_after_the_carrier_nothing_can_be_opened() -> None:
     assert link.mux.stream_count == 0
 
 
-# How it ends
+# Ending
 
 
-def test_a_lost_carrier_is_lost_streams() -> None:
+def test_lost_carrier_loses_all_streams() -> None:
     link = AgentLink()
     reading, half, paused = Ear(), HalfEar(), Ear()
     link.accept(reading, 1)
@@ -271,8 +271,8 @@ def test_a_lost_carrier_is_lost_streams() -> None:
     link.end()
 
 
-def test_a_lost_session_is_over_for_the_budget_of_the_process_too() -> None:
-    """Otherwise what its windows had grown would be missing for ever."""
+def test_lost_session_releases_its_window_budget() -> None:
+    """Otherwise the growth of its windows would be lost to the budget for good."""
     link = AgentLink()
     link.accept(Ear(), 1)
     link.peer.transport.loseConnection()
@@ -281,7 +281,7 @@ def test_a_lost_session_is_over_for_the_budget_of_the_process_too() -> None:
     link.end()
 
 
-def test_a_peer_that_breaks_the_protocol_is_told_before_the_carrier_closes(link: AgentLink) -> None:
+def test_goaway_is_sent_before_the_carrier_closes_after_a_protocol_error(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     heard = link.hear(data(1, b"still good"), frame(DATA, 0, 1, 0, version=7), data(1, b"ignored"))
@@ -293,7 +293,7 @@ def test_a_peer_that_breaks_the_protocol_is_told_before_the_carrier_closes(link:
     assert link.lost[0].startswith("The peer broke the yamux protocol")
 
 
-def test_the_goaway_goes_out_into_a_full_carrier_too(link: AgentLink) -> None:
+def test_goaway_is_written_to_a_full_carrier(link: AgentLink) -> None:
     bulk = link.open(Ear(), window_bytes=8 * MIB)
     link.peer.transport.pauseProducing()
     bulk.write(pattern(1 * MIB))
@@ -308,7 +308,7 @@ def test_the_goaway_goes_out_into_a_full_carrier_too(link: AgentLink) -> None:
     assert link.peer.is_lost
 
 
-def test_a_protocol_that_writes_while_the_session_breaks_does_no_harm(link: AgentLink) -> None:
+def test_writing_while_the_session_fails_is_harmless(link: AgentLink) -> None:
     ear = Ear(on_data=lambda _: ear.transport.write(b"answer"))
     link.accept(ear)
     link.hear(data(1, b"question"), frame(DATA, 0, 1, 0, version=7))
@@ -316,7 +316,7 @@ def test_a_protocol_that_writes_while_the_session_breaks_does_no_harm(link: Agen
     assert ear.reentered == []
 
 
-def test_a_peer_that_leaves_opens_and_takes_nothing_but_goes_on(link: AgentLink) -> None:
+def test_peer_that_goes_away_keeps_its_open_streams(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.hear(go_away(0), data(1, b"and on"))
@@ -327,7 +327,7 @@ def test_a_peer_that_leaves_opens_and_takes_nothing_but_goes_on(link: AgentLink)
     assert caught.value.code == "going_away"
 
 
-def test_a_goaway_with_an_error_is_the_end(link: AgentLink) -> None:
+def test_goaway_with_an_error_ends_the_session(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear)
     link.hear(go_away(2))
@@ -348,7 +348,7 @@ def test_going_away_lets_streams_finish(link: AgentLink) -> None:
     assert link.lost == []
 
 
-def test_leaving_says_so_at_once(link: AgentLink) -> None:
+def test_leave_sends_goaway_immediately(link: AgentLink) -> None:
     stream = link.open(Ear())
     stream.write(b"the last word")
     before = len(link.messages)
@@ -363,7 +363,7 @@ def test_leaving_says_so_at_once(link: AgentLink) -> None:
     link.mux.leave()
 
 
-def test_leaving_comes_after_all_that_can_leave_before(link: AgentLink) -> None:
+def test_leave_sends_goaway_after_all_data_that_can_be_sent(link: AgentLink) -> None:
     stream = link.open(Ear(), window_bytes=1 * MIB)
     stream.write(pattern(500 * KIB))
     link.mux.leave()
@@ -373,7 +373,7 @@ def test_leaving_comes_after_all_that_can_leave_before(link: AgentLink) -> None:
     assert link.peer.frames[-1].kind == GO_AWAY
 
 
-def test_leaving_a_full_carrier_adds_one_message(link: AgentLink) -> None:
+def test_leave_adds_one_message_to_a_full_carrier(link: AgentLink) -> None:
     bulk = link.open(Ear(), window_bytes=8 * MIB)
     link.peer.transport.pauseProducing()
     bulk.write(pattern(1 * MIB))
@@ -388,7 +388,7 @@ def test_leaving_a_full_carrier_adds_one_message(link: AgentLink) -> None:
     assert link.peer.was_lost_with(ConnectionDone)
 
 
-def test_leaving_before_there_is_a_carrier_is_nothing() -> None:
+def test_leave_without_a_carrier_does_nothing() -> None:
     link = AgentLink(is_connected=False)
     link.mux.leave()
     assert link.clock.getDelayedCalls() == []
@@ -397,7 +397,7 @@ def test_leaving_before_there_is_a_carrier_is_nothing() -> None:
 # Time
 
 
-def test_a_peer_is_asked_for_a_sign_of_life_and_may_give_it() -> None:
+def test_idle_peer_is_pinged() -> None:
     link = AgentLink(Limits(ping_after_seconds=5, dead_after_seconds=5))
     for _ in range(4):
         link.clock.advance(5)
@@ -409,7 +409,7 @@ def test_a_peer_is_asked_for_a_sign_of_life_and_may_give_it() -> None:
     link.end()
 
 
-def test_a_peer_that_gives_none_is_dead() -> None:
+def test_peer_that_does_not_answer_times_out() -> None:
     link = AgentLink(Limits(ping_after_seconds=5, dead_after_seconds=5))
     ear = Ear()
     link.accept(ear)
@@ -422,13 +422,13 @@ def test_a_peer_that_gives_none_is_dead() -> None:
     link.run()
     assert link.lost == ["The peer is silent: no answer to a yamux ping within 5 s"]
     heard = [(frame.kind, frame.length) for frame in link.peer.frames]
-    assert heard[-1] == (GO_AWAY, GoAwayCode.PROTOCOL_ERROR), "it is told why"
+    assert heard[-1] == (GO_AWAY, GoAwayCode.PROTOCOL_ERROR), "the peer gets the reason"
     assert ear.was_lost_with(ConnectionLost)
     assert link.peer.was_lost_with(ConnectionDone)
     link.end()
 
 
-def test_the_earliest_of_all_deadlines_counts() -> None:
+def test_earliest_deadline_counts() -> None:
     link = AgentLink(Limits(ping_after_seconds=60, open_timeout_seconds=10))
     ear = Ear()
     link.mux.open_stream(ear)
@@ -441,7 +441,7 @@ def test_the_earliest_of_all_deadlines_counts() -> None:
     link.end()
 
 
-def test_a_session_without_a_carrier_dies_of_age_too() -> None:
+def test_session_without_a_carrier_times_out() -> None:
     link = AgentLink(Limits(ping_after_seconds=5, dead_after_seconds=5), is_connected=False)
     ear = Ear()
     link.mux.open_stream(ear)
@@ -452,14 +452,14 @@ def test_a_session_without_a_carrier_dies_of_age_too() -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_link_can_be_described_without_saying_what_passes(link: AgentLink) -> None:
+def test_description_contains_no_payload(link: AgentLink) -> None:
     link.open(Ear()).write(b"secret")
     assert "1 streams" in link.mux.describe()
     assert "secret" not in link.mux.describe()
     assert "nothing" in Mux(link.clock, Role.SERVER).describe()  # type: ignore[arg-type]
 
 
-def test_a_protocol_may_leave_from_inside_data_received(link: AgentLink) -> None:
+def test_leave_inside_data_received(link: AgentLink) -> None:
     ear = HalfEar(on_data=lambda _: link.mux.leave())
     link.accept(ear)
     link.hear(data(1, b"one"), data(1, b"two"), data(1, b"three", FIN))

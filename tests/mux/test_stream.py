@@ -1,4 +1,4 @@
-"""What a stream does beyond the transport contract: credit, lingering, cuts, and producers of all kinds."""
+"""Behaviour of a stream beyond the transport contract: credit, lingering, aborts and producers."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def flags(frames: list[WireFrame]) -> list[int]:
 # Credit
 
 
-def test_credit_goes_back_for_what_the_protocol_has_taken(link: AgentLink) -> None:
+def test_credit_is_returned_for_delivered_data(link: AgentLink) -> None:
     link.accept(Ear())
     assert credit(link.hear(data(1, pattern(200 * KIB)))) == 200 * KIB
 
 
-def test_no_credit_goes_back_while_the_protocol_does_not_read(link: AgentLink) -> None:
+def test_paused_protocol_returns_no_credit(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).pauseProducing()
     assert link.hear(data(1, pattern(200 * KIB))) == []
     assert ear.data == b""
 
 
-def test_credit_follows_as_soon_as_the_protocol_reads_again(link: AgentLink) -> None:
+def test_credit_is_returned_after_resuming(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -56,7 +56,7 @@ def test_credit_follows_as_soon_as_the_protocol_reads_again(link: AgentLink) -> 
     assert credit(link.peer.take()) == 200 * KIB
 
 
-def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link: AgentLink) -> None:
+def test_protocol_that_pauses_after_each_piece_returns_credit_for_it(link: AgentLink) -> None:
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     transport = link.accept(ear)
     link.hear(data(1, pattern(100 * KIB)), data(1, pattern(100 * KIB, 1)))
@@ -73,7 +73,7 @@ def test_a_protocol_that_stops_after_each_piece_is_credited_for_what_it_had(link
     assert credit(link.peer.frames) > 100 * KIB
 
 
-def test_resuming_what_was_not_paused_is_nothing(link: AgentLink) -> None:
+def test_resuming_without_pause_does_nothing(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.resumeProducing()
@@ -83,7 +83,7 @@ def test_resuming_what_was_not_paused_is_nothing(link: AgentLink) -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_stream_that_is_paused_again_before_it_delivers_delivers_nothing(link: AgentLink) -> None:
+def test_stream_paused_again_before_delivery_delivers_nothing(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -100,7 +100,7 @@ def test_a_stream_that_is_paused_again_before_it_delivers_delivers_nothing(link:
 # After loseConnection
 
 
-def test_what_arrives_after_closing_does_not_cut_off_what_was_said_last(link: AgentLink) -> None:
+def test_data_after_closing_does_not_cut_off_the_last_writes(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear, window_bytes=0)
     transport.write(pattern(400 * KIB))
@@ -115,7 +115,7 @@ def test_what_arrives_after_closing_does_not_cut_off_what_was_said_last(link: Ag
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_what_arrives_after_closing_is_credited_so_that_the_peer_gets_to_its_end(link: AgentLink) -> None:
+def test_data_after_closing_is_credited(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -131,7 +131,7 @@ def test_what_arrives_after_closing_is_credited_so_that_the_peer_gets_to_its_end
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_closed_stream_waits_so_long_for_the_peers_end_and_no_longer(link: AgentLink) -> None:
+def test_closed_stream_waits_for_the_peers_end_until_the_timeout(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.loseConnection()
@@ -148,7 +148,7 @@ def test_a_closed_stream_waits_so_long_for_the_peers_end_and_no_longer(link: Age
     assert link.mux.stream_count == 0
 
 
-def test_cutting_a_stream_that_waits_for_the_peers_end_resets_it_at_once(link: AgentLink) -> None:
+def test_aborting_a_lingering_stream_resets_it(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.loseConnection()
     link.run()
@@ -160,7 +160,7 @@ def test_cutting_a_stream_that_waits_for_the_peers_end_resets_it_at_once(link: A
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_reset_by_the_peer_ends_the_waiting(link: AgentLink) -> None:
+def test_reset_by_the_peer_ends_the_lingering(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).loseConnection()
     link.run()
@@ -170,14 +170,14 @@ def test_a_reset_by_the_peer_ends_the_waiting(link: AgentLink) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_a_lost_carrier_ends_the_waiting() -> None:
+def test_lost_carrier_ends_the_lingering() -> None:
     link = AgentLink()
     link.accept(Ear()).loseConnection()
     link.run()
     link.end()
 
 
-def test_nobody_waits_for_a_peer_that_has_ended(link: AgentLink) -> None:
+def test_no_lingering_for_a_peer_that_has_ended(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     link.hear(data(1, b"all", FIN))
@@ -188,7 +188,7 @@ def test_nobody_waits_for_a_peer_that_has_ended(link: AgentLink) -> None:
     assert link.clock.getDelayedCalls() == []
 
 
-def test_closing_waits_for_a_producer_and_its_last_words(link: AgentLink) -> None:
+def test_closing_waits_for_a_producer_and_its_last_data(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     source = PushSource(transport, b"")
@@ -224,7 +224,7 @@ def test_the_end_of_the_write_half_waits_for_the_window(link: AgentLink) -> None
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_whoever_cannot_tell_halves_can_end_one(link: AgentLink) -> None:
+def test_protocol_without_half_close_can_end_its_half(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).loseWriteConnection()
     link.run()
@@ -235,7 +235,7 @@ def test_whoever_cannot_tell_halves_can_end_one(link: AgentLink) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_a_reactor_could_tell_a_stream_of_its_halves(link: AgentLink) -> None:
+def test_half_closeable_descriptor_methods(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.readConnectionLost(Failure(ConnectionDone()))
@@ -245,7 +245,7 @@ def test_a_reactor_could_tell_a_stream_of_its_halves(link: AgentLink) -> None:
     assert ear.was_lost_with(ConnectionDone)
 
 
-def test_the_end_of_all_stops_a_producer_before_what_is_queued_has_left(link: AgentLink) -> None:
+def test_peers_end_stops_a_producer_before_the_queue_is_sent(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     source = PushSource(transport, pattern(1 * MIB))
@@ -260,10 +260,10 @@ def test_the_end_of_all_stops_a_producer_before_what_is_queued_has_left(link: Ag
     assert ear.was_lost_with(ConnectionDone)
 
 
-# Cuts
+# Aborts
 
 
-def test_frames_that_came_together_are_delivered_together(link: AgentLink) -> None:
+def test_frames_of_one_read_are_delivered_together(link: AgentLink) -> None:
     pieces: list[bytes] = []
     first, second = Ear(on_data=pieces.append), Ear(on_data=pieces.append)
     link.accept(first)
@@ -272,7 +272,7 @@ def test_frames_that_came_together_are_delivered_together(link: AgentLink) -> No
     assert pieces == [b"abe", b"cd"]
 
 
-def test_after_cutting_nothing_that_came_along_is_delivered(link: AgentLink) -> None:
+def test_nothing_is_delivered_after_aborting(link: AgentLink) -> None:
     ear = HalfEar(on_data=lambda _: ear.transport.abortConnection())
     link.accept(ear)
     link.accept(Ear(), 3)
@@ -283,7 +283,7 @@ def test_after_cutting_nothing_that_came_along_is_delivered(link: AgentLink) -> 
     assert flags(heard)[-1] == RST
 
 
-def test_a_stream_that_was_cut_here_stays_so_when_the_carrier_goes_too() -> None:
+def test_aborted_stream_reports_the_abort_if_the_carrier_is_lost() -> None:
     link = AgentLink()
     ear = Ear()
     link.accept(ear).abortConnection()
@@ -292,7 +292,7 @@ def test_a_stream_that_was_cut_here_stays_so_when_the_carrier_goes_too() -> None
     assert ear.was_lost_with(ConnectionAborted)
 
 
-def test_cutting_drops_the_end_that_was_on_its_way(link: AgentLink) -> None:
+def test_aborting_drops_a_pending_end(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.loseWriteConnection()
@@ -304,7 +304,7 @@ def test_cutting_drops_the_end_that_was_on_its_way(link: AgentLink) -> None:
     assert ear.was_lost_with(ConnectionAborted)
 
 
-def test_writing_without_end_cuts_the_stream_alone() -> None:
+def test_full_send_queue_resets_the_stream_alone() -> None:
     link = AgentLink(Limits(send_queue_bytes=1 * MIB, ping_after_seconds=None))
     greedy, other = Ear(), Ear()
     transport = link.accept(greedy, 1)
@@ -325,7 +325,7 @@ def test_writing_without_end_cuts_the_stream_alone() -> None:
 # Producers
 
 
-def test_a_producer_that_comes_to_a_full_stream_is_paused_at_once(link: AgentLink) -> None:
+def test_producer_registered_on_a_full_stream_is_paused(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.write(pattern(400 * KIB))
     link.run()
@@ -337,7 +337,7 @@ def test_a_producer_that_comes_to_a_full_stream_is_paused_at_once(link: AgentLin
     assert link.peer.body(1) == pattern(400 * KIB) + b"more"
 
 
-def test_a_producer_that_leaves_while_paused_takes_its_pause_along(link: AgentLink) -> None:
+def test_unregistered_producer_leaves_no_pause(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.registerProducer(PushSource(transport, b""), True)
     transport.write(pattern(400 * KIB))
@@ -351,7 +351,7 @@ def test_a_producer_that_leaves_while_paused_takes_its_pause_along(link: AgentLi
 
 
 class Teller:
-    """A pull producer that writes what it is told to, whenever it is asked."""
+    """A pull producer that writes the given data, one piece per request."""
 
     def __init__(self, *says: list[bytes]) -> None:
         self.says = list(says)
@@ -371,7 +371,7 @@ class Teller:
         self.stops += 1
 
 
-def test_a_pull_producer_is_asked_once_for_each_time_it_wrote(link: AgentLink) -> None:
+def test_pull_producer_is_asked_once_per_write(link: AgentLink) -> None:
     teller = Teller([b"one"], [b"two", b"three"], [], [b"never asked for"])
     transport = link.accept(Ear())
     teller.start(transport)
@@ -385,7 +385,7 @@ def test_a_pull_producer_is_asked_once_for_each_time_it_wrote(link: AgentLink) -
     assert link.clock.getDelayedCalls() == []
 
 
-def test_a_pull_producer_waits_for_the_peers_window(link: AgentLink) -> None:
+def test_pull_producer_waits_for_the_peers_window(link: AgentLink) -> None:
     teller = Teller([pattern(200 * KIB)], [pattern(200 * KIB, 1)], [b"end"])
     teller.start(link.accept(Ear()))
     link.run()
@@ -395,7 +395,7 @@ def test_a_pull_producer_waits_for_the_peers_window(link: AgentLink) -> None:
     assert link.peer.body(1) == pattern(200 * KIB) + pattern(200 * KIB, 1) + b"end"
 
 
-def test_a_pull_producer_is_not_asked_while_others_fill_the_stream(link: AgentLink) -> None:
+def test_pull_producer_is_not_asked_while_the_queue_is_full(link: AgentLink) -> None:
     teller = Teller([b"one"], [b"two"])
     transport = link.accept(Ear())
     teller.start(transport)
@@ -407,7 +407,7 @@ def test_a_pull_producer_is_not_asked_while_others_fill_the_stream(link: AgentLi
     assert link.peer.body(1) == b"one" + pattern(400 * KIB) + b"two"
 
 
-def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: AgentLink) -> None:
+def test_pull_producer_registered_on_a_full_stream_waits(link: AgentLink) -> None:
     transport = link.accept(Ear())
     transport.write(pattern(400 * KIB))
     teller = Teller([b"more"])
@@ -419,7 +419,7 @@ def test_a_pull_producer_that_comes_to_a_full_stream_waits(link: AgentLink) -> N
     assert link.peer.body(1).endswith(b"more")
 
 
-def test_a_pull_producer_is_stopped_and_not_asked_when_its_stream_is_cut(link: AgentLink) -> None:
+def test_pull_producer_is_stopped_when_its_stream_is_aborted(link: AgentLink) -> None:
     transport = link.accept(Ear())
     teller = Teller([b"one"])
     teller.start(transport)
@@ -429,7 +429,7 @@ def test_a_pull_producer_is_stopped_and_not_asked_when_its_stream_is_cut(link: A
 
 
 @pytest.mark.parametrize("is_streaming", [True, False])
-def test_a_failing_producer_costs_one_stream(link: AgentLink, watch: Watch, is_streaming: bool) -> None:
+def test_failing_producer_costs_one_stream(link: AgentLink, watch: Watch, is_streaming: bool) -> None:
     class Broken(Teller):
         def pauseProducing(self) -> None:
             pass
@@ -458,7 +458,7 @@ def test_a_failing_producer_costs_one_stream(link: AgentLink, watch: Watch, is_s
 
 
 @pytest.mark.parametrize("name", ["readConnectionLost", "writeConnectionLost"])
-def test_a_protocol_that_fails_at_the_end_of_a_half_is_cut(link: AgentLink, watch: Watch, name: str) -> None:
+def test_protocol_that_fails_at_a_half_close_is_reset(link: AgentLink, watch: Watch, name: str) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -475,7 +475,7 @@ def test_a_protocol_that_fails_at_the_end_of_a_half_is_cut(link: AgentLink, watc
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_what_is_not_bytes_is_refused_before_it_does_harm(link: AgentLink) -> None:
+def test_write_rejects_other_types_than_bytes(link: AgentLink) -> None:
     transport = link.accept(Ear())
     for wrong in ("text", bytearray(b"x"), memoryview(b"x"), None):
         with pytest.raises(TypeError, match="bytes"):

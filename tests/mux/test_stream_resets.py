@@ -1,4 +1,4 @@
-"""Resets of a stream: data before a reset is delivered before it, within a bound."""
+"""Resets of a stream: data that precedes a reset is delivered before it, within a time limit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def flags(frames: list[WireFrame]) -> list[int]:
     return [frame.flags for frame in frames]
 
 
-def test_a_reset_by_the_peer_is_a_lost_connection(link: AgentLink) -> None:
+def test_reset_by_the_peer_loses_the_connection(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.write(pattern(400 * KIB))
@@ -41,7 +41,7 @@ def test_a_reset_by_the_peer_is_a_lost_connection(link: AgentLink) -> None:
     assert link.mux.stream_count == 0
 
 
-def test_a_reset_by_the_peer_waits_until_a_paused_protocol_has_read(link: AgentLink) -> None:
+def test_reset_by_the_peer_waits_for_a_paused_protocol(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.pauseProducing()
@@ -58,7 +58,7 @@ def test_a_reset_by_the_peer_waits_until_a_paused_protocol_has_read(link: AgentL
     assert link.mux.stream_count == link.mux.session.stream_count == 0
 
 
-def test_a_protocol_that_does_not_read_is_told_of_a_reset_after_a_while(link: AgentLink) -> None:
+def test_reset_is_reported_after_a_timeout_if_the_protocol_does_not_read(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).pauseProducing()
     link.hear(data(1, b"unread"), window(1, RST))
@@ -72,14 +72,14 @@ def test_a_protocol_that_does_not_read_is_told_of_a_reset_after_a_while(link: Ag
     assert link.mux.stream_count == link.mux.session.stream_count == 0
 
 
-def test_no_time_passes_for_unread_data_while_the_carrier_is_away(link: AgentLink) -> None:
+def test_timeout_of_unread_data_is_suspended_without_a_carrier(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.pauseProducing()
     link.hear(data(1, b"unread"), window(1, RST))
-    link.mux.stand_still()
+    link.mux.pause_clock()
     link.clock.advance(link.mux.linger_seconds)
-    link.mux.go_on()
+    link.mux.resume_clock()
     transport.resumeProducing()
     link.run()
     assert ear.data == b"unread"
@@ -99,7 +99,7 @@ def test_unread_data_before_a_reset_is_dropped_when_the_protocol_closes(link: Ag
     assert link.mux.stream_count == link.mux.session.stream_count == 0
 
 
-def test_a_lost_carrier_does_not_wait_for_unread_data_and_leaves_it_to_be_taken(link: AgentLink) -> None:
+def test_unread_data_can_be_taken_when_the_carrier_is_lost(link: AgentLink) -> None:
     taken: list[bytes] = []
 
     class Taker(Ear):
@@ -116,7 +116,7 @@ def test_a_lost_carrier_does_not_wait_for_unread_data_and_leaves_it_to_be_taken(
     link.end()
 
 
-def test_a_reset_follows_everything_written(link: AgentLink) -> None:
+def test_reset_connection_follows_all_written_data(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     source = PushSource(transport, pattern(1 * MIB), piece_bytes=400 * KIB)
@@ -136,7 +136,7 @@ def test_a_reset_follows_everything_written(link: AgentLink) -> None:
     assert link.mux.stream_count == 0
 
 
-def test_a_reset_with_nothing_queued_leaves_in_this_turn(link: AgentLink) -> None:
+def test_reset_connection_with_an_empty_queue_is_immediate(link: AgentLink) -> None:
     ear = Ear()
     link.accept(ear).resetConnection()
     assert ear.told == ["made"]
@@ -145,16 +145,16 @@ def test_a_reset_with_nothing_queued_leaves_in_this_turn(link: AgentLink) -> Non
     assert ear.was_lost_with(ConnectionAborted)
 
 
-def test_a_reset_waits_so_long_for_the_peers_window_and_no_longer(link: AgentLink) -> None:
+def test_reset_connection_waits_for_the_peers_window_until_the_timeout(link: AgentLink) -> None:
     ear = Ear()
     transport = link.accept(ear)
     transport.write(pattern(300 * KIB))
     transport.resetConnection()
     link.run()
-    link.mux.stand_still()
+    link.mux.pause_clock()
     link.clock.advance(link.mux.linger_seconds)
     assert not ear.is_lost, "no time passes while the carrier is away"
-    link.mux.go_on()
+    link.mux.resume_clock()
     link.clock.advance(link.mux.linger_seconds - 1)
     link.run()
     assert not ear.is_lost
@@ -164,7 +164,7 @@ def test_a_reset_waits_so_long_for_the_peers_window_and_no_longer(link: AgentLin
     assert flags(link.peer.take())[-1] == RST
 
 
-def test_a_reset_of_a_stream_that_has_ended_waits_for_nothing(link: AgentLink) -> None:
+def test_reset_connection_of_an_ended_stream_is_immediate(link: AgentLink) -> None:
     ear = HalfEar()
     transport = link.accept(ear)
     transport.loseWriteConnection()

@@ -1,13 +1,13 @@
-"""Two ends of a link, and carriers between them that fail in every way a network knows. No clock, no socket.
+"""Two ends of a link, and carriers between them that fail in every way a network can. No clock, no socket.
 
-A ``Schedule`` plays one story, drawn from a seed: both ends write as long as they may, carriers deliver
-piece by piece, are cut in the middle of a message, or at one end only (the other believes in them and goes
-on), bring what they hold after another has taken their place; answers to a dial get lost, requests are
-delayed until nobody wants them any more. In the end the network heals, and both must have the bytes of the
-other, each once and in order, with nothing left that waits.
+A ``Schedule`` plays one sequence of actions, drawn from a seed. Both ends write while they are not full.
+Carriers deliver in pieces. They are cut inside a message, or at one end only, while the other end continues
+to use them. They deliver data after another carrier has replaced them. Answers to a dial get lost, and
+requests arrive after the agent has given them up. In the end the network recovers. Then each end must have
+received all bytes of the other, once and in order, and nothing may be left in a queue.
 
-Each end uses a ``Continuity`` as ``seance.carrier.ResumableTransport`` does. ``test_model.py`` gives it some
-that are broken, to see that this would be noticed.
+Each end uses a ``Continuity`` as ``seance.carrier.ResumableTransport`` does. ``test_model.py`` also runs it
+with broken versions, which must be detected.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from seance.resume import Continuity
 __all__ = ["Piece", "Schedule", "Violation"]
 
 ORIGINS = (0, 0, 2**32 - 10, 2**64 - 40)
-LONGEST_MESSAGE = 60
+MAX_MESSAGE_BYTES = 60
 STEPS = 120
 
 Ack = tuple[int, int]
 
 
 class Violation(AssertionError):
-    """Something happened that never may."""
+    """An invariant does not hold."""
 
 
 class Piece(bytes):
-    """Bytes as they are handed on.
+    """Bytes as they are passed on.
 
     Attributes:
-        whole: The message that they begin; empty for a later piece of one.
+        whole: The message that starts with them; empty for a later piece of a message.
     """
 
     whole: bytes = b""
@@ -49,7 +49,7 @@ class Pipe:
     def __init__(self, room_bytes: int) -> None:
         self._room_bytes = room_bytes
         self._waiting: deque[bytes | Ack] = deque()
-        self._skipped = 0  # bytes of the first message that are delivered
+        self._skipped = 0  # delivered bytes of the first message
 
     @property
     def is_full(self) -> bool:
@@ -105,7 +105,7 @@ class End:
             self.carrier.put(message)
         else:
             outgoing.hold(message)
-        if outgoing.kept_bytes > self.limit_bytes + LONGEST_MESSAGE:
+        if outgoing.kept_bytes > self.limit_bytes + MAX_MESSAGE_BYTES:
             raise Violation(f"{outgoing.kept_bytes} bytes are kept, of {self.limit_bytes} allowed")
 
     def begin(self, count: int, crc: int) -> None:
@@ -136,13 +136,13 @@ class End:
             self.received += one
 
     def tell(self) -> None:
-        if self.carrier is not None and not self.carrier.is_full and self.continuity.incoming.untold_bytes:
-            self.carrier.put(self.continuity.incoming.tell())
+        if self.carrier is not None and not self.carrier.is_full and self.continuity.incoming.unacked_bytes:
+            self.carrier.put(self.continuity.incoming.make_ack())
 
 
 @dataclass
 class Carrier:
-    """One of them. Each end knows it by an epoch of its own; 0 is an end that never heard of it."""
+    """A carrier. Each end has its own epoch for it; 0 at an end that has never seen it."""
 
     ends: tuple[End, End]
     pipes: tuple[Pipe, Pipe]
@@ -150,13 +150,13 @@ class Carrier:
     is_gone: list[bool] = field(default_factory=lambda: [False, False])
 
     def deliver(self, side: int, most: int, mangle: Callable[[Piece], Piece]) -> None:
-        """Gives ``side`` a piece of what the other has sent."""
+        """Deliver to ``side`` a piece of the data that the other side has sent."""
         one = self.pipes[1 - side].take(most)
         if not self.is_gone[side] and self.epochs[side]:
             self.ends[side].take(self.epochs[side], one if isinstance(one, tuple) else mangle(one))
 
     def lose(self, side: int) -> None:
-        """One end learns that it is gone; it can take nothing of it any more."""
+        """Report the loss of the carrier to one end, which can receive nothing from it any more."""
         self.is_gone[side] = True
         self.pipes[side].clear() if self.is_gone[1 - side] else None
         if self.epochs[side]:
@@ -164,12 +164,12 @@ class Carrier:
 
 
 class Schedule:
-    """One story.
+    """One sequence of actions.
 
     Args:
-        seed: Which.
-        make: Makes the ``Continuity`` of an end, given its limit and where counting starts.
-        corrupts: Whether the network changes a byte now and then.
+        seed: The seed of the random choices.
+        make: Makes the ``Continuity`` of an end, given its limit and the initial count.
+        corrupts: Whether the network changes bytes.
     """
 
     def __init__(self, seed: int, make: Callable[[int, int], Continuity], *, corrupts: bool = False) -> None:
@@ -184,11 +184,11 @@ class Schedule:
         self._late_wish: Ack | None = None
 
     def run(self) -> None:
-        """Plays it.
+        """Play the sequence.
 
         Raises:
             Violation: A byte was lost, doubled or moved, or too many are kept.
-            RemoteProtocolError: An end takes the other for a liar, though nobody lied.
+            RemoteProtocolError: An end rejects the other's counts, although they are correct.
         """
         for end in self._ends:
             end.begin(end.continuity.incoming.count, 0)
@@ -202,17 +202,19 @@ class Schedule:
             self._look()
         self._heal()
 
-    # -- what may happen -------------------------------------------------------------------
+    # -- actions ----------------------------------------------------------------------------
 
     def _write(self) -> None:
         end = self._random.choice(self._ends)
         if end.may_write:
-            end.write(self._random.randbytes(self._random.randint(1, LONGEST_MESSAGE)))
+            end.write(self._random.randbytes(self._random.randint(1, MAX_MESSAGE_BYTES)))
 
     def _deliver(self) -> None:
         carrier, side = self._random.choice(self._carriers[-4:]), self._random.randrange(2)
         if not carrier.pipes[1 - side].is_empty:
-            carrier.deliver(side, self._random.choice([1, 7, LONGEST_MESSAGE, LONGEST_MESSAGE]), self._mangle)
+            carrier.deliver(
+                side, self._random.choice([1, 7, MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES]), self._mangle
+            )
 
     def _mangle(self, piece: Piece) -> Piece:
         if not self._corrupts or self._random.random() > 0.02:
@@ -234,11 +236,11 @@ class Schedule:
         carrier.lose(1)
 
     def _cut_one_end(self) -> None:
-        """What the other end has sent already, or sends yet, may still come; nobody takes it here."""
+        """Data of the other end may still arrive at the carrier; this end ignores it."""
         self._random.choice(self._carriers[-2:]).lose(self._random.randrange(2))
 
     def _dial(self) -> None:
-        """The agent comes back; whether or not the relay has missed it."""
+        """The agent dials again, whether or not the relay has noticed the loss."""
         if self.agent.continuity.is_attached:
             return
         carrier = self._attach_at_relay(self._wish())
@@ -247,12 +249,12 @@ class Schedule:
         carrier.epochs[0] = self.agent.join(carrier.pipes[0])
 
     def _dial_in_vain(self) -> None:
-        """The relay answers, and the answer gets lost: it alone believes in this carrier."""
+        """The relay answers and the answer gets lost: only the relay uses this carrier."""
         if not self.agent.continuity.is_attached:
             self._attach_at_relay(self._wish()).is_gone[0] = True
 
     def _late_dial(self) -> None:
-        """A request that the agent has given up arrives; or else the present one is delayed."""
+        """A request that the agent has given up arrives, or the current request is delayed."""
         resume_request, self._late_wish = self._late_wish, None
         if resume_request is None:
             if not self.agent.continuity.is_attached:
@@ -284,11 +286,11 @@ class Schedule:
     def _look(self) -> None:
         for end, other in (self._ends, self._ends[::-1]):
             if not self.has_corrupted and not other.written.startswith(end.received):
-                raise Violation("what was received is not what was written")
+                raise Violation("received and written bytes differ")
         for carrier in self._carriers[-4:]:
             for end, epoch, is_gone in zip(self._ends, carrier.epochs, carrier.is_gone, strict=True):
                 if epoch == end.epoch and not is_gone and not end.continuity.is_current(epoch):
-                    raise Violation("an end has given up a carrier that it has not lost")
+                    raise Violation("an end has dropped a carrier that it has not lost")
 
     def _heal(self) -> None:
         for carrier in self._carriers:
@@ -296,19 +298,19 @@ class Schedule:
             if self._random.random() < 0.5:
                 carrier.lose(1)
         if self.agent.continuity.is_attached:
-            raise Violation("a carrier is gone, and its end believes in it")
+            raise Violation("a carrier is gone, but its end uses it")
         self._dial()
         last = self._carriers[-1]
         for _ in range(2000):
             for side, end in enumerate(self._ends):
                 end.catch_up()
                 if not last.pipes[1 - side].is_empty:
-                    last.deliver(side, LONGEST_MESSAGE, self._mangle)
+                    last.deliver(side, MAX_MESSAGE_BYTES, self._mangle)
                 end.tell()
             if all(end.continuity.outgoing.kept_bytes == 0 for end in self._ends):
                 break
         for end, other in (self._ends, self._ends[::-1]):
             if end.received != other.written:
-                raise Violation("not everything that was written has been received")
+                raise Violation("written data was not received")
             if end.continuity.outgoing.kept_bytes or not end.may_write:
-                raise Violation("everything has arrived, and something is still kept")
+                raise Violation("all data has arrived, but some is still kept")

@@ -1,4 +1,4 @@
-"""One end of a link: which carrier counts, and what is too late."""
+"""One end of a link: which carrier counts, and what arrives too late."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def attached() -> Continuity:
     return continuity
 
 
-def test_it_begins_detached() -> None:
+def test_link_starts_detached() -> None:
     continuity = Continuity()
     assert (continuity.epoch, continuity.is_attached, continuity.is_over) == (0, False, False)
     assert not continuity.is_current(0)
@@ -32,7 +32,7 @@ def test_each_carrier_has_the_next_epoch() -> None:
     assert [continuity.is_current(epoch) for epoch in range(5)] == [False, False, False, True, False]
 
 
-def test_what_an_older_carrier_brings_is_not_counted() -> None:
+def test_data_of_an_older_carrier_is_not_counted() -> None:
     continuity = attached()
     assert continuity.receive(1, b"abc")
     assert continuity.attach(0, 0) == 2
@@ -42,7 +42,7 @@ def test_what_an_older_carrier_brings_is_not_counted() -> None:
     assert continuity.incoming.count == 4
 
 
-def test_what_an_older_carrier_acknowledges_is_ignored_even_if_it_makes_no_sense() -> None:
+def test_acknowledgement_of_an_older_carrier_is_ignored() -> None:
     continuity = attached()
     continuity.outgoing.add(b"abc")
     continuity.attach(0, 0)
@@ -63,7 +63,7 @@ def test_end_of_an_older_carrier_does_not_detach() -> None:
     assert not continuity.is_attached
 
 
-def test_detached_nothing_counts() -> None:
+def test_nothing_counts_while_detached() -> None:
     continuity = attached()
     continuity.outgoing.add(b"abc")
     continuity.detach(1)
@@ -73,7 +73,7 @@ def test_detached_nothing_counts() -> None:
     assert continuity.outgoing.kept_bytes == 3
 
 
-def test_new_carrier_brings_the_rest() -> None:
+def test_new_carrier_delivers_the_rest() -> None:
     continuity = attached()
     continuity.outgoing.add(b"abcdef")
     continuity.detach(1)
@@ -85,7 +85,7 @@ def test_new_carrier_brings_the_rest() -> None:
 @pytest.mark.parametrize(
     ("count", "crc", "code"), [(1, 0, "ack_gap"), (9, 0, "ack_ahead"), (4, 0, "ack_mismatch")]
 )
-def test_newcomer_whose_numbers_do_not_fit_changes_nothing(count: int, crc: int, code: str) -> None:
+def test_carrier_with_wrong_counts_changes_nothing(count: int, crc: int, code: str) -> None:
     continuity = attached()
     continuity.outgoing.add(b"abcdef")
     continuity.acknowledge(1, 2, crc32(b"ab"))
@@ -98,7 +98,7 @@ def test_newcomer_whose_numbers_do_not_fit_changes_nothing(count: int, crc: int,
     assert continuity.acknowledge(1, 6, crc32(b"abcdef")) == 4
 
 
-def test_wrong_acknowledgements_of_the_present_carrier_are_refused() -> None:
+def test_wrong_acknowledgements_of_the_current_carrier_are_rejected() -> None:
     continuity = attached()
     continuity.outgoing.add(b"abc")
     for count, crc, code in ((4, 0, "ack_ahead"), (2, 0, "ack_mismatch")):
@@ -107,7 +107,7 @@ def test_wrong_acknowledgements_of_the_present_carrier_are_refused() -> None:
         assert caught.value.code == code
 
 
-def test_after_the_end_nothing_is_kept_and_no_carrier_taken() -> None:
+def test_ended_link_keeps_no_data_and_rejects_carriers() -> None:
     continuity = attached()
     continuity.outgoing.add(b"abc")
     continuity.end()
@@ -121,7 +121,7 @@ def test_after_the_end_nothing_is_kept_and_no_carrier_taken() -> None:
     assert caught.value.code == "link_over"
 
 
-def test_four_mebibytes_are_kept_unless_somebody_says_otherwise() -> None:
+def test_default_limit_is_four_mebibytes() -> None:
     assert KEPT_BYTES == 4 * 1024 * 1024
     continuity = Continuity()
     continuity.attach(0, 0)
@@ -143,7 +143,7 @@ def test_counts_run_past_32_and_64_bits(origin: int) -> None:
         near.outgoing.hold(piece)
         while (message := near.outgoing.next_unsent()) is not None:
             if number < 39:
-                far.receive(1, message[: len(message) // 2])  # the rest gets lost with the carrier
+                far.receive(1, message[: len(message) // 2])  # the rest is lost with the carrier
                 break
             far.receive(1, message)
         near.detach(epoch)

@@ -1,4 +1,4 @@
-"""Thousands of stories of ``model.py``: the real code comes through each, and no broken one through all."""
+"""Thousands of schedules of ``model.py``: the real code passes all, each broken version fails in one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.resume.model import Piece, Schedule
 
 FEW, MANY = 300, 10_000
 
-MOST_SCHEDULES = MANY
-"""A mutant that lives longer is not caught."""
+MAX_SCHEDULES = MANY
+"""A mutant that passes this many schedules counts as not detected."""
 
 
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is brought again comes in several messages, though there is little of it."""
+    """Data is sent again in several messages, although there is little of it."""
     monkeypatch.setattr(outgoing_module, "MESSAGE_BYTES", 24)
 
 
@@ -30,7 +30,7 @@ def sound(limit_bytes: int, origin: int) -> Continuity:
 
 
 def play(seeds: range) -> tuple[int, int]:
-    """Plays stories with the real code; returns who noticed a changed byte, and how many carriers came."""
+    """Play schedules with the real code; return who detected a changed byte, and the number of carriers."""
     corrupted = carriers = 0
     for seed in seeds:
         schedule = Schedule(seed, sound)
@@ -42,12 +42,12 @@ def play(seeds: range) -> tuple[int, int]:
             assert not schedule.has_corrupted or schedule.agent.received == schedule.relay.written
         except RemoteProtocolError as error:
             if not schedule.has_corrupted or error.code != "ack_mismatch":
-                pytest.fail(f"story {seed}: {error}")
+                pytest.fail(f"schedule {seed}: {error}")
             corrupted += 1
     return corrupted, carriers
 
 
-def test_nothing_is_lost_or_doubled_and_what_the_network_changes_is_noticed() -> None:
+def test_nothing_is_lost_or_doubled_and_corruption_is_detected() -> None:
     corrupted, carriers = play(range(FEW))
     assert corrupted > FEW // 5
     assert carriers > FEW * 3
@@ -55,7 +55,7 @@ def test_nothing_is_lost_or_doubled_and_what_the_network_changes_is_noticed() ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_or_doubled_in_ten_thousand_stories() -> None:
+def test_nothing_is_lost_or_doubled_in_ten_thousand_schedules() -> None:
     play(range(MANY))
 
 
@@ -63,14 +63,14 @@ def test_nothing_is_lost_or_doubled_in_ten_thousand_stories() -> None:
 
 
 class AcksOneMore(Incoming):
-    def tell(self) -> tuple[int, int]:
-        count, crc = super().tell()
+    def make_ack(self) -> tuple[int, int]:
+        count, crc = super().make_ack()
         return count + 1, crc
 
 
 class AcksOneLess(Incoming):
-    def tell(self) -> tuple[int, int]:
-        count, crc = super().tell()
+    def make_ack(self) -> tuple[int, int]:
+        count, crc = super().make_ack()
         return count - 1, crc
 
 
@@ -81,7 +81,7 @@ class ChecksTheLastPieceAlone(Incoming):
 
 
 class CountsWholeMessages(Incoming):
-    """Takes a message for received when its beginning is."""
+    """Counts a message as received when its first piece arrives."""
 
     def take(self, data: bytes) -> int:
         return super().take(cast(Piece, data).whole)
@@ -95,14 +95,14 @@ class CountsThirtyTwoBits(Incoming):
 
 
 class ForgetsToCount(Incoming):
-    """Counts but the first thousand bytes."""
+    """Counts only the first thousand bytes."""
 
     def take(self, data: bytes) -> int:
-        return super().take(data) if self.count % 2**32 < 500 else self.untold_bytes
+        return super().take(data) if self.count % 2**32 < 500 else self.unacked_bytes
 
 
 class Evicts(Outgoing):
-    """Throws the oldest away instead of pausing whoever writes."""
+    """Drops the oldest data instead of pausing the writer."""
 
     @property
     def is_full(self) -> bool:
@@ -133,7 +133,7 @@ class NeverPauses(Outgoing):
 
 
 class NeverGoesOn(Outgoing):
-    """Stays full once it has been."""
+    """Stays full after it was full once."""
 
     __slots__ = ("was_full",)
 
@@ -151,7 +151,7 @@ class BringsNothingAgain(Outgoing):
 
 
 class BringsEverythingAgain(Outgoing):
-    """Begins at what was acknowledged before, not at what the peer has now."""
+    """Starts at the last acknowledgement, not at the bytes that the peer has now."""
 
     def rewind(self, count: int, crc: int) -> None:
         super().rewind(self.base, self._base_crc)
@@ -164,7 +164,7 @@ class BringsWholeMessagesAgain(Outgoing):
 
 
 class LetsNewOvertakeOld(Outgoing):
-    """Sends what is written at once, though the peer still lacks what was written before."""
+    """Sends new data immediately, although the peer still lacks earlier data."""
 
     def hold(self, message: bytes) -> None:
         self._kept.appendleft(message) if self._unsent_at == 0 else self._kept.append(message)
@@ -172,7 +172,7 @@ class LetsNewOvertakeOld(Outgoing):
 
 
 class KnowsOneCarrierOnly(Outgoing):
-    """Refuses a peer that has more than the carrier before was given, though one before that gave it."""
+    """Rejects a peer that has more than the previous carrier sent, although an earlier carrier sent it."""
 
     def rewind(self, count: int, crc: int) -> None:
         self.acknowledge(count, crc)
@@ -223,7 +223,7 @@ class TakesWhatComesWhileDetached(Continuity):
 
 
 class KeepsTheEpoch(Continuity):
-    """A takeover counts as the same carrier."""
+    """A takeover keeps the epoch."""
 
     def attach(self, peer_count: int, peer_crc: int) -> int:
         was_attached = self.is_attached
@@ -253,7 +253,7 @@ MUTANTS: list[tuple[type[Any], bool]] = [
     *((kind, False) for kind in (TakesWhatComesWhileDetached, KeepsTheEpoch, ForgetsWhenDetached)),
     (BelievesAnyChecksum, True),
 ]
-"""Each with whether it takes a network that changes bytes to show what is wrong with it."""
+"""Each mutant, and whether the network has to change bytes to expose it."""
 
 
 def maker(mutant: type[Any]) -> Callable[[int, int], Continuity]:
@@ -272,10 +272,10 @@ def maker(mutant: type[Any]) -> Callable[[int, int], Continuity]:
 
 @pytest.mark.parametrize(("mutant", "corrupts"), MUTANTS, ids=[mutant.__name__ for mutant, _ in MUTANTS])
 def test_mutant_is_caught(mutant: type[Any], corrupts: bool) -> None:
-    for seed in range(MOST_SCHEDULES):
+    for seed in range(MAX_SCHEDULES):
         try:
             Schedule(seed, maker(mutant), corrupts=corrupts).run()
-        except Exception as error:  # however it shows
+        except Exception as error:  # any kind of failure
             print(f"{mutant.__name__}: caught by story {seed + 1}: {error}")
             return
-    pytest.fail(f"{mutant.__name__} has come through {MOST_SCHEDULES} stories")
+    pytest.fail(f"{mutant.__name__} has passed {MAX_SCHEDULES} schedules")

@@ -1,4 +1,4 @@
-"""What is kept for the next carrier: nothing is dropped, and no news of the peer are believed unchecked."""
+"""Data kept for the next carrier: nothing is dropped, and every count of the peer is checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ears import pattern
 KIB = 1024
 
 ORIGINS = (0, 2**32 - 10, 2**63 - 3, 2**64 - 40)
-"""Where counting starts: also where 32 and 64 bits end (reliability.md 2.4, R18)."""
+"""Initial counts, also close to 32 and 64 bits."""
 
 with_origin = pytest.mark.parametrize("origin", ORIGINS)
 
@@ -49,7 +49,7 @@ def state(outgoing: Outgoing) -> tuple[object, ...]:
 
 
 @with_origin
-def test_new_one_holds_nothing(origin: int) -> None:
+def test_new_buffer_is_empty(origin: int) -> None:
     outgoing = Outgoing(10, origin=origin)
     assert (outgoing.base, outgoing.sent, outgoing.end) == (origin, origin, origin)
     assert outgoing.kept_bytes == 0
@@ -58,14 +58,14 @@ def test_new_one_holds_nothing(origin: int) -> None:
 
 
 @with_origin
-def test_what_is_added_counts_as_sent_and_is_kept(origin: int) -> None:
+def test_added_message_counts_as_sent_and_is_kept(origin: int) -> None:
     outgoing = outgoing_with(b"abc", b"de", origin=origin)
     assert (outgoing.base, outgoing.sent, outgoing.end) == (origin, origin + 5, origin + 5)
     assert outgoing.kept_bytes == 5
     assert outgoing.next_unsent() is None
 
 
-def test_what_is_held_leaves_in_order_and_counts_as_sent_then() -> None:
+def test_held_messages_are_sent_in_order() -> None:
     outgoing = outgoing_with(b"first")
     outgoing.hold(b"second")
     outgoing.hold(b"third")
@@ -78,7 +78,7 @@ def test_what_is_held_leaves_in_order_and_counts_as_sent_then() -> None:
     assert outgoing.next_unsent() is None
 
 
-def test_it_is_full_from_its_limit_on_and_one_message_may_lie_above() -> None:
+def test_buffer_is_full_from_its_limit_on() -> None:
     outgoing = outgoing_with(b"x" * 99, limit_bytes=100)
     assert not outgoing.is_full
     outgoing.add(b"y" * 50)
@@ -103,7 +103,7 @@ def test_held_bytes_count_towards_the_limit_and_none_is_dropped() -> None:
 
 @with_origin
 @pytest.mark.parametrize("count", range(12))
-def test_acknowledgement_may_cut_anywhere(origin: int, count: int) -> None:
+def test_acknowledgement_may_end_inside_a_message(origin: int, count: int) -> None:
     outgoing = outgoing_with(b"abcd", b"e", b"fghijk", origin=origin)
     assert outgoing.acknowledge(origin + count, crc32(b"abcdefghijk"[:count])) == count
     assert (outgoing.base, outgoing.sent, outgoing.end) == (origin + count, origin + 11, origin + 11)
@@ -113,7 +113,7 @@ def test_acknowledgement_may_cut_anywhere(origin: int, count: int) -> None:
 
 
 @with_origin
-def test_old_news_are_ignored_whatever_they_say(origin: int) -> None:
+def test_outdated_acknowledgement_is_ignored(origin: int) -> None:
     outgoing = outgoing_with(b"abcdef", origin=origin)
     outgoing.acknowledge(origin + 4, crc32(b"abcd"))
     before = state(outgoing)
@@ -122,7 +122,7 @@ def test_old_news_are_ignored_whatever_they_say(origin: int) -> None:
     assert state(outgoing) == before
 
 
-def test_same_news_again_free_nothing_and_have_to_be_true() -> None:
+def test_repeated_acknowledgement_is_verified_and_frees_nothing() -> None:
     outgoing = outgoing_with(b"abcdef")
     outgoing.acknowledge(4, crc32(b"abcd"))
     assert outgoing.acknowledge(4, crc32(b"abcd")) == 0
@@ -130,7 +130,7 @@ def test_same_news_again_free_nothing_and_have_to_be_true() -> None:
 
 
 @with_origin
-def test_claim_of_more_than_was_sent_is_refused_and_changes_nothing(origin: int) -> None:
+def test_acknowledgement_of_unsent_data_is_rejected(origin: int) -> None:
     outgoing = outgoing_with(b"abc", origin=origin)
     outgoing.hold(b"not sent yet")
     before = state(outgoing)
@@ -142,7 +142,7 @@ def test_claim_of_more_than_was_sent_is_refused_and_changes_nothing(origin: int)
 
 @with_origin
 @pytest.mark.parametrize("count", [1, 3, 4, 7])
-def test_other_bytes_than_were_sent_are_refused_and_nothing_is_forgotten(origin: int, count: int) -> None:
+def test_wrong_checksum_is_rejected_and_frees_nothing(origin: int, count: int) -> None:
     outgoing = outgoing_with(b"abc", b"defg", origin=origin)
     before = state(outgoing)
     assert code_of(outgoing, origin + count, crc32(b"abcdefg"[:count]) ^ 1) == "ack_mismatch"
@@ -150,7 +150,7 @@ def test_other_bytes_than_were_sent_are_refused_and_nothing_is_forgotten(origin:
     assert outgoing.acknowledge(origin + 7, crc32(b"abcdefg")) == 7
 
 
-def test_checksum_runs_over_everything_since_the_beginning() -> None:
+def test_checksum_covers_everything_since_the_start() -> None:
     outgoing = outgoing_with(b"abc", b"def")
     outgoing.acknowledge(2, crc32(b"ab"))
     assert code_of(outgoing, 4, crc32(b"cd")) == "ack_mismatch"
@@ -162,7 +162,7 @@ def test_checksum_runs_over_everything_since_the_beginning() -> None:
 
 
 @with_origin
-def test_next_carrier_brings_what_the_peer_lacks_and_nothing_else(origin: int) -> None:
+def test_next_carrier_sends_exactly_the_missing_bytes(origin: int) -> None:
     outgoing = outgoing_with(b"abc", b"def", b"ghi", origin=origin)
     outgoing.hold(b"jkl")
     outgoing.rewind(origin + 4, crc32(b"abcd"))
@@ -171,7 +171,7 @@ def test_next_carrier_brings_what_the_peer_lacks_and_nothing_else(origin: int) -
     assert outgoing.sent == outgoing.end
 
 
-def test_carrier_after_carrier_begins_where_the_peer_is() -> None:
+def test_each_carrier_starts_at_the_peers_count() -> None:
     text = pattern(1000)
     outgoing = outgoing_with(text[:300], text[300:600], limit_bytes=5000)
     outgoing.hold(text[600:])
@@ -184,7 +184,7 @@ def test_carrier_after_carrier_begins_where_the_peer_is() -> None:
     assert outgoing.kept_bytes == 0
 
 
-def test_many_small_messages_leave_again_as_few_of_at_most_64_kib() -> None:
+def test_small_messages_are_sent_again_as_messages_of_64_kib() -> None:
     text = pattern(150 * KIB)
     outgoing = outgoing_with(*(text[at : at + 100] for at in range(0, len(text), 100)), limit_bytes=KIB * KIB)
     outgoing.rewind(50, crc32(text[:50]))
@@ -193,7 +193,7 @@ def test_many_small_messages_leave_again_as_few_of_at_most_64_kib() -> None:
     assert b"".join(messages) == text[50:]
 
 
-def test_only_what_this_carrier_was_given_can_be_acknowledged_on_it() -> None:
+def test_acknowledgement_is_limited_to_data_sent_on_this_carrier() -> None:
     text = pattern(130 * KIB)
     outgoing = outgoing_with(text, limit_bytes=KIB * KIB)
     outgoing.rewind(0, 0)
@@ -216,8 +216,8 @@ def test_peer_may_acknowledge_while_it_still_lacks_the_rest() -> None:
     assert outgoing.kept_bytes == 3
 
 
-def test_peer_that_comes_back_may_have_more_than_the_carrier_between_was_given() -> None:
-    """A carrier that it never heard of, because its request came late, began where it was at that time."""
+def test_resuming_peer_may_have_more_than_the_last_carrier_sent() -> None:
+    """The peer never saw the last carrier, because its request arrived late."""
     text = pattern(200 * KIB)
     outgoing = outgoing_with(text, limit_bytes=KIB * KIB)
     outgoing.rewind(10, crc32(text[:10]))
@@ -227,7 +227,7 @@ def test_peer_that_comes_back_may_have_more_than_the_carrier_between_was_given()
 
 
 @with_origin
-def test_peer_that_lacks_what_it_had_before_is_refused(origin: int) -> None:
+def test_peer_with_fewer_bytes_than_acknowledged_is_rejected(origin: int) -> None:
     outgoing = outgoing_with(b"abcdef", origin=origin)
     outgoing.acknowledge(origin + 4, crc32(b"abcd"))
     before = state(outgoing)
@@ -235,10 +235,10 @@ def test_peer_that_lacks_what_it_had_before_is_refused(origin: int) -> None:
     assert code_of(outgoing, origin + 7, crc32(b"abcdefg"), rewind=True) == "ack_ahead"
     assert code_of(outgoing, origin + 5, 0, rewind=True) == "ack_mismatch"
     assert state(outgoing) == before
-    assert outgoing.next_unsent() is None, "an older carrier goes on as if nothing had been asked"
+    assert outgoing.next_unsent() is None, "an older carrier continues as before"
 
 
-def test_cleared_it_holds_nothing() -> None:
+def test_cleared_buffer_is_empty() -> None:
     outgoing = outgoing_with(b"abc")
     outgoing.hold(b"def")
     outgoing.clear()
@@ -247,11 +247,11 @@ def test_cleared_it_holds_nothing() -> None:
     assert outgoing.base == outgoing.sent == outgoing.end == 6
 
 
-# Anything
+# Random actions
 
 
 @given(st.data())
-def test_whatever_happens_the_peer_can_be_brought_everything(given_data: st.DataObject) -> None:
+def test_every_byte_can_be_delivered_under_random_actions(given_data: st.DataObject) -> None:
     origin = given_data.draw(st.sampled_from(ORIGINS))
     outgoing = Outgoing(64, origin=origin)
     text, got, is_caught_up = b"", 0, True
@@ -262,7 +262,7 @@ def test_whatever_happens_the_peer_can_be_brought_everything(given_data: st.Data
             text += message
             (outgoing.add if is_caught_up else outgoing.hold)(message)
         elif step == "cut":
-            # The peer has got some of what was sent.
+            # The peer has received some of the data sent.
             got = given_data.draw(st.integers(outgoing.base, outgoing.sent)) - origin
             outgoing.rewind(origin + got, crc32(text[:got]))
             is_caught_up = False
@@ -281,7 +281,7 @@ def test_whatever_happens_the_peer_can_be_brought_everything(given_data: st.Data
 
 
 @given(st.integers(0, 2**64), st.integers(0, 2**32 - 1))
-def test_no_numbers_of_a_peer_bring_anything_but_a_typed_error(count: int, crc: int) -> None:
+def test_any_counts_of_a_peer_give_a_typed_error_at_most(count: int, crc: int) -> None:
     outgoing = outgoing_with(b"abc", b"defg")
     for take in (outgoing.acknowledge, outgoing.rewind):
         try:

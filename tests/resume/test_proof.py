@@ -1,4 +1,4 @@
-"""Who may come back: whoever has the newest secret, or shows again the one that it has shown."""
+"""Which secrets resume a session: the newest one, and the one that was shown last."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def test_first_secret_fits_and_no_other() -> None:
         assert not proof.fits(wrong)
 
 
-def test_secret_that_was_shown_stays_good_until_the_new_one_has_arrived() -> None:
+def test_shown_secret_stays_valid_until_the_new_one_is_confirmed() -> None:
     proof = Proof("first")
     proof.renew("first", "second")
-    assert proof.fits("first"), "the 101 with the second may have been lost"
+    assert proof.fits("first"), "the 101 with the second secret may be lost"
     assert proof.fits("second")
     proof.settle()
     assert not proof.fits("first")
     assert proof.fits("second")
 
 
-def test_however_many_answers_are_lost_the_secret_that_the_agent_has_stays_good() -> None:
+def test_secret_stays_valid_if_answers_are_lost() -> None:
     proof = Proof("0")
     for number in range(1, 20):
         proof.renew("0", str(number))
@@ -36,7 +36,7 @@ def test_however_many_answers_are_lost_the_secret_that_the_agent_has_stays_good(
         assert not proof.fits(str(number - 1)) or number == 1, "it was never shown, and is not the newest"
 
 
-def test_secret_before_the_one_that_was_shown_is_good_no_more() -> None:
+def test_older_secret_is_invalid() -> None:
     proof = Proof("first")
     proof.renew("first", "second")
     proof.renew("second", "third")
@@ -45,14 +45,14 @@ def test_secret_before_the_one_that_was_shown_is_good_no_more() -> None:
     assert proof.fits("third")
 
 
-def test_settled_twice_is_settled() -> None:
+def test_settle_is_idempotent() -> None:
     proof = Proof("first")
     proof.settle()
     proof.settle()
     assert proof.fits("first")
 
 
-def test_no_secret_is_kept_as_it_is() -> None:
+def test_secrets_are_not_stored_in_plain_text() -> None:
     proof = Proof("a-secret-that-must-not-be-kept")
     kept = [one for one in gc.get_referents(proof) if one is not Proof]
     assert len(kept) == 2
@@ -61,11 +61,11 @@ def test_no_secret_is_kept_as_it_is() -> None:
 
 
 @given(st.text())
-def test_any_text_can_be_shown(text: str) -> None:
+def test_any_text_can_be_checked(text: str) -> None:
     assert Proof("first").fits(text) == (text == "first")
     assert Proof(text).fits(text)
 
 
-def test_text_that_no_encoding_has_can_be_shown() -> None:
+def test_unencodable_text_can_be_checked() -> None:
     assert not Proof("first").fits("\udcff")
     assert Proof("\udcff").fits("\udcff")

@@ -1,4 +1,4 @@
-"""Hypothesis without a stopwatch: a slow machine is no failure."""
+"""Hypothesis without deadlines: a slow machine is no failure."""
 
 from __future__ import annotations
 

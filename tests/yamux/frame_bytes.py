@@ -1,4 +1,4 @@
-"""Frames as bytes, made and read without a line of ``seance.yamux``, so that a test checks the wire."""
+"""Encode and decode frames without ``seance.yamux``, so that tests check the wire format independently."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def go_away(code: int) -> bytes:
 
 
 def read_frames(octets: bytes) -> tuple[list[WireFrame], bytes]:
-    """Read whole frames; returns them and what is left: an incomplete frame, or a broken one and on."""
+    """Read whole frames; return them and the rest: an incomplete or an invalid frame."""
     frames = []
     while len(octets) >= 12:
         version, kind, flags, stream_id, length = struct.unpack(">BBHII", octets[:12])

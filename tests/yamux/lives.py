@@ -1,4 +1,4 @@
-"""A reader of the events of one session, which knows the life of a stream."""
+"""Checks the order of the events of one session."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from seance.yamux import (
     DataReceived,
     EndSent,
     Event,
+    StreamAborted,
     StreamAcknowledged,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     StreamWritable,
 )
 
@@ -18,7 +18,7 @@ __all__ = ["Lives"]
 
 
 class Lives:
-    """Holds events to the life of a stream as ``seance/yamux/events.py`` tells it."""
+    """Checks that the events of each stream come in the order that ``seance/yamux/events.py`` describes."""
 
     def __init__(self) -> None:
         self.over: set[int] = set()
@@ -33,7 +33,7 @@ class Lives:
         stream_id = getattr(event, "stream_id", None)
         if stream_id is None:
             return
-        assert stream_id not in self.over, f"{event} comes after the last"
+        assert stream_id not in self.over, f"{event} follows the last event"
         if isinstance(event, StreamOpened | StreamAcknowledged):
             assert stream_id not in self.begun, f"{event} comes once"
             self.begun.add(stream_id)
@@ -53,5 +53,5 @@ class Lives:
         elif isinstance(event, StreamClosed):
             assert stream_id in self.ended & self.sent_end, "both halves have ended"
             self.over.add(stream_id)
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             self.over.add(stream_id)

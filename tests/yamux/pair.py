@@ -1,7 +1,7 @@
-"""Two sessions and a wire between them that loses nothing; every message is held to the send rules.
+"""Two sessions and a lossless wire between them; every message is checked against the send rules.
 
-Not a test. ``Pair`` plays both owners: it moves messages, collects events and keeps a clock that moves
-only when a test says so.
+Not a test. ``Pair`` plays both owners: it moves messages, collects events and has a clock that only the test
+advances.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ __all__ = [
     "read",
 ]
 
-CALM = Limits(ping_after_seconds=None, receive_window_most_bytes=256 * KIB)
-"""The default limits without a keepalive and without windows that grow: nothing is said unasked."""
+CALM = Limits(ping_after_seconds=None, receive_window_max_bytes=256 * KIB)
+"""The default limits without a keepalive and without growing windows: the session sends nothing on its
+own."""
 
 E = TypeVar("E")
 
 
 class End:
-    """One session with its owner: the events so far, and what it said."""
+    """One session with its owner: the events so far, and the messages sent."""
 
     def __init__(self, role: Role, limits: Limits) -> None:
         self.session = Session(role, limits=limits)
         self.rules = SendRules(role)
         self.events: list[Event] = []
         self.said: list[bytes] = []
-        """Every message, in order."""
+        """All messages, in order."""
 
     def receive(self, chunk: bytes, now: float = 0.0) -> None:
         self.rules.received(chunk)
@@ -59,7 +60,7 @@ class End:
         self.session.check()
 
     def message(self, limit: int = 65536) -> bytes:
-        """Take out one message, checked."""
+        """Take and check one message."""
         message = b"".join(self.session.next_message(limit))
         self.rules.sent(message, limit)
         if message:
@@ -71,11 +72,11 @@ class End:
         return list(iter(lambda: self.message(limit), b""))
 
     def frames(self) -> list[WireFrame]:
-        """Take out everything that can leave, and read it."""
+        """Take and decode everything that can be sent."""
         return read(b"".join(self.messages()))
 
     def take(self, kind: type[E]) -> list[E]:
-        """Return the events of one kind and forget them; the others stay."""
+        """Return and remove the events of one kind."""
         self.collect()
         taken: list[E] = []
         others: list[Event] = []
@@ -93,7 +94,7 @@ class End:
         return taken
 
     def take_data(self, stream_id: int) -> bytes:
-        """Return what arrived on one stream, and give the credit back."""
+        """Return the data received on one stream, and give credit for it."""
         self.collect()
         parts, others = [], []
         for event in self.events:
@@ -116,20 +117,20 @@ class Pair:
         self.now = 0.0
 
     def pump(self, on_turn: Callable[[], object] = lambda: None) -> None:
-        """Move messages both ways until nobody says anything; ``on_turn`` runs after each round."""
-        is_quiet = False
-        while not is_quiet:
-            is_quiet = True
+        """Move messages both ways until both sides are idle; ``on_turn`` runs after each round."""
+        is_idle = False
+        while not is_idle:
+            is_idle = True
             for sender, receiver in ((self.relay, self.agent), (self.agent, self.relay)):
                 for message in sender.messages():
-                    is_quiet = False
+                    is_idle = False
                     if not receiver.session.is_closed:
                         receiver.receive(message, self.now)
             on_turn()
-            is_quiet &= not self.relay.session.wants_to_send and not self.agent.session.wants_to_send
+            is_idle &= not self.relay.session.wants_to_send and not self.agent.session.wants_to_send
 
     def open(self) -> int:
-        """Open a stream from the relay, accepted by the agent; the events of that are taken."""
+        """Open a stream from the relay, which the agent accepts; the events of both are removed."""
         stream_id = self.relay.session.open_stream(self.now)
         self.pump()
         self.agent.session.accept_stream(stream_id)
@@ -139,7 +140,7 @@ class Pair:
         return stream_id
 
     def accept_all(self) -> list[int]:
-        """Let both ends accept what has been opened; returns the ids."""
+        """Accept all open streams on both ends; return the ids."""
         ids = []
         for end in (self.relay, self.agent):
             for event in end.take(StreamOpened):
@@ -150,12 +151,12 @@ class Pair:
 
 
 def agent(limits: Limits = CALM) -> End:
-    """A client without streams, to be fed by hand."""
+    """A client without streams, to be fed by the test."""
     return End(Role.CLIENT, limits)
 
 
 def accepted(limits: Limits = CALM) -> End:
-    """A client with one accepted stream, 2; the ACK has left."""
+    """A client with one accepted stream, 2, whose ACK was sent."""
     end = agent(limits)
     end.receive(window(2, SYN))
     end.session.accept_stream(2)
@@ -165,7 +166,7 @@ def accepted(limits: Limits = CALM) -> End:
 
 
 def code_of(call: Callable[..., object], *args: object) -> str:
-    """Make a call; returns the code of the LocalProtocolError that it raises, or "" for none."""
+    """Call a function; return the code of the LocalProtocolError that it raises, or "" for none."""
     try:
         call(*args)
     except LocalProtocolError as error:
@@ -174,7 +175,7 @@ def code_of(call: Callable[..., object], *args: object) -> str:
 
 
 def fatal(end: End, chunk: bytes) -> str:
-    """Feed a chunk that ends the session; returns the code, after checking that the peer is told."""
+    """Feed a chunk that ends the session; check that a GoAway is sent, and return the code of the error."""
     with pytest.raises(RemoteProtocolError) as caught:
         end.receive(chunk)
     assert end.session.is_closed
@@ -183,29 +184,29 @@ def fatal(end: End, chunk: bytes) -> str:
 
 
 def pattern(count: int, start: int = 0) -> bytes:
-    """Bytes that show when something is lost, doubled or out of order."""
+    """Bytes that reveal data that is lost, doubled or out of order."""
     return bytes((start + at) * 31 % 251 for at in range(count))
 
 
 def read(text: bytes) -> list[WireFrame]:
-    """Read bytes that are whole frames."""
+    """Decode bytes that are whole frames."""
     frames, rest = read_frames(text)
     assert not rest
     return frames
 
 
 def bodies(frames: list[WireFrame], stream_id: int = 2) -> bytes:
-    """Join what the data frames of one stream hold."""
+    """Join the bodies of the data frames of one stream."""
     return b"".join(one.body for one in frames if one.kind == DATA and one.stream_id == stream_id)
 
 
 def drain(session: Session, limit: int = 65536) -> bytes:
-    """Take out everything that a session has to say."""
+    """Take everything that a session can send."""
     return b"".join(b"".join(pieces) for pieces in iter(lambda: session.next_message(limit), []))
 
 
 def merged(events: Iterable[Event]) -> list[Event]:
-    """Join neighbouring data of one stream: how data is cut is nobody's promise."""
+    """Join consecutive data of one stream, because the boundaries are not specified."""
     result: list[Event] = []
     for event in events:
         last = result[-1] if result else None

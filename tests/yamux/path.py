@@ -1,7 +1,7 @@
-"""Two sessions at the ends of a path that has a length and a width. No clock: time is what the model says.
+"""Two sessions at the ends of a path with a delay and a bandwidth. The time is simulated.
 
-The carrier takes one message at a time and asks for the next when the last has left, as a socket does that
-keeps little unsent. ``Uploads`` plays splices on the agent's side, which keep little more than 64 KiB in the
+The carrier accepts one message at a time and asks for the next one when it was sent, like a socket with a
+small send buffer. ``Uploads`` plays splices on the agent's side, which keep little more than 64 KiB in the
 session.
 """
 
@@ -13,24 +13,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from seance.yamux import KIB, DataReceived, Event, Limits, Role, Session, StreamOpened, StreamReset
+from seance.yamux import KIB, DataReceived, Event, Limits, Role, Session, StreamAborted, StreamOpened
 
 __all__ = ["MBIT", "Path", "Uploads"]
 
 MBIT = 1_000_000 / 8
-"""Bytes per second of one Mbit/s."""
+"""1 Mbit/s, in bytes per second."""
 
 
 @dataclass
 class Path:
-    """A relay and an agent, and messages on their way.
+    """A relay and an agent, and messages in flight.
 
     Attributes:
-        bytes_per_second: From the agent to the relay; the other way is free.
-        one_way_seconds: How long a byte is on the way.
-        message_bytes: What a message may hold at most.
+        bytes_per_second: Bandwidth from the agent to the relay; the other direction is unlimited.
+        one_way_seconds: Delay in one direction.
+        message_bytes: Maximum size of a message.
         before_message: Called before the agent is asked for a message.
-        heard: Called with the events of a side, after it has taken what arrived.
+        heard: Called with the events of a side, after the side has handled them.
     """
 
     bytes_per_second: float
@@ -55,7 +55,7 @@ class Path:
         heapq.heappush(self._agenda, (self.now + seconds, next(self._order), call))
 
     def run(self, until: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self.flush()
         while self._agenda and self._agenda[0][0] <= until:
             self.now, _, call = heapq.heappop(self._agenda)
@@ -64,7 +64,7 @@ class Path:
         self.now = until
 
     def flush(self) -> None:
-        """Tell what has happened, and send what can be sent."""
+        """Report the events, and send what can be sent."""
         for role, session in self.sessions.items():
             self._tell(role)
             if not self._is_sending[role] and not session.is_closed:
@@ -78,7 +78,7 @@ class Path:
                 self.heard(role, event)
 
     def take(self, event: DataReceived) -> None:
-        """Take at the relay what has arrived; a slow reader replaces this."""
+        """Consume the data that arrived at the relay; a slow reader replaces this method."""
         self.relay.data_taken(event.stream_id, len(event.data))
 
     def _send(self, role: Role) -> None:
@@ -99,11 +99,11 @@ class Path:
 
 @dataclass
 class Uploads:
-    """What the agent's local server has to send on each stream, and what of it has arrived at the relay."""
+    """The data that the agent's local server sends on each stream, and the part that has arrived."""
 
     path: Path
     size: int = 0
-    """What it sends on a stream that is opened, unasked."""
+    """Bytes sent on each new stream."""
     missing: dict[int, int] = field(default_factory=dict)
     arrived: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -118,7 +118,7 @@ class Uploads:
         elif isinstance(event, StreamOpened):
             self.path.agent.accept_stream(event.stream_id)
             self.missing[event.stream_id] = self.size
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             self.missing.pop(event.stream_id, None)
 
     def fill(self) -> None:

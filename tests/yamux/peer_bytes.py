@@ -1,6 +1,6 @@
-"""What a peer may say: Hypothesis strategies from sound to broken, for the tests by property.
+"""Hypothesis strategies for the bytes of a peer, from valid to invalid.
 
-Small numbers of ids, values and sizes on purpose: what is interesting are frames that meet the same stream.
+Ids, values and sizes come from small sets, so that frames often concern the same stream.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def frames(draw: st.DrawFn) -> bytes:
     if kind == DATA:
         body = draw(st.binary(max_size=60))
         return frame(kind, flags, stream_id, len(body), body)
-    if kind == 3:  # A farewell ends most of what could still happen, so it is mostly a friendly one.
+    if kind == 3:  # An error code would end the session early, so most are 0.
         return frame(kind, flags, stream_id, draw(st.sampled_from([0, 0, 0, 1, 9])))
     return frame(kind, flags, stream_id, draw(VALUES))
 
 
 @st.composite
 def broken(draw: st.DrawFn) -> bytes:
-    """A frame with a body too long, or a header that means nothing."""
+    """A frame whose body is too long, or an invalid header."""
     length = draw(st.sampled_from([256 * 1024, 256 * 1024 + 1, 2**32 - 1, 5]))
     return frame(
         draw(st.sampled_from([0, 0, 4, 255])), draw(FLAGS), draw(IDS), length, version=draw(st.integers(0, 2))
@@ -40,15 +40,15 @@ def broken(draw: st.DrawFn) -> bytes:
 
 
 sayings = st.lists(st.one_of(frames(), frames(), frames(), frames(), broken()), max_size=25).map(b"".join)
-"""Frames in any order, some of them wrong."""
+"""Frames in any order, some of them invalid."""
 
 noise = st.one_of(
     st.binary(max_size=300), st.lists(st.one_of(frames(), st.binary(max_size=30))).map(b"".join)
 )
-"""Anything at all, or frames with anything between them."""
+"""Arbitrary bytes, or frames with arbitrary bytes between them."""
 
 cuts = st.lists(st.integers(0, 1500), max_size=12)
-"""Places to cut at, those beyond the end ignored."""
+"""Positions to cut at; those beyond the end are ignored."""
 
 
 def chunks_of(text: bytes, places: list[int]) -> list[bytes]:

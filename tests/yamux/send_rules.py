@@ -1,7 +1,7 @@
-"""A reader of the byte log of one session, which knows what every known peer can digest.
+"""Checks the bytes that one session sends: every known peer has to understand them.
 
-It is told each message that the session sends and each chunk that the session receives, at the time
-at which that happens, and fails at the first byte that breaks a rule. Every ``Pair`` has two.
+It gets each message that the session sends and each chunk that it receives, in order, and fails at the first
+byte that breaks a rule. Every ``Pair`` has two.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class SendRules:
     unread: bytes = b""
 
     def sent(self, message: bytes, limit: int) -> None:
-        """Check one carrier message of ours."""
-        assert len(message) <= limit, "a message keeps to its limit"
+        """Check one message of ours."""
+        assert len(message) <= limit, "a message is within its limit"
         frames, rest = read_frames(message)
         assert not rest, "a message holds whole frames"
         ranks = [_rank(frame) for frame in frames]
-        if 3 in ranks:  # A FIN also goes behind the data that it ends.
+        if 3 in ranks:  # A FIN may also follow the data that it ends.
             first = ranks.index(3)
             ranks[first:] = [4 if frame.flags == FIN else _rank(frame) for frame in frames[first:]]
-        assert ranks == sorted(ranks), f"pongs, control, credit, data, ends, farewell: {frames}"
+        assert ranks == sorted(ranks), f"order is pongs, control, credit, data, ends, GoAway: {frames}"
         for frame in frames:
             self._check(frame)
 
     def received(self, chunk: bytes) -> None:
-        """Note what the session has been given."""
+        """Record a chunk that the session received."""
         frames, self.unread = read_frames(self.unread + chunk)
         for frame in frames:
             self._note(frame)
@@ -71,12 +71,12 @@ class SendRules:
 
     def _check_data(self, frame: WireFrame) -> None:
         stream = self.streams[frame.stream_id]
-        assert frame.flags == 0, "no flag rides on data"
+        assert frame.flags == 0, "no flags on data frames"
         assert 0 < frame.length <= 64 * KIB
-        assert stream.has_syn if stream.is_ours else stream.has_ack, "SYN or ACK goes before data"
+        assert stream.has_syn if stream.is_ours else stream.has_ack, "SYN or ACK precedes data"
         assert not stream.has_fin, "no data after our FIN"
         assert not stream.has_rst, "nothing after our RST"
-        assert not stream.got_rst, "nothing on a stream that the peer has cut"
+        assert not stream.got_rst, "nothing on a stream that the peer has reset"
         stream.window -= frame.length
         assert stream.window >= 0, "never beyond the peer's window"
 
@@ -96,17 +96,17 @@ class SendRules:
             stream.has_ack = True
         elif frame.flags == FIN:
             assert frame.length == 0
-            assert stream.has_syn or stream.has_ack, "SYN or ACK goes before FIN"
+            assert stream.has_syn or stream.has_ack, "SYN or ACK precedes FIN"
             assert not stream.has_fin, "FIN once"
             stream.has_fin = True
         elif frame.flags == RST:
             assert frame.length == 0
             stream.has_rst = True
         else:
-            assert frame.length > 0, "an update says something"
-            assert stream.has_syn or stream.has_ack, "SYN or ACK goes before credit"
+            assert frame.length > 0, "an update has a delta or a flag"
+            assert stream.has_syn or stream.has_ack, "SYN or ACK precedes credit"
             assert not stream.got_fin, "no credit after the peer's FIN"
-            assert not stream.got_rst, "no credit on a stream that the peer has cut"
+            assert not stream.got_rst, "no credit on a stream that the peer has reset"
 
     def _note(self, frame: WireFrame) -> None:
         if frame.kind == PING:
@@ -127,7 +127,7 @@ class SendRules:
 
 
 def _rank(frame: WireFrame) -> int:
-    """Which frames go before which within one message."""
+    """Return the position of a kind of frame within a message."""
     if frame.kind == PING:
         return 0 if frame.flags == ACK else 1
     if frame.kind == WINDOW:

@@ -14,10 +14,10 @@ from seance.yamux import (
     DataReceived,
     EndSent,
     Session,
+    StreamAborted,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     WindowBudget,
 )
 from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, WINDOW, WireFrame, data, frame, window
@@ -27,14 +27,14 @@ INITIAL = 256 * KIB
 
 
 class TestEnding:
-    def test_an_end_is_a_lone_window_update_with_fin(self) -> None:
+    def test_end_is_sent_as_window_update_with_fin(self) -> None:
         end = accepted()
         end.session.end_stream(2)
         assert end.frames() == [WireFrame(WINDOW, FIN, 2, 0)]
         assert end.take_all() == [EndSent(2)]
 
-    def test_an_end_follows_everything_that_was_queued(self) -> None:
-        """Case 82: in the same message, when it fits."""
+    def test_end_follows_all_queued_data(self) -> None:
+        """Case 82: in the same message, if it fits."""
         end = accepted()
         end.session.send_data(2, b"last words")
         end.session.end_stream(2)
@@ -42,7 +42,7 @@ class TestEnding:
         assert end.message() == data(2, b"last words") + window(2, FIN)
         assert end.take_all() == [EndSent(2)]
 
-    def test_an_end_waits_for_window(self) -> None:
+    def test_end_waits_for_window(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(INITIAL + 5))
         end.session.end_stream(2)
@@ -50,8 +50,8 @@ class TestEnding:
         end.receive(window(2, 0, 5))
         assert [(one.kind, one.flags) for one in end.frames()] == [(DATA, 0), (WINDOW, FIN)]
 
-    def test_a_congested_stream_ends_once(self) -> None:
-        """It falls below its low water and runs dry within one message."""
+    def test_congested_stream_ends_once(self) -> None:
+        """It falls below the low-water mark and becomes empty within one message."""
         end = accepted()
         end.session.send_data(2, bytes(65 * KIB))
         end.session.end_stream(2)
@@ -61,8 +61,8 @@ class TestEnding:
         assert end.take_all() == [StreamEnded(2), EndSent(2), StreamClosed(2)]
         assert end.session.stream_count == 0
 
-    def test_ending_twice_says_it_once(self) -> None:
-        """Case 83, for a stream: a second FIN would end a hashicorp session."""
+    def test_ending_twice_sends_one_fin(self) -> None:
+        """Case 83, for a stream: a second FIN would end a session of hashicorp/yamux."""
         end = accepted()
         end.session.send_data(2, b"abc")
         for _ in range(3):
@@ -72,7 +72,7 @@ class TestEnding:
         assert end.frames() == []
 
     @pytest.mark.parametrize("is_drained", [False, True])
-    def test_nothing_can_be_sent_after_our_end(self, is_drained: bool) -> None:
+    def test_data_after_our_end_is_rejected(self, is_drained: bool) -> None:
         """Case 55."""
         end = accepted()
         end.session.send_data(2, b"abc")
@@ -83,8 +83,8 @@ class TestEnding:
             end.session.send_data(2, b"more")
         assert caught.value.code == "stream_closed"
 
-    def test_reading_goes_on_after_our_end(self) -> None:
-        """Cases 55 and 56: and so does its credit."""
+    def test_receiving_continues_after_our_end(self) -> None:
+        """Cases 55 and 56: and credit is still sent."""
         end = accepted()
         end.session.end_stream(2)
         end.messages()
@@ -94,7 +94,7 @@ class TestEnding:
         end.receive(data(2, b"answer") + window(2, FIN))
         assert end.take_all()[-3:] == [DataReceived(2, b"answer"), StreamEnded(2), StreamClosed(2)]
 
-    def test_writing_goes_on_after_the_peers_end(self) -> None:
+    def test_sending_continues_after_the_peers_end(self) -> None:
         """Case 57."""
         end = accepted()
         end.receive(window(2, FIN))
@@ -106,24 +106,24 @@ class TestEnding:
     @pytest.mark.parametrize(
         "ending", [window(2, FIN), data(2, b"", FIN), window(2, FIN, 100), window(2, FIN | 0x100)]
     )
-    def test_the_peers_end_is_heard_on_any_frame(self, ending: bytes) -> None:
+    def test_fin_is_accepted_on_any_frame(self, ending: bytes) -> None:
         """Case 67."""
         end = accepted()
         end.receive(ending)
         assert end.take_all() == [StreamEnded(2)]
 
-    def test_the_peers_end_comes_after_the_data_of_its_frame(self) -> None:
+    def test_end_is_reported_after_the_data_of_its_frame(self) -> None:
         end = accepted()
         end.receive(data(2, b"abc", FIN))
         assert end.take_all() == [DataReceived(2, b"abc"), StreamEnded(2)]
 
-    def test_a_delta_on_the_peers_end_counts(self) -> None:
+    def test_delta_of_a_frame_with_fin_counts(self) -> None:
         end = accepted()
         end.receive(window(2, FIN, 100))
         end.session.send_data(2, bytes(INITIAL + 200))
         assert len(bodies(end.frames())) == INITIAL + 100
 
-    def test_a_full_window_then_the_end_is_read_to_the_last_byte(self) -> None:
+    def test_full_window_before_the_end_is_received(self) -> None:
         """Case 58."""
         pair = Pair()
         stream_id = pair.open()
@@ -135,7 +135,7 @@ class TestEnding:
         assert pair.agent.take(StreamEnded) == [StreamEnded(stream_id)]
 
     @pytest.mark.parametrize("ours_first", [False, True])
-    def test_a_stream_is_forgotten_when_both_have_ended_in_either_order(self, ours_first: bool) -> None:
+    def test_stream_is_dropped_when_both_sides_have_ended(self, ours_first: bool) -> None:
         """Case 69."""
         end = accepted()
         if ours_first:
@@ -148,7 +148,7 @@ class TestEnding:
         assert end.take_all()[-1] == StreamClosed(2)
         assert end.session.stream_count == 0
 
-    def test_one_side_that_never_ends_keeps_the_stream_until_it_is_reset(self) -> None:
+    def test_stream_stays_until_both_sides_end_or_one_resets(self) -> None:
         """Case 59: the timer is the owner's."""
         pair = Pair()
         stream_id = pair.open()
@@ -158,22 +158,22 @@ class TestEnding:
         assert pair.relay.session.stream_count == 1
         pair.relay.session.reset_stream(stream_id)
         pair.pump()
-        assert pair.agent.take_all() == [StreamEnded(stream_id), StreamReset(stream_id, "reset")]
+        assert pair.agent.take_all() == [StreamEnded(stream_id), StreamAborted(stream_id, "reset")]
         with pytest.raises(LocalProtocolError):
             pair.agent.session.send_data(stream_id, b"abc")
         assert (pair.relay.session.stream_count, pair.agent.session.stream_count) == (0, 0)
 
 
 class TestResetting:
-    def test_a_reset_is_a_lone_window_update_with_rst_once_and_without_event(self) -> None:
+    def test_reset_is_sent_once_as_window_update_with_rst(self) -> None:
         end = accepted()
         end.session.reset_stream(2)
         end.session.reset_stream(2)
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
         assert end.take_all() == []
 
-    def test_queued_data_is_dropped_and_nothing_follows_the_reset(self) -> None:
-        """Cases 66 and 87: what was given up is never sent later."""
+    def test_reset_drops_queued_data_and_is_the_last_frame(self) -> None:
+        """Cases 66 and 87: dropped data is never sent later."""
         end = accepted()
         end.session.send_data(2, bytes(100 * KIB))
         end.receive(data(2, bytes(INITIAL)))
@@ -183,7 +183,7 @@ class TestResetting:
         end.receive(window(2, 0, 1000))
         assert [one.flags for one in end.frames()] == [RST]
 
-    def test_both_sides_are_told(self) -> None:
+    def test_reset_is_reported_on_both_sides(self) -> None:
         """Case 61."""
         pair = Pair()
         stream_id = pair.open()
@@ -192,8 +192,8 @@ class TestResetting:
         pair.pump()
         pair.agent.session.reset_stream(stream_id)
         pair.pump()
-        assert pair.relay.take(StreamReset) == [StreamReset(stream_id, "reset")]
-        assert pair.agent.take(StreamReset) == []
+        assert pair.relay.take(StreamAborted) == [StreamAborted(stream_id, "reset")]
+        assert pair.agent.take(StreamAborted) == []
         assert len(pair.relay.take_data(stream_id)) == INITIAL
         for end in (pair.relay, pair.agent):
             assert end.session.stream_count == 0
@@ -210,18 +210,18 @@ class TestResetting:
             window(2, RST | ACK),
         ],
     )
-    def test_the_peers_reset_is_heard_on_any_frame(self, reset: bytes) -> None:
-        """Cases 62, 63 and 67: an error code in its length is not ours to read; data before it stands."""
+    def test_rst_is_accepted_on_any_frame(self, reset: bytes) -> None:
+        """Cases 62, 63 and 67: an error code in its length is ignored; data before it is delivered."""
         end = accepted()
         end.session.send_data(2, b"never leaves")
         end.receive(data(2, b"before") + reset)
-        assert end.take_all() == [DataReceived(2, b"before"), StreamReset(2, "reset")]
+        assert end.take_all() == [DataReceived(2, b"before"), StreamAborted(2, "reset")]
         assert (end.frames(), end.session.stream_count) == ([], 1)
         end.session.data_taken(2, len(b"before"))
         assert (end.take_all(), end.frames(), end.session.stream_count) == ([], [], 0)
 
-    def test_a_stream_that_the_peer_has_reset_counts_until_its_data_is_taken(self) -> None:
-        """A peer that opens, sends and resets again and again holds no more than ``streams`` allow."""
+    def test_stream_reset_by_the_peer_counts_until_its_data_is_consumed(self) -> None:
+        """A peer that opens, sends and resets repeatedly cannot hold more than ``streams`` allows."""
         end = accepted(replace(CALM, streams=2))
         end.receive(data(2, b"before") + window(2, RST) + window(4, SYN) + window(4, FIN) + window(6, SYN))
         assert StreamOpened(6) not in end.take_all()
@@ -230,23 +230,23 @@ class TestResetting:
         end.receive(window(8, SYN))
         assert end.take_all() == [StreamOpened(8)]
 
-    def test_what_a_reset_stream_holds_stays_claimed_until_it_is_taken(self) -> None:
+    def test_data_of_a_reset_stream_stays_charged_until_consumed(self) -> None:
         budget = WindowBudget(4 * MIB)
-        end = accepted(replace(CALM, receive_window_most_bytes=4 * MIB, window_budget=budget))
+        end = accepted(replace(CALM, receive_window_max_bytes=4 * MIB, window_budget=budget))
         window_of_it = end.session._streams[2].receive_window
         assert window_of_it._double(4 * MIB, budget, 0.0)
         end.session._outbox.add_credit(end.session._streams[2])
         end.frames()
         end.receive(data(2, bytes(INITIAL + 1000)) + window(2, RST))
-        assert budget.claimed_bytes == 1000
+        assert budget.charged_bytes == 1000
         end.session.data_taken(2, 1000)
-        assert budget.claimed_bytes == 0
+        assert budget.charged_bytes == 0
         assert end.session.stream_count == 1
         end.session.reset_stream(2)
         assert end.session.stream_count == 0
         assert end.frames() == []
 
-    def test_the_application_may_do_nothing_more_with_a_stream_that_the_peer_has_reset(self) -> None:
+    def test_calls_for_a_stream_reset_by_the_peer_are_ignored_or_rejected(self) -> None:
         end = accepted()
         end.session.send_data(2, b"never leaves")
         end.receive(data(2, b"before") + window(2, RST))
@@ -260,7 +260,7 @@ class TestResetting:
         end.receive(window(2, 0, 9) + window(2, FIN) + window(2, RST) + data(2, b"late"))
         assert (end.take_all(), end.frames()) == ([], [])
 
-    def test_a_reset_may_wait_for_everything_that_was_queued(self) -> None:
+    def test_reset_when_sent_follows_all_queued_data(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(INITIAL + 5))
         assert not end.session.reset_when_sent(2)
@@ -271,11 +271,11 @@ class TestResetting:
         assert end.take_all() == []
         end.receive(window(2, 0, 5))
         assert [(one.kind, one.flags) for one in end.frames()] == [(DATA, 0), (WINDOW, RST)]
-        assert end.take_all() == [StreamReset(2, "sent")]
+        assert end.take_all() == [StreamAborted(2, "sent")]
         assert end.session.reset_when_sent(2)
         assert (end.frames(), end.session.stream_count) == ([], 0)
 
-    def test_a_reset_takes_the_place_of_an_end_that_waits_for_data(self) -> None:
+    def test_reset_when_sent_replaces_a_pending_fin(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(INITIAL + 5))
         end.session.end_stream(2)
@@ -284,16 +284,16 @@ class TestResetting:
         end.receive(window(2, 0, 5))
         assert [one.flags for one in end.frames()] == [0, RST]
 
-    def test_a_reset_that_waits_does_not_outlast_the_peers(self) -> None:
+    def test_pending_reset_ends_with_the_peers_reset(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(INITIAL + 5))
         assert not end.session.reset_when_sent(2)
         end.frames()
         end.receive(window(2, RST))
-        assert end.take_all() == [StreamReset(2, "reset")]
+        assert end.take_all() == [StreamAborted(2, "reset")]
         assert (end.frames(), end.session.stream_count) == ([], 0)
 
-    def test_a_reset_that_waits_can_be_had_at_once(self) -> None:
+    def test_pending_reset_can_be_made_immediate(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(INITIAL + 5))
         assert not end.session.reset_when_sent(2)
@@ -301,23 +301,23 @@ class TestResetting:
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
         assert end.take_all() == []
 
-    def test_where_nothing_is_queued_the_reset_waits_for_nothing(self) -> None:
+    def test_reset_when_sent_is_immediate_with_an_empty_queue(self) -> None:
         end = accepted()
         assert end.session.reset_when_sent(2)
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
         assert end.take_all() == []
 
-    def test_an_abandoned_stream_is_told_data_first_then_the_reset(self) -> None:
-        """Case 66: what had left before the reset arrives before it."""
+    def test_data_sent_before_a_reset_arrives_before_it(self) -> None:
+        """Case 66: data that was sent before the reset arrives before it."""
         pair = Pair()
         stream_id = pair.open()
         pair.relay.session.send_data(stream_id, b"abc")
         pair.pump()
         pair.relay.session.reset_stream(stream_id)
         pair.pump()
-        assert pair.agent.take_all() == [DataReceived(stream_id, b"abc"), StreamReset(stream_id, "reset")]
+        assert pair.agent.take_all() == [DataReceived(stream_id, b"abc"), StreamAborted(stream_id, "reset")]
 
-    def test_data_in_flight_to_a_stream_that_we_reset_is_dropped_and_is_no_abuse(self) -> None:
+    def test_data_in_flight_to_a_reset_stream_is_dropped_without_penalty(self) -> None:
         """Case 60; ``stray_bytes=0`` shows that it is not counted."""
         end = accepted(replace(CALM, stray_bytes=0))
         end.receive(data(2, bytes(1000)))
@@ -326,7 +326,7 @@ class TestResetting:
         assert end.take_all() == [DataReceived(2, bytes(1000))]
         assert not end.session.is_closed
 
-    def test_a_stream_may_be_reset_in_the_middle_of_a_frame(self) -> None:
+    def test_stream_can_be_reset_inside_a_frame(self) -> None:
         end = accepted(replace(CALM, stray_bytes=0))
         text = data(2, bytes(1000), FIN) + window(4, SYN)
         end.receive(text[:500])
@@ -349,7 +349,7 @@ class TestLateFrames:
         ],
     )
     @pytest.mark.parametrize("how", ["closed", "reset_by_us", "reset_by_peer", "never_was"])
-    def test_what_comes_for_a_stream_that_is_gone_is_ignored(self, late: bytes, how: str) -> None:
+    def test_frames_for_a_closed_stream_are_ignored(self, late: bytes, how: str) -> None:
         """Case 64: and never answered with RST."""
         end = agent() if how == "never_was" else accepted()
         if how == "closed":
@@ -365,7 +365,7 @@ class TestLateFrames:
         assert (end.take_all(), end.frames()) == ([], [])
         assert not end.session.is_closed
 
-    def test_a_second_end_and_an_ack_on_the_peers_own_stream_are_ignored(self) -> None:
+    def test_second_fin_and_unexpected_ack_are_ignored(self) -> None:
         """Case 64."""
         end = accepted()
         end.receive(window(2, ACK) + window(2, FIN) + window(2, FIN) + data(2, b"", FIN))
@@ -377,28 +377,28 @@ class TestLateFrames:
         assert end.take_all() == [DataReceived(2, b"abc")]
         assert end.frames() == []
 
-    def test_data_after_the_end_costs_the_stream_and_not_the_session(self) -> None:
+    def test_data_after_fin_resets_the_stream_only(self) -> None:
         """Case 65."""
         end = accepted()
         end.receive(window(2, FIN) + data(2, b"abc") + window(4, SYN))
-        assert end.take_all() == [StreamEnded(2), StreamReset(2, "data_after_end"), StreamOpened(4)]
+        assert end.take_all() == [StreamEnded(2), StreamAborted(2, "data_after_end"), StreamOpened(4)]
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
 
-    def test_data_after_the_end_beyond_the_window_costs_the_session(self) -> None:
+    def test_data_after_fin_beyond_the_window_ends_the_session(self) -> None:
         end = accepted()
         end.receive(window(2, FIN))
         assert fatal(end, frame(DATA, 0, 2, INITIAL + 1)) == "window_exceeded"
 
-    def test_stray_data_is_counted_and_too_much_of_it_ends_the_session(self) -> None:
-        """The limit of stray data is reached, at the header."""
+    def test_too_much_stray_data_ends_the_session(self) -> None:
+        """Reaches the limit of stray data, at the header."""
         end = agent(replace(CALM, stray_bytes=1000))
         end.receive(data(8, bytes(600)) + data(10, bytes(400)))
         assert fatal(end, frame(DATA, 0, 8, 1)) == "stray_data"
 
-    def test_data_on_the_session_itself_ends_it(self) -> None:
+    def test_data_on_stream_0_ends_the_session(self) -> None:
         assert fatal(agent(), data(0, b"abc")) == "data_on_session"
 
-    def test_a_window_update_for_the_session_itself_is_ignored(self) -> None:
+    def test_window_update_on_stream_0_is_ignored(self) -> None:
         end = agent()
         end.receive(window(0, 0, 5) + window(0, FIN) + window(0, RST) + window(0, ACK))
         assert (end.take_all(), end.frames()) == ([], [])
@@ -406,7 +406,7 @@ class TestLateFrames:
 
 class TestNothingIsLeftBehind:
     def ways(self, first: Session, second: Session, stream_id: int, turn: int) -> None:
-        """End a stream in a different way each turn."""
+        """End a stream in a different way each time."""
         steps = [
             (first.end_stream, second.end_stream),
             (second.end_stream, first.end_stream),
@@ -417,7 +417,7 @@ class TestNothingIsLeftBehind:
         for step in steps:
             step(stream_id)
 
-    def test_a_hundred_rounds_leave_no_stream_and_no_table_entry(self) -> None:
+    def test_a_hundred_streams_leave_no_table_entry(self) -> None:
         """Cases 68 and 69."""
         pair = Pair()
         for turn in range(100):
@@ -442,4 +442,4 @@ class TestNothingIsLeftBehind:
             ) == ({}, {}, 0)
             assert not end.session.wants_to_send
             assert not session_state.outbox._credit
-            assert not session_state.outbox._settled
+            assert not session_state.outbox._drained

@@ -30,7 +30,7 @@ class TestTransfer:
         assert pair.relay.take_data(stream_id) == b"".join(chunk[::-1] for chunk in sent)
         assert (pair.relay.session.stream_count, pair.agent.session.stream_count) == (0, 0)
 
-    def test_a_large_transfer_arrives_whole_through_small_windows(self) -> None:
+    def test_large_transfer_arrives_through_small_windows(self) -> None:
         """Case 31."""
         pair = Pair()
         stream_id = pair.open()
@@ -40,7 +40,7 @@ class TestTransfer:
         pair.pump(on_turn=lambda: arrived.append(pair.agent.take_data(stream_id)))
         assert b"".join(arrived) == body
 
-    def test_many_streams_transfer_at_once_within_bounded_buffers(self) -> None:
+    def test_parallel_transfers_keep_buffers_bounded(self) -> None:
         """Cases 32 and 33."""
         pair = Pair()
         ids = [pair.open() for _ in range(16)]
@@ -77,7 +77,7 @@ class TestTransfer:
             pair.pump()
             assert all(pair.relay.take_data(stream_id) == pattern(100, turn) for stream_id in ids)
 
-    def test_a_wire_that_holds_one_kib_each_way_does_not_lock_up(self) -> None:
+    def test_carrier_with_1_kib_buffers_does_not_deadlock(self) -> None:
         """Case 37: one MiB is echoed although neither side can write freely."""
         pair = Pair()
         stream_id = pair.open()
@@ -86,7 +86,7 @@ class TestTransfer:
         echoed = b""
         while len(echoed) < len(body):
             to_agent, to_relay = pair.relay.message(1 * KIB), pair.agent.message(1 * KIB)
-            assert to_agent or to_relay, "somebody can always move"
+            assert to_agent or to_relay, "one side can always send"
             for message, end in ((to_agent, pair.agent), (to_relay, pair.relay)):
                 if message:
                     end.receive(message)
@@ -94,7 +94,7 @@ class TestTransfer:
             echoed += pair.relay.take_data(stream_id)
         assert echoed == body
 
-    def test_empty_data_is_nothing(self) -> None:
+    def test_empty_data_is_ignored(self) -> None:
         end = accepted()
         assert end.session.send_data(2, b"") == 0
         assert end.frames() == []
@@ -109,7 +109,7 @@ class TestTransfer:
         end.receive(text[500:])
         assert end.take_all() == [DataReceived(2, pattern(1000)[488:]), StreamEnded(2)]
 
-    def test_data_is_bytes_whatever_the_carrier_gave(self) -> None:
+    def test_data_is_bytes_for_any_input_type(self) -> None:
         end = accepted()
         end.session.receive_data(bytearray(data(2, b"abc")), 0.0)
         (event,) = end.session.take_events()
@@ -118,7 +118,7 @@ class TestTransfer:
 
 
 class TestSending:
-    def test_turns_in_a_row_are_one_frame_and_no_message_is_larger_than_its_limit(self) -> None:
+    def test_consecutive_turns_form_one_frame_within_the_message_limit(self) -> None:
         """Cases 45 and 91; ``End.message`` checks that messages hold whole frames."""
         end = accepted()
         end.session.send_data(2, bytes(200 * KIB))
@@ -130,7 +130,7 @@ class TestSending:
         assert len(bodies(frames)) == 200 * KIB
 
     @pytest.mark.parametrize("limit", [13, 14, 100, 5000, 16 * KIB + 12])
-    def test_everything_leaves_whatever_the_limit(self, limit: int) -> None:
+    def test_everything_is_sent_with_any_limit(self, limit: int) -> None:
         end = accepted()
         end.session.send_data(2, pattern(20_000))
         end.session.end_stream(2)
@@ -140,7 +140,7 @@ class TestSending:
         assert frames[-1].flags == FIN
 
     @pytest.mark.parametrize("limit", [-1, 0, 11])
-    def test_a_limit_without_room_gives_nothing_and_loses_nothing(self, limit: int) -> None:
+    def test_too_small_limit_sends_nothing_and_loses_nothing(self, limit: int) -> None:
         end = accepted()
         end.session.send_data(2, b"abc")
         end.session.open_stream(0.0)
@@ -150,7 +150,7 @@ class TestSending:
         assert end.session.next_message(limit) == []
         assert len(end.frames()) == 4
 
-    def test_a_nearly_full_message_gets_no_crumb_of_data(self) -> None:
+    def test_nearly_full_message_gets_no_tiny_data_frame(self) -> None:
         end = accepted()
         for one in (4, 6):
             end.receive(window(one, SYN))
@@ -161,7 +161,7 @@ class TestSending:
         assert [one.length for one in read(end.message(8100))] == [4000, 4000]
         assert [one.length for one in read(end.message(8100))] == [4000]
 
-    def test_the_sender_stops_at_the_window_exactly(self) -> None:
+    def test_sender_stops_exactly_at_the_window(self) -> None:
         """Cases 46 and 52."""
         end = accepted()
         end.session.send_data(2, pattern(INITIAL + 100))
@@ -174,7 +174,7 @@ class TestSending:
         end.receive(window(2, 0, 1000))
         assert [one.length for one in end.frames()] == [70]
 
-    def test_a_write_of_a_whole_large_window_leaves_without_waiting(self) -> None:
+    def test_write_of_a_whole_large_window_is_sent_immediately(self) -> None:
         """Cases 40 and 51: the deltas on SYN and on ACK count."""
         wide = replace(CALM, receive_window_bytes=512 * KIB)
         pair = Pair(relay=wide, agent=wide)
@@ -203,7 +203,7 @@ class TestSending:
         pair.pump(on_turn=take)
         assert arrived == [3 * MIB, 3 * MIB]
 
-    def test_a_small_frame_overtakes_bulk_that_waits(self) -> None:
+    def test_small_frame_overtakes_queued_bulk_data(self) -> None:
         end = accepted()
         end.receive(window(4, SYN))
         end.session.send_data(2, bytes(200 * KIB))
@@ -212,7 +212,7 @@ class TestSending:
         order = [(one.stream_id, one.length) for one in end.frames() if one.kind == DATA]
         assert order[:2] == [(4, 5), (2, 4 * (16 * KIB - 12))]
 
-    def test_more_data_without_window_waits_and_makes_no_empty_frame(self) -> None:
+    def test_data_without_window_waits_and_causes_no_empty_frame(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(INITIAL))
         end.messages()
@@ -221,7 +221,7 @@ class TestSending:
         assert not end.session.wants_to_send
         assert end.frames() == []
 
-    def test_a_stream_without_window_holds_up_nobody(self) -> None:
+    def test_stream_without_window_does_not_block_others(self) -> None:
         end = accepted()
         end.receive(window(4, SYN))
         end.session.send_data(2, bytes(INITIAL + 1))
@@ -229,7 +229,7 @@ class TestSending:
         end.session.send_data(4, b"abc")
         assert bodies(end.frames(), 4) == b"abc"
 
-    def test_control_frames_go_before_data_and_credit_between(self) -> None:
+    def test_control_frames_precede_credit_and_data(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(64 * KIB))
         end.receive(data(2, bytes(INITIAL)) + frame(2, SYN, 0, 9))
@@ -238,44 +238,44 @@ class TestSending:
         kinds = [(one.kind, one.flags) for one in end.frames()]
         assert kinds[:4] == [(2, ACK), (WINDOW, SYN), (WINDOW, 0), (DATA, 0)]
 
-    def test_writable_comes_once_when_a_congested_queue_has_run_low(self) -> None:
+    def test_writable_is_reported_once_at_the_low_water_mark(self) -> None:
         end = accepted()
         assert end.session.send_data(2, bytes(64 * KIB)) == 64 * KIB
         end.messages()
-        assert end.take_all() == [], "it was never above the high water"
+        assert end.take_all() == [], "the queue was never above the high-water mark"
         assert end.session.send_data(2, bytes(64 * KIB + 1)) == 64 * KIB + 1
         end.message(8 * KIB)
-        assert end.take_all() == [], "more than the low water is left"
+        assert end.take_all() == [], "the queue is above the low-water mark"
         end.messages()
         assert end.take_all() == [StreamWritable(2)]
 
-    def test_a_stream_that_ends_is_never_said_to_be_writable(self) -> None:
+    def test_ending_stream_is_not_reported_writable(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(100 * KIB))
         end.session.end_stream(2)
         end.messages()
         assert end.take(StreamWritable) == []
 
-    def test_a_queue_that_grows_too_long_resets_its_stream_alone(self) -> None:
-        """The limit of the send queue is reached."""
+    def test_full_send_queue_resets_its_stream_only(self) -> None:
+        """Reaches the limit of the send queue."""
         end = accepted(replace(CALM, send_queue_bytes=100 * KIB))
         end.receive(window(4, SYN))
         end.session.send_data(2, bytes(100 * KIB))
         with pytest.raises(LocalProtocolError) as caught:
             end.session.send_data(2, b"x")
         assert caught.value.code == "send_queue_full"
-        assert [one.flags for one in end.frames()] == [8], "the queue is dropped, the peer is told"
+        assert [one.flags for one in end.frames()] == [8], "the queue is dropped and RST is sent"
         assert end.session.stream_count == 1
         with pytest.raises(LocalProtocolError) as caught:
             end.session.send_data(2, b"x")
         assert caught.value.code == "stream_closed"
 
-    def test_nothing_is_queued_on_a_stream_that_is_not_there(self) -> None:
+    def test_data_for_an_unknown_stream_is_rejected(self) -> None:
         assert agent().session.queued_bytes(2) == 0
 
 
 class TestCredit:
-    def test_nothing_is_given_back_for_less_than_half_a_window(self) -> None:
+    def test_no_credit_for_less_than_half_a_window(self) -> None:
         """Case 38."""
         end = accepted()
         end.receive(data(2, bytes(INITIAL)))
@@ -284,22 +284,22 @@ class TestCredit:
         end.session.data_taken(2, 1)
         assert end.frames() == [WireFrame(WINDOW, 0, 2, INITIAL // 2)]
 
-    def test_credit_covers_what_was_taken_by_the_time_it_leaves(self) -> None:
+    def test_credit_covers_everything_consumed_until_it_is_sent(self) -> None:
         end = accepted()
         end.receive(data(2, bytes(INITIAL)))
         end.session.data_taken(2, INITIAL // 2)
         end.session.data_taken(2, 1000)
         assert end.frames() == [WireFrame(WINDOW, 0, 2, INITIAL // 2 + 1000)]
 
-    def test_bytes_that_the_application_keeps_give_no_credit(self) -> None:
-        """Case 52: a slow reader bounds what it can be sent."""
+    def test_bytes_not_consumed_give_no_credit(self) -> None:
+        """Case 52: a slow reader limits what it can be sent."""
         pair = Pair()
         stream_id = pair.open()
         pair.relay.session.send_data(stream_id, bytes(1 * MIB))
         pair.pump()
         assert sum(len(event.data) for event in pair.agent.take(DataReceived)) == INITIAL
 
-    def test_a_slow_reader_stops_only_its_own_stream(self) -> None:
+    def test_slow_reader_stops_only_its_own_stream(self) -> None:
         pair = Pair()
         slow, fast = pair.open(), pair.open()
         for stream_id in (slow, fast):
@@ -323,7 +323,7 @@ class TestCredit:
         end.session.data_taken(2, 1)
         assert end.frames() == []
 
-    def test_credit_for_a_stream_that_is_gone_is_dropped(self) -> None:
+    def test_credit_for_a_closed_stream_is_dropped(self) -> None:
         end = accepted()
         end.receive(data(2, bytes(INITIAL)))
         end.session.data_taken(2, INITIAL // 2)
@@ -331,14 +331,14 @@ class TestCredit:
         end.session.data_taken(2, INITIAL // 2)
         assert [one.flags for one in end.frames()] == [8]
 
-    def test_taking_what_was_never_delivered_is_a_local_error(self) -> None:
+    def test_consuming_more_than_delivered_is_a_local_error(self) -> None:
         end = accepted()
         end.receive(data(2, b"abc"))
         with pytest.raises(LocalProtocolError) as caught:
             end.session.data_taken(2, 4)
         assert caught.value.code == "taken_too_much"
 
-    def test_credit_that_has_no_room_leaves_with_the_next_message(self) -> None:
+    def test_credit_without_room_is_sent_in_the_next_message(self) -> None:
         end = accepted()
         for one in (4, 6):
             end.receive(window(one, SYN))
@@ -348,8 +348,8 @@ class TestCredit:
         end.message(24)
         assert [len(message) for message in end.messages(24)] == [24, 12]
 
-    def test_withheld_credit_leaves_all_streams_readable(self) -> None:
-        """Case 39: what cannot be written does not stop what is read."""
+    def test_unsent_credit_does_not_stop_receiving(self) -> None:
+        """Case 39: a full carrier does not stop receiving."""
         end = accepted()
         for _ in range(10):
             end.receive(data(2, bytes(10_000)))
@@ -359,40 +359,40 @@ class TestCredit:
 
 class TestBrokenWindows:
     @pytest.mark.parametrize("excess", [1, INITIAL])
-    def test_a_frame_beyond_the_window_ends_the_session_at_its_header(self, excess: int) -> None:
+    def test_frame_beyond_the_window_ends_the_session_at_its_header(self, excess: int) -> None:
         """Cases 42 and 43: nothing of the body has arrived."""
         end = accepted()
         assert fatal(end, frame(DATA, 0, 2, INITIAL + excess)) == "window_exceeded"
         assert end.take_all() == []
 
-    def test_the_sum_of_frames_counts(self) -> None:
+    def test_frames_add_up_against_the_window(self) -> None:
         """Case 43."""
         end = accepted()
         end.receive(data(2, bytes(INITIAL)))
         assert fatal(end, data(2, b"x")) == "window_exceeded"
 
     @pytest.mark.parametrize("flags", [0, FIN, ACK])
-    def test_flags_are_no_way_around_the_window(self, flags: int) -> None:
+    def test_window_applies_to_frames_with_flags(self, flags: int) -> None:
         end = accepted()
         assert fatal(end, frame(DATA, flags, 2, INITIAL + 1)) == "window_exceeded"
 
-    def test_a_frame_beyond_the_window_on_an_open_ends_the_session(self) -> None:
+    def test_syn_with_data_beyond_the_window_ends_the_session(self) -> None:
         """Case 43."""
         end = agent()
         assert fatal(end, frame(DATA, SYN, 2, INITIAL + 1)) == "window_exceeded"
 
-    def test_the_window_may_be_used_up_to_the_last_byte(self) -> None:
+    def test_window_can_be_used_to_the_last_byte(self) -> None:
         end = accepted()
         end.receive(data(2, bytes(INITIAL)))
         assert not end.session.is_closed
 
-    def test_updates_beyond_the_field_end_the_session(self) -> None:
+    def test_window_updates_beyond_32_bits_end_the_session(self) -> None:
         """Case 44."""
         end = accepted()
         end.receive(window(2, 0, 2**32 - 1 - INITIAL))
         assert fatal(end, window(2, 0, 1)) == "window_overflow"
 
-    def test_what_came_before_the_mistake_can_still_be_taken(self) -> None:
+    def test_events_before_an_error_can_still_be_taken(self) -> None:
         end = accepted()
         with pytest.raises(RemoteProtocolError):
             end.receive(data(2, b"abc") + window(4, SYN) + frame(DATA, 0, 2, 2**32 - 1))

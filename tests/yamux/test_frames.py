@@ -30,7 +30,7 @@ def decode(*chunks: bytes) -> list[Frame]:
 
 
 def whole(parts: list[Frame]) -> list[Frame]:
-    """Join the parts of data frames: a part that does not end its frame is followed by the rest."""
+    """Join the parts of data frames: each part is followed by the rest of its frame."""
     joined: list[Frame] = []
     is_open = False
     for kind, flags, stream_id, announced, body in parts:
@@ -54,7 +54,7 @@ class TestConstants:
         assert constants.HEADER_BYTES == constants.HEADER.size == 12
         assert constants.INITIAL_WINDOW_BYTES == 262144
 
-    def test_the_client_opens_odd_ids_and_the_server_even_ones(self) -> None:
+    def test_client_ids_are_odd_and_server_ids_even(self) -> None:
         assert constants.Role.CLIENT.first_stream_id == 1
         assert constants.Role.SERVER.first_stream_id == 2
         assert constants.Role.CLIENT.peer is constants.Role.SERVER
@@ -69,45 +69,45 @@ class TestEncoding:
         assert frames.go_away_frame(1) == bytes.fromhex("00 03 0000 00000000 00000001")
 
     @given(U16, U32, U32)
-    def test_a_header_survives_encoding_and_decoding(self, flags: int, stream_id: int, delta: int) -> None:
+    def test_header_round_trip(self, flags: int, stream_id: int, delta: int) -> None:
         """Cases 2, 3 and 5: any value, also those with the highest bit set."""
         assert decode(frames.window_update_frame(stream_id, flags, delta)) == [
             (WINDOW, flags, stream_id, delta, b"")
         ]
 
     @given(st.lists(wire_frames(), max_size=8))
-    def test_frames_with_bodies_survive_a_round_trip(self, sent: list[Frame]) -> None:
+    def test_frames_with_bodies_round_trip(self, sent: list[Frame]) -> None:
         """Case 4."""
         assert decode(b"".join(frame(*one) for one in sent)) == sent
 
 
 class TestDecoding:
     @pytest.mark.parametrize("count", range(12))
-    def test_an_incomplete_header_waits(self, count: int) -> None:
+    def test_incomplete_header_waits(self, count: int) -> None:
         """Case 6."""
         decoder = FrameDecoder()
         text = window(2, SYN, 5)
         assert list(decoder.decode(text[:count])) == []
         assert list(decoder.decode(text[count:])) == [(WINDOW, SYN, 2, 5, b"")]
 
-    def test_what_follows_a_frame_is_kept_for_the_next(self) -> None:
+    def test_bytes_after_a_frame_are_kept(self) -> None:
         """Case 6."""
         text = window(2, 0, 5) + window(4, 0, 6)
         assert decode(text[:17], text[17:]) == [(WINDOW, 0, 2, 5, b""), (WINDOW, 0, 4, 6, b"")]
 
-    def test_data_right_behind_a_window_update_is_not_lost(self) -> None:
+    def test_data_directly_after_a_window_update_is_decoded(self) -> None:
         """Case 8."""
         assert decode(window(2, 0, 5) + data(2, b"abc")) == [
             (WINDOW, 0, 2, 5, b""),
             (DATA, 0, 2, 3, b"abc"),
         ]
 
-    def test_a_header_and_a_body_in_messages_of_their_own_are_one_frame(self) -> None:
-        """hashicorp writes them apart."""
+    def test_header_and_body_in_separate_messages_are_one_frame(self) -> None:
+        """hashicorp/yamux writes them separately."""
         text = data(2, b"abc")
         assert decode(text[:12], text[12:]) == [(DATA, 0, 2, 3, b""), (DATA, 0, 2, 3, b"abc")]
 
-    def test_a_body_is_passed_on_as_it_arrives(self) -> None:
+    def test_body_is_passed_on_as_it_arrives(self) -> None:
         decoder = FrameDecoder()
         assert list(decoder.decode(frame(DATA, SYN | FIN, 2, 10, b"abc"))) == [(DATA, SYN, 2, 10, b"abc")]
         assert list(decoder.decode(b"defg")) == [(DATA, 0, 2, 7, b"defg")]
@@ -116,21 +116,21 @@ class TestDecoding:
             (WINDOW, 0, 4, 0, b""),
         ]
 
-    def test_no_bytes_are_no_frames(self) -> None:
+    def test_no_bytes_give_no_frames(self) -> None:
         assert decode(b"", window(2)[:5], b"", window(2)[5:], frame(DATA, 0, 2, 3), b"", b"abc") == [
             (WINDOW, 0, 2, 0, b""),
             (DATA, 0, 2, 3, b""),
             (DATA, 0, 2, 3, b"abc"),
         ]
 
-    def test_a_data_frame_without_body_is_over_at_its_header(self) -> None:
+    def test_data_frame_without_body_ends_at_its_header(self) -> None:
         assert decode(data(2, flags=FIN)) == [(DATA, FIN, 2, 0, b"")]
 
-    def test_an_announced_length_is_passed_on_before_any_of_its_body(self) -> None:
-        """Case 9: whoever knows the window can refuse it there."""
+    def test_announced_length_is_passed_on_before_the_body(self) -> None:
+        """Case 9: the session can check the length against the window there."""
         assert decode(frame(DATA, 0, 2, 2**32 - 1)) == [(DATA, 0, 2, 2**32 - 1, b"")]
 
-    def test_nothing_of_a_body_is_kept(self) -> None:
+    def test_decoder_keeps_no_body(self) -> None:
         decoder = FrameDecoder()
         list(decoder.decode(frame(DATA, 0, 2, 2**32 - 1, bytes(100_000))))
         list(decoder.decode(bytes(100_000)))
@@ -157,7 +157,7 @@ class TestDecoding:
             next(found)
 
     @given(st.lists(wire_frames(), max_size=4))
-    def test_every_place_to_cut_gives_the_same_frames(self, sent: list[Frame]) -> None:
+    def test_any_single_cut_gives_the_same_frames(self, sent: list[Frame]) -> None:
         """Case 7."""
         text = b"".join(frame(*one) for one in sent)
         for place in range(len(text) + 1):

@@ -1,7 +1,7 @@
-"""What the order of bulk is for: a meeting begins, and everybody loads one large document over one slow line.
+"""Why bulk streams are ordered: several browsers load one large document over one slow line.
 
-Eight tabs, 5 MB each, 8 Mbit/s: forty seconds of the path, for clients that give up after thirty
-(yjs.md 0, fact 4). And one person who types meanwhile.
+Eight tabs load 5 MB each over 8 Mbit/s. That takes the path 40 s, and the clients give up after 30 s without
+a whole message. One person types meanwhile.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ DOCUMENT_BYTES = 5_000_000
 PATIENCE_SECONDS = 30.0
 REDIAL_SECONDS = 0.1
 HELD_SECONDS = 15.0
-"""So long the relay may hold an upgrade back; a held tab's patience has not begun."""
+"""How long the relay may hold an upgrade; the timeout of a held tab has not started."""
 
 
 class Fair(Scheduler):
-    """Round robin, what others do: to see that the order makes the difference."""
+    """Round robin, as in other implementations, to show that the order makes the difference."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: OrderedDict[int, Stream] = self.light
+        self.line: OrderedDict[int, Stream] = self.interactive
 
     def __len__(self) -> int:
         return len(self.line)
@@ -40,13 +40,13 @@ class Fair(Scheduler):
     def add(self, stream: Stream) -> None:
         self.line.setdefault(stream.stream_id, stream)
 
-    def next(self) -> Stream | None:
+    def next_stream(self) -> Stream | None:
         return next(iter(self.line.values()), None)
 
     def put_back(self, stream: Stream) -> None:
         pass
 
-    def wrote(self, stream: Stream, count: int, has_more: bool) -> None:
+    def record_turn(self, stream: Stream, count: int, has_more: bool) -> None:
         self.line.move_to_end(stream.stream_id)
         if not has_more:
             del self.line[stream.stream_id]
@@ -61,11 +61,11 @@ class Meeting:
 
     Attributes:
         at_once: How many may load at a time; the relay holds the upgrades of the others.
-        done: When each was done, and how long that dial had taken.
+        done: When each tab was done, and how long its last dial took.
     """
 
     at_once: int = TABS
-    turns: Callable[[], Scheduler] = Scheduler
+    make_scheduler: Callable[[], Scheduler] = Scheduler
     done: list[tuple[float, float]] = field(default_factory=list)
     dials: int = 0
     loading: int = 0
@@ -73,7 +73,7 @@ class Meeting:
 
     def __post_init__(self) -> None:
         self.path = Path(8 * MBIT, 0.02, CALM, CALM)
-        self.path.agent._outbox._turns = self.turns()
+        self.path.agent._outbox._scheduler = self.make_scheduler()
         self.uploads = Uploads(self.path, DOCUMENT_BYTES)
         for _ in range(TABS):
             self.ask()
@@ -117,17 +117,16 @@ class Meeting:
 
 
 @pytest.mark.interpreted
-def test_shared_equally_none_of_eight_ever_has_the_document() -> None:
-    meeting = Meeting(turns=Fair)
+def test_with_equal_shares_no_tab_ever_loads_the_document() -> None:
+    meeting = Meeting(make_scheduler=Fair)
     meeting.path.run(until=100.0)
     assert meeting.done == []
     assert meeting.dials >= 24
     assert meeting.path.sent_bytes > 95e6
 
 
-def test_in_order_all_eight_have_it_and_most_at_the_first_attempt() -> None:
-    """Those at the end of the line cannot: the path has thirty seconds for six. They are not too late for
-    ever, as they are when all share."""
+def test_in_order_all_tabs_load_and_most_at_the_first_attempt() -> None:
+    """The last tabs need a second attempt: in 30 s the path delivers six documents."""
     meeting = Meeting()
     meeting.path.run(until=100.0)
     assert len(meeting.done) == TABS
@@ -136,7 +135,7 @@ def test_in_order_all_eight_have_it_and_most_at_the_first_attempt() -> None:
     assert meeting.dials <= TABS + 3
 
 
-def test_with_upgrades_held_all_eight_have_it_at_the_first_attempt() -> None:
+def test_with_upgrades_held_all_tabs_load_at_the_first_attempt() -> None:
     meeting = Meeting(at_once=2)
     meeting.path.run(until=100.0)
     assert len(meeting.done) == meeting.dials == TABS
@@ -145,8 +144,8 @@ def test_with_upgrades_held_all_eight_have_it_at_the_first_attempt() -> None:
 
 
 @pytest.mark.parametrize("newcomers", [1, 7])
-def test_newcomers_cost_an_old_stream_a_third_of_its_time_at_most(newcomers: int) -> None:
-    """22 s alone, so 30 s whoever comes: the bound of decision 15."""
+def test_new_streams_delay_an_old_one_by_a_third_at_most(newcomers: int) -> None:
+    """22 s without others, so at most 30 s beside any other streams: the bound of decision 15."""
     path = Path(1 * MBIT, 0.02, CALM, CALM)
     uploads = Uploads(path, 2_700_000)
     old = path.relay.open_stream(0.0)
@@ -157,7 +156,7 @@ def test_newcomers_cost_an_old_stream_a_third_of_its_time_at_most(newcomers: int
     assert uploads.arrived[old] == 2_700_000
 
 
-def test_an_endless_transfer_keeps_no_document_waiting_for_longer_than_thirty_seconds() -> None:
+def test_endless_transfer_delays_a_document_by_thirty_seconds_at_most() -> None:
     path = Path(8 * MBIT, 0.02, CALM, CALM)
     uploads = Uploads(path, 10**9)
     for _ in range(2):
@@ -170,7 +169,7 @@ def test_an_endless_transfer_keeps_no_document_waiting_for_longer_than_thirty_se
 
 
 def keystroke_seconds(*, documents: int, message_bytes: int = 16 * KIB) -> list[float]:
-    """How long each of 200 echoes takes at 1 Mbit/s beside so many transfers of 4 MB that have begun."""
+    """How long each of 200 echoes takes at 1 Mbit/s beside a number of transfers of 4 MB."""
     path = Path(1 * MBIT, 0.02, CALM, CALM, message_bytes=message_bytes)
     uploads = Uploads(path, 0)
     typing = path.relay.open_stream(0.0)
@@ -208,14 +207,14 @@ def keystroke_seconds(*, documents: int, message_bytes: int = 16 * KIB) -> list[
 
 
 @pytest.mark.parametrize("documents", [1, 2, 6])
-def test_a_keystroke_waits_for_a_frame_on_its_way_and_not_for_a_document(documents: int) -> None:
+def test_keystroke_waits_for_a_message_and_not_for_a_document(documents: int) -> None:
     idle = quantiles(keystroke_seconds(documents=0), n=100)[98]
     busy = quantiles(keystroke_seconds(documents=documents), n=100)[98]
     assert busy <= idle + 0.05 + 16 * KIB / (1 * MBIT)
 
 
 @pytest.mark.interpreted
-def test_without_an_order_a_keystroke_waits_for_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail."""
-    monkeypatch.setattr("seance.yamux.outbox.Turns", Fair)
+def test_with_equal_shares_a_keystroke_waits_for_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shows that the test above can fail."""
+    monkeypatch.setattr("seance.yamux.outbox.Scheduler", Fair)
     assert quantiles(keystroke_seconds(documents=6), n=100)[50] > 0.5

@@ -1,4 +1,4 @@
-"""The bounds themselves. Which test reaches each of them is in ``REACHED_BY``, and checked."""
+"""The limits. ``REACHED_BY`` lists the test that reaches each of them, and is checked."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from seance.errors import ConfigError
 from seance.yamux import KIB, MIB, Limits
 
 REACHED_BY = {
-    "streams": "test_an_open_beyond_the_limit_is_reset_and_the_others_live",
-    "unacknowledged": "test_256_opens_go_unanswered_and_the_next_waits_for_one_answer",
-    "accept_backlog": "test_an_open_beyond_the_limit_is_reset_and_the_others_live",
-    "receive_window_bytes": "test_a_frame_beyond_the_window_ends_the_session_at_its_header",
-    "receive_window_most_bytes": "test_a_window_grows_to_what_the_limits_say_and_no_further",
+    "streams": "test_open_of_the_peer_beyond_the_limit_is_reset",
+    "unacknowledged": "test_open_beyond_256_unanswered_ones_is_a_local_error",
+    "accept_backlog": "test_open_of_the_peer_beyond_the_limit_is_reset",
+    "receive_window_bytes": "test_frame_beyond_the_window_ends_the_session_at_its_header",
+    "receive_window_max_bytes": "test_window_grows_to_its_limit",
     "window_budget": "test_windows_of_all_sessions_share_one_budget",
-    "send_queue_bytes": "test_a_queue_that_grows_too_long_resets_its_stream_alone",
-    "send_high_water_bytes": "test_writable_comes_once_when_a_congested_queue_has_run_low",
-    "send_low_water_bytes": "test_writable_comes_once_when_a_congested_queue_has_run_low",
-    "pongs": "test_pings_while_we_cannot_write_do_not_stop_reading",
-    "control_frames": "test_a_peer_that_makes_us_answer_and_does_not_read_ends_the_session",
-    "stray_bytes": "test_stray_data_is_counted_and_too_much_of_it_ends_the_session",
-    "id_gaps": "test_an_id_of_a_gap_too_old_to_know_counts_as_reused",
-    "open_timeout_seconds": "test_an_open_that_nobody_answers_is_reset_alone",
-    "ping_after_seconds": "test_pings_flow_unasked_while_it_is_quiet",
+    "send_queue_bytes": "test_full_send_queue_resets_its_stream_only",
+    "send_high_water_bytes": "test_writable_is_reported_once_at_the_low_water_mark",
+    "send_low_water_bytes": "test_writable_is_reported_once_at_the_low_water_mark",
+    "pongs": "test_pings_do_not_stop_receiving_while_we_cannot_send",
+    "control_frames": "test_too_many_unread_answers_end_the_session",
+    "stray_bytes": "test_too_much_stray_data_ends_the_session",
+    "id_gaps": "test_id_of_a_dropped_gap_counts_as_reused",
+    "open_timeout_seconds": "test_unanswered_open_is_reset_alone",
+    "ping_after_seconds": "test_pings_are_sent_while_the_session_is_idle",
     "dead_after_seconds": "test_a_silent_peer_ends_the_session_within_ten_seconds",
 }
 
@@ -42,16 +42,16 @@ def test_every_limit_is_reached_by_a_test() -> None:
     assert set(REACHED_BY.values()) <= names_of_tests()
 
 
-def test_the_defaults_are_what_other_implementations_cope_with() -> None:
+def test_defaults_fit_other_implementations() -> None:
     limits = Limits()
     assert (limits.streams, limits.unacknowledged, limits.accept_backlog) == (256, 256, 256)
     assert limits.receive_window_bytes == 256 * KIB
-    assert limits.receive_window_most_bytes == 1 * MIB
+    assert limits.receive_window_max_bytes == 1 * MIB
     assert limits.window_budget.total_bytes == 64 * MIB
     assert (limits.ping_after_seconds, limits.dead_after_seconds) == (5.0, 5.0)
 
 
-def test_limits_do_not_change_behind_anybodys_back() -> None:
+def test_limits_are_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         Limits().streams = 5  # type: ignore[misc]
 
@@ -68,8 +68,8 @@ def test_limits_do_not_change_behind_anybodys_back() -> None:
         {"stray_bytes": -1},
         {"receive_window_bytes": 256 * KIB - 1},
         {"receive_window_bytes": 16 * MIB + 1},
-        {"receive_window_most_bytes": 256 * KIB - 1},
-        {"receive_window_most_bytes": 16 * MIB + 1},
+        {"receive_window_max_bytes": 256 * KIB - 1},
+        {"receive_window_max_bytes": 16 * MIB + 1},
         {"send_low_water_bytes": -1},
         {"send_low_water_bytes": 65 * KIB},
         {"send_queue_bytes": 63 * KIB},
@@ -79,7 +79,7 @@ def test_limits_do_not_change_behind_anybodys_back() -> None:
     ],
     ids=str,
 )
-def test_numbers_that_could_not_work_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_numbers_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         Limits(**wrong)
     assert caught.value.code == "yamux_limits"
@@ -90,5 +90,5 @@ def test_numbers_that_could_not_work_are_refused(wrong: dict[str, Any]) -> None:
     [{"receive_window_bytes": 16 * MIB}, {"stray_bytes": 0}, {"ping_after_seconds": None}],
     ids=str,
 )
-def test_the_extremes_are_allowed(right: dict[str, Any]) -> None:
+def test_extreme_values_are_allowed(right: dict[str, Any]) -> None:
     Limits(**right)

@@ -1,4 +1,4 @@
-"""Opening, accepting and refusing streams."""
+"""Opening, accepting and rejecting streams."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from seance.yamux import (
     Limits,
     Role,
     Session,
+    StreamAborted,
     StreamAcknowledged,
     StreamEnded,
     StreamOpened,
-    StreamReset,
 )
 from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, WINDOW, WireFrame, data, ping, window
 from tests.yamux.pair import CALM, Pair, agent, fatal
 
 
 class TestOpening:
-    def test_both_sides_open_and_accept_at_once(self) -> None:
+    def test_both_sides_open_and_accept(self) -> None:
         """Case 11: ids 1 and 2, and no stream before."""
         pair = Pair()
         assert (pair.relay.session.stream_count, pair.agent.session.stream_count) == (0, 0)
@@ -36,18 +36,18 @@ class TestOpening:
         assert pair.agent.take_all() == [StreamAcknowledged(1)]
         assert (pair.relay.session.stream_count, pair.agent.session.stream_count) == (2, 2)
 
-    def test_an_open_is_a_lone_window_update_with_syn(self) -> None:
+    def test_open_is_sent_as_window_update_with_syn(self) -> None:
         """Case 25."""
         end = agent()
         end.session.open_stream(0.0)
         assert end.frames() == [WireFrame(WINDOW, SYN, 1, 0)]
 
-    def test_data_may_follow_the_syn_at_once_in_the_same_message(self) -> None:
+    def test_data_may_follow_the_syn_in_the_same_message(self) -> None:
         end = agent()
         end.session.send_data(end.session.open_stream(0.0), b"abc")
         assert end.message() == window(1, SYN) + data(1, b"abc")
 
-    def test_a_larger_receive_window_rides_on_syn_and_ack(self) -> None:
+    def test_larger_receive_window_is_sent_on_syn_and_ack(self) -> None:
         pair = Pair(
             relay=replace(CALM, receive_window_bytes=300 * KIB),
             agent=replace(CALM, receive_window_bytes=512 * KIB),
@@ -64,7 +64,7 @@ class TestOpening:
         one.session.open_stream(0.0)
         assert fatal(agent(), one.message()) == "stream_id_parity"
 
-    def test_more_streams_than_the_limit_is_a_local_error_and_harms_nothing(self) -> None:
+    def test_open_beyond_the_stream_limit_is_a_local_error(self) -> None:
         """Case 22."""
         end = agent(replace(CALM, streams=2))
         first = end.session.open_stream(0.0)
@@ -82,8 +82,8 @@ class TestOpening:
             end.session.open_stream(0.0)
         assert caught.value.code == "too_many_streams"
 
-    def test_256_opens_go_unanswered_and_the_next_waits_for_one_answer(self) -> None:
-        """Cases 14 and 19; a wait is a local error here, and waiting the caller's."""
+    def test_open_beyond_256_unanswered_ones_is_a_local_error(self) -> None:
+        """Cases 14 and 19; the session does not wait, it raises a local error."""
         pair = Pair(relay=replace(CALM, streams=1000), agent=replace(CALM, streams=1000))
         ids = [pair.relay.session.open_stream(0.0) for _ in range(256)]
         with pytest.raises(LocalProtocolError) as caught:
@@ -96,7 +96,7 @@ class TestOpening:
         pair.pump()
         assert pair.accept_all() == ids
 
-    def test_any_number_of_streams_opens_while_the_peer_keeps_accepting(self) -> None:
+    def test_streams_can_be_opened_while_the_peer_accepts(self) -> None:
         """Case 15."""
         wide = replace(CALM, streams=2000)
         pair = Pair(relay=wide, agent=wide)
@@ -107,7 +107,7 @@ class TestOpening:
             pair.accept_all()
         assert pair.agent.session.stream_count == 1280
 
-    def test_ids_that_are_used_up_are_a_clean_local_error(self) -> None:
+    def test_used_up_ids_are_a_local_error(self) -> None:
         """Case 90."""
         end = agent()
         end.session._session_state.table._next_stream_id = 2**32 - 3
@@ -117,8 +117,8 @@ class TestOpening:
         assert caught.value.code == "stream_ids_exhausted"
         assert not end.session.is_closed
 
-    def test_an_open_that_nobody_answers_is_reset_alone(self) -> None:
-        """Case 17: hashicorp would end the session."""
+    def test_unanswered_open_is_reset_alone(self) -> None:
+        """Case 17: hashicorp/yamux would end the session."""
         pair = Pair(relay=replace(CALM, open_timeout_seconds=30.0))
         answered = pair.open()
         session = pair.relay.session
@@ -128,7 +128,7 @@ class TestOpening:
         session.handle_timeout(39.9)
         assert pair.relay.take_all() == []
         session.handle_timeout(40.0)
-        assert pair.relay.take_all() == [StreamReset(pending, "open_timeout")]
+        assert pair.relay.take_all() == [StreamAborted(pending, "open_timeout")]
         assert pair.relay.frames() == [
             WireFrame(WINDOW, SYN, pending, 0),
             WireFrame(WINDOW, RST, pending, 0),
@@ -137,7 +137,7 @@ class TestOpening:
         assert session.send_data(answered, b"still here") == 10
         assert session.next_deadline() is None
 
-    def test_the_deadline_is_that_of_the_oldest_open_or_the_keepalive(self) -> None:
+    def test_deadline_is_that_of_the_oldest_open_or_the_keepalive(self) -> None:
         session = Session(Role.CLIENT)
         assert session.next_deadline() == 0.0
         session.handle_timeout(100.0)
@@ -168,21 +168,21 @@ class TestBeingAnswered:
         assert end.take_all() == [StreamAcknowledged(1), *more]
         assert end.session.next_deadline() is None
 
-    def test_it_is_said_once(self) -> None:
+    def test_acknowledgement_is_reported_once(self) -> None:
         end = agent()
         end.session.open_stream(0.0)
         end.receive(window(1, ACK) + window(1, ACK) + window(1, 0, 5))
         assert end.take_all() == [StreamAcknowledged(1)]
 
     @pytest.mark.parametrize("refusal", [window(1, RST), data(1, b"", RST), window(1, ACK | RST)])
-    def test_a_reset_before_any_answer_is_a_refusal(self, refusal: bytes) -> None:
+    def test_reset_before_any_answer_is_reported_as_refused(self, refusal: bytes) -> None:
         end = agent()
         end.session.open_stream(0.0)
         end.receive(refusal)
-        assert end.take_all() == [StreamReset(1, "refused")]
+        assert end.take_all() == [StreamAborted(1, "refused")]
         assert end.session.stream_count == 0
 
-    def test_opened_and_ended_before_any_answer_the_backlog_is_given_back(self) -> None:
+    def test_answer_after_the_end_frees_the_backlog(self) -> None:
         """Case 18."""
         pair = Pair()
         for _ in range(256):
@@ -197,13 +197,13 @@ class TestBeingAnswered:
 
 
 class TestAccepting:
-    def test_nothing_is_said_before_the_application_accepts(self) -> None:
+    def test_nothing_is_sent_before_the_application_accepts(self) -> None:
         end = agent()
         end.receive(window(2, SYN))
         assert end.take_all() == [StreamOpened(2)]
         assert end.frames() == []
 
-    def test_accepting_is_a_lone_window_update_with_ack_and_only_one(self) -> None:
+    def test_accept_is_sent_once_as_window_update_with_ack(self) -> None:
         """Case 25."""
         end = agent()
         end.receive(window(2, SYN))
@@ -226,14 +226,14 @@ class TestAccepting:
         assert first == WireFrame(WINDOW, ACK, 2, 0)
         assert second.flags != ACK
 
-    def test_refusing_is_a_lone_rst_without_ack(self) -> None:
+    def test_rejecting_sends_rst_without_ack(self) -> None:
         end = agent()
         end.receive(window(2, SYN))
         end.session.reset_stream(2)
         assert end.frames() == [WireFrame(WINDOW, RST, 2, 0)]
 
-    def test_accepting_what_is_gone_or_ours_is_nothing(self) -> None:
-        """Case 68: the peer was quicker."""
+    def test_accepting_a_closed_or_own_stream_does_nothing(self) -> None:
+        """Case 68: the peer was faster."""
         end = agent()
         end.receive(window(2, SYN) + window(2, RST))
         end.session.accept_stream(2)
@@ -252,7 +252,7 @@ class TestAccepting:
             (window(2, SYN | ACK), []),
         ],
     )
-    def test_an_open_may_carry_other_things(self, opening: bytes, events: list[Event]) -> None:
+    def test_syn_may_come_with_data_and_other_flags(self, opening: bytes, events: list[Event]) -> None:
         """Case 27."""
         end = agent()
         end.receive(opening)
@@ -261,7 +261,7 @@ class TestAccepting:
         assert end.frames() == [WireFrame(WINDOW, ACK, 2, 0)]
 
     @pytest.mark.parametrize("flags", [SYN, SYN | FIN])
-    def test_the_delta_of_an_open_is_ours_to_send(self, flags: int) -> None:
+    def test_delta_on_syn_enlarges_our_send_window(self, flags: int) -> None:
         """Case 27."""
         end = agent()
         end.receive(window(2, flags, 1000))
@@ -270,7 +270,7 @@ class TestAccepting:
         assert sent == 256 * KIB + 1000
 
     @pytest.mark.parametrize("opening", [window(2, SYN | RST), data(2, b"abc", SYN | RST | FIN)])
-    def test_opened_and_cut_in_one_frame_it_never_was(self, opening: bytes) -> None:
+    def test_stream_opened_and_reset_in_one_frame_is_ignored(self, opening: bytes) -> None:
         """Case 27: no event, no ACK; the id is used."""
         end = agent()
         end.receive(opening)
@@ -281,7 +281,7 @@ class TestAccepting:
 
 class TestRefusing:
     @pytest.mark.parametrize("limits", [replace(CALM, streams=3), replace(CALM, accept_backlog=3)])
-    def test_an_open_beyond_the_limit_is_reset_and_the_others_live(self, limits: Limits) -> None:
+    def test_open_of_the_peer_beyond_the_limit_is_reset(self, limits: Limits) -> None:
         """Cases 21 and 26."""
         end = agent(limits)
         end.receive(b"".join(window(one, SYN) for one in (2, 4, 6, 8, 10)))
@@ -290,7 +290,7 @@ class TestRefusing:
         end.receive(data(2, b"abc"))
         assert end.take_all() == [DataReceived(2, b"abc")]
 
-    def test_closing_one_admits_another(self) -> None:
+    def test_closing_a_stream_admits_another(self) -> None:
         """Case 21."""
         end = agent(replace(CALM, streams=1))
         end.receive(window(2, SYN) + window(2, FIN))
@@ -305,13 +305,13 @@ class TestRefusing:
         end.receive(window(4, SYN))
         assert end.take(StreamOpened) == [StreamOpened(2), StreamOpened(4)]
 
-    def test_new_limits_hold_at_once(self) -> None:
+    def test_new_limits_apply_immediately(self) -> None:
         end = agent(replace(CALM, streams=1))
         end.session.limits = replace(end.session.limits, streams=2)
         end.receive(window(2, SYN) + window(4, SYN) + window(6, SYN))
         assert end.take(StreamOpened) == [StreamOpened(2), StreamOpened(4)]
 
-    def test_data_that_was_on_its_way_to_a_refused_stream_is_no_abuse(self) -> None:
+    def test_data_in_flight_to_a_rejected_stream_has_no_penalty(self) -> None:
         end = agent(replace(CALM, streams=1, stray_bytes=0))
         end.receive(window(2, SYN))
         for one in range(4, 40, 2):
@@ -332,25 +332,25 @@ class TestIds:
             (window(2, SYN) + window(2, RST) + window(2, SYN), "stream_id_reused"),
         ],
     )
-    def test_an_id_that_is_not_the_peers_to_open_ends_the_session(self, chunk: bytes, code: str) -> None:
+    def test_invalid_id_of_the_peer_ends_the_session(self, chunk: bytes, code: str) -> None:
         """Case 29."""
         assert fatal(agent(), chunk) == code
 
     def test_ids_may_arrive_out_of_order(self) -> None:
-        """hashicorp numbers streams before it sends their SYNs, from concurrent goroutines."""
+        """hashicorp/yamux numbers streams before it sends their SYNs, from concurrent goroutines."""
         end = agent()
         end.receive(window(6, SYN) + window(2, SYN) + window(4, SYN))
         assert end.take_all() == [StreamOpened(6), StreamOpened(2), StreamOpened(4)]
 
-    def test_an_id_of_a_gap_too_old_to_know_counts_as_reused(self) -> None:
-        """The limit of id gaps is reached."""
+    def test_id_of_a_dropped_gap_counts_as_reused(self) -> None:
+        """Reaches the limit of id gaps."""
         end = agent(replace(CALM, id_gaps=2))
         end.receive(window(4, SYN) + window(8, SYN) + window(12, SYN) + window(10, SYN))
         assert fatal(end, window(2, SYN)) == "stream_id_reused"
 
 
 class TestAfterTheEnd:
-    def test_everything_is_quiet_or_says_so_when_the_session_is_over(self) -> None:
+    def test_calls_after_the_session_do_nothing_or_raise(self) -> None:
         """Cases 13, 24 and 68."""
         end = agent()
         stream_id = end.session.open_stream(0.0)

@@ -1,4 +1,4 @@
-"""What holds for all bytes: cuts change nothing, and nothing but a typed error comes out."""
+"""Properties for any input: cuts change nothing, and only typed errors are raised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = st.sampled_from([CALM, TIGHT])
 
 
 def prepared(limits: Limits) -> Session:
-    """A session with some history: two streams of its own, of which one is ended, and a queue."""
+    """A session with some history: two own streams, one of them ended, and a queue."""
     session = Session(Role.CLIENT, limits=limits)
     first, second = session.open_stream(0.0), session.open_stream(0.0)
     session.send_data(first, bytes(100))
@@ -28,7 +28,7 @@ def prepared(limits: Limits) -> Session:
 
 
 def history(limits: Limits, chunks: list[bytes]) -> tuple[list[Event], str, bytes]:
-    """Feed chunks; returns the events, the code of the error that ended it, and what was said."""
+    """Feed chunks; return the events, the code of the error that ended the session, and the bytes sent."""
     session = prepared(limits)
     events: list[Event] = []
     code = ""
@@ -48,7 +48,7 @@ def history(limits: Limits, chunks: list[bytes]) -> tuple[list[Event], str, byte
 @settings(max_examples=settings().max_examples * 3 // 2)
 @given(sayings, cuts, LIMITS)
 def test_cuts_change_nothing(text: bytes, places: list[int], limits: Limits) -> None:
-    """Case 7: whole, byte by byte and at random, the events, the error and the answers are the same."""
+    """Case 7: whole, byte by byte or cut at random, the events, the error and the answers are the same."""
     whole = history(limits, [text])
     assert history(limits, [text[at : at + 1] for at in range(len(text))]) == whole
     assert history(limits, chunks_of(text, places)) == whole
@@ -59,7 +59,7 @@ def test_cuts_change_nothing(text: bytes, places: list[int], limits: Limits) -> 
 def test_any_bytes_give_events_or_a_remote_protocol_error(
     text: bytes, places: list[int], limits: Limits
 ) -> None:
-    """The contract of fuzzing; and what is said in return is at most what was heard."""
+    """The contract for fuzzing; the session sends at most as many bytes as it received."""
     before = len(drain(prepared(limits)))
     events, code, said = history(limits, chunks_of(text, places))
     assert len(said) <= before + len(text) + 12
@@ -69,8 +69,8 @@ def test_any_bytes_give_events_or_a_remote_protocol_error(
 
 @settings(max_examples=settings().max_examples * 3 // 2)
 @given(st.lists(st.one_of(sayings, st.sampled_from(["accept", "send", "end", "reset", "take", "drain"]))))
-def test_a_busy_owner_changes_nothing_about_that(steps: list[bytes | str]) -> None:
-    """The same with an application that accepts, sends, takes, ends and resets all the while."""
+def test_any_bytes_are_safe_with_a_busy_owner(steps: list[bytes | str]) -> None:
+    """The same with an application that accepts, sends, consumes, ends and resets at the same time."""
     session = Session(Role.CLIENT, limits=TIGHT)
     seen: set[int] = set()
     held: dict[int, int] = {}

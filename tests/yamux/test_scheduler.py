@@ -1,4 +1,4 @@
-"""Whose turn it is: single rules, and what holds whatever happens (decision 15)."""
+"""The scheduler: single rules, and properties under random actions (decision 15)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seance.yamux import KIB, Role, Session
-from seance.yamux.scheduler import LIGHT_BYTES, LIGHT_RUN_BYTES, ROUND_TURNS, Scheduler
+from seance.yamux.scheduler import INTERACTIVE_BYTES, INTERACTIVE_RUN_BYTES, ROUND_ROBIN_TURNS, Scheduler
 from seance.yamux.streams import Stream
 from tests.yamux.frame_bytes import read_frames
 from tests.yamux.pair import CALM
@@ -21,42 +21,42 @@ MUCH = 10**9
 
 @dataclass
 class Line:
-    """Turns, and streams with so many bytes each; the windows are open unless they are shut."""
+    """A scheduler, and streams with a number of bytes each; windows are open unless closed."""
 
-    turns: Scheduler = field(default_factory=Scheduler)
+    scheduler: Scheduler = field(default_factory=Scheduler)
     streams: dict[int, Stream] = field(default_factory=dict)
     shut: set[int] = field(default_factory=set)
 
     def want(self, stream_id: int, count: int) -> Stream:
-        """Let a stream have ``count`` more bytes to send."""
+        """Give a stream ``count`` more bytes to send."""
         stream = self.streams.setdefault(stream_id, Stream(stream_id, is_outbound=True))
         stream.queued_bytes += count
         if stream_id not in self.shut:
-            self.turns.add(stream)
+            self.scheduler.add(stream)
         return stream
 
     def turn(self) -> tuple[int, int] | None:
-        """Let one frame leave; returns its stream and its size."""
-        stream = self.turns.next()
+        """Send one frame; return its stream and its size."""
+        stream = self.scheduler.next_stream()
         if stream is None:
             return None
-        count = min(stream.queued_bytes, self.turns.most_bytes)
+        count = min(stream.queued_bytes, self.scheduler.max_bytes)
         stream.queued_bytes -= count
         has_more = stream.queued_bytes > 0 and stream.stream_id not in self.shut
-        self.turns.wrote(stream, count, has_more)
+        self.scheduler.record_turn(stream, count, has_more)
         return stream.stream_id, count
 
     def order(self, turns: int = 10**6) -> list[int]:
-        """Let frames leave; returns their streams."""
+        """Send frames; return their streams."""
         order = []
         while len(order) < turns and (turn := self.turn()) is not None:
             order.append(turn[0])
         return order
 
     def bulk(self, *ids: int) -> None:
-        """Make bulk streams of some, in this order, with more to send than they ever can."""
+        """Make streams bulk, in this order, with more data than they can send."""
         for stream_id in ids:
-            self.want(stream_id, LIGHT_BYTES)
+            self.want(stream_id, INTERACTIVE_BYTES)
             assert set(self.order()) <= {*self.streams}
         for stream_id in ids:
             self.want(stream_id, MUCH)
@@ -69,17 +69,17 @@ def line_of(*ids: int) -> Line:
     return line
 
 
-class TestLight:
+class TestInteractive:
     def test_turns_come_in_order_of_arrival(self) -> None:
         assert line_of(4, 2, 6).order() == [4, 2, 6]
 
-    def test_a_stream_that_is_in_line_keeps_its_place(self) -> None:
+    def test_scheduled_stream_keeps_its_position(self) -> None:
         line = line_of(2, 4)
         line.want(2, 1)
-        assert len(line.turns) == 2
+        assert len(line.scheduler) == 2
         assert line.order() == [2, 4]
 
-    def test_whoever_has_more_stands_at_the_end(self) -> None:
+    def test_stream_with_more_data_moves_to_the_end(self) -> None:
         line = line_of(2, 4)
         line.want(2, SMALL_FRAME)
         assert line.order() == [2, 4, 2]
@@ -90,40 +90,40 @@ class TestLight:
         line.want(4, 10)
         assert [line.turn() for _ in range(3)] == [(2, SMALL_FRAME), (4, 10), (2, FRAME - SMALL_FRAME)]
 
-    def test_a_turn_that_did_not_happen_is_first_again(self) -> None:
+    def test_put_back_stream_is_first_again(self) -> None:
         line = line_of(2, 4)
-        first = line.turns.next()
+        first = line.scheduler.next_stream()
         assert first is not None
-        line.turns.put_back(first)
+        line.scheduler.put_back(first)
         assert line.order() == [2, 4]
 
-    def test_what_has_sent_a_full_frame_is_bulk(self) -> None:
+    def test_stream_becomes_bulk_after_a_full_frame(self) -> None:
         line = Line()
-        stream = line.want(2, LIGHT_BYTES - 1)
+        stream = line.want(2, INTERACTIVE_BYTES - 1)
         line.order()
-        assert not stream.place
+        assert not stream.bulk_rank
         line.want(2, 1)
         line.order()
-        assert stream.place
+        assert stream.bulk_rank
 
-    def test_a_light_frame_overtakes_bulk(self) -> None:
+    def test_interactive_frame_overtakes_bulk(self) -> None:
         line = Line()
         line.bulk(2)
         assert line.order(2) == [2, 2]
         line.want(4, 10)
         assert line.order(2) == [4, 2]
 
-    def test_much_light_data_lets_one_bulk_frame_pass(self) -> None:
+    def test_bulk_has_a_turn_after_much_interactive_data(self) -> None:
         line = Line()
         line.bulk(2)
         line.order(1)
         for stream_id in range(4, 44, 2):
             line.want(stream_id, SMALL_FRAME)
-        in_a_row = LIGHT_RUN_BYTES // SMALL_FRAME
+        in_a_row = INTERACTIVE_RUN_BYTES // SMALL_FRAME
         order = line.order(20)
         assert [at for at, stream_id in enumerate(order) if stream_id == 2] == [in_a_row, 2 * in_a_row + 1]
 
-    def test_an_eighth_of_the_path_is_light_for_ever(self) -> None:
+    def test_stream_with_an_eighth_of_the_path_stays_interactive(self) -> None:
         line = Line()
         line.bulk(2)
         for _ in range(1000):
@@ -133,121 +133,121 @@ class TestLight:
 
 
 class TestBulk:
-    def test_the_first_has_three_turns_of_four_and_the_second_the_fourth(self) -> None:
+    def test_first_bulk_stream_has_three_turns_of_four(self) -> None:
         line = Line()
         line.bulk(2, 4)
         order = line.order(160)
-        assert (order.count(2), order.count(4)) == (125, 35), "and a sixteenth in turn"
+        assert (order.count(2), order.count(4)) == (125, 35), "a sixteenth of the turns rotates"
 
-    def test_one_alone_has_all(self) -> None:
+    def test_single_bulk_stream_has_all_turns(self) -> None:
         line = Line()
         line.bulk(2)
         assert line.order(50) == [2] * 50
 
-    def test_every_sixteenth_turn_goes_round_the_line(self) -> None:
+    def test_every_sixteenth_turn_rotates(self) -> None:
         line = Line()
         line.bulk(2, 4, 6, 8)
-        order = line.order(ROUND_TURNS * 8)
+        order = line.order(ROUND_ROBIN_TURNS * 8)
         assert (order.count(6), order.count(8)) == (2, 2)
         assert order.count(2) == 12 * 8 + 2
 
-    def test_newcomers_do_not_put_off_the_round(self) -> None:
-        """A new bulk stream before every round turn: the oldest that waits has its turn all the same."""
+    def test_new_streams_do_not_delay_the_rotation(self) -> None:
+        """With a new bulk stream before every rotating turn, the oldest waiting one still has its turn."""
         line = Line()
         line.bulk(2, 4, 6)
         for newcomer in range(100, 300, 2):
             line.want(newcomer, FRAME + MUCH)
-            if 6 in line.order(ROUND_TURNS):
+            if 6 in line.order(ROUND_ROBIN_TURNS):
                 break
         assert newcomer < 120
 
-    def test_who_was_away_has_its_old_place(self) -> None:
+    def test_returning_stream_gets_its_old_rank(self) -> None:
         line = Line()
         line.bulk(2, 4)
         line.shut.add(2)
-        assert line.order(5)[1:] == [4] * 4, "who has no window costs nobody a turn"
+        assert line.order(5)[1:] == [4] * 4, "a stream without window costs no turn"
         line.shut.remove(2)
         line.want(2, 0)
         assert line.order(8).count(2) == 6
 
-    def test_who_has_sent_little_since_is_light_again(self) -> None:
+    def test_stream_that_sent_little_becomes_interactive(self) -> None:
         line = Line()
         line.bulk(4)
-        line.want(2, LIGHT_BYTES)
+        line.want(2, INTERACTIVE_BYTES)
         line.order(2)
-        assert line.streams[2].place
+        assert line.streams[2].bulk_rank
         line.order(3 * 4)
         line.want(2, 10)
-        assert not line.streams[2].place
+        assert not line.streams[2].bulk_rank
         assert line.order(1) == [2]
 
-    def test_who_was_first_for_thirty_seconds_goes_to_the_back(self) -> None:
+    def test_stream_moves_to_the_end_after_thirty_seconds(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for now, first in ((100.0, 2), (129.9, 2), (130.0, 4), (159.9, 4), (160.0, 6), (190.0, 2)):
-            line.turns.pass_time(now)
+            line.scheduler.update_time(now)
             assert line.order(16).count(first) >= 12, f"{first} is first at {now}"
 
-    def test_one_alone_is_first_for_as_long_as_it_is_alone(self) -> None:
+    def test_single_stream_stays_first(self) -> None:
         line = Line()
         line.bulk(2)
         for now in range(100):
-            line.turns.pass_time(float(now))
+            line.scheduler.update_time(float(now))
             assert line.order(1) == [2]
         line.bulk(4)
-        line.turns.pass_time(100.0)
-        assert line.order(16).count(4) >= 12, "and nobody waits for it any more"
+        line.scheduler.update_time(100.0)
+        assert line.order(16).count(4) >= 12, "the others do not wait for it"
 
-    def test_nobody_is_sent_to_the_back_for_a_time_without_bulk(self) -> None:
+    def test_time_without_bulk_streams_does_not_count(self) -> None:
         line = Line()
         line.bulk(2, 4)
-        line.turns.pass_time(0.0)
+        line.scheduler.update_time(0.0)
         line.shut |= {2, 4}
         line.order()
         line.shut.clear()
         line.want(2, 0)
         line.want(4, 0)
-        line.turns.pass_time(1000.0)
-        line.turns.pass_time(1001.0)
+        line.scheduler.update_time(1000.0)
+        line.scheduler.update_time(1001.0)
         assert line.order(16).count(2) == 12
 
-    def test_a_turn_that_did_not_happen_is_next_again(self) -> None:
+    def test_put_back_bulk_stream_is_next_again(self) -> None:
         line = Line()
         line.bulk(2, 4, 6)
         for _ in range(50):
-            first = line.turns.next()
+            first = line.scheduler.next_stream()
             assert first is not None
-            line.turns.put_back(first)
-            assert line.turns.next() is first
-            line.turns.wrote(first, FRAME, True)
+            line.scheduler.put_back(first)
+            assert line.scheduler.next_stream() is first
+            line.scheduler.record_turn(first, FRAME, True)
 
 
 class TestLeaving:
     @pytest.mark.parametrize("is_bulk", [False, True])
     @pytest.mark.parametrize("leaver", [2, 4, 6])
-    def test_a_stream_leaves_the_line_from_anywhere(self, leaver: int, is_bulk: bool) -> None:
+    def test_stream_can_be_removed_from_any_position(self, leaver: int, is_bulk: bool) -> None:
         line = line_of(2, 4, 6)
         if is_bulk:
             line.bulk(2, 4, 6)
-        line.turns.remove(line.streams[leaver])
-        line.turns.remove(Stream(8, is_outbound=True))
-        line.turns.remove(line.streams[leaver])
-        assert len(line.turns) == 2
+        line.scheduler.remove(line.streams[leaver])
+        line.scheduler.remove(Stream(8, is_outbound=True))
+        line.scheduler.remove(line.streams[leaver])
+        assert len(line.scheduler) == 2
         assert set(line.order(50)) == {2, 4, 6} - {leaver}
 
-    def test_a_cleared_line_is_empty(self) -> None:
+    def test_cleared_scheduler_is_empty(self) -> None:
         line = line_of(2, 4)
         line.bulk(6)
-        line.turns.clear()
-        assert line.turns.next() is None
-        assert not line.turns
+        line.scheduler.clear()
+        assert line.scheduler.next_stream() is None
+        assert not line.scheduler
 
 
 @dataclass
 class Waiting:
-    """How long a stream has waited for its turn, and the longest that it might."""
+    """How long a stream has waited for its turn, and the maximum that decision 15 allows."""
 
-    light_turns: int = 0
+    interactive_turns: int = 0
     bulk_turns: int = 0
     light_bytes: int = 0
     ahead: int = 0
@@ -264,7 +264,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=120))
-def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+def test_no_stream_starves_and_no_turn_is_wasted(steps: list[tuple[str, int, int]]) -> None:
     """The bounds of decision 15, counted in turns, with streams that come and go and run out of window."""
     line = Line()
     now = 0.0
@@ -275,13 +275,13 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
 
     def one_turn() -> None:
         ready = {stream_id for stream_id, stream in line.streams.items() if is_ready(stream)}
-        assert len(line.turns) == len(ready)
-        light = [one for one in ready if not line.streams[one].place]
+        assert len(line.scheduler) == len(ready)
+        light = [one for one in ready if not line.streams[one].bulk_rank]
         bulk = ready - set(light)
         for stream_id in ready - set(waits):
             waits[stream_id] = Waiting(ahead=len(light))
         turn = line.turn()
-        assert (turn is None) == (not ready), "never idle with something to send"
+        assert (turn is None) == (not ready), "a stream with data and window is always found"
         if turn is None:
             return
         stream_id, count = turn
@@ -289,17 +289,19 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
         del waits[stream_id]
         for one, waiting in waits.items():
             if stream_id in light:
-                waiting.light_turns += 1
+                waiting.interactive_turns += 1
                 waiting.light_bytes += count
             else:
                 waiting.bulk_turns += 1
                 waiting.light_bytes = 0
             if one in light:
-                assert waiting.light_turns <= waiting.ahead, "each other light stream once"
-                assert waiting.bulk_turns <= waiting.ahead * SMALL_FRAME // LIGHT_RUN_BYTES + 1
+                assert waiting.interactive_turns <= waiting.ahead, "one turn of each other interactive stream"
+                assert waiting.bulk_turns <= waiting.ahead * SMALL_FRAME // INTERACTIVE_RUN_BYTES + 1
             elif one in bulk:
-                assert waiting.light_bytes <= LIGHT_RUN_BYTES + SMALL_FRAME, "a fifth is for bulk"
-                assert waiting.bulk_turns <= 2 * ROUND_TURNS * len(line.streams), "once in two rounds"
+                assert waiting.light_bytes <= INTERACTIVE_RUN_BYTES + SMALL_FRAME, "a fifth is for bulk"
+                assert waiting.bulk_turns <= 2 * ROUND_ROBIN_TURNS * len(line.streams), (
+                    "one turn in two rotations"
+                )
 
     for step, number, count in steps:
         if step == "turns":
@@ -307,17 +309,17 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
                 one_turn()
         elif step == "time":
             now += number
-            line.turns.pass_time(now)
+            line.scheduler.update_time(now)
         elif step == "want":
             line.want(number, count)
-        elif step == "shut" and number in line.streams and not line.streams[number].is_waiting:
+        elif step == "shut" and number in line.streams and not line.streams[number].is_scheduled:
             line.shut.add(number)
         elif step == "open":
             line.shut.discard(number)
             if number in line.streams and line.streams[number].queued_bytes:
-                line.turns.add(line.streams[number])
+                line.scheduler.add(line.streams[number])
         elif step == "cut" and number in line.streams:
-            line.turns.remove(line.streams.pop(number))
+            line.scheduler.remove(line.streams.pop(number))
             waits.pop(number, None)
     for _ in range(2000):
         one_turn()
@@ -326,15 +328,15 @@ def test_nobody_starves_and_nothing_idles_whatever_happens(steps: list[tuple[str
 TYPING = 1
 SENDS = st.lists(st.tuples(st.integers(2, 9), st.sampled_from([50, 5000, 20_000, 100_000])), max_size=4)
 SHORT_TURN = [[(2, 20_000), (2, 5000)], [(3, 100_000)], [(4, 20_000)], [(5, 20_000)], [(6, 20_000)], []]
-"""When bulk is to have its share, its first has a few hundred bytes left, and the second has many."""
+"""At its turn the first bulk stream has a few hundred bytes left, and the second one has many."""
 
 
 @example([(sends, 64 * KIB) for sends in SHORT_TURN])
 @given(st.lists(st.tuples(SENDS, st.sampled_from([4 * KIB, 20_000, 64 * KIB])), max_size=25))
-def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
+def test_keystroke_waits_for_one_bulk_frame_per_message(
     messages: list[tuple[list[tuple[int, int]], int]],
 ) -> None:
-    """And there is a message as long as anybody can send."""
+    """Messages are sent as long as any stream can send."""
     session = Session(Role.CLIENT, limits=CALM)
     ids = [session.open_stream(0.0) for _ in range(10)]
     session.next_message()
@@ -342,7 +344,7 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
         for index, count in sends:
             session.send_data(ids[index], bytes(count))
         session.send_data(TYPING, bytes(50))
-        bulk = {one for one, stream in session._streams.items() if stream.place}
+        bulk = {one for one, stream in session._streams.items() if stream.bulk_rank}
         light_bytes = sum(session.queued_bytes(one) for one in ids if one not in bulk)
         can_send = any(
             one.queued_bytes and one.send_window.available_bytes for one in session._streams.values()
@@ -351,8 +353,11 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
         assert not rest
         order = [frame.stream_id for frame in frames]
         if light_bytes < limit - FRAME - 12 * 2 * len(ids):
-            # Or it is bulk's turn: the message ends before it, and the next one begins with it.
-            assert TYPING in order or session._outbox._turns._light_run_bytes >= LIGHT_RUN_BYTES
+            # Otherwise it is the turn of bulk data: the message ends before it, and the next one starts with
+            # it.
+            assert (
+                TYPING in order or session._outbox._scheduler._interactive_run_bytes >= INTERACTIVE_RUN_BYTES
+            )
         if TYPING in order:
             ahead = [one for one in order[: order.index(TYPING)] if one in bulk]
             assert len(ahead) <= 1
@@ -360,31 +365,31 @@ def test_a_keystroke_waits_in_a_message_for_one_bulk_frame_at_most(
 
 
 @pytest.mark.parametrize("limit", [1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB])
-def test_bulk_has_a_fifth_beside_any_number_of_light_streams_however_small_messages_are(limit: int) -> None:
-    """Where messages are small a turn is what fits into the rest of one, so bytes are counted."""
+def test_bulk_has_a_fifth_with_any_message_size(limit: int) -> None:
+    """In small messages a turn is only the rest of a message, so bytes are counted."""
     session = Session(Role.CLIENT, limits=CALM)
     bulk, *light = (session.open_stream(0.0) for _ in range(101))
     session._streams[bulk].send_window.available_bytes = MUCH
     session.send_data(bulk, bytes(17 * KIB))
     while session.next_message():
         pass
-    assert session._streams[bulk].place
+    assert session._streams[bulk].bulk_rank
     for one in light:
-        session.send_data(one, bytes(LIGHT_BYTES - 1))
+        session.send_data(one, bytes(INTERACTIVE_BYTES - 1))
     sent = dict.fromkeys((bulk, *light), 0)
     while any(map(session.queued_bytes, light)):
         if session.queued_bytes(bulk) < 48 * KIB:
             session.send_data(bulk, bytes(64 * KIB))
         for frame in read_frames(b"".join(session.next_message(limit)))[0]:
             sent[frame.stream_id] += frame.length
-        assert sent[bulk] * 4 >= sum(sent.values()) - sent[bulk] - LIGHT_RUN_BYTES - LIGHT_BYTES
-    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * LIGHT_BYTES, "and no more"
+        assert sent[bulk] * 4 >= sum(sent.values()) - sent[bulk] - INTERACTIVE_RUN_BYTES - INTERACTIVE_BYTES
+    assert sent[bulk] * 4 <= sum(sent.values()) - sent[bulk] + 4 * INTERACTIVE_BYTES, "not more"
 
 
-def test_no_bulk_follows_a_stream_that_becomes_bulk_in_the_message_of_a_keystroke() -> None:
+def test_no_bulk_follows_interactive_data_in_a_message() -> None:
     session = Session(Role.CLIENT, limits=CALM)
     typing, new, old = (session.open_stream(0.0) for _ in range(3))
-    for one, count in ((old, 16 * KIB), (new, LIGHT_BYTES - 100)):
+    for one, count in ((old, 16 * KIB), (new, INTERACTIVE_BYTES - 100)):
         session.send_data(one, bytes(count))
         while session.next_message():
             pass
@@ -393,5 +398,5 @@ def test_no_bulk_follows_a_stream_that_becomes_bulk_in_the_message_of_a_keystrok
     session.send_data(new, bytes(20 * KIB))
     frames, _ = read_frames(b"".join(session.next_message()))
     assert [frame.stream_id for frame in frames] == [typing, new]
-    assert session._streams[new].place, "it has crossed the mark in this message"
-    assert frames[1].length == FRAME, "and what it has beyond its turn stands behind"
+    assert session._streams[new].bulk_rank, "the stream becomes bulk in this message"
+    assert frames[1].length == FRAME, "the rest of its data comes later"

@@ -1,4 +1,4 @@
-"""The reader of byte logs fails on everything that it is there to find."""
+"""The checker of sent bytes detects every violation that it is meant to detect."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tests.yamux.frame_bytes import ACK, DATA, FIN, RST, SYN, data, frame, go_aw
 from tests.yamux.send_rules import SendRules
 
 OPEN = [window(1, SYN)]
-"""We have opened stream 1 ..."""
+"""We have opened stream 1."""
 ACCEPTED = [*OPEN, (window(2, SYN),), window(2, ACK)]
-"""... and accepted stream 2. What is in a tuple was received."""
+"""We have opened stream 1 and accepted stream 2. A tuple is a received chunk."""
 
 SOUND = [
     [*ACCEPTED, data(1, b"abc") + data(2, b"abc") + window(1, FIN)],
@@ -73,18 +73,18 @@ def replay(log: Log) -> None:
 
 
 @pytest.mark.parametrize("log", SOUND)
-def test_a_sound_log_passes(log: Log) -> None:
+def test_valid_log_passes(log: Log) -> None:
     replay(log)
 
 
 @pytest.mark.parametrize("log", BROKEN)
-def test_a_broken_log_fails_at_its_last_entry(log: Log) -> None:
+def test_invalid_log_fails_at_its_last_entry(log: Log) -> None:
     replay(log[:-1])
     with pytest.raises((AssertionError, KeyError, ValueError)):
         replay(log)
 
 
-def test_a_message_beyond_its_limit_fails() -> None:
+def test_message_beyond_its_limit_fails() -> None:
     with pytest.raises(AssertionError, match="limit"):
         SendRules(Role.CLIENT).sent(window(1, SYN), 11)
 

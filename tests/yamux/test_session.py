@@ -1,4 +1,4 @@
-"""Pings, the keepalive, GoAway, and how a session ends."""
+"""Pings, the keepalive, GoAway, and the end of a session."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class TestPing:
             assert end.take_all() == [PingAnswered(0.25)]
             assert end.session.round_trip_seconds == 0.25
 
-    def test_there_is_one_ping_in_flight(self) -> None:
+    def test_only_one_ping_is_in_flight(self) -> None:
         """Case 72."""
         end = agent()
         assert end.session.ping(0.0)
         assert not end.session.ping(1.0)
         assert len(end.frames()) == 1
 
-    def test_a_ping_that_nobody_answered_does_not_stop_the_next(self) -> None:
-        """Case 71: the peer spoke, but not of the ping."""
+    def test_unanswered_ping_does_not_prevent_the_next(self) -> None:
+        """Case 71: the peer sent other frames."""
         end = agent(Limits())
         end.session.ping(0.0)
         end.receive(window(2, SYN), 1.0)
@@ -55,17 +55,17 @@ class TestPing:
         assert end.take(PingAnswered) == [PingAnswered(0.5)]
 
     @pytest.mark.parametrize("value", [0, 1, 2**32 - 1])
-    def test_an_answer_repeats_the_value(self, value: int) -> None:
+    def test_answer_repeats_the_value(self, value: int) -> None:
         end = agent()
         end.receive(ping_frame(SYN, value))
         assert end.frames() == [WireFrame(PING, ACK, 0, value)]
 
-    def test_a_ping_about_a_stream_is_answered_for_the_session(self) -> None:
+    def test_ping_with_a_stream_id_is_answered_on_stream_0(self) -> None:
         end = agent()
         end.session.receive_data(frame(PING, SYN, 7, 3), 0.0)
         assert drain(end.session) == ping_frame(ACK, 3)
 
-    def test_answers_to_nothing_are_ignored(self) -> None:
+    def test_unexpected_pongs_are_ignored(self) -> None:
         """Case 73."""
         end = agent()
         end.receive(ping_frame(ACK, 5) + ping_frame(0, 5))
@@ -74,15 +74,15 @@ class TestPing:
         assert end.take_all() == []
         assert not end.session.is_closed
 
-    def test_a_ping_is_answered_before_everything_else(self) -> None:
+    def test_pong_is_sent_before_everything_else(self) -> None:
         end = accepted()
         end.session.send_data(2, bytes(100 * KIB))
         end.session.open_stream(0.0)
         end.receive(ping_frame(SYN, 9))
         assert end.message(12) == ping_frame(ACK, 9)
 
-    def test_pings_while_we_cannot_write_do_not_stop_reading(self) -> None:
-        """Cases 74 and 75: the limit of pongs is reached, further pings are dropped."""
+    def test_pings_do_not_stop_receiving_while_we_cannot_send(self) -> None:
+        """Cases 74 and 75: reaches the limit of pongs; further pings are dropped."""
         end = accepted()
         end.receive(b"".join(ping_frame(SYN, value) for value in range(1000)) + data(2, b"abc"))
         assert end.take_all() == [DataReceived(2, b"abc")]
@@ -92,7 +92,7 @@ class TestPing:
 
 
 class TestKeepalive:
-    def test_pings_flow_unasked_while_it_is_quiet(self) -> None:
+    def test_pings_are_sent_while_the_session_is_idle(self) -> None:
         """Case 76."""
         pair = Pair(Limits(), Limits())
         for now in range(100):
@@ -120,14 +120,14 @@ class TestKeepalive:
         assert session.next_message() == [go_away_frame(GoAwayCode.PROTOCOL_ERROR)]
         assert session.next_message() == []
 
-    def test_the_first_handle_timeout_starts_the_clock(self) -> None:
+    def test_first_handle_timeout_starts_the_clock(self) -> None:
         session = agent(Limits()).session
         assert session.next_deadline() == 0.0
         session.handle_timeout(1000.0)
         assert session.next_deadline() == 1005.0
         assert not session.wants_to_send
 
-    def test_inbound_bytes_keep_the_session_alive_however_late_the_pong(self) -> None:
+    def test_inbound_bytes_keep_the_session_alive_without_a_pong(self) -> None:
         """Case 78: part of a frame is enough."""
         end = agent(Limits())
         end.receive(frame(DATA, SYN, 2, 256 * KIB), 0.0)
@@ -136,15 +136,15 @@ class TestKeepalive:
             end.session.handle_timeout(float(second))
         assert not end.session.is_closed
 
-    def test_a_body_that_never_comes_does_not_hold_the_session(self) -> None:
-        """Case 10: the peer announces a frame and falls silent."""
+    def test_incomplete_body_does_not_prevent_the_timeout(self) -> None:
+        """Case 10: the peer announces a frame and sends nothing more."""
         end = agent(Limits())
         end.receive(frame(DATA, SYN, 2, 1000), 0.0)
         end.session.handle_timeout(5.0)
         end.session.handle_timeout(10.0)
         assert end.take_all() == [StreamOpened(2), SessionTimedOut()]
 
-    def test_a_timeout_that_is_not_due_does_nothing(self) -> None:
+    def test_early_handle_timeout_does_nothing(self) -> None:
         end = agent(Limits())
         end.receive(window(2, SYN), 0.0)
         end.take_all()
@@ -160,8 +160,8 @@ class TestKeepalive:
 
 
 class TestGoAway:
-    def test_a_peer_that_leaves_gets_no_new_streams_and_keeps_the_old(self) -> None:
-        """Case 79: what hashicorp means by GoAway 0."""
+    def test_peer_that_goes_away_gets_no_new_streams(self) -> None:
+        """Case 79: the meaning of GoAway 0 in hashicorp/yamux."""
         pair = Pair()
         stream_id = pair.open()
         pair.agent.session.go_away()
@@ -176,12 +176,12 @@ class TestGoAway:
         pair.pump()
         assert pair.agent.take_data(stream_id) == b"abc"
 
-    def test_it_is_heard_once(self) -> None:
+    def test_goaway_is_reported_once(self) -> None:
         end = agent()
         end.receive(go_away_frame(0) + go_away_frame(0))
         assert end.take_all() == [GoAwayReceived(0)]
 
-    def test_we_open_nothing_after_our_own(self) -> None:
+    def test_no_stream_can_be_opened_after_our_goaway(self) -> None:
         end = agent()
         end.session.go_away()
         assert end.session.is_going_away
@@ -189,7 +189,7 @@ class TestGoAway:
             end.session.open_stream(0.0)
         assert getattr(caught.value, "code", "") == "going_away"
 
-    def test_what_the_peer_opens_after_our_own_is_reset(self) -> None:
+    def test_peers_open_after_our_goaway_is_reset(self) -> None:
         """Case 81."""
         end = accepted()
         end.session.go_away()
@@ -197,7 +197,7 @@ class TestGoAway:
         assert end.take_all() == [DataReceived(2, b"abc")]
         assert end.frames() == [WireFrame(WINDOW, RST, 4, 0), WireFrame(GO_AWAY, 0, 0, 0)]
 
-    def test_it_is_the_last_of_its_message_and_said_once(self) -> None:
+    def test_goaway_is_sent_once_at_the_end_of_its_message(self) -> None:
         """Cases 82 and 83."""
         end = accepted()
         end.session.send_data(2, b"abc")
@@ -209,7 +209,7 @@ class TestGoAway:
         assert end.frames() == []
 
     @pytest.mark.parametrize("limit", [12, 20, 24, 25])
-    def test_it_has_its_place_however_small_the_message(self, limit: int) -> None:
+    def test_goaway_fits_into_a_small_message(self, limit: int) -> None:
         end = accepted()
         end.session.open_stream(0.0)
         end.session.open_stream(0.0)
@@ -218,7 +218,7 @@ class TestGoAway:
         assert b"".join(frames).count(go_away_frame(0)) == 1
 
     @pytest.mark.parametrize("code", [1, 2, 3, 2**32 - 1])
-    def test_any_other_code_of_the_peer_ends_the_session(self, code: int) -> None:
+    def test_goaway_of_the_peer_with_an_error_ends_the_session(self, code: int) -> None:
         """Case 80."""
         end = accepted()
         end.session.send_data(2, b"abc")
@@ -229,7 +229,7 @@ class TestGoAway:
         assert (end.frames(), end.session.stream_count) == ([], 0)
 
     @pytest.mark.parametrize("code", [GoAwayCode.PROTOCOL_ERROR, GoAwayCode.INTERNAL_ERROR])
-    def test_any_other_code_of_ours_is_all_that_still_leaves(self, code: GoAwayCode) -> None:
+    def test_after_our_goaway_with_an_error_nothing_else_is_sent(self, code: GoAwayCode) -> None:
         """Case 80."""
         end = accepted()
         end.session.send_data(2, b"abc")
@@ -240,7 +240,7 @@ class TestGoAway:
         assert end.session.wants_to_send
         assert end.frames() == [WireFrame(GO_AWAY, 0, 0, code)]
 
-    def test_an_error_after_a_friendly_goodbye_is_still_said(self) -> None:
+    def test_error_after_a_normal_goaway_is_sent(self) -> None:
         end = agent()
         end.session.go_away()
         assert fatal(end, window(3, SYN)) == "stream_id_parity"
@@ -251,21 +251,21 @@ class TestErrors:
         ("chunk", "code"),
         [(frame(DATA, 0, 2, 0, version=1), "bad_version"), (frame(4, 0, 0, 0), "bad_type")],
     )
-    def test_broken_framing_ends_the_session_and_the_peer_is_told(self, chunk: bytes, code: str) -> None:
+    def test_broken_framing_ends_the_session_with_a_goaway(self, chunk: bytes, code: str) -> None:
         """Case 89."""
         assert fatal(accepted(), chunk) == code
 
-    def test_an_error_says_what_the_peer_did(self) -> None:
+    def test_error_message_describes_the_cause(self) -> None:
         end = accepted()
         with pytest.raises(RemoteProtocolError) as caught:
             end.receive(frame(DATA, 0, 2, 2**20))
         assert (caught.value.code, caught.value.goaway) == ("window_exceeded", 1)
         assert str(caught.value) == (
-            "The peer announced 1048576 bytes on stream 2, whose window has 262144 left."
+            "The peer announced 1048576 bytes on stream 2, but its window has 262144 left."
         )
 
-    def test_a_session_with_much_queued_is_over_at_once(self) -> None:
-        """Case 85: a thousand writes wait, the peer breaks off in the middle of a frame."""
+    def test_session_with_a_full_queue_ends_immediately(self) -> None:
+        """Case 85: a thousand writes are queued, and the peer stops inside a frame."""
         wide = replace(CALM, streams=1000, unacknowledged=1000)
         end = agent(wide)
         for _ in range(1000):
@@ -275,15 +275,15 @@ class TestErrors:
         assert end.session.stream_count == 0
         assert end.frames() == [WireFrame(GO_AWAY, 0, 0, 2)]
 
-    def test_a_peer_that_makes_us_answer_and_does_not_read_ends_the_session(self) -> None:
-        """The limit of control frames is reached within one chunk."""
+    def test_too_many_unread_answers_end_the_session(self) -> None:
+        """Reaches the limit of control frames within one chunk."""
         end = agent(replace(CALM, streams=1, control_frames=10))
         end.receive(window(2, SYN) + b"".join(window(4 + 2 * at, SYN) for at in range(13)))
         assert len(end.session.next_message(0)) == 0
         assert fatal(end, window(100, SYN)) == "control_flood"
 
-    def test_answers_of_the_application_count_as_well(self) -> None:
-        """Opened by the peer, accepted by us, reset by the peer, and nothing read."""
+    def test_answers_of_the_application_count_too(self) -> None:
+        """Streams are opened by the peer, accepted by us and reset by the peer, and nothing is read."""
         end = agent(replace(CALM, streams=1, control_frames=10))
         for at in range(1, 15):
             end.receive(window(2 * at, SYN))
@@ -291,7 +291,7 @@ class TestErrors:
             end.receive(b"" if at == 14 else window(2 * at, RST))
         assert fatal(end, window(28, RST)) == "control_flood"
 
-    def test_control_frames_that_are_read_are_never_too_many(self) -> None:
+    def test_control_frames_that_were_sent_do_not_count(self) -> None:
         end = agent(replace(CALM, streams=1, control_frames=10))
         end.receive(window(2, SYN))
         for at in range(2, 200):
@@ -301,7 +301,7 @@ class TestErrors:
 
 
 class TestForADebugger:
-    def test_a_session_says_what_it_is_and_has(self) -> None:
+    def test_repr_describes_the_session(self) -> None:
         end = accepted()
         end.session.open_stream(0.0)
         end.session.send_data(2, b"abc")
@@ -314,7 +314,7 @@ class TestForADebugger:
         assert lines[0] == repr(end.session)
         assert [line.split()[1] for line in lines[1:]] == ["2", "1", "4"]
 
-    def test_it_says_who_is_leaving(self) -> None:
+    def test_repr_shows_the_side_that_goes_away(self) -> None:
         end = agent()
         end.receive(go_away_frame(0))
         end.session.go_away()
@@ -322,7 +322,7 @@ class TestForADebugger:
         end.session.go_away(GoAwayCode.INTERNAL_ERROR)
         assert repr(end.session).startswith("<Session client closed")
 
-    def test_it_knows_whether_it_has_something_to_say(self) -> None:
+    def test_wants_to_send(self) -> None:
         pair = Pair()
         assert not pair.relay.session.wants_to_send
         pair.relay.session.open_stream(0.0)

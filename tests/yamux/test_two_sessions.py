@@ -1,8 +1,8 @@
-"""Two sessions and a wire that loses nothing, driven at random: nothing may get lost or out of order.
+"""Two sessions and a lossless wire under random actions: nothing may be lost or reordered.
 
-The model is what each side was asked to do. Every message is held to the send rules, every event to the
-life of a stream, and after every step the sessions check themselves. At the end everything is ended or
-reset, and then nothing may be left: no stream, no queued byte, no credit that went astray.
+The model is the list of actions of each side. Every message is checked against the send rules and every event
+against the life of a stream, and after each step the sessions check their invariants. At the end, all streams
+are ended or reset. Then no stream, queued byte or credit may be left.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from seance.yamux import (
     DataReceived,
     Event,
     Role,
+    StreamAborted,
     StreamClosed,
     StreamEnded,
     StreamOpened,
-    StreamReset,
     WindowBudget,
 )
 from seance.yamux.half_states import Receiving
-from seance.yamux.windows import TRUSTED_BYTES
+from seance.yamux.windows import UNCHARGED_BYTES
 from tests.yamux.lives import Lives
 from tests.yamux.pair import CALM, End, code_of
 
@@ -45,7 +45,7 @@ WINDOWS = st.sampled_from([256 * KIB, 300 * KIB])
 
 
 def stream_bytes(stream_id: int, start: int, count: int) -> bytes:
-    """The bytes ``start`` to ``start + count`` of what is sent on a stream, both ways alike."""
+    """Bytes ``start`` to ``start + count`` of the data of a stream, the same both ways."""
     unit = bytes((stream_id + at) * 31 % 251 for at in range(251))
     shift = start % 251
     return (unit * (count // 251 + 2))[shift : shift + count]
@@ -53,16 +53,16 @@ def stream_bytes(stream_id: int, start: int, count: int) -> bytes:
 
 @dataclass
 class Direction:
-    """What one side has asked to be sent on a stream, and what the other has got."""
+    """The data that one side was asked to send on a stream, and the data that the other has received."""
 
     sent: int = 0
     arrived: int = 0
     held: int = 0
-    """What arrived and was not taken yet."""
+    """Data that arrived and was not consumed."""
     is_ended: bool = False
     end_arrived: bool = False
     is_flushed: bool = False
-    """Whether the sender resets the stream once everything has left."""
+    """Whether the sender resets the stream when everything was sent."""
 
 
 @dataclass
@@ -71,9 +71,9 @@ class Side:
     inbound_wire: bytearray = field(default_factory=bytearray)
     lives: Lives = field(default_factory=Lives)
     known: list[int] = field(default_factory=list)
-    """Streams that this side has opened or seen opened and that are not over here."""
+    """Streams that this side has opened or seen, and that are not over here."""
     untaken: list[int] = field(default_factory=list)
-    """Streams that the peer has reset and whose data this side has not taken."""
+    """Streams that the peer has reset and whose data this side has not consumed."""
 
 
 class TwoSessions(RuleBasedStateMachine):
@@ -99,7 +99,7 @@ class TwoSessions(RuleBasedStateMachine):
             limits = replace(
                 CALM,
                 receive_window_bytes=window_bytes,
-                receive_window_most_bytes=most,
+                receive_window_max_bytes=most,
                 window_budget=self.budget,
                 streams=streams,
                 send_queue_bytes=700 * KIB,
@@ -113,7 +113,7 @@ class TwoSessions(RuleBasedStateMachine):
                     self.grow(role, pick)
             self.move()
 
-    # What the owners do.
+    # Actions of the owners.
 
     @rule(role=SIDES)
     def open(self, role: Role) -> None:
@@ -197,7 +197,7 @@ class TwoSessions(RuleBasedStateMachine):
 
     @rule(role=SIDES, pick=PICK)
     def grow(self, role: Role, pick: int) -> None:
-        """As for a prompt reader on a long path, of which there is none here."""
+        """Grow a window, as for a fast reader on a long path; there is no such path here."""
         session = self.sides[role].end.session
         if (stream_id := self.pick(role, pick)) is not None:
             stream = session._streams[stream_id]
@@ -208,11 +208,11 @@ class TwoSessions(RuleBasedStateMachine):
 
     @rule(role=SIDES, pick=PICK)
     def trust(self, role: Role, pick: int) -> None:
-        """As after half a minute in which it needed little."""
+        """Release the charges, as after half a minute without much data."""
         if (stream_id := self.pick(role, pick)) is not None:
             window = self.sides[role].end.session._streams[stream_id].receive_window
             if window.held_bytes <= window.start_bytes:
-                self.budget.release(window, window.entrust())
+                self.budget.release(window, window.release_idle())
 
     @rule(role=SIDES)
     def ping(self, role: Role) -> None:
@@ -225,17 +225,17 @@ class TwoSessions(RuleBasedStateMachine):
 
     @rule(role=SIDES, seconds=st.sampled_from([0.1, 12.0]))
     def wait(self, role: Role, seconds: float) -> None:
-        """Time passes, and so may the patience with an open that the peer does not answer."""
+        """Advance the time, possibly beyond the timeout of unanswered opens."""
         self.now += seconds
         session = self.sides[role].end.session
         if (
             deadline := session.next_deadline()
-        ) is not None and not session._session_state.keepalive._is_in_doubt:
+        ) is not None and not session._session_state.keepalive._awaits_reply:
             assert deadline > 0
             session.handle_timeout(self.now)
             self.collect(role)
 
-    # What the wire does.
+    # Actions of the wire.
 
     @rule(role=SIDES, limit=st.sampled_from([13, 100, 5000, 65536]))
     def transmit(self, role: Role, limit: int) -> None:
@@ -255,13 +255,13 @@ class TwoSessions(RuleBasedStateMachine):
 
     @rule(role=SIDES, pick=PICK)
     def pour(self, role: Role, pick: int) -> None:
-        """More than a window begins with."""
+        """Send more than an initial window."""
         self.send(role, pick, 600_000)
         self.move()
 
     @rule()
     def move(self) -> None:
-        """Everything that can leave arrives, and nobody takes anything."""
+        """Deliver everything that can be sent, without consuming it."""
         while self.moved():
             pass
 
@@ -276,7 +276,7 @@ class TwoSessions(RuleBasedStateMachine):
                 has_moved = True
         return has_moved
 
-    # What must hold.
+    # Invariants.
 
     def over(self, role: Role, stream_id: int) -> None:
         side = self.sides[role]
@@ -305,7 +305,7 @@ class TwoSessions(RuleBasedStateMachine):
             assert direction.is_ended, "only what was ended ends"
             assert direction.arrived == direction.sent, "everything comes before the end"
             direction.end_arrived = True
-        elif isinstance(event, StreamReset):
+        elif isinstance(event, StreamAborted):
             assert event.code in ("reset", "refused", "open_timeout", "window_budget", "sent")
             direction = self.directions[event.stream_id, role.peer]
             is_peers = event.code in ("reset", "refused")
@@ -325,17 +325,17 @@ class TwoSessions(RuleBasedStateMachine):
     def sessions_are_sound(self) -> None:
         live = [stream for side in self.sides.values() for stream in side.end.session._streams.values()]
         windows = [stream.receive_window for stream in live]
-        assert self.budget.claimed_bytes == sum(window.excess_bytes for window in windows)
-        assert self.budget.claimed_bytes <= self.budget.total_bytes
+        assert self.budget.charged_bytes == sum(window.charged_bytes for window in windows)
+        assert self.budget.charged_bytes <= self.budget.total_bytes
         for window in windows:
-            assert window.held_bytes <= window.start_bytes + TRUSTED_BYTES + window.excess_bytes
+            assert window.held_bytes <= window.start_bytes + UNCHARGED_BYTES + window.charged_bytes
         for side in self.sides.values():
             side.end.session.check()
             assert not side.end.session.is_closed
             assert sorted(side.known + side.untaken) == sorted(side.end.session._streams)
 
     def settle(self) -> None:
-        """Move and take everything, until both sides are quiet."""
+        """Move and consume everything until both sides are idle."""
         while True:
             for role, side in self.sides.items():
                 for stream_id in list(side.known):
@@ -347,7 +347,7 @@ class TwoSessions(RuleBasedStateMachine):
                 return
 
     def credit_is_conserved(self) -> None:
-        """At rest, what one side may send is what the other has granted and not used."""
+        """At rest, the send window of one side equals the credit that the other has granted and not used."""
         for role, side in self.sides.items():
             others = self.sides[role.peer].end.session._streams
             for stream_id, stream in side.end.session._streams.items():
@@ -381,10 +381,10 @@ class TwoSessions(RuleBasedStateMachine):
                 session_state.table.unaccepted_count,
             ) == ({}, {}, 0)
             assert not session_state.outbox.wants_to_send
-            assert not session_state.outbox._settled
-            assert self.budget.claimed_bytes == 0
+            assert not session_state.outbox._drained
+            assert self.budget.charged_bytes == 0
             assert side.end.session.take_events() == []
 
 
-def test_two_sessions_agree_whatever_their_owners_and_the_wire_do() -> None:
+def test_two_sessions_agree_under_random_actions() -> None:
     run_state_machine_as_test(TwoSessions, settings=SETTINGS)

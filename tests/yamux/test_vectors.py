@@ -1,11 +1,12 @@
-"""What hashicorp/yamux v0.1.2 said to itself, said to our session.
+"""Recorded conversations of hashicorp/yamux v0.1.2, replayed to our session.
 
-The vectors are recorded by ``tests/go/record`` (which says how to record them again) and hold, step by
-step, what each side's program did and what went over the wire. Here our session takes the place of one
-side: it does what that program did and is fed the bytes of the other side, cut in every way. It has to
-see what the program saw, and what it says in return has to mean what the recorded side said.
+The vectors are recorded by ``tests/go/record`` (which documents how to record them again). They have, step by
+step, the actions of each side's program and the bytes on the wire. Here our session replaces one side: it
+takes that program's actions and is fed the bytes of the other side, cut in every way. It has to report the
+same events as the program saw, and the frames that it sends have to be equivalent to the recorded ones.
 
-Nothing here needs Go. That a live hashicorp/yamux understands us is in ``tests/interop/test_yamux_live.py``.
+The replay does not need Go. ``tests/interop/test_yamux_live.py`` checks that a live hashicorp/yamux
+understands our session.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def whole(text: bytes) -> Iterator[bytes]:
 
 
 def byte_by_byte(text: bytes) -> Iterator[bytes]:
-    """Every byte alone, except deep inside of a long body."""
+    """Cut into single bytes, except inside a long body."""
     depth = 3000
     middle = text[depth:-depth]
     for at in range(min(depth, len(text))):
@@ -73,12 +74,12 @@ CUTS |= {f"random_{seed}": at_random(seed) for seed in range(2)}
 
 
 class Replay(Player):
-    """Plays the part of ``role`` in a recording.
+    """Plays ``role`` in a recording.
 
     Args:
         recording: The steps of both sides.
-        role: Whose part.
-        cut: How each answer of the other side is cut; None leaves every write as it was recorded.
+        role: The side to play.
+        cut: How to cut each answer of the other side; None leaves every write as recorded.
     """
 
     def __init__(self, recording: Recording, role: str, cut: Cut | None = None) -> None:
@@ -98,10 +99,10 @@ class Replay(Player):
                 self.session.receive_data(piece, self.now)
         except RemoteProtocolError as error:
             self.fatal = error
-        self.look()
+        self.handle_events()
 
     def with_our_ping(self, write: bytes) -> bytes:
-        """A recorded pong carries the recorded ping's number; ours may have another."""
+        """Replace the number of a recorded pong by that of our ping."""
         asked = [frame.length for frame in self.frames() if (frame.kind, frame.flags) == (PING, SYN)]
         if asked and write[:4] == struct.pack(">BBH", 0, PING, ACK):
             return write[:8] + struct.pack(">I", asked[-1])
@@ -109,7 +110,7 @@ class Replay(Player):
 
 
 def cases(only: Callable[[Recording, str], bool] = lambda recording, role: True) -> list[Any]:
-    """Every recorded side that our session can play, or those of which ``only`` holds."""
+    """Every recorded side that our session can play; with ``only``, those for which it is true."""
     return list(_cases(only))
 
 
@@ -145,27 +146,27 @@ def test_recorded_side_is_understood(recording: Recording, role: str, cut: Cut |
 
 
 @pytest.mark.parametrize(("recording", "role"), cases())
-def test_what_we_say_means_what_was_recorded(recording: Recording, role: str) -> None:
+def test_sent_frames_are_equivalent_to_the_recording(recording: Recording, role: str) -> None:
     replay = Replay(recording, role)
     recorded = outline(heard(recording, opposite(role)))
     for step in steps_of(recording, role):
         told = recorded.get(step.get("stream", 0), [])
         if step["what"] == "accept" and not any(word.startswith("accepts") for word in told):
-            # hashicorp/yamux does not acknowledge what ended before it was accepted; we always do.
+            # hashicorp/yamux does not acknowledge a stream that ended before it was accepted; we always do.
             recorded[step["stream"]] = ["accepts", *told]
     if replay.fatal is not None:
-        # hashicorp/yamux means to say this too, but closes before it has left.
+        # hashicorp/yamux intends to send this too, but closes before it was sent.
         recorded[0] = ["go away 1"]
     asked = any(step["what"] in ("ping", "kept_alive") for step in steps_of(recording, role))
-    # Ours also measures the path, for windows that grow.
+    # Ours also measures the round trip, for windows that grow.
     said = [frame for frame in replay.frames() if asked or (frame.kind, frame.flags) != (PING, SYN)]
     assert outline(said) == recorded
     check_sending_rules(replay.frames())
 
 
 @pytest.mark.parametrize(("recording", "role"), cases(reads))
-def test_credit_follows_what_was_read(recording: Recording, role: str) -> None:
-    """The peer never gets more than our window, and never waits while we have read half of it."""
+def test_credit_follows_consumed_data(recording: Recording, role: str) -> None:
+    """The peer never gets more than our window, and does not wait after we have consumed half of it."""
     replay = Replay(recording, role)
     window = recording["window_bytes"] or 256 * 1024
     granted: dict[int, int] = defaultdict(lambda: 256 * 1024)
@@ -185,7 +186,7 @@ def test_answered_pings_carry_their_numbers(recording: Recording, role: str) -> 
     assert answers == asked_pings(recording, role)
 
 
-def test_every_vector_says_where_it_comes_from() -> None:
+def test_every_vector_names_its_origin() -> None:
     assert vectors()
     for name, vector in vectors().items():
         assert vector["scenario"] == name

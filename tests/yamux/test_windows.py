@@ -12,10 +12,10 @@ INITIAL = 256 * KIB
 
 
 class TestSendWindow:
-    def test_it_starts_at_256_kib(self) -> None:
+    def test_send_window_starts_at_256_kib(self) -> None:
         assert SendWindow().available_bytes == INITIAL
 
-    def test_spending_and_growing_add_up(self) -> None:
+    def test_window_updates_add_up(self) -> None:
         """Cases 47 and 51: updates are deltas, not totals."""
         window = SendWindow()
         window.available_bytes -= INITIAL
@@ -23,7 +23,7 @@ class TestSendWindow:
         assert window.grow(500)
         assert window.available_bytes == 1500
 
-    def test_it_may_grow_to_the_last_number_of_its_field_and_no_further(self) -> None:
+    def test_send_window_grows_to_32_bits(self) -> None:
         """Case 44."""
         window = SendWindow()
         assert window.grow(2**32 - 1 - INITIAL)
@@ -31,13 +31,13 @@ class TestSendWindow:
         assert not window.grow(1)
         assert window.available_bytes == 2**32 - 1
 
-    def test_spending_what_is_not_there_is_a_mistake_of_ours(self) -> None:
+    def test_overspending_fails_the_check(self) -> None:
         window = SendWindow()
         window.available_bytes -= INITIAL + 1
         with pytest.raises(AssertionError):
             window.check()
 
-    def test_it_shows_what_is_available(self) -> None:
+    def test_repr_shows_available_bytes(self) -> None:
         assert repr(SendWindow()) == "<SendWindow 262144 available>"
 
 
@@ -51,7 +51,7 @@ class TestReceiveWindow:
         assert window.grant() == INITIAL // 2
         assert window.remaining_bytes == INITIAL // 2
 
-    def test_credit_of_a_large_window_does_not_wait_for_half_of_it(self) -> None:
+    def test_credit_of_a_large_window_is_due_after_1_mib(self) -> None:
         window = ReceiveWindow()
         window.widen(16 * MIB)
         window.receive(2 * MIB)
@@ -66,14 +66,14 @@ class TestReceiveWindow:
         assert window.grant() == INITIAL
         assert window.grant() == 0
 
-    def test_bytes_that_nobody_took_give_no_credit(self) -> None:
+    def test_unconsumed_bytes_give_no_credit(self) -> None:
         window = ReceiveWindow()
         window.receive(INITIAL)
         assert window.grant() == 0
         assert window.remaining_bytes == 0
 
     @pytest.mark.parametrize("count", [-1, 11])
-    def test_taking_what_was_not_delivered_is_a_mistake_of_the_caller(self, count: int) -> None:
+    def test_taking_more_than_delivered_raises(self, count: int) -> None:
         window = ReceiveWindow()
         window.receive(10)
         with pytest.raises(LocalProtocolError) as caught:
@@ -81,7 +81,7 @@ class TestReceiveWindow:
         assert caught.value.code == "taken_too_much"
         window.check()
 
-    def test_widening_gives_the_delta_to_tell_the_peer(self) -> None:
+    def test_widening_returns_the_delta(self) -> None:
         """Case 48: a window grows by the exact difference."""
         window = ReceiveWindow()
         assert window.widen(INITIAL + 5) == 5
@@ -89,19 +89,19 @@ class TestReceiveWindow:
         assert window.widen(INITIAL) == 0, "a window never shrinks"
         assert window.size_bytes == INITIAL + 5
 
-    def test_a_frame_that_does_not_fit_must_have_been_refused(self) -> None:
+    def test_receiving_beyond_the_window_fails_an_assertion(self) -> None:
         with pytest.raises(AssertionError):
             ReceiveWindow().receive(INITIAL + 1)
 
-    def test_it_shows_where_its_bytes_are(self) -> None:
+    def test_repr_shows_all_counts(self) -> None:
         window = ReceiveWindow()
         window.receive(30)
         window.take(10)
         assert repr(window) == "<ReceiveWindow 262114 of 262144 remaining, 20 held, 10 taken>"
 
     @given(st.lists(st.tuples(st.sampled_from("rtgw"), st.integers(0, INITIAL))))
-    def test_credit_is_conserved_whatever_happens(self, steps: list[tuple[str, int]]) -> None:
-        """Case 49: every byte of the window is in exactly one place."""
+    def test_credit_is_conserved(self, steps: list[tuple[str, int]]) -> None:
+        """Case 49: every byte of the window is counted exactly once."""
         window = ReceiveWindow()
         for step, count in steps:
             if step == "r":

@@ -62,7 +62,7 @@ class LocalRoomDirectory:
         )
         self.resume_memory.on_tight = lambda: context.observer.limit_hit("resume_bytes")
         self.windows = WindowBudget()
-        self.windows.on_used_up = lambda: context.observer.limit_hit("window_budget")
+        self.windows.on_exhausted = lambda: context.observer.limit_hit("window_budget")
 
     def start(self) -> None:
         """Accept agents and clients."""

@@ -127,7 +127,7 @@ class ResumableSession:
     def on_open(self, protocol: CarrierProtocol) -> None:
         """Continue on the expected carrier, which is open."""
         self._stop_waiting()
-        self._mux.go_on()
+        self._mux.resume_clock()
         self.lasting.join(protocol, self._epoch)
         self._on_change()
 
@@ -156,7 +156,7 @@ class ResumableSession:
         )
 
     def _detached(self, sentence: str) -> None:
-        self._mux.stand_still()
+        self._mux.pause_clock()
         if self._expiry is None:
             self._expiry = self._reactor.callLater(self._settings.resume_seconds, self._expired)
         self._on_change()

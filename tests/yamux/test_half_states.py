@@ -22,16 +22,16 @@ class TestSending:
 
     @pytest.mark.parametrize("state", list(Sending))
     def test_data_is_allowed_exactly_while_open(self, state: Sending) -> None:
-        """The session asks ``is Sending.OPEN`` instead of the table; the two must agree."""
+        """The session tests ``is Sending.OPEN`` instead of the table; the two must agree."""
         assert ((state, Step.DATA) in SENDING) == (state is Sending.OPEN)
 
     @pytest.mark.parametrize("state", list(Sending))
-    def test_ending_is_allowed_always_and_changes_nothing_the_second_time(self, state: Sending) -> None:
+    def test_end_is_allowed_in_every_state_and_idempotent(self, state: Sending) -> None:
         once = walk(state, Step.END)
         assert once is not None
         assert walk(once, Step.END) is once
 
-    def test_fin_follows_the_wish_to_end_and_nothing_else(self) -> None:
+    def test_fin_is_allowed_only_after_end(self) -> None:
         assert [state for state in Sending if (state, Step.FIN) in SENDING] == [Sending.ENDING]
 
 
@@ -41,19 +41,19 @@ class TestReceiving:
         assert ((state, Step.DATA) in RECEIVING) == (state is Receiving.OPEN)
 
     @pytest.mark.parametrize("state", list(Receiving))
-    def test_fin_is_allowed_always_and_ends_the_half(self, state: Receiving) -> None:
+    def test_fin_is_allowed_in_every_state_and_ends_the_half(self, state: Receiving) -> None:
         assert RECEIVING[state, Step.FIN] is Receiving.ENDED
 
-    def test_the_wish_to_end_is_not_the_peers_to_have(self) -> None:
+    def test_end_is_no_step_of_the_receiving_half(self) -> None:
         assert not [state for state in Receiving if (state, Step.END) in RECEIVING]
 
 
-def test_an_ended_half_stays_ended() -> None:
+def test_ended_half_stays_ended() -> None:
     for table, end in ((SENDING, Sending.ENDED), (RECEIVING, Receiving.ENDED)):
         assert {after for (state, _), after in table.items() if state is end} == {end}
 
 
-def test_tables_hold_only_what_they_are_about() -> None:
+def test_tables_have_only_known_states_and_steps() -> None:
     assert set(SENDING) <= set(product(Sending, Step))
     assert set(RECEIVING) <= set(product(Receiving, Step))
 

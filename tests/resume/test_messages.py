@@ -1,4 +1,4 @@
-"""The words of resumption: what is written can be read, and nothing that is read does harm."""
+"""The messages of resumption: a written message can be parsed, and malformed ones are harmless."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINES: list[tuple[Callable[[str], Any], str]] = [
 ]
 
 
-# There and back
+# Round trips
 
 
 def test_fields_look_as_documented() -> None:
@@ -50,7 +50,7 @@ def test_messages_look_as_documented() -> None:
 
 
 @given(secrets, secrets, counts, checksums)
-def test_wish_that_is_written_can_be_read(sid: str, token: str, received: int, crc: int) -> None:
+def test_resume_request_round_trip(sid: str, token: str, received: int, crc: int) -> None:
     resume_request = ResumeRequest(sid, token, received, crc)
     assert ResumeRequest.read(resume_request.written()) == resume_request
 
@@ -68,7 +68,7 @@ def test_wish_that_is_written_can_be_read(sid: str, token: str, received: int, c
         why=st.sampled_from(["", "expired", "unknown", "gap"]),
     )
 )
-def test_session_field_that_is_written_can_be_read(field: SessionInfo) -> None:
+def test_session_field_round_trip(field: SessionInfo) -> None:
     read = SessionInfo.read(field.written())
     assert read is not None
     longest = min(field.window_seconds, 86_400)
@@ -77,18 +77,18 @@ def test_session_field_that_is_written_can_be_read(field: SessionInfo) -> None:
 
 
 @pytest.mark.parametrize("window", [0.0, 0.00001, 0.2, 20, 3600, 86400, 10**9])
-def test_any_window_that_a_relay_may_be_set_to_can_be_read(window: float) -> None:
+def test_any_configurable_window_round_trip(window: float) -> None:
     assert SessionInfo.read(replace(FIELD, window_seconds=window).written()) is not None
 
 
 @given(counts, checksums)
-def test_acknowledgement_that_is_written_can_be_read(count: int, crc: int) -> None:
+def test_acknowledgement_round_trip(count: int, crc: int) -> None:
     ack = Ack(count, crc)
     assert Ack.read(json.loads(ack.written())) == ack
 
 
 @given(st.floats(0, 86_400), st.floats(0, 86_400))
-def test_drain_that_is_written_can_be_read(in_seconds: float, try_seconds: float) -> None:
+def test_drain_round_trip(in_seconds: float, try_seconds: float) -> None:
     read = Drain.read(json.loads(Drain(in_seconds, try_seconds).written()))
     assert read is not None
     assert read.in_seconds == pytest.approx(in_seconds, abs=0.001)
@@ -98,7 +98,7 @@ def test_drain_that_is_written_can_be_read(in_seconds: float, try_seconds: float
 # Header fields
 
 
-def test_order_spaces_and_unknown_parameters_mean_nothing() -> None:
+def test_order_spaces_and_unknown_parameters_are_ignored() -> None:
     text = f" crc=0a1b2c3d;recv=1234 ;  new=thing; =; ;token={TOKEN};sid={SID}; flag"
     assert ResumeRequest.read(text) == WISH
 
@@ -134,12 +134,12 @@ BAD_OF_SESSION = [
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_PARAMETERS)
-def test_wish_that_makes_no_sense_counts_as_absent(name: str, value: str) -> None:
+def test_malformed_resume_request_counts_as_absent(name: str, value: str) -> None:
     assert ResumeRequest.read(changed(WISH.written(), name, value)) is None
 
 
 @pytest.mark.parametrize(("name", "value"), [*BAD_PARAMETERS, *BAD_OF_SESSION])
-def test_session_field_that_makes_no_sense_counts_as_absent(name: str, value: str) -> None:
+def test_malformed_session_field_counts_as_absent(name: str, value: str) -> None:
     assert SessionInfo.read(changed(FIELD.written(), name, value)) is None
 
 
@@ -149,30 +149,28 @@ def changed(text: str, name: str, value: str) -> str:
 
 
 @pytest.mark.parametrize("value", ["", "0", "2", "true", "11", "yes"])
-def test_only_a_one_says_that_it_is_resumed(value: str) -> None:
+def test_resumed_requires_the_value_1(value: str) -> None:
     read = SessionInfo.read(changed(FIELD.written(), "resumed", value))
     assert read is not None
     assert not read.is_resumed
 
 
 @pytest.mark.parametrize("value", ["Bad", "a b", "x" * 33, "<script>", "1"])
-def test_reason_that_is_no_plain_word_is_no_reason(value: str) -> None:
+def test_malformed_reason_is_dropped(value: str) -> None:
     read = SessionInfo.read(changed(FIELD.written(), "why", value))
     assert read is not None
     assert read.why == ""
 
 
 @pytest.mark.parametrize(("read", "line"), LINES)
-def test_field_over_its_bound_counts_as_absent(read: Callable[[str], object], line: str) -> None:
+def test_too_long_field_counts_as_absent(read: Callable[[str], object], line: str) -> None:
     padded = f"{line}; x={'y' * 600}"
     assert read(padded[:512]) is not None
     assert read(padded[:513]) is None
 
 
 @pytest.mark.parametrize(("read", "line"), LINES)
-def test_field_that_was_cut_is_absent_or_short_of_nothing_that_matters(
-    read: Callable[[str], Any], line: str
-) -> None:
+def test_truncated_field_is_absent_or_complete(read: Callable[[str], Any], line: str) -> None:
     for length in range(len(line)):
         found = read(line[:length])
         assert found is None or (found.sid, found.token, found.received) == (
@@ -183,9 +181,7 @@ def test_field_that_was_cut_is_absent_or_short_of_nothing_that_matters(
 
 
 @pytest.mark.parametrize(("read", "line"), LINES)
-def test_field_in_which_any_character_was_changed_is_read_or_not_and_harms_nobody(
-    read: Callable[[str], Any], line: str
-) -> None:
+def test_field_with_any_changed_character_is_harmless(read: Callable[[str], Any], line: str) -> None:
     source = random.Random(4)
     for _ in range(3000):
         letters = list(line)
@@ -239,7 +235,7 @@ def test_any_values_are_a_field_or_none(parameters: list[tuple[str, str]]) -> No
         {"n": 1, "c": ["00000000"]},
     ],
 )
-def test_acknowledgement_that_makes_no_sense_is_none(message: dict[str, object]) -> None:
+def test_malformed_acknowledgement_is_none(message: dict[str, object]) -> None:
     assert Ack.read({"t": "ack"} | message) is None
 
 
@@ -260,7 +256,7 @@ def test_acknowledgement_that_makes_no_sense_is_none(message: dict[str, object])
         {"in": [], "try": {}},
     ],
 )
-def test_drain_that_makes_no_sense_is_none(message: dict[str, object]) -> None:
+def test_malformed_drain_is_none(message: dict[str, object]) -> None:
     assert Drain.read({"t": "drain"} | message) is None
 
 
@@ -272,12 +268,12 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["t", "n", "c", "in", "try", "x"]), anything))
-def test_any_message_is_a_word_or_none(message: dict[str, object]) -> None:
+def test_any_message_is_parsed_or_none(message: dict[str, object]) -> None:
     ack, drain = Ack.read(message), Drain.read(message)
     assert ack is None or 0 <= ack.count < 2**64
     assert drain is None or 0 <= drain.in_seconds <= 86_400
 
 
-def test_unknown_keys_mean_nothing() -> None:
+def test_unknown_keys_are_ignored() -> None:
     assert Ack.read({"t": "ack", "n": 5, "c": "00000007", "new": []}) == Ack(5, 7)
     assert Drain.read({"t": "drain", "in": 0, "try": 86_400, "new": {}}) == Drain(0.0, 86_400.0)

@@ -1,8 +1,8 @@
-"""Why a client could not be connected with the local server, and what the agent says about it.
+"""Turns a failed dial of the local server into a log line, a status message and a response to the client.
 
-A dial fails for two kinds of reasons. Either the local server takes no connection: then the client gets 502.
-Or the agent's own process or machine has no descriptor, port or memory left: then the client gets 503, and
-the log names the limit and how to raise it. ``DialLog`` keeps the log short while clients try repeatedly.
+A dial fails for one of two kinds of reasons. If the local server does not accept the connection, the client
+gets 502. If the agent's own process or machine has no descriptor, port or memory left, the client gets 503,
+and the log names the limit and how to raise it. ``DialLog`` keeps the log short while clients try repeatedly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ __all__ = ["DialLog", "LocalTrouble", "too_many_clients", "trouble_of"]
 
 RETRY_AFTER = (b"Retry-After", b"5")
 
-
 _AT_LIMIT = Refusal(
     503,
     "The agent of this room has reached a limit of its process or machine; try again later.",
@@ -35,12 +34,12 @@ _AT_LIMIT = Refusal(
 
 @dataclass(frozen=True, slots=True)
 class LocalTrouble:
-    """Why a dial has failed.
+    """Why a dial of the local server failed.
 
     Attributes:
-        reason: The kind of the failure, for the limiter of the log.
-        sentence: For the log and for status listeners.
-        refusal: For the client.
+        reason: The kind of failure; the log limiter counts each kind separately.
+        sentence: Message for the log and for status listeners.
+        refusal: Response to the client.
     """
 
     reason: str
@@ -48,17 +47,19 @@ class LocalTrouble:
     refusal: Refusal
 
 
-def too_many_clients(most: int) -> LocalTrouble:
-    """Return what it means that a client comes while ``most`` clients (``--streams``) are connected."""
-    sentence = f"A client was refused: {most} clients are connected, the limit of this agent (--streams)."
+def too_many_clients(max_clients: int) -> LocalTrouble:
+    """Return the trouble of a client that exceeds the limit of ``max_clients`` clients (``--streams``)."""
+    sentence = (
+        f"A client was refused: {max_clients} clients are connected, the limit of this agent (--streams)."
+    )
     return LocalTrouble("streams", sentence, _AT_LIMIT)
 
 
 def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> LocalTrouble:
-    """Return what a failed dial of the local server means.
+    """Return the trouble that a failed dial of the local server means.
 
     Args:
-        failure: Of the endpoint.
+        failure: The endpoint's failure.
         local: The local server.
         dial_seconds: Timeout of the dial, in seconds.
     """
@@ -84,10 +85,10 @@ def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> Lo
 
 
 class DialLog:
-    """Writes the agent's lines about dials of the local server: changes, then a count once a minute.
+    """Logs dials of the local server: each change, then at most one line with a count per minute.
 
     Args:
-        reactor: Twisted's reactor, or another clock.
+        reactor: Provides the time.
     """
 
     _log = Logger()
@@ -98,10 +99,10 @@ class DialLog:
         self._refused = 0
 
     def note(self, trouble: LocalTrouble | None) -> bool:
-        """Take note of one dial; None for one that has succeeded.
+        """Record one dial; None for one that succeeded.
 
         Returns:
-            Whether status listeners should know: the trouble begins or ends, or the log has a line on it.
+            Whether to call status listeners: the trouble begins or ends, or a line was logged.
         """
         was_in_trouble, self._is_in_trouble = self._is_in_trouble, trouble is not None
         if trouble is not None:

@@ -80,7 +80,7 @@ def health_of_agent(agent: Agent) -> Health:
     An agent without its relay is healthy: it dials again by itself, and a restart would only lose the clients
     that the relay keeps for it.
     """
-    attached = agent.relay_link is not None and agent.relay_link.is_up
+    attached = agent.relay_link is not None and agent.relay_link.is_attached
     status = agent.status
     return Health("agent", True, attached, f"The agent runs ({status.state.value}): {status.sentence}")
 

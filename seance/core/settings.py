@@ -1,8 +1,8 @@
-"""What a relay and an agent can be told, as two frozen values.
+"""The settings of a relay and of an agent, as two frozen dataclasses.
 
-Not the place where options are parsed: ``seance.options.config`` makes these from flags, environment
-and file; a program that embeds Seance makes them itself. Every bound that a person may want to
-move is a field here, with its unit in its name and the reason for its default beside it.
+``seance.options.config`` makes them from flags, environment and config file; a program that embeds Seance
+makes them itself. Every limit that a user may want to change is a field here. A field has its unit in its
+name, and the reason for its default in the docstring of the class.
 """
 
 from __future__ import annotations
@@ -16,125 +16,130 @@ from seance.errors import ConfigError
 __all__ = ["ROOM_NAME", "AgentSettings", "RelaySettings", "check_room", "has_tls"]
 
 ROOM_NAME = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-"""The alphabet of a room: what stands in a URL path and query without escaping (RFC 3986, 2.3)."""
+"""A room name: characters that need no escaping in a URL path or query (RFC 3986, section 2.3)."""
 
 DOT_SEGMENTS = (".", "..")
-"""Not rooms: every URL parser takes them for steps in a path."""
+"""Not room names, because URL parsers resolve them as path segments."""
 
 KIB = 1024
 MIB = 1024 * KIB
 
 MAX_HEAD_BYTES = 256 * KIB
-"""The longest head that a relay can be told to take. Agents take that, and what a relay adds to it."""
+"""Largest value of ``--head-bytes``. Agents accept this and the fields that a relay adds."""
 
 
 def check_room(room: str) -> str:
-    """Return ``room`` if it is a room name, for whoever takes one from a person.
+    """Return ``room`` if it is a valid room name.
 
     Raises:
-        ConfigError: It is empty, longer than 128 characters or holds other characters.
+        ConfigError: ``room`` is empty, longer than 128 characters, or has a character that is not allowed.
     """
     if ROOM_NAME.fullmatch(room) is None or room in DOT_SEGMENTS:
         sentence = (
             f"The room name {room[:140]!r} is not usable: "
-            "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - without spaces."
+            "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and no spaces."
         )
         raise ConfigError(sentence, code="room_name")
     return room
 
 
 def has_tls(listen: str) -> bool:
-    """Whether an endpoint string brings its own TLS."""
+    """Return whether an endpoint string is one with TLS."""
     return re.match(r"(haproxy:)?ssl:", listen) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """What a relay can be told. Pass it to ``seance.relay.service.Relay``.
+    """The settings of a relay. Pass them to ``seance.relay.service.Relay``.
 
     Attributes:
         listen: Twisted server endpoint strings. Empty means port ``port`` on the loopback
             addresses of both families.
-        port: The port that an empty ``listen`` means; 0 lets the system choose.
-        tls_cert: A certificate chain, PEM: everything that listens speaks TLS then, but for
-            ``ssl:`` endpoints, which do already.
-        tls_key: Its key; None: it is in the certificate's file.
-        agent_ca: The authority of agents' certificates, PEM. An agent that shows one needs no token;
-            see ``seance.net.peer_certificate`` for what it says.
-        pad: What a browser gets at ``/c/ROOM``; None answers 426 there.
-        auth_key: Files with the keys that sign tokens; several for changing them.
-        auth_jwks: A file or ``https`` URL with such keys of somebody else.
-        deny: A file with what was taken back: tokens, subjects, rooms.
-        open: Listen beyond loopback although anybody may enter.
-        head_bytes: The longest request head; 16 KiB is what node and h11 allow.
-        head_seconds: A connection must have sent its whole head by then, counted from accept.
-        upgrade_seconds: The local server must have answered by then. Firefox gives up on a
-            pending upgrade at 20 s (yjs.md, fact 2).
-        max_upgrade_seconds: The same for an agent that asks for more, at most. Clients other than
+        port: The port for an empty ``listen``; 0 lets the system choose one.
+        tls_cert: File with a certificate chain (PEM). Every listener then uses TLS; ``ssl:`` endpoints
+            keep their own certificate.
+        tls_key: File with the key (PEM); None if the key is in the certificate's file.
+        agent_ca: File with the certificate authority for agents (PEM). An agent with a certificate of this
+            authority needs no token; see ``seance.net.peer_certificate`` for the names in it.
+        pad: The page at ``/c/ROOM``; without one the relay answers 426 there.
+        auth_key: Files with keys that verify tokens; more than one during a key change.
+        auth_jwks: File or ``https`` URL of a JSON Web Key Set with such keys.
+        deny: File of revoked tokens, subjects and rooms.
+        open: Allow listening on addresses other than loopback without authentication.
+        head_bytes: Maximum length of a request head; node and h11 have 16 KiB, too.
+        head_seconds: Timeout for the whole request head, counted from accept.
+        upgrade_seconds: Timeout for the local server's response. Firefox gives up a pending upgrade after
+            20 s (docs/sources.md).
+        max_upgrade_seconds: Maximum of that timeout for an agent that asks for more. Clients other than
             browsers wait for a minute and longer.
-        early_bytes: What a client may send between its head and the 101 of the local server.
-            A stock client sends nothing before the 101, so this is generous.
-        half_close_seconds: After one direction has ended, the other may be silent for so long.
-            hashicorp/yamux has the same five minutes.
-        unanswered_connections: Connections that have not sent a whole head yet, in all. The
-            next one closes the oldest, so that slow heads cannot keep good ones out.
-        unanswered_connections_per_address: The same for one IPv4 address or IPv6 /64. Loopback and
-            trusted proxies are not counted. Two hundred tabs behind one NAT may come back at once.
-        streams_per_plain_agent: Clients at a time for an agent that negotiated nothing; yamux-js
-            stops at 256, rust-yamux dies at 513 (yamux.md 1.2, row 7).
-        streams_per_agent: Clients at a time for an agent of our own.
-        agent_origins: Web pages that may attach as agents. Programs send no ``Origin``; a page
-            that does would otherwise be able to host a room on a relay that only it can reach.
-        origins: Web pages that may connect as clients; ``("*",)`` for all of them.
-        trusted_proxy: Addresses or networks (CIDR) whose ``X-Forwarded-For`` and PROXY protocol
-            are believed.
-        connections: Open connections in all. Agents may use ``reserved_connections`` more.
-        reserved_connections: Connections that clients cannot take; accepting pauses beyond.
-        connections_per_address: Open connections of one IPv4 address or IPv6 /64; a school behind
-            one NAT is some hundreds. Loopback is not counted: behind it stands a proxy.
-        upgrades_per_address: Upgrades a second of one address, over time; ten seconds' worth may
-            come at once. y-websocket redials every 2.5 s: a hundred waiting tabs are 40. Clients, agents
-            and questions for the status have each as many, and an agent that resumes is not counted.
-        upgrades_per_room: Upgrades a second for one room, likewise; of those whose token is good.
-        bytes_per_second_per_room: What all clients of a room may move, both directions together;
-            0 for no bound.
-        room_grace_seconds: A room is kept for so long for the agent that has gone, if it has an
-            identity: whoever else took it would be sent the documents of its clients.
-        known_room_seconds: A room whose agent has gone is known for so long: its clients may wait for
-            it. Nobody may, for a room that was never served. Ten minutes are a host who changes trains.
-        park_seconds: How long a client waits for the agent of a known room. Firefox gives up on a
-            pending upgrade at 20 s (yjs.md, fact 2).
-        parked_per_room: Clients that wait for one room; more are refused at once. As many as a plain
-            agent may have, and a sixteenth of all, so that one room is never all of them.
-        parked: Clients that wait in all; a fifth of ``connections``, and never more than a fifth of what
-            the process has descriptors for.
-        resume_seconds: How long the clients of an agent whose carrier is lost are kept for it; 0 for
-            not at all. y-websocket closes a silent socket by itself after 30 s (yjs.md, fact 2); other
-            clients wait for minutes, as they do in a tunnel that is plain TCP.
-        resume_bytes: What is kept for an agent that has not acknowledged it, at most; beyond, its
-            clients are read no further. 4 MiB are 320 Mbit/s at 100 ms.
-        resume_bytes_in_all: The same for all agents together: beyond four fifths of it those
-            that are away longest are given up, and at the whole no further agent is let in.
-        initial_syncs: Clients of one room that load their document at a time over a full link; the upgrades
-            of others are held back. A client gives up if it takes longer than 30 s (yjs.md 0, fact 4).
-        hold_seconds: For so long at most, 0 for not at all; 15 as for ``park_seconds``.
-        watchers_per_room: Streams of a room's status at a time, one for each open page.
-        watchers: The same in all; never more than for ``parked``.
-        stalled_seconds: A client that takes nothing for so long, while bytes wait for it, is cut.
-        drain_seconds: How long stopping may take in all: agents move, clients are sent away, what is
-            left is cut. Kubernetes gives 30 s before it kills; less is needed where nobody is left.
-        drain_spread_seconds: Agents are told to move within so long, evenly; as many as 45 s where
-            one relay has thousands of them.
-        drain_try_seconds: How long an agent may look for another relay before its clients are sent away.
-        drain_clients_per_second: Clients that are sent away in a second, since they come back at once and
-            without jitter; a fifth of what one relay can take in. More if the time would not suffice.
-        admin: Where operators ask (``seance.admin.port``): a Twisted server endpoint string or ``none``; None
-            for port 9090 on 127.0.0.1, if that is free.
-        admin_token: Whether this machine needs a token for that, too.
-        admin_ca: The authority of operators' certificates, PEM: who shows one needs no token. The admin port
-            then speaks TLS with ``tls_cert``.
-        metrics_rooms: Whether rooms get series of their own in the metrics, with their names.
-        log_format: How the doors write the log (``seance.logs.format``): ``text`` or ``json``.
+        early_bytes: Maximum number of bytes that a client may send between its request head and the 101.
+            Stock Yjs clients send none.
+        half_close_seconds: After one direction of a connection has ended, the connection is closed if the
+            other direction is silent for this time. hashicorp/yamux uses five minutes, too.
+        unanswered_connections: Maximum number of connections without a complete request head. The next
+            one closes the oldest, so that slow heads cannot keep other connections out.
+        unanswered_connections_per_address: The same limit for one IPv4 address or IPv6 /64; not applied to
+            loopback and trusted proxies. Two hundred browser tabs behind one NAT may reconnect together.
+        streams_per_plain_agent: Maximum number of clients of an agent that negotiated no subprotocol;
+            yamux-js allows 256 streams, rust-yamux ends the session at the 513th.
+        streams_per_agent: Maximum number of clients of an agent that negotiated one.
+        agent_origins: Origins of web pages that may attach as agents. Programs send no ``Origin``. Without
+            this list, any web page could host a room on a relay that only the browser can reach.
+        origins: Origins of web pages that may connect as clients; ``("*",)`` for all.
+        trusted_proxy: Addresses or networks (CIDR) that may set the client address with
+            ``X-Forwarded-For`` or the PROXY protocol.
+        connections: Maximum number of open connections. Agents may use ``reserved_connections`` more.
+        reserved_connections: Connections reserved for agents; beyond them the relay pauses accepting.
+        connections_per_address: Maximum number of open connections of one IPv4 address or IPv6 /64. A
+            school behind one NAT has some hundreds. Not applied to loopback, where proxies connect from.
+        upgrades_per_address: Upgrades per second of one address; the burst is ten times this number.
+            y-websocket reconnects every 2.5 s, so a hundred waiting tabs make 40. Clients, agents and
+            status requests are counted separately; an agent that resumes is not counted.
+        upgrades_per_room: Upgrades per second for one room, with the same burst. Counts only clients with a
+            valid token.
+        bytes_per_second_per_room: Rate limit for all clients of a room, both directions together; 0 for
+            none.
+        room_grace_seconds: Time for which the room of an agent with an identity stays reserved after the
+            agent disconnected. Another agent in its room would receive the documents of its clients.
+        known_room_seconds: Time for which a room is known after its agent disconnected: its clients may wait
+            for the agent. Clients of an unknown room get 404. Ten minutes allow for a host who changes
+            trains.
+        park_seconds: Time for which a client waits for the agent of a known room. Firefox gives up a pending
+            upgrade after 20 s (docs/sources.md).
+        parked_per_room: Maximum number of clients that wait for one room; further ones are refused
+            immediately. It equals ``streams_per_plain_agent`` and is a sixteenth of ``parked``, so that one
+            room cannot fill the queue.
+        parked: Maximum number of waiting clients in all: a fifth of ``connections``, and at most a fifth of
+            the file descriptors of the process.
+        resume_seconds: Time for which the relay keeps the clients of an agent that has lost its carrier; 0
+            turns resumption off. y-websocket closes a silent socket after 30 s (docs/sources.md); other
+            clients wait for minutes.
+        resume_bytes: Maximum of unacknowledged bytes kept for one agent. At the limit the relay pauses
+            reading from its clients. 4 MiB allow 320 Mbit/s at 100 ms.
+        resume_bytes_in_all: The same for all agents together. Above four fifths of it the relay drops the
+            sessions of the agents that have been disconnected longest; at the limit it accepts no new agent.
+        initial_syncs: Number of clients of a room that load their document at the same time while the link
+            is full; upgrades of further clients are delayed. A y-websocket client gives up if loading takes
+            longer than 30 s (docs/sources.md).
+        hold_seconds: Maximum of that delay; 0 turns it off. 15 s for the reason given at ``park_seconds``.
+        watchers_per_room: Maximum number of status event streams for one room; each open page has one.
+        watchers: The same for all rooms; at most the number that applies to ``parked``.
+        stalled_seconds: A client that accepts no bytes for this time, while bytes wait for it, is
+            disconnected.
+        drain_seconds: Maximum duration of a graceful stop: agents move, clients are disconnected, the rest is
+            aborted. Kubernetes kills after 30 s. A relay without clients stops sooner.
+        drain_spread_seconds: Agents are asked to move at times spread evenly over this period; up to 45 s
+            for a relay with thousands of agents.
+        drain_try_seconds: Time for an agent to find another relay before its clients are disconnected.
+        drain_clients_per_second: Clients disconnected per second, because they reconnect immediately and
+            without jitter: a fifth of what one relay can accept. Higher if the drain would take too long.
+        admin: Where the admin port (``seance.admin.port``) listens: a Twisted server endpoint string or
+            ``none``; None for port 9090 on 127.0.0.1, if that is free.
+        admin_token: Require a token on the admin port from loopback, too.
+        admin_ca: File with the certificate authority for operators (PEM). A certificate of this authority
+            replaces the token. The admin port then uses TLS with ``tls_cert``.
+        metrics_rooms: Whether metrics have a series per room, labelled with the room's name.
+        log_format: Format of the log (``seance.logs.format``): ``text`` or ``json``.
     """
 
     listen: tuple[str, ...] = ()
@@ -192,65 +197,63 @@ class RelaySettings:
     def __post_init__(self) -> None:
         if self.head_bytes > MAX_HEAD_BYTES:
             raise ConfigError(
-                f"--head-bytes is at most {MAX_HEAD_BYTES // KIB} KiB, as agents read no longer heads;"
-                f" {self.head_bytes} bytes are more."
+                f"--head-bytes is at most {MAX_HEAD_BYTES // KIB} KiB, because agents accept no "
+                f"longer heads; it is set to {self.head_bytes} bytes."
             )
         if self.deny is not None and not self.auth_key and self.auth_jwks is None:
-            raise ConfigError(
-                "--deny takes tokens back, and without --auth-key or --auth-jwks none are asked for."
-            )
+            raise ConfigError("--deny has no effect without --auth-key or --auth-jwks.")
         if self.tls_cert is None:
             for name in ("tls-key", "agent-ca", "admin-ca"):
                 if getattr(self, name.replace("-", "_")) is not None:
-                    raise ConfigError(f"--{name} needs a certificate to go with; name it with --tls-cert.")
+                    raise ConfigError(f"--{name} needs a certificate; set --tls-cert.")
         elif self.listen and all(has_tls(one) for one in self.listen) and self.admin_ca is None:
-            raise ConfigError("--tls-cert is for nothing: each --listen names an ssl: endpoint already.")
+            raise ConfigError("--tls-cert is unused: every --listen endpoint is already ssl:.")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What an agent can be told. Pass it to ``seance.agent.service.Agent``.
+    """The settings of an agent. Pass them to ``seance.agent.service.Agent``.
 
     Attributes:
         room: The room to serve; see ``check_room``.
-        relay: ``ws://`` or ``wss://`` and the relay's host, with a base path if it has one.
-        tls_ca: The only authorities to believe when the relay shows its certificate, PEM; None for
-            those of the system.
-        tls_cert: A certificate of the agent's own, PEM, for a relay that asks for one.
-        tls_key: Its key; None: it is in the certificate's file.
-        tls_insecure: Do not check the relay's certificate; on this machine alone.
-        local: The local server: ``HOST:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
+        relay: ``ws://`` or ``wss://`` URL of the relay, with a base path if it has one.
+        tls_ca: File with the certificate authorities that the relay's certificate must come from (PEM);
+            None for those of the system.
+        tls_cert: File with a client certificate of the agent (PEM), for a relay that asks for one.
+        tls_key: File with its key (PEM); None if the key is in the certificate's file.
+        tls_insecure: Do not verify the relay's certificate; only for a relay on this machine.
+        local: Address of the local server: ``HOST:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
         local_ca: As ``tls_ca``, for a local server with ``tls://``.
         local_insecure: As ``tls_insecure``, for a local server with ``tls://``.
-        identity: Where the agent's own key is: a file, ``auto`` for the folder where programs keep
-            their state, or ``none``. ``seance.auth.agent_key.agent_identity`` makes of it what
-            ``Agent`` takes besides the settings; who does not give it one has a plain agent.
-        token: What lets it into a relay that asks for tokens.
-        token_file: A file that holds the token, read again for each dial and whenever it changes.
-        keep_host: Hand the public ``Host`` to the local server instead of its own.
-        rewrite_origin: Replace an ``Origin`` that is the public one by the local server's own.
-        upgrade_seconds: How long the local server may take for its first answer. The relay is asked for
-            it, and bounds it; None for the relay's own bound.
-        head_bytes: The longest request head taken from the relay: what a relay may be told to take, and
-            what it adds.
-        head_seconds: A stream must have brought its whole head by then.
-        local_dial_seconds: The local server must have taken the connection by then.
+        identity: Where the agent's own key is: a file, ``auto`` for the user's state directory, or ``none``.
+            ``seance.auth.agent_key.agent_identity`` makes an identity of it for ``Agent``. An ``Agent``
+            without an identity has no key.
+        token: Token for a relay that requires one.
+        token_file: File that holds the token; read for each connection attempt and when it changes.
+        keep_host: Send the public ``Host`` to the local server instead of its own.
+        rewrite_origin: Replace an ``Origin`` that equals the public one by the local server's own.
+        upgrade_seconds: Timeout for the first response of the local server. The agent asks the relay for it,
+            and the relay limits it; None for the relay's default.
+        head_bytes: Maximum length of a request head from the relay: the largest ``head_bytes`` of a relay
+            and what the relay adds.
+        head_seconds: Timeout for the whole request head on a stream.
+        local_dial_seconds: Timeout for connecting to the local server.
         half_close_seconds: As for the relay.
-        dial_seconds: One attempt to reach the relay, from name lookup to 101.
-        backoff_base_seconds: The first wait between attempts is random between zero and this;
-            it doubles with every failure (full jitter).
-        backoff_cap_seconds: No wait is longer.
-        healthy_seconds: A link that lived so long starts the waits over.
-        resume: Ask the relay to keep our clients while a carrier is lost.
-        plain: Offer no subprotocol, for a relay of another make; ``resume`` has no effect then.
-        resume_bytes: What is kept for a relay that has not acknowledged it, at most.
-        resume_backoff_cap_seconds: No wait between attempts is longer while our clients are kept, nor in the
-            first 15 s after a link was lost.
-        streams: Clients at a time.
-        drain_seconds: How long stopping waits for what is queued to leave.
-        admin: Where operators ask, as for the relay, on this machine alone; ``none`` for nowhere.
-        log_format: How the doors write the log (``seance.logs.format``): ``text`` or ``json``.
-        status_json: Whether the doors tell a parent process on stdout how it goes
+        dial_seconds: Timeout for one attempt to connect to the relay, from name look-up to 101.
+        backoff_base_seconds: Upper bound of the first random wait between attempts; it doubles with every
+            failure (full jitter).
+        backoff_cap_seconds: Largest upper bound of a wait.
+        healthy_seconds: After a link that lasted this long, waits start at ``backoff_base_seconds`` again.
+        resume: Ask the relay to keep the clients while a carrier is lost.
+        plain: Offer no subprotocol, for a relay that is not Seance; ``resume`` then has no effect.
+        resume_bytes: Maximum of bytes kept until the relay has acknowledged them.
+        resume_backoff_cap_seconds: Largest upper bound of a wait while the relay keeps the clients, and in
+            the first 15 s after a link was lost.
+        streams: Maximum number of clients.
+        drain_seconds: Maximum time for which a stop waits until queued data has been sent.
+        admin: Where the admin port listens, as for the relay, but only on this machine; ``none`` for none.
+        log_format: Format of the log (``seance.logs.format``): ``text`` or ``json``.
+        status_json: Whether the commands write status changes to stdout as JSON lines, for a parent process
             (``seance.cli.status_lines``).
     """
 
@@ -291,10 +294,10 @@ class AgentSettings:
         check_room(self.room)
         if self.keep_host and self.rewrite_origin:
             raise ConfigError(
-                "--rewrite-origin and --keep-host exclude each other: either makes Origin and Host equal."
+                "--rewrite-origin and --keep-host cannot be combined: each makes Origin and Host equal."
             )
         if self.tls_key is not None and self.tls_cert is None:
-            raise ConfigError("--tls-key needs a certificate to go with; name it with --tls-cert.")
+            raise ConfigError("--tls-key needs a certificate; set --tls-cert.")
         for_relay = (self.tls_ca, self.tls_cert, self.tls_insecure or None)
         if any(for_relay) and not self.relay.lower().startswith("wss:"):
             raise ConfigError(

@@ -92,7 +92,7 @@ def test_address_that_others_reach_is_refused_in_one_sentence_with_status_1(
         ({"admin": ["tcp:99999"]}, "--admin: '99999' is not a port"),
         ({"admin": ["nowhere"]}, "--admin: 'nowhere' is not an endpoint"),
         ({"admin": [""]}, "--admin: '' is not an endpoint"),
-        ({"admin-ca": ["ca.pem"]}, "--admin-ca needs a certificate to go with"),
+        ({"admin-ca": ["ca.pem"]}, "--admin-ca needs a certificate"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(flags: dict[str, list[str]], said: str) -> None:

@@ -222,7 +222,7 @@ async def test_renewed_certificate_is_taken(authority: Authority, service: AuthS
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"admin_ca": "ca.pem"}, "--admin-ca needs a certificate to go with; name it with --tls-cert.")],
+    [({"admin_ca": "ca.pem"}, "--admin-ca needs a certificate; set --tls-cert.")],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -241,7 +241,11 @@ class Story:
     def is_well(self) -> bool:
         """Whether both ends of one carrier believe in the same link, and nothing swallows what they say."""
         relay_link = self.agent._relay_link
-        if self.agent.status.state is not AgentState.CONNECTED or relay_link is None or not relay_link.is_up:
+        if (
+            self.agent.status.state is not AgentState.CONNECTED
+            or relay_link is None
+            or not relay_link.is_attached
+        ):
             return False
         end = cast(Any, relay_link.carrier).transport
         return (

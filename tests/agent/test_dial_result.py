@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
-from seance.agent.dial_result import LONGEST_RETRY_SECONDS, DialResult, retry_after_seconds
-from seance.agent.relay_link import MARGIN_SECONDS, RelayLink
+from seance.agent.dial_result import MAX_RETRY_AFTER_SECONDS, DialResult, retry_after_seconds
+from seance.agent.relay_link import EXPIRY_MARGIN_SECONDS, RelayLink
 from seance.carrier import RESUMABLE, SUBPROTOCOL, CarrierAnswerer, CarrierProtocol, RelayAddress, dial
 from seance.core.settings import AgentSettings
 from seance.errors import CarrierLost, Refusal
@@ -87,7 +87,7 @@ class Stage:
             wire.far.abortConnection()
         run(self.clock)
         assert self.clock.getDelayedCalls() == []
-        assert all(relay_link.is_over for relay_link in self.made if relay_link.carrier is not None)
+        assert all(relay_link.is_lost for relay_link in self.made if relay_link.carrier is not None)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def stage() -> Iterator[Stage]:
 def test_first_session_is_new(stage: Stage) -> None:
     relay_link = stage.dial(None, FRESH).result()
     assert stage.made == [relay_link]
-    assert relay_link.is_up
+    assert relay_link.is_attached
     resume_request = relay_link.resume_request()
     assert resume_request is not None
     assert (resume_request.sid, resume_request.token, resume_request.received, resume_request.crc) == (
@@ -117,30 +117,30 @@ def test_first_session_is_new(stage: Stage) -> None:
 @pytest.mark.parametrize("subprotocol", [SUBPROTOCOL, None])
 def test_relay_that_does_not_resume_is_served_without(stage: Stage, subprotocol: str | None) -> None:
     relay_link = stage.dial(None, None, subprotocol=subprotocol).result()
-    assert relay_link.is_up
+    assert relay_link.is_attached
     assert relay_link.resume_request() is None
 
 
 def test_session_that_was_not_kept_ends_and_a_new_one_begins(stage: Stage) -> None:
     kept = stage.dial(None, FRESH).result()
     stage.cut()
-    assert not kept.is_up
-    assert not kept.is_over
+    assert not kept.is_attached
+    assert not kept.is_lost
     relay_link = stage.dial(
         kept, SessionInfo("n" * 22, TOKEN, 1, 0, 0, 20.0, is_resumed=False, why="expired")
     ).result()
-    assert kept.is_over
+    assert kept.is_lost
     assert kept.resume_request() is None
     assert relay_link is not kept
-    assert relay_link.is_up
+    assert relay_link.is_attached
 
 
 def test_session_ends_when_the_relay_does_not_resume_any_more(stage: Stage) -> None:
     kept = stage.dial(None, FRESH).result()
     stage.cut()
     relay_link = stage.dial(kept, None, subprotocol=SUBPROTOCOL).result()
-    assert kept.is_over
-    assert relay_link.is_up
+    assert kept.is_lost
+    assert relay_link.is_attached
     assert relay_link is not kept
 
 
@@ -152,7 +152,7 @@ def test_session_that_was_kept_goes_on(stage: Stage) -> None:
     stage.cut()
     relay_link = stage.dial(kept, SessionInfo(SID, "u" * 43, 2, 0, 0, 20.0, is_resumed=True)).result()
     assert relay_link is kept
-    assert kept.is_up
+    assert kept.is_attached
     resume_request = kept.resume_request()
     assert resume_request is not None
     assert resume_request.token == "u" * 43, "the newest secret"
@@ -163,13 +163,13 @@ def test_carrier_that_goes_down_is_told_each_time(stage: Stage) -> None:
     kept = stage.dial(None, FRESH).result()
     for _ in range(3):
         told: list[str] = []
-        kept.when_down().addCallback(told.append)
+        kept.when_detached().addCallback(told.append)
         run(stage.clock)
         assert told == []
         stage.cut()
         assert len(told) == 1
         stage.dial(kept, RESUMED)
-    assert kept.is_up
+    assert kept.is_attached
 
 
 def test_session_that_is_resumed_though_nobody_asked_is_refused(stage: Stage) -> None:
@@ -177,7 +177,7 @@ def test_session_that_is_resumed_though_nobody_asked_is_refused(stage: Stage) ->
     with pytest.raises(CarrierLost) as caught:
         arrival.result()
     assert caught.value.code == "no_session"
-    assert "over before it was resumed" in caught.value.sentence
+    assert "ended before it was resumed" in caught.value.sentence
     assert stage.made == []
 
 
@@ -199,7 +199,7 @@ def test_relay_whose_numbers_do_not_fit_ends_the_session(stage: Stage, received:
         arrival.result()
     assert caught.value.code == "no_session"
     assert str(received) in caught.value.sentence
-    assert kept.is_over
+    assert kept.is_lost
     assert kept.resume_request() is None
     assert stage.ears[-1].is_lost
     assert "1002" in stage.ears[-1].reasons[0].getErrorMessage()
@@ -214,7 +214,7 @@ def test_answer_without_a_session_is_a_sentence(stage: Stage, field: str | None)
     with pytest.raises(CarrierLost) as caught:
         arrival.result()
     assert caught.value.code == "no_session"
-    assert "does not say which session" in caught.value.sentence
+    assert "has no session" in caught.value.sentence
     assert stage.ears[-1].is_lost, "the carrier is cut"
 
 
@@ -223,7 +223,7 @@ def test_answer_without_a_session_leaves_the_kept_one_alone(stage: Stage) -> Non
     stage.cut()
     with pytest.raises(CarrierLost):
         stage.dial(kept, None).result()
-    assert not kept.is_over
+    assert not kept.is_lost
     assert stage.dial(kept, RESUMED).result() is kept
 
 
@@ -242,10 +242,10 @@ def test_inlet_of_an_arrival_is_for_relays_that_resume() -> None:
 def test_session_whose_relay_stays_away_ends_when_the_relay_has_surely_given_it_up(stage: Stage) -> None:
     kept = stage.dial(None, FRESH).result()
     stage.cut()
-    stage.clock.advance(20 + MARGIN_SECONDS - 0.1)
-    assert not kept.is_over
+    stage.clock.advance(20 + EXPIRY_MARGIN_SECONDS - 0.1)
+    assert not kept.is_lost
     stage.clock.advance(0.2)
-    assert kept.is_over
+    assert kept.is_lost
     assert kept.resume_request() is None
 
 
@@ -257,7 +257,7 @@ def test_session_that_is_back_does_not_end(stage: Stage) -> None:
     for _ in range(40):
         stage.wires[-1].far.write(b"\x8a\x00")
         stage.clock.advance(1)
-    assert kept.is_up
+    assert kept.is_attached
 
 
 # Retry-After
@@ -269,8 +269,8 @@ def test_session_that_is_back_does_not_end(stage: Stage) -> None:
         (b"0", 0.0),
         (b"2", 2.0),
         (b"60", 60.0),
-        (b"61", LONGEST_RETRY_SECONDS),
-        (b"99999", LONGEST_RETRY_SECONDS),
+        (b"61", MAX_RETRY_AFTER_SECONDS),
+        (b"99999", MAX_RETRY_AFTER_SECONDS),
         (b"100000", 0.0),
         (b"-1", 0.0),
         (b"1.5", 0.0),

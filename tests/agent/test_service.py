@@ -165,13 +165,20 @@ def test_stopping_while_waiting_dials_no_more(monkeypatch: pytest.MonkeyPatch) -
     assert len(dials.attempts) == 1
 
 
-def test_attempt_that_fails_because_of_the_stop_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, dials, agent = started(monkeypatch)
-    agent.running = False
-    dials.fail(CarrierLost("no"))
-    pass_time(clock, 100)
-    assert len(dials.attempts) == 1
+def test_attempt_that_fails_because_of_the_stop_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    attempts: list[Deferred[Any]] = []
+
+    def dial(*args: object, **kwargs: object) -> Deferred[Any]:
+        attempts.append(Deferred(lambda attempt: attempt.errback(CarrierLost("no"))))
+        return attempts[-1]
+
+    monkeypatch.setattr(agent_module, "dial", dial)
+    agent = Agent(clock, AgentSettings(room="r"))
+    agent.startService()
     agent.stopService()
+    assert len(attempts) == 1
+    assert agent.status.state is AgentState.STOPPED
     assert clock.getDelayedCalls() == []
 
 

@@ -98,7 +98,7 @@ class Stage(Factory):
     def subprotocol(self) -> str | None:
         relay_link = self.agent.relay_link
         assert relay_link is not None
-        assert relay_link.is_up
+        assert relay_link.is_attached
         assert self.agent.status.state is AgentState.CONNECTED
         assert relay_link.carrier is not None
         return relay_link.carrier.subprotocol
@@ -140,7 +140,7 @@ class NoVigil:
     def start(self) -> None:
         pass
 
-    stop = begin_anew = start
+    stop = take_address = start
 
 
 @pytest.fixture
@@ -276,10 +276,10 @@ def test_session_that_is_kept_is_asked_for_until_it_is_over(stage: Stage) -> Non
     stage.lose()
     stage.let_pass(20)
     assert kept is not None
-    assert not kept.is_over
+    assert not kept.is_lost
     assert all(offered for offered in stage.offers)
     stage.let_pass(20)
-    assert kept.is_over
+    assert kept.is_lost
     assert stage.subprotocol is None
 
 

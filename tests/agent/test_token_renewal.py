@@ -60,7 +60,7 @@ def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
 async def test_agent_shows_its_token_and_passes_a_new_one_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "TOKEN_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(agent_module, "TOKEN_CHECK_SECONDS", 0.02)
     file = tmp_path / "token"
     file.write_text(OLD)
     verifier = Verifier({OLD: AGENT})

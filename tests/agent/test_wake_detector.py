@@ -201,7 +201,7 @@ def test_address_towards_somebody_else_is_no_news() -> None:
     night = Night()
     night.pass_time(5)
     night.address = "127.0.0.1"
-    night.vigil.begin_anew()
+    night.vigil.take_address()
     night.pass_time(60)
     assert night.events == []
     night.vigil.stop()
@@ -229,7 +229,7 @@ def test_a_process_without_a_descriptor_knows_nothing_of_the_network(monkeypatch
 
     night.vigil._own_address = own_address
     night.pass_time(5)
-    night.vigil.begin_anew()
+    night.vigil.take_address()
     night.vigil._own_address = lambda: "192.0.2.1"
     night.pass_time(5)
     assert night.events == []

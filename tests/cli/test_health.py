@@ -299,7 +299,7 @@ def test_relay_is_healthy_while_it_listens(ready: bool, draining: bool, said: st
 
 @pytest.mark.parametrize("is_up", [None, False, True])
 def test_agent_is_healthy_in_any_state(is_up: bool | None) -> None:
-    relay_link = None if is_up is None else SimpleNamespace(is_up=is_up)
+    relay_link = None if is_up is None else SimpleNamespace(is_attached=is_up)
     status = AgentStatus(AgentState.RESUMING, "It dials.")
     found = health_of_agent(SimpleNamespace(relay_link=relay_link, status=status))  # type: ignore[arg-type]
     assert found == Health("agent", True, bool(is_up), "The agent runs (resuming): It dials.")

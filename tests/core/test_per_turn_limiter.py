@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from seance.core.per_turn_limiter import AT_A_TIME, PerTurnLimiter
+from seance.core.per_turn_limiter import MAX_PER_TURN, PerTurnLimiter
 
 
 class Turning:
@@ -46,7 +46,7 @@ def test_few_begin_at_once_and_the_others_in_the_next_turns_in_order() -> None:
 
 
 def test_one_after_the_other_nobody_waits() -> None:
-    clock, turns = few(AT_A_TIME)
+    clock, turns = few(MAX_PER_TURN)
     for _ in range(100):
         assert turns.acquire().called
         clock.turn()

@@ -73,7 +73,10 @@ def test_no_before_a_flag_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> No
         (["--ro", "a b"], "seance-agent: --room: The room name 'a b' is not usable"),
         (["--keep-host=1"], "seance-agent: option --keep-host must not have an argument; "),
         (["--room", "r", "x"], "seance-agent: 'x' is not an option; seance-agent --help lists the options."),
-        (["--room", "r", "--local", "x"], "seance-agent: --local: The local server 'x' cannot be read;"),
+        (
+            ["--room", "r", "--local", "x"],
+            "seance-agent: --local: The local server 'x' is not a valid address;",
+        ),
         (
             ["--config", "/no/such"],
             "seance-agent: --config: /no/such cannot be read (No such file or directory);",

@@ -40,11 +40,11 @@ def test_an_empty_file_name_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"tls_key": "k"}, "--tls-key needs a certificate to go with; name it with --tls-cert."),
-        ({"agent_ca": "c"}, "--agent-ca needs a certificate to go with; name it with --tls-cert."),
+        ({"tls_key": "k"}, "--tls-key needs a certificate; set --tls-cert."),
+        ({"agent_ca": "c"}, "--agent-ca needs a certificate; set --tls-cert."),
         (
             {"tls_cert": "c", "listen": (OWN, f"haproxy:{OWN}")},
-            "--tls-cert is for nothing: each --listen names an ssl: endpoint already.",
+            "--tls-cert is unused: every --listen endpoint is already ssl:.",
         ),
     ],
 )
@@ -70,7 +70,7 @@ NEED_TLS = "--local-ca and --local-insecure need a --local with tls://."
     [
         (
             {"tls_key": "k", "relay": "wss://h"},
-            "--tls-key needs a certificate to go with; name it with --tls-cert.",
+            "--tls-key needs a certificate; set --tls-cert.",
         ),
         ({"tls_ca": "c"}, NEED_WSS),
         ({"tls_cert": "c"}, NEED_WSS),

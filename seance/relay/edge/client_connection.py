@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.core.flow_gate import Pace
+from seance.core.flow_gate import RateLimit
 from seance.core.interfaces import ClientReport, Observer
 from seance.core.lingering_close import LingeringClose, ResetAfterFlush
 from seance.core.observers import NullObserver, room_hash
@@ -144,7 +144,7 @@ class ClientConnection:
         self._is_closing_gracefully = False
         self._pace = link.pace
         if bytes_per_second:
-            self._pace = Pace(reactor, bytes_per_second, within=link.pace)
+            self._pace = RateLimit(reactor, bytes_per_second, within=link.pace)
         self._place = place
         self._on_end = on_end
         self.began_seconds = reactor.seconds()
@@ -357,7 +357,7 @@ class ClientConnection:
             self,
             half_close_seconds=self._settings.half_close_seconds,
             stalled_seconds=self._settings.stalled_seconds or None,
-            pace=self._pace,
+            rate_limit=self._pace,
             watch=self,
         )
         self.upgrade_seconds = self._reactor.seconds() - self.began_seconds

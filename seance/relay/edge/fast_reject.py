@@ -36,7 +36,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from seance.core.interfaces import Grant, TokenRole, Verifier
-from seance.core.per_turn_limiter import AT_A_TIME
+from seance.core.per_turn_limiter import MAX_PER_TURN
 from seance.errors import Refusal
 from seance.heads import (
     Request,
@@ -175,7 +175,7 @@ class FastReject:
         Raises:
             OSError: As of any listening socket; ``EAGAIN`` also when others ought to have a turn.
         """
-        if self._passed >= AT_A_TIME:
+        if self._passed >= MAX_PER_TURN:
             self._passed = 0
             raise BlockingIOError(errno.EAGAIN, "enough for one turn")
         for _ in range(MOST_IN_TURN):

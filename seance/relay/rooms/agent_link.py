@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import RESUMABLE, Carrier, CarrierProtocol, CloseCode, Pulse, ResumableTransport
-from seance.core.flow_gate import Pace
+from seance.core.flow_gate import RateLimit
 from seance.core.handshake_fields import REPLACE_FIELD
 from seance.core.interfaces import Grant, LinkChange, TokenRole, Verifier, identity_of
 from seance.core.link_session import link_session
@@ -98,7 +98,7 @@ class AgentLink:
         self.on_change: Callable[[AgentLink], None] = lambda link: None
         self.room = room
         rate = settings.bytes_per_second_per_room
-        self.pace = Pace(reactor, rate) if rate else None
+        self.pace = RateLimit(reactor, rate) if rate else None
         self.most_clients: int | None = None
         self.handle: GrantHandle | None = None
         self._renewal: Deferred[Grant] | None = None
@@ -190,7 +190,7 @@ class AgentLink:
         if self.pace is not None:
             self.pace.change(rate or NO_PACE)
         elif rate:
-            self.pace = Pace(self._reactor, rate)
+            self.pace = RateLimit(self._reactor, rate)
 
     def watch_carrier(self) -> None:
         """Look after the carrier that is open now, unless its session does, because it can resume."""

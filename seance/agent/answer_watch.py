@@ -79,7 +79,7 @@ class AnswerWatch:
         """The connection ended before the response head was complete: report the fault.
 
         Args:
-            reason: As in ``SpliceReport``.
+            reason: As for ``SpliceOwner.splice_ended``.
             seconds: Time since the client's stream was opened.
         """
         self._side.watch = None

@@ -26,7 +26,7 @@ from seance.core.local_address import LocalAddress
 from seance.core.observers import NullObserver
 from seance.core.per_turn_limiter import PerTurnLimiter
 from seance.core.settings import AgentSettings
-from seance.core.splice import Splice, SpliceReport, SpliceSide
+from seance.core.splice import Splice, SpliceSide
 from seance.errors import Refusal
 from seance.heads import (
     FIELD_LIMIT,
@@ -304,12 +304,12 @@ class LocalClient:
         """The local server has reset the connection: reset the stream as well."""
         return False
 
-    def splice_ended(self, report: SpliceReport) -> None:
+    def splice_ended(self, reason: str) -> None:
         """Both legs are gone."""
         watch = None if self._splice is None else self._splice.far.watch
         if isinstance(watch, AnswerWatch):
-            watch.note_end(report.reason, self._factory.reactor.seconds() - self._began_seconds)
-        self.tell_end(report.reason)
+            watch.note_end(reason, self._factory.reactor.seconds() - self._began_seconds)
+        self.tell_end(reason)
 
 
 class _SideFactory(Factory):

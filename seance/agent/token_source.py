@@ -81,19 +81,11 @@ class TokenSource:
             )
         return self._last
 
-    def changed(self) -> str | None:
-        """Return the file's token if it is usable and differs from the one read last, else None. Blocks."""
-        if not self._path:
-            return None
-        before = self._last
-        try:
-            now = self.read()
-        except CarrierLost:
-            return None
-        return now if now != before else None
-
     async def fetch_changed(self, reactor: Any) -> str | None:  # noqa: ANN401  # no common type
-        """Do what ``changed`` does, reading in a thread. A pipe is only read by ``fetch``."""
+        """Return the file's token if it is usable and differs from the one read last, else None.
+
+        Reads in a thread. A pipe is only read by ``fetch``.
+        """
         before = self._last
         try:
             now = await self._off_loop.run(reactor, self._read_unless_pipe)

@@ -42,12 +42,11 @@ class PerTurnLimiter:
         self._waiting: OrderedDict[Deferred[None], None] = OrderedDict()
         self._next_turn: IDelayedCall | None = None
 
-    def __len__(self) -> int:
-        """How many callers wait. The callers bound this number: it is at most their open connections."""
-        return len(self._waiting)
-
     def acquire(self) -> Deferred[None]:
-        """Wait for a turn in which another operation may begin, in order of the calls. May be cancelled."""
+        """Wait for a turn in which another operation may begin, in order of the calls. May be cancelled.
+
+        The callers limit how many wait: at most one per open connection.
+        """
         if self._next_turn is None:
             self._next_turn = self._reactor.callLater(0, self._turn)
         if self._begun < self._max_per_turn and not self._waiting:

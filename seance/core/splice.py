@@ -17,7 +17,6 @@ The relay splices a client and a stream; the agent splices a stream and the loca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -39,23 +38,7 @@ from seance.net.lingering_reset import LINGER_SECONDS
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Splice", "SpliceOwner", "SpliceReport", "SpliceSide", "StreamWatcher"]
-
-
-@dataclass(frozen=True, slots=True)
-class SpliceReport:
-    """How a splice ended.
-
-    Attributes:
-        near_bytes: Bytes received from the near side.
-        far_bytes: Bytes received from the far side.
-        reason: ``"ended"``, ``"near_gone"``, ``"far_gone"``, ``"half_close_timeout"``, ``"stalled"``,
-            or the reason given to ``Splice.abort`` or ``Splice.release_near``.
-    """
-
-    near_bytes: int
-    far_bytes: int
-    reason: str
+__all__ = ["Splice", "SpliceOwner", "SpliceSide", "StreamWatcher"]
 
 
 class SpliceOwner(Protocol):
@@ -78,8 +61,13 @@ class SpliceOwner(Protocol):
             Whether to close the far leg gracefully all the same, because it has not answered 101 yet.
         """
 
-    def splice_ended(self, report: SpliceReport) -> None:
-        """Both legs are gone. Called once."""
+    def splice_ended(self, reason: str) -> None:
+        """Both legs are gone. Called once.
+
+        Args:
+            reason: ``"ended"``, ``"near_gone"``, ``"far_gone"``, ``"half_close_timeout"``, ``"stalled"``,
+                or the reason given to ``Splice.abort`` or ``Splice.release_near``.
+        """
 
 
 class StreamWatcher(Protocol):
@@ -251,8 +239,7 @@ class Splice:
             self._stop_timer()
             self.near.close_gate()
             self.far.close_gate()
-            report = SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason)
-            self._owner.splice_ended(report)
+            self._owner.splice_ended(self._reason)
 
     def _close(self, side: SpliceSide) -> None:
         """Close a leg gracefully, and abort it if that takes longer than ``LINGER_SECONDS``."""

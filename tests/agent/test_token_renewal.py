@@ -25,30 +25,30 @@ OLD, NEW, OTHER = JWT + "old", JWT + "new", JWT + "other"
 
 
 def test_token_is_the_given_one() -> None:
-    source = TokenSource("given", "")
-    assert source.read() == "given"
-    assert source.changed() is None
+    assert TokenSource("given", "").read() == "given"
 
 
-def test_file_is_read_again_and_a_change_is_reported_once(tmp_path: Path) -> None:
+@ensureDeferred
+async def test_file_is_read_again_and_a_change_is_reported_once(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
     source = TokenSource("given", str(file))
     assert source.read() == "first"
-    assert source.changed() is None
+    assert await source.fetch_changed(reactor) is None
     file.write_text("second")
-    assert source.changed() == "second"
-    assert source.changed() is None
+    assert await source.fetch_changed(reactor) == "second"
+    assert await source.fetch_changed(reactor) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", "tökén".encode(), b"x" * 5000])
-def test_file_without_a_token_raises_and_is_no_change(tmp_path: Path, content: bytes) -> None:
+@ensureDeferred
+async def test_file_without_a_token_raises_and_is_no_change(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"
     file.write_bytes(content)
     source = TokenSource("", str(file))
     with pytest.raises(CarrierLost, match="does not hold a token"):
         source.read()
-    assert source.changed() is None
+    assert await source.fetch_changed(reactor) is None
 
 
 def test_missing_file_raises_with_a_message(tmp_path: Path) -> None:

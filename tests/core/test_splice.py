@@ -20,7 +20,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from seance.core.splice import Splice, SpliceReport
+from seance.core.splice import Splice
 from seance.net import lingering_reset, unsent_bytes
 from seance.net.sockets import tune
 from tests.ears import Ear, pattern
@@ -41,10 +41,10 @@ async def until(condition: Any) -> None:
 
 
 class Owner:
-    """Owns one splice and keeps its report."""
+    """Owns one splice and keeps the reason of its end."""
 
     def __init__(self) -> None:
-        self.report: SpliceReport | None = None
+        self.reason: str | None = None
 
     def near_lost(self) -> None:
         pass
@@ -55,9 +55,9 @@ class Owner:
     def closes_far_in_order(self) -> bool:
         return False
 
-    def splice_ended(self, report: SpliceReport) -> None:
-        assert self.report is None
-        self.report = report
+    def splice_ended(self, reason: str) -> None:
+        assert self.reason is None
+        self.reason = reason
 
 
 class TcpSplice:
@@ -113,7 +113,7 @@ async def joined() -> AsyncIterator[TcpSplice]:
     joined.splice.abort("test")
     for peer in joined.peers.values():
         peer.close()
-    await until(lambda: joined.owner.report)
+    await until(lambda: joined.owner.reason)
 
 
 SIDES = pytest.mark.parametrize(("here", "there"), [("near", "far"), ("far", "near")])
@@ -135,9 +135,8 @@ async def test_the_last_message_arrives_although_the_other_direction_is_full(
     joined.peers[here].send(LAST)
     joined.peers[here].close()  # with bytes unread: a reset
     assert await joined.read(there) == (LAST, "reset")
-    await until(lambda: joined.owner.report)
-    assert joined.owner.report is not None
-    assert joined.owner.report.reason == f"{here}_gone"
+    await until(lambda: joined.owner.reason)
+    assert joined.owner.reason == f"{here}_gone"
 
 
 @SIDES
@@ -173,7 +172,7 @@ async def test_a_peer_that_does_not_read_delays_its_reset_for_a_bounded_time(
         joined.peers[here].send(bytes(16_384))
         await deferLater(reactor, 0.002)
     joined.reset(here)
-    await until(lambda: joined.owner.report)
+    await until(lambda: joined.owner.reason)
 
 
 @SIDES
@@ -187,7 +186,7 @@ async def test_a_reset_after_an_end_of_data_closes_gracefully(
     joined.reset(here)
     joined.peers[there].send(b"x")
     await until(lambda: getattr(joined.splice, here).is_lost)
-    await until(lambda: joined.owner.report)
+    await until(lambda: joined.owner.reason)
     # The kernel answers further data with a reset, as for any peer that has closed in full.
     joined.peers[there].send(b"more")
     await until(lambda: joined.peers[there].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (104, 32))
@@ -200,8 +199,7 @@ async def test_abort_resets_both_sides_immediately(joined: TcpSplice, here: str,
     await deferLater(reactor, 0.01)
     joined.splice.abort("stalled")
     await deferLater(reactor, 0.01)
-    assert joined.owner.report is not None
-    assert joined.owner.report.reason == "stalled"
+    assert joined.owner.reason == "stalled"
     assert (await joined.read(there))[1] == "reset"
 
 
@@ -242,8 +240,7 @@ def test_a_stream_gets_the_last_data_of_its_client_before_the_reset(spliced: Str
     flags = [frame.flags for frame in spliced.link.peer.take()]
     assert flags[-1] == RST
     assert FIN not in flags
-    assert spliced.owner.report is not None
-    assert spliced.owner.report.reason == "near_gone"
+    assert spliced.owner.reason == "near_gone"
 
 
 def test_data_that_waits_for_a_window_is_sent_before_the_reset(spliced: StreamSplice) -> None:
@@ -253,11 +250,11 @@ def test_data_that_waits_for_a_window_is_sent_before_the_reset(spliced: StreamSp
     assert len(spliced.link.peer.body(1)) < len(much)
     spliced.client.transport.abortConnection()
     spliced.link.run()
-    assert spliced.owner.report is None
+    assert spliced.owner.reason is None
     heard = spliced.hear(window(1, 0, 1 << 20))
     assert heard[-1].flags == RST
     assert spliced.link.peer.body(1) == much
-    assert spliced.owner.report is not None
+    assert spliced.owner.reason is not None
 
 
 def test_a_closed_window_delays_a_reset_for_a_bounded_time(spliced: StreamSplice) -> None:
@@ -268,7 +265,7 @@ def test_a_closed_window_delays_a_reset_for_a_bounded_time(spliced: StreamSplice
     spliced.link.clock.advance(spliced.link.mux.linger_seconds)
     spliced.link.run()
     assert spliced.link.peer.take()[-1].flags == RST
-    assert spliced.owner.report is not None
+    assert spliced.owner.reason is not None
 
 
 def test_a_client_gets_the_data_before_the_reset_of_its_stream(spliced: StreamSplice) -> None:

@@ -27,7 +27,7 @@ from seance.core.interfaces import ClientReport, Observer
 from seance.core.lingering_close import LingeringClose, ResetAfterFlush
 from seance.core.observers import NullObserver, room_hash
 from seance.core.settings import RelaySettings
-from seance.core.splice import Splice, SpliceReport
+from seance.core.splice import Splice
 from seance.errors import Refusal
 from seance.heads import LocalAnswer, PublicForm, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
@@ -331,11 +331,11 @@ class ClientConnection:
         """The client is gone."""
         self._place.give_back()
 
-    def splice_ended(self, report: SpliceReport) -> None:
+    def splice_ended(self, reason: str) -> None:
         """Both are gone."""
-        if report.reason == "stalled":
+        if reason == "stalled":
             self._observer.limit_hit("stalled")
-        self._tell_end(report.reason)
+        self._tell_end(reason)
         if not self._is_closing_gracefully:
             self._leave()
 

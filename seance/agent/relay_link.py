@@ -295,6 +295,9 @@ class RelayLink:
         tune(carrier, is_carrier=True)
 
     def _note_detached(self, message: str) -> None:
+        if self.has_moved:
+            self.end(message)  # the agent does not return to this relay
+            return
         self._advance(LinkEvent.DETACHED)
         self.mux.stand_still()
         seconds = cast(SessionInfo, self._session).window_seconds + EXPIRY_MARGIN_SECONDS

@@ -401,7 +401,6 @@ class Agent(Service):
 
         Without one, GoAway tells the old relay not to wait: it closes the clients, then this link.
         """
-        new = None
         try:
             new = await find_relay(self._reactor, drain, partial(self._connect, None), random.random)
         except CancelledError:

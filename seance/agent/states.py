@@ -159,7 +159,7 @@ class LinkEvent(enum.Enum):
 
     Attributes:
         OPENED: The first carrier is open.
-        DETACHED: The carrier is lost, and the session can be resumed.
+        DETACHED: The carrier is lost, and the session may continue over another one.
         RESUMED: The session continues over another carrier, perhaps before the loss of the last was noticed.
         MOVED: The agent has a link to another relay.
         ENDED: The session has ended.
@@ -179,7 +179,6 @@ LINK: Final[Mapping[tuple[LinkState, LinkEvent], LinkState]] = MappingProxyType(
         (LinkState.ATTACHED, LinkEvent.RESUMED): LinkState.ATTACHED,
         (LinkState.RESUMING, LinkEvent.RESUMED): LinkState.ATTACHED,
         (LinkState.ATTACHED, LinkEvent.MOVED): LinkState.MOVED,
-        (LinkState.MOVED, LinkEvent.DETACHED): LinkState.RESUMING,
         (LinkState.LOST, LinkEvent.OPENED): LinkState.LOST,
     }
     | {(state, LinkEvent.ENDED): LinkState.LOST for state in LinkState}

@@ -39,9 +39,7 @@ class SubprotocolOffer:
         self._is_always_plain = is_always_plain
         self._plain_until = 0.0
         self._is_plain = self._resumes = False  # of the latest dial
-        self._is_altered = (
-            False  # the unusable response came from a Seance relay, so a proxy alters responses
-        )
+        self._is_altered = False  # whether a proxy alters responses: an unusable one was a Seance relay's
 
     def choose_plain(self, *, resumes: bool) -> bool:
         """Return whether the next dial offers no subprotocol.

@@ -50,7 +50,9 @@ class IdentityHandshake:
         self._must_wait = False
 
     @classmethod
-    def of(cls, identity: AgentIdentity | None, settings: AgentSettings, host: str) -> IdentityHandshake:
+    def from_settings(
+        cls, identity: AgentIdentity | None, settings: AgentSettings, host: str
+    ) -> IdentityHandshake:
         """Make the handshake of an agent with these settings.
 
         Raises:
@@ -103,13 +105,13 @@ class IdentityHandshake:
         if asked is None or granted == before or (granted is not None and granted >= asked):
             return
         if granted is None:
-            sentence = "The relay does not know --upgrade-seconds and uses its own timeout, 15 s by default."
+            message = "The relay does not know --upgrade-seconds and uses its own timeout, 15 s by default."
         else:
-            sentence = (
+            message = (
                 f"The relay waits {granted:g} s for the local server's first response, not the {asked:g} s "
                 "of --upgrade-seconds; its operator can raise --max-upgrade-seconds."
             )
-        self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.upgrade_seconds")
+        self._log.warn("[Agent] {sentence}", sentence=message, event="link.upgrade_seconds")
 
     def _keep_nonce(self, headers: Mapping[str, str]) -> bool:
         nonce = headers.get(NONCE_FIELD.lower(), "")

@@ -90,14 +90,14 @@ class LocalConnectionFactory(Factory):
         """Report the result of a dial of the local server; None for one that succeeded."""
         self._on_local(trouble)
 
-    def note_refused(self, status: int, sentence: str) -> None:
+    def note_refused(self, status: int, message: str) -> None:
         """Log a refused client: the first time, then at most once a minute per status, with a count."""
         further = self._refusals.admit(status)
         if further is not None:
             count = further + 1
             self._log.warn(
                 "[Agent] {sentence}{again}",
-                sentence=sentence,
+                sentence=message,
                 again="" if count == 1 else f" ({count} answers with {status} since the last such line)",
                 status=status,
                 count=count,
@@ -207,11 +207,11 @@ class LocalConnection(ProtocolSwitch):
     def _watch(self, splice: Splice, request: Request) -> AnswerWatch:
         factory, settings = self._factory, self._settings
 
-        def note(status: int, sentence: str) -> None:
+        def note(status: int, message: str) -> None:
             is_public = status == FORBIDDEN and is_of_public_origin(request)
             if is_public and not (settings.keep_host or settings.rewrite_origin):
-                sentence += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
-            factory.note_refused(status, sentence)
+                message += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
+            factory.note_refused(status, message)
 
         key = b"".join(request.values(b"sec-websocket-key")[:1])
         return AnswerWatch(splice.far, key, DEFAULT_HEAD_BYTES, note, self._client.note_switched)

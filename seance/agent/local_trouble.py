@@ -38,21 +38,21 @@ class LocalTrouble:
 
     Attributes:
         reason: The kind of failure; the log limiter counts each kind separately.
-        sentence: Message for the log and for status listeners.
+        message: Message for the log and for status listeners.
         refusal: Response to the client.
     """
 
     reason: str
-    sentence: str
+    message: str
     refusal: Refusal
 
 
 def too_many_clients(max_clients: int) -> LocalTrouble:
     """Return the trouble of a client that exceeds the limit of ``max_clients`` clients (``--streams``)."""
-    sentence = (
+    message = (
         f"A client was refused: {max_clients} clients are connected, the limit of this agent (--streams)."
     )
-    return LocalTrouble("streams", sentence, _AT_LIMIT)
+    return LocalTrouble("streams", message, _AT_LIMIT)
 
 
 def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> LocalTrouble:
@@ -65,23 +65,23 @@ def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> Lo
     """
     limit = limit_reached(failure.value, local.host if local.kind != "unix" else "")
     if limit is not None:
-        sentence = f"A client was refused: {limit} The local server {local} is not the cause."
-        return LocalTrouble("limit", sentence, _AT_LIMIT)
+        message = f"A client was refused: {limit} The local server {local} is not the cause."
+        return LocalTrouble("limit", message, _AT_LIMIT)
     reason, why = type(failure.value).__name__, failure.getErrorMessage()
     if isinstance(failure.value, SeanceError):
-        reason, sentence = failure.value.code, why
+        reason, message = failure.value.code, why
     else:
         if failure.check(TimeoutError, DeferredTimeoutError, ConnectingCancelledError) is not None:
             reason, why = "timeout", f"no answer within {dial_seconds:g} s."
         elif failure.check(DNSLookupError) is not None:
             reason, why = "name", f"the name {local.host} cannot be resolved."
-        sentence = f"The local server {local} does not take connections: {why}"
+        message = f"The local server {local} does not take connections: {why}"
     refusal = Refusal(
         502,
         "The local server behind this room does not take connections: is it running?",
         code="local_server_refused",
     )
-    return LocalTrouble(reason, sentence, refusal)
+    return LocalTrouble(reason, message, refusal)
 
 
 class DialLog:
@@ -107,7 +107,7 @@ class DialLog:
         was_in_trouble, self._is_in_trouble = self._is_in_trouble, trouble is not None
         if trouble is not None:
             self._refused += 1
-            line = self._limiter.line(trouble.reason, trouble.sentence)
+            line = self._limiter.line(trouble.reason, trouble.message)
             if line is not None:
                 self._log.warn("[Agent] {sentence}", sentence=line, event="local.unreachable")
             return line is not None or not was_in_trouble

@@ -100,7 +100,9 @@ class Agent(Service):
         self._observer = observer or NullObserver()
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
-        self._identity_handshake = IdentityHandshake.of(identity, settings, self._relay.host_header)
+        self._identity_handshake = IdentityHandshake.from_settings(
+            identity, settings, self._relay.host_header
+        )
         self._tls = relay_tls(self._relay, settings)
         self._offers = SubprotocolOffer(reactor.seconds, is_always_plain=settings.plain)
         self._hint = DoctorHint(settings)
@@ -511,7 +513,7 @@ class Agent(Service):
             self._call_listeners(self._status)
         else:
             code = trouble.refusal.code
-            self._call_listeners(AgentStatus(AgentState.LOCAL_TROUBLE, redact(trouble.sentence), None, code))
+            self._call_listeners(AgentStatus(AgentState.LOCAL_TROUBLE, redact(trouble.message), None, code))
 
     def _set_status(self, message: str, retry_seconds: float | None = None, code: str = "") -> None:
         self._status = AgentStatus(PUBLIC_STATES[self._phase], redact(message), retry_seconds, code)

@@ -195,5 +195,5 @@ def next_state(table: Mapping[tuple[State, Event], State], state: State, event: 
     try:
         return table[state, event]
     except KeyError:
-        sentence = f"{event} is not possible in {state}."
-        raise LocalProtocolError(sentence, code="state") from None
+        message = f"{event} is not possible in {state}."
+        raise LocalProtocolError(message, code="state") from None

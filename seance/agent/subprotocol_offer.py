@@ -82,7 +82,7 @@ class SubprotocolOffer:
         is_mistaken = self._is_plain and not self._is_always_plain and not self._is_altered
         if is_mistaken and server.startswith(SERVER_PREFIX):
             self._plain_until = 0.0
-            sentence = "The relay is a Seance relay after all; the next attempt offers resumption again."
-            relay_link.end(sentence)
-            raise CarrierLost(sentence, code="offers")
+            message = "The relay is a Seance relay after all; the next attempt offers resumption again."
+            relay_link.end(message)
+            raise CarrierLost(message, code="offers")
         return relay_link

@@ -67,16 +67,16 @@ class TokenSource:
             is_slow = not isinstance(error, CarrierLost) or isinstance(error.__cause__, TimeoutError)
             if not is_slow:
                 raise
-            sentence = (
+            message = (
                 error.sentence
                 if isinstance(error, CarrierLost)
                 else f"The token file {self._path} cannot be read within {READ_SECONDS:g} s."
             )
             if not self._last:
-                raise CarrierLost(sentence, code="token_file") from error
+                raise CarrierLost(message, code="token_file") from error
             self._log.warn(
                 "{problem}; the token that was read last stays in use.",
-                problem=sentence.rstrip("."),
+                problem=message.rstrip("."),
                 event="file.kept",
             )
         return self._last
@@ -124,14 +124,14 @@ class TokenSource:
         try:
             token = read_bounded(Path(self._path), MAX_BYTES)[0].strip()
         except OSError as error:
-            sentence = f"The token file {self._path} cannot be read: {error.strerror}."
-            raise CarrierLost(sentence, code="token_file") from error
+            message = f"The token file {self._path} cannot be read: {error.strerror}."
+            raise CarrierLost(message, code="token_file") from error
         except ValueError as error:
-            sentence = f"The token file {self._path} {error}; it does not hold a token."
-            raise CarrierLost(sentence, code="token_file") from error
+            message = f"The token file {self._path} {error}; it does not hold a token."
+            raise CarrierLost(message, code="token_file") from error
         if not token or not token.isascii() or not token.decode().isprintable():
-            sentence = (
+            message = (
                 f"The token file {self._path} does not hold a token: one line, as seance token prints it."
             )
-            raise CarrierLost(sentence, code="token_file")
+            raise CarrierLost(message, code="token_file")
         return token.decode()

@@ -59,7 +59,7 @@ class LocalServerInfo:
         )
 
     @classmethod
-    def of(cls, request: Request) -> LocalServerInfo:
+    def from_request(cls, request: Request) -> LocalServerInfo:
         """Parse the field of an agent's request. A repeated field counts as absent."""
         values = request.values(LOCAL_FIELD.lower().encode())
         return cls.read(values[0].decode("latin-1")) if len(values) == 1 else cls()

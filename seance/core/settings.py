@@ -35,11 +35,11 @@ def check_room(room: str) -> str:
         ConfigError: ``room`` is empty, longer than 128 characters, or has a character that is not allowed.
     """
     if ROOM_NAME.fullmatch(room) is None or room in DOT_SEGMENTS:
-        sentence = (
+        message = (
             f"The room name {room[:140]!r} is not usable: "
             "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and no spaces."
         )
-        raise ConfigError(sentence, code="room_name")
+        raise ConfigError(message, code="room_name")
     return room
 
 

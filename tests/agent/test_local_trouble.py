@@ -108,7 +108,7 @@ def test_status_listeners_get_each_start_and_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "sentence"),
+    ("number", "message"),
     [
         (errno.EMFILE, r"this process has no file descriptor left, of \d+; raise the limit \(ulimit -n"),
         (errno.ENFILE, "this machine has no file descriptor left; raise fs.file-max"),
@@ -119,11 +119,11 @@ def test_status_listeners_get_each_start_and_end() -> None:
 )
 @pytest.mark.parametrize("kind", [ConnectBindError, ConnectError])
 def test_a_limit_of_the_agent_is_not_reported_as_a_fault_of_the_local_server(
-    kind: type[ConnectError], number: int, sentence: str
+    kind: type[ConnectError], number: int, message: str
 ) -> None:
     found = trouble(kind(number, os.strerror(number)))
-    assert re.search(sentence, found.sentence)
-    assert "does not take connections" not in found.sentence
+    assert re.search(message, found.message)
+    assert "does not take connections" not in found.message
     assert (found.refusal.status, found.refusal.code) == (503, "agent_limit")
 
 

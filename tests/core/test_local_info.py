@@ -49,9 +49,9 @@ def test_malformed_parameters_count_as_absent(value: str, info: LocalServerInfo)
 
 def test_repeated_field_counts_as_absent() -> None:
     field = (b"seance-local", b"host=a; answer=18")
-    assert LocalServerInfo.of(Request(b"GET", b"/", (field,))) == LocalServerInfo("a", 18.0)
-    assert LocalServerInfo.of(Request(b"GET", b"/", (field, field))) == LocalServerInfo()
-    assert LocalServerInfo.of(Request(b"GET", b"/", ())) == LocalServerInfo()
+    assert LocalServerInfo.from_request(Request(b"GET", b"/", (field,))) == LocalServerInfo("a", 18.0)
+    assert LocalServerInfo.from_request(Request(b"GET", b"/", (field, field))) == LocalServerInfo()
+    assert LocalServerInfo.from_request(Request(b"GET", b"/", ())) == LocalServerInfo()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,9 @@ def logged(*answers: dict[str, str], asked: float | None = 18.0) -> list[str]:
 
     globalLogPublisher.addObserver(hear)  # type: ignore[arg-type]  # a function will do
     try:
-        handshake = IdentityHandshake.of(None, AgentSettings(room="r", upgrade_seconds=asked), "relay")
+        handshake = IdentityHandshake.from_settings(
+            None, AgentSettings(room="r", upgrade_seconds=asked), "relay"
+        )
         for headers in answers:
             handshake.note_attached(headers)
     finally:

@@ -332,7 +332,7 @@ class Frontend(ProtocolSwitch):
                 may_replace=request.values(REPLACE_FIELD.lower().encode()) != [b"no"],
             )
             headers |= link.expect(subprotocol, back or "")
-        link.local = LocalServerInfo.of(request)
+        link.local = LocalServerInfo.from_request(request)
         headers |= link.local.reply(relay.settings)
         relay.answerer.answer(
             request,

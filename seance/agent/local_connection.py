@@ -139,7 +139,7 @@ class LocalConnection(ProtocolSwitch):
             self._refuse(refusal)
             return
         if request is not None:
-            self._stop_waiting()
+            self._stop_timer()
             factory = self._factory
             if factory.client_count > self._settings.streams:
                 trouble = too_many_clients(self._settings.streams)
@@ -152,7 +152,7 @@ class LocalConnection(ProtocolSwitch):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The stream ended before it was spliced: cancel the dial."""
         self._is_lost = True
-        self._stop_waiting()
+        self._stop_timer()
         if self._dialling is not None:
             self._dialling.cancel()
         if not self._is_refused:
@@ -217,7 +217,7 @@ class LocalConnection(ProtocolSwitch):
         return AnswerWatch(splice.far, key, DEFAULT_HEAD_BYTES, note, self._client.note_switched)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         self._is_refused = True
         self._factory.observer.refused(refusal.code)
         self._client.tell_end("refused")
@@ -230,7 +230,7 @@ class LocalConnection(ProtocolSwitch):
         seconds = self._settings.head_seconds
         self._refuse(Refusal(400, f"No request head came within {seconds:g} s.", code="head_timeout"))
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

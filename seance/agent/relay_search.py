@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError  # Twisted's own
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -62,9 +62,8 @@ async def find_relay(
     began_seconds = reactor.seconds()
     has_answered = False
     while (left_seconds := began_seconds + drain.try_seconds - reactor.seconds()) > 0:
-        dialling = Deferred.fromCoroutine(connect())
         try:
-            return await dialling.addTimeout(left_seconds, reactor)
+            return await _started(connect()).addTimeout(left_seconds, reactor)
         except TimeoutError:
             break
         except (Refusal, CarrierLost) as error:
@@ -73,3 +72,16 @@ async def find_relay(
                 break
             await deferLater(reactor, RETRY_SECONDS * random())
     return None
+
+
+def _started(dial: Coroutine[Deferred[Any], Any, Found]) -> Deferred[Found]:
+    """Start a dial. Cancelling fails with ``CancelledError``, though the dial may report ``CarrierLost``."""
+    dialling = Deferred.fromCoroutine(dial)
+
+    def cancel(result: Deferred[Found]) -> None:
+        result.errback(CancelledError())
+        dialling.cancel()
+
+    result: Deferred[Found] = Deferred(cancel)
+    dialling.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+    return result

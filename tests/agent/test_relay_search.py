@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from seance.agent.relay_search import NO_RELAY_SECONDS, find_relay, no_relay_answers
 from seance.errors import CarrierLost, Refusal
@@ -110,6 +111,23 @@ def test_a_cancelled_search_cancels_its_dial() -> None:
     search.search.addErrback(lambda failure: failure.trap(CancelledError))
     search.search.cancel()
     assert search.cancelled == 1
+
+
+def test_a_cancelled_search_ends_although_its_dial_reports_another_error() -> None:
+    clock, failures = Clock(), list[Failure]()
+
+    async def connect() -> None:
+        try:
+            await Deferred()
+        except CancelledError:
+            raise SILENT from None
+
+    search = Deferred.fromCoroutine(find_relay(clock, Drain(0.0, 5.0), connect, lambda: 1.0))
+    search.addErrback(failures.append)
+    clock.advance(0)
+    search.cancel()
+    assert failures[0].check(CancelledError)
+    assert clock.getDelayedCalls() == []
 
 
 @given(st.lists(st.sampled_from([REFUSED, BAD_GATEWAY, SILENT, TAKEN]), min_size=1))

@@ -5,9 +5,9 @@
 
 Only the loop in ``_run`` dials, and the search for another relay. The loop cannot end by itself: each
 attempt has a deadline, each failure leads to a wait, and an unexpected exception is logged and leads to a
-wait as well. (A reconnect loop that has ended is the most reported fault of desktop agents, see
-docs/sources.md.) ``AgentPhase`` has the states. A ``WakeDetector`` notices that the machine has slept or that
-the network has changed; it and ``check_now`` make the agent check its link, or dial, immediately.
+wait as well. (A reconnect loop that has ended is the most reported fault of desktop agents.) ``AgentPhase``
+has the states. A ``WakeDetector`` notices that the machine has slept or that the network has changed; it
+and ``check_now`` make the agent check its link, or dial, immediately.
 
 A relay that is about to stop sends ``drain``. The agent then first dials the relay that replaces it, and
 leaves the old one when the new link is up.

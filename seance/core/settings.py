@@ -69,7 +69,7 @@ class RelaySettings:
         head_bytes: Maximum length of a request head; node and h11 have 16 KiB, too.
         head_seconds: Timeout for the whole request head, counted from accept.
         upgrade_seconds: Timeout for the local server's response. Firefox gives up a pending upgrade after
-            20 s (docs/sources.md).
+            20 s.
         max_upgrade_seconds: Maximum of that timeout for an agent that asks for more. Clients other than
             browsers wait for a minute and longer.
         early_bytes: Maximum number of bytes that a client may send between its request head and the 101.
@@ -105,22 +105,22 @@ class RelaySettings:
             for the agent. Clients of an unknown room get 404. Ten minutes allow for a host who changes
             trains.
         park_seconds: Time for which a client waits for the agent of a known room. Firefox gives up a pending
-            upgrade after 20 s (docs/sources.md).
+            upgrade after 20 s.
         parked_per_room: Maximum number of clients that wait for one room; further ones are refused
             immediately. It equals ``streams_per_plain_agent`` and is a sixteenth of ``parked``, so that one
             room cannot fill the queue.
         parked: Maximum number of waiting clients in all: a fifth of ``connections``, and at most a fifth of
             the file descriptors of the process.
         resume_seconds: Time for which the relay keeps the clients of an agent that has lost its carrier; 0
-            turns resumption off. y-websocket closes a silent socket after 30 s (docs/sources.md); other
-            clients wait for minutes.
+            turns resumption off. y-websocket closes a silent socket after 30 s; other clients
+            wait for minutes.
         resume_bytes: Maximum of unacknowledged bytes kept for one agent. At the limit the relay pauses
             reading from its clients. 4 MiB allow 320 Mbit/s at 100 ms.
         resume_bytes_in_all: The same for all agents together. Above four fifths of it the relay drops the
             sessions of the agents that have been disconnected longest; at the limit it accepts no new agent.
         initial_syncs: Number of clients of a room that load their document at the same time while the link
             is full; upgrades of further clients are delayed. A y-websocket client gives up if loading takes
-            longer than 30 s (docs/sources.md).
+            longer than 30 s.
         hold_seconds: Maximum of that delay; 0 turns it off. 15 s for the reason given at ``park_seconds``.
         watchers_per_room: Maximum number of status event streams for one room; each open page has one.
         watchers: The same for all rooms; at most the number that applies to ``parked``.

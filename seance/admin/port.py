@@ -164,5 +164,5 @@ class AgentAdmin(MultiService):
         agent = self._agent
         if agent is None:
             return "not running"
-        is_up = agent.relay_link is not None and agent.relay_link.is_up
+        is_up = agent.relay_link is not None and agent.relay_link.is_attached
         return "" if is_up else agent.status.state.value

@@ -1,8 +1,8 @@
-"""When an agent that cannot get to its relay says how to find out why: once for each outage.
+"""Logs the ``seance doctor`` command when an agent cannot reach its relay, once per outage.
 
-The agent knows one sentence about its last attempt. ``seance doctor`` looks at each hop by itself, on the
-same machine, with the same files; so the log has the command to copy. Not where it would find all well: a
-room that another agent has, a relay that is full or stopping.
+The agent has one message about its last attempt; ``seance doctor`` checks each hop from the same machine with
+the same files. The hint is not given for refusals in which the doctor would find no fault: a room that
+another agent serves, a relay that is full or stopping.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ TOKEN_REFUSED = (401, 403)
 
 
 class DoctorHint:
-    """Ask for ``command`` after each failed attempt; call ``reset`` when one has succeeded.
+    """Call ``command`` after each failed attempt, and ``reset`` after a successful one.
 
     Args:
-        settings: The agent's.
+        settings: The agent's settings.
     """
 
     def __init__(self, settings: AgentSettings) -> None:
@@ -33,15 +33,15 @@ class DoctorHint:
         self._is_given = False
 
     def command(self, error: CarrierLost | Refusal) -> str | None:
-        """Return what to type, or None: it was said before, or it would be of no use."""
-        is_of_use = (
+        """Return the command to type; None if it was given before or would not help with ``error``."""
+        is_useful = (
             error.code != "token_file" if isinstance(error, CarrierLost) else error.status in TOKEN_REFUSED
         )
-        if self._is_given or not is_of_use:
+        if self._is_given or not is_useful:
             return None
         self._is_given = True
         return self._command
 
     def reset(self) -> None:
-        """The agent is connected: what goes wrong next is another matter."""
+        """The agent is connected: the next outage gets a hint again."""
         self._is_given = False

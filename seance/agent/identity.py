@@ -1,7 +1,7 @@
-"""What an agent says of itself when it dials: who it is, and whether it may be put before another.
+"""The agent's side of the identity handshake: header fields that prove its key to the relay.
 
-State for one agent and one relay, without clock or socket. The agent asks for the ``headers`` of
-each attempt and tells what came of it. docs/protocol.md, "Proving who an agent is".
+State for one agent and one relay, without clock or socket. The agent asks for the ``headers`` of each attempt
+and reports the result. docs/protocol.md describes the handshake.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _NONCE = re.compile(r"[\w-]{1,128}", re.ASCII)
 
 
 class IdentityHandshake:
-    """Call ``headers`` before each attempt, and one of the others after it.
+    """Call ``headers`` before each attempt, and one of the other methods after it.
 
     Args:
-        identity: Who the agent is; None for a plain one.
-        room: The room it serves.
-        host: Host and port of the relay, always written alike.
-        local: What to say about the local server.
+        identity: The agent's key; None for an agent without one.
+        room: The room that the agent serves.
+        host: Host and port of the relay; the same spelling in each call, because the proof signs it.
+        local: Facts about the local server to send with each request.
     """
 
     _log = Logger()
@@ -47,19 +47,21 @@ class IdentityHandshake:
         self._local = local
         self._granted_seconds: float | None = local.answer_seconds
         self._nonce: str | None = None
-        self._gives_way = False
+        self._must_wait = False
 
     @classmethod
-    def of(cls, identity: AgentIdentity | None, settings: AgentSettings, host: str) -> IdentityHandshake:
-        """Return that of an agent with these settings.
+    def from_settings(
+        cls, identity: AgentIdentity | None, settings: AgentSettings, host: str
+    ) -> IdentityHandshake:
+        """Make the handshake of an agent with these settings.
 
         Raises:
-            ConfigError: The address of the local server cannot be read.
+            ConfigError: The address of the local server cannot be parsed.
         """
         return cls(identity, settings.room, host, LocalServerInfo.from_settings(settings))
 
     def headers(self) -> dict[str, str]:
-        """Return the header fields for the next attempt. A nonce is used up by it."""
+        """Return the header fields for the next attempt. A nonce is used once."""
         headers = self._local.headers()
         if self._identity is not None:
             nonce, self._nonce = self._nonce, None
@@ -68,48 +70,48 @@ class IdentityHandshake:
                 if nonce is None
                 else self._identity.prove(nonce, self._room, self._host)
             )
-        if self._gives_way:
+        if self._must_wait:
             headers[REPLACE_FIELD] = "no"
         return headers
 
     def is_asked(self, refusal: Refusal) -> bool:
-        """Whether a refusal asks for a proof that the next ``headers`` will hold."""
+        """Return whether a refusal asks for a proof; the next ``headers`` then have it."""
         fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in refusal.headers}
         return refusal.status == 401 and self._keep_nonce(fields)
 
     def note_attached(self, headers: Mapping[str, str]) -> None:
-        """The relay has let us in.
+        """The relay has accepted the agent.
 
         Args:
-            headers: What its 101 said, names in small letters.
+            headers: The header fields of its 101, names in lower case.
         """
-        self._gives_way = False
+        self._must_wait = False
         self._keep_nonce(headers)
         self._check_granted(headers)
 
     def note_replaced(self) -> None:
-        """Another process with our key has taken the room.
+        """Another process with the same key has taken the room.
 
-        From now on we wait until it has gone, as anybody else does: two that both took the room
-        back would throw out each other's clients for ever.
+        Until the relay accepts this agent again, its requests do not replace that process: two processes
+        that both took the room back would disconnect each other's clients for ever.
         """
-        self._gives_way = True
+        self._must_wait = True
 
     def _check_granted(self, headers: Mapping[str, str]) -> None:
-        """Log once if the relay waits for a shorter time than it was asked for."""
+        """Log once if the relay grants a shorter timeout than the agent has asked for."""
         asked = self._local.answer_seconds
         granted = LocalServerInfo.read(headers.get(LOCAL_FIELD.lower(), "")).answer_seconds
         before, self._granted_seconds = self._granted_seconds, granted
         if asked is None or granted == before or (granted is not None and granted >= asked):
             return
         if granted is None:
-            sentence = "The relay does not know --upgrade-seconds and keeps its own bound, 15 s by default."
+            message = "The relay does not know --upgrade-seconds and uses its own timeout, 15 s by default."
         else:
-            sentence = (
-                f"The relay waits {granted:g} s for the local server's first answer, not {asked:g} s as "
-                "--upgrade-seconds says; its operator can raise --max-upgrade-seconds."
+            message = (
+                f"The relay waits {granted:g} s for the local server's first response, not the {asked:g} s "
+                "of --upgrade-seconds; its operator can raise --max-upgrade-seconds."
             )
-        self._log.warn("[Agent] {sentence}", sentence=sentence, event="link.upgrade_seconds")
+        self._log.warn("[Agent] {sentence}", sentence=message, event="link.upgrade_seconds")
 
     def _keep_nonce(self, headers: Mapping[str, str]) -> bool:
         nonce = headers.get(NONCE_FIELD.lower(), "")

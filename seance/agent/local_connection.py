@@ -1,11 +1,10 @@
 """One stream on the agent: from the client's request head to a splice with the local server.
 
-The relay opens a stream for each client and writes the client's upgrade request on it first. The
-agent reads that head, dials the local server, hands the head over with the ``Host`` it expects, and
-from there on splices. The answer, 101 or not, is the local server's own and is checked by the relay.
-What can go wrong on this side becomes an HTTP answer on the stream, so that the client learns it
-before any 101: 502 when the local server does not take the connection, 503 when this process has no
-descriptor or port left, 400 when the head is none.
+The relay opens a stream for each client and first writes the client's upgrade request on it. The agent reads
+that head, connects to the local server, writes the head with the ``Host`` that the local server expects, and
+splices stream and connection. The response is the local server's; the relay checks it. Failures on the agent
+become an HTTP response on the stream: 502 if the local server does not accept the connection, 503 if this
+process has no descriptor or port left, 400 if there is no valid head.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from seance.core.local_address import LocalAddress
 from seance.core.observers import NullObserver
 from seance.core.per_turn_limiter import PerTurnLimiter
 from seance.core.settings import AgentSettings
-from seance.core.splice import Side, Splice, SpliceReport
+from seance.core.splice import Splice, SpliceSide
 from seance.errors import Refusal
 from seance.heads import (
     FIELD_LIMIT,
@@ -55,9 +54,9 @@ class LocalConnectionFactory(Factory):
 
     Args:
         reactor: Twisted's reactor.
-        settings: The agent's.
+        settings: The agent's settings.
         on_local: Called after each dial of the local server, with the trouble or None.
-        observer: Who is told what becomes of each client.
+        observer: Receives the events of each client; None for no observer.
     """
 
     noisy = False
@@ -65,7 +64,7 @@ class LocalConnectionFactory(Factory):
 
     def __init__(
         self,
-        reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+        reactor: Any,  # noqa: ANN401  # no common type for what endpoints need
         settings: AgentSettings,
         on_local: Callable[[LocalTrouble | None], None],
         observer: Observer | None = None,
@@ -84,21 +83,21 @@ class LocalConnectionFactory(Factory):
 
     @cached_property
     def endpoint(self) -> IStreamClientEndpoint:
-        """How the local server is reached; made when the first client comes."""
+        """Connects to the local server. Made for the first client."""
         return self.local.endpoint(self.reactor, self.settings.local_dial_seconds, self.tls)
 
     def note_dialled(self, trouble: LocalTrouble | None = None) -> None:
-        """Report how a dial of the local server went; None for one that has succeeded."""
+        """Report the result of a dial of the local server; None for one that succeeded."""
         self._on_local(trouble)
 
-    def note_refused(self, status: int, sentence: str) -> None:
-        """Log that a client was refused: once, and then once a minute for each status, with a count."""
+    def note_refused(self, status: int, message: str) -> None:
+        """Log a refused client: the first time, then at most once a minute per status, with a count."""
         further = self._refusals.admit(status)
         if further is not None:
             count = further + 1
             self._log.warn(
                 "[Agent] {sentence}{again}",
-                sentence=sentence,
+                sentence=message,
                 again="" if count == 1 else f" ({count} answers with {status} since the last such line)",
                 status=status,
                 count=count,
@@ -111,7 +110,7 @@ class LocalConnectionFactory(Factory):
 
 
 class LocalConnection(ProtocolSwitch):
-    """Reads the head on a stream and brings it to the local server."""
+    """Reads the request head on a stream and forwards it to the local server."""
 
     _log = Logger()
 
@@ -121,18 +120,18 @@ class LocalConnection(ProtocolSwitch):
         self._reader = RequestReader(self._settings.head_bytes, FIELD_LIMIT + FORWARDED_FIELDS)
         self._timer: IDelayedCall | None = None
         self._dialling: Deferred[None] | None = None
-        self._is_gone = False
+        self._is_lost = False
         self._is_refused = False
         self._client = LocalClient(factory)
 
     def connectionMade(self) -> None:
-        """Start the time that the head may take."""
+        """Start the timeout for the request head."""
         self._client.begin()
         seconds = self._settings.head_seconds
-        self._timer = self._factory.reactor.callLater(seconds, self._too_late)
+        self._timer = self._factory.reactor.callLater(seconds, self._head_timed_out)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes until the head is whole; what follows waits in the stream's window."""
+        """Collect bytes until the head is complete, then pause: further data waits in the stream's window."""
         try:
             request = self._reader.receive(data)
         except Refusal as refusal:
@@ -140,7 +139,7 @@ class LocalConnection(ProtocolSwitch):
             self._refuse(refusal)
             return
         if request is not None:
-            self._stop_waiting()
+            self._stop_timer()
             factory = self._factory
             if factory.client_count > self._settings.streams:
                 trouble = too_many_clients(self._settings.streams)
@@ -151,9 +150,9 @@ class LocalConnection(ProtocolSwitch):
             self._dialling = Deferred.fromCoroutine(self._dial(request))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The client went, perhaps before the local server was reached."""
-        self._is_gone = True
-        self._stop_waiting()
+        """The stream ended before it was spliced: cancel the dial."""
+        self._is_lost = True
+        self._stop_timer()
         if self._dialling is not None:
             self._dialling.cancel()
         if not self._is_refused:
@@ -170,12 +169,12 @@ class LocalConnection(ProtocolSwitch):
         )
         try:
             await factory.turns.acquire()
-            connecting = factory.endpoint.connect(_OneProtocol(splice.far))
+            connecting = factory.endpoint.connect(_SideFactory(splice.far))
             connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
             await connecting
-        except Exception as error:  # noqa: BLE001  # whatever the network says; the client is told
+        except Exception as error:  # noqa: BLE001  # any failure of the network: the client gets a response
             self._dialling = None
-            if not self._is_gone:
+            if not self._is_lost:
                 trouble = trouble_of(Failure(error), factory.local, settings.local_dial_seconds)
                 factory.note_dialled(trouble)
                 self._refuse(trouble.refusal)
@@ -184,10 +183,10 @@ class LocalConnection(ProtocolSwitch):
         factory.note_dialled()
         try:
             self._join(splice, request)
-        except Exception:  # noqa: BLE001  # a mistake of ours, which costs this client alone
+        except Exception:  # noqa: BLE001  # a bug must cost only this client
             self._log.failure("A client could not be joined with the local server", event="local.failed")
             splice.far.is_lost = True
-            splice.far.leg.loseConnection()  # in order: the local server has done nothing wrong
+            splice.far.leg.loseConnection()  # gracefully: the fault is not the local server's
             cast(Leg, self.transport).abortConnection()
 
     def _join(self, splice: Splice, request: Request) -> None:
@@ -208,17 +207,17 @@ class LocalConnection(ProtocolSwitch):
     def _watch(self, splice: Splice, request: Request) -> AnswerWatch:
         factory, settings = self._factory, self._settings
 
-        def note(status: int, sentence: str) -> None:
+        def note(status: int, message: str) -> None:
             is_public = status == FORBIDDEN and has_public_origin(request)
             if is_public and not (settings.keep_host or settings.rewrite_origin):
-                sentence += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
-            factory.note_refused(status, sentence)
+                message += " If it compares Origin with Host, --rewrite-origin or --keep-host helps."
+            factory.note_refused(status, message)
 
         key = b"".join(request.values(b"sec-websocket-key")[:1])
         return AnswerWatch(splice.far, key, DEFAULT_HEAD_BYTES, note, self._client.note_switched)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         self._is_refused = True
         self._factory.observer.refused(refusal.code)
         self._client.tell_end("refused")
@@ -226,22 +225,22 @@ class LocalConnection(ProtocolSwitch):
         stream.write(refusal_response(refusal))
         stream.loseConnection()
 
-    def _too_late(self) -> None:
+    def _head_timed_out(self) -> None:
         self._timer = None
         seconds = self._settings.head_seconds
         self._refuse(Refusal(400, f"No request head came within {seconds:g} s.", code="head_timeout"))
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
 class LocalClient:
-    """A client as a witness sees it, and all that stays of its leg once it is spliced.
+    """A client as observers see it, and the owner of its splice. Outlives the ``LocalConnection``.
 
     Args:
-        factory: The leg's.
+        factory: The factory of the ``LocalConnection``.
     """
 
     __slots__ = ("_began_seconds", "_factory", "_is_switched", "_splice")
@@ -259,36 +258,36 @@ class LocalClient:
 
     @property
     def received_bytes(self) -> int:
-        """What the client has sent behind its head."""
+        """Bytes that the client has sent after its request head."""
         return 0 if self._splice is None else self._splice.near.received_bytes
 
     @property
     def sent_bytes(self) -> int:
-        """What the local server has said, its answer included."""
+        """Bytes that the local server has sent, including its response head."""
         return 0 if self._splice is None else self._splice.far.received_bytes
 
     def begin(self) -> None:
-        """Its stream has come."""
+        """Its stream was opened."""
         self._factory.client_count += 1
         self._began_seconds = self._factory.reactor.seconds()
         self._factory.observer.client_began(self)
 
     def join(self, splice: Splice) -> None:
-        """The local server has taken the connection."""
+        """The local server has accepted the connection."""
         self._splice = splice
         self._factory.observer.client_joined(self, self._factory.reactor.seconds() - self._began_seconds)
 
     def tell_end(self, reason: str) -> None:
-        """It is over, or never came to be."""
+        """Report the end of this client, or of a failed attempt, to the observer."""
         self._factory.client_count -= 1
         seconds = self._factory.reactor.seconds() - self._began_seconds
         report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
         self._factory.observer.client_ended(self, report)
 
-    # -- Spliced ---------------------------------------------------------------------------
+    # -- SpliceOwner -----------------------------------------------------------------------
 
     def closes_far_in_order(self) -> bool:
-        """Return whether the local server has not answered 101: then a lost stream is no reason for a reset.
+        """Return whether the local server has not answered 101 yet; the connection is then closed gracefully.
 
         In Node, a reset ends the whole process if an upgrade socket has no ``error`` listener.
         """
@@ -299,25 +298,25 @@ class LocalClient:
         self._is_switched = True
 
     def near_lost(self) -> None:
-        """Nobody waits for the stream alone."""
+        """Not used: both legs end together."""
 
     def far_cut(self) -> bool:
-        """The local server has cut the connection, and gone is gone."""
+        """The local server has reset the connection: reset the stream as well."""
         return False
 
-    def splice_ended(self, report: SpliceReport) -> None:
-        """Both are gone."""
+    def splice_ended(self, reason: str) -> None:
+        """Both legs are gone."""
         watch = None if self._splice is None else self._splice.far.watch
         if isinstance(watch, AnswerWatch):
-            watch.note_end(report.reason, self._factory.reactor.seconds() - self._began_seconds)
-        self.tell_end(report.reason)
+            watch.note_end(reason, self._factory.reactor.seconds() - self._began_seconds)
+        self.tell_end(reason)
 
 
-class _OneProtocol(Factory):
+class _SideFactory(Factory):
     noisy = False
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: SpliceSide) -> None:
         self._side = side
 
-    def buildProtocol(self, addr: IAddress | None) -> Side:  # type: ignore[override]  # an IProtocol, too
+    def buildProtocol(self, addr: IAddress | None) -> SpliceSide:  # type: ignore[override]  # provides IProtocol
         return self._side

@@ -1,8 +1,8 @@
-"""Why a client could not be connected with the local server, and what the agent says about it.
+"""Turns a failed dial of the local server into a log line, a status message and a response to the client.
 
-A dial fails for two kinds of reasons. Either the local server takes no connection: then the client gets 502.
-Or the agent's own process or machine has no descriptor, port or memory left: then the client gets 503, and
-the log names the limit and how to raise it. ``DialLog`` keeps the log short while clients try repeatedly.
+A dial fails for one of two kinds of reasons. If the local server does not accept the connection, the client
+gets 502. If the agent's own process or machine has no descriptor, port or memory left, the client gets 503,
+and the log names the limit and how to raise it. ``DialLog`` keeps the log short while clients try repeatedly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ __all__ = ["DialLog", "LocalTrouble", "too_many_clients", "trouble_of"]
 
 RETRY_AFTER = (b"Retry-After", b"5")
 
-
 _AT_LIMIT = Refusal(
     503,
     "The agent of this room has reached a limit of its process or machine; try again later.",
@@ -35,59 +34,61 @@ _AT_LIMIT = Refusal(
 
 @dataclass(frozen=True, slots=True)
 class LocalTrouble:
-    """Why a dial has failed.
+    """Why a dial of the local server failed.
 
     Attributes:
-        reason: The kind of the failure, for the limiter of the log.
-        sentence: For the log and for status listeners.
-        refusal: For the client.
+        reason: The kind of failure; the log limiter counts each kind separately.
+        message: Message for the log and for status listeners.
+        refusal: Response to the client.
     """
 
     reason: str
-    sentence: str
+    message: str
     refusal: Refusal
 
 
-def too_many_clients(most: int) -> LocalTrouble:
-    """Return what it means that a client comes while ``most`` clients (``--streams``) are connected."""
-    sentence = f"A client was refused: {most} clients are connected, the limit of this agent (--streams)."
-    return LocalTrouble("streams", sentence, _AT_LIMIT)
+def too_many_clients(max_clients: int) -> LocalTrouble:
+    """Return the trouble of a client that exceeds the limit of ``max_clients`` clients (``--streams``)."""
+    message = (
+        f"A client was refused: {max_clients} clients are connected, the limit of this agent (--streams)."
+    )
+    return LocalTrouble("streams", message, _AT_LIMIT)
 
 
 def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> LocalTrouble:
-    """Return what a failed dial of the local server means.
+    """Return the trouble that a failed dial of the local server means.
 
     Args:
-        failure: Of the endpoint.
+        failure: The endpoint's failure.
         local: The local server.
         dial_seconds: Timeout of the dial, in seconds.
     """
     limit = limit_reached(failure.value, local.host if local.kind != "unix" else "")
     if limit is not None:
-        sentence = f"A client was refused: {limit} The local server {local} is not the cause."
-        return LocalTrouble("limit", sentence, _AT_LIMIT)
+        message = f"A client was refused: {limit} The local server {local} is not the cause."
+        return LocalTrouble("limit", message, _AT_LIMIT)
     reason, why = type(failure.value).__name__, failure.getErrorMessage()
     if isinstance(failure.value, SeanceError):
-        reason, sentence = failure.value.code, why
+        reason, message = failure.value.code, why
     else:
         if failure.check(TimeoutError, DeferredTimeoutError, ConnectingCancelledError) is not None:
             reason, why = "timeout", f"no answer within {dial_seconds:g} s."
         elif failure.check(DNSLookupError) is not None:
             reason, why = "name", f"the name {local.host} cannot be resolved."
-        sentence = f"The local server {local} does not take connections: {why}"
+        message = f"The local server {local} does not take connections: {why}"
     refusal = Refusal(
         502,
         "The local server behind this room does not take connections: is it running?",
         code="local_server_refused",
     )
-    return LocalTrouble(reason, sentence, refusal)
+    return LocalTrouble(reason, message, refusal)
 
 
 class DialLog:
-    """Writes the agent's lines about dials of the local server: changes, then a count once a minute.
+    """Logs dials of the local server: each change, then at most one line with a count per minute.
 
     Args:
-        reactor: Twisted's reactor, or another clock.
+        reactor: Provides the time.
     """
 
     _log = Logger()
@@ -98,15 +99,15 @@ class DialLog:
         self._refused = 0
 
     def note(self, trouble: LocalTrouble | None) -> bool:
-        """Take note of one dial; None for one that has succeeded.
+        """Record one dial; None for one that succeeded.
 
         Returns:
-            Whether status listeners should know: the trouble begins or ends, or the log has a line on it.
+            Whether to call status listeners: the trouble begins or ends, or a line was logged.
         """
         was_in_trouble, self._is_in_trouble = self._is_in_trouble, trouble is not None
         if trouble is not None:
             self._refused += 1
-            line = self._limiter.line(trouble.reason, trouble.sentence)
+            line = self._limiter.line(trouble.reason, trouble.message)
             if line is not None:
                 self._log.warn("[Agent] {sentence}", sentence=line, event="local.unreachable")
             return line is not None or not was_in_trouble

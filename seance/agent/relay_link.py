@@ -1,9 +1,8 @@
-"""The agent's side of a link: a session, and the carriers it has run over.
+"""The agent's side of a link: one yamux session with a relay, over one carrier after the other.
 
-Made by ``Agent`` with each session. Where the relay can resume, the session survives its carrier: the
-connections to the local server stay open, and ``resume_request`` says what the next dial has to ask for. It
-is the relay that judges; if it stays out of reach for longer than it would keep our clients, waiting has no
-purpose any more, and the session ends here too.
+If the relay can resume, the session outlives its carrier: the connections to the local server stay open, and
+``resume_request`` returns what the next dial asks for. The relay decides whether the session continues. If
+the relay cannot be reached for longer than it keeps the session, the session ends here too.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from seance.agent.states import LINK, LinkEvent, LinkState, next_state
 from seance.carrier import RESUMABLE, Carrier, CarrierProtocol, CloseCode, Pulse, ResumableTransport
 from seance.core.link_session import link_session
 from seance.core.settings import AgentSettings
@@ -30,34 +30,35 @@ if TYPE_CHECKING:
 __all__ = ["RelayLink"]
 
 REFUSED_STREAMS = 64
-"""Streams beyond ``--streams``, in which clients get a 503. Further ones are reset: a 502 of the relay."""
+"""Streams beyond ``--streams`` on which the agent answers 503. It resets further ones (502 of the relay)."""
 
-LAST_PART = 0.25
-"""Of the time for taking leave: kept for the closing handshake."""
+CLOSE_FRACTION = 0.25
+"""Fraction of ``drain_seconds`` reserved for the WebSocket closing handshake."""
 
-MOVE_LOOK_SECONDS = 0.1
-"""How often is looked whether the old relay's clients are gone."""
+CLIENTS_POLL_SECONDS = 0.1
+"""Interval of the check whether the clients of the old relay have left."""
 
-LOOK_SECONDS = 0.02
-"""How often is looked whether anything is still queued."""
+QUEUE_POLL_SECONDS = 0.02
+"""Interval of the check whether data is still queued."""
 
-EMPTY_LOOKS = 3
-"""In a row, before nothing is: what a local server has said fills a queue that has just become empty."""
+EMPTY_POLLS = 3
+"""Consecutive checks with empty queues before the queues count as drained: data that the local server has
+sent already may still fill a queue that has just become empty."""
 
-MARGIN_SECONDS = 5.0
-"""The relay may have noticed the loss later than we have, and its time runs from then."""
+EXPIRY_MARGIN_SECONDS = 5.0
+"""Added to the relay's time for resumption, because the relay may notice the loss later than the agent."""
 
 
 class RelayLink:
-    """One session with a relay. ``open`` it over the first carrier, ``resume`` it over the next ones.
+    """One session with a relay. Call ``attach`` with the first carrier and ``resume`` with each later one.
 
     Args:
-        reactor: Where time comes from.
-        settings: The agent's.
-        streams: Gets the streams that the relay opens.
-        subprotocol: What was negotiated; None is a plain relay.
-        on_control: Called with link control messages: an object with a ``t``.
-        windows: What the windows of all sessions together may grow by.
+        reactor: Provides the timers.
+        settings: The agent's settings.
+        streams: Makes a protocol for each stream that the relay opens.
+        subprotocol: The negotiated subprotocol; None for a plain relay.
+        on_control: Called with this link and each link control message: a dict with a ``t``.
+        windows: The budget that the windows of all sessions of this process share.
     """
 
     _log = Logger()
@@ -74,221 +75,248 @@ class RelayLink:
         self._reactor = reactor
         self._settings = settings
         self._on_control = on_control
+        self._state = LinkState.NEW
         self.mux = link_session(
             reactor,
             Role.CLIENT,
             streams=settings.streams + REFUSED_STREAMS,
             is_plain=subprotocol is None,
             windows=windows,
-            on_lost=self._over,
+            on_lost=self._note_lost,
         )
         self.mux.listen(streams)
-        self._lasting: ResumableTransport | None = None
+        self._resumable: ResumableTransport | None = None
         if subprotocol == RESUMABLE:
-            self._lasting = ResumableTransport(
-                reactor, self.mux, on_detached=self._detached, kept_bytes=settings.resume_bytes
+            self._resumable = ResumableTransport(
+                reactor, self.mux, on_detached=self._note_detached, kept_bytes=settings.resume_bytes
             )
-        self._field: SessionInfo | None = None
+        self._session: SessionInfo | None = None
         self._carrier: Carrier | None = None
         self._pulse: Pulse | None = None
         self._expiry: IDelayedCall | None = None
-        self._down: OneShotEvent[str] = OneShotEvent()
+        self._detached: OneShotEvent[str] = OneShotEvent()
 
     # -- facts -----------------------------------------------------------------------------
 
     @property
-    def is_over(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether the session has ended, and its streams with it."""
-        return self.mux.is_over
+        return self._state is LinkState.LOST
 
     @property
-    def is_up(self) -> bool:
-        """Whether it has a carrier now."""
-        if self.is_over or self._carrier is None:
-            return False
-        return self._lasting is None or self._lasting.is_attached
+    def is_attached(self) -> bool:
+        """Whether a carrier is open."""
+        return self._state in (LinkState.ATTACHED, LinkState.MOVED)
+
+    @property
+    def is_resuming(self) -> bool:
+        """Whether the carrier is lost, and the session can continue over another one."""
+        return self._state is LinkState.RESUMING
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether another link has replaced this one, which still serves its clients."""
+        return self._state is LinkState.MOVED
 
     @property
     def carrier(self) -> Carrier | None:
-        """The latest carrier."""
+        """The latest carrier; None before the first."""
         return self._carrier
 
     @property
     def round_trip_seconds(self) -> float | None:
-        """How long the latest yamux ping took that was answered."""
+        """Round trip time of the latest yamux ping that was answered."""
         return self.mux.session.round_trip_seconds
 
     def measure(self) -> None:
-        """Have ``round_trip_seconds`` say soon how long it takes now."""
-        if self.is_up:
+        """Send a yamux ping, to update ``round_trip_seconds``."""
+        if self.is_attached:
             self.mux.ping()
 
     @property
     def kept_bytes(self) -> int:
-        """What the relay has not acknowledged."""
-        return 0 if self._lasting is None else self._lasting.continuity.outgoing.kept_bytes
+        """Bytes sent that the relay has not acknowledged."""
+        return 0 if self._resumable is None else self._resumable.continuity.outgoing.kept_bytes
 
     @property
     def stream_count(self) -> int:
-        """Clients now."""
+        """Clients on this link now."""
         return self.mux.stream_count
 
-    def when_down(self) -> Deferred[str]:
-        """Wait until the carrier is lost or the session over: fires with a sentence."""
-        return self._down.when()
+    def when_detached(self) -> Deferred[str]:
+        """Wait until the carrier is lost, the session ends or the agent moves; fires with a message."""
+        return self._detached.when()
 
     def resume_request(self) -> ResumeRequest | None:
-        """What the next dial has to ask for; None if there is nothing to resume."""
-        if self.is_over or self._lasting is None or self._field is None:
+        """Return what the next dial asks for; None if there is nothing to resume."""
+        if self.is_lost or self._resumable is None or self._session is None:
             return None
-        incoming = self._lasting.continuity.incoming
-        return ResumeRequest(self._field.sid, self._field.token, incoming.count, incoming.crc)
+        incoming = self._resumable.continuity.incoming
+        return ResumeRequest(self._session.sid, self._session.token, incoming.count, incoming.crc)
 
     # -- carriers --------------------------------------------------------------------------
 
-    def open(self, inlet: CarrierProtocol, field: SessionInfo) -> None:
-        """Begin over the first carrier.
+    def attach(self, inlet: CarrierProtocol, session: SessionInfo) -> None:
+        """Start the session over its first carrier.
 
         Args:
-            inlet: At its end.
-            field: What the relay says about the session.
+            inlet: The protocol of the open carrier.
+            session: The relay's data about the session.
         """
-        lasting = cast(ResumableTransport, self._lasting)
-        self._field = field
-        lasting.on_control = lambda message: self._on_control(self, message)
-        lasting.join(inlet, lasting.begin(0, 0))
-        self._note_carrier(inlet.carrier)
+        resumable = cast(ResumableTransport, self._resumable)
+        self._session = session
+        resumable.on_control = lambda message: self._on_control(self, message)
+        self._note_carrier(LinkEvent.OPENED, inlet.carrier)
+        resumable.join(inlet, resumable.begin(0, 0))
 
-    def resume(self, inlet: CarrierProtocol, field: SessionInfo) -> None:
-        """Go on over another carrier.
+    def attach_plain(self) -> None:
+        """Note that the only carrier of a link without resumption is open."""
+        carrier = cast(Carrier, self.mux.transport)
+        carrier.on_control = lambda message: self._on_control(self, message)
+        self._note_carrier(LinkEvent.OPENED, carrier)
+        if self.is_attached:
+            self._pulse = Pulse(self._reactor, carrier)
+
+    def resume(self, inlet: CarrierProtocol, session: SessionInfo) -> None:
+        """Continue the session over another carrier.
 
         Raises:
-            RemoteProtocolError: The relay's numbers do not fit; the session is over.
+            RemoteProtocolError: The relay's counts do not fit; the session has ended.
         """
-        lasting = cast(ResumableTransport, self._lasting)
+        resumable = cast(ResumableTransport, self._resumable)
         try:
-            epoch = lasting.begin(field.received, field.crc)
+            epoch = resumable.begin(session.received, session.crc)
         except (LocalProtocolError, RemoteProtocolError) as error:
             self.end(str(error))
             raise RemoteProtocolError(str(error), code="resume") from error
-        self._field = field
-        self._down = OneShotEvent()
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self._session = session
+        self._detached = OneShotEvent()
+        self._stop_expiry()
+        self._note_carrier(LinkEvent.RESUMED, inlet.carrier)
         self.mux.resume_clock()
-        lasting.join(inlet, epoch)
-        self._note_carrier(inlet.carrier)
-
-    def note_open(self) -> None:
-        """The one carrier of a link that cannot resume is open."""
-        carrier = cast(Carrier, self.mux.transport)
-        carrier.on_control = lambda message: self._on_control(self, message)
-        self._note_carrier(carrier)
-        self._pulse = Pulse(self._reactor, carrier)
+        resumable.join(inlet, epoch)
 
     def probe(self) -> None:
-        """Look whether the relay is still there, within two seconds."""
-        if self._lasting is not None:
-            self._lasting.probe()
+        """Check that the relay responds; the carrier is aborted if it does not within two seconds."""
+        if self._resumable is not None:
+            self._resumable.probe()
         elif self._pulse is not None:
             self._pulse.probe()
 
     def drop_carrier(self) -> None:
-        """Take the carrier for dead without asking; ``when_down`` fires."""
-        if self.is_up and self._carrier is not None:
+        """Abort the carrier without a check; ``when_detached`` fires."""
+        if self.is_attached and self._carrier is not None:
             self._carrier.abortConnection()
 
+    # -- leaving ---------------------------------------------------------------------------
+
     def send_control(self, message: bytes) -> None:
-        """Send a link control message, if the relay understands any."""
-        if not self.is_over and self.mux.transport is not None:
+        """Send a link control message, if there is a carrier and the relay supports them."""
+        if not self.is_lost and self.mux.transport is not None:
             self._below.send_control(message)
 
     def leave(self, code: int, reason: str) -> None:
-        """Take leave for good: GoAway, ``bye``, a close frame. Next: ``when_down``."""
-        if not self.is_over:
+        """End the session for good: GoAway, ``bye``, a close frame. Then ``when_detached`` fires."""
+        if not self.is_lost:
             self.mux.leave()
             self._below.close(code, reason)
 
     def go_away(self) -> None:
-        """Tell the relay to open nothing more. One that stops closes the clients, and the carrier last."""
-        if not self.is_over:
+        """Ask the relay to open no more streams. A stopping relay then closes the clients and the carrier."""
+        if not self.is_lost:
             self.mux.go_away()
 
-    def let_go(self, sentence: str) -> None:
-        """Have ``when_down`` fire although the carrier is up: another attachment has taken its place.
+    def move(self, message: str) -> None:
+        """Fire ``when_detached`` with the carrier open: another link replaces this one. Next: ``drain``."""
+        self._advance(LinkEvent.MOVED)
+        self._detached.fire(message)
 
-        Next: ``move_out``.
-        """
-        self._down.fire(sentence)
+    async def drain(self, seconds: float, reason: str) -> None:
+        """Serve the remaining clients until the relay has disconnected them, then leave.
 
-    async def move_out(self, seconds: float, reason: str) -> None:
-        """Serve the clients that are left until the relay has seen them off, then leave.
+        GoAway asks the relay to start; the relay paces the disconnects (docs/protocol.md).
 
-        GoAway tells the relay that it may begin; it paces them (docs/protocol.md, "Stopping").
+        Args:
+            seconds: Timeout for the clients to leave.
+            reason: Sent in the close frame.
         """
         until_seconds = self._reactor.seconds() + seconds
         self.mux.go_away()
-        while self.is_up and self.stream_count and self._reactor.seconds() < until_seconds:
-            await deferLater(self._reactor, MOVE_LOOK_SECONDS)
-        if self.is_up:
-            self._down = OneShotEvent()
-            await self.finish(self._settings.drain_seconds, CloseCode.NORMAL, reason)
+        while self.is_attached and self.stream_count and self._reactor.seconds() < until_seconds:
+            await deferLater(self._reactor, CLIENTS_POLL_SECONDS)
+        if self.is_attached:
+            self._detached = OneShotEvent()
+            await self.close_gracefully(self._settings.drain_seconds, CloseCode.NORMAL, reason)
         self.end(reason)
 
-    async def finish(self, seconds: float, code: int, reason: str) -> None:
-        """Let what is queued leave, then ``leave`` and wait for the end; ``seconds`` at most in all.
+    async def close_gracefully(self, seconds: float, code: int, reason: str) -> None:
+        """Send what is queued, then ``leave`` and wait for the end; at most ``seconds`` in all.
 
-        GoAway goes ahead where the relay is one of ours: it opens nothing more meanwhile. Other
-        implementations close over it, so they get it last.
+        A Seance relay gets the GoAway first, so that it opens no streams meanwhile. Other implementations
+        close the session when they receive GoAway, so they get it last.
         """
         reactor = self._reactor
         until_seconds = reactor.seconds() + seconds
         if self._carrier is not None and self._carrier.subprotocol is not None:
             self.mux.go_away()
-        looks = 0
-        while looks < EMPTY_LOOKS and (self.stream_count or self.mux.queued_bytes):
-            if reactor.seconds() >= until_seconds - seconds * LAST_PART:
+        empty_polls = 0
+        while empty_polls < EMPTY_POLLS and (self.stream_count or self.mux.queued_bytes):
+            if reactor.seconds() >= until_seconds - seconds * CLOSE_FRACTION:
                 break
-            looks = 0 if self.mux.queued_bytes else looks + 1
-            await deferLater(reactor, LOOK_SECONDS)
-        gone = self.when_down()
+            empty_polls = 0 if self.mux.queued_bytes else empty_polls + 1
+            await deferLater(reactor, QUEUE_POLL_SECONDS)
+        detached = self.when_detached()
         self.leave(code, reason)
         left_seconds = max(until_seconds - reactor.seconds(), 0.0)
-        await gone.addTimeout(left_seconds, reactor).addErrback(lambda failure: failure.trap(TimeoutError))
+        await detached.addTimeout(left_seconds, reactor).addErrback(
+            lambda failure: failure.trap(TimeoutError)
+        )
 
-    def end(self, sentence: str) -> None:
-        """It is over here, whatever the relay believes: cut the streams and the carrier."""
-        if self._lasting is not None:
-            self._lasting.expire(sentence)
-        elif not self.is_over and self.mux.transport is not None:
+    def end(self, message: str) -> None:
+        """End the session now, without the relay's consent: reset the streams and abort the carrier."""
+        if self._resumable is not None:
+            self._resumable.expire(message)
+        elif not self.is_lost and self.mux.transport is not None:
             cast(Carrier, self.mux.transport).abortConnection()
 
     # -- inside ----------------------------------------------------------------------------
 
+    def _advance(self, event: LinkEvent) -> None:
+        self._state = next_state(LINK, self._state, event)
+
     @property
     def _below(self) -> Carrier | ResumableTransport:
+        """The transport of the session."""
         return cast("Carrier | ResumableTransport", self.mux.transport)
 
-    def _note_carrier(self, carrier: Carrier) -> None:
+    def _note_carrier(self, event: LinkEvent, carrier: Carrier) -> None:
+        self._advance(event)
         self._carrier = carrier
         tune(carrier, is_carrier=True)
 
-    def _detached(self, sentence: str) -> None:
+    def _note_detached(self, message: str) -> None:
+        if self.has_moved:
+            self.end(message)  # the agent does not return to this relay
+            return
+        self._advance(LinkEvent.DETACHED)
         self.mux.pause_clock()
-        seconds = cast(SessionInfo, self._field).window_seconds + MARGIN_SECONDS
+        seconds = cast(SessionInfo, self._session).window_seconds + EXPIRY_MARGIN_SECONDS
         self._expiry = self._reactor.callLater(seconds, self._expire)
-        self._down.fire(sentence)
+        self._detached.fire(message)
 
     def _expire(self) -> None:
         self._expiry = None
-        self.end("The relay could not be reached in time; its clients are gone by now.")
+        self.end("The relay could not be reached in time; it has disconnected the clients by now.")
 
-    def _over(self, sentence: str) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+    def _note_lost(self, message: str) -> None:
+        self._advance(LinkEvent.ENDED)
+        self._stop_expiry()
         if self._pulse is not None:
             self._pulse.stop()
             self._pulse = None
-        self._down.fire(sentence)
+        self._detached.fire(message)
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None

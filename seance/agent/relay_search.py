@@ -1,9 +1,9 @@
-"""The search for the relay that takes the place of one that is about to stop.
+"""Searches for the relay that replaces one that is about to stop.
 
-An agent that is told ``drain`` dials the same address again: behind a load balancer another relay answers
-there, and after a hand-over the new process does. Where there is one relay only, every dial is refused, or
-a proxy in front says that nothing is behind it. The search then ends early, so that the old process can
-end: clients of a relay that is being restarted are refused until it has.
+An agent that receives ``drain`` dials the same address again: behind a load balancer another relay answers
+there, and after a hand-over the new process does. If there is only one relay, every dial is refused, or a
+proxy in front answers that it has no backend. The search then ends early, so that the old process can exit:
+until it has, clients of a relay that is being restarted are refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError  # Twisted's own
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -21,15 +21,15 @@ from seance.resume import Drain
 __all__ = ["NO_RELAY_SECONDS", "find_relay", "no_relay_answers"]
 
 NO_RELAY_SECONDS: Final = 1.5
-"""Time for which every dial has to be refused before the search ends. A supervisor that starts the new
-process with the signal has it listening by then. A proxy's health check may take longer; then the agent finds
-the new relay with its ordinary dials."""
+"""The search ends when every dial was refused for this time. A supervisor that starts the new process with
+the signal has it listening by then. A proxy's health check may take longer; then the agent finds the new
+relay with its ordinary attempts."""
 
 RETRY_SECONDS: Final = 0.5
-"""Waits between two dials are random, up to this."""
+"""Upper bound of the random wait between two dials."""
 
 GATEWAY_STATUSES: Final = (502, 503, 504)
-"""A proxy answers with these if no relay is behind it, and a relay with 503 while it stops."""
+"""Responses of a proxy that has no backend; a relay answers 503 while it stops."""
 
 Found = TypeVar("Found")
 
@@ -47,24 +47,23 @@ async def find_relay(
     connect: Callable[[], Coroutine[Deferred[Any], Any, Found]],
     random: Callable[[], float],
 ) -> Found | None:
-    """Dial until a relay answers, the time is over, or it is clear that there is no other relay.
+    """Dial until a relay answers, the time is over, or every dial was refused for ``NO_RELAY_SECONDS``.
 
     Args:
-        reactor: Twisted's reactor or a test's ``Clock``.
-        drain: When to begin, and for how long to try.
+        reactor: Twisted's reactor, or a ``Clock`` in tests.
+        drain: When to start the search, and for how long to try.
         connect: Dials once. Raises ``Refusal`` or ``CarrierLost``.
-        random: Gives floats from 0 to 1.
+        random: Returns floats from 0 to 1.
 
     Returns:
-        What ``connect`` returned; None if no relay was found.
+        The result of ``connect``; None if no relay was found.
     """
     await deferLater(reactor, drain.in_seconds)
     began_seconds = reactor.seconds()
     has_answered = False
     while (left_seconds := began_seconds + drain.try_seconds - reactor.seconds()) > 0:
-        dialling = Deferred.fromCoroutine(connect())
         try:
-            return await dialling.addTimeout(left_seconds, reactor)
+            return await _started(connect()).addTimeout(left_seconds, reactor)
         except TimeoutError:
             break
         except (Refusal, CarrierLost) as error:
@@ -73,3 +72,16 @@ async def find_relay(
                 break
             await deferLater(reactor, RETRY_SECONDS * random())
     return None
+
+
+def _started(dial: Coroutine[Deferred[Any], Any, Found]) -> Deferred[Found]:
+    """Start a dial. Cancelling fails with ``CancelledError``, though the dial may report ``CarrierLost``."""
+    dialling = Deferred.fromCoroutine(dial)
+
+    def cancel(result: Deferred[Found]) -> None:
+        result.errback(CancelledError())
+        dialling.cancel()
+
+    result: Deferred[Found] = Deferred(cancel)
+    dialling.addBoth(lambda outcome: None if result.called else result.callback(outcome))
+    return result

@@ -1,8 +1,4 @@
-"""What an agent shows and believes when it dials a relay over TLS.
-
-Not the dialling itself: the agent asks this once, and loads what it gets when it starts, so that a file that
-cannot be used is told then.
-"""
+"""The TLS settings with which an agent connects to its relay."""
 
 from __future__ import annotations
 
@@ -14,10 +10,12 @@ __all__ = ["relay_tls"]
 
 
 def relay_tls(relay: RelayAddress, settings: AgentSettings) -> ClientTls | None:
-    """Return how to speak TLS with the relay; None for one that is dialled in plain.
+    """Return the TLS settings for the relay; None for a ``ws://`` relay.
+
+    The agent loads the files when it starts, so that a file that cannot be used is reported then.
 
     Raises:
-        ConfigError: A relay on another machine is not to be checked.
+        ConfigError: ``tls_insecure`` is set for a relay on another machine.
     """
     if not relay.is_secure:
         return None

@@ -1,15 +1,16 @@
-"""The agent: keeps one link to one relay, and brings its clients to the local server.
+"""The agent: keeps one link to one relay, and connects the relay's clients to the local server.
 
-``Agent(reactor, settings)`` is a Twisted service. ``startService`` begins to dial and never gives
-up; ``when_connected`` and ``on_status`` tell how it goes; ``stopService`` takes leave. The loop in
-``_run`` is the only thing that dials. It cannot die: each attempt has a deadline, each failure leads
-to a wait, and whatever nobody foresaw is logged and leads to a wait as well (a loop that stopped
-is the most reported fault of desktop agents, yjs.md, row 20). Time and again it looks up: a
-``WakeDetector`` notices that the machine has slept or the network has changed, and ``check_now`` lets an app
-say so; both lead to a look at the link now instead of later.
+``Agent(reactor, settings)`` is a Twisted service. ``startService`` starts to dial and never gives up;
+``when_connected`` and ``on_status`` report the progress; ``stopService`` closes the link gracefully.
 
-A relay that is going to stop says ``drain``: the agent then dials the one that takes its place first,
-and leaves the old one when the new link is up.
+Only the loop in ``_run`` dials, and the search for another relay. The loop cannot end by itself: each
+attempt has a deadline, each failure leads to a wait, and an unexpected exception is logged and leads to a
+wait as well. (A reconnect loop that has ended is the most reported fault of desktop agents.) ``AgentPhase``
+has the states. A ``WakeDetector`` notices that the machine has slept or that the network has changed; it
+and ``check_now`` make the agent check its link, or dial, immediately.
+
+A relay that is about to stop sends ``drain``. The agent then first dials the relay that replaces it, and
+leaves the old one when the new link is up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -28,7 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.agent.backoff import Backoff, RedialWaits
-from seance.agent.dial_result import DialResult, is_told_to_give_way, retry_after_seconds
+from seance.agent.dial_result import DialResult, is_replaced, retry_after_seconds
 from seance.agent.doctor_hint import DoctorHint
 from seance.agent.identity import IdentityHandshake
 from seance.agent.local_connection import LocalConnectionFactory
@@ -36,6 +38,7 @@ from seance.agent.local_trouble import DialLog, LocalTrouble
 from seance.agent.relay_link import RelayLink
 from seance.agent.relay_search import find_relay, no_relay_answers
 from seance.agent.relay_tls import relay_tls
+from seance.agent.states import AGENT, PUBLIC_STATES, AgentEvent, AgentPhase, next_state
 from seance.agent.status import AgentState, AgentStatus
 from seance.agent.subprotocol_offer import SubprotocolOffer
 from seance.agent.token_source import TokenSource
@@ -52,35 +55,35 @@ from seance.yamux import WindowBudget
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
 
-TOKEN_LOOK_SECONDS = 2.0
-"""From one look at the token file to the next, while a link is up."""
+TOKEN_CHECK_SECONDS = 2.0
+"""Interval of the check whether the token file has changed, while a link is up."""
 
 RESUME_DIAL_SECONDS = 5.0
-"""One attempt to come back to a session that is kept: its time is short."""
+"""Timeout of one attempt to resume a session. Short, because the relay keeps it for a limited time."""
 
-MOVE_OUT_SECONDS = 60.0
-"""How long the clients that a relay is about to see off are served, after the agent has moved to another."""
+MOVE_SECONDS = 60.0
+"""After the agent has moved, the time in which the old relay may disconnect the clients that it still has."""
 
 PROBE_SECONDS = 2.0
-"""An attempt that has lasted so long is given up for a new one when something has happened."""
+"""After an event, an attempt that has already lasted this long is cancelled and a new one starts."""
 
-SURELY_LOST_SECONDS = 10.0
-"""After so long without us the relay has cut the carrier: it is no use to ask whether it still lives."""
+LOST_AFTER_SECONDS = 10.0
+"""After a sleep of this length the relay has aborted the carrier, so a probe would only waste time."""
 
 
 class Agent(Service):
-    """The process, or the part of an app, that dials out to the relay.
+    """The service that dials out to the relay; part of an app, or a separate process.
 
     Args:
         reactor: Twisted's reactor.
-        settings: What it was told.
-        identity: Who it is, from ``seance.auth.agent_key.agent_identity``; None for a plain agent,
-            whose room anybody may take once its link is gone.
-        observer: Who is told what happens; None for nobody.
+        settings: The agent's settings.
+        identity: The agent's key, from ``seance.auth.agent_key.agent_identity``. None for an agent without a
+            key: any other agent may take its room once its link is lost.
+        observer: Receives the agent's events; None for no observer.
 
     Raises:
-        ConfigError: The relay URL or the local server in ``settings`` cannot be read, or one on another
-            machine is not to be checked.
+        ConfigError: The relay URL or the local server in ``settings`` cannot be parsed, or the certificate
+            check is turned off for a server on another machine.
     """
 
     _log = Logger()
@@ -97,7 +100,9 @@ class Agent(Service):
         self._observer = observer or NullObserver()
         self.settings = settings
         self._relay = RelayAddress.from_url(settings.relay)
-        self._identity_handshake = IdentityHandshake.of(identity, settings, self._relay.host_header)
+        self._identity_handshake = IdentityHandshake.from_settings(
+            identity, settings, self._relay.host_header
+        )
         self._tls = relay_tls(self._relay, settings)
         self._offers = SubprotocolOffer(reactor.seconds, is_always_plain=settings.plain)
         self._hint = DoctorHint(settings)
@@ -115,26 +120,25 @@ class Agent(Service):
         self._dialling: Deferred[IProtocol] | None = None
         self._dialling_since = self._no_cancel_until = 0.0
         self._woken: OneShotEvent[None] = OneShotEvent()
-        self._is_hurried = False
-        self._retry_after_seconds = 0.0
         self._renewing: Deferred[None] | None = None
-        self._moving: Deferred[None] | None = None
-        self._moving_out: Deferred[None] | None = None
+        self._search: Deferred[None] | None = None
+        self._departure: Deferred[None] | None = None
         self._loop: Deferred[None] | None = None
         self._windows = WindowBudget()
         self._wake_detector = WakeDetector(reactor, self._note_event, own_address=self._own_address)
+        self._phase = AgentPhase.STOPPED
         self._status = AgentStatus(AgentState.STOPPED, "The agent is not running.")
 
-    # -- figures ---------------------------------------------------------------------------
+    # -- facts -----------------------------------------------------------------------------
 
     @property
     def status(self) -> AgentStatus:
-        """The latest change of the link."""
+        """The latest status of the link."""
         return self._status
 
     @property
     def relay_link(self) -> RelayLink | None:
-        """The session with the relay, for its figures; None before there was one."""
+        """The latest link to a relay; None before the first."""
         return self._relay_link
 
     @property
@@ -144,38 +148,38 @@ class Agent(Service):
         return sum(relay_link.stream_count for relay_link in both if relay_link is not None)
 
     def when_connected(self) -> Deferred[None]:
-        """Wait until the link is up; fires at once if it is. Cancelling only stops the waiting."""
+        """Wait until the link is up; fires immediately if it is. The returned Deferred may be cancelled."""
         return self._connected.when()
 
     def check_now(self, slept_seconds: float = 0.0) -> None:
-        """Look after the link now: the network has changed, or the machine has slept.
+        """Check the link now, because the network has changed or the machine has slept.
 
-        For an app that knows such things, though most are noticed anyway. If a link is up the relay is asked
-        for a sign of life within two seconds; if not, the next attempt begins at once.
+        For apps that receive such events; the agent also detects most of them itself. If a link is up, the
+        relay has to respond within two seconds. If not, the next attempt starts immediately.
 
         Args:
-            slept_seconds: How long this process did not run, if that is what happened.
+            slept_seconds: Time for which this process did not run; 0.0 if it ran.
         """
         relay_link = self._relay_link
-        if not self.running:
+        if not self._is_running:
             return
-        if relay_link is not None and relay_link.is_up:
-            if slept_seconds >= SURELY_LOST_SECONDS and relay_link.resume_request() is not None:
-                self._is_hurried = True
+        if relay_link is not None and relay_link.is_attached:
+            if slept_seconds >= LOST_AFTER_SECONDS and relay_link.resume_request() is not None:
+                self._waits.skip_next()
                 relay_link.drop_carrier()
             else:
                 relay_link.probe()
         elif self._dialling is None:
             self._woken.fire(None)
         elif self._reactor.seconds() - self._dialling_since >= PROBE_SECONDS and self._may_cancel():
-            self._is_hurried = True
+            self._waits.skip_next()
             self._dialling.cancel()
 
     def on_status(self, listener: Callable[[AgentStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` with every further change.
+        """Call ``listener`` with each change of the status.
 
         Returns:
-            A function that takes the listener off again.
+            A function that removes the listener.
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
@@ -183,68 +187,74 @@ class Agent(Service):
     # -- IService --------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Begin to dial.
+        """Start to dial.
 
         Raises:
             ConfigError: A file with certificates cannot be used.
+            LocalProtocolError: The agent is still stopping.
         """
         for tls in (self._tls, self._streams.tls):
             if tls is not None:
                 tls.load()
+        self._advance(AgentEvent.START)
         super().startService()
         self._waits.usual.reset()
         self._wake_detector.start()
         self._loop = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Let what is queued leave and take leave of the relay, in ``drain_seconds``; dial no more."""
+        """Stop to dial, send what is queued, and close the link, all within ``drain_seconds``."""
         super().stopService()
-        return Deferred.fromCoroutine(self._leave())
+        self._advance(AgentEvent.STOP)
+        return Deferred.fromCoroutine(self._close())
 
-    async def _leave(self) -> None:
+    async def _close(self) -> None:
         self._wake_detector.stop()
-        self._stop_moving()
+        self._stop_search()
         loop, self._loop = self._loop, None
         for relay_link in (self._relay_link, self._next):
-            if relay_link is not None and relay_link.is_up:
-                await relay_link.finish(
+            if relay_link is not None and relay_link.is_attached:
+                await relay_link.close_gracefully(
                     self.settings.drain_seconds, CloseCode.GOING_AWAY, "the agent is stopping"
                 )
-        for running in (loop, self._moving_out):
+        for running in (loop, self._departure):
             if running is not None:
                 running.cancel()
         for relay_link in (self._relay_link, self._next):
             if relay_link is not None:
                 relay_link.end("The agent is stopping.")
         self._relay_link = self._next = None
-        self._tell(AgentState.STOPPED, "The agent has stopped.")
+        self._advance(AgentEvent.CLOSED)
+        self._set_status("The agent has stopped.")
 
     # -- the loop --------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while self.running:
+        while self._is_running:
             code = ""
             try:
-                sentence, code = await self._attempt()
+                message, code = await self._attempt()
             except CancelledError:
-                if not self.running:
-                    return
-                sentence = "An attempt to connect was cancelled."
-            except Exception:  # noqa: BLE001  # the loop must not die of what nobody foresaw
-                sentence = "An attempt to connect failed in an unforeseen way; the log has the details."
+                message = "An attempt to connect was cancelled."
+            except Exception:  # noqa: BLE001  # an unexpected error must not end the loop
+                message = "An attempt to connect failed with an unexpected error; see the log."
                 self._log.failure("[Agent] An attempt to connect failed", event="link.failed")
-            if self.running and self._next is None:
-                await self._wait(sentence, code)
+            if self._is_running and self._phase is not AgentPhase.SWITCHING:
+                await self._wait(message, code)
 
     async def _attempt(self) -> tuple[str, str]:
-        """Dial and live as long as the carrier does; returns how it ended, and a code if it was refused."""
-        self._retry_after_seconds = 0.0
-        fresh, self._next = self._next, None
+        """Dial, then wait until the carrier is lost.
+
+        Returns:
+            A message how it ended, and the code of the refusal or error if there was one.
+        """
+        self._waits.set_retry_after(0.0)
+        found, self._next = self._next, None
         try:
-            return await self._live(fresh or await self._connect(self._relay_link)), ""
+            return await self._serve(found or await self._reconnect()), ""
         except (Refusal, CarrierLost) as error:
-            self._give_way_if(is_told_to_give_way(error))
-            self._retry_after_seconds = retry_after_seconds(error)
+            self._give_way_if(is_replaced(error))
+            self._waits.set_retry_after(retry_after_seconds(error))
             if isinstance(error, Refusal) and not no_relay_answers(error):
                 self._waits.note_rejected()
             self._observer.refused(error.code)
@@ -253,22 +263,24 @@ class Agent(Service):
                 self._log.info("[Agent] To see why: {command}", command=command, event="link.hint")
             return error.sentence, error.code
 
+    async def _reconnect(self) -> RelayLink:
+        """Dial to resume the session if it is kept, or for a new one."""
+        kept = self._kept_link()
+        self._advance(AgentEvent.DIAL if kept is None else AgentEvent.DIAL_TO_RESUME)
+        self._set_status(f"Connecting to {self._relay.host_header}.")
+        return await self._connect(kept)
+
     async def _connect(self, kept: RelayLink | None) -> RelayLink:
-        """Dial once, and a second time at once if the relay has but asked who we are.
+        """Dial once, and immediately once more if the relay asks for a proof of identity.
 
         Args:
-            kept: A session to go on with, if it still can.
+            kept: The link to resume, if possible.
 
         Returns:
-            A session whose carrier is open: that one, or a new one.
+            A link with an open carrier: ``kept`` or a new one.
         """
-        if kept is not None and kept.is_over:
-            kept = None
         url = self._relay.agent_url(self.settings.room)
         self._log.info("[Agent] Connecting to relay: {url}", url=url, event="link.dialling")
-        if self._relay_link is kept:
-            state = AgentState.CONNECTING if kept is None else AgentState.RESUMING
-            self._tell(state, f"Connecting to {self._relay.host_header}.")
         try:
             return await self._dial(kept)
         except Refusal as refusal:
@@ -278,23 +290,23 @@ class Agent(Service):
 
     async def _dial(self, kept: RelayLink | None) -> RelayLink:
         settings = self.settings
-        arrival = DialResult(self._attach, kept)
-        headers = self._identity_handshake.headers() | await self._authorization() | arrival.headers()
+        result = DialResult(self._make_link, kept)
+        headers = self._identity_handshake.headers() | await self._authorization() | result.headers()
         self._dialling_since = self._reactor.seconds()
         self._dialling = dial(
             self._reactor,
             self._relay,
             settings.room,
-            arrival.make_protocol,
-            deadline_seconds=RESUME_DIAL_SECONDS if arrival.resumes else settings.dial_seconds,
-            endpoint=self._endpoint(kept if arrival.resumes else None),
+            result.make_protocol,
+            deadline_seconds=RESUME_DIAL_SECONDS if result.resumes else settings.dial_seconds,
+            endpoint=self._endpoint(kept if result.resumes else None),
             headers=headers,
             may_resume=settings.resume,
-            is_plain=self._offers.choose_plain(resumes=arrival.resumes),
+            is_plain=self._offers.choose_plain(resumes=result.resumes),
         )
         try:
             await self._dialling
-            return self._offers.check(arrival.result())
+            return self._offers.check(result.result())
         except NegotiationFailed as error:
             if self._offers.note_failed(error):
                 self._waits.usual.reset()
@@ -302,35 +314,35 @@ class Agent(Service):
         finally:
             self._dialling = None
 
-    def _attach(self, subprotocol: str | None) -> RelayLink:
+    def _make_link(self, subprotocol: str | None) -> RelayLink:
         return RelayLink(
             self._reactor, self.settings, self._streams, subprotocol, self._note_control, self._windows
         )
 
-    async def _live(self, relay_link: RelayLink) -> str:
-        """Live as long as the carrier does; returns how it ended."""
+    async def _serve(self, relay_link: RelayLink) -> str:
+        """Serve clients over ``relay_link`` until its carrier is lost; return a message how that ended."""
         is_resumed = relay_link is self._relay_link
+        self._advance(AgentEvent.ATTACHED)
         self._relay_link = relay_link
         carrier = relay_link.carrier
         assert carrier is not None, "it is open"
         self._identity_handshake.note_attached(carrier.headers)
         self._waits.note_attached()
-        self._is_hurried = False
         began_seconds = self._reactor.seconds()
-        self._say_connected(is_resumed)
-        self._wake_detector.begin_anew()
+        self._report_connected(is_resumed)
+        self._wake_detector.take_address()
         self._connected.fire(None)
         self._hint.reset()
         if self.settings.token_file:
-            pass_on = partial(self._pass_on, relay_link)
-            self._renewing = self._token.watch(self._reactor, TOKEN_LOOK_SECONDS, pass_on)
+            send_token = partial(self._send_token, relay_link)
+            self._renewing = self._token.watch(self._reactor, TOKEN_CHECK_SECONDS, send_token)
         try:
-            sentence = await relay_link.when_down()
+            message = await relay_link.when_detached()
         finally:
-            is_gone = relay_link.is_over or relay_link is self._departing
-            change = LinkChange.LOST if is_gone else LinkChange.DETACHED
-            self._observer.link_changed(self.settings.room, change, "left" if is_gone else "")
-            self._stop_moving()
+            is_lost = relay_link.is_lost or relay_link.has_moved
+            change = LinkChange.LOST if is_lost else LinkChange.DETACHED
+            self._observer.link_changed(self.settings.room, change, "left" if is_lost else "")
+            self._stop_search()
             if self._renewing is not None:
                 self._renewing.cancel()
                 self._renewing = None
@@ -338,18 +350,18 @@ class Agent(Service):
         now = self._reactor.seconds()
         self._waits.note_lost(now, now - began_seconds)
         if self._give_way_if(carrier.peer_close_code == CloseCode.REPLACED):
-            sentence = "Another process with this agent's key has taken the room; waiting until it leaves."
-        if self._next is None:
-            self._log.info("[Agent] Disconnected: {sentence}", sentence=sentence, event="link.lost")
-        return sentence
+            message = "Another process with this agent's key has taken the room; waiting until it leaves."
+        if self._phase is not AgentPhase.SWITCHING:
+            self._log.info("[Agent] Disconnected: {sentence}", sentence=message, event="link.lost")
+        return message
 
-    def _say_connected(self, is_resumed: bool) -> None:
+    def _report_connected(self, is_resumed: bool) -> None:
         self._observer.link_changed(
             self.settings.room, LinkChange.RESUMED if is_resumed else LinkChange.ATTACHED
         )
         if is_resumed:
             self._log.info(
-                "[Agent] Resumed; {clients} clients have noticed nothing",
+                "[Agent] Resumed; {clients} clients stayed connected",
                 clients=self.client_count,
                 event="link.resumed",
             )
@@ -360,80 +372,78 @@ class Agent(Service):
             self._log.info(
                 "[Agent] Tunneling: {local} -> relay", local=self._streams.local, event="link.attached"
             )
-        self._tell(AgentState.CONNECTED, f"Connected to {self._relay.host_header}.")
+        self._set_status(f"Connected to {self._relay.host_header}.")
 
-    async def _wait(self, sentence: str, code: str) -> None:
-        relay_link = self._relay_link
-        is_kept = relay_link is not None and not relay_link.is_over
+    async def _wait(self, message: str, code: str) -> None:
+        is_kept = self._kept_link() is not None
+        self._advance(AgentEvent.DETACHED if is_kept else AgentEvent.LOST)
         seconds = self._waits.next_seconds(self._reactor.seconds(), is_kept=is_kept)
-        if self._is_hurried:
-            seconds = 0.0
-        seconds = max(seconds, self._retry_after_seconds)
         self._log.info("[Agent] Next attempt in {seconds:.1f} s", seconds=seconds, event="link.waiting")
-        self._tell(AgentState.RESUMING if is_kept else AgentState.WAITING, sentence, seconds, code)
-        self._is_hurried = False
+        self._set_status(message, seconds, code)
         self._woken = OneShotEvent()
         waiting = self._woken.when().addTimeout(seconds, self._reactor)
-        try:
+        with suppress(TimeoutError, CancelledError):
             await waiting
-        except TimeoutError:
-            pass
-        except CancelledError:
-            self.running = False
 
     # -- moving to another relay -----------------------------------------------------------
 
     def _note_control(self, relay_link: RelayLink, message: dict[str, object]) -> None:
-        is_ours = self.running and relay_link is self._relay_link and self._moving is None
-        if message["t"] != "drain" or not is_ours:
+        is_expected = self._phase is AgentPhase.CONNECTED and relay_link is self._relay_link
+        if message["t"] != "drain" or not is_expected:
             return
         drain = Drain.read(message)
         if drain is not None:
             self._log.info("[Agent] The relay is going to stop", event="link.draining")
-            self._moving = Deferred.fromCoroutine(self._move(relay_link, drain))
-            self._moving.addErrback(self._note_move_failed)
+            self._advance(AgentEvent.DRAIN)
+            self._search = Deferred.fromCoroutine(self._find_other_relay(relay_link, drain))
+            self._search.addErrback(self._log_failed_move)
 
-    async def _move(self, old: RelayLink, drain: Drain) -> None:
-        """Dial the relay that takes the old one's place, and live there; ``_move_out`` of the old one.
+    async def _find_other_relay(self, old: RelayLink, drain: Drain) -> None:
+        """Dial the relay that replaces the old one, and move there.
 
-        Without one, GoAway tells the old relay that it need not wait: it closes the clients and then us.
+        Without one, GoAway tells the old relay not to wait: it closes the clients, then this link.
         """
         try:
             new = await find_relay(self._reactor, drain, partial(self._connect, None), random.random)
         except CancelledError:
             raise
         except Exception:
-            old.go_away()
+            self._note_no_other_relay(old)
             raise
         if new is None:
             self._log.info("[Agent] No other relay answers at this address", event="link.draining")
-            old.go_away()
+            self._note_no_other_relay(old)
             return
         if self._departing is not None:
-            self._departing.end("The agent has moved once more.")
-        self._departing, self._next, self._moving = old, new, None
-        old.let_go("The agent has moved to another relay.")
-        self._moving_out = Deferred.fromCoroutine(self._move_out(old))
-        self._moving_out.addErrback(self._note_move_failed)
+            self._departing.end("The agent has moved to yet another relay.")
+        self._advance(AgentEvent.FOUND)
+        self._departing, self._next, self._search = old, new, None
+        old.move("The agent has moved to another relay.")
+        self._departure = Deferred.fromCoroutine(self._leave_relay(old))
+        self._departure.addErrback(self._log_failed_move)
 
-    async def _move_out(self, old: RelayLink) -> None:
-        """Serve those whom the old relay has not seen off yet, beside those of the new one."""
+    def _note_no_other_relay(self, old: RelayLink) -> None:
+        self._advance(AgentEvent.NOT_FOUND)
+        old.go_away()
+
+    async def _leave_relay(self, old: RelayLink) -> None:
+        """Serve the clients that the old relay still has, beside those of the new one, then leave."""
         reason = "the agent has moved to another relay"
         try:
-            await old.move_out(MOVE_OUT_SECONDS, reason)
+            await old.drain(MOVE_SECONDS, reason)
         finally:
             old.end(reason)
             if self._departing is old:
                 self._departing = None
 
-    def _note_move_failed(self, failure: Failure) -> None:
+    def _log_failed_move(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self._log.failure("[Agent] Moving to another relay failed", failure, event="link.failed")
 
-    def _stop_moving(self) -> None:
-        moving, self._moving = self._moving, None
-        if moving is not None:
-            moving.cancel()
+    def _stop_search(self) -> None:
+        search, self._search = self._search, None
+        if search is not None:
+            search.cancel()
 
     # -- for one attempt -------------------------------------------------------------------
 
@@ -441,9 +451,9 @@ class Agent(Service):
         token = await self._token.fetch(self._reactor)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _pass_on(self, relay_link: RelayLink, token: str) -> None:
+    def _send_token(self, relay_link: RelayLink, token: str) -> None:
         relay_link.send_control(json.dumps({"t": "token", "token": token}).encode())
-        self._log.info("[Agent] A new token was passed on to the relay", event="link.token_renewed")
+        self._log.info("[Agent] A new token was sent to the relay", event="link.token_renewed")
 
     def _endpoint(self, kept: RelayLink | None) -> IStreamClientEndpoint | None:
         relay, carrier = self._relay, None if kept is None else kept.carrier
@@ -458,17 +468,29 @@ class Agent(Service):
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _give_way_if(self, is_replaced: bool) -> bool:
-        """Wait for another process with our key to leave, if it has taken the room."""
-        if is_replaced:
+    def _advance(self, event: AgentEvent) -> None:
+        self._phase = next_state(AGENT, self._phase, event)
+
+    @property
+    def _is_running(self) -> bool:
+        return self._phase not in (AgentPhase.STOPPED, AgentPhase.STOPPING)
+
+    def _kept_link(self) -> RelayLink | None:
+        """Return the latest link if its session has not ended."""
+        relay_link = self._relay_link
+        return None if relay_link is None or relay_link.is_lost else relay_link
+
+    def _give_way_if(self, was_replaced: bool) -> bool:
+        """End the session and dial less often if another process with this key has taken the room."""
+        if was_replaced:
             self._identity_handshake.note_replaced()
             self._waits.slow_down()
             if self._relay_link is not None:
                 self._relay_link.end("Another process with this agent's key has taken the room.")
-        return is_replaced
+        return was_replaced
 
     def _may_cancel(self) -> bool:
-        """Whether the attempt may be given up for another: not again before one had its whole time."""
+        """Return whether the attempt may be cancelled for another one: at most once per ``dial_seconds``."""
         now = self._reactor.seconds()
         if now < self._no_cancel_until:
             return False
@@ -476,7 +498,7 @@ class Agent(Service):
         return True
 
     def _note_event(self, what: str, slept_seconds: float) -> None:
-        self._log.info("[Agent] Looking after the link: {what}", what=what, event="link.nudged")
+        self._log.info("[Agent] Checking the link: {what}", what=what, event="link.nudged")
         self.check_now(slept_seconds)
 
     def _own_address(self) -> str | None:
@@ -488,21 +510,18 @@ class Agent(Service):
         if not self._dial_log.note(trouble):
             return
         if trouble is None:
-            self._tell_listeners(self._status)
+            self._call_listeners(self._status)
         else:
-            self._tell(AgentState.LOCAL_TROUBLE, trouble.sentence, code=trouble.refusal.code)
+            code = trouble.refusal.code
+            self._call_listeners(AgentStatus(AgentState.LOCAL_TROUBLE, redact(trouble.message), None, code))
 
-    def _tell(
-        self, state: AgentState, sentence: str, retry_seconds: float | None = None, code: str = ""
-    ) -> None:
-        status = AgentStatus(state, redact(sentence), retry_seconds, code)
-        if state is not AgentState.LOCAL_TROUBLE:
-            self._status = status
-        self._tell_listeners(status)
+    def _set_status(self, message: str, retry_seconds: float | None = None, code: str = "") -> None:
+        self._status = AgentStatus(PUBLIC_STATES[self._phase], redact(message), retry_seconds, code)
+        self._call_listeners(self._status)
 
-    def _tell_listeners(self, status: AgentStatus) -> None:
+    def _call_listeners(self, status: AgentStatus) -> None:
         for listener in list(self._listeners):
             try:
                 listener(status)
-            except Exception:  # noqa: BLE001  # a listener's fault is not the link's
+            except Exception:  # noqa: BLE001  # an error of a listener must not affect the link
                 self._log.failure("A status listener failed", event="status.listener_failed")

@@ -1,4 +1,4 @@
-"""What an agent tells of itself: to ``Agent.on_status``, and as JSON lines to a parent process."""
+"""The status of an agent, as reported by ``Agent.on_status`` and as JSON lines to a parent process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["AgentState", "AgentStatus"]
 
 
 class AgentState(enum.Enum):
-    """What an agent is doing."""
+    """What an agent does, in the words of the public interface. ``AgentPhase`` has finer states."""
 
     STOPPED = "stopped"
     CONNECTING = "connecting"
@@ -21,15 +21,15 @@ class AgentState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One change, as ``Agent.on_status`` tells it.
+    """One change of an agent's status.
 
     Attributes:
-        state: What the agent is doing now. While ``RESUMING`` the relay keeps our clients, and neither
-            they nor the local server notice. ``LOCAL_TROUBLE`` is news about the local server and
-            changes nothing about the link, whose state is told once more when the trouble is over.
-        sentence: The same for a person.
-        retry_seconds: How long it waits before it dials again, while ``WAITING`` or ``RESUMING``.
-        code: The refusal or the error of which the sentence tells, if one; for programs.
+        state: What the agent does now. While ``RESUMING`` the relay keeps the clients; neither they nor the
+            local server see an interruption. ``LOCAL_TROUBLE`` reports a failed dial of the local server and
+            does not affect the link; when the trouble ends, the state of the link is reported again.
+        sentence: The same as a message for people.
+        retry_seconds: Time until the next attempt, while ``WAITING`` or ``RESUMING``; None during an attempt.
+        code: Stable code of the refusal or error that caused the change; empty if there is none.
     """
 
     state: AgentState

@@ -1,8 +1,8 @@
-"""Which subprotocols the next dial offers: all, or none after a relay has selected one that it does not know.
+"""Decides which subprotocols the next dial offers: all, or none after a relay has selected one wrongly.
 
-Servers made with Node's ``ws`` select the first subprotocol of the offer without knowing it, and some proxies
-send the whole offer back. After such an answer the agent offers nothing for a minute: it is a plain agent
-then. Afterwards it offers everything again, because a Seance relay may run there by now.
+Servers made with Node's ``ws`` select the first offered subprotocol without supporting it, and some proxies
+send the whole offer back. After such a response the agent offers nothing for a minute, as a plain agent does.
+Afterwards it offers all subprotocols again, because a Seance relay may run there by then.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from seance.errors import CarrierLost, NegotiationFailed
 __all__ = ["SubprotocolOffer"]
 
 PLAIN_SECONDS: Final = 60.0
-"""How long nothing is offered after an unusable answer. Each further try costs one handshake."""
+"""Time without an offer after an unusable response. Each further try costs one handshake."""
 
-OURS: Final = "seance-relay"
-"""How the ``Server`` field of our relay begins. Some proxies replace it, so its absence means nothing."""
+SERVER_PREFIX: Final = "seance-relay"
+"""Prefix of a Seance relay's ``Server`` field. Some proxies replace it, so its absence proves nothing."""
 
 
 class SubprotocolOffer:
-    """The offers of one agent to its relay.
+    """The subprotocol offers of one agent.
 
     Args:
-        seconds: Returns the time, in seconds, monotonic.
-        is_always_plain: Whether never to offer anything.
+        seconds: Returns the monotonic time in seconds.
+        is_always_plain: Whether to offer no subprotocol in any dial.
     """
 
     _log = Logger()
@@ -38,51 +38,51 @@ class SubprotocolOffer:
         self._seconds = seconds
         self._is_always_plain = is_always_plain
         self._plain_until = 0.0
-        self._is_plain = self._resumes = False  # what the latest dial was
-        self._is_altered = False  # the unusable answer was our relay's, so a proxy alters its answers
+        self._is_plain = self._resumes = False  # of the latest dial
+        self._is_altered = False  # whether a proxy alters responses: an unusable one was a Seance relay's
 
     def choose_plain(self, *, resumes: bool) -> bool:
-        """Return whether the next dial offers nothing.
+        """Return whether the next dial offers no subprotocol.
 
         Args:
-            resumes: Whether the dial is to resume a session. It always offers everything, because a plain
-                link would end the session and its clients.
+            resumes: Whether the dial is to resume a session. Such a dial always offers all subprotocols,
+                because a plain link would end the session and its clients.
         """
         self._resumes = resumes
-        is_within = self._seconds() < self._plain_until
-        self._is_plain = self._is_always_plain or (is_within and not resumes)
+        is_plain_now = self._seconds() < self._plain_until and not resumes
+        self._is_plain = self._is_always_plain or is_plain_now
         return self._is_plain
 
     def note_failed(self, error: NegotiationFailed) -> bool:
-        """Offer nothing for a minute after an answer that selects an unusable subprotocol.
+        """Offer nothing for a minute, because the relay has selected an unusable subprotocol.
 
         Returns:
             Whether the next dial offers less than this one did.
         """
         if self._is_plain or self._resumes:
             return False
-        self._is_altered = error.server.startswith(OURS)
+        self._is_altered = error.server.startswith(SERVER_PREFIX)
         self._plain_until = self._seconds() + PLAIN_SECONDS
         self._log.warn(
             "[Agent] The agent offers no subprotocol for {seconds:g} s and its clients are disconnected "
-            "whenever the carrier is lost. If the relay is of another make, set --plain",
+            "whenever the carrier is lost. If the relay is not a Seance relay, set --plain",
             seconds=PLAIN_SECONDS,
             event="link.plain",
         )
         return True
 
     def check(self, relay_link: RelayLink) -> RelayLink:
-        """Return ``relay_link``, unless it is plain by mistake: our relay runs there by now.
+        """Return ``relay_link``; end it if it is plain although a Seance relay runs there now.
 
         Raises:
-            CarrierLost: It is plain by mistake and has ended; the next dial offers everything.
+            CarrierLost: The link was ended; the next dial offers all subprotocols.
         """
         carrier = relay_link.carrier
         server = "" if carrier is None else carrier.headers.get("server", "")
         is_mistaken = self._is_plain and not self._is_always_plain and not self._is_altered
-        if is_mistaken and server.startswith(OURS):
+        if is_mistaken and server.startswith(SERVER_PREFIX):
             self._plain_until = 0.0
-            sentence = "The relay is a Seance relay after all; the next attempt offers resumption again."
-            relay_link.end(sentence)
-            raise CarrierLost(sentence, code="offers")
+            message = "The relay is a Seance relay after all; the next attempt offers resumption again."
+            relay_link.end(message)
+            raise CarrierLost(message, code="offers")
         return relay_link

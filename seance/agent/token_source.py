@@ -1,7 +1,7 @@
-"""Where an agent has its token from: told once, or a file that somebody else keeps fresh.
+"""Provides the agent's token: a fixed one, or the content of a file that another program renews.
 
-The file is read again for every dial, and looked at while a link is up, so that whoever renews it
-need not tell us. Not the place where a token is understood: to the agent it is a string.
+The file is read for every dial, and checked for changes while a link is up, so a program that renews it does
+not have to notify the agent. The agent does not decode the token.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from seance.net.file_reads import READ_SECONDS
 
 __all__ = ["TokenSource"]
 
-MOST_BYTES = 4096
-"""A longer token is refused by every relay of ours."""
+MAX_BYTES = 4096
+"""Seance relays refuse longer tokens."""
 
 
 class TokenSource:
-    """Gives the token for each attempt.
+    """Returns the token for each attempt to connect.
 
     Args:
         token: The token itself; empty for none.
-        path: A file that holds it; empty for none. It counts before ``token``.
+        path: A file that holds the token; empty for none. Takes precedence over ``token``.
     """
 
     _log = Logger()
@@ -43,10 +43,10 @@ class TokenSource:
         self._off_loop = OffLoop()
 
     def read(self) -> str:
-        """Return the token as it is now; empty if none was given. Blocks.
+        """Return the current token; empty if there is none. Blocks.
 
         Raises:
-            CarrierLost: The file cannot be used; the next attempt looks again.
+            CarrierLost: The file cannot be used. The next attempt reads it again.
         """
         self._last = self._read() if self._path else self._token
         return self._last
@@ -54,10 +54,10 @@ class TokenSource:
     async def fetch(self, reactor: Any) -> str:  # noqa: ANN401  # no common type
         """Return the token for an attempt, reading the file in a thread.
 
-        If the file hangs, or is a pipe without a writer, the last token that it held is used.
+        If reading hangs, or the file is a pipe without a writer, the token that was read last is used.
 
         Raises:
-            CarrierLost: The file cannot be used; the next attempt looks again.
+            CarrierLost: The file cannot be used. The next attempt reads it again.
         """
         if not self._path:
             return self._token
@@ -67,33 +67,25 @@ class TokenSource:
             is_slow = not isinstance(error, CarrierLost) or isinstance(error.__cause__, TimeoutError)
             if not is_slow:
                 raise
-            sentence = (
+            message = (
                 error.sentence
                 if isinstance(error, CarrierLost)
                 else f"The token file {self._path} cannot be read within {READ_SECONDS:g} s."
             )
             if not self._last:
-                raise CarrierLost(sentence, code="token_file") from error
+                raise CarrierLost(message, code="token_file") from error
             self._log.warn(
-                "{problem}; what was read before stays in force.",
-                problem=sentence.rstrip("."),
+                "{problem}; the token that was read last stays in use.",
+                problem=message.rstrip("."),
                 event="file.kept",
             )
         return self._last
 
-    def changed(self) -> str | None:
-        """Return the file's token if it is another than the one read last, and usable. Blocks."""
-        if not self._path:
-            return None
-        before = self._last
-        try:
-            now = self.read()
-        except CarrierLost:
-            return None
-        return now if now != before else None
-
     async def fetch_changed(self, reactor: Any) -> str | None:  # noqa: ANN401  # no common type
-        """Do what ``changed`` does, reading in a thread. A pipe is read for each attempt only."""
+        """Return the file's token if it is usable and differs from the one read last, else None.
+
+        Reads in a thread. A pipe is only read by ``fetch``.
+        """
         before = self._last
         try:
             now = await self._off_loop.run(reactor, self._read_unless_pipe)
@@ -110,7 +102,7 @@ class TokenSource:
         every_seconds: float,
         on_new: Callable[[str], None],
     ) -> Deferred[None]:
-        """Call ``on_new`` with each new token of the file, until the result is cancelled."""
+        """Call ``on_new`` with each new token in the file, until the returned Deferred is cancelled."""
         watching = Deferred.fromCoroutine(self._watch(reactor, every_seconds, on_new))
         return watching.addErrback(self._note_watch_failed)
 
@@ -130,16 +122,16 @@ class TokenSource:
 
     def _read(self) -> str:
         try:
-            token = read_bounded(Path(self._path), MOST_BYTES)[0].strip()
+            token = read_bounded(Path(self._path), MAX_BYTES)[0].strip()
         except OSError as error:
-            sentence = f"The token file {self._path} cannot be read: {error.strerror}."
-            raise CarrierLost(sentence, code="token_file") from error
+            message = f"The token file {self._path} cannot be read: {error.strerror}."
+            raise CarrierLost(message, code="token_file") from error
         except ValueError as error:
-            sentence = f"The token file {self._path} {error}; it does not hold a token."
-            raise CarrierLost(sentence, code="token_file") from error
+            message = f"The token file {self._path} {error}; it does not hold a token."
+            raise CarrierLost(message, code="token_file") from error
         if not token or not token.isascii() or not token.decode().isprintable():
-            sentence = (
+            message = (
                 f"The token file {self._path} does not hold a token: one line, as seance token prints it."
             )
-            raise CarrierLost(sentence, code="token_file")
+            raise CarrierLost(message, code="token_file")
         return token.decode()

@@ -81,7 +81,7 @@ def health_of_agent(agent: Agent) -> Health:
     An agent without a relay is healthy: it reconnects, and a restart would lose the clients that the relay
     keeps.
     """
-    attached = agent.relay_link is not None and agent.relay_link.is_up
+    attached = agent.relay_link is not None and agent.relay_link.is_attached
     status = agent.status
     return Health("agent", True, attached, f"The agent runs ({status.state.value}): {status.sentence}")
 

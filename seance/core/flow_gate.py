@@ -1,10 +1,9 @@
-"""Between a splice and one of its legs: how fast it may talk, and how long it may refuse to listen.
+"""Pauses one leg of a splice: while its consumer is full, and while a rate limit is exceeded.
 
-A ``FlowGate`` stands in for the leg as a producer. It pauses the leg for two reasons that must not be
-mixed up: because the consumer is full, and because the room has used up its bytes a second. The
-leg is resumed when neither holds. Its other duty is the far side of the first reason: a client that
-takes nothing while we hold its bytes is closed after a while, since a kernel that never says no
-would keep a dead one for ever.
+A ``FlowGate`` stands between a leg and the transport that consumes its data. It pauses the leg for two
+independent reasons: the consumer is full, or the room has used up its bytes per second. It resumes the leg
+when neither holds. It also reports a consumer that accepts no bytes for ``stalled_seconds``: the kernel
+keeps a dead connection open, so the relay has to close such a client itself.
 """
 
 from __future__ import annotations
@@ -21,44 +20,46 @@ from seance.net import Leg
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["FlowGate", "Pace"]
+__all__ = ["FlowGate", "RateLimit"]
 
 
-class Pace:
-    """The bytes a second of a room, shared by all its clients, or of one client; both directions together.
+class RateLimit:
+    """A limit in bytes per second, for one client or shared by all clients of a room; both directions count.
 
     Args:
-        reactor: Where time comes from.
-        bytes_per_second: At most, over time; a second's worth may come at once.
-        within: A further pace that what is spent here is spent of as well.
+        reactor: Provides the time.
+        bytes_per_second: The rate. The burst is the amount of one second.
+        within: Another limit to which the same bytes are charged, such as that of the room.
     """
 
-    def __init__(self, reactor: IReactorTime, bytes_per_second: int, *, within: Pace | None = None) -> None:
+    def __init__(
+        self, reactor: IReactorTime, bytes_per_second: int, *, within: RateLimit | None = None
+    ) -> None:
         self._reactor = reactor
         self._within = within
         self._bucket = TokenBucket(bytes_per_second, bytes_per_second, reactor.seconds())
 
     def change(self, bytes_per_second: int) -> None:
-        """Hold whoever shares this pace to another one from now on."""
+        """Set another rate, for all that share this limit."""
         self._bucket = TokenBucket(bytes_per_second, bytes_per_second, self._reactor.seconds())
 
     def spend(self, count: int) -> float:
-        """Count bytes that have come; returns for how many seconds their source has to rest."""
-        seconds = self._bucket.owe(count, self._reactor.seconds())
+        """Charge ``count`` received bytes; return for how many seconds their source has to pause."""
+        seconds = self._bucket.charge(count, self._reactor.seconds())
         return seconds if self._within is None else max(seconds, self._within.spend(count))
 
 
 @implementer(IPushProducer)
 class FlowGate:
-    """A leg as a producer that may rest.
+    """A leg as a producer that can also be paused for a time.
 
     Args:
-        reactor: Where time comes from.
-        leg: Whom to pause.
-        on_stalled: Called when the consumer has been full, without taking anything, for
-            ``stalled_seconds``; None if nobody minds.
-        stalled_seconds: How long that may last.
-        unsent_bytes: How much the consumer holds now, to see whether it takes anything.
+        reactor: Provides the time.
+        leg: The transport to pause and resume.
+        on_stalled: Called when the consumer has been full for ``stalled_seconds`` without accepting a byte;
+            None disables the check.
+        stalled_seconds: Interval of that check.
+        unsent_bytes: Returns how many bytes the consumer holds now.
     """
 
     def __init__(
@@ -75,61 +76,61 @@ class FlowGate:
         self._on_stalled = on_stalled
         self._stalled_seconds = stalled_seconds
         self._unsent_bytes = unsent_bytes
-        self._unsent_at_look = 0
+        self._unsent_at_last_check = 0
         self._consumer_is_full = False
-        self._resting: IDelayedCall | None = None
-        self._looking: IDelayedCall | None = None
+        self._pause_timer: IDelayedCall | None = None
+        self._stall_timer: IDelayedCall | None = None
 
-    def rest(self, seconds: float) -> None:
-        """Pause the leg for a time; a second rest while one lasts is for whoever comes later."""
-        if self._resting is None:
-            self._resting = self._reactor.callLater(seconds, self._rested)
+    def pause_for(self, seconds: float) -> None:
+        """Pause the leg for a time. During such a pause a second call does nothing."""
+        if self._pause_timer is None:
+            self._pause_timer = self._reactor.callLater(seconds, self._pause_is_over)
             self._leg.pauseProducing()
 
     def pauseProducing(self) -> None:
-        """The consumer is full."""
+        """The consumer is full: pause the leg."""
         if not self._consumer_is_full:
             self._consumer_is_full = True
             self._leg.pauseProducing()
-            self._look_later()
+            self._start_stall_timer()
 
     def resumeProducing(self) -> None:
-        """The consumer takes more."""
+        """The consumer accepts data again: resume the leg, unless it is paused for a time."""
         self._consumer_is_full = False
-        self._stop_looking()
-        if self._resting is None:
+        self._stop_stall_timer()
+        if self._pause_timer is None:
             self._leg.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The consumer is gone; what becomes of the leg then is the splice's to say."""
+        """The consumer is gone. The splice decides what happens to the leg."""
         self.close()
 
     def close(self) -> None:
-        """Cancel what is pending: the splice is over."""
-        self._stop_looking()
+        """Cancel all timers: the splice has ended."""
+        self._stop_stall_timer()
         self._on_stalled = None
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
 
-    def _rested(self) -> None:
-        self._resting = None
+    def _pause_is_over(self) -> None:
+        self._pause_timer = None
         if not self._consumer_is_full:
             self._leg.resumeProducing()
 
-    def _look_later(self) -> None:
+    def _start_stall_timer(self) -> None:
         if self._on_stalled is not None:
-            self._unsent_at_look = self._unsent_bytes()
-            self._looking = self._reactor.callLater(self._stalled_seconds, self._look)
+            self._unsent_at_last_check = self._unsent_bytes()
+            self._stall_timer = self._reactor.callLater(self._stalled_seconds, self._check_stalled)
 
-    def _look(self) -> None:
-        self._looking = None
-        if self._unsent_bytes() != self._unsent_at_look:
-            self._look_later()
+    def _check_stalled(self) -> None:
+        self._stall_timer = None
+        if self._unsent_bytes() != self._unsent_at_last_check:
+            self._start_stall_timer()
         elif self._on_stalled is not None:
             self._on_stalled()
 
-    def _stop_looking(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+    def _stop_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None

@@ -1,9 +1,9 @@
-"""The end of a connection that was refused: the answer must arrive, and nothing else happens.
+"""Two ways to end a connection without losing the bytes that were written last.
 
-Closing a socket while bytes of the peer are still unread makes the kernel send a reset, and the
-reset destroys the answer in the peer's hands: whoever sent too long a head would never read
-"431". So the answer is written, our side is ended, and what still comes is thrown away, within
-bounds of bytes and time.
+If a socket is closed while received bytes are still unread, the kernel sends a reset, and the reset discards
+a response that the peer has not read yet: a client with too long a request head would never see the 431.
+``LingeringClose`` therefore writes the response, ends its own direction, and drops what still arrives, within
+a bound of bytes and of time. nginx does the same (``lingering_close``).
 """
 
 from __future__ import annotations
@@ -29,63 +29,59 @@ LINGER_BYTES = 1024 * 1024
 
 @implementer(IHalfCloseableProtocol)
 class LingeringClose(Protocol):
-    """Writes one answer and sees the connection off.
+    """Writes one response and closes the connection gracefully.
 
     Args:
-        reactor: Where time comes from.
-        answer: The whole answer; or the last that is said, behind all that was written before.
-        seconds: How long it may take to arrive before the connection is cut.
+        reactor: Provides the time.
+        response: The whole response, or the last bytes of one that was written before.
+        seconds: Timeout after which the connection is aborted.
         on_end: Called once, when the connection is gone.
     """
 
     def __init__(
         self,
         reactor: IReactorTime,
-        answer: bytes,
+        response: bytes,
         *,
         seconds: float = LINGER_SECONDS,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
-        self._answer = answer
+        self._response = response
         self._seconds = seconds
         self._on_end = on_end
         self._left_bytes = LINGER_BYTES
         self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """Write the answer and end our side."""
+        """Write the response and end our direction."""
         leg = cast(Leg, self.transport)
-        self._timer = self._reactor.callLater(self._seconds, self._cut)
-        leg.write(self._answer)
+        self._timer = self._reactor.callLater(self._seconds, self._abort)
+        leg.write(self._response)
         end(leg)
 
     def dataReceived(self, data: bytes) -> None:
-        """Throw away what still comes, up to a bound."""
+        """Drop what still arrives; abort the connection when it exceeds ``LINGER_BYTES``."""
         self._left_bytes -= len(data)
-        if self._left_bytes < 0:
-            self._cut_now()
+        if self._left_bytes < 0 and self._timer is not None:
+            self._timer.cancel()
+            self._abort()
 
     def readConnectionLost(self) -> None:
-        """The far side has ended too: the answer has arrived."""
+        """The peer has ended its direction too, so the response has arrived."""
         cast(Leg, self.transport).loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Our side has ended, as asked."""
+        """Our direction has ended, as ``connectionMade`` asked."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over, one way or the other."""
+        """Cancel the timeout and call ``on_end``."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._on_end()
 
-    def _cut_now(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._cut()
-
-    def _cut(self) -> None:
+    def _abort(self) -> None:
         self._timer = None
         cast(ITCPTransport, self.transport).abortConnection()
 
@@ -105,7 +101,7 @@ class ResetAfterFlush(Protocol):
         self._reset: LingeringReset | None = None
 
     def connectionMade(self) -> None:
-        """Begin to wait."""
+        """Start to wait for the write buffer to empty."""
         leg = cast(Leg, self.transport)
         leg.unregisterProducer()
         leg.resumeProducing()
@@ -115,13 +111,13 @@ class ResetAfterFlush(Protocol):
         """Drop what still arrives."""
 
     def readConnectionLost(self) -> None:
-        """The peer has ended; the reset follows."""
+        """The peer has ended its direction; the reset follows."""
 
     def writeConnectionLost(self) -> None:
         """Not used: this direction ends with the reset."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone."""
+        """Cancel the reset and call ``on_end``."""
         if self._reset is not None:
             self._reset.cancel()
         self._on_end()

@@ -1,8 +1,8 @@
-"""The yamux session of a link, the same on both sides: its bounds, and the close code of each failure.
+"""Makes the yamux session of a link, with the same limits and close codes on the relay and on the agent.
 
-A carrier has one keepalive, WebSocket pings (``seance.carrier.pulse``), because every WebSocket answers them,
-with any yamux library above it. A session sends yamux pings only to measure the path. If no yamux byte comes
-within ``PING_SECONDS`` after such a ping, the peer has stopped serving its session, and the session ends.
+The keepalive of a carrier is the WebSocket ping (``seance.carrier.pulse``): every WebSocket library answers
+it, with any yamux library above. yamux pings only measure the round trip. If no yamux byte arrives
+within ``PING_SECONDS`` after one, the peer no longer serves its session, and the session ends.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["link_session"]
 
 PING_SECONDS: Final = 60.0
-"""How long the answer to a yamux ping may take; any other yamux frame counts as well."""
+"""Timeout for the answer to a yamux ping. Any other yamux frame counts as an answer."""
 
 WINDOW_BYTES: Final = 16 * MIB
-"""How far the window of one stream may grow towards a peer of ours: 437 Mbit/s at 300 ms."""
+"""Largest receive window of one stream, if the peer is a Seance program: 437 Mbit/s at 300 ms."""
 
 CLOSE_CODES: Final[Mapping[Ending, CloseCode]] = {
     Ending.PEER_BROKE_RULES: CloseCode.YAMUX_ERROR,
@@ -43,17 +43,17 @@ def link_session(
     windows: WindowBudget,
     on_lost: Callable[[str], None],
 ) -> Mux:
-    """Return the session of a new link, without a carrier.
+    """Return the session of a new link, not yet connected to a carrier.
 
     Args:
-        reactor: For timers.
+        reactor: Provides the timers.
         role: SERVER for the relay, CLIENT for the agent.
-        streams: Clients at a time.
-        is_plain: Whether the peer negotiated nothing. Its streams keep the windows that every library takes,
-            and its usual backlog of 256 bounds the streams that wait for an answer (yamux.md 1.2, rows 6 and
-            7). A relay bounds ``streams`` too: rust-yamux ends a session over 512 (yamux.md 1.2, row 7).
-        windows: The budget from which the windows of all sessions of the process grow.
-        on_lost: Called once with a sentence when the session is over.
+        streams: Maximum number of open streams; each client is one.
+        is_plain: Whether the peer negotiated no subprotocol. Windows then keep the size that every yamux
+            library accepts, and at most 256 streams wait for an acknowledgement, as hashicorp/yamux allows
+            (docs/protocol.md).
+        windows: The budget that the windows of all sessions of this process share.
+        on_lost: Called once with a message when the session has ended.
     """
     if is_plain:
         limits = Limits(

@@ -1,4 +1,4 @@
-"""The local server: its address as a person writes it, and how to reach it."""
+"""The address of the local server: parses ``--local`` and makes the endpoint that connects to it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HOST_PORT = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+
 
 @dataclass(frozen=True, slots=True)
 class LocalAddress:
-    """Where the agent forwards to.
+    """The address of the local server, to which the agent forwards.
 
     Attributes:
         kind: ``"tcp"``, ``"unix"`` or ``"tls"``.
-        host: A name or address without brackets; for ``unix`` the path of the socket.
+        host: Host name or IP address without brackets; for ``unix`` the path of the socket.
         port: 1 to 65535; 0 for ``unix``.
     """
 
@@ -34,28 +34,30 @@ class LocalAddress:
 
     @classmethod
     def from_text(cls, text: str) -> LocalAddress:
-        """Read ``HOST:PORT``, ``[IPV6]:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
+        """Parse ``HOST:PORT``, ``[IPV6]:PORT``, ``unix:PATH`` or ``tls://HOST:PORT``.
 
         Raises:
-            ConfigError: It is none of these.
+            ConfigError: ``text`` has none of these forms.
         """
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:
-                raise ConfigError(f"The local server {text!r} names no socket; {FORMS}.", code="local")
+                raise ConfigError(f"The local server {text!r} has no path; {FORMS}.", code="local")
             return cls("unix", path, 0)
         kind, rest = ("tls", text.removeprefix("tls://")) if text.startswith("tls://") else ("tcp", text)
         match = HOST_PORT.fullmatch(rest)
         if match is None:
-            raise ConfigError(f"The local server {text!r} cannot be read; {FORMS}.", code="local")
+            raise ConfigError(f"The local server {text!r} is not a valid address; {FORMS}.", code="local")
         port = int(match["port"])
         if not 1 <= port <= 65535:
-            raise ConfigError(f"The local server {text!r} has no port of 1 to 65535; {FORMS}.", code="local")
+            raise ConfigError(
+                f"The local server {text!r} needs a port from 1 to 65535; {FORMS}.", code="local"
+            )
         return cls(kind, match["six"] or match["host"], port)
 
     @property
     def host_header(self) -> bytes:
-        """What the local server expects to be called."""
+        """The ``Host`` field for requests to the local server; ``localhost`` for ``unix``."""
         if self.kind == "unix":
             return b"localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -65,22 +67,22 @@ class LocalAddress:
 
     @property
     def origin(self) -> bytes:
-        """The Origin of a page that the local server itself would serve."""
+        """The ``Origin`` of a web page that the local server itself serves."""
         return (b"https://" if self.kind == "tls" else b"http://") + self.host_header
 
     def endpoint(
         self,
-        reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+        reactor: Any,  # noqa: ANN401  # no common type for what endpoints need
         timeout_seconds: float,
         tls: ClientTls | None = None,
     ) -> IStreamClientEndpoint:
-        """Make the endpoint that connects to it.
+        """Return an endpoint that connects to the local server.
 
         Args:
             reactor: Twisted's reactor.
-            timeout_seconds: For one attempt.
-            tls: How to be sure who it is, where it is ``tls``; by default its name and the
-                authorities of the system.
+            timeout_seconds: Timeout of one attempt.
+            tls: TLS settings for ``tls``. None checks the host name against the certificate authorities
+                of the system.
         """
         if self.kind == "unix":
             return UNIXClientEndpoint(reactor, self.host, timeout=timeout_seconds)
@@ -90,7 +92,7 @@ class LocalAddress:
         return endpoint
 
     def __str__(self) -> str:
-        """Write it as it was given."""
+        """Return the address in the form that ``from_text`` parses."""
         if self.kind == "unix":
             return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -1,7 +1,8 @@
-"""Facts about the local server that an agent sends when it attaches: its ``Host``, and how slow it is.
+"""The header field ``Seance-Local``: facts about the local server that an agent sends when it attaches.
 
-The field ``Seance-Local`` of docs/protocol.md, read and written by both sides. Both parameters are optional
-and so is the field: a plain agent sends none, and a relay that does not know the field ignores it.
+The agent sends the local server's ``Host`` and how long its first response may take; the relay answers with
+the time that it grants. The field and both parameters are optional: a plain agent sends none, and a relay
+that does not know the field ignores it. See docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class LocalServerInfo:
-    """Facts about one local server, sent by its agent.
+    """Facts about one local server.
 
     Attributes:
-        host: The ``Host`` that the local server is sent, by which it may refer to itself; empty where it
-            is sent the public one, or where it is not known.
-        answer_seconds: How long it may take for its first answer; None for the relay's own bound.
+        host: The ``Host`` that the agent sends to the local server, which may occur in its responses. Empty
+            if the agent sends the public ``Host``, or if it is unknown.
+        answer_seconds: Timeout for the first response of the local server; None for the relay's default.
     """
 
     host: str = ""
@@ -38,17 +39,17 @@ class LocalServerInfo:
 
     @classmethod
     def from_settings(cls, settings: AgentSettings) -> LocalServerInfo:
-        """Return what an agent with these settings says.
+        """Return the facts that an agent with these settings sends.
 
         Raises:
-            ConfigError: The address of the local server cannot be read.
+            ConfigError: The address of the local server cannot be parsed.
         """
         host = "" if settings.keep_host else LocalAddress.from_text(settings.local).host_header.decode()
         return cls(host, settings.upgrade_seconds)
 
     @classmethod
     def read(cls, value: str) -> LocalServerInfo:
-        """Read a field. A parameter that makes no sense, or that is not known, counts as absent."""
+        """Parse the value of the field. An unknown or malformed parameter counts as absent."""
         pairs = (one.partition("=") for one in value.split(";"))
         parameters = {name.strip(): its.strip() for name, _, its in pairs}
         host, seconds = parameters.get("host", ""), parameters.get("answer", "")
@@ -58,18 +59,18 @@ class LocalServerInfo:
         )
 
     @classmethod
-    def of(cls, request: Request) -> LocalServerInfo:
-        """Read the field of an agent's request; absent or repeated it says nothing."""
+    def from_request(cls, request: Request) -> LocalServerInfo:
+        """Parse the field of an agent's request. A repeated field counts as absent."""
         values = request.values(LOCAL_FIELD.lower().encode())
         return cls.read(values[0].decode("latin-1")) if len(values) == 1 else cls()
 
     @property
     def hosts(self) -> tuple[bytes, ...]:
-        """By which ``Host`` the local server may refer to itself, so far as is known."""
+        """The ``Host`` values by which the local server may refer to itself, as far as known."""
         return (self.host.encode(),) if self.host else ()
 
     def headers(self) -> dict[str, str]:
-        """Return the field, or nothing if there is nothing to say."""
+        """Return the header field; an empty dict if there are no facts to send."""
         parameters = []
         if self.host:
             parameters.append(f"host={self.host}")
@@ -78,14 +79,14 @@ class LocalServerInfo:
         return {LOCAL_FIELD: "; ".join(parameters)} if parameters else {}
 
     def granted_seconds(self, settings: RelaySettings) -> float:
-        """Return how long a relay waits for the first answer of this local server."""
+        """Return how long a relay waits for the first response of this local server, in seconds."""
         if self.answer_seconds is None:
             return settings.upgrade_seconds
-        # An operator who raises the default means it for those who ask for more, too.
+        # A default above the maximum raises the maximum as well.
         return min(self.answer_seconds, max(settings.upgrade_seconds, settings.max_upgrade_seconds))
 
     def reply(self, settings: RelaySettings) -> dict[str, str]:
-        """Return the field of the 101 that tells an agent what it got, if it has asked."""
+        """Return the field for the relay's 101: the time that it grants, if the agent has asked for one."""
         if self.answer_seconds is None:
             return {}
         return LocalServerInfo(answer_seconds=self.granted_seconds(settings)).headers()

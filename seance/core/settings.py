@@ -39,7 +39,7 @@ def check_room(room: str) -> str:
     if ROOM_NAME.fullmatch(room) is None or room in DOT_SEGMENTS:
         message = (
             f"The room name {room[:140]!r} is not usable: "
-            "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - without spaces."
+            "use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and no spaces."
         )
         raise ConfigError(message, code="room_name")
     return room

@@ -1,20 +1,22 @@
-"""Two transports, joined: what arrives on one leaves on the other, until both have ended.
+"""Joins two transports: data that arrives on one is written to the other, until both have ended.
 
-Not a parser: no byte is looked at. Three facts are carried over, each as itself (docs/protocol.md,
-"Ends"): *data*, under back-pressure, so that neither side is read faster than the other takes;
-*end of data* as end of data, after the last byte; *gone* as gone, after the last byte too, within
-a bounded time. chisel, frp and Twisted's own ``portforward`` close both sides when either ends, and
-lose the answer to whoever shuts down its writing side first.
+A splice does not parse the data. It carries over three facts, each unchanged (docs/protocol.md, "Ends"):
 
-The near side can be taken out again, by whoever has something to say to it that the far side did not:
-``release_near``.
+- *data*, with back-pressure: neither side is read faster than the other accepts;
+- *end of data* (a half-close), after the last byte;
+- *loss* without an end (a reset), after the last byte too and within a bounded time.
 
-Used with the client and a stream on the relay, and with a stream and the local server on the agent.
+chisel, frp and Twisted's own ``portforward`` close both sides when either ends. A client that shuts down its
+writing side and waits for the response then never gets it.
+
+``release_near`` takes the near side out again, for an owner that has to write to it after the far side
+failed.
+
+The relay splices a client and a stream; the agent splices a stream and the local server.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -29,76 +31,67 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from seance.core.flow_gate import FlowGate, Pace
+from seance.core.flow_gate import FlowGate, RateLimit
 from seance.net import Leg, LingeringReset, end, is_orderly, take_undelivered, unsent_bytes
 from seance.net.lingering_reset import LINGER_SECONDS
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Splice", "SpliceReport", "Spliced", "Watcher"]
+__all__ = ["Splice", "SpliceOwner", "SpliceSide", "StreamWatcher"]
 
 
-@dataclass(frozen=True, slots=True)
-class SpliceReport:
-    """How a splice ended.
-
-    Attributes:
-        near_bytes: What the near side sent.
-        far_bytes: What the far side sent.
-        reason: ``"ended"``, ``"near_gone"``, ``"far_gone"``, ``"half_close_timeout"``, ``"stalled"``,
-            or what ``Splice.abort`` or ``Splice.release_near`` was told.
-    """
-
-    near_bytes: int
-    far_bytes: int
-    reason: str
-
-
-class Spliced(Protocol):
-    """Whose two legs a splice joins."""
+class SpliceOwner(Protocol):
+    """Interface of the object that makes a splice and handles its end."""
 
     def near_lost(self) -> None:
-        """The near leg is gone, and was not taken out."""
+        """The near leg is gone. Not called after ``Splice.release_near``."""
 
     def far_cut(self) -> bool:
-        """The far leg is gone without an end.
+        """The far leg was reset.
 
         Returns:
-            Whether the near one is the caller's now, to ``Splice.release_near``; otherwise it is cut as well.
+            True if the owner takes the near leg with ``Splice.release_near``; False to reset it as well.
         """
 
     def closes_far_in_order(self) -> bool:
-        """The near leg is gone without an end.
+        """The near leg was reset.
 
         Returns:
-            Whether the far one sees an orderly end all the same: it has not agreed to a WebSocket yet.
+            Whether to close the far leg gracefully all the same, because it has not answered 101 yet.
         """
 
-    def splice_ended(self, report: SpliceReport) -> None:
-        """Both legs are gone. Called once."""
+    def splice_ended(self, reason: str) -> None:
+        """Both legs are gone. Called once.
+
+        Args:
+            reason: ``"ended"``, ``"near_gone"``, ``"far_gone"``, ``"half_close_timeout"``, ``"stalled"``,
+                or the reason given to ``Splice.abort`` or ``Splice.release_near``.
+        """
 
 
-class Watcher(Protocol):
-    """Who looks at what passes."""
+class StreamWatcher(Protocol):
+    """Interface of an object that sees the data of one side after it was passed on."""
 
     def receive(self, data: bytes) -> None:
-        """Take what was passed on, as it came."""
+        """Process the next bytes."""
 
 
 class Splice:
-    """Joins two legs. Give ``near`` and ``far`` to the two transports as protocols, then ``start``.
+    """Joins two legs. Give ``near`` and ``far`` to the two transports as protocols, then call ``start``.
 
-    It and what it is made of stay as long as the client does, and idle clients are many: so they are small.
+    A splice and its parts exist as long as the client is connected. Thousands of clients may be idle, so
+    these objects are small: slots, and a ``FlowGate`` only where one is needed.
 
     Args:
-        reactor: Where time comes from.
-        owner: Who is told what becomes of it.
-        half_close_seconds: After one direction has ended, the other may be silent for so long
-            before both are cut.
-        stalled_seconds: A near side that takes nothing for so long is cut; None if it may.
-        pace: How fast both may talk together; None for as fast as they can.
-        watch: Who looks at all that passes from the far side to the near one.
+        reactor: Provides the timers.
+        owner: Handles the end.
+        half_close_seconds: After one direction has ended, both legs are aborted if no byte arrives for
+            this time.
+        stalled_seconds: The splice is aborted if the near side accepts no bytes for this time; None for no
+            limit.
+        rate_limit: Limit for both directions together; None for none.
+        watch: Sees all data that is passed from the far side to the near side.
     """
 
     __slots__ = (
@@ -117,54 +110,53 @@ class Splice:
     def __init__(
         self,
         reactor: IReactorTime,
-        owner: Spliced,
+        owner: SpliceOwner,
         *,
         half_close_seconds: float,
         stalled_seconds: float | None = None,
-        pace: Pace | None = None,
-        watch: Watcher | None = None,
+        rate_limit: RateLimit | None = None,
+        watch: StreamWatcher | None = None,
     ) -> None:
         self._reactor = reactor
         self._owner = owner
         self._half_close_seconds = half_close_seconds
         self._stalled_seconds = stalled_seconds
-        self.near = Side(self) if pace is None else PacedSide(self, pace)
-        self.far = Side(self) if pace is None else PacedSide(self, pace)
+        self.near = SpliceSide(self) if rate_limit is None else RateLimitedSide(self, rate_limit)
+        self.far = SpliceSide(self) if rate_limit is None else RateLimitedSide(self, rate_limit)
         self.near.other, self.far.other = self.far, self.near
         self.far.watch = watch
         self._reason = "ended"
         self._is_over = False
-        # The time of a half-close; once a side is gone, what resets the other one.
+        # The half-close timeout; once a side is gone, the timer that ends the other side.
         self._timer: IDelayedCall | LingeringReset | None = None
         self._bytes_at_timer = 0
 
     def start(self) -> None:
-        """Begin, once both sides have their transport."""
+        """Start, once both sides have their transport."""
         if self.near.is_lost or self.far.is_lost:
             return
         near, far = self.near, self.far
-        # The sides, not the legs: a transport that is lost stops its producer, and a leg would end by that.
+        # The producers are the sides, not the legs: a lost transport calls stopProducing, which closes a leg.
         near.leg.registerProducer(cast(IPushProducer, far), True)
         far.leg.registerProducer(cast(IPushProducer, near), True)
 
     def abort(self, reason: str) -> None:
-        """Cut both legs now, and drop what is queued.
+        """Abort both legs now and drop what is queued.
 
-        For decisions of ours, where waiting is what must not happen: a side that takes nothing or stays
-        silent for too long, a token that has ended, the end of a drain.
+        For ends that must not wait: a stalled side, a timeout, a token that has ended, the end of a drain.
         """
-        self._note(reason)
+        self._set_reason(reason)
         for side in (self.near, self.far):
             if not side.is_lost:
                 side.leg.abortConnection()
 
     def release_near(self, reason: str) -> None:
-        """Take the near leg out, reading: it is the caller's from now on, with another protocol.
+        """Take the near leg out, unpaused. The caller then gives it another protocol.
 
-        What the near side has said still leaves on the far leg, which then ends; what the far side
-        still says is for nobody.
+        Data already received from the near side still leaves on the far leg, which then closes. Further data
+        from the far side is dropped.
         """
-        self._note(reason)
+        self._set_reason(reason)
         near, far = self.near, self.far
         near.is_lost = True
         near.leg.unregisterProducer()
@@ -174,25 +166,26 @@ class Splice:
             far.leg.unregisterProducer()
             far.leg.loseConnection()
         near.leg.resumeProducing()
-        self._look_whether_over()
+        self._finish_if_both_are_lost()
 
-    # -- from the sides --------------------------------------------------------------------
+    # -- called by the sides ---------------------------------------------------------------
 
-    def cut_arrived(self, side: Side) -> None:
-        """A leg is gone without an end: so is the other, after the last byte, unless the owner takes it."""
+    def side_reset(self, side: SpliceSide) -> None:
+        """A leg was reset: reset the other one after its last byte, unless the owner takes it."""
+        self._set_reason("near_gone" if side is self.near else "far_gone")
         other = side.other
         if other.is_lost:
             return
-        if rest := take_undelivered(side.leg):
-            side.dataReceived(rest)
+        if undelivered := take_undelivered(side.leg):
+            side.dataReceived(undelivered)
         if side is self.far and self._owner.far_cut():
             return
         other.leg.unregisterProducer()
         side.close_gate()
         other.close_gate()
         if side.has_ended:
-            # Its end of data has passed already, and a connection that was closed in full looks like this as
-            # soon as anything is sent to it. So the other one is closed in full as well.
+            # The end of data was passed on before. A connection that the peer has closed in full also looks
+            # like this as soon as data is sent to it. So close the other leg in full as well.
             self._close(other)
             return
         if side is self.near and self._owner.closes_far_in_order():
@@ -200,32 +193,29 @@ class Splice:
             self._close(other)
             return
         self._stop_timer()
-        # What it still says is dropped, but read: a peer may read only when it has written everything.
+        # Keep reading the other leg, and drop the data: its peer may read only after it has written
+        # everything.
         other.leg.resumeProducing()
         self._timer = LingeringReset(self._reactor, other.leg)
 
-    def note_gone(self, side: Side) -> None:
-        """Keep that this side went without an end, for the report."""
-        self._note("near_gone" if side is self.near else "far_gone")
-
     def half_closed(self) -> None:
-        """One direction has ended: bound how long the other may stay silent."""
+        """One direction has ended: start the timeout for the other one."""
         if self._timer is None and not (self.near.is_lost or self.far.is_lost):
             self._bytes_at_timer = self._total_bytes()
-            self._timer = self._reactor.callLater(self._half_close_seconds, self._look)
+            self._timer = self._reactor.callLater(self._half_close_seconds, self._check_half_close)
 
-    def side_lost(self, side: Side) -> None:
-        """A leg is gone for good."""
+    def side_lost(self, side: SpliceSide) -> None:
+        """A leg is gone, after an end or a reset."""
         if side is self.near:
             self._owner.near_lost()
-        self._look_whether_over()
+        self._finish_if_both_are_lost()
 
-    def needs_gate(self, side: Side) -> bool:
-        """Whether a leg rests for more than the other one being full."""
-        return isinstance(side, PacedSide) or (side is self.far and self._stalled_seconds is not None)
+    def needs_gate(self, side: SpliceSide) -> bool:
+        """Return whether ``side`` pauses for more reasons than a full consumer."""
+        return isinstance(side, RateLimitedSide) or (side is self.far and self._stalled_seconds is not None)
 
-    def make_gate(self, side: Side) -> FlowGate:
-        """Make what lets a leg rest; few ever have to."""
+    def make_gate(self, side: SpliceSide) -> FlowGate:
+        """Make the gate of ``side``. Most sides never need one."""
         if side is self.near or self._stalled_seconds is None:
             return FlowGate(self._reactor, side.leg)
         return FlowGate(
@@ -238,27 +228,26 @@ class Splice:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _note(self, reason: str) -> None:
-        # The first thing that went wrong is the reason.
+    def _set_reason(self, reason: str) -> None:
+        # The first abnormal event is the reason.
         if self._reason == "ended":
             self._reason = reason
 
-    def _look_whether_over(self) -> None:
+    def _finish_if_both_are_lost(self) -> None:
         if self.near.is_lost and self.far.is_lost and not self._is_over:
             self._is_over = True
             self._stop_timer()
             self.near.close_gate()
             self.far.close_gate()
-            report = SpliceReport(self.near.received_bytes, self.far.received_bytes, self._reason)
-            self._owner.splice_ended(report)
+            self._owner.splice_ended(self._reason)
 
-    def _close(self, side: Side) -> None:
-        """Close a leg in order, and cut it if that takes longer than ``LINGER_SECONDS``."""
+    def _close(self, side: SpliceSide) -> None:
+        """Close a leg gracefully, and abort it if that takes longer than ``LINGER_SECONDS``."""
         self._stop_timer()
-        self._timer = self._reactor.callLater(LINGER_SECONDS, self._cut, side)
+        self._timer = self._reactor.callLater(LINGER_SECONDS, self._abort_side, side)
         side.leg.loseConnection()
 
-    def _cut(self, side: Side) -> None:
+    def _abort_side(self, side: SpliceSide) -> None:
         self._timer = None
         if not side.is_lost:
             side.leg.abortConnection()
@@ -268,7 +257,7 @@ class Splice:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check_half_close(self) -> None:
         self._timer = None
         if self._total_bytes() != self._bytes_at_timer:
             self.half_closed()
@@ -279,27 +268,27 @@ class Splice:
         return self.near.received_bytes + self.far.received_bytes
 
 
-class Side:
-    """The protocol at one leg of a splice, and the producer of what is written to the other one.
+class SpliceSide:
+    """The protocol of one leg of a splice, and the producer of the data that is written to the other leg.
 
     Attributes:
-        leg: This side's transport.
+        leg: The transport of this side.
         other: The other side.
-        watch: Who is shown what arrives here, once it was passed on.
-        received_bytes: What arrived here.
-        has_ended: Whether this side has said all.
-        is_lost: Whether the leg is gone, or somebody else's.
+        watch: Sees the data received here after it was passed on; None for no watcher.
+        received_bytes: Number of bytes received here.
+        has_ended: Whether this side has sent its end of data.
+        is_lost: Whether the leg is gone or was released.
     """
 
     __slots__ = ("_gate", "_splice", "has_ended", "is_lost", "leg", "other", "received_bytes", "watch")
 
     leg: Leg
-    other: Side
+    other: SpliceSide
 
     def __init__(self, splice: Splice) -> None:
         self._splice = splice
         self._gate: FlowGate | None = None
-        self.watch: Watcher | None = None
+        self.watch: StreamWatcher | None = None
         self.has_ended = False
         self.received_bytes = 0
         self.is_lost = False
@@ -308,7 +297,7 @@ class Side:
 
     @property
     def transport(self) -> Leg:
-        """The leg, by Twisted's name."""
+        """The leg, by the name that Twisted uses."""
         return self.leg
 
     def makeConnection(self, transport: ITransport) -> None:
@@ -316,17 +305,17 @@ class Side:
         self.leg = cast(Leg, transport)
 
     def connectionMade(self) -> None:
-        """Not used: there is nothing to begin before both legs are there."""
+        """Not used: ``Splice.start`` is called when both legs are connected."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Data leaves on the other leg."""
+        """Write the data to the other leg."""
         self.received_bytes += len(data)
         self.other.leg.write(data)
         if self.watch is not None:
             self.watch.receive(data)
 
     def readConnectionLost(self) -> None:
-        """End of data here is end of data there."""
+        """End of data: end the other leg's direction as well."""
         if not self.has_ended:
             self.has_ended = True
             if not self.other.is_lost:
@@ -334,19 +323,18 @@ class Side:
             self._splice.half_closed()
 
     def writeConnectionLost(self) -> None:
-        """Our end of data has left; the far side knows."""
+        """Not used: our end of data has left, and the peer sees it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Gone here is gone there, in the same manner."""
+        """End the other leg in the same way: gracefully, or by a reset."""
         if self.is_lost:
             return
         self.is_lost = True
         other = self.other
         if not is_orderly(reason):
-            self._splice.note_gone(self)
-            self._splice.cut_arrived(self)
+            self._splice.side_reset(self)
         elif not other.is_lost:
-            # Both directions here are over, so whatever the other side still says is for nobody.
+            # Both directions of this leg have ended, so further data from the other side has no receiver.
             other.leg.unregisterProducer()
             other.leg.loseConnection()
         self._splice.side_lost(self)
@@ -354,52 +342,52 @@ class Side:
     # -- IPushProducer ---------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """The other leg is full."""
+        """The other leg is full: pause this one."""
         if self._gate is not None or self._splice.needs_gate(self):
             self.gate.pauseProducing()
         else:
             self.leg.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The other leg takes more."""
+        """The other leg accepts data again: resume this one."""
         if self._gate is not None:
             self._gate.resumeProducing()
         else:
             self.leg.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The other leg is gone; what becomes of this one then is the splice's to say."""
+        """The other leg is gone. The splice decides what happens to this one."""
         self.close_gate()
 
     @property
     def gate(self) -> FlowGate:
-        """What lets the leg rest."""
+        """The gate of the leg, made on first use."""
         if self._gate is None:
             self._gate = self._splice.make_gate(self)
         return self._gate
 
     def close_gate(self) -> None:
-        """Cancel what is pending: the splice is over."""
+        """Cancel the timers of the gate: the splice has ended."""
         if self._gate is not None:
             self._gate.close()
 
 
-class PacedSide(Side):
-    """A side that rests when the two together have said more than their pace allows."""
+class RateLimitedSide(SpliceSide):
+    """A side that pauses while both sides together exceed their rate limit."""
 
-    __slots__ = ("_pace",)
+    __slots__ = ("_rate_limit",)
 
-    def __init__(self, splice: Splice, pace: Pace) -> None:
+    def __init__(self, splice: Splice, rate_limit: RateLimit) -> None:
         super().__init__(splice)
-        self._pace = pace
+        self._rate_limit = rate_limit
 
     def dataReceived(self, data: bytes) -> None:
-        """Data leaves on the other leg, and is counted."""
+        """Write the data to the other leg and charge it to the rate limit."""
         super().dataReceived(data)
-        seconds = self._pace.spend(len(data))
+        seconds = self._rate_limit.spend(len(data))
         if seconds and not self.is_lost:
-            self.gate.rest(seconds)
+            self.gate.pause_for(seconds)
 
 
-# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
-classImplements(Side, IProtocol, IHalfCloseableProtocol, IPushProducer)
+# Not by the decorator: mypyc does not compile a class that has one (decision 20).
+classImplements(SpliceSide, IProtocol, IHalfCloseableProtocol, IPushProducer)

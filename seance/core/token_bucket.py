@@ -6,11 +6,11 @@ __all__ = ["TokenBucket"]
 
 
 class TokenBucket:
-    """A token bucket: so much a second, and a burst after a rest.
+    """A bucket that fills with ``rate`` tokens per second up to ``burst``. It starts full.
 
     Args:
-        rate: Tokens a second.
-        burst: Tokens at most.
+        rate: Tokens per second.
+        burst: Capacity in tokens.
         now: Seconds, monotonic.
     """
 
@@ -23,25 +23,25 @@ class TokenBucket:
         self._seconds = now
 
     def take(self, count: float, now: float) -> bool:
-        """Take tokens if there are enough."""
+        """Take ``count`` tokens if the bucket has them; return whether it had."""
         self._refill(now)
         if self._tokens < count:
             return False
         self._tokens -= count
         return True
 
-    def owe(self, count: float, now: float) -> float:
-        """Take tokens whether they are there or not.
+    def charge(self, count: float, now: float) -> float:
+        """Take ``count`` tokens even if the bucket has fewer, which leaves a debt.
 
         Returns:
-            Seconds until the debt is paid; 0 if there is none.
+            Seconds until the debt is refilled; 0 if there is none.
         """
         self._refill(now)
         self._tokens -= count
         return max(0.0, -self._tokens / self._rate)
 
     def is_full(self, now: float) -> bool:
-        """Whether the bucket has forgotten everything."""
+        """Whether the bucket is full, so that a new one would behave the same."""
         self._refill(now)
         return self._tokens >= self._burst
 

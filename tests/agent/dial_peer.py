@@ -1,4 +1,4 @@
-"""A relay reduced to its answer: any header fields, any subprotocol, and an ear instead of a session."""
+"""A stub relay: answers 101 with any header fields and subprotocol, and records the carrier's data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from seance.heads import RequestReader
 from seance.net import ProtocolSwitch
 from tests.ears import Ear
 
-__all__ = ["Door"]
+__all__ = ["StubRelay"]
 
 
-class Door(ProtocolSwitch):
+class StubRelay(ProtocolSwitch):
     """Answers the first request with a 101."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Door(ProtocolSwitch):
 
     def dataReceived(self, data: bytes) -> None:
         if self._subprotocol is None:
-            # What our agent offers is taken out on the way, as a plain relay would overlook it.
+            # Remove the offered subprotocols, as if a plain relay ignored them.
             lines = [
                 line for line in data.split(b"\r\n") if not line.lower().startswith(b"sec-websocket-protocol")
             ]

@@ -1,4 +1,4 @@
-"""Lines in the agent's log about clients that the local server refuses."""
+"""The agent logs clients that the local server refuses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SENTENCES = {
 
 @pytest.mark.parametrize(("answer", "sentence"), SENTENCES.items())
 @ensureDeferred
-async def test_refusal_of_the_local_server_is_a_line_in_the_agents_log(answer: bytes, sentence: str) -> None:
+async def test_refusal_of_the_local_server_is_logged_by_the_agent(answer: bytes, sentence: str) -> None:
     with refusals() as lines:
         async with Rig() as rig:
             assert b" 101 " not in (await ask(rig, answer)).partition(b"\r\n")[0]
@@ -70,7 +70,7 @@ async def test_refusal_of_the_local_server_is_a_line_in_the_agents_log(answer: b
 
 
 @ensureDeferred
-async def test_clients_that_try_again_and_again_are_counted() -> None:
+async def test_repeated_refusals_are_counted_in_one_line() -> None:
     with refusals() as lines:
         async with Rig() as rig:
             for _ in range(5):
@@ -80,7 +80,7 @@ async def test_clients_that_try_again_and_again_are_counted() -> None:
 
 
 @ensureDeferred
-async def test_client_that_is_let_in_leaves_no_line_and_nothing_is_watched_afterwards() -> None:
+async def test_accepted_client_is_not_logged_and_the_watch_is_removed() -> None:
     with refusals() as lines:
         async with Rig() as rig:
             client = await rig.connect(request())
@@ -94,7 +94,7 @@ async def test_client_that_is_let_in_leaves_no_line_and_nothing_is_watched_after
 
 
 @ensureDeferred
-async def test_slow_local_server_is_a_line_and_a_client_that_leaves_is_none(
+async def test_slow_local_server_is_logged_and_a_client_that_leaves_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with refusals() as lines:
@@ -124,7 +124,7 @@ async def test_403_to_a_page_of_the_relay_names_the_option(origin: str, is_hinte
 
 
 @ensureDeferred
-async def test_refusal_of_the_agents_own_is_logged_too() -> None:
+async def test_refusal_by_the_agent_is_logged_too() -> None:
     with refusals() as lines:
         async with Rig(agent={"head_bytes": 1000}) as rig:
             client = await rig.connect(request("/client?room=r", "X: " + "y" * 2000))

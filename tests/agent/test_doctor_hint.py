@@ -1,4 +1,4 @@
-"""An agent that does not get to its relay says what to type to see why: once, where that is of use."""
+"""An agent that cannot reach its relay logs the ``seance doctor`` command once, if that can help."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.processes import free_port
 from tests.relay.rig import Rig, until
 
 SETTINGS = AgentSettings(
-    room="r", relay="wss://relay.example", tls_ca="my ca.pem", token_file="t", token="a-token-that-is-told"
+    room="r", relay="wss://relay.example", tls_ca="my ca.pem", token_file="t", token="a-given-token"
 )
-UNREACHABLE = CarrierLost("Nobody is there.", code="unreachable")
+UNREACHABLE = CarrierLost("Nothing listens there.", code="unreachable")
 
 
 def refusal(status: int) -> Refusal:
     return Refusal(status, "No.", code=f"http_{status}")
 
 
-def test_the_command_has_what_the_agent_was_told_and_no_token() -> None:
+def test_hint_has_the_agents_options_and_no_token() -> None:
     command = DoctorHint(SETTINGS).command(UNREACHABLE)
     assert command is not None
     assert shlex.split(command) == [
@@ -35,7 +35,7 @@ def test_the_command_has_what_the_agent_was_told_and_no_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_of_use"),
+    ("error", "is_useful"),
     [
         (UNREACHABLE, True),
         (CarrierLost("It has expired.", code="certificate_expired"), True),
@@ -47,13 +47,13 @@ def test_the_command_has_what_the_agent_was_told_and_no_token() -> None:
         (refusal(503), False),
     ],
 )
-def test_it_is_given_where_the_doctor_can_find_something(
-    error: CarrierLost | Refusal, is_of_use: bool
+def test_hint_is_given_only_if_the_doctor_can_find_a_fault(
+    error: CarrierLost | Refusal, is_useful: bool
 ) -> None:
-    assert (DoctorHint(SETTINGS).command(error) is not None) == is_of_use
+    assert (DoctorHint(SETTINGS).command(error) is not None) == is_useful
 
 
-def test_it_is_given_once_and_again_after_a_connection() -> None:
+def test_hint_is_given_once_per_outage() -> None:
     hint = DoctorHint(SETTINGS)
     assert hint.command(refusal(409)) is None
     assert hint.command(UNREACHABLE)
@@ -64,7 +64,7 @@ def test_it_is_given_once_and_again_after_a_connection() -> None:
 
 @pytest.fixture
 def hints() -> Iterator[list[LogEvent]]:
-    """Every hint that is logged."""
+    """All hints in the log."""
     heard: list[LogEvent] = []
 
     def hear(event: LogEvent) -> None:
@@ -77,7 +77,7 @@ def hints() -> Iterator[list[LogEvent]]:
 
 
 @ensureDeferred
-async def test_an_agent_logs_it_once_for_all_attempts_of_an_outage(hints: list[LogEvent]) -> None:
+async def test_agent_logs_one_hint_for_all_attempts_of_an_outage(hints: list[LogEvent]) -> None:
     async with Rig(with_agent=False) as rig:
         nowhere = f"ws://127.0.0.1:{free_port()}"
         agent = rig.make_agent(relay=nowhere, backoff_base_seconds=0.01, backoff_cap_seconds=0.01)
@@ -91,7 +91,7 @@ async def test_an_agent_logs_it_once_for_all_attempts_of_an_outage(hints: list[L
 
 
 @ensureDeferred
-async def test_an_agent_that_gets_there_says_nothing_of_the_kind(hints: list[LogEvent]) -> None:
+async def test_agent_that_connects_logs_no_hint(hints: list[LogEvent]) -> None:
     async with Rig() as rig:
         await rig.agent.stopService()
     assert hints == []

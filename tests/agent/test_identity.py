@@ -1,6 +1,6 @@
-"""One host per room: whose it is, who is let in, and what becomes of the old link.
+"""One agent per room: which agent the relay accepts, and how the old link ends.
 
-End to end: relay and agents over TCP, frozen carriers, raw requests with proofs of all kinds.
+End to end: relay and agents over TCP, frozen carriers, raw requests with all kinds of proofs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ALICE, MALLORY = AgentKey(b"a" * 32), AgentKey(b"m" * 32)
 QUICK = {"backoff_base_seconds": 0.02, "backoff_cap_seconds": 0.02}
 
 
-class Known(Rig):
-    """A rig whose relay tells agents apart, by a clock that the test may move."""
+class IdentityRig(Rig):
+    """A rig with a relay that checks identities, with a clock that the test may move."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("with_agent", False)
@@ -36,7 +36,7 @@ class Known(Rig):
         self.checker = IdentityChecker()
         self.relay.context.identities = self.checker
 
-    async def __aenter__(self) -> Known:
+    async def __aenter__(self) -> IdentityRig:
         await super().__aenter__()
         return self
 
@@ -58,7 +58,7 @@ class Known(Rig):
         return agent
 
     async def ask(self, claim: str = "", *fields: str, room: str = "r", host: str = "") -> Player:
-        """Dials as an agent, by hand; returns once the answer's head is here."""
+        """Send an agent's request; return when the response head has arrived."""
         claims = [f"Seance-Agent: {claim}"] if claim else []
         head = request(f"/agent?room={room}", *claims, *fields, host=host or self.host)
         player = await self.connect(head)
@@ -88,7 +88,7 @@ def carrier_of(agent: Agent) -> Any:
 
 
 def freeze(agent: Agent) -> None:
-    """The agent's machine is gone without a word: nothing is read and nothing is written any more."""
+    """Simulate a machine that is unreachable: it neither reads nor writes."""
     raw = carrier_of(agent).transport
     raw.pauseProducing()
     raw.write = raw.writeSequence = lambda data: None
@@ -101,7 +101,7 @@ def thaw(agent: Agent, transport: Any) -> None:
 
 @pytest.fixture
 def audit() -> Iterator[list[LogEvent]]:
-    """The lines about rooms."""
+    """The log events about rooms."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -117,8 +117,8 @@ def audit() -> Iterator[list[LogEvent]]:
 
 
 @ensureDeferred
-async def test_same_agent_takes_over_its_own_stale_link_at_once(audit: list[LogEvent]) -> None:
-    async with Known() as rig:
+async def test_same_agent_replaces_its_own_stale_link_immediately(audit: list[LogEvent]) -> None:
+    async with IdentityRig() as rig:
         old = await rig.attach_as(ALICE)
         client, local = await rig.joined()
         stale = rig.relay.rooms._table.find("r")
@@ -139,7 +139,7 @@ async def test_same_agent_takes_over_its_own_stale_link_at_once(audit: list[LogE
 
 @ensureDeferred
 async def test_late_bytes_of_the_old_carrier_are_dropped() -> None:
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         old = await rig.attach_as(ALICE)
         await rig.joined()
         stale = cast(AgentLink, rig.relay.rooms._table.find("r"))
@@ -158,8 +158,8 @@ async def test_late_bytes_of_the_old_carrier_are_dropped() -> None:
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_frozen_carrier_is_cut_when_it_does_not_close() -> None:
-    async with Known() as rig:
+async def test_frozen_carrier_is_aborted_if_it_does_not_close() -> None:
+    async with IdentityRig() as rig:
         old = await rig.attach_as(ALICE)
         raw = carrier_of(old).transport
         freeze(old)
@@ -171,8 +171,8 @@ async def test_frozen_carrier_is_cut_when_it_does_not_close() -> None:
 
 
 @ensureDeferred
-async def test_agent_whose_link_was_lost_comes_back_without_asking_for_a_nonce_again() -> None:
-    async with Known() as rig:
+async def test_agent_reattaches_after_a_loss_with_the_nonce_of_its_last_101() -> None:
+    async with IdentityRig() as rig:
         agent = await rig.attach_as(ALICE)
         asked: list[str] = []
         check = rig.checker.check
@@ -190,7 +190,7 @@ async def test_agent_whose_link_was_lost_comes_back_without_asking_for_a_nonce_a
 
 @ensureDeferred
 async def test_nonce_that_is_too_old_costs_one_more_request_and_no_wait() -> None:
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         agent = await rig.attach_as(ALICE)
         rig.checker._advance(reactor.seconds() + NONCE_SECONDS + 1)
         news: list[AgentStatus] = []
@@ -202,10 +202,10 @@ async def test_nonce_that_is_too_old_costs_one_more_request_and_no_wait() -> Non
 
 
 @ensureDeferred
-async def test_second_process_with_the_same_key_takes_the_room_and_they_do_not_take_turns(
+async def test_second_process_with_the_same_key_takes_the_room_and_keeps_it(
     audit: list[LogEvent],
 ) -> None:
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         first = await rig.attach_as(ALICE)
         news: list[AgentStatus] = []
         first.on_status(news.append)
@@ -228,7 +228,7 @@ async def test_second_process_with_the_same_key_takes_the_room_and_they_do_not_t
 async def test_another_agent_is_refused_while_the_first_is_there_and_for_the_grace_time(
     other: AgentKey | None, audit: list[LogEvent]
 ) -> None:
-    async with Known(relay={"room_grace_seconds": 0.3}) as rig:
+    async with IdentityRig(relay={"room_grace_seconds": 0.3}) as rig:
         first = await rig.attach_as(ALICE)
         second = rig.make_agent_as(other)
         news: list[AgentStatus] = []
@@ -246,8 +246,8 @@ async def test_another_agent_is_refused_while_the_first_is_there_and_for_the_gra
 
 
 @ensureDeferred
-async def test_grace_time_is_for_the_one_that_went() -> None:
-    async with Known(relay={"room_grace_seconds": 60.0}) as rig:
+async def test_grace_time_is_for_the_agent_that_disconnected() -> None:
+    async with IdentityRig(relay={"room_grace_seconds": 60.0}) as rig:
         first = await rig.attach_as(ALICE)
         await first.stopService()
         assert await rig.status() == 409
@@ -256,8 +256,8 @@ async def test_grace_time_is_for_the_one_that_went() -> None:
 
 
 @ensureDeferred
-async def test_other_rooms_are_not_concerned() -> None:
-    async with Known() as rig:
+async def test_other_rooms_are_not_affected() -> None:
+    async with IdentityRig() as rig:
         await rig.attach_as(ALICE)
         await rig.attach_as(ALICE, room="other")
         await rig.attach_as(MALLORY, room="third")
@@ -268,8 +268,8 @@ async def test_other_rooms_are_not_concerned() -> None:
 
 
 @ensureDeferred
-async def test_plain_agent_needs_no_identity_and_loses_its_room_when_it_goes() -> None:
-    async with Known() as rig:
+async def test_agent_without_a_key_loses_its_room_when_it_disconnects() -> None:
+    async with IdentityRig() as rig:
         first = await rig.attach_as(None)
         assert await rig.status() == 409
         assert await rig.status(ALICE.prove(rig.nonce(), "r", rig.host)) == 409
@@ -278,8 +278,8 @@ async def test_plain_agent_needs_no_identity_and_loses_its_room_when_it_goes() -
 
 
 @ensureDeferred
-async def test_relay_that_does_not_tell_agents_apart_takes_one_with_a_key_for_a_plain_one() -> None:
-    async with Known() as rig:
+async def test_relay_without_identities_ignores_the_key_of_an_agent() -> None:
+    async with IdentityRig() as rig:
         rig.relay.context.identities = None
         agent = await rig.attach_as(ALICE)
         await agent.stopService()
@@ -290,8 +290,8 @@ async def test_relay_that_does_not_tell_agents_apart_takes_one_with_a_key_for_a_
 
 
 @ensureDeferred
-async def test_first_answer_asks_for_a_proof_and_the_101_holds_the_next_nonce() -> None:
-    async with Known() as rig:
+async def test_first_response_asks_for_a_proof_and_the_101_has_the_next_nonce() -> None:
+    async with IdentityRig() as rig:
         asked = await rig.ask(ALICE.announce(rig.host))
         assert status_of(asked) == 401
         assert field_of(asked, b"WWW-Authenticate") == "Seance-Agent"
@@ -306,7 +306,7 @@ async def test_first_answer_asks_for_a_proof_and_the_101_holds_the_next_nonce() 
     "kind", ["forged", "replayed", "other room", "other host", "expired", "garbage", "twice"]
 )
 async def test_bad_proof_is_refused_before_the_old_link_is_touched(kind: str) -> None:
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         first = await rig.attach_as(ALICE)
         nonce = rig.nonce()
         claim = ALICE.prove(nonce, "r", rig.host)
@@ -335,24 +335,24 @@ async def test_bad_proof_is_refused_before_the_old_link_is_touched(kind: str) ->
 
 
 @ensureDeferred
-async def test_proof_that_another_relay_got_out_of_the_agent_opens_nothing_here() -> None:
-    """It asks here with everything repeated: nonce, room, proof and the Host that it was dialled by."""
-    async with Known() as rig:
+async def test_proof_for_another_relay_is_refused() -> None:
+    """A hostile relay repeats the nonce, room, proof and Host of an agent that has dialled it."""
+    async with IdentityRig() as rig:
         await rig.attach_as(ALICE)
         proof = ALICE.prove(rig.nonce(), "r", "evil.example:8080")
         assert await rig.status(proof, host="evil.example:8080") == 409
 
 
 @ensureDeferred
-async def test_trusted_proxy_may_change_the_host_if_it_tells() -> None:
-    async with Known(relay={"trusted_proxy": ("127.0.0.1",)}) as rig:
+async def test_trusted_proxy_may_change_the_host_if_it_sends_the_original() -> None:
+    async with IdentityRig(relay={"trusted_proxy": ("127.0.0.1",)}) as rig:
         proof = ALICE.prove(rig.nonce(), "r", "relay.example")
         assert await rig.status(proof, "X-Forwarded-Host: relay.example", host="backend:1") == 101
 
 
 @ensureDeferred
-async def test_stranger_may_not_change_the_host() -> None:
-    async with Known() as rig:
+async def test_untrusted_proxy_may_not_change_the_host() -> None:
+    async with IdentityRig() as rig:
         proof = ALICE.prove(rig.nonce(), "r", "relay.example")
         assert await rig.status(proof, "X-Forwarded-Host: relay.example", host="backend:1") == 401
 
@@ -362,17 +362,17 @@ async def test_stranger_may_not_change_the_host() -> None:
 
 @ensureDeferred
 async def test_wrong_clock_on_the_agent_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its reactor's clock is used for waits and figures alone; here it stands in the year 1970."""
-    async with Known() as rig:
+    """The clock of the reactor is used only for waits and figures; here it is in the year 1970."""
+    async with IdentityRig() as rig:
         agent = rig.make_agent_as(ALICE)
         clock = Clock()
         monkeypatch.setattr("time.time", lambda: 0.0)
-        monkeypatch.setattr(agent, "_reactor", _Elsewhere(clock))
+        monkeypatch.setattr(agent, "_reactor", _OtherClock(clock))
         agent.startService()
         await agent.when_connected()
 
 
-class _Elsewhere:
+class _OtherClock:
     """The real reactor with another clock."""
 
     def __init__(self, clock: Clock) -> None:
@@ -383,8 +383,8 @@ class _Elsewhere:
 
 
 @ensureDeferred
-async def test_relay_that_refuses_every_proof_is_dialled_twice_an_attempt_and_no_more() -> None:
-    async with Known() as rig:
+async def test_relay_that_refuses_every_proof_is_dialled_twice_per_attempt() -> None:
+    async with IdentityRig() as rig:
         agent = rig.make_agent_as(ALICE, backoff_base_seconds=60.0, backoff_cap_seconds=60.0)
         claims: list[str] = []
 
@@ -415,33 +415,33 @@ async def test_relay_that_refuses_every_proof_is_dialled_twice_an_attempt_and_no
         (401, ((b"seance-nonce", b"a.b"),), False),
     ],
 )
-def test_agent_answers_a_challenge_and_nothing_else(
+def test_agent_sends_a_proof_only_after_a_challenge(
     status: int, headers: tuple[tuple[bytes, bytes], ...], answers: bool
 ) -> None:
-    introduction = IdentityHandshake(ALICE, "r", "h")
-    assert introduction.headers() == {"Seance-Agent": ALICE.announce("h")}
-    assert introduction.is_asked(Refusal(status, "No.", code="x", headers=headers)) is answers
-    assert (introduction.headers()["Seance-Agent"].count(".") == 3) is answers
+    handshake = IdentityHandshake(ALICE, "r", "h")
+    assert handshake.headers() == {"Seance-Agent": ALICE.announce("h")}
+    assert handshake.is_asked(Refusal(status, "No.", code="x", headers=headers)) is answers
+    assert (handshake.headers()["Seance-Agent"].count(".") == 3) is answers
 
 
-def test_plain_agent_says_nothing_of_itself_and_proves_nothing() -> None:
-    introduction = IdentityHandshake(None, "r", "h")
-    assert introduction.headers() == {}
+def test_agent_without_a_key_sends_no_identity_and_no_proof() -> None:
+    handshake = IdentityHandshake(None, "r", "h")
+    assert handshake.headers() == {}
     refusal = Refusal(401, "No.", code="x", headers=((b"seance-nonce", b"abc"),))
-    assert not introduction.is_asked(refusal)
-    assert introduction.headers() == {}
+    assert not handshake.is_asked(refusal)
+    assert handshake.headers() == {}
 
 
-def test_agent_that_was_replaced_gives_way_until_it_is_attached_again() -> None:
-    introduction = IdentityHandshake(None, "r", "h")
-    introduction.note_replaced()
-    assert introduction.headers() == introduction.headers() == {"Seance-Replace": "no"}
-    introduction.note_attached({})
-    assert introduction.headers() == {}
+def test_replaced_agent_does_not_replace_until_it_is_attached_again() -> None:
+    handshake = IdentityHandshake(None, "r", "h")
+    handshake.note_replaced()
+    assert handshake.headers() == handshake.headers() == {"Seance-Replace": "no"}
+    handshake.note_attached({})
+    assert handshake.headers() == {}
 
 
 def test_nonce_is_used_once() -> None:
-    introduction = IdentityHandshake(ALICE, "r", "h")
-    introduction.note_attached({"seance-nonce": "abc"})
-    assert introduction.headers()["Seance-Agent"] == ALICE.prove("abc", "r", "h")
-    assert introduction.headers()["Seance-Agent"] == ALICE.announce("h")
+    handshake = IdentityHandshake(ALICE, "r", "h")
+    handshake.note_attached({"seance-nonce": "abc"})
+    assert handshake.headers()["Seance-Agent"] == ALICE.prove("abc", "r", "h")
+    assert handshake.headers()["Seance-Agent"] == ALICE.announce("h")

@@ -1,4 +1,4 @@
-"""The agent's side of a client, where it has to dial: a local server that does not take connections."""
+"""The agent's side of a client: dials of the local server that fail or are cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.relay.rig import Rig, request, until
 
 
 @ensureDeferred
-async def test_client_that_leaves_while_the_local_server_is_dialled_frees_everything() -> None:
+async def test_client_that_leaves_during_the_dial_of_the_local_server_leaves_nothing() -> None:
     with deaf_port() as port:
         async with Rig(agent={"local": f"127.0.0.1:{port}", "local_dial_seconds": 60.0}) as rig:
             client = await rig.connect(request())
@@ -23,7 +23,7 @@ async def test_client_that_leaves_while_the_local_server_is_dialled_frees_everyt
 
 @pytest.mark.parametrize("what", ["tune", "request_with_host", "Splice.start"])
 @ensureDeferred
-async def test_a_mistake_of_ours_costs_one_client_and_leaves_nothing(
+async def test_a_bug_costs_one_client_and_leaves_nothing(
     what: str, monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     async with Rig() as rig:
@@ -42,14 +42,14 @@ async def test_a_mistake_of_ours_costs_one_client_and_leaves_nothing(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @ensureDeferred
-async def test_local_server_that_takes_no_connection_is_a_502_and_a_sentence(host: str) -> None:
-    told: list[AgentStatus] = []
+async def test_local_server_that_refuses_the_connection_is_a_502_and_a_status(host: str) -> None:
+    statuses: list[AgentStatus] = []
     with deaf_port() as port:
         async with Rig(agent={"local": f"{host}:{port}", "local_dial_seconds": 0.2}) as rig:
-            rig.agent.on_status(told.append)
+            rig.agent.on_status(statuses.append)
             client = await rig.connect(request())
             await client.ends()
             assert client.received.startswith(b"HTTP/1.1 502 ")
-    sentences = [one.sentence for one in told if one.state is AgentState.LOCAL_TROUBLE]
+    messages = [status.sentence for status in statuses if status.state is AgentState.LOCAL_TROUBLE]
     why = "no answer within 0.2 s."
-    assert sentences == [f"The local server {host}:{port} does not take connections: {why}"]
+    assert messages == [f"The local server {host}:{port} does not take connections: {why}"]

@@ -1,4 +1,4 @@
-"""Dials of the local server that fail: a true sentence, a proper status, and a short log."""
+"""Failed dials of the local server: a correct message, a fitting status, and a short log."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_a_reason_is_one_line_a_minute(reason: str) -> None:
     clock = Clock()
     log = DialLog(clock)
     with lines() as found:
-        told = [log.note(trouble(REASONS[reason])) for _ in range(200)]
-        assert told == [True, *[False] * 199]
+        notified = [log.note(trouble(REASONS[reason])) for _ in range(200)]
+        assert notified == [True, *[False] * 199]
         assert len(found) == 1
         clock.advance(INTERVAL_SECONDS)
         assert log.note(trouble(REASONS[reason]))
@@ -83,7 +83,7 @@ def test_a_reason_is_one_line_a_minute(reason: str) -> None:
         assert "takes connections again; 201 clients were refused" in found[2]
 
 
-def test_reasons_that_alternate_and_a_server_that_flaps_are_no_flood() -> None:
+def test_alternating_reasons_and_a_flapping_server_do_not_flood_the_log() -> None:
     log = DialLog(Clock())
     with lines() as found:
         for _ in range(100):
@@ -93,7 +93,7 @@ def test_reasons_that_alternate_and_a_server_that_flaps_are_no_flood() -> None:
         assert len(found) == 3
 
 
-def test_status_listeners_learn_of_each_beginning_and_end() -> None:
+def test_status_listeners_get_each_start_and_end() -> None:
     log = DialLog(Clock())
     refused = trouble(REASONS["refused"])
     assert [log.note(one) for one in (None, refused, refused, None, None, refused, None)] == [
@@ -108,7 +108,7 @@ def test_status_listeners_learn_of_each_beginning_and_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "sentence"),
+    ("number", "message"),
     [
         (errno.EMFILE, r"this process has no file descriptor left, of \d+; raise the limit \(ulimit -n"),
         (errno.ENFILE, "this machine has no file descriptor left; raise fs.file-max"),
@@ -118,16 +118,16 @@ def test_status_listeners_learn_of_each_beginning_and_end() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [ConnectBindError, ConnectError])
-def test_a_limit_of_ours_is_not_the_local_servers_fault(
-    kind: type[ConnectError], number: int, sentence: str
+def test_a_limit_of_the_agent_is_not_reported_as_a_fault_of_the_local_server(
+    kind: type[ConnectError], number: int, message: str
 ) -> None:
     found = trouble(kind(number, os.strerror(number)))
-    assert re.search(sentence, found.sentence)
-    assert "does not take connections" not in found.sentence
+    assert re.search(message, found.message)
+    assert "does not take connections" not in found.message
     assert (found.refusal.status, found.refusal.code) == (503, "agent_limit")
 
 
-def test_a_look_up_that_fails_for_lack_of_a_descriptor_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_look_up_without_descriptors_is_reported_as_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_socket(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -135,7 +135,7 @@ def test_a_look_up_that_fails_for_lack_of_a_descriptor_is_found_out(monkeypatch:
     assert trouble(REASONS["no such name"], BY_NAME).refusal.code == "agent_limit"
 
 
-def test_an_address_that_this_machine_lacks_is_not_a_lack_of_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_address_is_not_reported_as_a_lack_of_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     class Probe(socket.socket):
         def connect(self, address: object) -> None:
             if self.family == socket.AF_INET6:
@@ -162,7 +162,7 @@ def dial(port: int) -> tuple[socket.socket, bytes]:
 
 @contextmanager
 def local_server() -> Iterator[int]:
-    """Takes every connection and answers with a 101; in another process, which has enough descriptors."""
+    """A local server that answers 101 to all requests, in another process with enough descriptors."""
     code = r"""
 import asyncio, base64, hashlib
 async def one(reader, writer):
@@ -185,7 +185,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("soft", [30, 48])
-def test_an_agent_with_few_descriptors_serves_what_they_allow_and_says_so(soft: int) -> None:
+def test_an_agent_with_few_descriptors_limits_its_clients_and_logs_it(soft: int) -> None:
     with running_relay() as relay, local_server() as port:
         argv = [sys.executable, "-m", "seance", "agent", "--relay", relay.url, "--room", "test"]
         argv += ["--local", f"127.0.0.1:{port}"]
@@ -205,8 +205,8 @@ def test_an_agent_with_few_descriptors_serves_what_they_allow_and_says_so(soft: 
             assert "network" not in agent.output
 
 
-def test_an_agent_whose_descriptors_are_used_up_by_others_does_not_blame_the_local_server() -> None:
-    """In a program that embeds the agent: its own files take what the limit allowed for clients."""
+def test_an_agent_without_descriptors_does_not_blame_the_local_server() -> None:
+    """In a program that embeds the agent, other files may use the descriptors meant for clients."""
     script = """
 import os, sys
 from seance.net import descriptors
@@ -224,7 +224,7 @@ sys.exit(main(sys.argv[1:]))
             clients = [dial(relay.port) for _ in range(40)]
             assert clients[-1][1].startswith(b"HTTP/1.1 503 ")
             agent.when_line("this process has no file descriptor left, of 30; raise the limit")
-            time.sleep(2.5)  # two looks of the agent at its network
+            time.sleep(2.5)  # two checks of the agent's WakeDetector
             for client, _ in clients:
                 client.close()
             time.sleep(2.5)
@@ -232,7 +232,7 @@ sys.exit(main(sys.argv[1:]))
             assert "network" not in agent.output
 
 
-def test_a_relay_with_few_descriptors_says_so() -> None:
+def test_a_relay_with_few_descriptors_logs_it() -> None:
     argv = [sys.executable, "-m", "seance", "relay", "--listen", "tcp:0:interface=127.0.0.1"]
     shell = ["sh", "-c", 'ulimit -n 100; exec "$0" "$@"', *argv, "--connections", "5000"]
     with Process(shell, name="relay", env=environment()) as relay:
@@ -241,7 +241,7 @@ def test_a_relay_with_few_descriptors_says_so() -> None:
         )
 
 
-def test_two_hundred_clients_of_a_local_server_that_is_down_are_one_line(tmp_path: Path) -> None:
+def test_two_hundred_refused_clients_are_logged_in_one_line(tmp_path: Path) -> None:
     with running_relay() as relay:
         for local in ("127.0.0.1:1", f"unix:{tmp_path / 'none'}"):
             with running_agent(relay, "test", local=local) as agent:

@@ -1,4 +1,4 @@
-"""When an agent goes on looking for another relay, and when it is clear that there is none."""
+"""When an agent continues to search for another relay, and when it ends the search."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from seance.agent.relay_search import NO_RELAY_SECONDS, find_relay, no_relay_answers
 from seance.errors import CarrierLost, Refusal
@@ -24,7 +25,7 @@ TAKEN = Refusal(409, "This room is kept.", code="http_409")
 
 
 class Search:
-    """One search, with dials that last for some time and end as the test says."""
+    """One search, with dials that take ``dial_seconds`` and end with ``answer``."""
 
     def __init__(
         self, answer: Callable[[int], object], *, dial_seconds: float = 0.05, **drain: float
@@ -34,7 +35,7 @@ class Search:
         self.cancelled = 0
         self.ended_seconds: float | None = None
         self.result: object = None
-        told = {"in_seconds": 0.0, "try_seconds": 5.0} | drain
+        drain_message = {"in_seconds": 0.0, "try_seconds": 5.0} | drain
 
         def cancel(_: Deferred[Any]) -> None:
             self.cancelled += 1
@@ -49,7 +50,9 @@ class Search:
                 raise outcome
             return outcome
 
-        self.search = Deferred.fromCoroutine(find_relay(self.clock, Drain(**told), connect, lambda: 1.0))
+        self.search = Deferred.fromCoroutine(
+            find_relay(self.clock, Drain(**drain_message), connect, lambda: 1.0)
+        )
         self.search.addCallback(self._note)
 
     def _note(self, result: object) -> None:
@@ -70,7 +73,7 @@ def test_a_search_whose_dials_are_all_refused_ends_early(error: Exception) -> No
 
 
 @pytest.mark.parametrize("error", [SILENT, TAKEN])
-def test_a_search_that_meets_anything_else_goes_on_for_its_whole_time(error: Exception) -> None:
+def test_a_search_with_any_other_response_lasts_its_whole_time(error: Exception) -> None:
     search = Search(lambda number: error if number == 2 else REFUSED)
     search.pass_seconds(4.5)
     assert search.ended_seconds is None
@@ -85,7 +88,7 @@ def test_a_relay_that_listens_a_moment_later_is_found() -> None:
     assert search.result == "relay"
 
 
-def test_a_search_begins_when_it_is_told_to() -> None:
+def test_a_search_starts_at_the_given_time() -> None:
     search = Search(lambda number: "relay", in_seconds=2.0)
     search.pass_seconds(1.9)
     assert search.dials == []
@@ -94,7 +97,7 @@ def test_a_search_begins_when_it_is_told_to() -> None:
 
 
 def test_a_dial_that_hangs_ends_with_the_search() -> None:
-    """One of a name's two addresses swallows everything: the attempt alone would take 20 s."""
+    """If one of a name's two addresses drops all packets, a single attempt takes 20 s."""
     search = Search(lambda number: "relay", dial_seconds=60.0)
     search.pass_seconds(5.1)
     assert search.ended_seconds == pytest.approx(5.0, abs=0.02)
@@ -110,14 +113,31 @@ def test_a_cancelled_search_cancels_its_dial() -> None:
     assert search.cancelled == 1
 
 
+def test_a_cancelled_search_ends_although_its_dial_reports_another_error() -> None:
+    clock, failures = Clock(), list[Failure]()
+
+    async def connect() -> None:
+        try:
+            await Deferred()
+        except CancelledError:
+            raise SILENT from None
+
+    search = Deferred.fromCoroutine(find_relay(clock, Drain(0.0, 5.0), connect, lambda: 1.0))
+    search.addErrback(failures.append)
+    clock.advance(0)
+    search.cancel()
+    assert failures[0].check(CancelledError)
+    assert clock.getDelayedCalls() == []
+
+
 @given(st.lists(st.sampled_from([REFUSED, BAD_GATEWAY, SILENT, TAKEN]), min_size=1))
-def test_every_search_ends_in_its_time(errors: list[Exception]) -> None:
+def test_every_search_ends_in_time(errors: list[Exception]) -> None:
     search = Search(lambda number: errors[number % len(errors)])
     search.pass_seconds(5.7)
     assert search.ended_seconds is not None
 
 
-def test_what_shows_that_no_relay_runs() -> None:
+def test_which_errors_mean_that_no_relay_runs() -> None:
     assert no_relay_answers(REFUSED)
     assert not no_relay_answers(SILENT)
     assert [status for status in range(400, 600) if no_relay_answers(Refusal(status, "", code="c"))] == [
@@ -128,7 +148,7 @@ def test_what_shows_that_no_relay_runs() -> None:
 
 
 @ensureDeferred
-async def test_the_only_relay_ends_soon_after_its_agents_have_found_no_other() -> None:
+async def test_the_only_relay_exits_soon_after_its_agents_have_found_no_other() -> None:
     async with Rig() as rig:
         client, _ = await rig.joined()
         [agent] = rig._agents
@@ -143,7 +163,7 @@ async def test_the_only_relay_ends_soon_after_its_agents_have_found_no_other() -
 
 
 @ensureDeferred
-async def test_an_agent_that_has_found_no_relay_comes_back_to_the_next_one() -> None:
+async def test_an_agent_that_has_found_no_relay_attaches_to_the_restarted_one() -> None:
     async with Rig(agent={"healthy_seconds": 0.0}) as rig:
         await rig.relay.stopService()
         await turn(0.5)

@@ -1,4 +1,4 @@
-"""The agent: how it dials, what it says meanwhile, and that nothing makes it stop."""
+"""The agent: its dials, its status, and that no error ends its loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.relay.rig import Player, Rig, reactor, request, turn, until
 
 
 class Dials:
-    """Stands in for ``seance.carrier.dial``: every attempt waits for the test's decision."""
+    """Replaces ``seance.carrier.dial``: each attempt waits until the test ends it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.attempts: list[Deferred[Any]] = []
@@ -46,13 +46,13 @@ def started(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Clock, Dia
 
 
 def pass_time(clock: Clock, seconds: float) -> None:
-    """In small steps: one large one would be sleep, which the agent notices."""
+    """Advance in small steps, because the agent takes a large step for sleep."""
     whole, rest = divmod(seconds, 0.5)
     clock.pump([0.5] * int(whole) + [rest])
 
 
 @ensureDeferred
-async def test_agent_says_what_it_does() -> None:
+async def test_agent_reports_its_status() -> None:
     async with Rig(with_agent=False) as rig:
         agent = rig.make_agent()
         news: list[AgentStatus] = []
@@ -70,13 +70,13 @@ async def test_agent_says_what_it_does() -> None:
 
 
 @ensureDeferred
-async def test_waiting_for_a_connection_fires_at_once_when_there_is_one() -> None:
+async def test_when_connected_fires_immediately_if_connected() -> None:
     async with Rig() as rig:
         assert rig.agent.when_connected().called
 
 
 @ensureDeferred
-async def test_agent_comes_back_after_its_relay_went_and_came() -> None:
+async def test_agent_reconnects_after_its_relay_was_restarted() -> None:
     async with Rig(agent={"backoff_base_seconds": 0.05, "backoff_cap_seconds": 0.05}) as rig:
         link = rig.relay.rooms._table.find("r")
         link.cut()
@@ -88,7 +88,18 @@ async def test_agent_comes_back_after_its_relay_went_and_came() -> None:
 
 
 @ensureDeferred
-async def test_second_agent_is_told_that_the_room_is_taken_and_takes_it_when_it_is_free() -> None:
+async def test_each_attempt_after_a_loss_is_reported() -> None:
+    async with Rig(agent={"resume": False, "backoff_base_seconds": 0.05}) as rig:
+        news: list[AgentStatus] = []
+        rig.agent.on_status(news.append)
+        rig.relay.find("r").cut()
+        await until(lambda: news and news[-1].state is AgentState.CONNECTED)
+        states = [status.state for status in news]
+        assert states == [AgentState.WAITING, AgentState.CONNECTING, AgentState.CONNECTED]
+
+
+@ensureDeferred
+async def test_second_agent_is_refused_until_the_room_is_free() -> None:
     async with Rig() as rig:
         second = rig.make_agent(backoff_base_seconds=0.05, backoff_cap_seconds=0.05)
         news: list[AgentStatus] = []
@@ -102,7 +113,7 @@ async def test_second_agent_is_told_that_the_room_is_taken_and_takes_it_when_it_
 
 
 @ensureDeferred
-async def test_unreachable_relay_is_one_clear_sentence() -> None:
+async def test_unreachable_relay_is_one_clear_message() -> None:
     async with Rig(with_agent=False) as rig:
         agent = rig.make_agent(relay="ws://127.0.0.1:1")
         news: list[AgentStatus] = []
@@ -125,7 +136,7 @@ def test_waits_double_up_to_the_cap_and_never_end(monkeypatch: pytest.MonkeyPatc
     assert clock.getDelayedCalls() == []
 
 
-def test_mistake_in_what_follows_a_refusal_does_not_end_the_agent(
+def test_bug_in_the_handling_of_a_refusal_does_not_end_the_loop(
     monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     clock, dials, agent = started(monkeypatch)
@@ -138,11 +149,11 @@ def test_mistake_in_what_follows_a_refusal_does_not_end_the_agent(
     agent.stopService()
 
 
-def test_failure_that_nobody_foresaw_is_logged_and_the_agent_goes_on(
+def test_unexpected_error_is_logged_and_the_agent_dials_again(
     monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     clock, dials, agent = started(monkeypatch)
-    dials.fail(ZeroDivisionError("unforeseen"))
+    dials.fail(ZeroDivisionError("unexpected"))
     assert agent.status.state is AgentState.WAITING
     clock.advance(0.5)
     assert len(dials.attempts) == 2
@@ -157,7 +168,7 @@ def test_stopping_while_dialling_cancels_the_attempt(monkeypatch: pytest.MonkeyP
     assert agent.status.state is AgentState.STOPPED
 
 
-def test_stopping_while_waiting_dials_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_while_waiting_prevents_the_next_dial(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, dials, agent = started(monkeypatch)
     dials.fail(CarrierLost("no"))
     agent.stopService()
@@ -165,13 +176,20 @@ def test_stopping_while_waiting_dials_no_more(monkeypatch: pytest.MonkeyPatch) -
     assert len(dials.attempts) == 1
 
 
-def test_attempt_that_fails_because_of_the_stop_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, dials, agent = started(monkeypatch)
-    agent.running = False
-    dials.fail(CarrierLost("no"))
-    pass_time(clock, 100)
-    assert len(dials.attempts) == 1
+def test_attempt_that_fails_because_of_the_stop_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    attempts: list[Deferred[Any]] = []
+
+    def dial(*args: object, **kwargs: object) -> Deferred[Any]:
+        attempts.append(Deferred(lambda attempt: attempt.errback(CarrierLost("no"))))
+        return attempts[-1]
+
+    monkeypatch.setattr(agent_module, "dial", dial)
+    agent = Agent(clock, AgentSettings(room="r"))
+    agent.startService()
     agent.stopService()
+    assert len(attempts) == 1
+    assert agent.status.state is AgentState.STOPPED
     assert clock.getDelayedCalls() == []
 
 
@@ -183,7 +201,9 @@ def test_stopped_agent_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> 
     agent.stopService()
 
 
-def test_listener_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> None:
+def test_failing_listener_does_not_affect_other_listeners(
+    monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
     news: list[AgentStatus] = []
 
     def fail(status: AgentStatus) -> None:
@@ -191,17 +211,17 @@ def test_listener_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch, watch
 
     _, dials, agent = started(monkeypatch)
     agent.on_status(fail)
-    take_off = agent.on_status(news.append)
+    remove = agent.on_status(news.append)
     dials.fail(CarrierLost("no"))
     assert [status.retry_seconds for status in news] == [0.5]
-    take_off()
+    remove()
     agent.stopService()
     assert len(news) == 1
     watch.take(ZeroDivisionError)
 
 
 @ensureDeferred
-async def test_trouble_with_the_local_server_is_taken_back_when_it_takes_a_connection_again() -> None:
+async def test_local_trouble_ends_when_the_local_server_accepts_a_connection() -> None:
     async with Rig() as rig:
         news: list[AgentStatus] = []
         rig.agent.on_status(news.append)
@@ -216,7 +236,7 @@ async def test_trouble_with_the_local_server_is_taken_back_when_it_takes_a_conne
 
 
 @ensureDeferred
-async def test_healthy_link_starts_the_waits_over() -> None:
+async def test_healthy_link_resets_the_waits() -> None:
     options = {"backoff_base_seconds": 0.001, "backoff_cap_seconds": 0.4, "healthy_seconds": 0.0}
     async with Rig(agent=options) as rig:
         for _ in range(9):
@@ -244,7 +264,7 @@ async def test_relay_that_never_answers_is_given_up_in_time() -> None:
 
 
 @ensureDeferred
-async def test_stream_without_a_head_is_told_so_in_time() -> None:
+async def test_stream_without_a_head_gets_400_in_time() -> None:
     async with Rig(agent={"head_seconds": 0.05}) as rig:
         stream = rig.relay.rooms._table.find("r").open_stream(player := Player())
         stream.write(b"GET / HT")
@@ -254,7 +274,7 @@ async def test_stream_without_a_head_is_told_so_in_time() -> None:
 
 
 @ensureDeferred
-async def test_stream_that_is_not_http_is_told_so() -> None:
+async def test_stream_that_is_not_http_gets_400() -> None:
     async with Rig() as rig:
         rig.relay.rooms._table.find("r").open_stream(player := Player()).write(b"\x00\x01\x02\r\n\r\n")
         await player.ends()
@@ -270,7 +290,7 @@ async def test_head_over_the_agents_bound_is_told_so() -> None:
 
 
 @ensureDeferred
-async def test_what_follows_the_head_waits_for_the_local_server_and_arrives() -> None:
+async def test_data_after_the_head_waits_for_the_local_server_and_arrives() -> None:
     async with Rig() as rig:
         rig.relay.rooms._table.find("r").open_stream(player := Player()).write(request("/doc") + b"early")
         local = await rig.local()
@@ -305,7 +325,7 @@ async def test_local_server_behind_a_unix_socket(tmp_path: Any) -> None:
         await until(lambda: players and b"\r\n\r\n" in players[0].received)
         assert b"Host: localhost\r\n" in players[0].received
         client.leg.abortConnection()
-        await players[0].ends()  # a UNIX socket knows no reset
+        await players[0].ends()  # a UNIX socket has no reset
         players[0].leg.loseConnection()
         await port.stopListening()
 
@@ -314,7 +334,7 @@ async def test_local_server_behind_a_unix_socket(tmp_path: Any) -> None:
     ("field", "value"),
     [("room", ""), ("room", "a b"), ("room", ".."), ("relay", "ftp://x"), ("local", "nowhere")],
 )
-def test_bad_setting_is_a_sentence(field: str, value: str) -> None:
+def test_bad_setting_raises_with_a_message(field: str, value: str) -> None:
     with pytest.raises(ConfigError, match=r"\.$|use "):
         Agent(Clock(), AgentSettings(**{"room": "r", field: value}))
 
@@ -328,7 +348,7 @@ async def test_stopping_twice_is_fine() -> None:
 
 
 @ensureDeferred
-async def test_relay_that_does_not_say_goodbye_is_not_waited_for() -> None:
+async def test_stop_does_not_wait_for_a_relay_that_does_not_close() -> None:
     async with Rig(agent={"drain_seconds": 0.05}) as rig:
         link = rig.relay.rooms._table.find("r")
         assert link._mux is not None

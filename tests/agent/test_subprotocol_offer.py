@@ -1,4 +1,4 @@
-"""An agent attaches to relays that select a subprotocol unknown to them, and later offers it again."""
+"""An agent attaches to relays that select a subprotocol wrongly, and later offers it again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seance.carrier import RESUMABLE, SUBPROTOCOL, CarrierAnswerer
 from seance.core.settings import AgentSettings
 from seance.heads import accept_for_key
 from seance.resume import SESSION_FIELD, SessionInfo
-from tests.agent.dial_peer import Door
+from tests.agent.dial_peer import StubRelay
 from tests.ears import Ear
 from tests.rigs import ROOM
 from tests.wire import WireEndpoint, run
@@ -26,11 +26,11 @@ FRESH = SessionInfo("s" * 22, "t" * 43, 1, 0, 0, 20.0, is_resumed=False)
 BOTH = f"{RESUMABLE}, {SUBPROTOCOL}"
 
 Choice = Callable[[list[str]], list[str]]
-"""What a relay writes into ``Sec-WebSocket-Protocol``, for each field one text."""
+"""Returns the values of the relay's ``Sec-WebSocket-Protocol`` fields for an offer."""
 
 
 class ForeignRelay(Protocol):
-    """Answers an upgrade with a 101, and speaks no yamux."""
+    """Answers an upgrade with 101, and sends no yamux."""
 
     def __init__(self, choose: Choice, server: str) -> None:
         self._choose, self._server = choose, server
@@ -59,7 +59,7 @@ class ForeignRelay(Protocol):
 
 
 class Stage(Factory):
-    """An agent, and what answers at its relay's address."""
+    """An agent, and the relay at the address that it dials."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
         self.clock = Clock()
@@ -68,16 +68,16 @@ class Stage(Factory):
         self.server = ""
         self.endpoint = WireEndpoint(self.clock, self)
         monkeypatch.setattr(Agent, "_endpoint", lambda *_: self.endpoint)
-        monkeypatch.setattr(agent_module, "WakeDetector", NoVigil)
+        monkeypatch.setattr(agent_module, "WakeDetector", NoWakeDetector)
         monkeypatch.setattr("random.random", lambda: 1.0)
         self.agent = Agent(self.clock, AgentSettings(room=ROOM, relay="ws://127.0.0.1:1", **settings))
 
     def buildProtocol(self, addr: object) -> Any:
         if self.choose is not None:
             return ForeignRelay(self._note_offer, self.server)
-        self.offers.append(["a relay of ours"])
+        self.offers.append(["a Seance relay"])
         headers = {SESSION_FIELD: FRESH.written()}
-        return OurRelay(CarrierAnswerer(self.clock), Ear(), headers, None, self)
+        return SeanceRelay(CarrierAnswerer(self.clock), Ear(), headers, None, self)
 
     def _note_offer(self, offered: list[str]) -> list[str]:
         self.offers.append(offered)
@@ -98,7 +98,7 @@ class Stage(Factory):
     def subprotocol(self) -> str | None:
         relay_link = self.agent.relay_link
         assert relay_link is not None
-        assert relay_link.is_up
+        assert relay_link.is_attached
         assert self.agent.status.state is AgentState.CONNECTED
         assert relay_link.carrier is not None
         return relay_link.carrier.subprotocol
@@ -114,8 +114,8 @@ class Stage(Factory):
         assert self.clock.getDelayedCalls() == []
 
 
-class OurRelay(Door):
-    """As our relay answers: it selects what is offered, and its session is new."""
+class SeanceRelay(StubRelay):
+    """Answers as a Seance relay: selects an offered subprotocol, with a new session."""
 
     def __init__(
         self, answerer: CarrierAnswerer, ear: Ear, headers: Any, subprotocol: None, stage: Stage
@@ -131,8 +131,8 @@ class OurRelay(Door):
         super().dataReceived(data)
 
 
-class NoVigil:
-    """Watches nothing."""
+class NoWakeDetector:
+    """Replaces ``WakeDetector`` and detects nothing."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -140,7 +140,7 @@ class NoVigil:
     def start(self) -> None:
         pass
 
-    stop = begin_anew = start
+    stop = take_address = start
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 @pytest.fixture
 def fallbacks() -> Iterator[list[LogEvent]]:
-    """The log events of fallbacks."""
+    """The log events of fallbacks to a plain link."""
     events: list[LogEvent] = []
 
     def observe(event: LogEvent) -> None:
@@ -167,7 +167,7 @@ def fallbacks() -> Iterator[list[LogEvent]]:
 CHOICES: list[Any] = [
     pytest.param(lambda offered: offered[:1], id="the first"),
     pytest.param(lambda offered: [", ".join(offered)] if offered else [], id="the whole list"),
-    pytest.param(lambda offered: offered, id="each in a field of its own"),
+    pytest.param(lambda offered: offered, id="each in a separate field"),
     pytest.param(lambda offered: offered[:1] * 2, id="the first, twice"),
     pytest.param(lambda offered: ["chat"] if offered else [], id="another one"),
     pytest.param(lambda offered: ["SEANCE.RESUME.V1"] if offered else [], id="in capitals"),
@@ -184,8 +184,8 @@ def test_agent_attaches_with_its_second_attempt(
     stage.let_pass(1)
     assert stage.offers == [[RESUMABLE, SUBPROTOCOL], []]
     assert stage.subprotocol is None
-    [said] = fallbacks
-    assert "--plain" in said["log_format"]
+    [event] = fallbacks
+    assert "--plain" in event["log_format"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_agent_attaches_with_its_second_attempt(
         (lambda offered: offered[1:2], SUBPROTOCOL),
     ],
 )
-def test_what_is_a_good_answer_attaches_with_the_first(
+def test_good_response_attaches_with_the_first_attempt(
     stage: Stage, choose: Choice, subprotocol: str | None
 ) -> None:
     stage.choose = choose
@@ -207,10 +207,10 @@ def test_what_is_a_good_answer_attaches_with_the_first(
     assert stage.subprotocol == subprotocol
 
 
-def test_relay_that_selects_though_nothing_is_offered_is_refused_in_a_sentence(
+def test_subprotocol_without_an_offer_is_refused_with_a_message(
     stage: Stage, fallbacks: list[LogEvent]
 ) -> None:
-    """RFC 6455, 4.1: a client must fail the connection then. The agent dials on, and its status says why."""
+    """RFC 6455, 4.1: the client must fail the connection. The agent dials again and reports why."""
     stage.choose = lambda offered: ["chat"]
     stage.agent.startService()
     stage.let_pass(30)
@@ -222,7 +222,7 @@ def test_relay_that_selects_though_nothing_is_offered_is_refused_in_a_sentence(
     assert stage.subprotocol is None
 
 
-def test_full_offer_comes_back_after_a_minute(stage: Stage) -> None:
+def test_full_offer_is_made_again_after_a_minute(stage: Stage) -> None:
     stage.agent.startService()
     stage.let_pass(PLAIN_SECONDS - 10)
     stage.lose()
@@ -246,7 +246,7 @@ def test_plain_relay_costs_one_more_handshake_a_minute_at_most(stage: Stage) -> 
     assert stage.subprotocol is None
 
 
-def test_relay_of_ours_that_comes_within_the_minute_is_noticed(stage: Stage) -> None:
+def test_seance_relay_within_the_minute_is_noticed(stage: Stage) -> None:
     stage.agent.startService()
     stage.let_pass(5)
     assert stage.subprotocol is None
@@ -257,8 +257,8 @@ def test_relay_of_ours_that_comes_within_the_minute_is_noticed(stage: Stage) -> 
     assert stage.subprotocol == RESUMABLE
 
 
-def test_relay_of_ours_behind_a_proxy_that_sends_the_offer_back_is_served_plain(stage: Stage) -> None:
-    """Its answers say ``Server: seance-relay``, which must not make the agent try the full offer for ever."""
+def test_seance_relay_behind_a_proxy_that_returns_the_offer_gets_a_plain_link(stage: Stage) -> None:
+    """The field ``Server: seance-relay`` must not make the agent repeat the full offer for ever."""
     stage.server = "seance-relay"
     stage.agent.startService()
     stage.let_pass(30)
@@ -266,8 +266,8 @@ def test_relay_of_ours_behind_a_proxy_that_sends_the_offer_back_is_served_plain(
     assert stage.subprotocol is None
 
 
-def test_session_that_is_kept_is_asked_for_until_it_is_over(stage: Stage) -> None:
-    """A captive portal in between answers for the relay. A plain link would end the session."""
+def test_kept_session_is_asked_for_until_it_ends(stage: Stage) -> None:
+    """A captive portal answers in the relay's place. A plain link would end the session."""
     stage.choose = None
     stage.agent.startService()
     stage.let_pass(1)
@@ -276,14 +276,14 @@ def test_session_that_is_kept_is_asked_for_until_it_is_over(stage: Stage) -> Non
     stage.lose()
     stage.let_pass(20)
     assert kept is not None
-    assert not kept.is_over
+    assert not kept.is_lost
     assert all(offered for offered in stage.offers)
     stage.let_pass(20)
-    assert kept.is_over
+    assert kept.is_lost
     assert stage.subprotocol is None
 
 
-def test_plain_agent_offers_nothing_from_the_beginning(
+def test_plain_agent_never_offers_a_subprotocol(
     monkeypatch: pytest.MonkeyPatch, fallbacks: list[LogEvent]
 ) -> None:
     stage = Stage(monkeypatch, plain=True)
@@ -296,7 +296,7 @@ def test_plain_agent_offers_nothing_from_the_beginning(
     stage.end()
 
 
-def test_relay_says_who_it_is(stage: Stage) -> None:
+def test_relay_sends_its_server_field(stage: Stage) -> None:
     """``SubprotocolOffer`` relies on the ``Server`` field of the 101."""
     stage.choose = None
     stage.agent.startService()

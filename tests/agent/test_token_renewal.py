@@ -1,4 +1,4 @@
-"""An agent's token: where it comes from, and how it is renewed without a gap."""
+"""An agent's token: its source, and its renewal over a link."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from tests.relay.test_active_grants import AGENT, CLIENT, JWT, TokenRig, Verifie
 OLD, NEW, OTHER = JWT + "old", JWT + "new", JWT + "other"
 
 
-def test_token_is_what_was_told() -> None:
-    source = TokenSource("told", "")
-    assert source.read() == "told"
-    assert source.changed() is None
+def test_token_is_the_given_one() -> None:
+    assert TokenSource("given", "").read() == "given"
 
 
-def test_file_is_read_again_and_a_change_is_told_once(tmp_path: Path) -> None:
+@ensureDeferred
+async def test_file_is_read_again_and_a_change_is_reported_once(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
-    source = TokenSource("told", str(file))
+    source = TokenSource("given", str(file))
     assert source.read() == "first"
-    assert source.changed() is None
+    assert await source.fetch_changed(reactor) is None
     file.write_text("second")
-    assert source.changed() == "second"
-    assert source.changed() is None
+    assert await source.fetch_changed(reactor) == "second"
+    assert await source.fetch_changed(reactor) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", "tökén".encode(), b"x" * 5000])
-def test_file_that_holds_no_token_is_a_sentence_and_no_change(tmp_path: Path, content: bytes) -> None:
+@ensureDeferred
+async def test_file_without_a_token_raises_and_is_no_change(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "token"
     file.write_bytes(content)
     source = TokenSource("", str(file))
-    with pytest.raises(CarrierLost, match=r"holds no token|does not hold a token"):
+    with pytest.raises(CarrierLost, match="does not hold a token"):
         source.read()
-    assert source.changed() is None
+    assert await source.fetch_changed(reactor) is None
 
 
-def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
+def test_missing_file_raises_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(CarrierLost, match="cannot be read: No such file"):
         TokenSource("", str(tmp_path / "nowhere")).read()
 
 
 @ensureDeferred
-async def test_agent_shows_its_token_and_passes_a_new_one_on(
+async def test_agent_sends_its_token_and_the_renewed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "TOKEN_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(agent_module, "TOKEN_CHECK_SECONDS", 0.02)
     file = tmp_path / "token"
     file.write_text(OLD)
     verifier = Verifier({OLD: AGENT})
@@ -89,7 +89,7 @@ async def test_agent_shows_its_token_and_passes_a_new_one_on(
         {"t": "something else", "token": NEW},
     ],
 )
-async def test_renewal_with_what_is_not_the_agents_own_good_token_changes_nothing(
+async def test_renewal_with_a_bad_or_foreign_token_changes_nothing(
     message: dict[str, Any],
 ) -> None:
     other = Grant(TokenRole.AGENT, ("r",), 0.0, subject="other")
@@ -130,12 +130,12 @@ async def test_agent_without_a_good_token_keeps_trying(tmp_path: Path) -> None:
     verifier = Verifier({NEW: AGENT})
     async with TokenRig(verifier) as rig:
         agent = rig.make_agent(token_file=str(file), backoff_base_seconds=0.02, backoff_cap_seconds=0.02)
-        told: list[str] = []
-        agent.on_status(lambda status: told.append(status.sentence))
+        messages: list[str] = []
+        agent.on_status(lambda status: messages.append(status.sentence))
         agent.startService()
-        await until(lambda: any("cannot be read" in sentence for sentence in told))
+        await until(lambda: any("cannot be read" in message for message in messages))
         file.write_text(OLD)
-        await until(lambda: any("This token is not good" in sentence for sentence in told))
+        await until(lambda: any("This token is not good" in message for message in messages))
         file.write_text(NEW)
         await agent.when_connected()
 
@@ -160,7 +160,7 @@ async def test_client_token_never_reaches_the_local_server() -> None:
 
 
 @ensureDeferred
-async def test_relay_without_a_key_refuses_to_be_open_by_mistake() -> None:
+async def test_relay_without_a_key_does_not_start_on_a_public_address() -> None:
     relay = Relay(reactor, RelaySettings(listen=("tcp:0:interface=0.0.0.0",)))
     with pytest.raises(ConfigError, match=r"--auth-key FILE .* --open"):
         relay.startService()
@@ -174,7 +174,7 @@ async def test_relay_without_a_key_refuses_to_be_open_by_mistake() -> None:
 
 @ensureDeferred
 @pytest.mark.parametrize("rate", [1_000, 1_000_000, None])
-async def test_newer_token_changes_the_pace_of_the_clients_that_are_there(rate: int | None) -> None:
+async def test_renewed_token_changes_the_rate_limit_of_connected_clients(rate: int | None) -> None:
     verifier = Verifier(
         {OLD: replace(AGENT, max_bytes_per_second=50_000), NEW: replace(AGENT, max_bytes_per_second=rate)}
     )

@@ -234,7 +234,7 @@ async def test_token_is_in_no_log_event_whatever_its_level(
         written.append(eventAsText(event))
         written.append(repr({name: value for name, value in event.items() if name != "log_failure"}))
 
-    monkeypatch.setattr(agent_module, "TOKEN_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(agent_module, "TOKEN_CHECK_SECONDS", 0.02)
     globalLogPublisher.addObserver(write)
     file = tmp_path / "token"
     file.write_text(canaries.token(role="agent"))

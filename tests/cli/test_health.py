@@ -298,8 +298,8 @@ def test_a_relay_is_healthy_while_it_listens(ready: bool, draining: bool, messag
 
 
 @pytest.mark.parametrize("is_up", [None, False, True])
-def test_an_agent_is_healthy_in_every_state(is_up: bool | None) -> None:
-    relay_link = None if is_up is None else SimpleNamespace(is_up=is_up)
+def test_agent_is_healthy_in_any_state(is_up: bool | None) -> None:
+    relay_link = None if is_up is None else SimpleNamespace(is_attached=is_up)
     status = AgentStatus(AgentState.RESUMING, "It dials.")
     result = health_of_agent(SimpleNamespace(relay_link=relay_link, status=status))  # type: ignore[arg-type]
     assert result == Health("agent", True, bool(is_up), "The agent runs (resuming): It dials.")

@@ -1,4 +1,4 @@
-"""The field ``Seance-Local``, written and read."""
+"""The header field ``Seance-Local``: written, parsed, and granted by the relay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seance.heads import Request
         ({"keep_host": True}, None),
     ],
 )
-def test_field_says_what_the_settings_say(options: dict[str, object], value: str | None) -> None:
+def test_field_has_the_values_of_the_settings(options: dict[str, object], value: str | None) -> None:
     info = LocalServerInfo.from_settings(AgentSettings(room="r", **options))  # type: ignore[arg-type]
     assert info.headers() == ({} if value is None else {"Seance-Local": value})
     assert LocalServerInfo.read(value or "") == info
@@ -43,15 +43,15 @@ def test_field_says_what_the_settings_say(options: dict[str, object], value: str
         ("answer=\u0661\u0668", LocalServerInfo()),
     ],
 )
-def test_what_makes_no_sense_counts_as_absent(value: str, info: LocalServerInfo) -> None:
+def test_malformed_parameters_count_as_absent(value: str, info: LocalServerInfo) -> None:
     assert LocalServerInfo.read(value) == info
 
 
-def test_field_that_is_there_twice_says_nothing() -> None:
+def test_repeated_field_counts_as_absent() -> None:
     field = (b"seance-local", b"host=a; answer=18")
-    assert LocalServerInfo.of(Request(b"GET", b"/", (field,))) == LocalServerInfo("a", 18.0)
-    assert LocalServerInfo.of(Request(b"GET", b"/", (field, field))) == LocalServerInfo()
-    assert LocalServerInfo.of(Request(b"GET", b"/", ())) == LocalServerInfo()
+    assert LocalServerInfo.from_request(Request(b"GET", b"/", (field,))) == LocalServerInfo("a", 18.0)
+    assert LocalServerInfo.from_request(Request(b"GET", b"/", (field, field))) == LocalServerInfo()
+    assert LocalServerInfo.from_request(Request(b"GET", b"/", ())) == LocalServerInfo()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_field_that_is_there_twice_says_nothing() -> None:
         (18.0, 15.0, 10.0, 15.0),
     ],
 )
-def test_relay_grants_what_is_asked_for_within_its_bound(
+def test_relay_grants_the_requested_time_up_to_its_maximum(
     asked: float | None, usual: float, most: float, granted: float
 ) -> None:
     settings = RelaySettings(upgrade_seconds=usual, max_upgrade_seconds=most)
@@ -74,8 +74,8 @@ def test_relay_grants_what_is_asked_for_within_its_bound(
     assert info.reply(settings) == ({} if asked is None else {"Seance-Local": f"answer={granted:g}"})
 
 
-def said(*answers: dict[str, str], asked: float | None = 18.0) -> list[str]:
-    """Return what the agent's log says after 101s with these headers."""
+def logged(*answers: dict[str, str], asked: float | None = 18.0) -> list[str]:
+    """Return the agent's log messages after 101s with these headers."""
     lines: list[str] = []
 
     def hear(event: LogEvent) -> None:
@@ -83,32 +83,34 @@ def said(*answers: dict[str, str], asked: float | None = 18.0) -> list[str]:
 
     globalLogPublisher.addObserver(hear)  # type: ignore[arg-type]  # a function will do
     try:
-        introduction = IdentityHandshake.of(None, AgentSettings(room="r", upgrade_seconds=asked), "relay")
+        handshake = IdentityHandshake.from_settings(
+            None, AgentSettings(room="r", upgrade_seconds=asked), "relay"
+        )
         for headers in answers:
-            introduction.note_attached(headers)
+            handshake.note_attached(headers)
     finally:
         globalLogPublisher.removeObserver(hear)  # type: ignore[arg-type]
     return lines
 
 
-def test_agent_logs_once_that_it_got_less_than_it_asked_for() -> None:
-    assert said({"seance-local": "answer=18"}, {"seance-local": "answer=18"}) == []
-    assert said({}, asked=None) == []
+def test_agent_logs_a_shorter_grant_once() -> None:
+    assert logged({"seance-local": "answer=18"}, {"seance-local": "answer=18"}) == []
+    assert logged({}, asked=None) == []
     less = {"seance-local": "answer=10"}
-    (line,) = said(less, less)
+    (line,) = logged(less, less)
     assert "waits 10 s" in line
     assert "--max-upgrade-seconds" in line
-    (line,) = said({}, {})
+    (line,) = logged({}, {})
     assert "does not know --upgrade-seconds" in line
 
 
-def test_settings_that_contradict_are_refused_with_both_names() -> None:
+def test_contradicting_settings_are_refused_with_both_names() -> None:
     with pytest.raises(ConfigError, match="--rewrite-origin and --keep-host"):
         AgentSettings(room="r", keep_host=True, rewrite_origin=True)
     with pytest.raises(ConfigError, match="--head-bytes is at most 256 KiB"):
         RelaySettings(head_bytes=MAX_HEAD_BYTES + 1)
 
 
-def test_every_head_that_a_relay_can_be_told_to_take_is_within_the_agents_bound() -> None:
-    """The relay adds three fields with one address and one host; the host comes in place of ``Host``."""
+def test_agent_accepts_the_longest_head_of_any_relay() -> None:
+    """The relay adds three fields with one address and one host, and replaces ``Host`` by another host."""
     assert AgentSettings(room="r").head_bytes >= MAX_HEAD_BYTES + 1024

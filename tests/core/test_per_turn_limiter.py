@@ -1,4 +1,4 @@
-"""How many may begin in one turn, and in which order."""
+"""How many operations begin in one turn, and in which order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from seance.core.per_turn_limiter import AT_A_TIME, PerTurnLimiter
+from seance.core.per_turn_limiter import MAX_PER_TURN, PerTurnLimiter
 
 
-class Turning:
-    """A reactor that turns when it is told to: unlike ``Clock``, what is asked for in a turn comes in the
-    next."""
+class TurnReactor:
+    """A reactor with explicit turns: unlike with ``Clock``, a call added during a turn runs in the next."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
@@ -27,53 +26,52 @@ class Turning:
             call()
 
 
-def few(most: int) -> tuple[Turning, PerTurnLimiter]:
-    turning: Any = Turning()
-    return turning, PerTurnLimiter(turning, most)
+def make_limiter(max_per_turn: int) -> tuple[TurnReactor, PerTurnLimiter]:
+    reactor: Any = TurnReactor()
+    return reactor, PerTurnLimiter(reactor, max_per_turn)
 
 
-def test_few_begin_at_once_and_the_others_in_the_next_turns_in_order() -> None:
-    clock, turns = few(3)
+def test_operations_over_the_limit_begin_in_the_next_turns_in_order() -> None:
+    reactor, limiter = make_limiter(3)
     begun: list[int] = []
     for number in range(8):
-        turns.acquire().addCallback(lambda _, number=number: begun.append(number))
+        limiter.acquire().addCallback(lambda _, number=number: begun.append(number))
     seen = [len(begun)]
-    while clock.calls:
-        clock.turn()
+    while reactor.calls:
+        reactor.turn()
         seen.append(len(begun))
     assert seen == [3, 6, 8, 8]
     assert begun == sorted(begun)
 
 
-def test_one_after_the_other_nobody_waits() -> None:
-    clock, turns = few(AT_A_TIME)
+def test_one_operation_per_turn_never_waits() -> None:
+    reactor, limiter = make_limiter(MAX_PER_TURN)
     for _ in range(100):
-        assert turns.acquire().called
-        clock.turn()
-    assert clock.calls == []
+        assert limiter.acquire().called
+        reactor.turn()
+    assert reactor.calls == []
 
 
-def test_who_gives_up_gives_the_place_back() -> None:
-    clock, turns = few(1)
-    turns.acquire()
-    second, third = turns.acquire(), turns.acquire()
+def test_cancelled_waiter_does_not_use_a_turn() -> None:
+    reactor, limiter = make_limiter(1)
+    limiter.acquire()
+    second, third = limiter.acquire(), limiter.acquire()
     second.addErrback(lambda failure: None)
     second.cancel()
-    assert len(turns) == 1
-    clock.turn()
+    reactor.turn()
     assert third.called
-    clock.turn()
+    reactor.turn()
 
 
-def test_newcomers_stand_behind_those_that_wait() -> None:
-    clock, turns = few(1)
-    turns.acquire()
-    waiting = turns.acquire()
+def test_later_callers_wait_behind_earlier_ones() -> None:
+    reactor, limiter = make_limiter(1)
+    limiter.acquire()
+    waiting = limiter.acquire()
     late: list[Deferred[None]] = []
-    waiting.addCallback(lambda _: late.append(turns.acquire()))
-    clock.turn()
+    waiting.addCallback(lambda _: late.append(limiter.acquire()))
+    reactor.turn()
     assert waiting.called
     assert not late[0].called
-    clock.turn()
+    reactor.turn()
     assert late[0].called
-    clock.turn()
+    reactor.turn()

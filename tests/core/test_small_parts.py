@@ -1,4 +1,4 @@
-"""The small rooms of the tunnel: addresses, waits, the table of rooms, the farewell."""
+"""Small parts: addresses, waits, the table of rooms, the lingering close, one-shot events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from seance.relay.rooms.room_table import RoomTable
         ("tls://box.local:8443", "tls", "box.local", 8443, b"box.local:8443"),
     ],
 )
-def test_local_server_is_read_and_written_alike(
+def test_local_address_is_parsed_and_written_alike(
     text: str, kind: str, host: str, port: int, header: bytes
 ) -> None:
     local = LocalAddress.from_text(text)
@@ -40,7 +40,7 @@ def test_local_server_is_read_and_written_alike(
 @pytest.mark.parametrize(
     "text", ["", "localhost", "localhost:", ":1234", "localhost:0", "h:65536", "unix:", "http://h:1", "a b:1"]
 )
-def test_bad_local_server_is_a_sentence_with_the_forms(text: str) -> None:
+def test_bad_local_address_raises_with_the_valid_forms(text: str) -> None:
     with pytest.raises(ConfigError, match=r"use HOST:PORT, unix:PATH or tls://HOST:PORT"):
         LocalAddress.from_text(text)
 
@@ -53,7 +53,7 @@ def test_every_kind_has_an_endpoint(kind: str) -> None:
     assert IStreamClientEndpoint.providedBy(LocalAddress.from_text(kind).endpoint(reactor, 1.0))
 
 
-def test_jitter_is_full_and_the_bound_starts_over() -> None:
+def test_jitter_is_full_and_reset_starts_the_bound_again() -> None:
     rolls = iter([0.0, 0.5, 1.0, 1.0])
     backoff = Backoff(1.0, 3.0, lambda: next(rolls))
     assert [backoff.next_seconds() for _ in range(3)] == [0.0, 1.0, 3.0]
@@ -61,7 +61,7 @@ def test_jitter_is_full_and_the_bound_starts_over() -> None:
     assert backoff.next_seconds() == 1.0
 
 
-def test_wait_that_is_slowed_down_is_as_long_as_ever_until_the_next_reset() -> None:
+def test_slowed_down_waits_use_the_largest_bound_until_reset() -> None:
     backoff = Backoff(1.0, 30.0, lambda: 1.0)
     backoff.slow_down()
     assert [backoff.next_seconds() for _ in range(2)] == [30.0, 30.0]
@@ -69,7 +69,7 @@ def test_wait_that_is_slowed_down_is_as_long_as_ever_until_the_next_reset() -> N
     assert backoff.next_seconds() == 1.0
 
 
-def test_room_belongs_to_the_first_and_is_free_after_it() -> None:
+def test_room_belongs_to_the_first_claim_until_its_release() -> None:
     rooms: RoomTable[str] = RoomTable()
     rooms.claim("r", "first")
     with pytest.raises(Refusal) as taken:
@@ -95,11 +95,11 @@ def test_bad_room_names(room: str) -> None:
         check_room(room)
 
 
-def test_link_without_a_carrier_takes_nobody() -> None:
+def test_link_without_a_carrier_refuses_streams() -> None:
     link = AgentLink(Clock(), RelaySettings(), "r", lambda *args: None)
     assert not link.is_attached
     assert link.stream_count == 0
-    link.leave("nobody hears")
+    link.leave("there is no carrier")
     link.cut()
     with pytest.raises(Refusal) as away:
         link.open_stream(None)  # type: ignore[arg-type]
@@ -112,10 +112,10 @@ class Transport(StringTransport):
         self.has_ended = True
 
     def unregisterProducer(self) -> None:
-        """As real transports do, and StringTransport does not, say nothing if there is none."""
+        """Accept a call without a producer, as real transports do and StringTransport does not."""
 
 
-def test_farewell_throws_away_what_still_comes_up_to_a_bound() -> None:
+def test_lingering_close_drops_data_up_to_a_limit() -> None:
     clock, transport = Clock(), Transport()
     lingering_close = LingeringClose(clock, b"no")
     lingering_close.makeConnection(transport)
@@ -129,7 +129,7 @@ def test_farewell_throws_away_what_still_comes_up_to_a_bound() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_farewell_ends_in_time() -> None:
+def test_lingering_close_ends_in_time() -> None:
     clock, transport = Clock(), Transport()
     lingering_close = LingeringClose(clock, b"no")
     lingering_close.makeConnection(transport)
@@ -139,15 +139,15 @@ def test_farewell_ends_in_time() -> None:
     lingering_close.connectionLost()
 
 
-def test_occasion_comes_once_for_everybody() -> None:
-    occasion: OneShotEvent[int] = OneShotEvent()
-    early, cancelled = occasion.when(), occasion.when()
+def test_one_shot_event_fires_once_for_all_waiters() -> None:
+    event: OneShotEvent[int] = OneShotEvent()
+    early, cancelled = event.when(), event.when()
     cancelled.addErrback(lambda _: None).cancel()
-    occasion.fire(1)
-    occasion.fire(2)
+    event.fire(1)
+    event.fire(2)
     seen: list[int] = []
     early.addCallback(seen.append)
-    occasion.when().addCallback(seen.append)
+    event.when().addCallback(seen.append)
     assert seen == [1, 1]
 
 
@@ -155,7 +155,7 @@ def waits() -> RedialWaits:
     return RedialWaits(Backoff(0.5, 10.0, lambda: 1.0), Backoff(0.5, 1.0, lambda: 1.0), 30.0)
 
 
-def test_dials_follow_each_other_quickly_for_some_seconds_after_a_loss_and_then_seldom() -> None:
+def test_waits_are_short_for_some_seconds_after_a_loss() -> None:
     redial = waits()
     redial.note_attached()
     redial.note_lost(100.0, 40.0)
@@ -165,10 +165,10 @@ def test_dials_follow_each_other_quickly_for_some_seconds_after_a_loss_and_then_
         now += seen[-1]
     assert max(seen) == 1.0
     assert [redial.next_seconds(now, is_kept=False) for _ in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0]
-    assert redial.next_seconds(now, is_kept=True) == 1.0, "a session that is kept has little time"
+    assert redial.next_seconds(now, is_kept=True) == 1.0, "the relay keeps a session for a short time"
 
 
-def test_a_link_that_flaps_is_dialled_quickly_for_fifteen_seconds_in_thirty() -> None:
+def test_a_flapping_link_has_quick_waits_for_fifteen_seconds_in_thirty() -> None:
     redial = waits()
     redial.usual.slow_down()
     quick = []
@@ -179,10 +179,10 @@ def test_a_link_that_flaps_is_dialled_quickly_for_fifteen_seconds_in_thirty() ->
     assert quick == ([True] * 15 + [False] * 15) * 2
 
 
-def test_an_agent_that_a_relay_has_rejected_takes_its_usual_waits() -> None:
-    for told in ("note_rejected", "slow_down"):
+def test_a_rejected_agent_uses_the_usual_waits() -> None:
+    for method in ("note_rejected", "slow_down"):
         redial = waits()
         redial.note_lost(100.0, 40.0)
-        getattr(redial, told)()
+        getattr(redial, method)()
         redial.usual.slow_down()
         assert redial.next_seconds(101.0, is_kept=False) == 10.0

@@ -1,7 +1,7 @@
-"""Two legs joined by a splice: what was read before an end is delivered before it.
+"""Two legs joined by a splice: data that was read before an end is delivered before it.
 
-The legs are real TCP transports, whose peers are bare sockets that say when they read; or one of them is a
-stream of a yamux session on a clock, which says what has left and in which order.
+The legs are real TCP transports with plain sockets as peers, so a test decides when a peer reads; or one leg
+is a stream of a yamux session with a ``Clock``, so a test sees which frames were sent, and their order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from seance.core.splice import Splice, SpliceReport
+from seance.core.splice import Splice
 from seance.net import lingering_reset, unsent_bytes
 from seance.net.sockets import tune
 from tests.ears import Ear, pattern
@@ -36,15 +36,15 @@ MUCH = 600_000
 async def until(condition: Any) -> None:
     give_up_at = reactor.seconds() + 5
     while not condition():
-        assert reactor.seconds() < give_up_at, "what was waited for did not happen"
+        assert reactor.seconds() < give_up_at, "timed out"
         await deferLater(reactor, 0.002)
 
 
 class Owner:
-    """Owns one splice and keeps its report."""
+    """Owns one splice and keeps the reason of its end."""
 
     def __init__(self) -> None:
-        self.report: SpliceReport | None = None
+        self.reason: str | None = None
 
     def near_lost(self) -> None:
         pass
@@ -55,13 +55,13 @@ class Owner:
     def closes_far_in_order(self) -> bool:
         return False
 
-    def splice_ended(self, report: SpliceReport) -> None:
-        assert self.report is None
-        self.report = report
+    def splice_ended(self, reason: str) -> None:
+        assert self.reason is None
+        self.reason = reason
 
 
-class Joined:
-    """A splice between two TCP connections, and the bare sockets at the other ends."""
+class TcpSplice:
+    """A splice of two TCP connections, and the plain sockets at their other ends."""
 
     def __init__(self) -> None:
         self.owner = Owner()
@@ -84,7 +84,7 @@ class Joined:
         self.splice.start()
 
     async def read(self, name: str) -> tuple[bytes, str]:
-        """All that a peer gets, and how it ends: "end" or "reset"."""
+        """Return all data that a peer receives, and how the connection ends: "end" or "reset"."""
         got = bytearray()
         give_up_at = reactor.seconds() + 5
         while reactor.seconds() < give_up_at:
@@ -106,14 +106,14 @@ class Joined:
 
 
 @pytest_twisted.async_yield_fixture
-async def joined() -> AsyncIterator[Joined]:
-    joined = Joined()
+async def joined() -> AsyncIterator[TcpSplice]:
+    joined = TcpSplice()
     await joined.start()
     yield joined
     joined.splice.abort("test")
     for peer in joined.peers.values():
         peer.close()
-    await until(lambda: joined.owner.report)
+    await until(lambda: joined.owner.reason)
 
 
 SIDES = pytest.mark.parametrize(("here", "there"), [("near", "far"), ("far", "near")])
@@ -121,10 +121,10 @@ SIDES = pytest.mark.parametrize(("here", "there"), [("near", "far"), ("far", "ne
 
 @SIDES
 @ensureDeferred
-async def test_a_last_message_arrives_although_the_way_back_is_full(
-    joined: Joined, here: str, there: str
+async def test_the_last_message_arrives_although_the_other_direction_is_full(
+    joined: TcpSplice, here: str, there: str
 ) -> None:
-    """Readable, writable and in error in one turn, as when a client resets while a document comes down."""
+    """Readable, writable and in error in one turn, as when a client resets while it loads a document."""
     is_full = False
     while not is_full:
         try:
@@ -135,16 +135,13 @@ async def test_a_last_message_arrives_although_the_way_back_is_full(
     joined.peers[here].send(LAST)
     joined.peers[here].close()  # with bytes unread: a reset
     assert await joined.read(there) == (LAST, "reset")
-    await until(lambda: joined.owner.report)
-    assert joined.owner.report is not None
-    assert joined.owner.report.reason == f"{here}_gone"
+    await until(lambda: joined.owner.reason)
+    assert joined.owner.reason == f"{here}_gone"
 
 
 @SIDES
 @ensureDeferred
-async def test_what_waits_in_user_space_and_in_the_kernel_leaves_before_a_reset(
-    joined: Joined, here: str, there: str
-) -> None:
+async def test_queued_data_is_sent_before_a_reset(joined: TcpSplice, here: str, there: str) -> None:
     sent = joined.peers[here].send(pattern(MUCH))
     while True:
         await deferLater(reactor, 0.005)
@@ -166,8 +163,8 @@ async def test_what_waits_in_user_space_and_in_the_kernel_leaves_before_a_reset(
 
 @SIDES
 @ensureDeferred
-async def test_whoever_does_not_read_delays_its_reset_for_a_bounded_time(
-    joined: Joined, here: str, there: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_peer_that_does_not_read_delays_its_reset_for_a_bounded_time(
+    joined: TcpSplice, here: str, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lingering_reset, "LINGER_SECONDS", 0.1)
     leg = getattr(joined.splice, there).leg
@@ -175,13 +172,13 @@ async def test_whoever_does_not_read_delays_its_reset_for_a_bounded_time(
         joined.peers[here].send(bytes(16_384))
         await deferLater(reactor, 0.002)
     joined.reset(here)
-    await until(lambda: joined.owner.report)
+    await until(lambda: joined.owner.reason)
 
 
 @SIDES
 @ensureDeferred
-async def test_a_reset_after_an_end_of_data_is_an_orderly_close(
-    joined: Joined, here: str, there: str
+async def test_a_reset_after_an_end_of_data_closes_gracefully(
+    joined: TcpSplice, here: str, there: str
 ) -> None:
     joined.peers[here].send(LAST)
     joined.peers[here].shutdown(socket.SHUT_WR)
@@ -189,26 +186,25 @@ async def test_a_reset_after_an_end_of_data_is_an_orderly_close(
     joined.reset(here)
     joined.peers[there].send(b"x")
     await until(lambda: getattr(joined.splice, here).is_lost)
-    await until(lambda: joined.owner.report)
-    # The answer to more of it is the kernel's reset, as from any peer that has closed in full.
+    await until(lambda: joined.owner.reason)
+    # The kernel answers further data with a reset, as for any peer that has closed in full.
     joined.peers[there].send(b"more")
     await until(lambda: joined.peers[there].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (104, 32))
 
 
 @SIDES
 @ensureDeferred
-async def test_a_decision_of_ours_cuts_at_once(joined: Joined, here: str, there: str) -> None:
+async def test_abort_resets_both_sides_immediately(joined: TcpSplice, here: str, there: str) -> None:
     joined.peers[here].send(bytes(MUCH))
     await deferLater(reactor, 0.01)
     joined.splice.abort("stalled")
     await deferLater(reactor, 0.01)
-    assert joined.owner.report is not None
-    assert joined.owner.report.reason == "stalled"
+    assert joined.owner.reason == "stalled"
     assert (await joined.read(there))[1] == "reset"
 
 
-class StreamLeg:
-    """A splice between a wire, with an ``Ear`` at its other end, and a stream whose peer is the test."""
+class StreamSplice:
+    """A splice of a wire, with an ``Ear`` at its other end, and a stream. The test is the stream's peer."""
 
     def __init__(self, **shape: int) -> None:
         self.link = AgentLink()
@@ -230,12 +226,12 @@ class StreamLeg:
 
 @pytest.fixture
 def spliced() -> Any:
-    legs = StreamLeg()
-    yield legs
-    legs.end()
+    spliced = StreamSplice()
+    yield spliced
+    spliced.end()
 
 
-def test_a_stream_gets_what_its_client_sent_last_and_then_the_reset(spliced: StreamLeg) -> None:
+def test_a_stream_gets_the_last_data_of_its_client_before_the_reset(spliced: StreamSplice) -> None:
     spliced.client.transport.write(LAST)
     spliced.link.run()
     spliced.client.transport.abortConnection()
@@ -244,25 +240,24 @@ def test_a_stream_gets_what_its_client_sent_last_and_then_the_reset(spliced: Str
     flags = [frame.flags for frame in spliced.link.peer.take()]
     assert flags[-1] == RST
     assert FIN not in flags
-    assert spliced.owner.report is not None
-    assert spliced.owner.report.reason == "near_gone"
+    assert spliced.owner.reason == "near_gone"
 
 
-def test_what_waits_for_a_window_leaves_before_the_reset(spliced: StreamLeg) -> None:
+def test_data_that_waits_for_a_window_is_sent_before_the_reset(spliced: StreamSplice) -> None:
     much = pattern(300 * 1024)
     spliced.client.transport.write(much)
     spliced.link.run()
     assert len(spliced.link.peer.body(1)) < len(much)
     spliced.client.transport.abortConnection()
     spliced.link.run()
-    assert spliced.owner.report is None
+    assert spliced.owner.reason is None
     heard = spliced.hear(window(1, 0, 1 << 20))
     assert heard[-1].flags == RST
     assert spliced.link.peer.body(1) == much
-    assert spliced.owner.report is not None
+    assert spliced.owner.reason is not None
 
 
-def test_a_closed_window_delays_a_reset_for_a_bounded_time(spliced: StreamLeg) -> None:
+def test_a_closed_window_delays_a_reset_for_a_bounded_time(spliced: StreamSplice) -> None:
     spliced.client.transport.write(pattern(300 * 1024))
     spliced.link.run()
     spliced.client.transport.abortConnection()
@@ -270,10 +265,10 @@ def test_a_closed_window_delays_a_reset_for_a_bounded_time(spliced: StreamLeg) -
     spliced.link.clock.advance(spliced.link.mux.linger_seconds)
     spliced.link.run()
     assert spliced.link.peer.take()[-1].flags == RST
-    assert spliced.owner.report is not None
+    assert spliced.owner.reason is not None
 
 
-def test_a_client_gets_what_came_before_the_reset_of_its_stream(spliced: StreamLeg) -> None:
+def test_a_client_gets_the_data_before_the_reset_of_its_stream(spliced: StreamSplice) -> None:
     spliced.hear(data(1, LAST), window(1, RST))
     spliced.link.run()
     spliced.link.clock.advance(0.1)
@@ -282,7 +277,7 @@ def test_a_client_gets_what_came_before_the_reset_of_its_stream(spliced: StreamL
     assert spliced.client.was_lost_with(ConnectionLost)
 
 
-def test_a_slow_client_gets_what_came_before_the_reset_of_its_stream(spliced: StreamLeg) -> None:
+def test_a_slow_client_gets_the_data_before_the_reset_of_its_stream(spliced: StreamSplice) -> None:
     spliced.client.transport.pauseProducing()
     much = pattern(250 * 1024)
     for at in range(0, len(much), 25 * 1024):
@@ -300,7 +295,7 @@ def test_a_slow_client_gets_what_came_before_the_reset_of_its_stream(spliced: St
     assert spliced.client.was_lost_with(ConnectionLost)
 
 
-def test_what_a_lost_session_had_not_delivered_is_delivered(spliced: StreamLeg) -> None:
+def test_undelivered_data_of_a_lost_session_is_delivered(spliced: StreamSplice) -> None:
     spliced.client.transport.pauseProducing()
     much = pattern(250 * 1024)
     for at in range(0, len(much), 25 * 1024):
@@ -317,7 +312,7 @@ def test_what_a_lost_session_had_not_delivered_is_delivered(spliced: StreamLeg) 
     assert spliced.client.was_lost_with(ConnectionLost)
 
 
-def test_an_end_and_a_reset_of_a_stream_close_the_client_in_order(spliced: StreamLeg) -> None:
+def test_an_end_and_a_reset_of_a_stream_close_the_client_gracefully(spliced: StreamSplice) -> None:
     spliced.hear(data(1, LAST, FIN))
     spliced.hear(window(1, RST))
     spliced.link.run()

@@ -136,12 +136,12 @@ def test_the_pad_is_a_page_only_if_the_flag_is_on() -> None:
     [
         ({}, {}, "", "--room is missing: set the room to serve with --room NAME, the environment"),
         ({"room": ["a b"]}, {}, "", "--room: The room name 'a b' is not usable"),
-        (ROOM, {"LOCAL_PORT": "x"}, "", "LOCAL_PORT: The local server 'localhost:x' cannot be read"),
+        (ROOM, {"LOCAL_PORT": "x"}, "", "LOCAL_PORT: The local server 'localhost:x' is not a valid address"),
         (
             ROOM,
             {"LOCAL_HOST": "a b", "LOCAL_PORT": "1"},
             "",
-            "LOCAL_HOST and LOCAL_PORT: The local server 'a b:1' cannot be",
+            "LOCAL_HOST and LOCAL_PORT: The local server 'a b:1' is not a",
         ),
         (ROOM, {"RELAY_URL": "relay"}, "", "RELAY_URL: The relay URL 'relay' is not a WebSocket address"),
         (ROOM, {"SEANCE_STREAMS": "many"}, "", "SEANCE_STREAMS: 'many' is not a count"),

@@ -82,7 +82,10 @@ def test_the_prefix_no_turns_a_flag_off(monkeypatch: pytest.MonkeyPatch) -> None
             ["--room", "r", "x"],
             "seance-agent: 'x' is not an option; seance-agent --help-all lists the options.",
         ),
-        (["--room", "r", "--local", "x"], "seance-agent: --local: The local server 'x' cannot be read;"),
+        (
+            ["--room", "r", "--local", "x"],
+            "seance-agent: --local: The local server 'x' is not a valid address;",
+        ),
         (
             ["--config", "/no/such"],
             "seance-agent: --config: /no/such cannot be read (No such file or directory);",

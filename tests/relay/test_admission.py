@@ -11,7 +11,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 
-from seance.core.flow_gate import FlowGate, Pace
+from seance.core.flow_gate import FlowGate, RateLimit
 from seance.core.settings import RelaySettings
 from seance.core.token_bucket import TokenBucket
 from seance.errors import ConfigError, Refusal
@@ -147,9 +147,9 @@ def test_remembered_rates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bucket_lends_and_says_for_how_long() -> None:
     bucket = TokenBucket(100, 100, 0.0)
-    assert bucket.owe(100, 0.0) == 0.0
-    assert bucket.owe(50, 0.0) == 0.5
-    assert bucket.owe(0, 0.5) == 0.0
+    assert bucket.charge(100, 0.0) == 0.0
+    assert bucket.charge(50, 0.0) == 0.5
+    assert bucket.charge(0, 0.5) == 0.0
     assert not bucket.take(1, 0.5)
 
 
@@ -300,7 +300,7 @@ async def test_web_page_that_may_not_connect_is_refused() -> None:
         await rig.local()
 
 
-# Pace and patience
+# Rate limits and stalled consumers
 
 
 class Leg:
@@ -314,14 +314,14 @@ class Leg:
 def test_gate_resumes_only_when_neither_reason_holds() -> None:
     clock, leg = Clock(), Leg()
     gate = FlowGate(clock, leg)  # type: ignore[arg-type]
-    gate.rest(1.0)
-    gate.rest(5.0)
+    gate.pause_for(1.0)
+    gate.pause_for(5.0)
     gate.pauseProducing()
     clock.advance(1.0)
     assert "resumeProducing" not in leg.calls
     gate.resumeProducing()
     assert leg.calls[-1] == "resumeProducing"
-    gate.rest(1.0)
+    gate.pause_for(1.0)
     gate.resumeProducing()
     assert leg.calls[-1] == "pauseProducing"
     clock.advance(1.0)
@@ -357,7 +357,7 @@ def test_consumer_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_
 
 def test_pace_lets_a_seconds_worth_through_and_then_asks_for_rest() -> None:
     clock = Clock()
-    pace = Pace(clock, 1000)
+    pace = RateLimit(clock, 1000)
     assert pace.spend(1000) == 0.0
     assert pace.spend(500) == 0.5
 

@@ -395,5 +395,5 @@ async def test_agent_that_is_stopping_moves_nowhere() -> None:
         rig.relay.rooms._table.find("r").notice_drain(0.0, 5.0, lambda: None)
         await stopping
         await turn(0.1)
-        assert agent._moving is None
+        assert agent._search is None
         assert rig.relay.rooms.room_count == 0

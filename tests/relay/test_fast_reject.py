@@ -429,7 +429,7 @@ async def test_answered_connections_are_bounded(monkeypatch: pytest.MonkeyPatch)
 @needs_linux
 @ensureDeferred
 async def test_storm_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MAX_PER_TURN", 2)
+    monkeypatch.setattr(doorstep_module, "MAX_REJECTS_PER_TURN", 2)
     async with CountingRig() as rig:
         players = [await rig.connect(UNKNOWN) for _ in range(7)]
         for player in players:

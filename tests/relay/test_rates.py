@@ -13,7 +13,7 @@ from seance.carrier.link_control import SUBPROTOCOLS
 from seance.relay import service as relay_module
 from seance.relay.edge import admission as admission_module
 from seance.resume import ResumeRequest
-from tests.agent.test_identity import Known
+from tests.agent.test_identity import IdentityRig
 from tests.relay.rig import Player, Rig, request, turn, until
 from tests.relay.test_active_grants import AGENT, CLIENT, JWT, TokenRig, Verifier, bearer
 from tests.relay.test_resumption import QUICK, back, raw_of
@@ -122,7 +122,7 @@ async def test_forged_tokens_are_bounded_by_address() -> None:
 @ensureDeferred
 async def test_stranger_with_a_key_of_its_own_does_not_use_up_what_the_host_has() -> None:
     host, stranger = AgentKey(b"h" * 32), AgentKey(b"s" * 32)
-    async with Known(relay={"upgrades_per_address": 100, "upgrades_per_room": 0}) as rig:
+    async with IdentityRig(relay={"upgrades_per_address": 100, "upgrades_per_room": 0}) as rig:
         claim = lambda: stranger.prove(rig.nonce(), "r", rig.host)  # noqa: E731
         players: list[Player] = [await rig.ask(claim())]
         assert b" 101 " in players[0].received

@@ -148,15 +148,15 @@ async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has()
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
         relay_link: Any = rig.agent._relay_link
-        before = relay_link._field
+        before = relay_link._session
         raw_of(link).abortConnection()
         await until(lambda: link.is_resuming)
         await back(rig, link)
-        assert relay_link._field.token != before.token
+        assert relay_link._session.token != before.token
         # Before anything is acknowledged on the new carrier, it is as if the 101 had never come.
-        relay_link._field = before
+        relay_link._session = before
         raw_of(link).abortConnection()
-        await until(lambda: relay_link._field is not before)
+        await until(lambda: relay_link._session is not before)
         client.send(b"here")
         await local.receives(b"here")
         assert rig.relay.rooms._table.find("r") is link

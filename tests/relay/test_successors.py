@@ -5,14 +5,14 @@ from __future__ import annotations
 from pytest_twisted import ensureDeferred
 
 from seance.agent.service import AgentState, AgentStatus
-from tests.agent.test_identity import ALICE, Known, status_of
+from tests.agent.test_identity import ALICE, IdentityRig, status_of
 from tests.relay.rig import until
 
 
 @ensureDeferred
 async def test_process_that_asks_for_its_session_is_told_that_another_has_its_place() -> None:
     """It has not read why its carrier was closed: it slept, or the carrier led nowhere by then."""
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         wishes = []
         for _ in range(3):
             agent = await rig.attach_as(ALICE)
@@ -35,7 +35,7 @@ async def test_process_that_asks_for_its_session_is_told_that_another_has_its_pl
 
 @ensureDeferred
 async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         first = await rig.attach_as(ALICE)
         news: list[AgentStatus] = []
         first.on_status(news.append)
@@ -59,7 +59,7 @@ async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
 
 @ensureDeferred
 async def test_agent_without_an_identity_is_told_that_its_own_session_still_waits_for_it() -> None:
-    async with Known(relay={"resume_seconds": 1.0}) as rig:
+    async with IdentityRig(relay={"resume_seconds": 1.0}) as rig:
         agent = await rig.attach_as(None, backoff_base_seconds=60.0, resume_backoff_cap_seconds=60.0)
         assert agent.relay_link is not None
         agent.relay_link.drop_carrier()

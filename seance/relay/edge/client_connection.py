@@ -22,12 +22,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from seance.core.flow_gate import Pace
+from seance.core.flow_gate import RateLimit
 from seance.core.interfaces import ClientReport, Observer
 from seance.core.lingering_close import LingeringClose, ResetAfterFlush
 from seance.core.observers import NullObserver, room_hash
 from seance.core.settings import RelaySettings
-from seance.core.splice import Splice, SpliceReport
+from seance.core.splice import Splice
 from seance.errors import Refusal
 from seance.heads import LocalResponse, PublicForm, refusal_response
 from seance.heads.frame_tracker import SERVICE_RESTART, FrameTracker, close_frame
@@ -146,7 +146,7 @@ class ClientConnection:
         self._is_closing_gracefully = False
         self._pace = upstream.rate_limit
         if bytes_per_second:
-            self._pace = Pace(reactor, bytes_per_second, within=upstream.rate_limit)
+            self._pace = RateLimit(reactor, bytes_per_second, within=upstream.rate_limit)
         self._slot = slot
         self._on_end = on_end
         self.began_seconds = reactor.seconds()
@@ -330,11 +330,11 @@ class ClientConnection:
         """The client's connection is gone."""
         self._slot.release()
 
-    def splice_ended(self, report: SpliceReport) -> None:
+    def splice_ended(self, reason: str) -> None:
         """Both sides are gone."""
-        if report.reason == "stalled":
+        if reason == "stalled":
             self._observer.limit_hit("stalled")
-        self._report_end(report.reason)
+        self._report_end(reason)
         if not self._is_closing_gracefully:
             self._leave()
 
@@ -356,7 +356,7 @@ class ClientConnection:
             self,
             half_close_seconds=self._settings.half_close_seconds,
             stalled_seconds=self._settings.stalled_seconds or None,
-            pace=self._pace,
+            rate_limit=self._pace,
             watch=self,
         )
         self.upgrade_seconds = self._reactor.seconds() - self.began_seconds

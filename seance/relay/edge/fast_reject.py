@@ -36,7 +36,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from seance.core.interfaces import Grant, TokenRole, Verifier
-from seance.core.per_turn_limiter import AT_A_TIME
+from seance.core.per_turn_limiter import MAX_PER_TURN
 from seance.errors import Refusal
 from seance.heads import (
     Request,
@@ -63,7 +63,7 @@ MAX_CACHED = 1024
 MAX_HEAD_BYTES = 2048
 """Longer heads are passed on. Browsers send 500 bytes and some cookies."""
 
-MAX_PER_TURN = 100
+MAX_REJECTS_PER_TURN = 100
 """Rejections in one turn of the reactor."""
 
 MAX_HELD = 64
@@ -173,10 +173,10 @@ class FastReject:
         Raises:
             OSError: As any listening socket; ``EAGAIN`` also at the end of a turn.
         """
-        if self._passed >= AT_A_TIME:
+        if self._passed >= MAX_PER_TURN:
             self._passed = 0
             raise BlockingIOError(errno.EAGAIN, "enough for one turn")
-        for _ in range(MAX_PER_TURN):
+        for _ in range(MAX_REJECTS_PER_TURN):
             if self._front.admission.is_full:
                 # The port is paused, but continues for up to a hundred connections in this turn.
                 raise BlockingIOError(errno.EAGAIN, "there is no free slot")

@@ -404,7 +404,7 @@ class Frontend(ProtocolSwitch):
             if grant is not None and context.grants is not None:
                 link.bind_grant(grant, context.grants)
             headers |= link.expect(subprotocol, resumption.reason)
-        link.local = LocalServerInfo.of(request)
+        link.local = LocalServerInfo.from_request(request)
         headers |= link.local.reply(self._settings)
         self._factory.answerer.answer(
             request,

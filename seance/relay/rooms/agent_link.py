@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier import RESUMABLE, Carrier, CarrierProtocol, CloseCode, Pulse, ResumableTransport
-from seance.core.flow_gate import Pace
+from seance.core.flow_gate import RateLimit
 from seance.core.handshake_fields import REPLACE_FIELD
 from seance.core.interfaces import Grant, LinkChange, TokenRole, Verifier, identity_of
 from seance.core.link_session import link_session
@@ -96,7 +96,7 @@ class AgentLink:
         self.on_change: Callable[[AgentLink], None] = lambda link: None
         self.room = room
         rate = settings.bytes_per_second_per_room
-        self._rate_limit = Pace(reactor, rate) if rate else None
+        self._rate_limit = RateLimit(reactor, rate) if rate else None
         self.max_clients: int | None = None
         self.handle: GrantHandle | None = None
         self._renewal: Deferred[Grant] | None = None
@@ -108,7 +108,7 @@ class AgentLink:
         return self.local.granted_seconds(self._settings)
 
     @property
-    def rate_limit(self) -> Pace | None:
+    def rate_limit(self) -> RateLimit | None:
         """The rate that all clients of the room share; None for no limit."""
         return self._rate_limit
 
@@ -202,7 +202,7 @@ class AgentLink:
         if self._rate_limit is not None:
             self._rate_limit.change(rate or NO_LIMIT)
         elif rate:
-            self._rate_limit = Pace(self._reactor, rate)
+            self._rate_limit = RateLimit(self._reactor, rate)
 
     def watch_carrier(self) -> None:
         """Send heartbeats on the carrier, unless the session does so because it can resume."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol
 
-    from seance.core.flow_gate import Pace
+    from seance.core.flow_gate import RateLimit
     from seance.mux import StreamTransport
     from seance.relay.rooms.sync_limiter import Sync
 
@@ -37,7 +37,7 @@ class Upstream(Protocol):
         """Whether the agent is connected or may still resume; streams that are open stay open."""
 
     @property
-    def rate_limit(self) -> Pace | None:
+    def rate_limit(self) -> RateLimit | None:
         """The rate that all clients of the room share; None for no limit."""
 
     @property

@@ -152,10 +152,10 @@ class IdentityChecker:
             self._used.discard(oldest)
             self._floor = max(self._floor, oldest)
 
-    def _refusal(self, sentence: str, now: float, code: str) -> Refusal:
+    def _refusal(self, message: str, now: float, code: str) -> Refusal:
         nonce = self.challenge(now).encode()
         headers = ((b"WWW-Authenticate", b"Seance-Agent"), (b"Seance-Nonce", nonce))
-        return Refusal(401, sentence, code=code, headers=headers)
+        return Refusal(401, message, code=code, headers=headers)
 
 
 def thumbprint(public: bytes) -> str:

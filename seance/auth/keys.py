@@ -186,6 +186,9 @@ def key_from_jwk(jwk: object) -> Key:
     except (jwt.PyJWTError, KeyError, UnsupportedAlgorithm):
         msg = f"contains a JWK that is damaged or of an unsupported kind; use {_SUPPORTED}"
         raise ValueError(msg) from None
+    if jwk.get("crv", "") != key.public_jwk().get("crv", ""):
+        msg = "contains a JWK with a crv that does not belong to its kty"
+        raise ValueError(msg)
     if jwk.get("alg", key.algorithm.value) != key.algorithm.value:
         msg = f"contains a key with an unsupported alg; use {_SUPPORTED}"
         raise ValueError(msg)

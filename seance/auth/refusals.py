@@ -29,8 +29,8 @@ def not_accepted(code: str, role: TokenRole = TokenRole.CLIENT) -> Refusal:
         code: The reason, for logs and metrics; starts with ``token_``.
         role: The role of the request. The message depends only on it.
     """
-    sentence = AGENT_NOT_ACCEPTED if role is TokenRole.AGENT else NOT_ACCEPTED
-    return Refusal(401, sentence, code=code, headers=CHALLENGE)
+    message = AGENT_NOT_ACCEPTED if role is TokenRole.AGENT else NOT_ACCEPTED
+    return Refusal(401, message, code=code, headers=CHALLENGE)
 
 
 def not_allowed(code: str) -> Refusal:

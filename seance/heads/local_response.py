@@ -145,9 +145,9 @@ class LocalResponse:
         if self._phase in (_Phase.SWITCHED, _Phase.REFUSED):
             raise LocalProtocolError("This response has already switched or was refused.", code="answer_over")
 
-    def _refusal(self, sentence: str, code: str) -> Refusal:
+    def _refusal(self, message: str, code: str) -> Refusal:
         self._phase = _Phase.REFUSED
-        return Refusal(502, sentence, code=code)
+        return Refusal(502, message, code=code)
 
     def _receive_head(self, data: bytes) -> bytes:
         while True:

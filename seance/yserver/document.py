@@ -56,7 +56,8 @@ class YServerLimits:
         clients: Connections at a time; one more is answered 503.
         documents: Documents, open or stored; a new name beyond that is answered 503.
         document_bytes: Size of one document as an update. The state of a text is 1 to 3 times its length
-            (measured), so this is a text of some ten thousand pages. Yjs needs several times that in memory.
+            (docs/sources.md), so this is a text of some ten thousand pages. Yjs needs several times that in
+            memory.
         message_bytes: Size of one WebSocket message. Sync step 2 is one message, so a whole document fits.
         queued_bytes: Size of the queue for a client while its socket is full. A client that falls further
             behind is disconnected; stock clients connect again and get what they miss in one message.

@@ -234,7 +234,7 @@ class YConnection(WebSocketServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> None:
         _check_origin(request)
-        # Not decoded, as in @y/websocket-server: "a%20b" and "a b" are two documents.
+        # Not decoded, as in @y/websocket-server: "a%20b" and "a b" are two documents (docs/sources.md).
         self._name = self.http_request_uri.partition("?")[0][1:]
         self._document = self._server.open_document(self._name)
 

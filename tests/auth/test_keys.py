@@ -106,6 +106,7 @@ def test_every_kind_and_form_is_accepted(text: Any, algorithm: KeyAlgorithm, can
         (lambda: {**ed_key().public_jwk(), "alg": "none"}, "unsupported alg"),
         (lambda: {**ed_key().public_jwk(), "alg": ["EdDSA"]}, "unsupported alg"),
         (lambda: jwk_of(ed448.Ed448PrivateKey.generate(), "EdDSA"), "unsupported kind"),
+        (lambda: {**jwk_of(rsa_private(), "RS256"), "crv": "P-256"}, "crv that does not belong"),
         (lambda: {"kty": "oct", "kid": "k"}, "damaged"),
         (lambda: {"kid": "k", "k": base64(SECRET)}, "damaged"),
         (lambda: {**jwk_of(rsa_private(), "RS256"), "alg": "PS256"}, "unsupported alg"),

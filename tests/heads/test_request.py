@@ -132,7 +132,7 @@ REFUSED = {
 SOUND = {
     "upgrade": upgrade(),
     "another method": head(start=b"DELETE /health HTTP/1.1"),
-    "method that nobody knows": head(start=b"M-SEARCH /health HTTP/1.1"),
+    "unknown method": head(start=b"M-SEARCH /health HTTP/1.1"),
     "host with a port": head(host=b"relay.example:8080"),
     "host IPv6": head(host=b"[2001:db8::1]:8080"),
     "host with an underscore": head(host=b"my_relay"),

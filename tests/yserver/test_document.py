@@ -93,7 +93,7 @@ def test_edits_made_before_joining_reach_every_editor(document: Document) -> Non
 
 
 def test_server_sends_the_first_message(document: Document) -> None:
-    """Stock clients need it: their response contains the edits made offline."""
+    """Stock clients need it: their response contains the edits made offline (docs/sources.md)."""
     assert LocalEditor(document).received == [SyncStep1(b"\0")]
 
 

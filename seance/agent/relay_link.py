@@ -16,7 +16,14 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from seance.carrier import RESUMABLE, Carrier, CarrierProtocol, CloseCode, Pulse, ResumableTransport
+from seance.carrier import (
+    RESUMABLE,
+    Carrier,
+    CarrierHeartbeat,
+    CarrierProtocol,
+    CloseCode,
+    ResumableTransport,
+)
 from seance.core.link_session import link_session
 from seance.core.settings import AgentSettings
 from seance.errors import LocalProtocolError, RemoteProtocolError
@@ -90,7 +97,7 @@ class RelayLink:
             )
         self._field: SessionInfo | None = None
         self._carrier: Carrier | None = None
-        self._pulse: Pulse | None = None
+        self._pulse: CarrierHeartbeat | None = None
         self._expiry: IDelayedCall | None = None
         self._down: OneShotEvent[str] = OneShotEvent()
 
@@ -185,7 +192,7 @@ class RelayLink:
         carrier = cast(Carrier, self.mux.transport)
         carrier.on_control = lambda message: self._on_control(self, message)
         self._note_carrier(carrier)
-        self._pulse = Pulse(self._reactor, carrier)
+        self._pulse = CarrierHeartbeat(self._reactor, carrier)
 
     def probe(self) -> None:
         """Look whether the relay is still there, within two seconds."""

@@ -1,6 +1,6 @@
 """The yamux session of a link, the same on both sides: its bounds, and the close code of each failure.
 
-A carrier has one keepalive, WebSocket pings (``seance.carrier.pulse``), because every WebSocket answers them,
+A carrier has one keepalive, WebSocket pings (``CarrierHeartbeat``), because every WebSocket answers them,
 with any yamux library above it. A session sends yamux pings only to measure the path. If no yamux byte comes
 within ``PING_SECONDS`` after such a ping, the peer has stopped serving its session, and the session ends.
 """

@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 
 from seance.agent import service as agent_module
 from seance.agent.service import Agent, AgentState
-from seance.carrier import CarrierAnswerer, Pulse, negotiated
+from seance.carrier import CarrierAnswerer, CarrierHeartbeat, negotiated
 from seance.carrier import dial as carrier_dial
 from seance.core.settings import AgentSettings, RelaySettings
 from seance.errors import Refusal
@@ -308,7 +308,7 @@ def never_cut(pulse: Any) -> None:
     [
         (Agent, "_wait", wait_for_a_nudge),
         (sys.modules[__name__], "real_dial", dial_without_end),
-        (Pulse, "_look", never_cut),
+        (CarrierHeartbeat, "_check", never_cut),
     ],
     ids=["waits for a nudge", "dials without end", "never cuts"],
 )

@@ -297,8 +297,8 @@ def test_a_101_is_read_by_strict_eyes() -> None:
 @pytest.mark.parametrize(
     ("end", "sentence"),
     [
-        ("loseConnection", "The relay at relay.example:8080 hung up before it answered"),
-        ("abortConnection", "The relay at relay.example:8080 hung up: "),
+        ("loseConnection", "The relay at relay.example:8080 closed the connection before it answered"),
+        ("abortConnection", "The relay at relay.example:8080 cut the connection: "),
     ],
 )
 def test_a_relay_that_hangs_up_first_is_an_error(before: bytes, end: str, sentence: str) -> None:
@@ -420,7 +420,7 @@ def attempt(endpoint: Unreachable) -> tuple[Clock, Deferred[Any], list[Any]]:
             "The TLS handshake with the relay at relay.example failed: no reason is known",
         ),
         (VerificationError(errors=[]), "The certificate of the relay at relay.example is for another name"),
-        (ValueError("unforeseen"), "No carrier to relay.example: unforeseen"),
+        (ValueError("unforeseen"), "The carrier to relay.example could not be opened: unforeseen"),
     ],
 )
 def test_a_relay_that_cannot_be_reached_is_one_clear_error(error: Exception, sentence: str) -> None:

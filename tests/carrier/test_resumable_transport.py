@@ -394,7 +394,7 @@ def test_it_can_be_ended_while_there_is_no_carrier(alone: Alone, end: str, reaso
 def test_what_fails_between_count_and_delivery_ends_it_for_good_too(
     alone: Alone, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ResumableTransport, "_tell", lambda self: 1 // 0)
+    monkeypatch.setattr(ResumableTransport, "_send_ack", lambda self: 1 // 0)
     alone.hear(frame(pattern(TELL_AFTER_BYTES)))
     assert alone.lasting.disconnecting
     assert alone.owner.was_lost_with(ConnectionAborted)

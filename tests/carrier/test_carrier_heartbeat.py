@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from twisted.internet.error import ConnectionAborted
 
-from seance.carrier import Pulse
+from seance.carrier import CarrierHeartbeat
 from tests.carrier.peers import PING, PONG, Answered, Dialled, frame
 from tests.ears import pattern
 from tests.wire import run
@@ -32,7 +32,7 @@ class Patient:
         self.clock = ends.clock
         self.is_alive, self.is_owed = True, False
         self._answered = 0
-        self.pulse = Pulse(ends.clock, ends.carrier, lambda: self.is_owed)
+        self.pulse = CarrierHeartbeat(ends.clock, ends.carrier, lambda: self.is_owed)
 
     @property
     def is_cut(self) -> bool:

@@ -23,7 +23,7 @@ from seance.net.log_limiter import LogLimiter
 from seance.net.lookups import resolve_interface, use_daemon_lookups
 from seance.net.one_shot_event import OneShotEvent
 from seance.net.peer import PeerCertificate, peer_certificate
-from seance.net.protocol_switch import ProtocolSwitch, replace_protocol
+from seance.net.protocol_switch import ProtocolSwitch, switch_protocol
 from seance.net.proxy_protocol import host_of
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
@@ -63,10 +63,10 @@ __all__ = [
     "plain_text",
     "raise_descriptor_limit",
     "read_bounded",
-    "replace_protocol",
     "resolve_interface",
     "round_trip_seconds",
     "server_endpoint",
+    "switch_protocol",
     "take_undelivered",
     "tune",
     "unsent_bytes",

@@ -32,7 +32,7 @@ from seance.errors import Refusal
 from seance.heads import LocalAnswer, PublicForm, refusal_response
 from seance.heads.frames import SERVICE_RESTART, FrameWalk, close_frame
 from seance.mux import StreamRefused
-from seance.net import Leg, ProtocolSwitch, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
+from seance.net import Leg, ProtocolSwitch, is_orderly, round_trip_seconds, switch_protocol, unsent_bytes
 from seance.relay.drain import Departures
 from seance.relay.edge.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
 from seance.relay.edge.connection_slots import Place
@@ -232,7 +232,7 @@ class ClientConnection:
             self._reactor, last, seconds=GRACEFUL_CLOSE_SECONDS, on_end=self._closed_gracefully
         )
         # Which reads a client's end again, if there was one.
-        replace_protocol(near.leg, near, lingering_close)
+        switch_protocol(near.leg, lingering_close)
 
     def cut(self) -> None:
         """End the connection now, whatever it is doing: the time to leave in order is over."""
@@ -367,9 +367,8 @@ class ClientConnection:
         if early.is_paused:
             client.resumeProducing()
         stream.resumeProducing()
-        stream.protocol = splice.far
-        splice.far.makeConnection(stream)
-        self._door.step_out(splice.near)
+        switch_protocol(stream, splice.far)
+        switch_protocol(client, splice.near)
         # From here on both sides have their leg, so whatever fails cuts them.
         if glued:
             splice.far.received_bytes = len(glued)

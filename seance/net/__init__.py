@@ -1,7 +1,6 @@
-"""The seam between Seance and sockets: what a splice and a carrier ask of a transport.
+"""Sockets, TLS, endpoints and watched files: what Seance adds to Twisted's transports.
 
-Not a transport of its own: Twisted's stand behind it, and a faster one may, as long as it passes
-``tests/contract.py``. Used by ``seance.tunnel``.
+Another transport may be used as well if it passes ``tests/contract.py``.
 """
 
 from seance.net.cached_endpoint import CachedEndpoint
@@ -13,7 +12,7 @@ from seance.net.descriptors import (
     log_lowered,
     raise_descriptor_limit,
 )
-from seance.net.file_reads import OffLoop, StillReading, is_pipe, plain_text, read_bounded
+from seance.net.file_reads import StillRunning, ThreadRunner, is_pipe, plain_text, read_bounded
 from seance.net.files import FileWatcher, WatchedFiles
 from seance.net.immediate_write import accept_immediately
 from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
@@ -38,13 +37,13 @@ __all__ = [
     "Leg",
     "LingeringReset",
     "LogLimiter",
-    "OffLoop",
     "OneShotEvent",
     "PeerCertificate",
     "ProtocolSwitch",
     "ServerTls",
     "Staggered",
-    "StillReading",
+    "StillRunning",
+    "ThreadRunner",
     "TlsEndpoint",
     "WatchedFiles",
     "accept_immediately",

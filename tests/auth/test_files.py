@@ -37,21 +37,21 @@ def file(path: Path) -> WatchedFile[list[bytes]]:
 def test_what_has_not_changed_is_not_read(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.chmod(0)
     path.chmod(0o644)
-    assert not file.look()
+    assert not file.check()
     assert file.content == [b"one"]
 
 
 def test_another_size_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("one two")
-    assert file.look()
+    assert file.check()
     assert file.content == [b"one", b"two"]
-    assert not file.look()
+    assert not file.check()
 
 
 def test_another_time_is_seen(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("two")
     os.utime(path, ns=(0, 1))
-    assert file.look()
+    assert file.check()
     assert file.content == [b"two"]
 
 
@@ -61,7 +61,7 @@ def test_another_file_in_its_place_is_seen(file: WatchedFile[list[bytes]], path:
     other.write_text("two")
     os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
     other.rename(path)
-    assert file.look()
+    assert file.check()
     assert file.content == [b"two"]
 
 
@@ -74,39 +74,39 @@ def test_a_link_that_leads_elsewhere_is_seen(tmp_path: Path, path: Path) -> None
     (tmp_path / "other").write_text("two")
     (tmp_path / "new").symlink_to(tmp_path / "other")
     (tmp_path / "new").rename(link)
-    assert file.look()
+    assert file.check()
     assert file.content == [b"two"]
 
 
 def test_the_same_words_written_again_are_no_change(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("  one")
-    assert not file.look()
+    assert not file.check()
 
 
 def test_a_bad_file_changes_nothing_and_is_mentioned_once(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.write_text("bad")
-    assert [file.look() for _ in range(5)] == [False] * 5
+    assert [file.check() for _ in range(5)] == [False] * 5
     assert file.content == [b"one"]
     assert [(event["event"], event["problem"]) for event in log] == [
         ("file.kept", f"The word list {path} holds something bad")
     ]
     path.write_text("one more")
-    assert file.look()
+    assert file.check()
 
 
 def test_a_file_that_is_gone_changes_nothing_and_is_mentioned_once(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.unlink()
-    assert [file.look() for _ in range(5)] == [False] * 5
+    assert [file.check() for _ in range(5)] == [False] * 5
     assert file.content == [b"one"]
     assert [event["problem"] for event in log] == [
         f"The word list {path} cannot be read (No such file or directory)"
     ]
     path.write_text("two")
-    assert file.look()
+    assert file.check()
 
 
 @pytest.mark.parametrize("become", [Path.mkdir, os.mkfifo])
@@ -115,7 +115,7 @@ def test_a_path_that_has_become_something_else_changes_nothing(
 ) -> None:
     path.unlink()
     become(path)  # type: ignore[operator]
-    assert not file.look()
+    assert not file.check()
     assert file.content == [b"one"]
     assert len(log) == 1
 
@@ -124,18 +124,18 @@ def test_a_file_that_grows_beyond_its_bound_changes_nothing(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.write_text("x" * 101)
-    assert not file.look()
+    assert not file.check()
     assert log[0]["problem"].endswith("is longer than 100 bytes")
     path.write_text("x" * 100)
-    assert file.look()
+    assert file.check()
 
 
 def test_it_can_be_read_though_it_looks_the_same(file: WatchedFile[list[bytes]], path: Path) -> None:
     status = path.stat()
     path.write_text("two")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert not file.look()
-    assert file.look(force=True)
+    assert not file.check()
+    assert file.check(force=True)
 
 
 @pytest.mark.parametrize(

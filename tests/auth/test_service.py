@@ -17,7 +17,7 @@ from twisted.logger import LogEvent
 from seance.auth.service import MOST_LISTENERS, AuthService
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import ConfigError
-from seance.net.files import LOOK_SECONDS
+from seance.net.files import CHECK_SECONDS
 from tests.auth.conftest import Start
 from tests.auth.tokens import (
     NOW,
@@ -91,11 +91,11 @@ def test_keys_rotate_by_their_names(start: Start, clock: Clock, tmp_path: Path) 
     grant = enter(service, old)
     assert code(service, new) == "token_key_unknown"
     write_jwks(path, ed_key(), ed_key("ed-2"))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(enter(service, new))
     assert service.is_still_good(grant)
     write_jwks(path, ed_key("ed-2"))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
     assert code(service, old) == "token_key_unknown"
     assert enter(service, new)
@@ -108,7 +108,7 @@ def test_another_key_under_the_same_name_ends_what_the_first_has_signed(
     service = start(keys=[path])
     grant = enter(service, sign(claims(), material=SECRET, algorithm="HS256", kid="main"))
     write_jwks(path, secret_key("main", bytes(32)))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
 
 
@@ -117,7 +117,7 @@ def test_the_same_key_written_in_another_way_ends_nothing(start: Start, clock: C
     service = start(keys=[path])
     grant = enter(service, token())
     path.write_text(json.dumps(ed_key().public_jwk(), indent=4))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
 
 
@@ -126,7 +126,7 @@ def test_no_keys_let_nobody_in(start: Start, clock: Clock, tmp_path: Path) -> No
     service = start(keys=[path])
     grant = enter(service, token())
     path.write_text('{"keys": []}')
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
     assert code(service, sign(claims(), kid=...)) == "token_key_unknown"
 
@@ -140,7 +140,7 @@ def test_a_spoilt_key_file_throws_nobody_out(
     grant = enter(service, token())
     spoil(path)
     for _ in range(5):
-        clock.advance(LOOK_SECONDS)
+        clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
     assert enter(service, token())
 
@@ -163,7 +163,7 @@ def test_files_that_change_together_are_one_change(start: Start, clock: Clock, t
     service.on_change(lambda: heard.append(1))
     for path in paths:
         path.write_text('{"keys": []}')
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == [1]
     assert service._ring == {}
 
@@ -230,16 +230,16 @@ def test_who_is_denied_is_out_at_the_next_look_and_nobody_else(
     grant = enter(service, text)
     others = [enter(service, other, "elsewhere"), enter(service, other, "team")]
     deny.write_text(f"# {line}\n")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
     deny.write_text(f"{line}\n")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
     assert all(service.is_still_good(one) for one in others)
     refusal = refusal_of(service.verify(text, TokenRole.CLIENT, ROOM))
     assert (refusal.status, refusal.code) == denied
     deny.write_text("")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
 
 
@@ -252,7 +252,7 @@ def test_a_spoilt_deny_list_lets_nobody_back_in(
     service = start(keys=[write_jwks(tmp_path / "keys", ed_key())], deny=deny)
     spoil(deny)
     for _ in range(3):
-        clock.advance(LOOK_SECONDS)
+        clock.advance(CHECK_SECONDS)
     assert code(service, token(jti="t")) == "token_denied"
     assert [event["event"] for event in log] == ["file.kept"]
 
@@ -266,15 +266,15 @@ def test_listeners_hear_of_changes_after_they_were_made(start: Start, clock: Clo
     grant = enter(service, token())
     heard: list[bool] = []
     remove = service.on_change(lambda: heard.append(service.is_still_good(grant)))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == []
     write_jwks(path, ed_key("ed-2"))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == [False]
     remove()
     remove()
     write_jwks(path, ed_key())
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == [False]
     assert service.is_still_good(grant)
 
@@ -294,7 +294,7 @@ def test_a_listener_that_fails_keeps_nobody_from_hearing(
     service.on_change(lambda: heard.append(2))
     for key in (ed_key("ed-2"), ed_key()):
         write_jwks(path, key)
-        clock.advance(LOOK_SECONDS)
+        clock.advance(CHECK_SECONDS)
     assert heard == [1, 2, 1, 2]
     assert len(watch.take(LookupError)) == 2
 
@@ -345,8 +345,8 @@ def test_a_mistake_of_ours_in_looking_is_logged(
     def fall_over(*, force: bool) -> bool:
         raise LookupError
 
-    monkeypatch.setattr(service._key_files[0], "_check", fall_over)
-    clock.advance(LOOK_SECONDS)
+    monkeypatch.setattr(service._key_files[0], "_read_changed", fall_over)
+    clock.advance(CHECK_SECONDS)
     watch.take(LookupError)
 
 

@@ -19,10 +19,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from seance.net.immediate_write import (
-    EAGER,
-    GATHERED_BYTES,
-    LEAST_READ_BYTES,
-    MOST_READ_BYTES,
+    IMMEDIATE,
+    MAX_READ_BYTES,
+    MIN_GATHER_BYTES,
+    MIN_READ_BYTES,
     accept_immediately,
     write_immediately,
 )
@@ -58,9 +58,9 @@ async def pair() -> AsyncIterator[Pair]:
 
 
 def test_both_sides_of_a_tcp_connection_can(pair: Pair) -> None:
-    assert set(EAGER) == {tcp.Server, tcp.Client}
+    assert set(IMMEDIATE) == {tcp.Server, tcp.Client}
     assert isinstance(pair.transport, tcp.Client)
-    assert type(pair.transport) is EAGER[tcp.Client]
+    assert type(pair.transport) is IMMEDIATE[tcp.Client]
 
 
 def test_what_is_written_has_left_before_the_reactor_turns(pair: Pair) -> None:
@@ -70,7 +70,7 @@ def test_what_is_written_has_left_before_the_reactor_turns(pair: Pair) -> None:
 
 
 def test_pieces_leave_together(pair: Pair) -> None:
-    for size in (1, GATHERED_BYTES):
+    for size in (1, MIN_GATHER_BYTES):
         pair.transport.writeSequence([b"a" * size, b"", b"b" * size])
         assert pair.read() == b"a" * size + b"b" * size
 
@@ -92,13 +92,13 @@ class FullOf:
 
 
 def test_reads_grow_to_their_bound_while_each_is_full_and_shrink_again(pair: Pair) -> None:
-    real, least = pair.transport.socket, LEAST_READ_BYTES
+    real, least = pair.transport.socket, MIN_READ_BYTES
     pair.transport.socket = full = FullOf(least * (1 + 2 + 4 + 4) + least, 100, 100)
     for _ in range(7):
         assert pair.transport.doRead() is None
     pair.transport.socket = real
     assert full.asked == [least, 2 * least, 4 * least, 4 * least, 4 * least, 4 * least, least]
-    assert max(full.asked) == MOST_READ_BYTES
+    assert max(full.asked) == MAX_READ_BYTES
     assert len(pair.transport.protocol._wrappedProtocol.data) == 12 * least + 200
 
 
@@ -143,7 +143,7 @@ async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pai
     pair.peer.close()
     pair.transport.write(b"x")
     pair.transport.write(b"y")
-    pair.transport.writeSequence([b"z" * GATHERED_BYTES])
+    pair.transport.writeSequence([b"z" * MIN_GATHER_BYTES])
     assert pair.transport.connected
     while pair.transport.connected:
         waiting: Deferred[None] = Deferred()
@@ -169,7 +169,7 @@ async def test_what_is_accepted_is_eager_at_once_and_knows_both_ends(address: st
     peer = socket.create_connection((address, port.getHost().port))
     transport = (await accepted).transport
     write_immediately(transport)
-    assert type(transport) is EAGER[tcp.Server]
+    assert type(transport) is IMMEDIATE[tcp.Server]
     assert (transport.getPeer().host, transport.getPeer().port) == peer.getsockname()[:2]
     assert transport.getHost() == port.getHost()
     assert address in repr(transport)

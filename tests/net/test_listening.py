@@ -75,7 +75,7 @@ async def test_socket_in_use_is_left_alone_also_with_a_full_backlog(path: Path) 
         other.listen(0)
         waiting = []
         for _ in range(4):
-            assert "another process listens there. Stop what uses it" in await refused(path)
+            assert "another process listens there. Stop the program that uses it" in await refused(path)
             waiting.append(one := socket.socket(socket.AF_UNIX))
             one.setblocking(False)
             one.connect_ex(os.fspath(path))
@@ -164,7 +164,7 @@ async def test_colon_in_a_path_is_escaped_as_in_other_endpoints(tmp_path: Path) 
 @ensureDeferred
 async def test_claim_of_another_process_is_respected_and_one_that_was_left_is_not(path: Path) -> None:
     with listening._claim(f"{path}.claim"):
-        assert "about to listen there. Stop what uses it" in await refused(path)
+        assert "about to listen there. Stop the program that uses it" in await refused(path)
     Path(f"{path}.claim").touch()  # killed while it started
     port = await listen(f"unix:{path}")
     await port.stopListening()
@@ -279,10 +279,10 @@ except OSError as error:
 @pytest.mark.parametrize(
     ("number", "hint"),
     [
-        (errno.EADDRINUSE, "Stop what uses it, or choose another with --admin."),
+        (errno.EADDRINUSE, "Stop the program that uses it, or choose another with --admin."),
         (errno.EADDRNOTAVAIL, "This machine does not have that address; choose another with --admin."),
         (errno.EAFNOSUPPORT, "This machine does not have that address; choose another with --admin."),
-        (errno.EACCES, "Give this user the right to do so, or choose another with --admin."),
+        (errno.EACCES, "Give this user the permission, or choose another with --admin."),
         (errno.ENOENT, "Choose another with --admin."),
     ],
 )

@@ -37,13 +37,13 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield near, far
 
 
-def fill(sock: socket.socket, unsent: SendQueueMonitor, piece: int) -> int:
+def fill(sock: socket.socket, monitor: SendQueueMonitor, piece: int) -> int:
     """Write until it says enough; returns how much that was."""
     sent = 0
     while sent < 10_000 * KIB:
         count = sock.send(bytes(piece))
         sent += count
-        if unsent.wrote(count):
+        if monitor.wrote(count):
             return sent
     return sent
 
@@ -59,25 +59,25 @@ def test_a_full_kernel_is_seen_before_anything_has_to_wait_here(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     near, _ = pair
-    unsent = SendQueueMonitor(near)
-    fill(near, unsent, KIB)
-    assert unsent.most_bytes <= not_sent(near) < 2 * unsent.most_bytes + KIB
+    monitor = SendQueueMonitor(near)
+    fill(near, monitor, KIB)
+    assert monitor.max_bytes <= not_sent(near) < 2 * monitor.max_bytes + KIB
 
 
 @linux_only
 def test_the_mark_follows_the_path(pair: tuple[socket.socket, socket.socket]) -> None:
     near, _ = pair
-    unsent = SendQueueMonitor(near)
-    first = unsent.most_bytes
+    monitor = SendQueueMonitor(near)
+    first = monitor.max_bytes
     for _ in range(10):
-        unsent.filled(0.0)
-        unsent.drained(0.1)
-    assert unsent.most_bytes == KIB < first
+        monitor.filled(0.0)
+        monitor.drained(0.1)
+    assert monitor.max_bytes == KIB < first
     assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 2 * KIB
     for _ in range(10):
-        unsent.filled(0.0)
-        unsent.drained(0.001)
-    assert unsent.most_bytes == 64 * KIB
+        monitor.filled(0.0)
+        monitor.drained(0.001)
+    assert monitor.max_bytes == 64 * KIB
     assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 * KIB
 
 

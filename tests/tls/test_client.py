@@ -137,15 +137,15 @@ def _key_of(files: CertificateFiles) -> Any:
 
 WRONG: dict[Make, str] = {
     expired: "has expired, on DAY UTC",
-    early: "is not valid before DAY UTC; see whether the clock of this machine is right",
+    early: "is not valid before DAY UTC; check the clock of this machine",
     other_name: "is for another name: it is for relay.example, *.localhost, 192.0.2.1",
     no_name: "is for another name: it is for no host at all",
-    self_signed: "is self-signed, and is not one of those that are trusted here",
+    self_signed: "is self-signed and not in the list of trusted certificates",
     unknown_authority: "comes from an authority that is not trusted here",
-    same_name_of_authority: "has a signature that is not its authority's",
+    same_name_of_authority: "has an invalid signature",
     missing_link: "comes from an authority that is not trusted here",
-    made_by_a_server: "comes from somebody who may not give out certificates",
-    for_clients: "is not one for servers",
+    made_by_a_server: "was issued by a certificate that is not an authority's",
+    for_clients: "is not a server certificate",
 }
 
 
@@ -190,7 +190,7 @@ async def test_a_certificate_signed_with_sha_1_is_refused_in_one_sentence(
         return
     async with Server(tls) as server:
         sentence = await refused(server, ClientTls("localhost", ca_file=authority.file))
-        assert sentence == "The certificate of the server is signed in a way that is no longer safe."
+        assert sentence == "The certificate of the server is signed with an algorithm that is no longer safe."
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_this_machine_need_not_be_checked(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["relay.example", "192.0.2.1", "::", "localhost.example", "alocalhost"])
 def test_another_machine_has_to_be_checked(host: str) -> None:
-    with pytest.raises(ConfigError, match=r"has to be checked, since it is another machine"):
+    with pytest.raises(ConfigError, match=r"must be checked, because it is another machine"):
         ClientTls(host, insecure=True)
 
 
@@ -318,7 +318,7 @@ async def test_a_certificate_of_ones_own_is_shown(authority: Authority, tmp_path
             reason = await player.goes()
             assert isinstance(reason.value, Gone)
             sentence = str(reason.value)
-            assert sentence.startswith("The server does not accept the certificate that it was shown: ")
+            assert sentence.startswith("The server rejected the client certificate, or requires one: ")
             assert sentence.endswith("unknown ca.")
             assert server.players[0].received == b""
 
@@ -392,7 +392,7 @@ async def test_a_server_that_hangs_up_is_told_to_have(authority: Authority) -> N
     async with Server(None) as server:
         server.factory.buildProtocol = lambda addr: HangingUp(server)  # type: ignore[method-assign, assignment, return-value]
         sentence = await refused(server, ClientTls("localhost", ca_file=authority.file))
-        assert sentence == "The server hung up during the TLS handshake."
+        assert sentence == "The server closed the connection during the TLS handshake."
 
 
 class HangingUp(Answering):
@@ -456,7 +456,7 @@ async def test_an_agent_that_asks_a_relay_with_tls_for_none_says_so(authority: A
     async with TlsRig(authority, with_agent=False) as rig:
         agent = rig.make_agent(relay=f"ws://localhost:{rig.port}", tls_ca=None)
         assert set(await said_by(agent)) == {
-            "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
+            "This address requires TLS: use wss:// or https:// instead of ws:// or http://."
         }
 
 
@@ -469,7 +469,7 @@ async def test_an_agent_whose_certificate_is_not_accepted_says_so(
     async with TlsRig(authority, relay={"agent_ca": str(agents.file)}, with_agent=False) as rig:
         sentences = await said_by(rig.make_agent(tls_cert=str(mine.chain), tls_key=str(mine.key)))
         assert sentences[0].startswith(
-            f"The relay at localhost:{rig.port} does not accept the certificate that it was shown: "
+            f"The relay at localhost:{rig.port} rejected the client certificate, or requires one: "
         )
         assert "A TLS handshake with 127.0.0.1 failed: certificate verify failed" in caplog.text
 
@@ -496,5 +496,5 @@ async def test_an_agent_goes_on_with_what_it_had_when_a_file_goes(
         rig.agent._relay_link.carrier.abortConnection()  # type: ignore[union-attr]
         await until(lambda: rig.agent.status.state is not AgentState.CONNECTED)
         await rig.agent.when_connected()
-        assert "what was read before stays in force" in caplog.text
+        assert "the previous content stays in use" in caplog.text
         os.rename(f"{authority.file}.away", authority.file)

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from seance.errors import ConfigError
-from seance.net.files import LOOK_SECONDS, FileWatcher, WatchedFiles
+from seance.net.files import CHECK_SECONDS, FileWatcher, WatchedFiles
 from tests.conftest import Watch
 
 
@@ -55,19 +55,19 @@ def test_files_that_make_no_sense_at_first_are_an_error(texts: Texts) -> None:
 
 def test_files_that_have_not_changed_are_not_read(texts: Texts) -> None:
     texts.watched.load()
-    assert not texts.watched.look()
+    assert not texts.watched.check()
     assert texts.reads == 1
 
 
 def test_unchanged_files_are_read_by_force(texts: Texts) -> None:
     texts.watched.load()
-    assert not texts.watched.look(force=True), "they say what they said"
+    assert not texts.watched.check(force=True), "they say what they said"
     assert texts.reads == 2
     status = texts.one.stat()
     texts.one.write_text("9")
     os.utime(texts.one, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert not texts.watched.look()
-    assert texts.watched.look(force=True)
+    assert not texts.watched.check()
+    assert texts.watched.check(force=True)
     assert texts.watched.content == "92"
 
 
@@ -75,9 +75,9 @@ def test_unchanged_files_are_read_by_force(texts: Texts) -> None:
 def test_a_change_of_either_file_is_seen(texts: Texts, name: str) -> None:
     texts.watched.load()
     getattr(texts, name).write_text("34")
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert "34" in texts.watched.content
-    assert not texts.watched.look()
+    assert not texts.watched.check()
 
 
 def test_a_file_put_in_the_place_of_another_is_seen_though_size_and_time_are_the_same(texts: Texts) -> None:
@@ -87,7 +87,7 @@ def test_a_file_put_in_the_place_of_another_is_seen_though_size_and_time_are_the
     new.write_text("9")
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
     new.replace(texts.one)
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert texts.watched.content == "92"
 
 
@@ -98,7 +98,7 @@ def test_a_link_that_leads_elsewhere_is_seen(texts: Texts) -> None:
     texts.one.with_name("new").write_text("7")
     texts.one.unlink()
     texts.one.symlink_to(texts.one.with_name("new"))
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert texts.watched.content == "72"
 
 
@@ -112,13 +112,13 @@ def test_what_was_good_stays_until_something_good_comes(
     else:
         texts.one.write_text("nonsense")
     for _ in range(3):
-        assert not texts.watched.look()
+        assert not texts.watched.check()
     assert texts.watched.content == "12"
     why = "It cannot be read (No such file or directory)" if problem == "gone" else "It is no number"
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == [f"{why}; what was read before stays in force."]
+    assert warnings == [f"{why}; the previous content stays in use."]
     texts.one.write_text("5")
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert texts.watched.content == "52"
 
 
@@ -130,13 +130,13 @@ def test_a_lookout_looks_once_a_second_while_it_runs(texts: Texts) -> None:
     lookout.startService()
     texts.one.write_text("34")
     assert not changes
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert changes == ["342"]
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert changes == ["342"]
     lookout.stopService()
     texts.one.write_text("5")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert changes == ["342"]
     assert not clock.getDelayedCalls()
 
@@ -171,6 +171,6 @@ def test_a_mistake_of_who_listens_is_logged(texts: Texts, watch: Watch) -> None:
     lookout = FileWatcher(clock, [texts.watched], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
     lookout.startService()
     texts.one.write_text("34")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert len(watch.take(ZeroDivisionError)) == 1
     lookout.stopService()

@@ -106,11 +106,11 @@ def test_seance_relay_takes_a_changed_certificate_by_itself_and_leaves_a_bad_one
     with Process(argv, name="seance relay", env=environment()) as relay:
         port = int(relay.when_line(r"starting on port (\d+)")[1])
         files.both.write_text("nonsense")
-        relay.when_line(r"holds no certificate in PEM form; what was read before stays in force\.")
+        relay.when_line(r"contains no certificate in PEM format; the previous content stays in use\.")
         assert serial(authority, port) == files.certificate.serial_number
         relay.signal(signal.SIGHUP)
         relay.when_line("SIGHUP")
-        relay.when_line(r"what was read before stays in force\.")
+        relay.when_line(r"the previous content stays in use\.")
         renewed = authority.issue("localhost")
         relay.when_line("The certificate was read again and holds from now on")
         assert serial(authority, port) == renewed.certificate.serial_number

@@ -136,7 +136,7 @@ def test_a_client_that_comes_back_is_spared_the_signature(server: ServerTls, aut
     assert is_good(again)
     assert again.client.session_reused
     assert again.client.session.ticket_lifetime_hint == RESUME_SECONDS
-    server.reload()
+    server.check(force=True)
     after = shake_hands(server, context, again.client.session)
     assert is_good(after)
     assert not after.client.session_reused
@@ -148,7 +148,7 @@ def test_a_client_that_comes_back_is_spared_the_signature(server: ServerTls, aut
 def test_a_renewed_certificate_is_for_the_next_handshake(server: ServerTls, authority: Authority) -> None:
     before = shake_hands(server, client(authority))
     renewed = authority.issue("localhost", subject="renewed")
-    assert server.look()
+    assert server.check()
     after = shake_hands(server, client(authority))
     assert int(after.client.getpeercert()["serialNumber"], 16) == renewed.certificate.serial_number  # type: ignore[index]
     assert before.client.getpeercert() != after.client.getpeercert()
@@ -163,15 +163,15 @@ def test_bad_new_files_leave_the_old_certificate(
     serial = shake_hands(server, client(authority)).client.getpeercert()["serialNumber"]  # type: ignore[index]
     other = authority.issue("localhost", file="other")
     shutil.copy(other.chain, tmp_path / "server-chain.pem")
-    assert not server.look()
-    assert not server.reload()
+    assert not server.check()
+    assert not server.check(force=True)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 2
     assert "does not belong to the first certificate" in warnings[0]
-    assert warnings[0].endswith("; what was read before stays in force.")
+    assert warnings[0].endswith("; the previous content stays in use.")
     assert shake_hands(server, client(authority)).client.getpeercert()["serialNumber"] == serial  # type: ignore[index]
     shutil.copy(other.key, tmp_path / "server-key.pem")
-    assert server.look()
+    assert server.check()
     assert shake_hands(server, client(authority)).client.getpeercert()["serialNumber"] != serial  # type: ignore[index]
 
 
@@ -199,7 +199,7 @@ def test_a_client_certificate_tells_who_it_is(
 ) -> None:
     names = ("agent.example", "spiffe://example/agent")
     _, files = issue_to_agent(tmp_path, *names, subject="an agent", for_servers=False)
-    assert asking.look()
+    assert asking.check()
     shaken = shake_hands(asking, with_certificate(client(authority, version=version), files))
     assert is_good(shaken)
     shown = peer_certificate(shaken)
@@ -216,7 +216,7 @@ def test_a_certificate_without_other_names_is_known_by_its_subject(
     asking: ServerTls, authority: Authority, tmp_path: Path
 ) -> None:
     _, files = issue_to_agent(tmp_path, subject="an agent")
-    asking.look()
+    asking.check()
     shown = peer_certificate(shake_hands(asking, with_certificate(client(authority), files)))
     assert shown is not None
     assert (shown.common_name, shown.dns_names, shown.uris) == ("an agent", (), ())
@@ -237,7 +237,7 @@ def test_what_comes_back_without_a_full_handshake_is_the_same_one(
     asking: ServerTls, authority: Authority, tmp_path: Path
 ) -> None:
     _, files = issue_to_agent(tmp_path, subject="an agent")
-    asking.look()
+    asking.check()
     context = with_certificate(client(authority), files)
     first = shake_hands(asking, context)
     again = shake_hands(asking, context, first.client.session)
@@ -254,7 +254,7 @@ def test_a_client_certificate_that_is_no_good_ends_the_handshake(
 ) -> None:
     if kind == "for servers":
         _, files = issue_to_agent(tmp_path, for_servers=True)
-        asking.look()
+        asking.check()
     elif kind == "self-signed":
         files = authority.self_signed("agent", file="agent")
     else:

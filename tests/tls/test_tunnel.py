@@ -177,7 +177,7 @@ async def rude_client(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> tuple[Rud
 async def test_a_client_that_never_answers_a_goodbye_is_not_waited_for(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_transport, "GOODBYE_SECONDS", 0.05)
+    monkeypatch.setattr(tls_transport, "CLOSE_CHECK_SECONDS", 0.05)
     async with TlsRig(authority) as rig:
         fronts = fronts_of(rig, monkeypatch)
         client, local = await rude_client(rig, monkeypatch)
@@ -257,7 +257,7 @@ async def test_plain_http_is_told_in_one_sentence_what_to_write(
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"Connection: close" in head
         assert body.decode().strip() == (
-            "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
+            "This address requires TLS: use wss:// or https:// instead of ws:// or http://."
         )
         assert rig.relay.front.unanswered_count == 1
         client.send(b"and on and on")

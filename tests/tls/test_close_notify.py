@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.net import ServerTls
-from seance.net.tls_transport import GOODBYE_SECONDS
+from seance.net.tls_transport import CLOSE_CHECK_SECONDS
 from tests.certificates import Authority
 from tests.relay.rig import Player
 from tests.tls.rig import One
@@ -85,7 +85,7 @@ def test_a_goodbye_that_is_answered_ends_it_at_once(connection: Connection) -> N
 
 def test_a_goodbye_that_is_not_answered_ends_it_after_a_while(connection: Connection) -> None:
     connection.tls.loseConnection()
-    connection.clock.advance(GOODBYE_SECONDS - 0.1)
+    connection.clock.advance(CLOSE_CHECK_SECONDS - 0.1)
     assert connection.below.told == []
     connection.clock.advance(0.1)
     assert connection.below.told == ["lose"]
@@ -102,17 +102,17 @@ def test_who_takes_what_is_there_is_waited_for(connection: Connection) -> None:
     connection.tls.loseConnection()
     for left in (900, 500, 1):
         connection.hold(left)
-        connection.clock.advance(GOODBYE_SECONDS)
+        connection.clock.advance(CLOSE_CHECK_SECONDS)
         assert connection.below.told == []
     connection.hold(0)
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == ["lose"]
 
 
 def test_who_takes_nothing_is_cut(connection: Connection) -> None:
     connection.hold(1000)
     connection.tls.loseConnection()
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == ["abort"]
 
 
@@ -128,11 +128,11 @@ class Producer:
 def test_while_somebody_still_writes_no_goodbye_is_said_and_none_awaited(connection: Connection) -> None:
     connection.tls.registerProducer(Producer(), True)
     connection.tls.loseConnection()
-    connection.clock.advance(GOODBYE_SECONDS)
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == []
     connection.tls.unregisterProducer()
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == ["lose"]
 
 

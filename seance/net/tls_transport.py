@@ -110,7 +110,7 @@ class ServerTlsTransport(TlsTransport):
 
     def _reject_plain_http(self) -> None:
         self.dataReceived = _ignore  # type: ignore[method-assign]  # drop further data
-        message = "This address requires TLS: use wss:// or https:// instead of ws:// or http://."
+        message = "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
         transport: Any = self.transport
         transport.write(refusal_response(Refusal(400, message, code="tls_expected")))
         # Only this direction is closed: a close with unread data would reset the connection and destroy the

@@ -1,4 +1,4 @@
-"""A relay's address: what can be read, what cannot, and what becomes of it."""
+"""Relay addresses: valid and invalid URLs, and the requests made from them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_address_is_read(url: str, expected: tuple[bool, str, int, str], agen
 
 
 @pytest.mark.parametrize(("url", "sentence"), BAD)
-def test_what_is_no_address_is_said_in_one_sentence(url: str, sentence: str) -> None:
+def test_an_invalid_address_is_rejected_with_one_message(url: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as caught:
         RelayAddress.from_url(url)
     assert "secret" not in str(caught.value)

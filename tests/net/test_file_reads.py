@@ -1,4 +1,4 @@
-"""Files as Windows writes them, pipes, and file systems that hang: a true sentence, and nothing stops."""
+"""Files in the encodings of Windows, pipes, and file systems that hang."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
 
 @pytest.fixture
 def log() -> Iterator[list[LogEvent]]:
-    """Events about files that were logged since the test began."""
+    """Return the events about files that the test has logged."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -111,7 +111,7 @@ def test_a_key_set_that_was_fetched(encode: Any) -> None:
         (codecs.BOM_UTF8 + b"\xff", "has the byte order mark of UTF-8, but is not valid UTF-8"),
     ],
 )
-def test_text_that_cannot_be_read_is_a_true_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_invalid_text_is_reported(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"^{sentence}$"):
@@ -120,7 +120,7 @@ def test_text_that_cannot_be_read_is_a_true_sentence(tmp_path: Path, content: by
         TokenSource("", str(path)).read()
 
 
-def test_the_bound_is_of_the_text(tmp_path: Path) -> None:
+def test_the_limit_applies_to_the_text(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(codecs.BOM_UTF16_LE + ("x" * 100).encode("utf-16-le"))
     assert read_bounded(path, 100)[0] == b"x" * 100
@@ -141,7 +141,7 @@ def test_variables_are_stripped(text: str) -> None:
 
 @contextmanager
 def writer(path: Path, *texts: str) -> Iterator[None]:
-    """A program that writes to a pipe when a reader opens it, once for each text."""
+    """A program that writes one text to a pipe each time a reader opens it."""
     code = "import sys\nfor text in sys.argv[2:]:\n with open(sys.argv[1], 'w') as f: f.write(text)"
     with subprocess.Popen([sys.executable, "-c", code, str(path), *texts]) as process:
         yield
@@ -258,7 +258,7 @@ async def test_files_that_hang_keep_what_was_read_and_are_mentioned_once(
 
 
 @ensureDeferred
-async def test_a_lookout_that_is_stopped_waits_for_nothing(tmp_path: Path) -> None:
+async def test_a_stopped_watcher_does_not_wait(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("one")
     hanging = Hanging()

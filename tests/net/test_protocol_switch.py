@@ -20,7 +20,7 @@ from tests.wire import Wire, run
 
 
 class Head(ProtocolSwitch):
-    """Reads up to a full stop."""
+    """Reads up to a full stop, then hands over."""
 
     transport: Any
 

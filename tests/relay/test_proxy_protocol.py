@@ -109,7 +109,7 @@ async def test_header_is_followed_by_tls(tmp_path: Path) -> None:
             await turn(0.01)
             client.send(header[5:] + HEALTH)
             await client.ends()
-            assert b"This address requires TLS" in client.received
+            assert b"This address speaks TLS" in client.received
             client.leg.abortConnection()
 
 

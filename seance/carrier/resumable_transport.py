@@ -32,7 +32,7 @@ from zope.interface import classImplements
 from seance.carrier.carrier_heartbeat import CarrierHeartbeat
 from seance.carrier.close_codes import CloseCode
 from seance.carrier.protocol import CarrierProducer, CarrierProtocol
-from seance.carrier.states import FLOW, LIFE, Flow, FlowStep, Life, LifeStep
+from seance.carrier.states import FLOW, TRANSPORT, Flow, FlowStep, TransportState, TransportStep
 from seance.carrier.transport import Carrier
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.resume import BYE, KEPT_BYTES, TELL_AFTER_BYTES, TELL_AFTER_SECONDS, Ack, AckTimeout, Continuity
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ResumableTransport"]
 
-# For the states that are checked for each message: until Python 3.12 an enum's attribute takes 0.1 us to look
-# up.
-OPEN: Final = Life.OPEN
-CLOSING: Final = Life.CLOSING
+# Constants for each message's checks, because reading an enum's member takes 0.1 us before Python 3.12.
+OPEN: Final = TransportState.OPEN
+CLOSING: Final = TransportState.CLOSING
+CLOSED: Final = TransportState.CLOSED
 BACKLOG: Final = Flow.BACKLOG
 
 PROXY_CLOSE_CODES = (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART)
@@ -94,9 +94,9 @@ class ResumableTransport:
         self._peer: IAddress | None = None
         self._host: IAddress | None = None
         self._producer: IProducer | None = None
-        self._life = Life.OPEN
-        self._flow = Flow.BACKLOG
-        # Not in the tables: each of these is independent of both states and of the others.
+        self._state = OPEN
+        self._flow = BACKLOG
+        # Not in the tables, because each of these is independent of both states and of the others.
         self._is_streaming = True
         self._is_paused = False
         self._has_started = False
@@ -126,7 +126,7 @@ class ResumableTransport:
             LocalProtocolError: The transport is closing or over (``"link_over"``).
             RemoteProtocolError: The peer's numbers are wrong; nothing has changed.
         """
-        if self._life is Life.CLOSING:
+        if self._state is CLOSING:
             raise LocalProtocolError("The link is closing and takes no further carrier.", code="link_over")
         epoch = self.continuity.attach(peer_count, peer_crc)
         stale, self.carrier = self.carrier, None
@@ -178,7 +178,7 @@ class ResumableTransport:
         self._forget_carrier()
         may_resume = carrier.was_cut or carrier.peer_close_code in PROXY_CLOSE_CODES
         self.is_broken = not may_resume and carrier.peer_close_code == CloseCode.PROTOCOL_ERROR
-        if self._life is not Life.OPEN or not may_resume:
+        if self._state is not OPEN or not may_resume:
             self._finish(reason)
         else:
             self._step_flow(FlowStep.DETACHED)
@@ -210,14 +210,14 @@ class ResumableTransport:
     @property
     def disconnecting(self) -> bool:
         """Whether this side has closed. Not part of an interface, but used by Twisted's ``LineReceiver``."""
-        return self._life in (Life.CLOSING, Life.OVER)
+        return self._state in (CLOSING, CLOSED)
 
     def write(self, data: bytes) -> None:
         """Send ``data``, over this carrier or the next; after the close it is dropped."""
         if type(data) is not bytes:
             msg = f"a transport takes bytes, not {type(data).__name__}"
             raise TypeError(msg)
-        if not data or (self._life is not OPEN and self._drops_writes()):
+        if not data or (self._state is not OPEN and self._drops_writes()):
             return
         if self._flow is BACKLOG:
             is_full = self.continuity.outgoing.hold(data)
@@ -230,7 +230,7 @@ class ResumableTransport:
             self._reactor.callLater(0, self._ask_for_more)
 
     def _drops_writes(self) -> bool:
-        return self._life is Life.OVER or (self._life is Life.CLOSING and self._producer is None)
+        return self._state is CLOSED or (self._state is CLOSING and self._producer is None)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send the concatenation of ``iovec``: one message if it has at most 64 KiB."""
@@ -247,16 +247,16 @@ class ResumableTransport:
             code: One of ``CloseCode``.
             reason: Readable text.
         """
-        if self._step_life(LifeStep.CLOSE):
+        if self._step(TransportStep.CLOSE):
             self._close = (code, reason)
             if self._producer is None:
                 self._say_bye()
 
     def abortConnection(self) -> None:
         """Cut the connection now. The peer may keep its end until its session expires."""
-        if self._life is Life.OVER:
+        if self._state is CLOSED:
             return
-        self._step_life(LifeStep.CLOSE)
+        self._step(TransportStep.CLOSE)
         if self.carrier is not None:
             self.carrier.abortConnection()
         else:
@@ -282,7 +282,7 @@ class ResumableTransport:
         if self._producer is not None:
             msg = f"cannot register {producer!r}: {self._producer!r} is registered already"
             raise RuntimeError(msg)
-        if self._life is Life.OVER:
+        if self._state is CLOSED:
             producer.stopProducing()
             return
         self._producer = producer
@@ -296,7 +296,7 @@ class ResumableTransport:
     def unregisterProducer(self) -> None:
         """Remove the producer, and continue a close that was waiting for this."""
         self._producer = None
-        if self._life is Life.CLOSING:
+        if self._state is CLOSING:
             self._say_bye()
 
     def _step_flow(self, step: FlowStep) -> None:
@@ -345,12 +345,12 @@ class ResumableTransport:
                 self._ack_call = self._reactor.callLater(TELL_AFTER_SECONDS, self._send_ack)
             if unacked_bytes >= TELL_AFTER_BYTES:
                 self._send_ack()
-            if self._life is not CLOSING:
+            if self._state is not CLOSING:
                 self._protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not over
         except Exception:
             # The carrier is cut for this. The session has lost data, so it must not resume over another
             # carrier.
-            self._step_life(LifeStep.CLOSE)
+            self._step(TransportStep.CLOSE)
             raise
 
     def carrier_is_full(self, epoch: int) -> None:
@@ -398,10 +398,10 @@ class ResumableTransport:
         elif word == "bye":
             # The transport ends with the close frame that follows, because its code is the reason. Data that
             # the protocol has not yet read is delivered first.
-            self._step_life(LifeStep.BYE)
+            self._step(TransportStep.BYE)
             carrier = cast(Carrier, self.carrier)
             if not carrier.is_behind:
-                self._step_life(LifeStep.CLOSE)
+                self._step(TransportStep.CLOSE)
                 carrier.unregisterProducer()
                 carrier.close(CloseCode.NORMAL, "the answer to bye")
         elif self.on_control is not None:
@@ -425,12 +425,12 @@ class ResumableTransport:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _step_life(self, step: LifeStep) -> bool:
-        """Go to the next state of the life; return False if the step is ignored in the present one."""
-        life = LIFE.get((self._life, step))
-        if life is None:
+    def _step(self, step: TransportStep) -> bool:
+        """Go to the next state; return False if the step is ignored in the present one."""
+        state = TRANSPORT.get((self._state, step))
+        if state is None:
             return False
-        self._life = life
+        self._state = state
         return True
 
     def _check_unacked(self, timeout: AckTimeout) -> bool:
@@ -463,7 +463,7 @@ class ResumableTransport:
         carrier.close(code, reason)
 
     def _finish(self, reason: Failure) -> None:
-        if not self._step_life(LifeStep.FINISH):
+        if not self._step(TransportStep.FINISH):
             return
         self.carrier = None
         self._forget_carrier()

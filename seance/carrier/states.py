@@ -5,17 +5,19 @@ second close or abort in the same way, and the layers below may report an end af
 
 ``Carrier``::
 
-    OPEN ----CLOSE----> CLOSING --SEND_CLOSE--> CLOSE_SENT       ABORT leads from these three to ABORTING,
-      |                                                          LOST leads from all states to LOST
-      +--LOST_EARLY---> UNREAD ---CLOSE, ABORT---> LEAVING
+    OPEN --CLOSE--> CLOSING --SEND_CLOSE--> CLOSE_SENT    (ABORT leads from these three to ABORTING)
+     |
+     +--ENDED_UNREAD--> UNREAD --CLOSE or ABORT--> ENDING  (LOST leads from all states to LOST)
 
-``ResumableTransport`` has two independent states, its life and the flow of its data to the carrier::
+``ResumableTransport`` has a state of its own, and one for the flow of data to the carrier::
 
-    OPEN --BYE--> PEER_CLOSING --CLOSE--> CLOSING --FINISH--> OVER
-      +----------------CLOSE---------------^            (FINISH leads from all states to OVER)
+    OPEN --BYE--> PEER_CLOSING --CLOSE--> CLOSING         (FINISH leads from all states to CLOSED)
+     |                                       ^
+     +-----------------CLOSE-----------------+
 
-    BACKLOG --CAUGHT_UP--> FULL --DRAINED--> FLOWING --FILLED--> FULL
-                             +---------------> DETACHED leads from FULL and FLOWING to BACKLOG
+    BACKLOG --CAUGHT_UP--> FULL --DRAINED--> FLOWING      (DETACHED leads from all states to BACKLOG)
+                             ^                  |
+                             +------FILLED------+
 """
 
 from __future__ import annotations
@@ -25,7 +27,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["CARRIER", "FLOW", "LIFE", "CarrierState", "CarrierStep", "Flow", "FlowStep", "Life", "LifeStep"]
+__all__ = [
+    "CARRIER",
+    "FLOW",
+    "TRANSPORT",
+    "CarrierState",
+    "CarrierStep",
+    "Flow",
+    "FlowStep",
+    "TransportState",
+    "TransportStep",
+]
 
 
 class CarrierState(enum.Enum):
@@ -38,7 +50,7 @@ class CarrierState(enum.Enum):
     ABORTING = "aborting"
     UNREAD = "unread"
     """The WebSocket has ended normally, but the protocol has not yet received all data."""
-    LEAVING = "leaving"
+    ENDING = "ending"
     """As UNREAD, but the protocol has closed: its ``connectionLost`` is called in the next turn."""
     LOST = "lost"
     """The protocol's ``connectionLost`` was called."""
@@ -50,7 +62,7 @@ class CarrierStep(enum.Enum):
     CLOSE = "close"
     SEND_CLOSE = "send close"
     ABORT = "abort"
-    LOST_EARLY = "lost early"
+    ENDED_UNREAD = "ended unread"
     LOST = "lost"
 
 
@@ -58,7 +70,7 @@ CARRIER: Final[Mapping[tuple[CarrierState, CarrierStep], CarrierState]] = Mappin
     {
         (CarrierState.OPEN, CarrierStep.CLOSE): CarrierState.CLOSING,
         (CarrierState.OPEN, CarrierStep.ABORT): CarrierState.ABORTING,
-        (CarrierState.OPEN, CarrierStep.LOST_EARLY): CarrierState.UNREAD,
+        (CarrierState.OPEN, CarrierStep.ENDED_UNREAD): CarrierState.UNREAD,
         (CarrierState.OPEN, CarrierStep.LOST): CarrierState.LOST,
         (CarrierState.CLOSING, CarrierStep.SEND_CLOSE): CarrierState.CLOSE_SENT,
         (CarrierState.CLOSING, CarrierStep.ABORT): CarrierState.ABORTING,
@@ -66,16 +78,16 @@ CARRIER: Final[Mapping[tuple[CarrierState, CarrierStep], CarrierState]] = Mappin
         (CarrierState.CLOSE_SENT, CarrierStep.ABORT): CarrierState.ABORTING,
         (CarrierState.CLOSE_SENT, CarrierStep.LOST): CarrierState.LOST,
         (CarrierState.ABORTING, CarrierStep.LOST): CarrierState.LOST,
-        (CarrierState.UNREAD, CarrierStep.CLOSE): CarrierState.LEAVING,
-        (CarrierState.UNREAD, CarrierStep.ABORT): CarrierState.LEAVING,
+        (CarrierState.UNREAD, CarrierStep.CLOSE): CarrierState.ENDING,
+        (CarrierState.UNREAD, CarrierStep.ABORT): CarrierState.ENDING,
         (CarrierState.UNREAD, CarrierStep.LOST): CarrierState.LOST,
-        (CarrierState.LEAVING, CarrierStep.ABORT): CarrierState.LEAVING,
-        (CarrierState.LEAVING, CarrierStep.LOST): CarrierState.LOST,
+        (CarrierState.ENDING, CarrierStep.ABORT): CarrierState.ENDING,
+        (CarrierState.ENDING, CarrierStep.LOST): CarrierState.LOST,
     }
 )
 
 
-class Life(enum.Enum):
+class TransportState(enum.Enum):
     """Whether a resumable transport still accepts carriers and data."""
 
     OPEN = "open"
@@ -83,25 +95,25 @@ class Life(enum.Enum):
     """The peer said ``bye``; the protocol may still read data that arrived before it."""
     CLOSING = "closing"
     """This side has closed or aborted; received data is dropped."""
-    OVER = "over"
+    CLOSED = "closed"
 
 
-class LifeStep(enum.Enum):
-    """An event in the life of a resumable transport."""
+class TransportStep(enum.Enum):
+    """An event of a resumable transport."""
 
     BYE = "bye"
     CLOSE = "close"
     FINISH = "finish"
 
 
-LIFE: Final[Mapping[tuple[Life, LifeStep], Life]] = MappingProxyType(
+TRANSPORT: Final[Mapping[tuple[TransportState, TransportStep], TransportState]] = MappingProxyType(
     {
-        (Life.OPEN, LifeStep.BYE): Life.PEER_CLOSING,
-        (Life.OPEN, LifeStep.CLOSE): Life.CLOSING,
-        (Life.OPEN, LifeStep.FINISH): Life.OVER,
-        (Life.PEER_CLOSING, LifeStep.CLOSE): Life.CLOSING,
-        (Life.PEER_CLOSING, LifeStep.FINISH): Life.OVER,
-        (Life.CLOSING, LifeStep.FINISH): Life.OVER,
+        (TransportState.OPEN, TransportStep.BYE): TransportState.PEER_CLOSING,
+        (TransportState.OPEN, TransportStep.CLOSE): TransportState.CLOSING,
+        (TransportState.OPEN, TransportStep.FINISH): TransportState.CLOSED,
+        (TransportState.PEER_CLOSING, TransportStep.CLOSE): TransportState.CLOSING,
+        (TransportState.PEER_CLOSING, TransportStep.FINISH): TransportState.CLOSED,
+        (TransportState.CLOSING, TransportStep.FINISH): TransportState.CLOSED,
     }
 )
 

@@ -11,13 +11,13 @@ import pytest
 from seance.carrier.states import (
     CARRIER,
     FLOW,
-    LIFE,
+    TRANSPORT,
     CarrierState,
     CarrierStep,
     Flow,
     FlowStep,
-    Life,
-    LifeStep,
+    TransportState,
+    TransportStep,
 )
 
 Table = Mapping[tuple[Any, Any], Any]
@@ -27,7 +27,7 @@ Table = Mapping[tuple[Any, Any], Any]
     ("table", "states", "steps", "first"),
     [
         (CARRIER, CarrierState, CarrierStep, CarrierState.OPEN),
-        (LIFE, Life, LifeStep, Life.OPEN),
+        (TRANSPORT, TransportState, TransportStep, TransportState.OPEN),
         (FLOW, Flow, FlowStep, Flow.BACKLOG),
     ],
 )
@@ -46,7 +46,7 @@ def test_every_state_is_reachable_and_every_step_is_used(
     ("table", "states", "end", "last"),
     [
         (CARRIER, CarrierState, CarrierStep.LOST, CarrierState.LOST),
-        (LIFE, Life, LifeStep.FINISH, Life.OVER),
+        (TRANSPORT, TransportState, TransportStep.FINISH, TransportState.CLOSED),
     ],
 )
 def test_every_state_can_end_and_the_last_one_is_final(

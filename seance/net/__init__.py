@@ -26,7 +26,7 @@ from seance.net.protocol_switch import ProtocolSwitch, switch_protocol
 from seance.net.proxy_protocol import host_of
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
-from seance.net.staggered import Staggered, again_at
+from seance.net.staggered import StaggeredEndpoint, retrying_endpoint
 
 __all__ = [
     "LOOPBACK_HOSTS",
@@ -41,13 +41,12 @@ __all__ = [
     "PeerCertificate",
     "ProtocolSwitch",
     "ServerTls",
-    "Staggered",
+    "StaggeredEndpoint",
     "StillRunning",
     "ThreadRunner",
     "TlsEndpoint",
     "WatchedFiles",
     "accept_immediately",
-    "again_at",
     "agent_stream_limit",
     "descriptor_limit",
     "end",
@@ -63,6 +62,7 @@ __all__ = [
     "raise_descriptor_limit",
     "read_bounded",
     "resolve_interface",
+    "retrying_endpoint",
     "round_trip_seconds",
     "server_endpoint",
     "switch_protocol",

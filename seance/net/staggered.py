@@ -21,13 +21,13 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Staggered", "again_at"]
+__all__ = ["StaggeredEndpoint", "retrying_endpoint"]
 
-AGAIN_SECONDS: Final = 1.5
+RETRY_SECONDS: Final = 1.5
 """Interval between attempts; together with the kernel's repetitions, a SYN is sent about every second."""
 
 
-def again_at(
+def retrying_endpoint(
     reactor: Any,  # noqa: ANN401  # several interfaces, no common type
     named: IStreamClientEndpoint,
     peer: object,
@@ -45,11 +45,11 @@ def again_at(
         return named
     kind = TCP6ClientEndpoint if isinstance(peer, IPv6Address) else TCP4ClientEndpoint
     known = kind(reactor, peer.host, peer.port, timeout=seconds)
-    return Staggered(reactor, [named, *[known] * int(seconds / AGAIN_SECONDS)], AGAIN_SECONDS)
+    return StaggeredEndpoint(reactor, [named, *[known] * int(seconds / RETRY_SECONDS)], RETRY_SECONDS)
 
 
 @implementer(IStreamClientEndpoint)
-class Staggered:
+class StaggeredEndpoint:
     """Connects to the first of several endpoints that answers.
 
     The connection fails when an attempt has failed and no other one is pending: a refused attempt does not

@@ -117,16 +117,16 @@ class LastingPair:
 
     def end(self) -> None:
         """End both, and check that nothing is left."""
-        for lasting in (self.near, self.far):
-            lasting.expire("the test is over")
+        for resumable in (self.near, self.far):
+            resumable.expire("the test is over")
         for wire in self.wires:
             wire.near.abortConnection()
             wire.far.abortConnection()
         self.run()
         assert self.clock.getDelayedCalls() == []
-        for lasting in (self.near, self.far):
-            assert lasting.continuity.outgoing.kept_bytes == 0
-            assert not lasting.is_attached
+        for resumable in (self.near, self.far):
+            assert resumable.continuity.outgoing.kept_bytes == 0
+            assert not resumable.is_attached
 
 
 class _OverAtOnce(LastingPair):

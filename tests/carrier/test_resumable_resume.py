@@ -33,8 +33,8 @@ def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
         latency_seconds=0.002,
     ).open()
     sources = [
-        PushSource(lasting, text, piece_bytes=dice.choice([100, 1000, 16 * KIB]))
-        for lasting, text in zip((pair.near, pair.far), texts, strict=True)
+        PushSource(resumable, text, piece_bytes=dice.choice([100, 1000, 16 * KIB]))
+        for resumable, text in zip((pair.near, pair.far), texts, strict=True)
     ]
     for source in sources:
         source.start()
@@ -45,9 +45,9 @@ def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
         )
         for _ in range(dice.randint(1, 40)):
             pair.clock.advance(dice.choice([0.001, 0.001, 0.002, 0.02]))
-        for source, lasting in zip(sources, (pair.near, pair.far), strict=True):
-            assert lasting.continuity.outgoing.kept_bytes < 217 * KIB
-            assert source.is_paused or source.is_over or lasting.is_attached
+        for source, resumable in zip(sources, (pair.near, pair.far), strict=True):
+            assert resumable.continuity.outgoing.kept_bytes < 217 * KIB
+            assert source.is_paused or source.is_over or resumable.is_attached
         assert texts[1].startswith(bytes(near.data))
         assert texts[0].startswith(bytes(far.data))
         if cuts < 25 and (cuts == 0 or dice.random() < 0.5):
@@ -66,8 +66,8 @@ def test_cuts_at_any_time_lose_and_duplicate_no_data(seed: int) -> None:
     pair = story(seed)
     pair.pass_time(1)
     assert len(pair.wires) > 1
-    for lasting in (pair.near, pair.far):
-        assert lasting.continuity.outgoing.kept_bytes == 0, "all data is acknowledged"
+    for resumable in (pair.near, pair.far):
+        assert resumable.continuity.outgoing.kept_bytes == 0, "all data is acknowledged"
     pair.end()
 
 
@@ -215,8 +215,8 @@ def test_close_right_after_a_cut_sends_earlier_data() -> None:
 
 def test_large_counts_work() -> None:
     pair = LastingPair()
-    for lasting in (pair.near, pair.far):
-        for half in (lasting.continuity.outgoing, lasting.continuity.incoming):
+    for resumable in (pair.near, pair.far):
+        for half in (resumable.continuity.outgoing, resumable.continuity.incoming):
             for name in ("base", "sent", "end", "count", "_told"):
                 if hasattr(half, name):
                     setattr(half, name, 2**32 - 10)

@@ -31,11 +31,11 @@ class Alone(Answered):
         super().__init__(cast(Any, CarrierProtocol(self._opened)))
 
     def _opened(self, carrier_protocol: CarrierProtocol) -> None:
-        self.lasting = ResumableTransport(
+        self.resumable = ResumableTransport(
             self.clock, self.owner, on_detached=self.detached.append, kept_bytes=self._kept_bytes
         )
         self.carrier_protocol = carrier_protocol
-        self.lasting.join(carrier_protocol, self.lasting.begin(0, 0))
+        self.resumable.join(carrier_protocol, self.resumable.begin(0, 0))
 
     def words(self, word: str = "ack") -> list[dict[str, Any]]:
         said = [json.loads(one.payload) for one in self.far.frames if one.opcode == TEXT]
@@ -55,9 +55,9 @@ class Alone(Answered):
             self.clock.advance(0.05)
 
     def end(self) -> None:
-        self.lasting.expire("the test is over")
+        self.resumable.expire("the test is over")
         super().end()
-        assert self.lasting.continuity.outgoing.kept_bytes == 0
+        assert self.resumable.continuity.outgoing.kept_bytes == 0
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_delivered_part_of_a_message_is_counted(alone: Alone) -> None:
 
 def test_full_carrier_gets_one_acknowledgement_once_it_has_room(alone: Alone) -> None:
     alone.far.transport.pauseProducing()
-    alone.lasting.write(pattern(1024 * KIB))
+    alone.resumable.write(pattern(1024 * KIB))
     alone.run()
     assert alone.carrier_protocol.carrier.is_full
     before = len(alone.wire.near.written)
@@ -136,16 +136,16 @@ def test_full_carrier_gets_one_acknowledgement_once_it_has_room(alone: Alone) ->
 
 
 def test_acknowledgement_frees_kept_data(alone: Alone) -> None:
-    alone.lasting.write(b"hello")
-    alone.lasting.writeSequence([b" ", b"world"])
+    alone.resumable.write(b"hello")
+    alone.resumable.writeSequence([b" ", b"world"])
     alone.run()
-    assert alone.lasting.continuity.outgoing.kept_bytes == 11
+    assert alone.resumable.continuity.outgoing.kept_bytes == 11
     alone.ack(7, crc32(b"hello w"))
-    assert alone.lasting.continuity.outgoing.kept_bytes == 4
+    assert alone.resumable.continuity.outgoing.kept_bytes == 4
     alone.ack(3, 0)
-    assert alone.lasting.continuity.outgoing.kept_bytes == 4, "acknowledged before"
+    assert alone.resumable.continuity.outgoing.kept_bytes == 4, "acknowledged before"
     alone.ack(11, crc32(b"hello world"))
-    assert alone.lasting.continuity.outgoing.kept_bytes == 0
+    assert alone.resumable.continuity.outgoing.kept_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_acknowledgement_frees_kept_data(alone: Alone) -> None:
     ids=["mismatch", "ahead", "far ahead", "negative", "text", "no checksum", "empty"],
 )
 def test_impossible_acknowledgement_ends_the_link(alone: Alone, watch: Watch, word: bytes) -> None:
-    alone.lasting.write(b"hello world")
+    alone.resumable.write(b"hello world")
     heard = alone.say(word)
     assert [(one.opcode, one.payload) for one in heard[1:-1]] == [(TEXT, BYE)]
     assert heard[-1].close_code == 1002
@@ -170,12 +170,12 @@ def test_impossible_acknowledgement_ends_the_link(alone: Alone, watch: Watch, wo
     assert alone.detached == []
     assert [event["event"] for event in watch.take()] == ["link.desync"]
     with pytest.raises(LocalProtocolError):
-        alone.lasting.begin(0, 0)
+        alone.resumable.begin(0, 0)
 
 
 def test_first_acknowledgement_on_a_carrier_settles_it_and_the_next_do_not(alone: Alone) -> None:
     settled: list[bool] = []
-    alone.lasting.on_settled = lambda: settled.append(True)
+    alone.resumable.on_settled = lambda: settled.append(True)
     alone.hear(frame(b"bytes settle nothing"))
     assert settled == []
     alone.ack(0, 0)
@@ -186,12 +186,12 @@ def test_first_acknowledgement_on_a_carrier_settles_it_and_the_next_do_not(alone
 def test_kept_data_pauses_the_producer_until_an_acknowledgement() -> None:
     alone = Alone(kept_bytes=100 * KIB)
     text = pattern(400 * KIB)
-    source = PushSource(alone.lasting, text, piece_bytes=16 * KIB)
+    source = PushSource(alone.resumable, text, piece_bytes=16 * KIB)
     source.start()
     for _ in range(3):
         alone.run()
         assert source.is_paused
-        kept = alone.lasting.continuity.outgoing.kept_bytes
+        kept = alone.resumable.continuity.outgoing.kept_bytes
         assert 100 * KIB <= kept < 116 * KIB
         assert not alone.carrier_protocol.carrier.is_full, "the peer reads; it does not acknowledge"
         count = len(alone.sent())
@@ -207,11 +207,11 @@ def test_kept_data_pauses_the_producer_until_an_acknowledgement() -> None:
 
 def test_writes_without_a_producer_are_kept_beyond_the_limit_and_none_is_dropped() -> None:
     alone = Alone(kept_bytes=10)
-    alone.lasting.write(b"much more than ten bytes")
-    alone.lasting.write(b", and more")
+    alone.resumable.write(b"much more than ten bytes")
+    alone.resumable.write(b", and more")
     alone.run()
     assert alone.sent() == b"much more than ten bytes, and more"
-    assert alone.lasting.continuity.outgoing.kept_bytes == 34
+    assert alone.resumable.continuity.outgoing.kept_bytes == 34
     alone.end()
 
 
@@ -219,7 +219,7 @@ def test_pull_producer_waits_for_acknowledgements_too() -> None:
     alone = Alone(kept_bytes=50 * KIB)
     pieces = [pattern(10 * KIB, number) for number in range(12)]
     text = b"".join(pieces)
-    PullSource(alone.lasting, pieces).start()
+    PullSource(alone.resumable, pieces).start()
     alone.run()
     assert len(alone.sent()) == 50 * KIB
     while pieces:
@@ -235,12 +235,12 @@ def test_pull_producer_waits_for_acknowledgements_too() -> None:
 def test_other_messages_reach_on_control(alone: Alone) -> None:
     alone.say(b'{"t":"nobody listens"}')
     heard: list[dict[str, object]] = []
-    alone.lasting.on_control = heard.append
+    alone.resumable.on_control = heard.append
     alone.say(b'{"t":"drain","in":1,"try":2}')
     alone.ack(0, 0)
     alone.say(b'{"t":"unheard of"}')
     assert heard == [{"t": "drain", "in": 1, "try": 2}, {"t": "unheard of"}]
-    alone.lasting.send_control(b'{"t":"token"}')
+    alone.resumable.send_control(b'{"t":"token"}')
     alone.run()
     assert alone.words("token") == [{"t": "token"}]
 
@@ -249,14 +249,14 @@ def test_other_messages_reach_on_control(alone: Alone) -> None:
 
 
 def test_close_sends_bye_with_code_and_reason(alone: Alone) -> None:
-    alone.lasting.write(b"last words")
-    alone.lasting.close(1001, "going")
-    alone.lasting.close(1011, "and again")
+    alone.resumable.write(b"last words")
+    alone.resumable.close(1001, "going")
+    alone.resumable.close(1011, "and again")
     heard = alone.hear()
     assert [one.opcode for one in heard] == [BINARY, TEXT, CLOSE]
     assert heard[1].payload == BYE
     assert (heard[2].close_code, heard[2].payload[2:]) == (1001, b"going")
-    alone.lasting.write(b"too late")
+    alone.resumable.write(b"too late")
     alone.hear(close(1001))
     assert alone.owner.was_lost_with(ConnectionDone)
     assert alone.detached == []
@@ -314,13 +314,13 @@ def test_bye_ends_it_when_nothing_follows(alone: Alone) -> None:
 
 
 def test_bye_waits_for_data_that_is_still_to_be_delivered(alone: Alone) -> None:
-    alone.owner.on_data = lambda _: alone.lasting.pauseProducing()
+    alone.owner.on_data = lambda _: alone.resumable.pauseProducing()
     alone.hear(frame(b"one") + frame(b"", PONG) + frame(b"two") + frame(BYE, TEXT) + close(1000))
     assert alone.owner.data == b"one"
-    alone.lasting.resumeProducing()
+    alone.resumable.resumeProducing()
     alone.run()
     assert alone.owner.data == b"onetwo"
-    alone.lasting.resumeProducing()
+    alone.resumable.resumeProducing()
     alone.run()
     assert alone.owner.was_lost_with(ConnectionDone)
 
@@ -333,10 +333,10 @@ def test_cut_detaches_it_and_is_reported_once(alone: Alone, cut: Callable[[Alone
     cut(alone)
     alone.run()
     assert len(alone.detached) == 1
-    assert not alone.lasting.is_attached
+    assert not alone.resumable.is_attached
     assert not alone.owner.is_lost
-    alone.lasting.expire("it did not come back")
-    alone.lasting.expire("twice")
+    alone.resumable.expire("it did not come back")
+    alone.resumable.expire("twice")
     assert alone.owner.was_lost_with(ConnectionLost)
     assert "it did not come back" in alone.owner.reasons[0].getErrorMessage()
 
@@ -348,7 +348,7 @@ def test_peer_that_closes_tcp_only_detaches_it(alone: Alone) -> None:
 
 
 def test_expiry_closes_a_present_carrier(alone: Alone) -> None:
-    alone.lasting.expire("the relay wants no more")
+    alone.resumable.expire("the relay wants no more")
     assert alone.owner.was_lost_with(ConnectionLost)
     heard = alone.hear()
     assert [one.opcode for one in heard] == [TEXT, CLOSE]
@@ -357,11 +357,11 @@ def test_expiry_closes_a_present_carrier(alone: Alone) -> None:
 
 
 def test_expiry_closes_a_carrier_whose_close_waits_for_a_producer(alone: Alone) -> None:
-    source = PushSource(alone.lasting, b"")
-    alone.lasting.registerProducer(source, True)
-    alone.lasting.loseConnection()
+    source = PushSource(alone.resumable, b"")
+    alone.resumable.registerProducer(source, True)
+    alone.resumable.loseConnection()
     assert [one.opcode for one in alone.hear()] == []
-    alone.lasting.expire("over")
+    alone.resumable.expire("over")
     assert source.stops == 1
     assert [one.opcode for one in alone.hear()] == [TEXT, CLOSE]
     alone.pass_time(3)
@@ -369,11 +369,11 @@ def test_expiry_closes_a_carrier_whose_close_waits_for_a_producer(alone: Alone) 
 
 
 def test_while_a_close_waits_for_a_producer_nothing_is_delivered(alone: Alone) -> None:
-    alone.lasting.registerProducer(PushSource(alone.lasting, b""), True)
-    alone.lasting.loseConnection()
+    alone.resumable.registerProducer(PushSource(alone.resumable, b""), True)
+    alone.resumable.loseConnection()
     alone.hear(frame(b"too late"))
     assert alone.owner.told == ["made"]
-    alone.lasting.unregisterProducer()
+    alone.resumable.unregisterProducer()
     assert [one.opcode for one in alone.hear()] == [TEXT, CLOSE]
 
 
@@ -384,7 +384,7 @@ def test_it_can_be_ended_while_there_is_no_carrier(alone: Alone, end: str, reaso
     alone.wire.near.abortConnection()
     alone.run()
     with alone.owner.calling():
-        getattr(alone.lasting, end)()
+        getattr(alone.resumable, end)()
     alone.run()
     assert alone.owner.was_lost_with(reason)
     assert alone.owner.reentered == []
@@ -396,7 +396,7 @@ def test_failure_between_count_and_delivery_ends_it(
 ) -> None:
     monkeypatch.setattr(ResumableTransport, "_send_ack", lambda self: 1 // 0)
     alone.hear(frame(pattern(TELL_AFTER_BYTES)))
-    assert alone.lasting.disconnecting
+    assert alone.resumable.disconnecting
     assert alone.owner.was_lost_with(ConnectionAborted)
     assert alone.detached == []
     assert len(watch.take(ZeroDivisionError)) == 1
@@ -416,9 +416,9 @@ def test_failing_protocol_ends_it(alone: Alone, watch: Watch) -> None:
 
 
 def test_closing_link_accepts_no_further_carrier(alone: Alone) -> None:
-    alone.lasting.abortConnection()
+    alone.resumable.abortConnection()
     with pytest.raises(LocalProtocolError) as caught:
-        alone.lasting.begin(0, 0)
+        alone.resumable.begin(0, 0)
     assert caught.value.code == "link_over"
     alone.run()
     assert alone.owner.was_lost_with(ConnectionAborted)
@@ -437,7 +437,7 @@ def test_peer_that_does_not_answer_is_cut_and_that_detaches_it(alone: Alone) -> 
 def test_peer_that_does_not_acknowledge_is_cut_within_six_seconds(alone: Alone) -> None:
     alone.pass_time(2)
     alone.hear(frame(b"here"))
-    alone.lasting.write(b"data in flight")
+    alone.resumable.write(b"data in flight")
     alone.pass_time(3.5)
     assert alone.detached == []
     alone.pass_time(2.5)
@@ -446,7 +446,7 @@ def test_peer_that_does_not_acknowledge_is_cut_within_six_seconds(alone: Alone) 
 
 def test_live_peer_that_never_acknowledges_ends_the_link(alone: Alone, watch: Watch) -> None:
     """Another carrier would not help, so the transport ends."""
-    alone.lasting.write(b"data in flight")
+    alone.resumable.write(b"data in flight")
     for _ in range(14):
         alone.pass_time(1)
         alone.hear(frame(b"", PONG))
@@ -463,7 +463,7 @@ def test_live_peer_that_never_acknowledges_ends_the_link(alone: Alone, watch: Wa
 
 def test_peer_that_acknowledges_slowly_does_not_end_the_link(alone: Alone) -> None:
     text = pattern(40)
-    alone.lasting.write(text)
+    alone.resumable.write(text)
     for count in range(40):
         alone.pass_time(1)
         alone.ack(count, crc32(text[:count]))
@@ -471,9 +471,9 @@ def test_peer_that_acknowledges_slowly_does_not_end_the_link(alone: Alone) -> No
 
 
 def test_probe_that_is_not_answered_cuts_within_three_seconds(alone: Alone) -> None:
-    alone.lasting.probe()
+    alone.resumable.probe()
     alone.pass_time(1.9)
     assert alone.detached == []
     alone.pass_time(1.1)
     assert len(alone.detached) == 1
-    alone.lasting.probe()
+    alone.resumable.probe()

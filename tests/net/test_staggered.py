@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionRefusedError, DNSLookupError  # Twi
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from seance.net import Staggered, again_at
+from seance.net import StaggeredEndpoint, retrying_endpoint
 
 
 class Way:
@@ -41,7 +41,7 @@ class Race:
     def __init__(self, *ways: Way) -> None:
         self.clock = Clock()
         self.results: list[Any] = []
-        endpoint = Staggered(self.clock, ways, 1.5)  # type: ignore[arg-type]
+        endpoint = StaggeredEndpoint(self.clock, ways, 1.5)  # type: ignore[arg-type]
         self.connecting = endpoint.connect(Factory())
         self.connecting.addBoth(self.results.append)
 
@@ -108,11 +108,11 @@ def test_a_second_connection_is_cut() -> None:
 
 @pytest.mark.parametrize("peer", [IPv4Address("TCP", "192.0.2.1", 80), IPv6Address("TCP", "2001:db8::1", 80)])
 def test_the_address_of_an_earlier_connection_is_tried_beside_the_name(peer: Any) -> None:
-    endpoint = again_at(Clock(), Way(), peer, 5.0)  # type: ignore[arg-type]
-    assert isinstance(endpoint, Staggered)
+    endpoint = retrying_endpoint(Clock(), Way(), peer, 5.0)  # type: ignore[arg-type]
+    assert isinstance(endpoint, StaggeredEndpoint)
     assert len(endpoint._endpoints) == 4
 
 
 def test_an_earlier_address_that_is_not_tcp_is_ignored() -> None:
     name: Any = Way()
-    assert again_at(Clock(), name, UNIXAddress("/somewhere"), 5.0) is name
+    assert retrying_endpoint(Clock(), name, UNIXAddress("/somewhere"), 5.0) is name

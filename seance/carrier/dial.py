@@ -144,7 +144,7 @@ class _Attempt:
             return Failure(CarrierLost(failure.value.sentence, code=failure.value.code))
         where = self._address.host_header
         why = _tls_reason(failure.value) if failure.check(SSL.Error) else failure.getErrorMessage()
-        for kind, sentence in (
+        for kind, message in (
             (net_errors.DNSLookupError, f"The relay's name {self._address.host} cannot be resolved"),
             (net_errors.ConnectionRefusedError, f"Nothing listens at the relay's address {where}"),
             (net_errors.TimeoutError, f"The relay at {where} cannot be reached: no answer"),
@@ -158,7 +158,7 @@ class _Attempt:
         ):
             if failure.check(kind) is not None:
                 is_refused = kind is net_errors.ConnectionRefusedError
-                return Failure(CarrierLost(sentence, code="unreachable", is_refused=is_refused))
+                return Failure(CarrierLost(message, code="unreachable", is_refused=is_refused))
         return Failure(CarrierLost(f"The carrier to {where} could not be opened: {why}", code="unreachable"))
 
 
@@ -200,7 +200,7 @@ class _DialSocket(ClientSocket):
     ) -> None:
         super().__init__(reactor, self._note_protocol)
         self._make = make_protocol
-        self._answer: _Answer | None = _Answer(offers)
+        self._response_reader: _ResponseReader | None = _ResponseReader(offers)
         self._opened: IProtocol | None = None
         self.when_open: Deferred[IProtocol] = Deferred()
 
@@ -214,17 +214,17 @@ class _DialSocket(ClientSocket):
             self.when_open.callback(self._opened)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._answer is not None:
+        if self._response_reader is not None:
             try:
-                switched = self._answer.receive(data)
+                switched = self._response_reader.receive(data)
             except (Refusal, CarrierLost) as error:
                 self._fail_open(error)
                 self.transport.abortConnection()
                 return
             if switched is None:
                 return
-            self.answer_headers = self._answer.headers
-            data, self._answer = switched, None
+            self.answer_headers = self._response_reader.headers
+            data, self._response_reader = switched, None
         super().dataReceived(data)
 
     def failHandshake(self, reason: str) -> None:
@@ -232,9 +232,9 @@ class _DialSocket(ClientSocket):
         super().failHandshake(reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        answer, self._answer = self._answer, None
+        reader, self._response_reader = self._response_reader, None
         super().connectionLost(reason)
-        error = None if answer is None else answer.end()
+        error = None if reader is None else reader.end()
         self._fail_open(reason if error is None else error)
 
     def _fail_open(self, error: Failure | Exception) -> None:
@@ -249,7 +249,7 @@ PROXY_STATUSES = {
 """Statuses of proxies and captive portals (RFC 9110, 15.5.8, and RFC 6585, 6); a relay sends none of them."""
 
 
-class _Answer:
+class _ResponseReader:
     """Parses the response of a relay: a 101, or an error status with a message.
 
     Args:
@@ -259,7 +259,7 @@ class _Answer:
     def __init__(self, offers: Sequence[str]) -> None:
         self._offers = offers
         self.headers: dict[str, str] = {}
-        self._refusal: h11.Response | None = None
+        self._error_response: h11.Response | None = None
         self._body = b""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
         upgrade = [("Host", "relay"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -287,7 +287,7 @@ class _Answer:
                     self._check_subprotocol(event)
                     return _handshake(event) + self._http.trailing_data[0]
                 if isinstance(event, h11.Response):
-                    self._refusal = event
+                    self._error_response = event
                 elif isinstance(event, h11.Data):
                     self._body += bytes(event.data)
                 if isinstance(event, h11.EndOfMessage) or len(self._body) > REFUSAL_BYTES:
@@ -308,25 +308,25 @@ class _Answer:
 
     def end(self) -> Refusal | CarrierLost | None:
         """Return the error that the response so far amounts to; None if there is no response yet."""
-        answer = self._refusal
-        if answer is None:
+        response = self._error_response
+        if response is None:
             return None
-        status = answer.status_code
+        status = response.status_code
         if status < 400:
             return _not_a_relay(f"is not a relay: it answered {status} to a WebSocket upgrade")
-        headers = tuple((bytes(name), bytes(value)) for name, value in answer.headers)
+        headers = tuple((bytes(name), bytes(value)) for name, value in response.headers)
         text = ""
         if dict(headers).get(b"content-type", b"").startswith(b"text/plain"):
             text = self._body[:REFUSAL_BYTES].decode("utf-8", "replace")
         words = "".join(character if character.isprintable() else " " for character in text).split()
-        reason = _text(answer.reason)
+        reason = _text(response.reason)
         if status in PROXY_STATUSES:
             # A relay never sends these, so the response, its body included, is a proxy's.
-            sentence = f"A proxy between this agent and the relay answered {status}: {PROXY_STATUSES[status]}"
+            message = f"A proxy between this agent and the relay answered {status}: {PROXY_STATUSES[status]}"
         else:
-            sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
+            message = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
         # Redacted, because some servers, such as debugging proxies, return the request with its token.
-        return Refusal(status, redact(sentence), code=f"http_{status}", headers=headers)
+        return Refusal(status, redact(message), code=f"http_{status}", headers=headers)
 
 
 def _handshake(event: h11.InformationalResponse) -> bytes:

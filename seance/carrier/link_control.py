@@ -60,9 +60,9 @@ def parse_control(payload: bytes) -> dict[str, object]:
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        sentence = "A text message on a carrier must be JSON"
-        raise RemoteProtocolError(sentence, code="link_control_malformed") from error
+        text = "A text message on a carrier must be JSON"
+        raise RemoteProtocolError(text, code="link_control_malformed") from error
     if not isinstance(message, dict) or not isinstance(message.get("t"), str):
-        sentence = "A text message on a carrier must be a JSON object with a string under 't'"
-        raise RemoteProtocolError(sentence, code="link_control_malformed")
+        text = "A text message on a carrier must be a JSON object with a string under 't'"
+        raise RemoteProtocolError(text, code="link_control_malformed")
     return message

@@ -300,7 +300,7 @@ def dial_without_end(*args: Any, deadline_seconds: float, **kwargs: Any) -> Defe
 
 
 def never_cut(pulse: Any) -> None:
-    pulse._timer = pulse._reactor.callLater(1.0, pulse._look)
+    pulse._timer = pulse._reactor.callLater(1.0, pulse._check)
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def test_a_relay_with_few_descriptors_says_so() -> None:
     shell = ["sh", "-c", 'ulimit -n 100; exec "$0" "$@"', *argv, "--connections", "5000"]
     with Process(shell, name="relay", env=environment()) as relay:
         relay.when_line(
-            "--connections and --reserved-connections is 5200, but 80 is what 100 file descriptors"
+            "--connections and --reserved-connections is 5200, but 100 file descriptors allow 80 only"
         )
 
 

@@ -38,7 +38,7 @@ from seance.heads import (
     request_with_host,
 )
 from seance.heads.boundary import DEFAULT_HEAD_BYTES
-from seance.net import ClientTls, Leg, ProtocolSwitch, tune
+from seance.net import ClientTls, Leg, ProtocolSwitch, switch_protocol, tune
 from seance.net.log_limiter import LogLimiter
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class LocalConnection(ProtocolSwitch):
         splice.near.received_bytes = len(trailing)
         self._client.join(splice)
         stream = cast(Leg, self.transport)
-        self.step_out(splice.near)
+        switch_protocol(self.transport, splice.near)
         splice.start()
         splice.far.watch = self._watch(splice, request)
         stream.resumeProducing()

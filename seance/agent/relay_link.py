@@ -16,7 +16,14 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from seance.agent.states import LINK, LinkEvent, LinkState, next_state
-from seance.carrier import RESUMABLE, Carrier, CarrierProtocol, CloseCode, Pulse, ResumableTransport
+from seance.carrier import (
+    RESUMABLE,
+    Carrier,
+    CarrierHeartbeat,
+    CarrierProtocol,
+    CloseCode,
+    ResumableTransport,
+)
 from seance.core.link_session import link_session
 from seance.core.settings import AgentSettings
 from seance.errors import LocalProtocolError, RemoteProtocolError
@@ -92,7 +99,7 @@ class RelayLink:
             )
         self._session: SessionInfo | None = None
         self._carrier: Carrier | None = None
-        self._pulse: Pulse | None = None
+        self._pulse: CarrierHeartbeat | None = None
         self._expiry: IDelayedCall | None = None
         self._detached: OneShotEvent[str] = OneShotEvent()
 
@@ -175,7 +182,7 @@ class RelayLink:
         carrier.on_control = lambda message: self._on_control(self, message)
         self._note_carrier(LinkEvent.OPENED, carrier)
         if self.is_attached:
-            self._pulse = Pulse(self._reactor, carrier)
+            self._pulse = CarrierHeartbeat(self._reactor, carrier)
 
     def resume(self, inlet: CarrierProtocol, session: SessionInfo) -> None:
         """Continue the session over another carrier.

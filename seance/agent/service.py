@@ -49,7 +49,7 @@ from seance.core.observers import NullObserver
 from seance.core.settings import AgentSettings
 from seance.errors import CarrierLost, NegotiationFailed, Refusal
 from seance.heads import redact
-from seance.net import OneShotEvent, TlsEndpoint, again_at
+from seance.net import OneShotEvent, TlsEndpoint, retrying_endpoint
 from seance.resume import Drain
 from seance.yamux import WindowBudget
 
@@ -461,7 +461,7 @@ class Agent(Service):
             return None
         endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, relay.host, relay.port)
         if carrier is not None:
-            endpoint = again_at(self._reactor, endpoint, carrier.getPeer(), RESUME_DIAL_SECONDS)
+            endpoint = retrying_endpoint(self._reactor, endpoint, carrier.getPeer(), RESUME_DIAL_SECONDS)
         if self._tls is None:
             return endpoint
         return TlsEndpoint(self._reactor, endpoint, self._tls, f"the relay at {relay.host_header}")

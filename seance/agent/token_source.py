@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.errors import CarrierLost
-from seance.net import OffLoop, StillReading, is_pipe, read_bounded
+from seance.net import StillRunning, ThreadRunner, is_pipe, read_bounded
 from seance.net.file_reads import READ_SECONDS
 
 __all__ = ["TokenSource"]
@@ -40,7 +40,7 @@ class TokenSource:
         self._token = token
         self._path = path
         self._last = ""
-        self._off_loop = OffLoop()
+        self._off_loop = ThreadRunner()
 
     def read(self) -> str:
         """Return the current token; empty if there is none. Blocks.
@@ -63,7 +63,7 @@ class TokenSource:
             return self._token
         try:
             self._last = await self._off_loop.run(reactor, self._read)
-        except (StillReading, DeferredTimeoutError, CarrierLost) as error:
+        except (StillRunning, DeferredTimeoutError, CarrierLost) as error:
             is_slow = not isinstance(error, CarrierLost) or isinstance(error.__cause__, TimeoutError)
             if not is_slow:
                 raise
@@ -89,7 +89,7 @@ class TokenSource:
         before = self._last
         try:
             now = await self._off_loop.run(reactor, self._read_unless_pipe)
-        except (StillReading, DeferredTimeoutError, CarrierLost):
+        except (StillRunning, DeferredTimeoutError, CarrierLost):
             return None
         if now is None or now == before:
             return None

@@ -1,4 +1,4 @@
-"""The relay's address, from the one string a person gives."""
+"""Parse the relay URL that the user gives (``--relay``)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ __all__ = ["RelayAddress"]
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
 PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
-"""What stays as it is in a path besides letters and digits (RFC 3986, 3.3); the "%" is of what is quoted."""
+"""Characters of a path that are not percent-encoded, in addition to letters and digits (RFC 3986, 3.3).
+"%" is one of them because the path may be encoded already."""
 
 _SECRETS = re.compile(r"(?<=//)[^/?#]*@|\?.*", re.DOTALL)
-"""A user with a password, and a query: not to be repeated in an error."""
+"""User, password and query of a URL: an error message must not repeat them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelayAddress:
-    """Where a relay is.
+    """The address of a relay.
 
     Attributes:
-        is_secure: Whether it is ``wss``.
-        host: A name or an IP address, without brackets; ASCII, a name in letters of other scripts is encoded.
+        is_secure: Whether the scheme is ``wss``.
+        host: A host name (ASCII, IDNA-encoded if necessary) or an IP address without brackets.
         port: 1 to 65535.
-        base_path: What stands before ``/agent`` on this relay, without a slash at its end.
+        base_path: The part of the path before ``/agent``, without a trailing slash.
     """
 
     is_secure: bool
@@ -37,10 +38,10 @@ class RelayAddress:
 
     @classmethod
     def from_url(cls, url: str) -> RelayAddress:
-        """Read ``ws://HOST[:PORT][/BASE]`` or ``wss://...``.
+        """Parse ``ws://HOST[:PORT][/BASE]`` or ``wss://...``.
 
         Raises:
-            ConfigError: It is none of these, or holds a user, a query or a fragment.
+            ConfigError: The URL has another form, or contains a user, a query or a fragment.
         """
         form = "use ws://HOST:PORT or wss://HOST"
         shown = repr(_SECRETS.sub("", url))
@@ -52,16 +53,15 @@ class RelayAddress:
         if parts.scheme not in DEFAULT_PORTS:
             raise ConfigError(f"The relay URL {shown} is not a WebSocket address; {form}.")
         if not parts.hostname or any(character <= " " for character in url):
-            raise ConfigError(f"The relay URL {shown} names no host; {form}.")
+            raise ConfigError(f"The relay URL {shown} has no host; {form}.")
         if parts.query or parts.fragment or parts.username is not None:
-            sentence = f"The relay URL for the agent holds more than host and base path; {form}."
-            raise ConfigError(sentence)
+            raise ConfigError(f"The relay URL must not contain a user, a query or a fragment; {form}.")
         if port == 0:
-            raise ConfigError(f"The relay URL {shown} has port 0, which nobody can dial; {form}.")
+            raise ConfigError(f"The relay URL {shown} has port 0, which is not a valid port; {form}.")
         try:
             host = parts.hostname.encode("idna").decode()
         except UnicodeError as error:
-            raise ConfigError(f"The relay URL {shown} holds no valid host name; {form}.") from error
+            raise ConfigError(f"The relay URL {shown} has an invalid host name; {form}.") from error
         return cls(
             is_secure=parts.scheme == "wss",
             host=host,
@@ -71,16 +71,16 @@ class RelayAddress:
 
     @property
     def host_header(self) -> str:
-        """Host and port as they stand in a URL, the port only where it is not the default."""
+        """The value of the ``Host`` header field: without the port if it is the default one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = DEFAULT_PORTS["wss" if self.is_secure else "ws"]
         return host if self.port == default else f"{host}:{self.port}"
 
     def agent_url(self, room: str) -> str:
-        """The URL at which an agent attaches for ``room``."""
+        """Return the URL to which an agent connects for ``room``."""
         scheme = "wss" if self.is_secure else "ws"
         return f"{scheme}://{self.host_header}{self.agent_target(room)}"
 
     def agent_target(self, room: str) -> str:
-        """The same as it stands in the request line."""
+        """Return the request target (path and query) to which an agent connects for ``room``."""
         return f"{self.base_path}/agent?room={quote(room, safe='~')}"

@@ -1,4 +1,4 @@
-"""The relay's side of a carrier: takes a connection whose upgrade request is already checked."""
+"""The relay's side of a carrier: answer an upgrade request that was already checked."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from seance.heads import Request
 
 __all__ = ["CarrierAnswerer", "negotiated"]
 
-PASSED_ON = (b"sec-websocket-key", b"sec-websocket-version")
+COPIED_FIELDS = (b"sec-websocket-key", b"sec-websocket-version")
 
 
 def negotiated(request: Request, *, may_resume: bool) -> str | None:
     """Return the subprotocol for an agent's request; None for a plain agent.
 
     Args:
-        request: The request.
-        may_resume: Whether links are kept when their carrier is lost.
+        request: The upgrade request.
+        may_resume: Whether this relay keeps a link whose carrier is lost.
     """
     offers = b",".join(request.values(b"sec-websocket-protocol")).decode("latin-1").split(",")
     return choose_subprotocol([offer.strip() for offer in offers], may_resume=may_resume)
 
 
 class CarrierAnswerer:
-    """Answers the upgrade requests of agents. One for a relay.
+    """Answers the upgrade requests of agents. A relay has one.
 
     Args:
-        reactor: Where time comes from.
+        reactor: Provides the time.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -47,22 +47,22 @@ class CarrierAnswerer:
         may_resume: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Answer 101 and open the carrier.
+        """Send the 101 and open the carrier.
 
-        Autobahn is shown a head of our own making, not the client's: its parser takes more
-        bytes for line ends than HTTP does (yamux.md 5.1, point 2).
+        Autobahn gets a rebuilt head instead of the client's, because its parser accepts bytes as line ends
+        that HTTP does not.
 
         Args:
-            request: A request that ``seance.heads.check_upgrade`` has passed.
-            trailing: What was read behind its head.
+            request: A request that passed ``seance.heads.check_upgrade``.
+            trailing: Bytes received after the head.
             hand_over: Gives the connection to a protocol.
             make_protocol: Called with the negotiated subprotocol (None: a plain peer) when the
-                carrier is open; what it returns gets a ``Carrier`` as transport.
+                carrier is open; the returned protocol gets a ``Carrier`` as transport.
             may_resume: As for ``negotiated``.
-            headers: Further header fields of the 101.
+            headers: Additional header fields of the 101.
 
         Raises:
-            LocalProtocolError: One of ``headers`` is not legal; nothing is answered then.
+            LocalProtocolError: One of ``headers`` is not legal. Nothing was sent.
         """
         check_headers(headers or {})
         socket = ServerSocket(self._reactor, make_protocol)
@@ -74,7 +74,7 @@ class CarrierAnswerer:
             b"Host: relay",
             b"Upgrade: websocket",
             b"Connection: Upgrade",
-            *(name + b": " + value for name in PASSED_ON for value in request.values(name)),
+            *(name + b": " + value for name in COPIED_FIELDS for value in request.values(name)),
         ]
         subprotocol = negotiated(request, may_resume=may_resume)
         if subprotocol is not None:

@@ -1,8 +1,7 @@
-"""The agent's side of a carrier: from a relay's address to an open carrier, or one clear error.
+"""The agent's side of a carrier: connect to a relay and open a carrier, or fail with one clear error.
 
-Every way in which this can fail ends in one Deferred: the name that does not resolve, the port
-nobody listens on, the certificate that does not fit, the relay that answers with a status, or
-with nothing at all. Autobahn's own agent API never reports some of them (yamux.md 5.1, point 6).
+Every failure is reported by the same Deferred: an unresolvable name, a refused connection, a certificate for
+another name, an HTTP error status, or no answer. Autobahn's own client API does not report some of them.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ REFUSAL_BYTES = 1024
 USER_AGENT = f"seance-agent/{__version__}"
 
 SHOWN_CHARACTERS = 80
-"""How much of a foreign subprotocol a sentence quotes."""
+"""Maximum length of a foreign subprotocol in an error message."""
 
 SUBPROTOCOL_FIELD = b"sec-websocket-protocol"
 
@@ -51,11 +50,11 @@ HANDSHAKE = (
     SUBPROTOCOL_FIELD,
     b"sec-websocket-extensions",
 )
-"""The fields of a 101 that are Autobahn's business."""
+"""The header fields of a 101 that Autobahn gets."""
 
 
 def dial(
-    reactor: Any,  # noqa: ANN401  # IReactorTime and what HostnameEndpoint wants: no common type
+    reactor: Any,  # noqa: ANN401  # IReactorTime and the interfaces of HostnameEndpoint: no common type
     address: RelayAddress,
     room: str,
     make_protocol: Callable[[str | None], IProtocol],
@@ -69,23 +68,23 @@ def dial(
     """Open a carrier to a relay.
 
     Args:
-        reactor: Where time and connections come from.
+        reactor: Twisted's reactor.
         address: The relay.
-        room: The room to attach for.
+        room: The room to serve.
         make_protocol: Called with the negotiated subprotocol (None: a plain relay) when the
-            carrier is open; what it returns gets a ``Carrier`` as transport.
-        deadline_seconds: From name look-up to 101.
-        endpoint: What to connect instead of the address: one that knows how, or a test's.
-        headers: Further header fields of the request, none that a handshake has anyway. Those of
-            the answer are in ``Carrier.headers`` or ``Refusal.headers``.
-        may_resume: Whether to offer that the link may outlive its carrier.
-        is_plain: Whether to offer no subprotocol at all, as to a relay of another make.
+            carrier is open; the returned protocol gets a ``Carrier`` as transport.
+        deadline_seconds: Time for everything from name look-up to 101.
+        endpoint: Connects instead of a ``HostnameEndpoint`` for ``address``; for TLS options, proxies and
+            tests.
+        headers: Additional header fields of the request, other than those of the handshake. The fields of
+            the response are in ``Carrier.headers`` or ``Refusal.headers``.
+        may_resume: Whether to offer resumption.
+        is_plain: Whether to offer no subprotocol, for relays that are not Seance.
 
     Returns:
-        Fires with the protocol. Fails with ``Refusal`` when the relay answered with another
-        status than 101, with ``NegotiationFailed`` when its 101 selects a subprotocol that was not
-        offered, with ``LocalProtocolError`` when one of ``headers`` is not legal, with
-        ``CarrierLost`` for everything else. Cancelling drops the attempt.
+        Fires with the protocol. Fails with ``Refusal`` if the status is not 101, with ``NegotiationFailed``
+        if the 101 selects a subprotocol that was not offered, with ``LocalProtocolError`` if one of
+        ``headers`` is not legal, and with ``CarrierLost`` for everything else. Cancelling aborts the attempt.
     """
     offers = () if is_plain else SUBPROTOCOLS if may_resume else (SUBPROTOCOL,)
     attempt = _Attempt(reactor, address, room, make_protocol, headers or {}, offers)
@@ -137,35 +136,35 @@ class _Attempt:
         return endpoint
 
     def explain(self, failure: Failure, deadline_seconds: float) -> Failure:
-        """Turn whatever the network said into one of our two errors."""
+        """Convert an error of the network or of TLS to ``CarrierLost``."""
         if failure.check(Refusal, CarrierLost, LocalProtocolError, CancelledError) is not None:
             return failure
         if isinstance(failure.value, SeanceError):
-            # An endpoint of ours knows better, say what is wrong with a certificate.
+            # From an endpoint of this project, which knows more, for example the fault of a certificate.
             return Failure(CarrierLost(failure.value.sentence, code=failure.value.code))
         where = self._address.host_header
         why = _tls_reason(failure.value) if failure.check(SSL.Error) else failure.getErrorMessage()
-        for kind, sentence in (
+        for kind, message in (
             (net_errors.DNSLookupError, f"The relay's name {self._address.host} cannot be resolved"),
             (net_errors.ConnectionRefusedError, f"Nothing listens at the relay's address {where}"),
             (net_errors.TimeoutError, f"The relay at {where} cannot be reached: no answer"),
             (DeferredTimeout, f"The relay at {where} did not answer within {deadline_seconds:g} s"),
             (net_errors.ConnectError, f"The relay at {where} cannot be reached: {why}"),
             (net_errors.ConnectionAborted, f"The carrier to {where} was cut while it opened"),
-            (net_errors.ConnectionLost, f"The relay at {where} hung up: {why}"),
-            (net_errors.ConnectionDone, f"The relay at {where} hung up before it answered"),
+            (net_errors.ConnectionLost, f"The relay at {where} cut the connection: {why}"),
+            (net_errors.ConnectionDone, f"The relay at {where} closed the connection before it answered"),
             (SSL.Error, f"The TLS handshake with the relay at {where} failed: {why}"),
             (VerificationError, f"The certificate of the relay at {where} is for another name"),
         ):
             if failure.check(kind) is not None:
                 is_refused = kind is net_errors.ConnectionRefusedError
-                return Failure(CarrierLost(sentence, code="unreachable", is_refused=is_refused))
-        return Failure(CarrierLost(f"No carrier to {where}: {why}", code="unreachable"))
+                return Failure(CarrierLost(message, code="unreachable", is_refused=is_refused))
+        return Failure(CarrierLost(f"The carrier to {where} could not be opened: {why}", code="unreachable"))
 
 
 def _tls_reason(error: BaseException | None) -> str:
-    # What OpenSSL says is a list of triples, the last of each a text such as "certificate verify failed";
-    # what it does not say is a number and a text.
+    # OpenSSL's own errors are a list of triples that end in a text such as "certificate verify failed";
+    # pyOpenSSL's are a number and a text.
     last = error.args[-1] if error is not None and error.args else ""
     texts = [str(triple[-1]) for triple in last] if isinstance(last, list) else [str(last)]
     return ", ".join(texts) or "no reason is known"
@@ -191,7 +190,7 @@ class _DialFactory(Factory):
 
 
 class _DialSocket(ClientSocket):
-    """A client socket that reads the head of the answer before Autobahn does."""
+    """A client socket that checks the head of the response before Autobahn gets it."""
 
     def __init__(
         self,
@@ -201,7 +200,7 @@ class _DialSocket(ClientSocket):
     ) -> None:
         super().__init__(reactor, self._note_protocol)
         self._make = make_protocol
-        self._answer: _Answer | None = _Answer(offers)
+        self._response_reader: _ResponseReader | None = _ResponseReader(offers)
         self._opened: IProtocol | None = None
         self.when_open: Deferred[IProtocol] = Deferred()
 
@@ -215,17 +214,17 @@ class _DialSocket(ClientSocket):
             self.when_open.callback(self._opened)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._answer is not None:
+        if self._response_reader is not None:
             try:
-                switched = self._answer.receive(data)
+                switched = self._response_reader.receive(data)
             except (Refusal, CarrierLost) as error:
                 self._fail_open(error)
                 self.transport.abortConnection()
                 return
             if switched is None:
                 return
-            self.answer_headers = self._answer.headers
-            data, self._answer = switched, None
+            self.answer_headers = self._response_reader.headers
+            data, self._response_reader = switched, None
         super().dataReceived(data)
 
     def failHandshake(self, reason: str) -> None:
@@ -233,9 +232,9 @@ class _DialSocket(ClientSocket):
         super().failHandshake(reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        answer, self._answer = self._answer, None
+        reader, self._response_reader = self._response_reader, None
         super().connectionLost(reason)
-        error = None if answer is None else answer.end()
+        error = None if reader is None else reader.end()
         self._fail_open(reason if error is None else error)
 
     def _fail_open(self, error: Failure | Exception) -> None:
@@ -250,8 +249,8 @@ PROXY_STATUSES = {
 """Statuses of proxies and captive portals (RFC 9110, 15.5.8, and RFC 6585, 6); a relay sends none of them."""
 
 
-class _Answer:
-    """Reads what a relay answers: a 101 for Autobahn, or a status and its sentence for us.
+class _ResponseReader:
+    """Parses the response of a relay: a 101, or an error status with a message.
 
     Args:
         offers: The subprotocols that were offered.
@@ -260,7 +259,7 @@ class _Answer:
     def __init__(self, offers: Sequence[str]) -> None:
         self._offers = offers
         self.headers: dict[str, str] = {}
-        self._refusal: h11.Response | None = None
+        self._error_response: h11.Response | None = None
         self._body = b""
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
         upgrade = [("Host", "relay"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -268,16 +267,17 @@ class _Answer:
         self._http.send(h11.EndOfMessage())
 
     def receive(self, data: bytes) -> bytes | None:
-        """Take the next bytes.
+        """Parse the next bytes.
 
         Returns:
-            For a 101, what Autobahn gets: a head that holds nothing but what belongs to the
-            handshake, in a form that its parser cannot misread, and what was glued to it.
+            For a 101, the bytes for Autobahn: a rebuilt head with the handshake's fields only, which its
+            lenient parser cannot misread, and the bytes that followed the head. None until the head is
+            complete.
 
         Raises:
-            Refusal: It is another status, and its body is read.
-            NegotiationFailed: It is a 101 that selects a subprotocol that was not offered.
-            CarrierLost: It is not HTTP, or no answer that a relay would give.
+            Refusal: The status is an error, and its body was read.
+            NegotiationFailed: The 101 selects a subprotocol that was not offered.
+            CarrierLost: The response is not HTTP, or not one of a relay.
         """
         try:
             self._http.receive_data(data)
@@ -287,7 +287,7 @@ class _Answer:
                     self._check_subprotocol(event)
                     return _handshake(event) + self._http.trailing_data[0]
                 if isinstance(event, h11.Response):
-                    self._refusal = event
+                    self._error_response = event
                 elif isinstance(event, h11.Data):
                     self._body += bytes(event.data)
                 if isinstance(event, h11.EndOfMessage) or len(self._body) > REFUSAL_BYTES:
@@ -302,35 +302,35 @@ class _Answer:
             return
         said = redact(", ".join(selected))[:SHOWN_CHARACTERS]
         offered = "which the agent did not offer" if self._offers else "and the agent offered none"
-        sentence = f"does not accept a WebSocket: it selects the subprotocol {said!r}, {offered}"
+        message = f"does not accept a WebSocket: it selects the subprotocol {said!r}, {offered}"
         server = self.headers.get("server", "")
-        raise NegotiationFailed(_not_a_relay(sentence).sentence, code="subprotocol", server=server)
+        raise NegotiationFailed(_not_a_relay(message).sentence, code="subprotocol", server=server)
 
     def end(self) -> Refusal | CarrierLost | None:
-        """What it means if the connection ends now; None if it had not answered yet."""
-        answer = self._refusal
-        if answer is None:
+        """Return the error that the response so far amounts to; None if there is no response yet."""
+        response = self._error_response
+        if response is None:
             return None
-        status = answer.status_code
+        status = response.status_code
         if status < 400:
             return _not_a_relay(f"is not a relay: it answered {status} to a WebSocket upgrade")
-        headers = tuple((bytes(name), bytes(value)) for name, value in answer.headers)
+        headers = tuple((bytes(name), bytes(value)) for name, value in response.headers)
         text = ""
         if dict(headers).get(b"content-type", b"").startswith(b"text/plain"):
             text = self._body[:REFUSAL_BYTES].decode("utf-8", "replace")
         words = "".join(character if character.isprintable() else " " for character in text).split()
-        reason = _text(answer.reason)
+        reason = _text(response.reason)
         if status in PROXY_STATUSES:
-            # No relay says that, so the body is the proxy's, and so is what may be wrong.
-            sentence = f"A proxy between this agent and the relay answered {status}: {PROXY_STATUSES[status]}"
+            # A relay never sends these, so the response, its body included, is a proxy's.
+            message = f"A proxy between this agent and the relay answered {status}: {PROXY_STATUSES[status]}"
         else:
-            sentence = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
-        # Who answers is not always a relay: debugging proxies send the request back, its token included.
-        return Refusal(status, redact(sentence), code=f"http_{status}", headers=headers)
+            message = " ".join(words) or f"The relay answered {status} {reason}".rstrip() + "."
+        # Redacted, because some servers, such as debugging proxies, return the request with its token.
+        return Refusal(status, redact(message), code=f"http_{status}", headers=headers)
 
 
 def _handshake(event: h11.InformationalResponse) -> bytes:
-    # An empty Sec-WebSocket-Protocol selects nothing; Autobahn takes no two.
+    # An empty Sec-WebSocket-Protocol selects nothing, and Autobahn rejects two of these fields.
     names = HANDSHAKE if _selected(event) else [name for name in HANDSHAKE if name != SUBPROTOCOL_FIELD]
     fields = [b": ".join(field) for field in event.headers if field[0] in names]
     head = b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *fields, b"", b""])
@@ -349,4 +349,4 @@ def _text(content: bytes) -> str:
 
 
 def _not_a_relay(what: str) -> CarrierLost:
-    return CarrierLost(f"What answers at the relay's address {redact(what)}", code="not_a_relay")
+    return CarrierLost(f"The server at the relay's address {redact(what)}", code="not_a_relay")

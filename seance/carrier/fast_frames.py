@@ -1,17 +1,17 @@
-"""The short way for the frames that nearly all are: unfragmented binary, and short text.
+"""A fast codec for the most common WebSocket frames: unfragmented binary, and short text.
 
-Autobahn takes 8.7 us to send such a frame from the agent and 17.7 us to receive it on the relay,
-most of it spent on what these frames never have; here it is a header and an XOR (yamux.md 6.2,
-measured). All binary frames of one read are delivered as one piece, and so is the part of a frame that is
-cut by a read. Text is taken if it is an acknowledgement or the like: at most 125 bytes, ASCII; there is one
-for every few binary frames. What is left to Autobahn is everything else: fragments, lengths that are not
-the shortest form or beyond what Autobahn would take, wrong masks, and all that stands behind one of these
-in the same read. Control frames it gets too, but alone, and a header that is cut waits here for its rest:
-else it would have to work off what follows until a read happens to end where a frame does, which
-under load took a fifth of the relay's time. One of the marked loops of the project: local names and
-no objects are on purpose.
+Autobahn needs 8.7 us to send such a frame on the agent and 17.7 us to receive it on the relay, most of it for
+features that these frames do not use. Here a frame costs a header and an XOR. All binary payload of one read
+is delivered as one piece, and so is the first part of a frame that the read cuts off. Text frames of at most
+125 ASCII bytes are handled too, because there is an acknowledgement for every few binary frames.
 
-Called by ``seance.carrier.websocket`` alone. RFC 6455, 5.2 and 5.3.
+Autobahn gets all other frames, and everything behind them in the same read: fragments, lengths that are too
+large or not in their shortest form, and wrong masks. A control frame is passed to Autobahn separately, and an
+incomplete header waits here for its remaining bytes. Otherwise Autobahn would have to parse all that follows
+until a read happens to end at a frame boundary, which took a fifth of the relay's time under load.
+
+This is one of the project's hot loops, so it uses local names and makes no objects. Used only by
+``seance.carrier.websocket``. RFC 6455, 5.2 and 5.3.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ FIN_CONTROL = 0x88
 CONTROL_BITS = 0xF8
 MASKED = 0x80
 
-LONGEST_BYTES = 16 * 1024 * 1024
-"""The longest message that is taken at all; ``seance.carrier.websocket`` tells Autobahn the same."""
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Maximum length of a message. hashicorp/yamux sends a whole window in one; no window is larger."""
 
 SMALL_BYTES = 192
-"""Up to here one big-integer XOR is quicker than the masker in C."""
+"""Up to this length one big-integer XOR is faster than the masker in C."""
 
-VIEWED_BYTES = 4096
-"""From here on a read is cut into views, which are copied once, when they are joined."""
+MIN_VIEW_BYTES = 4096
+"""From this length on, a read is cut into memory views, which are copied only once, when they are joined."""
 
 Bytes = bytes | bytearray | memoryview
 
 
 def _masker_in_c() -> Any:  # noqa: ANN401  # a module without types
-    """Return what is under Autobahn's masker, which makes three objects a frame; None where it has none."""
+    """Return the C module that Autobahn's masker uses; None if it is missing. It makes fewer objects."""
     try:
         return import_module("_nvx_xormasker")
     except ImportError:
@@ -52,33 +52,30 @@ _nvx = _masker_in_c()
 
 
 def frame(payload: bytes, *, is_text: bool = False) -> list[bytes]:
-    """Return a server's frame, as pieces; ``payload`` has at most 64 KiB."""
+    """Return a server's frame in pieces; ``payload`` has at most 64 KiB."""
     return [_header(FIN_TEXT if is_text else FIN_BINARY, len(payload), 0), payload]
 
 
 def masked_frame(payload: bytes, key: bytes, *, is_text: bool = False) -> list[bytes]:
-    """Return a client's frame, as pieces.
+    """Return a client's frame in pieces.
 
     Args:
-        payload: What it carries, at most 64 KiB.
+        payload: At most 64 KiB.
         key: Four unpredictable bytes (RFC 6455, 5.3).
-        is_text: Whether it is text, UTF-8 then.
+        is_text: Whether to send a text frame; ``payload`` is UTF-8 then.
     """
     kind = FIN_TEXT if is_text else FIN_BINARY
     return [_header(kind, len(payload), MASKED) + key, bytes(_masked(payload, key))]
 
 
 class FastFrameCodec:
-    """Takes the usual frames of one carrier from what is read.
+    """Decodes the common frames of one carrier.
 
     Args:
         is_masked: Whether the peer has to mask.
-        deliver: Gets binary payloads, joined, or a piece of one that was cut; False ends the loop.
-        deliver_text: Gets each text; False leaves it, and all behind it, to Autobahn.
-        leave_control: Gets each control frame, for Autobahn; False ends the loop.
-
-    Attributes:
-        has_begun: Whether a frame has begun and not ended: ``take`` has to get all that is read then.
+        deliver: Gets joined binary payloads, or a part of one; returns False to stop decoding.
+        deliver_text: Gets each text payload; returns False to leave it and all that follows to Autobahn.
+        leave_control: Gets each control frame, for Autobahn; returns False to stop decoding.
     """
 
     __slots__ = ("_deliver", "_deliver_text", "_head", "_is_masked", "_key", "_leave_control", "_left_bytes")
@@ -94,23 +91,23 @@ class FastFrameCodec:
         self._deliver = deliver
         self._deliver_text = deliver_text
         self._leave_control = leave_control
-        self._head = b""  # of a frame that was cut before there was anything to deliver of it
-        self._left_bytes = 0  # what is missing of a binary frame
-        self._key = b""  # ... and its mask, turned so that it begins where the rest does
+        self._head = b""  # the beginning of a frame, without payload to deliver yet
+        self._left_bytes = 0  # payload still missing of a binary frame
+        self._key = b""  # the mask of that frame, rotated to begin at the missing part
 
     @property
     def has_begun(self) -> bool:
-        """Whether a frame has begun and not ended: ``take`` has to get all that is read then."""
+        """Whether a frame is incomplete: all further bytes must go to ``take`` then."""
         return bool(self._left_bytes or self._head)
 
     def take(self, data: bytes) -> bytes:
-        """Deliver the usual frames at the beginning of ``data``.
+        """Decode and deliver the common frames at the beginning of ``data``.
 
         Args:
-            data: What was read, beginning with a frame, or with the rest of the one that has begun.
+            data: Received bytes that begin with a frame, or with the rest of the incomplete one.
 
         Returns:
-            What is for Autobahn, beginning with a frame; nearly always nothing.
+            The bytes for Autobahn, beginning with a frame; usually none.
         """
         position = 0
         pieces: list[Bytes] = []
@@ -121,7 +118,7 @@ class FastFrameCodec:
             data = self._head + data
             self._head = b""
         end = len(data)
-        source: Bytes = data if end < VIEWED_BYTES else memoryview(data)
+        source: Bytes = data if end < MIN_VIEW_BYTES else memoryview(data)
         mask_flag, key_bytes = (MASKED, 4) if is_masked else (0, 0)
         while position < end:
             if position + 2 > end:
@@ -160,7 +157,7 @@ class FastFrameCodec:
             if length > 125:
                 shortest = 126 if length == 126 else 65536
                 length = int.from_bytes(data[position + 2 : body - key_bytes])
-                if not shortest <= length <= LONGEST_BYTES:
+                if not shortest <= length <= MAX_MESSAGE_BYTES:
                     break
             position = body + length
             piece = source[body:position]
@@ -168,7 +165,7 @@ class FastFrameCodec:
                 key = data[body - 4 : body]
                 piece = _masked(piece, key)
                 if position > end:
-                    self._key = _turned(key, end - body)
+                    self._key = _rotated(key, end - body)
             pieces.append(piece)
             if position > end:
                 self._left_bytes = position - end
@@ -183,14 +180,14 @@ class FastFrameCodec:
         self._left_bytes -= count
         if self._is_masked:
             piece = _masked(piece, self._key)
-            self._key = _turned(self._key, count)
+            self._key = _rotated(self._key, count)
         pieces.append(piece)
         return count
 
     def _take_text(self, text: bytes) -> bool:
         if self._is_masked:
             text = bytes(_masked(text[4:], text[:4]))
-        # What is not ASCII has to be checked for UTF-8; nothing of ours needs it.
+        # Other text would need a UTF-8 check; no message of this project contains any.
         return bool(text) and text.isascii() and self._deliver_text(text)
 
 
@@ -214,10 +211,10 @@ def _masked(payload: Bytes, key: bytes) -> Bytes:
     return masked
 
 
-def _turned(key: bytes, count: int) -> bytes:
-    """Return the mask for what follows ``count`` bytes that had ``key``."""
-    turn = count % 4
-    return key[turn:] + key[:turn]
+def _rotated(key: bytes, count: int) -> bytes:
+    """Return the mask for the bytes that follow ``count`` bytes masked with ``key``."""
+    shift = count % 4
+    return key[shift:] + key[:shift]
 
 
 def _joined(pieces: list[Bytes]) -> bytes:

@@ -1,9 +1,9 @@
-"""Text messages on a carrier: JSON objects with a ``t`` key, for peers that negotiated them.
+"""Link control: text messages on a carrier. Each is a JSON object with the message type under ``t``.
 
 ``token`` renews an agent's token (``seance.relay.rooms.agent_link``), ``drain`` and ``bye`` announce an end,
-``ack`` belongs to resumption (``seance.resume.messages``). A peer that negotiates nothing never sees a text
-message. A message with an unknown ``t`` is ignored, so that either side may learn new words first. Wire
-format: docs/protocol.md.
+``ack`` belongs to resumption (``seance.resume.messages``). Only peers that negotiated a subprotocol receive
+text messages. An unknown type is ignored, so either side can be upgraded first. Wire format:
+docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ __all__ = [
 ]
 
 RESUMABLE = "seance.resume.v1"
-"""Both understand link control, and the link outlives its carriers."""
+"""Subprotocol: link control and resumption, so a link lasts longer than its carriers."""
 
 SUBPROTOCOL = "seance.link.v1"
-"""Both understand link control."""
+"""Subprotocol: link control without resumption."""
 
 SUBPROTOCOLS = (RESUMABLE, SUBPROTOCOL)
-"""What our agent offers and our relay selects from, best first."""
+"""The subprotocols that the agent offers and the relay selects from, best first."""
 
 MAX_TEXT_BYTES = 16 * 1024
-"""The longest text message that is read; longer ones end the carrier with 1009."""
+"""Maximum length of a received text message; a longer one closes the carrier with 1009."""
 
 
 def choose_subprotocol(offers: Sequence[str], *, may_resume: bool) -> str | None:
-    """Return the best of what a peer offers; None makes it a plain one.
+    """Return the best subprotocol that a peer offers; None for a plain peer, which offers none of ours.
 
     Args:
         offers: Names of subprotocols.
-        may_resume: Whether we keep links whose carrier is lost.
+        may_resume: Whether this side keeps a link whose carrier is lost.
     """
     for name in SUBPROTOCOLS:
         if name in offers and (may_resume or name != RESUMABLE):
@@ -49,20 +49,20 @@ def choose_subprotocol(offers: Sequence[str], *, may_resume: bool) -> str | None
 
 
 def parse_control(payload: bytes) -> dict[str, object]:
-    """Read one text message.
+    """Parse one text message.
 
     Returns:
-        The object; its ``t`` says what it is.
+        The JSON object.
 
     Raises:
-        RemoteProtocolError: It is not a JSON object with a string under ``t``.
+        RemoteProtocolError: The message is not a JSON object with a string under ``t``.
     """
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        sentence = "A text message on a carrier must be JSON"
-        raise RemoteProtocolError(sentence, code="link_control_malformed") from error
+        text = "A text message on a carrier must be JSON"
+        raise RemoteProtocolError(text, code="link_control_malformed") from error
     if not isinstance(message, dict) or not isinstance(message.get("t"), str):
-        sentence = "A text message on a carrier must be a JSON object with a string under 't'"
-        raise RemoteProtocolError(sentence, code="link_control_malformed")
+        text = "A text message on a carrier must be a JSON object with a string under 't'"
+        raise RemoteProtocolError(text, code="link_control_malformed")
     return message

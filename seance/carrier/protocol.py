@@ -1,6 +1,7 @@
-"""The two ends of one carrier below a ``ResumableTransport``: what arrives, and what the carrier pauses.
+"""The protocol and the producer that connect one carrier to a ``ResumableTransport``.
 
-Each knows its epoch, so that a carrier which another one has followed is told from its successor.
+Both have the epoch of their carrier, so that calls of a replaced carrier can be told from those of its
+successor.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ __all__ = ["CarrierOwner", "CarrierProducer", "CarrierProtocol"]
 
 
 class CarrierOwner(typing.Protocol):
-    """The transport that outlives its carriers, a ``ResumableTransport``. Calls name the carrier's epoch."""
+    """The interface of ``ResumableTransport`` for its carriers. Each call has the epoch of the carrier."""
 
     def data_arrived(self, epoch: int, data: bytes) -> None:
-        """Take one message."""
+        """Receive data."""
 
     def carrier_lost(self, epoch: int, reason: Failure) -> None:
-        """Note that the carrier is gone."""
+        """Handle the loss of the carrier."""
 
     def carrier_is_full(self, epoch: int) -> None:
         """Write nothing until ``carrier_has_room``."""
@@ -37,10 +38,10 @@ class CarrierOwner(typing.Protocol):
 
 
 class CarrierProtocol(Protocol):
-    """What stands at the end of one carrier.
+    """The protocol of one carrier.
 
     Args:
-        on_open: Called with this inlet when the carrier is open; calls ``ResumableTransport.join``.
+        on_open: Called with this protocol when the carrier is open; it calls ``ResumableTransport.join``.
     """
 
     def __init__(self, on_open: Callable[[CarrierProtocol], None]) -> None:
@@ -54,28 +55,28 @@ class CarrierProtocol(Protocol):
         return cast(Carrier, self.transport)
 
     def serve(self, owner: CarrierOwner, epoch: int) -> None:
-        """Pass what arrives to ``owner`` from now on; only a ``ResumableTransport`` calls this."""
+        """Deliver to ``owner`` from now on. Called by ``ResumableTransport``."""
         self._owner, self.epoch = owner, epoch
-        # One call less for each message.
+        # Saves one call per message.
         self.dataReceived = partial(owner.data_arrived, epoch)  # type: ignore[method-assign]
 
     def connectionMade(self) -> None:
-        """The carrier is open."""
+        """Report the open carrier."""
         self._on_open(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The carrier is gone."""
+        """Report the lost carrier."""
         if self._owner is not None:
             self._owner.carrier_lost(self.epoch, reason)
 
 
 @implementer(IPushProducer)
 class CarrierProducer:
-    """What a carrier pauses and resumes.
+    """The producer that a carrier pauses while it is full.
 
     Args:
-        owner: Pauses and resumes with the carrier.
-        epoch: The carrier's.
+        owner: The transport to pause and resume.
+        epoch: The epoch of the carrier.
     """
 
     def __init__(self, owner: CarrierOwner, epoch: int) -> None:
@@ -83,12 +84,12 @@ class CarrierProducer:
         self._epoch = epoch
 
     def pauseProducing(self) -> None:
-        """The carrier takes no more for now."""
+        """Report that the carrier is full."""
         self._owner.carrier_is_full(self._epoch)
 
     def resumeProducing(self) -> None:
-        """The carrier takes more."""
+        """Report that the carrier can take more data."""
         self._owner.carrier_has_room(self._epoch)
 
     def stopProducing(self) -> None:
-        """The carrier is gone, which ``CarrierProtocol`` tells."""
+        """Do nothing: ``CarrierProtocol`` reports the lost carrier."""

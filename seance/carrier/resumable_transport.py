@@ -1,20 +1,18 @@
-"""A transport that outlives its carriers: what a session stands on when both sides can resume.
+"""A byte transport over one carrier after the other, for a session between peers that can resume.
 
-To the protocol on top (``seance.mux.Mux``) it is one byte transport like any other, which is "full"
-while there is no carrier. Below, carriers come and go; each has an ``CarrierProtocol`` at its end. What
-counts and what has to be sent again is decided by ``seance.resume.Continuity``; who may come back, and for
-how long, by ``seance.tunnel``.
+The protocol above (``seance.mux.Mux``) sees one ordinary transport, which is full while it has no carrier.
+Each carrier below has a ``CarrierProtocol``. ``seance.resume.Continuity`` decides which data is new and which
+has to be sent again. The callers decide who may resume and for how long (``seance.relay``, ``seance.agent``).
 
-A carrier that is lost without a word only detaches it. ``bye``, or a close frame, ends it: whoever closes on
-purpose wants it to be over. But for two codes that proxies send when they stop. Acknowledgements are text
-messages; they are not sent into a carrier that is full, so that a peer which sends and never reads cannot
-fill our memory with them.
+A carrier that is lost without a close frame only detaches the transport. A ``bye`` or a close frame ends it,
+except with two close codes that proxies send when they stop. Acknowledgements are text messages. They are not
+sent while the carrier is full, so a peer that sends but never reads cannot fill the memory with them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -31,9 +29,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from seance.carrier.carrier_heartbeat import CarrierHeartbeat
 from seance.carrier.close_codes import CloseCode
 from seance.carrier.protocol import CarrierProducer, CarrierProtocol
-from seance.carrier.pulse import Pulse
+from seance.carrier.states import FLOW, TRANSPORT, Flow, FlowStep, TransportState, TransportStep
 from seance.carrier.transport import Carrier
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.resume import ACK_AFTER_BYTES, ACK_AFTER_SECONDS, BYE, KEPT_BYTES, Ack, AckTimeout, Continuity
@@ -43,25 +42,34 @@ if TYPE_CHECKING:
 
 __all__ = ["ResumableTransport"]
 
-FROM_BETWEEN = (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART)
-"""Close codes of proxies that stop or reload (Caddy sends 1001). A peer that means it says ``bye`` before."""
+# Constants for each message's checks, because reading an enum's member takes 0.1 us before Python 3.12.
+OPEN: Final = TransportState.OPEN
+CLOSING: Final = TransportState.CLOSING
+CLOSED: Final = TransportState.CLOSED
+BACKLOG: Final = Flow.BACKLOG
+
+PROXY_CLOSE_CODES = (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART)
+"""Close codes of proxies that stop or reload (Caddy sends 1001). A peer that closes with these sends ``bye``
+first."""
 
 
 class ResumableTransport:
-    """The transport. ``begin`` and ``join`` with each carrier; the first ``join`` starts the protocol.
+    """The transport. Its states are in ``seance.carrier.states``.
+
+    Call ``begin`` and ``join`` with each carrier; the first ``join`` connects the protocol.
 
     Args:
-        reactor: Where time comes from.
-        protocol: What runs on top.
-        on_detached: Called with a sentence when the carrier is lost and another may come.
-        kept_bytes: What is kept unacknowledged, at most, before writing pauses.
+        reactor: Provides the time.
+        protocol: The protocol above.
+        on_detached: Called with the reason when the carrier is lost and another one may follow.
+        kept_bytes: Maximum amount of unacknowledged data; writing pauses above it.
 
     Attributes:
-        continuity: The counts, for figures and for whoever writes the handshake.
+        continuity: The counters, for metrics and for the resumption handshake.
         carrier: The present carrier; None while detached.
-        on_control: Called with each link control message that is not about resumption.
-        on_settled: Called when the peer has acknowledged something on a new carrier.
-        is_broken: Whether it is over because one end has found the other's account to be wrong.
+        on_control: Called with each link control message that does not concern resumption.
+        on_settled: Called when the peer has acknowledged data on a new carrier.
+        is_broken: Whether the transport has ended because one peer found an error in the other's counters.
     """
 
     _log = Logger()
@@ -82,24 +90,22 @@ class ResumableTransport:
         self.on_control: Callable[[dict[str, object]], None] | None = None
         self.on_settled: Callable[[], None] | None = None
         self.is_broken = False
-        self._pulse: Pulse | None = None
-        self._address: IAddress | None = None
+        self._heartbeat: CarrierHeartbeat | None = None
+        self._peer: IAddress | None = None
         self._host: IAddress | None = None
         self._producer: IProducer | None = None
+        self._state = OPEN
+        self._flow = BACKLOG
+        # Not in the tables, because each of these is independent of both states and of the others.
         self._is_streaming = True
-        self._is_held = True
+        self._is_paused = False
         self._has_started = False
         self._has_settled = False
-        self._is_caught_up = False
-        self._is_paused = False
-        self._is_closing = False
-        self._has_bye = False
-        self._is_over = False
-        self._tell_call: IDelayedCall | None = None
         self._owes_ack = False
+        self._ack_call: IDelayedCall | None = None
         self._close: tuple[int, str] = (CloseCode.NORMAL, "")
 
-    # -- carriers come and go --------------------------------------------------------------
+    # -- attaching and losing carriers -----------------------------------------------------
 
     @property
     def is_attached(self) -> bool:
@@ -107,45 +113,45 @@ class ResumableTransport:
         return self.carrier is not None
 
     def begin(self, peer_count: int, peer_crc: int) -> int:
-        """Take leave of the old carrier, if there is one, and expect a new one. Next: ``join``.
+        """Drop the old carrier, if there is one, and prepare for a new one. Call ``join`` next.
 
         Args:
-            peer_count: Bytes that the peer has.
+            peer_count: Number of bytes that the peer has received.
             peer_crc: Their checksum.
 
         Returns:
-            The epoch of the carrier to come.
+            The epoch of the new carrier.
 
         Raises:
-            LocalProtocolError: It is over, or about to be ("link_over").
-            RemoteProtocolError: The peer's numbers do not fit; nothing has changed.
+            LocalProtocolError: The transport is closing or over (``"link_over"``).
+            RemoteProtocolError: The peer's numbers are wrong; nothing has changed.
         """
-        if self._is_closing:
+        if self._state is CLOSING:
             raise LocalProtocolError("The link is closing and takes no further carrier.", code="link_over")
         epoch = self.continuity.attach(peer_count, peer_crc)
         stale, self.carrier = self.carrier, None
         self._forget_carrier()
-        self._hold(True)
+        self._step_flow(FlowStep.DETACHED)
         if stale is not None:
-            stale.abortConnection()  # what it did not deliver is sent again over the next one
+            stale.abortConnection()  # undelivered data is sent again over the next carrier
         return epoch
 
-    def join(self, inlet: CarrierProtocol, epoch: int) -> None:
-        """Go on over the carrier of ``inlet``.
+    def join(self, carrier_protocol: CarrierProtocol, epoch: int) -> None:
+        """Continue over the carrier of ``carrier_protocol``.
 
         Args:
-            inlet: At the end of an open carrier.
-            epoch: What ``begin`` returned; a carrier that comes too late is cut.
+            carrier_protocol: The protocol of an open carrier.
+            epoch: The epoch that ``begin`` returned; if it is outdated, the carrier is cut.
         """
-        carrier = inlet.carrier
+        carrier = carrier_protocol.carrier
         if not self.continuity.is_current(epoch) or self.carrier is not None:
             carrier.abortConnection()
             return
-        inlet.serve(self, epoch)
+        carrier_protocol.serve(self, epoch)
         self.carrier = carrier
-        self._address, self._host = carrier.getPeer(), carrier.getHost()
-        arrears = AckTimeout(self._reactor.seconds())
-        self._pulse = Pulse(self._reactor, carrier, lambda: self._look_at_arrears(arrears))
+        self._peer, self._host = carrier.getPeer(), carrier.getHost()
+        timeout = AckTimeout(self._reactor.seconds())
+        self._heartbeat = CarrierHeartbeat(self._reactor, carrier, lambda: self._check_unacked(timeout))
         self._has_settled = False
         carrier.on_control = lambda message: self._control_arrived(epoch, message)
         carrier.registerProducer(CarrierProducer(self, epoch), True)
@@ -159,150 +165,154 @@ class ResumableTransport:
             self._catch_up()
 
     def give_up(self, epoch: int) -> None:
-        """The carrier of ``begin`` never came."""
+        """Handle that the carrier prepared by ``begin`` could not be opened."""
         if self.carrier is None and self.continuity.detach(epoch):
             self._on_detached("The new carrier did not open.")
 
     def carrier_lost(self, epoch: int, reason: Failure) -> None:
-        """Take note that a carrier is gone; for ``CarrierProtocol`` alone."""
+        """Handle the loss of a carrier. Called by ``CarrierProtocol``."""
         if not self.continuity.detach(epoch):
             return
         carrier = cast(Carrier, self.carrier)
         self.carrier = None
         self._forget_carrier()
-        is_lost = carrier.was_cut or carrier.peer_close_code in FROM_BETWEEN
-        self.is_broken = not is_lost and carrier.peer_close_code == CloseCode.PROTOCOL_ERROR
-        if self._is_closing or self._has_bye or not is_lost:
+        may_resume = carrier.was_cut or carrier.peer_close_code in PROXY_CLOSE_CODES
+        self.is_broken = not may_resume and carrier.peer_close_code == CloseCode.PROTOCOL_ERROR
+        if self._state is not OPEN or not may_resume:
             self._finish(reason)
         else:
-            self._hold(True)
+            self._step_flow(FlowStep.DETACHED)
             self._on_detached(reason.getErrorMessage())
 
-    def expire(self, sentence: str) -> None:
-        """It is over, now, whatever the other side believes; a carrier that is there is closed."""
+    def expire(self, message: str) -> None:
+        """End now, without waiting for the peer; a present carrier is closed."""
         if self.carrier is not None:
             code, reason = self._close
-            self._close_carrier(code, reason or sentence)
-        self._finish(Failure(ConnectionLost(sentence)))
+            self._close_carrier(code, reason or message)
+        self._finish(Failure(ConnectionLost(message)))
 
     def probe(self) -> None:
-        """Ask the other side for a sign of life within two seconds."""
-        if self._pulse is not None:
-            self._pulse.probe()
+        """Cut the carrier unless the peer answers within two seconds."""
+        if self._heartbeat is not None:
+            self._heartbeat.probe()
 
     def _forget_carrier(self) -> None:
-        self._is_caught_up = self._owes_ack = False
-        if self._pulse is not None:
-            self._pulse.stop()
-            self._pulse = None
-        if self._tell_call is not None:
-            self._tell_call.cancel()
-            self._tell_call = None
+        self._owes_ack = False
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+        if self._ack_call is not None:
+            self._ack_call.cancel()
+            self._ack_call = None
 
     # -- ITransport ------------------------------------------------------------------------
 
     @property
     def disconnecting(self) -> bool:
-        """Whether it is closing: in no interface, but Twisted's ``LineReceiver`` asks for it."""
-        return self._is_closing
+        """Whether this side has closed. Not part of an interface, but used by Twisted's ``LineReceiver``."""
+        return self._state in (CLOSING, CLOSED)
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, over this carrier or the next; after the close it is dropped quietly."""
+        """Send ``data``, over this carrier or the next; after the close it is dropped."""
         if type(data) is not bytes:
             msg = f"a transport takes bytes, not {type(data).__name__}"
             raise TypeError(msg)
-        if self._is_over or (self._is_closing and self._producer is None) or not data:
+        if not data or (self._state is not OPEN and self._drops_writes()):
             return
-        if self._is_caught_up:
-            is_full = self.continuity.outgoing.add(data)
-            self.carrier.write(data)  # type: ignore[union-attr]  # caught up, so there is one
-        else:
+        if self._flow is BACKLOG:
             is_full = self.continuity.outgoing.hold(data)
-        if is_full and not self._is_held:
-            self._hold(True)
-        elif not self._is_streaming and self._producer is not None and not self._is_held:
+        else:
+            is_full = self.continuity.outgoing.add(data)
+            self.carrier.write(data)  # type: ignore[union-attr]  # without a carrier there is a backlog
+        if is_full:
+            self._step_flow(FlowStep.FILLED)
+        elif not self._is_streaming and self._producer is not None and self._flow is Flow.FLOWING:
             self._reactor.callLater(0, self._ask_for_more)
+
+    def _drops_writes(self) -> bool:
+        return self._state is CLOSED or (self._state is CLOSING and self._producer is None)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send the concatenation of ``iovec``: one message if it has at most 64 KiB."""
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        """End it once everything written has left and no producer is registered."""
+        """Close once all written data is sent and no producer is registered."""
         self.close(CloseCode.NORMAL, "")
 
     def close(self, code: int, reason: str) -> None:
-        """End it as ``loseConnection`` does, and say why.
+        """Close as ``loseConnection`` does, with a code and a reason.
 
         Args:
             code: One of ``CloseCode``.
-            reason: For a person.
+            reason: Readable text.
         """
-        if not self._is_closing and not self._is_over:
-            self._is_closing = True
+        if self._step(TransportStep.CLOSE):
             self._close = (code, reason)
             if self._producer is None:
                 self._say_bye()
 
     def abortConnection(self) -> None:
-        """Cut it now. The peer may not know, and keep its end for a while."""
-        if self._is_over:
+        """Cut the connection now. The peer may keep its end until its session expires."""
+        if self._state is CLOSED:
             return
-        self._is_closing = True
+        self._step(TransportStep.CLOSE)
         if self.carrier is not None:
             self.carrier.abortConnection()
         else:
             self._reactor.callLater(0, self._finish, Failure(ConnectionAborted()))
 
     def getPeer(self) -> IAddress:
-        """The address of the other end of the latest carrier."""
-        return cast(IAddress, self._address)
+        """Return the peer's address of the latest carrier."""
+        return cast(IAddress, self._peer)
 
     def getHost(self) -> IAddress:
-        """The address of this end of the latest carrier."""
+        """Return the local address of the latest carrier."""
         return cast(IAddress, self._host)
 
     def send_control(self, message: bytes) -> None:
-        """Send a link control message; one that finds no carrier is lost."""
+        """Send a link control message; without a carrier it is dropped."""
         if self.carrier is not None:
             self.carrier.send_control(message)
 
     # -- IConsumer -------------------------------------------------------------------------
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Pause and resume ``producer`` as carriers come, fill and go."""
+        """Pause ``producer`` while there is no carrier, or the carrier or the memory is full."""
         if self._producer is not None:
             msg = f"cannot register {producer!r}: {self._producer!r} is registered already"
             raise RuntimeError(msg)
-        if self._is_over:
+        if self._state is CLOSED:
             producer.stopProducing()
             return
         self._producer = producer
         self._is_streaming = streaming
-        if self._is_held and streaming:
+        is_flowing = self._flow is Flow.FLOWING
+        if streaming and not is_flowing:
             cast(IPushProducer, producer).pauseProducing()
-        elif not self._is_held and not streaming:
+        elif is_flowing and not streaming:
             cast(IPullProducer, producer).resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """Forget the producer; a close that waited for it goes on."""
+        """Remove the producer, and continue a close that was waiting for this."""
         self._producer = None
-        if self._is_closing and not self._is_over:
+        if self._state is CLOSING:
             self._say_bye()
 
-    def _hold(self, is_held: bool) -> None:
-        if is_held == self._is_held:
+    def _step_flow(self, step: FlowStep) -> None:
+        """Go to the next state of the flow, and pause or resume the producer."""
+        old = self._flow
+        new = FLOW.get((old, step), old)
+        self._flow = new
+        if self._producer is None or new is old:
             return
-        self._is_held = is_held
-        if self._producer is None:
-            return
-        if not is_held:
+        if new is Flow.FLOWING:
             cast(IPushProducer, self._producer).resumeProducing()
-        elif self._is_streaming:
+        elif old is Flow.FLOWING and self._is_streaming:
             cast(IPushProducer, self._producer).pauseProducing()
 
     def _ask_for_more(self) -> None:
-        if self._producer is not None and not self._is_held:
+        if self._producer is not None and self._flow is Flow.FLOWING:
             cast(IPullProducer, self._producer).resumeProducing()
 
     # -- IPushProducer ---------------------------------------------------------------------
@@ -320,57 +330,58 @@ class ResumableTransport:
             self.carrier.resumeProducing()
 
     def stopProducing(self) -> None:
-        """Whoever consumed us is gone: close, as TCP transports do."""
+        """Close, as TCP transports do when their consumer has ended."""
         self.loseConnection()
 
     # -- from the carrier ------------------------------------------------------------------
 
     def data_arrived(self, epoch: int, data: bytes) -> None:
-        """Count and hand on what the present carrier brings; for ``CarrierProtocol`` alone."""
+        """Count received data and deliver it. Called by ``CarrierProtocol``."""
         unacked_bytes = self.continuity.receive(epoch, data)
         if not unacked_bytes:
             return
         try:
-            if self._tell_call is None:
-                self._tell_call = self._reactor.callLater(ACK_AFTER_SECONDS, self._tell)
+            if self._ack_call is None:
+                self._ack_call = self._reactor.callLater(ACK_AFTER_SECONDS, self._send_ack)
             if unacked_bytes >= ACK_AFTER_BYTES:
-                self._tell()
-            if not self._is_closing:
+                self._send_ack()
+            if self._state is not CLOSING:
                 self._protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not over
         except Exception:
-            # The carrier is cut for it, and a session with a hole in it does not go on over another.
-            self._is_closing = True
+            # The carrier is cut for this. The session has lost data, so it must not resume over another
+            # carrier.
+            self._step(TransportStep.CLOSE)
             raise
 
     def carrier_is_full(self, epoch: int) -> None:
-        """The carrier takes no more for now; for ``_CarrierProducer`` alone."""
+        """Pause the producer. Called by ``CarrierProducer``."""
         if self.continuity.is_current(epoch):
-            self._hold(True)
+            self._step_flow(FlowStep.FILLED)
 
     def carrier_has_room(self, epoch: int) -> None:
-        """The carrier takes more; for ``_CarrierProducer`` alone."""
+        """Send the backlog and resume the producer. Called by ``CarrierProducer``."""
         if self.continuity.is_current(epoch):
             if self._owes_ack:
-                self._tell()
+                self._send_ack()
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Bring what the peer lacks, as far as the carrier takes it, and let go when there is no more."""
+        """Send the backlog until the carrier is full; resume the producer once all of it is sent."""
         carrier, outgoing = self.carrier, self.continuity.outgoing
         while carrier is not None and not carrier.is_full:
             message = outgoing.next_unsent()
             if message is None:
-                self._is_caught_up = True
+                self._step_flow(FlowStep.CAUGHT_UP)
                 if not outgoing.is_full:
-                    self._hold(False)
+                    self._step_flow(FlowStep.DRAINED)
                 return
             carrier.write(message)
 
-    def _tell(self) -> None:
-        if self._tell_call is not None:
-            if self._tell_call.active():
-                self._tell_call.cancel()
-            self._tell_call = None
+    def _send_ack(self) -> None:
+        if self._ack_call is not None:
+            if self._ack_call.active():
+                self._ack_call.cancel()
+            self._ack_call = None
         carrier = self.carrier
         if carrier is None:
             return
@@ -385,12 +396,12 @@ class ResumableTransport:
         if word == "ack":
             self._take_ack(epoch, message)
         elif word == "bye":
-            # Over with the close frame that follows, and not before: its code says why. Nor does it overtake
-            # what the protocol has not wanted to read yet.
-            self._has_bye = True
+            # The transport ends with the close frame that follows, because its code is the reason. Data that
+            # the protocol has not yet read is delivered first.
+            self._step(TransportStep.BYE)
             carrier = cast(Carrier, self.carrier)
             if not carrier.is_behind:
-                self._is_closing = True
+                self._step(TransportStep.CLOSE)
                 carrier.unregisterProducer()
                 carrier.close(CloseCode.NORMAL, "the answer to bye")
         elif self.on_control is not None:
@@ -400,7 +411,7 @@ class ResumableTransport:
         ack = Ack.read(message)
         try:
             if ack is None:
-                raise RemoteProtocolError("An acknowledgement without sense came.", code="ack_malformed")
+                raise RemoteProtocolError("The peer sent a malformed acknowledgement.", code="ack_malformed")
             self.continuity.acknowledge(epoch, ack.count, ack.crc)
         except RemoteProtocolError as error:
             self._fail(error.sentence)
@@ -409,25 +420,33 @@ class ResumableTransport:
             self._has_settled = True
             if self.on_settled is not None:
                 self.on_settled()
-        if self._is_held and self._is_caught_up and not cast(Carrier, self.carrier).is_full:
-            self._hold(self.continuity.outgoing.is_full)
+        if not cast(Carrier, self.carrier).is_full and not self.continuity.outgoing.is_full:
+            self._step_flow(FlowStep.DRAINED)
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _look_at_arrears(self, arrears: AckTimeout) -> bool:
-        """Return whether anything is to be acknowledged; end it if that is so for too long."""
+    def _step(self, step: TransportStep) -> bool:
+        """Go to the next state; return False if the step is ignored in the present one."""
+        state = TRANSPORT.get((self._state, step))
+        if state is None:
+            return False
+        self._state = state
+        return True
+
+    def _check_unacked(self, timeout: AckTimeout) -> bool:
+        """Return whether the peer has data to acknowledge; fail if it has not done so in time."""
         outgoing, is_full = self.continuity.outgoing, cast(Carrier, self.carrier).is_full
         kept = outgoing.kept_bytes
-        if arrears.has_expired(self._reactor.seconds(), base=outgoing.base, kept_bytes=kept, is_full=is_full):
-            self._fail("The peer does not acknowledge what it is sent.")
+        if timeout.has_expired(self._reactor.seconds(), base=outgoing.base, kept_bytes=kept, is_full=is_full):
+            self._fail("The peer does not acknowledge the data that it is sent.")
         return kept > 0
 
-    def _fail(self, sentence: str) -> None:
-        """End it for a mistake of the peer."""
-        self._log.error("A link cannot go on: {reason}", reason=sentence, event="link.desync")
+    def _fail(self, message: str) -> None:
+        """End the link because of an error of the peer."""
+        self._log.error("A link has ended because of an error: {reason}", reason=message, event="link.desync")
         self.is_broken = True
-        self._close_carrier(CloseCode.PROTOCOL_ERROR, sentence)
-        self._finish(Failure(ConnectionLost(sentence)))
+        self._close_carrier(CloseCode.PROTOCOL_ERROR, message)
+        self._finish(Failure(ConnectionLost(message)))
 
     def _say_bye(self) -> None:
         if self.carrier is None:
@@ -444,9 +463,8 @@ class ResumableTransport:
         carrier.close(code, reason)
 
     def _finish(self, reason: Failure) -> None:
-        if self._is_over:
+        if not self._step(TransportStep.FINISH):
             return
-        self._is_over = True
         self.carrier = None
         self._forget_carrier()
         self.continuity.end()
@@ -458,5 +476,6 @@ class ResumableTransport:
             protocol.connectionLost(reason)
 
 
-# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
+# Without the decorator, because mypyc does not compile decorated classes
+# (docs/decisions/0020-a-compiled-form.md).
 classImplements(ResumableTransport, ITransport, IConsumer, IPushProducer)

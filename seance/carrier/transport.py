@@ -1,17 +1,16 @@
-"""A carrier: a WebSocket that passes for a byte transport.
+"""A carrier: a WebSocket as a byte transport.
 
-Not a WebSocket implementation (that is Autobahn, behind ``seance.carrier.websocket``). To the
-protocol at its end it is an ``ITransport`` like TCP, and held to the same contract
-(``tests/contract.py``), except that it cannot half-close: a WebSocket ends in both directions at
-once. Each ``write`` or ``writeSequence`` of up to 64 KiB leaves as one binary message; on receipt
-message boundaries mean nothing.
+The WebSocket implementation is Autobahn, behind ``seance.carrier.websocket``. A ``Carrier`` is an
+``ITransport`` that passes the same contract tests as TCP (``tests/contract.py``), but it has no half-close,
+because a WebSocket ends in both directions together. Each ``write`` or ``writeSequence`` of up to 64 KiB is
+sent as one binary message. Received message boundaries have no meaning.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -27,15 +26,19 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from seance.carrier.close_codes import CloseCode
+from seance.carrier.states import CARRIER, CarrierState, CarrierStep
 
 __all__ = ["MESSAGE_BYTES", "Carrier", "Socket"]
 
 MESSAGE_BYTES = 64 * 1024
-"""The longest binary message we send; proxies and other implementations all take it."""
+"""Maximum length of a sent binary message; all proxies and other implementations accept it."""
+
+# A constant for each message's check, because reading an enum's member takes 0.1 us before Python 3.12.
+OPEN: Final = CarrierState.OPEN
 
 
 class Socket(Protocol):
-    """What a carrier needs of the WebSocket under it. Once that is closing, nothing is sent any more."""
+    """The WebSocket below a carrier. Once it is closing, it sends no further messages."""
 
     transport: object
 
@@ -46,37 +49,35 @@ class Socket(Protocol):
         """Send one text message."""
 
     def send_ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a WebSocket ping."""
 
     def send_close(self, code: int, reason: str) -> None:
-        """Say goodbye with a close frame."""
+        """Send a close frame."""
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call in the next turn; a failure ends the carrier."""
+        """Call in the reactor's next turn; an exception cuts the carrier."""
 
     def drained(self) -> None:
-        """Take note that the connection below is full no more."""
+        """Handle that the connection below is no longer full."""
 
 
 class Carrier:
-    """The transport of whatever runs over the WebSocket.
+    """The transport over one WebSocket. Its states are in ``seance.carrier.states``.
 
     Args:
-        socket: The open WebSocket, which also bounds how long a closing handshake may take.
-        subprotocol: What was negotiated; None is a plain peer that gets no text messages.
+        socket: The open WebSocket, which also limits the time for the closing handshake.
+        subprotocol: The negotiated subprotocol; None for a plain peer, which gets no text messages.
         headers: See below.
 
     Attributes:
-        headers: On the agent's side, what the 101 said, names in small letters; on the relay's, what
-            we have added to it.
-        on_control: Called with each link control message (an object with a ``t``).
-        peer_close_code: The code of the other side's close frame, once the carrier is lost; None
-            without one.
-        was_cut: Whether, once the carrier is lost, that was without a close frame of the other side and
-            without a fault of it: the connection below is gone, and nobody said why.
-        has_heard: Set with every byte that comes; whoever listens for life (``seance.carrier.pulse``)
-            takes it back.
-        is_full: Whether a push producer is being held back, because the peer does not read.
+        headers: On the agent's side, the fields of the 101, names in lower case; on the relay's side, the
+            fields that the relay added to it.
+        on_control: Called with each link control message, a JSON object with a ``t``.
+        peer_close_code: Once the carrier is lost, the code of the peer's close frame; None if there was none.
+        was_cut: Once the carrier is lost, whether it ended without a close frame and without a protocol error
+            of the peer: the connection below was lost.
+        has_heard: Set when data is received; ``CarrierHeartbeat`` clears it.
+        is_full: Whether the producer is paused because the connection below is full.
     """
 
     def __init__(
@@ -94,13 +95,12 @@ class Carrier:
         self._protocol: IProtocol | None = None
         self._producer: IProducer | None = None
         self._waiting: deque[bytes] = deque()
-        self._reason: Failure | None = None  # the WebSocket is over, for this reason
+        self._reason: Failure | None = None  # why the WebSocket has ended, once it has
+        self._state = OPEN
+        # Not in the table: reading can be paused, and the WebSocket can stop sending, in several of its
+        # states.
         self._is_paused = False
-        self._is_closing = False
-        self._is_aborting = False
-        self._sent_close = False
         self._has_ended = False
-        self._is_lost = False
         self._close_code: int = CloseCode.NORMAL
         self._close_reason = ""
 
@@ -108,16 +108,16 @@ class Carrier:
 
     @property
     def disconnecting(self) -> bool:
-        """Whether it is closing: in no interface, but Twisted's ``LineReceiver`` asks for it."""
-        return self._is_closing
+        """Whether this side has closed. Not part of an interface, but used by Twisted's ``LineReceiver``."""
+        return self._state not in (OPEN, CarrierState.UNREAD)
 
     @property
     def is_behind(self) -> bool:
-        """Whether the protocol has paused us, or has not been given yet what came meanwhile."""
+        """Whether the protocol has paused reading, or has not yet received data that arrived meanwhile."""
         return self._is_paused or bool(self._waiting)
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, in messages of at most 64 KiB; after the close it is dropped quietly."""
+        """Send ``data``, in messages of at most 64 KiB; after the close it is dropped."""
         if type(data) is not bytes:
             msg = f"a transport takes bytes, not {type(data).__name__}"
             raise TypeError(msg)
@@ -134,55 +134,53 @@ class Carrier:
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        """Close both directions once everything written has left and no producer is registered."""
+        """Close both directions once all written data is sent and no producer is registered."""
         self.close(CloseCode.NORMAL, "")
 
     def close(self, code: int, reason: str) -> None:
-        """Close as ``loseConnection`` does, and say why.
+        """Close as ``loseConnection`` does, with a code and a reason.
 
         Args:
             code: One of ``CloseCode``.
-            reason: For a person; at most 123 bytes of it leave.
+            reason: Readable text; at most 123 bytes of it are sent.
         """
-        if self._is_closing or self._is_lost:
+        if not self._step(CarrierStep.CLOSE):
             return
-        self._is_closing = True
         self._close_code, self._close_reason = code, reason
         self._waiting.clear()
-        if self._reason is not None:
-            self._socket.call_soon(self._lose)
+        if self._state is CarrierState.ENDING:
+            self._socket.call_soon(self._report_loss)
             return
         if self._is_paused:
-            # What arrives is dropped, but the peer's close frame has to be read.
+            # Received data is dropped from now on, but the peer's close frame must be read.
             self._is_paused = False
             cast(IPushProducer, self.transport).resumeProducing()
         if self._producer is None:
-            self._say_close()
+            self._send_close()
 
     def abortConnection(self) -> None:
         """Cut the connection now."""
-        if self._is_lost or self._is_aborting:
+        if not self._step(CarrierStep.ABORT):
             return
-        self._is_closing = self._is_aborting = True
         self._waiting.clear()
-        if self._reason is not None:
+        if self._state is CarrierState.ENDING:
             self._reason = Failure(ConnectionAborted())
-            self._socket.call_soon(self._lose)
+            self._socket.call_soon(self._report_loss)
         else:
             cast(ITCPTransport, self.transport).abortConnection()
 
     def getPeer(self) -> IAddress:
-        """The address of the other end of the connection below."""
+        """Return the peer's address of the connection below."""
         return self.transport.getPeer()
 
     def getHost(self) -> IAddress:
-        """The address of this end of the connection below."""
+        """Return the local address of the connection below."""
         return self.transport.getHost()
 
     # -- IConsumer -------------------------------------------------------------------------
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Pause and resume ``producer`` as the connection below takes what is written."""
+        """Pause ``producer`` while the connection below is full."""
         if self._producer is not None:
             msg = f"cannot register {producer!r}: {self._producer!r} is registered already"
             raise RuntimeError(msg)
@@ -190,14 +188,13 @@ class Carrier:
             producer.stopProducing()
             return
         self._producer = producer
-        below = _Valve(self, cast(IPushProducer, producer)) if streaming else producer
+        below = _FullnessObserver(self, cast(IPushProducer, producer)) if streaming else producer
         cast(IConsumer, self.transport).registerProducer(below, streaming)
 
     def unregisterProducer(self) -> None:
-        """Forget the producer; a close that waited for it goes on."""
+        """Remove the producer, and send a close frame that was waiting for this."""
         self._forget_producer()
-        if self._is_closing and not self._is_lost:
-            self._say_close()
+        self._send_close()
 
     def _forget_producer(self) -> IProducer | None:
         producer, self._producer = self._producer, None
@@ -210,12 +207,12 @@ class Carrier:
 
     def pauseProducing(self) -> None:
         """Deliver nothing until ``resumeProducing``. ``seance.mux`` never does this."""
-        if not self._is_closing and not self._is_lost:
+        if self._state in (OPEN, CarrierState.UNREAD):
             self._is_paused = True
             cast(IPushProducer, self.transport).pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Deliver what was read already, from the next turn on, then read on."""
+        """Deliver again: data that was read already from the next turn on, then new data."""
         if self._is_paused:
             self._is_paused = False
             cast(IPushProducer, self.transport).resumeProducing()
@@ -223,33 +220,30 @@ class Carrier:
                 self._socket.call_soon(self._deliver)
 
     def stopProducing(self) -> None:
-        """Whoever consumed us is gone: close, as TCP transports do."""
+        """Close, as TCP transports do when their consumer has ended."""
         self.loseConnection()
 
-    # -- life and link control -------------------------------------------------------------
+    # -- pings and link control ------------------------------------------------------------
 
     def ping(self) -> None:
-        """Ask for a sign of life; every WebSocket answers."""
+        """Send a ping, which every WebSocket implementation answers."""
         self._socket.send_ping()
 
     def send_control(self, message: bytes) -> None:
-        """Send a link control message.
-
-        A plain peer is never sent one: the call does nothing then, so that callers need not ask.
-        """
+        """Send a link control message; do nothing if the peer is a plain one."""
         if self.subprotocol is not None:
             self._socket.send_text(message)
 
     # -- from the WebSocket ----------------------------------------------------------------
 
     def start(self, protocol: IProtocol) -> None:
-        """The WebSocket is open: ``protocol`` gets this transport."""
+        """Connect ``protocol`` to this transport, now that the WebSocket is open."""
         self._protocol = protocol
         protocol.makeConnection(self)
 
     def binary_arrived(self, payload: bytes) -> None:
-        """Take a piece of a binary message."""
-        if self._is_closing or not payload:
+        """Receive a piece of a binary message."""
+        if self._state is not OPEN or not payload:
             return
         if self._is_paused or self._waiting:
             self._waiting.append(payload)
@@ -257,34 +251,34 @@ class Carrier:
             cast(IProtocol, self._protocol).dataReceived(payload)
 
     def control_arrived(self, message: dict[str, object]) -> None:
-        """Take a link control message; words that nobody listens for are ignored."""
+        """Receive a link control message; it is ignored if ``on_control`` is not set."""
         if self.on_control is not None:
             self.on_control(message)
 
     def note_full(self, is_full: bool) -> None:
-        """Take note whether the connection below takes more."""
+        """Record whether the connection below is full."""
         self.is_full = is_full
         if not is_full:
             self._socket.drained()
 
     def ended(self) -> None:
-        """The close frames are exchanged: whatever is still written is for nobody."""
+        """Handle the end of the closing handshake: data written from now on is dropped."""
         self._has_ended = True
         producer = self._forget_producer()
         if producer is not None:
             producer.stopProducing()
 
-    def lost(self, sentence: str) -> None:
-        """The connection below is gone; ``sentence`` says how if it was not orderly."""
+    def lost(self, error: str) -> None:
+        """Handle the loss of the connection below; ``error`` is empty after a normal close."""
         self._has_ended = True
         self._producer = None
-        if self._is_aborting:
+        if self._state is CarrierState.ABORTING:
             self._reason = Failure(ConnectionAborted())
         else:
-            self._reason = Failure(ConnectionLost(sentence) if sentence else ConnectionDone())
-        # An orderly end waits its turn behind what the protocol has not wanted to read yet.
-        if sentence or self._is_closing or not (self._is_paused or self._waiting):
-            self._lose()
+            self._reason = Failure(ConnectionLost(error) if error else ConnectionDone())
+        # A normal end is reported only after the data that the protocol has not yet read.
+        if error or not self.is_behind or not self._step(CarrierStep.ENDED_UNREAD):
+            self._report_loss()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -292,25 +286,31 @@ class Carrier:
         while self._waiting and not self._is_paused:
             cast(IProtocol, self._protocol).dataReceived(self._waiting.popleft())
         if self._reason is not None and not self._waiting and not self._is_paused:
-            self._lose()
+            self._report_loss()
 
-    def _lose(self) -> None:
-        if self._is_lost:
+    def _step(self, step: CarrierStep) -> bool:
+        """Go to the next state; return False if the step is ignored in the present one."""
+        state = CARRIER.get((self._state, step))
+        if state is None:
+            return False
+        self._state = state
+        return True
+
+    def _report_loss(self) -> None:
+        if not self._step(CarrierStep.LOST):
             return
-        self._is_lost = True
         self._waiting.clear()
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connectionLost(cast(Failure, self._reason))
 
-    def _say_close(self) -> None:
-        if not self._sent_close:
-            self._sent_close = True
+    def _send_close(self) -> None:
+        if self._step(CarrierStep.SEND_CLOSE):
             self._socket.send_close(self._close_code, self._close_reason)
 
 
-class _Valve:
-    """Stands between the connection below and a push producer, to know whether it is shut."""
+class _FullnessObserver:
+    """The producer of the connection below: passes pauses on and records whether that connection is full."""
 
     def __init__(self, carrier: Carrier, producer: IPushProducer) -> None:
         self._carrier = carrier
@@ -328,6 +328,7 @@ class _Valve:
         self._producer.stopProducing()
 
 
-# Not by the decorator: what has one stays interpreted in the compiled form (decision 20).
+# Without the decorator, because mypyc does not compile decorated classes
+# (docs/decisions/0020-a-compiled-form.md).
 classImplements(Carrier, ITransport, IConsumer, IPushProducer)
-classImplements(_Valve, IPushProducer)
+classImplements(_FullnessObserver, IPushProducer)

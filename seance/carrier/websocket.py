@@ -1,16 +1,19 @@
-"""Autobahn, hardened, with a ``Carrier`` on top: the only file that subclasses its protocols.
+"""Autobahn's WebSocket protocols with safe options, connected to a ``Carrier``.
 
-What is switched off, and why (yamux.md 5.1 and 5.2, each point checked in the sources of
-26.10): the status page and its open redirect; flash policy; compression, since what passes is
-dense already; every timer of Autobahn's, because they run on the global reactor and are cut to
-whole seconds, so the ones we need are ours; origin checks, which the front does before; its log
-lines, some of which quote whole requests. Heads never reach Autobahn unread: the relay's side
-gets one that we rebuilt, the agent's side is read by ``seance.carrier.dial`` first, so its
-unbounded and lenient head parser sees only what we have checked.
+These features of Autobahn (26.10) are switched off:
 
-An exception in one of our callbacks would leave Autobahn's connection open and half alive; here
-it is logged and ends the carrier. A peer that breaks the protocol gets a close frame that says so,
-and after that nothing it sends is kept.
+* the status page, which contains an open redirect, and the Flash policy;
+* compression, because the data is compressed or random already;
+* all timers, because they use the global reactor and whole seconds; this module has its own;
+* origin checks, because the relay's frontend makes them;
+* log lines, because some quote whole requests.
+
+Autobahn's head parser is lenient and unbounded, so it gets checked heads only: on the relay a rebuilt
+request, on the agent a response that ``seance.carrier.dial`` has read.
+
+An exception in a callback would leave Autobahn's connection open but unusable, so it is logged and the
+carrier is cut. A peer that violates the protocol gets a close frame with the reason, and further data from it
+is dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier.close_codes import CloseCode
-from seance.carrier.fast_frames import FastFrameCodec, frame, masked_frame
+from seance.carrier.fast_frames import MAX_MESSAGE_BYTES, FastFrameCodec, frame, masked_frame
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
@@ -45,19 +48,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientSocket", "ServerSocket", "check_headers", "make_client_factory", "make_server_factory"]
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""hashicorp/yamux sends a whole window in one message; no peer is granted a larger one."""
-
 CLOSE_SECONDS = 2.0
-"""How long a closing handshake may take before the connection is cut, with all that is still queued."""
+"""Time for the closing handshake; after it the connection is cut and queued data is lost."""
 
-JOINED_BYTES = 4096
-"""Below, header and payload are cheaper to join than to write as pieces."""
+MAX_JOIN_BYTES = 4096
+"""Below this length it is cheaper to join header and payload than to write them separately."""
 
-GOOD_CLOSES = (None, CloseCode.NORMAL, CloseCode.GOING_AWAY)
+NORMAL_CLOSE_CODES = (None, CloseCode.NORMAL, CloseCode.GOING_AWAY)
 
-CONTROL_BYTES = 125
-"""The longest payload of a control frame, and of the reason in a close frame, whose code takes two."""
+MAX_CONTROL_BYTES = 125
+"""Maximum payload of a control frame (RFC 6455, 5.5); in a close frame two of these bytes are the code."""
 
 OPTIONS: dict[str, Any] = {
     "maxFramePayloadSize": MAX_MESSAGE_BYTES,
@@ -73,8 +73,8 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-class _Silence:
-    """A logger for Autobahn that says nothing; see the top of the file."""
+class _NullLogger:
+    """A logger for Autobahn that drops everything; see the module's docstring."""
 
     def debug(self, *args: object, **kwargs: object) -> None:
         pass
@@ -83,12 +83,12 @@ class _Silence:
 
 
 class _Socket:
-    """What both sides share. Mixed in before an Autobahn protocol."""
+    """The common part of ``ClientSocket`` and ``ServerSocket``; a mixin before an Autobahn protocol."""
 
     _log = Logger()
-    log = _Silence()
+    log = _NullLogger()
 
-    # Set by Autobahn and Twisted.
+    # Autobahn and Twisted set these.
     factory: Any
     transport: Any
     state: int
@@ -104,9 +104,9 @@ class _Socket:
     remoteCloseReason: str | None
     websocket_protocol_in_use: str | None
 
-    answer_headers: Mapping[str, str] = {}  # of the 101 that opens it
+    answer_headers: Mapping[str, str] = {}  # of the 101
     _carrier: Carrier | None = None
-    _frames: FastFrameCodec  # as soon as there is a carrier
+    _frames: FastFrameCodec  # set together with the carrier
     _abort_call: IDelayedCall | None = None
     _unanswered_ping: bytes | None = None
     _is_binary = True
@@ -122,7 +122,7 @@ class _Socket:
     def dataReceived(self, data: bytes) -> None:
         carrier = self._carrier
         if carrier is None:
-            self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's, without its debug line
+            self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's dataReceived without its logging
             return
         carrier.has_heard = True
         try:
@@ -130,8 +130,8 @@ class _Socket:
                 data = self._frames.take(data)
             if data:
                 self._dataReceived(data)  # type: ignore[attr-defined]  # as above
-        except Exception:  # noqa: BLE001  # as in _ending_on_failure, for two calls less a message
-            self._cut_for_failure()
+        except Exception:  # noqa: BLE001  # as in _cut_on_failure, inlined to save two calls per message
+            self._log_and_cut()
 
     def _is_between_frames(self) -> bool:
         return (
@@ -145,7 +145,7 @@ class _Socket:
     def _deliver(self, payload: bytes) -> bool:
         if self.state != self.STATE_OPEN or self.failedByMe:
             return False
-        self._carrier.binary_arrived(payload)  # type: ignore[union-attr]  # it comes with the frames
+        self._carrier.binary_arrived(payload)  # type: ignore[union-attr]  # set before the frames
         return self.state == self.STATE_OPEN and not self.failedByMe
 
     def _leave_control(self, frame: bytes) -> bool:
@@ -170,39 +170,40 @@ class _Socket:
         if self._carrier is not None:
             self._carrier.peer_close_code = self.remoteCloseCode
             self._carrier.was_cut = self.remoteCloseCode is None and not self.failedByMe
-            self._carrier.lost(self._how_it_ended())
+            self._carrier.lost(self._close_error())
 
-    def _how_it_ended(self) -> str:
+    def _close_error(self) -> str:
+        """Return why the WebSocket ended, or "" if it was closed normally."""
         if self.failedByMe or not self.wasClean:
             return self.wasNotCleanReason or "the connection was cut"
-        if self.remoteCloseCode in GOOD_CLOSES:
+        if self.remoteCloseCode in NORMAL_CLOSE_CODES:
             return ""
-        return f"the other side closed with {self.remoteCloseCode} ({self.remoteCloseReason or 'no reason'})"
+        return f"the peer closed with {self.remoteCloseCode} ({self.remoteCloseReason or 'no reason'})"
 
     # -- from Autobahn ---------------------------------------------------------------------
 
     def consumeData(self) -> None:
-        # Also what is glued to a handshake comes by here, inside a Deferred that would eat the failure.
-        self._ending_on_failure(super().consumeData)  # type: ignore[misc]  # Autobahn's
+        # Data behind a handshake is also processed here, inside a Deferred that would swallow the failure.
+        self._cut_on_failure(super().consumeData)  # type: ignore[misc]  # Autobahn's
 
     def onOpen(self) -> None:
         self._frames = FastFrameCodec(
             self.factory.isServer, self._deliver, self._deliver_text, self._leave_control
         )
         self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use, headers=self.answer_headers)
-        self._ending_on_failure(self._start)
+        self._cut_on_failure(self._start)
 
     def onPing(self, payload: bytes) -> None:
-        # A peer that pings and does not read may not fill our memory with pongs; the latest is enough
-        # (RFC 6455, 5.5.3).
+        # A peer that pings but does not read must not fill the memory with pongs. Answering the latest ping
+        # is enough (RFC 6455, 5.5.3).
         if self._carrier is not None and self._carrier.is_full:
             self._unanswered_ping = payload
         else:
             self.sendPong(payload)  # type: ignore[attr-defined]  # Autobahn's
 
     def onFrameData(self, payload: bytes) -> bool | None:
-        # Autobahn goes on to collect a control frame of any length after it has called it too long.
-        if self.failedByMe and self.current_frame.length > CONTROL_BYTES:
+        # Autobahn keeps buffering a control frame after it has reported that the frame is too long.
+        if self.failedByMe and self.current_frame.length > MAX_CONTROL_BYTES:
             return None
         handled: bool | None = super().onFrameData(payload)  # type: ignore[misc]  # Autobahn's
         return handled
@@ -211,12 +212,14 @@ class _Socket:
         self._is_binary = isBinary
         self._text = bytearray()
         if not isBinary and self._carrier is not None and self._carrier.subprotocol is None:
-            self._fail(CloseCode.UNSUPPORTED_DATA, "this endpoint takes binary messages: a yamux byte stream")
+            self._fail(
+                CloseCode.UNSUPPORTED_DATA, "this endpoint accepts binary messages only, with yamux data"
+            )
 
     def onMessageFrameBegin(self, length: int) -> None:
         limit = MAX_MESSAGE_BYTES if self._is_binary else MAX_TEXT_BYTES
         if length + len(self._text) > limit:
-            self._fail(CloseCode.TOO_BIG, f"a message here has at most {limit} bytes")
+            self._fail(CloseCode.TOO_BIG, f"the message is longer than {limit} bytes")
 
     def onMessageFrameData(self, payload: bytes) -> None:
         if self.failedByMe or self._carrier is None:
@@ -253,17 +256,17 @@ class _Socket:
             self._abort_call = self._reactor.callLater(CLOSE_SECONDS, self._give_up)
 
     def dropConnection(self, abort: bool = False) -> None:
-        # Autobahn's last step. Once open we never abort here: that would drop a close frame on its way,
-        # and whoever does not take it in time is cut by the timer above.
+        # Autobahn's last step. An open carrier is not aborted here, which would drop a close frame that is
+        # still queued. If the peer does not read it in time, the timer above cuts the connection.
         super().dropConnection(abort=abort and self._carrier is None)  # type: ignore[misc]  # Autobahn's
 
     def unregisterProducer(self) -> None:
-        # Part of the last step, and only of it.
+        # Autobahn calls this in its last step only.
         if self._carrier is not None:
             self._carrier.ended()
 
     def _fail_connection(self, code: int, reason: str) -> None:
-        # Autobahn's verdict on a peer that broke the protocol.
+        # Autobahn calls this when the peer has violated the protocol.
         self._fail(code, reason)
 
     # -- from the carrier ------------------------------------------------------------------
@@ -272,7 +275,7 @@ class _Socket:
         if self.state != self.STATE_OPEN:
             return
         pieces = frame(payload) if self.factory.isServer else masked_frame(payload, os.urandom(4))
-        if len(payload) < JOINED_BYTES:
+        if len(payload) < MAX_JOIN_BYTES:
             self.transport.write(b"".join(pieces))
         else:
             self.transport.writeSequence(pieces)
@@ -290,10 +293,10 @@ class _Socket:
             self.sendPing()  # type: ignore[attr-defined]  # Autobahn's
 
     def send_close(self, code: int, reason: str) -> None:
-        self.sendCloseFrame(int(code), encode_truncate(reason, CONTROL_BYTES - 2))
+        self.sendCloseFrame(int(code), encode_truncate(reason, MAX_CONTROL_BYTES - 2))
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        self._reactor.callLater(0, self._ending_on_failure, callback)
+        self._reactor.callLater(0, self._cut_on_failure, callback)
 
     def drained(self) -> None:
         payload, self._unanswered_ping = self._unanswered_ping, None
@@ -306,14 +309,14 @@ class _Socket:
         carrier = cast(Carrier, self._carrier)
         carrier.start(self._make_protocol(carrier.subprotocol))
 
-    def _ending_on_failure(self, callback: Callable[..., object], *args: object) -> None:
+    def _cut_on_failure(self, callback: Callable[..., object], *args: object) -> None:
         try:
             callback(*args)
-        except Exception:  # noqa: BLE001  # whatever our own callbacks raise
-            self._cut_for_failure()
+        except Exception:  # noqa: BLE001  # the callbacks of this project may raise anything
+            self._log_and_cut()
 
-    def _cut_for_failure(self) -> None:
-        self._log.failure("A carrier failed and is cut", event="carrier.failed")
+    def _log_and_cut(self) -> None:
+        self._log.failure("A carrier is cut because of an unexpected error", event="carrier.failed")
         (self._carrier or self.transport).abortConnection()
 
     def _fail(self, code: int, reason: str) -> None:
@@ -326,7 +329,7 @@ class _Socket:
         self._abort_call = None
         if not self.wasClean and not self.failedByMe:
             self.failedByMe = True
-            self.wasNotCleanReason = "the other side did not answer the close frame"
+            self.wasNotCleanReason = "the peer did not answer the close frame"
         self.transport.abortConnection()
 
 
@@ -334,27 +337,27 @@ class ServerSocket(_Socket, WebSocketServerProtocol):
     """The relay's side of a carrier."""
 
     def onConnect(self, request: ConnectionRequest) -> tuple[str | None, Mapping[str, str]]:
-        """Select the subprotocol: ``seance.carrier.answer`` offers just the one that was chosen."""
+        """Select the subprotocol: ``seance.carrier.answer`` puts only the chosen one into the request."""
         return next(iter(request.protocols), None), self.answer_headers
 
 
 class ClientSocket(_Socket, WebSocketClientProtocol):
-    """The agent's side of a carrier; ``seance.carrier.dial`` reads the answer's head before it."""
+    """The agent's side of a carrier; ``seance.carrier.dial`` reads the head of the response first."""
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse further headers that could end a line: Autobahn writes whatever it is given.
+    """Check additional header fields, because Autobahn writes them unchecked, line breaks included.
 
     Raises:
-        LocalProtocolError: ``"field_invalid"``.
+        LocalProtocolError: A field is not legal (``"field_invalid"``).
     """
     format_head(b"GET / HTTP/1.1", [(name.encode(), value.encode()) for name, value in headers.items()])
 
 
 def make_server_factory(reactor: IReactorTime) -> WebSocketServerFactory:
-    """Make the object from which Autobahn's server protocols take their options."""
+    """Return the factory that holds the options of Autobahn's server protocols."""
     factory = WebSocketServerFactory(reactor=reactor)
-    factory.log = _Silence()
+    factory.log = _NullLogger()
     factory.server = "seance-relay"
     factory.setProtocolOptions(
         webStatus=False,
@@ -363,7 +366,7 @@ def make_server_factory(reactor: IReactorTime) -> WebSocketServerFactory:
         allowNullOrigin=True,
         requireMaskedClientFrames=True,
         maskServerFrames=False,
-        perMessageCompressionAccept=lambda offers: None,  # none is accepted
+        perMessageCompressionAccept=lambda offers: None,
         **OPTIONS,
     )
     return factory
@@ -378,18 +381,18 @@ def make_client_factory(
     headers: Mapping[str, str],
     offers: Sequence[str],
 ) -> WebSocketClientFactory:
-    """Make the object from which Autobahn's client protocols take request and options.
+    """Return the factory that holds the request and the options of Autobahn's client protocols.
 
     Raises:
-        LocalProtocolError: A further header is not legal.
+        LocalProtocolError: One of ``headers`` is not legal.
     """
     check_headers(headers)
     factory = WebSocketClientFactory(
         protocols=list(offers), useragent=user_agent, headers=dict(headers), reactor=reactor
     )
-    factory.log = _Silence()
-    # Nothing but the request is made of these. Given a URL, Autobahn would write the Host of an IPv6
-    # address without its brackets, and take a host named "unix" for something else.
+    factory.log = _NullLogger()
+    # Only the request is made from these. From a URL, Autobahn would write the Host of an IPv6 address
+    # without brackets, and treat a host named "unix" as a UNIX socket.
     factory.host = f"[{host}]" if ":" in host else host
     factory.port = port
     factory.resource = target

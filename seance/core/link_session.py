@@ -1,8 +1,8 @@
 """Makes the yamux session of a link, with the same limits and close codes on the relay and on the agent.
 
-The keepalive of a carrier is the WebSocket ping (``seance.carrier.pulse``): every WebSocket library answers
-it, with any yamux library above. yamux pings only measure the round trip. If no yamux byte arrives
-within ``PING_SECONDS`` after one, the peer no longer serves its session, and the session ends.
+The keepalive of a carrier is the WebSocket ping (``seance.carrier.carrier_heartbeat``): every WebSocket
+library answers it, with any yamux library above. yamux pings only measure the round trip. If no yamux byte
+arrives within ``PING_SECONDS`` after one, the peer no longer serves its session, and the session ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The seam between Seance and sockets: what a splice and a carrier ask of a transport.
+"""Sockets, TLS, endpoints and watched files: what Seance adds to Twisted's transports.
 
-Not a transport of its own: Twisted's stand behind it, and a faster one may, as long as it passes
-``tests/contract.py``. Used by ``seance.tunnel``.
+Another transport may be used as well if it passes ``tests/contract.py``.
 """
 
 from seance.net.cached_endpoint import CachedEndpoint
@@ -13,7 +12,7 @@ from seance.net.descriptors import (
     log_lowered,
     raise_descriptor_limit,
 )
-from seance.net.file_reads import OffLoop, StillReading, is_pipe, plain_text, read_bounded
+from seance.net.file_reads import StillRunning, ThreadRunner, is_pipe, plain_text, read_bounded
 from seance.net.files import FileWatcher, WatchedFiles
 from seance.net.immediate_write import accept_immediately
 from seance.net.legs import Leg, end, is_orderly, round_trip_seconds, take_undelivered, unsent_bytes
@@ -23,11 +22,11 @@ from seance.net.log_limiter import LogLimiter
 from seance.net.lookups import resolve_interface, use_daemon_lookups
 from seance.net.one_shot_event import OneShotEvent
 from seance.net.peer import PeerCertificate, peer_certificate
-from seance.net.protocol_switch import ProtocolSwitch, replace_protocol
+from seance.net.protocol_switch import ProtocolSwitch, switch_protocol
 from seance.net.proxy_protocol import host_of
 from seance.net.server_tls import HandshakeLog, ServerTls
 from seance.net.sockets import tune
-from seance.net.staggered import Staggered, again_at
+from seance.net.staggered import StaggeredEndpoint, retrying_endpoint
 
 __all__ = [
     "LOOPBACK_HOSTS",
@@ -38,17 +37,16 @@ __all__ = [
     "Leg",
     "LingeringReset",
     "LogLimiter",
-    "OffLoop",
     "OneShotEvent",
     "PeerCertificate",
     "ProtocolSwitch",
     "ServerTls",
-    "Staggered",
-    "StillReading",
+    "StaggeredEndpoint",
+    "StillRunning",
+    "ThreadRunner",
     "TlsEndpoint",
     "WatchedFiles",
     "accept_immediately",
-    "again_at",
     "agent_stream_limit",
     "descriptor_limit",
     "end",
@@ -63,10 +61,11 @@ __all__ = [
     "plain_text",
     "raise_descriptor_limit",
     "read_bounded",
-    "replace_protocol",
     "resolve_interface",
+    "retrying_endpoint",
     "round_trip_seconds",
     "server_endpoint",
+    "switch_protocol",
     "take_undelivered",
     "tune",
     "unsent_bytes",

@@ -1,9 +1,9 @@
-"""Connections to one server, time and again: where it was found before, and with nothing in between.
+"""A client endpoint that caches the resolved address, for many connections to one server.
 
-Twisted's ``HostnameEndpoint`` asks the system's resolver in a thread and makes a class for every
-connection, even where the host is an address, and every endpoint leaves a wrapper between transport and
-protocol for as long as the connection lives. For one connection that is nothing. An agent makes one for
-each client: ``LocalAddress`` does it with this.
+Twisted's ``HostnameEndpoint`` calls the resolver in a thread and creates a class for every connection, even
+if the host is an address. Every endpoint also leaves a wrapper between transport and protocol. This is too
+expensive for an agent, which makes a connection to its local server for each client
+(``seance.core.LocalAddress``).
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from seance.net.immediate_write import dial_immediately
 __all__ = ["CachedEndpoint"]
 
 ATTEMPT_DELAY_SECONDS = 0.1
-"""Between a name's addresses; whoever is dialled here is near."""
+"""Time between attempts at the addresses of a name; short, because the server is near."""
 
-KNOWN_FOR_SECONDS = 30.0
-"""How long an address is tried before its name is asked again: that may move while the old one answers."""
+CACHE_SECONDS = 30.0
+"""How long an address is cached. The name may change while the old address still answers."""
 
-KNOWN_TRY_SECONDS = 1.0
-"""And how long one attempt at it may take; the rest of the time is for the name."""
+CACHED_TRY_SECONDS = 1.0
+"""Timeout of an attempt at the cached address, after which the name is looked up again."""
 
 
 @implementer(IStreamClientEndpoint)
 class CachedEndpoint:
-    """Connects to a host and port: where it was found lately, else where the name leads.
+    """Connects to the cached address of a host, or else resolves its name.
 
-    A name is tried on all its addresses: ``localhost`` may be listening on 127.0.0.1 or on ::1
-    alone, depending on what the resolver told the local server first (yjs.md 1.6).
+    All addresses of a name are tried: a server on ``localhost`` may listen on 127.0.0.1 only or on ::1 only,
+    depending on the order in which the resolver returned them to it.
 
     Args:
         reactor: Twisted's reactor.
-        host: A name or an address.
-        port: Where it listens.
-        timeout_seconds: For one attempt at one address.
+        host: A host name or an IP address.
+        port: The TCP port.
+        timeout_seconds: Timeout of one attempt at one address.
     """
 
     def __init__(
         self,
-        reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+        reactor: Any,  # noqa: ANN401  # several interfaces, no common type
         host: str,
         port: int,
         timeout_seconds: float,
@@ -62,20 +62,20 @@ class CachedEndpoint:
         self._named: IStreamClientEndpoint
         if is_six or isIPAddress(host):
             self._named = self._at(host, is_six, timeout_seconds)
-            self._known_until = inf
+            self._cached_until = inf
         else:
             self._named = HostnameEndpoint(
                 reactor, host, port, timeout=timeout_seconds, attemptDelay=ATTEMPT_DELAY_SECONDS
             )
-            self._known_until = -inf
-        self._known = self._named
+            self._cached_until = -inf
+        self._cached = self._named
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, as every endpoint does."""
-        if self._reactor.seconds() >= self._known_until:
+        """Connect; see ``IStreamClientEndpoint``."""
+        if self._reactor.seconds() >= self._cached_until:
             return self._look_up(factory)
-        connecting: Deferred[IProtocol] = self._known.connect(factory)
-        if self._known is self._named:
+        connecting: Deferred[IProtocol] = self._cached.connect(factory)
+        if self._cached is self._named:
             return connecting.addCallback(_unwrapped)
         return connecting.addCallbacks(_unwrapped, self._moved, errbackArgs=(factory,))
 
@@ -85,13 +85,13 @@ class CachedEndpoint:
 
     def _moved(self, failure: Failure, factory: IProtocolFactory) -> Deferred[IProtocol]:
         failure.trap(ConnectError)
-        self._known_until = -inf
+        self._cached_until = -inf
         return self._look_up(factory)
 
     def _found(self, protocol: IProtocol) -> IProtocol:
         peer = protocol.transport.getPeer()  # type: ignore[attr-defined]  # it has connected
-        self._known = self._at(peer.host, isinstance(peer, IPv6Address), KNOWN_TRY_SECONDS)
-        self._known_until = self._reactor.seconds() + KNOWN_FOR_SECONDS
+        self._cached = self._at(peer.host, isinstance(peer, IPv6Address), CACHED_TRY_SECONDS)
+        self._cached_until = self._reactor.seconds() + CACHE_SECONDS
         return _unwrapped(protocol)
 
     def _at(self, address: str, is_six: bool, timeout_seconds: float) -> IStreamClientEndpoint:
@@ -100,20 +100,20 @@ class CachedEndpoint:
 
 
 def _unwrapped(protocol: IProtocol) -> IProtocol:
-    """Let the connection deliver to its protocol itself, and keep nothing of what made it."""
+    """Let the transport deliver to its protocol directly, and free the objects that made the connection."""
     transport: Any = protocol.transport  # type: ignore[attr-defined]  # it has connected
     if isinstance(transport, Client):
         transport.protocol = protocol
         transport.connector.factory.doStop()
-        transport.connector = _NOBODY
+        transport.connector = _NULL_CONNECTOR
     return protocol
 
 
-class _Nobody:
-    """Who is told of a connection's end where nobody would connect again."""
+class _NullConnector:
+    """Replaces Twisted's connector, which would reconnect or tell its factory."""
 
     def connectionLost(self, reason: Failure) -> None:
         pass
 
 
-_NOBODY = _Nobody()
+_NULL_CONNECTOR = _NullConnector()

@@ -1,12 +1,11 @@
-"""The client's side of TLS: whom to believe, who one is oneself, and what exactly was wrong.
+"""TLS for clients: trusted authorities, a client certificate, and errors that name the fault.
 
-``ClientTls`` says the first two, ``TlsEndpoint`` connects with it. The check of certificate and name
-is OpenSSL's and service-identity's, as with Twisted's ``optionsForClientTLS``, which however drops
-what was wrong: every bad certificate is "certificate verify failed". An agent runs where its owner
-does not look, so the one sentence in its log has to name the fault.
+``ClientTls`` holds the settings, ``TlsEndpoint`` connects with them. OpenSSL and service-identity check the
+certificate and the name, as in Twisted's ``optionsForClientTLS``. That function however reports every bad
+certificate as "certificate verify failed". An agent runs unattended, so its log must name the fault.
 
-``TlsEndpoint`` has connected when the handshake is over, not before it. Used by the agent, towards its
-relay and its local server.
+The Deferred of ``TlsEndpoint.connect`` fires after the handshake. Used by the agent, for its relay and for
+its local server.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from zope.interface import implementer
 from seance.errors import ConfigError, Gone
 from seance.net.files import WatchedFiles
 from seance.net.peer import certificate_names
-from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
+from seance.net.pem import PathLike, openssl_message, read_authorities, read_credentials, tls_context
 from seance.net.protocol_switch import ProtocolSwitch
 from seance.net.tls_transport import TlsFactory
 
@@ -46,28 +45,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientTls", "TlsEndpoint", "is_loopback_host"]
 
-NAMES_SHOWN = 5
-LONGEST_NAME = 80
+MAX_NAMES_SHOWN = 5
+MAX_NAME_CHARACTERS = 80
 
 Codes = SSL.X509VerificationCodes
 
 UNTRUSTED = "comes from an authority that is not trusted here"
 
 FAULTS = {
-    Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "is self-signed, and is not one of those that are trusted here",
+    Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "is self-signed and not in the list of trusted certificates",
     Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
     Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
     Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
     Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
-    Codes.ERR_CERT_SIGNATURE_FAILURE: "has a signature that is not its authority's",
-    Codes.ERR_INVALID_CA: "comes from somebody who may not give out certificates",
-    Codes.ERR_INVALID_PURPOSE: "is not one for servers",
+    Codes.ERR_CERT_SIGNATURE_FAILURE: "has an invalid signature",
+    Codes.ERR_INVALID_CA: "was issued by a certificate that is not an authority's",
+    Codes.ERR_INVALID_PURPOSE: "is not a server certificate",
     66: "has a key that is too short to be safe",
     67: "comes from an authority whose key is too short to be safe",
-    68: "is signed in a way that is no longer safe",
+    68: "is signed with an algorithm that is no longer safe",
 }
-"""What OpenSSL finds in a chain (x509_vfy.h), as the rest of a sentence. The last three have no names in
-pyOpenSSL."""
+"""Verification errors of OpenSSL (x509_vfy.h), as text that follows "The certificate of ...". The last three
+have no names in pyOpenSSL."""
 
 NOT_TLS = (
     "wrong version number",
@@ -77,26 +76,26 @@ NOT_TLS = (
     "unexpected message",
     "record layer failure",
 )
-"""What OpenSSL says of an answer that is no TLS at all."""
+"""Parts of OpenSSL's error messages for a response that is not TLS."""
 
-ABOUT_US = ("unknown ca", "certificate", "access denied")
-"""What a peer's alert says when it does not like the certificate that we have shown, or wants one."""
+CLIENT_CERTIFICATE_ALERTS = ("unknown ca", "certificate", "access denied")
+"""Parts of the alerts with which a server rejects the client certificate, or requires one."""
 
 
 class ClientTls(WatchedFiles[SSL.Context]):
-    """How to be sure who answers. Connect with it through a ``TlsEndpoint``.
+    """The TLS settings for one server; used with a ``TlsEndpoint``.
 
-    The files are read by ``load``, or for the first connection, and again when they have changed.
+    The files are read by ``load`` or for the first connection, and again after they have changed.
 
     Args:
-        host: The name (ASCII) or address that the certificate has to be for.
-        ca_file: The only authorities to believe, PEM; those of the system if None.
-        cert_file: A certificate of one's own, PEM, for whoever asks for one.
-        key_file: Its key; by default it is in the certificate's file.
-        insecure: Believe everybody; this machine alone may be talked to like that.
+        host: The host name (ASCII) or IP address that the certificate must be for.
+        ca_file: PEM file with the only trusted authorities; None for those of the system.
+        cert_file: PEM file with a client certificate, for servers that request one.
+        key_file: Its key; None if it is in ``cert_file``.
+        insecure: Accept every certificate; allowed for a loopback host only.
 
     Raises:
-        ConfigError: ``insecure`` towards another machine.
+        ConfigError: ``insecure`` is set for another machine.
     """
 
     def __init__(
@@ -109,12 +108,12 @@ class ClientTls(WatchedFiles[SSL.Context]):
         insecure: bool = False,
     ) -> None:
         if insecure and not is_loopback_host(host):
-            sentence = (
-                f"The certificate of {host} has to be checked, since it is another machine; "
+            message = (
+                f"The certificate of {host} must be checked, because it is another machine; "
                 "name its authority instead."
             )
-            raise ConfigError(sentence, code="tls_insecure")
-        # A dot at the end is the name server's business; no certificate has it.
+            raise ConfigError(message, code="tls_insecure")
+        # A trailing dot means "fully qualified" to a name server; certificates do not have it.
         self.host = host.rstrip(".")
         self.insecure = insecure
 
@@ -126,13 +125,13 @@ class ClientTls(WatchedFiles[SSL.Context]):
 
 @implementer(IStreamClientEndpoint)
 class TlsEndpoint:
-    """Connects, and speaks TLS over what it has connected.
+    """Connects with another endpoint and makes a TLS handshake.
 
     Args:
-        reactor: Where time comes from.
-        endpoint: What leads to the server.
-        tls: How to be sure who it is.
-        name: What to call it in sentences, such as ``the relay at relay.example``.
+        reactor: Provides the time.
+        endpoint: Connects to the server.
+        tls: The TLS settings.
+        name: The server's name in error messages, such as ``the relay at relay.example``.
     """
 
     def __init__(
@@ -144,19 +143,19 @@ class TlsEndpoint:
         self._name = name
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect and shake hands.
+        """Connect and make the handshake.
 
         Returns:
-            Fires with the protocol, connected, once it is sure who answers. Fails with ``Gone`` and
-            a sentence if TLS fails, with ``ConfigError`` if there never was a file that will do, and
-            with whatever connecting fails with. What TLS fails with later comes to the protocol's
-            ``connectionLost`` as ``Gone`` too. Cancelling drops the attempt.
+            Fires with the connected protocol after the handshake. Fails with ``Gone`` if TLS fails, with
+            ``ConfigError`` if the files have never been valid, and with the errors of ``endpoint``. A later
+            TLS error is passed to the protocol's ``connectionLost`` as ``Gone``. Cancelling aborts the
+            attempt.
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         if self._tls.is_loaded:
-            await self._tls.look_off_loop(self._reactor)
+            await self._tls.check_in_thread(self._reactor)
         else:
             self._tls.load()
         check = _Check(self._tls)
@@ -167,11 +166,11 @@ class TlsEndpoint:
         try:
             return await handshake.done
         finally:
-            handshake.leave()
+            handshake.abort_if_pending()
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a host is this machine by its very name."""
+    """Return whether a host is a loopback address or ``localhost``."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -180,12 +179,12 @@ def is_loopback_host(host: str) -> bool:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Check:
-    """Makes OpenSSL's part of one connection, and keeps what was wrong with the certificate.
+    """Creates the OpenSSL connection, and records the fault of the server's certificate.
 
     Attributes:
-        fault: The rest of a sentence that begins with the certificate; None if nothing was wrong.
+        fault: Text that follows "The certificate of ..."; None if the certificate is good.
         code: The same for programs: ``certificate_expired``, ``certificate_early``, ``certificate_name``,
-            ``certificate_authority``, or ``certificate`` for what is rarer.
+            ``certificate_authority``, or ``certificate`` for other faults.
     """
 
     def __init__(self, tls: ClientTls) -> None:
@@ -198,7 +197,7 @@ class _Check:
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803  # Twisted's names
         connection = SSL.Connection(self._context, None)
         if not _is_address(self._host):
-            # Addresses are not allowed here (RFC 6066, 3).
+            # Server name indication allows no addresses (RFC 6066, 3).
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         if self._insecure:
             connection.set_verify(SSL.VERIFY_NONE, None)
@@ -217,7 +216,7 @@ class _Check:
             elif depth == 0:
                 self.fault = self._fault_of_name(shown)
                 self.code = "certificate_name"
-        except Exception:  # noqa: BLE001  # whatever a parser says; nothing must be raised through OpenSSL
+        except Exception:  # noqa: BLE001  # any parser error; nothing may be raised through OpenSSL
             self.fault = "cannot be read"
         return self.fault is None
 
@@ -229,13 +228,13 @@ class _Check:
                 verify_certificate_hostname(certificate, self._host)
         except (VerificationError, CertificateError):
             names = certificate_names(certificate)
-            shown = [name[:LONGEST_NAME] for name in names[:NAMES_SHOWN] if name.isprintable()]
+            shown = [name[:MAX_NAME_CHARACTERS] for name in names[:MAX_NAMES_SHOWN] if name.isprintable()]
             return f"is for another name: it is for {', '.join(shown) or 'no host at all'}"
         return None
 
 
 class _Handshakes(Factory):
-    """Makes the ``_Handshake`` of a connection; the connection's protocol is made behind it."""
+    """Makes the ``_Handshake`` of a connection together with the protocol that follows it."""
 
     noisy = False
 
@@ -245,13 +244,13 @@ class _Handshakes(Factory):
         self._name = name
 
     def buildProtocol(self, addr: IAddress | None) -> _Handshake | None:
-        protocol = self._factory.buildProtocol(addr)  # type: ignore[arg-type]  # an address, as we were given it
+        protocol = self._factory.buildProtocol(addr)  # type: ignore[arg-type]  # passed on unchanged
         return None if protocol is None else _Handshake(protocol, self._check, self._name)
 
 
 @implementer(IHandshakeListener)
 class _Handshake(ProtocolSwitch):
-    """Waits for the end of the handshake, and hands the connection over."""
+    """Waits for the end of the handshake, then hands the connection over."""
 
     def __init__(self, protocol: IProtocol, check: _Check, name: str) -> None:
         self._protocol = protocol
@@ -260,8 +259,8 @@ class _Handshake(ProtocolSwitch):
         self._is_over = False
         self.done: Deferred[IProtocol] = Deferred()
 
-    def handshakeCompleted(self) -> None:  # noqa: N802  # Twisted calls us
-        """It is who it should be."""
+    def handshakeCompleted(self) -> None:  # noqa: N802  # Twisted's name
+        """Hand over: the server is authenticated."""
         if self._is_over:
             return
         self._is_over = True
@@ -269,17 +268,18 @@ class _Handshake(ProtocolSwitch):
         self.done.callback(self._protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is not, or it went; or, later, the connection has ended."""
+        """Fail if the handshake was not over; else report the end of the connection to the protocol."""
         if self._is_over:
             super().connectionLost(self._explain(reason))
             return
         self._is_over = True
         if reason.check(ConnectionDone, ConnectionLost):
-            reason = Failure(Gone(f"{self._capital_name} hung up during the TLS handshake.", code="tls"))
+            message = f"{self._capital_name} closed the connection during the TLS handshake."
+            reason = Failure(Gone(message, code="tls"))
         self.done.errback(self._explain(reason))
 
-    def leave(self) -> None:
-        """Drop the connection if nobody waits for it any more."""
+    def abort_if_pending(self) -> None:
+        """Abort the connection if the handshake is not over; called when the attempt was cancelled."""
         if not self._is_over:
             self._is_over = True
             transport: Any = self.transport
@@ -290,16 +290,16 @@ class _Handshake(ProtocolSwitch):
         if not isinstance(error, SSL.Error):
             return reason
         if self._check.fault is not None:
-            sentence = f"The certificate of {self._name} {self._check.fault}."
-            return Failure(Gone(sentence, code=self._check.code))
-        words = openssl_words(error)
-        if "alert" in words and any(word in words for word in ABOUT_US):
-            sentence = f"{self._capital_name} does not accept the certificate that it was shown: {words}."
-        elif any(word in words for word in NOT_TLS):
-            sentence = f"{self._capital_name} does not speak TLS."
+            message = f"The certificate of {self._name} {self._check.fault}."
+            return Failure(Gone(message, code=self._check.code))
+        text = openssl_message(error)
+        if "alert" in text and any(part in text for part in CLIENT_CERTIFICATE_ALERTS):
+            message = f"{self._capital_name} rejected the client certificate, or requires one: {text}."
+        elif any(part in text for part in NOT_TLS):
+            message = f"{self._capital_name} does not speak TLS."
         else:
-            sentence = f"The TLS handshake with {self._name} failed: {words}."
-        return Failure(Gone(sentence, code="tls"))
+            message = f"The TLS handshake with {self._name} failed: {text}."
+        return Failure(Gone(message, code="tls"))
 
     @property
     def _capital_name(self) -> str:
@@ -324,8 +324,8 @@ def _fault(certificate: x509.Certificate, error: int) -> str:
         return f"has expired, on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     if error == Codes.ERR_CERT_NOT_YET_VALID:
         start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        return f"is not valid before {start}; see whether the clock of this machine is right"
-    return FAULTS.get(error, f"cannot be verified (OpenSSL's error {error})")
+        return f"is not valid before {start}; check the clock of this machine"
+    return FAULTS.get(error, f"cannot be verified (OpenSSL error {error})")
 
 
 def _code(error: int) -> str:
@@ -333,8 +333,8 @@ def _code(error: int) -> str:
         return "certificate_expired"
     if error == Codes.ERR_CERT_NOT_YET_VALID:
         return "certificate_early"
-    is_of_nobody = error == Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT or FAULTS.get(error) == UNTRUSTED
-    return "certificate_authority" if is_of_nobody else "certificate"
+    is_untrusted = error == Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT or FAULTS.get(error) == UNTRUSTED
+    return "certificate_authority" if is_untrusted else "certificate"
 
 
 def _is_address(host: str) -> bool:

@@ -1,9 +1,8 @@
-"""How many files and connections this process may have open at a time.
+"""The limit of open file descriptors of this process.
 
-Shells and service managers give a process a small *soft* limit, 1024 as a rule or the 256 of a Mac, for the
-sake of programs that wait with ``select``. Each client is a descriptor, so the doors ask for all that the
-*hard* limit allows, unless the reactor is one of those itself. A program that embeds Seance decides that
-itself, and the relay lives with what there is.
+Shells and service managers set a small *soft* limit, usually 1024 or 256 on a Mac, for programs that use
+``select``. Each client needs a descriptor, so the commands raise the soft limit to the *hard* limit, unless
+the reactor itself uses ``select``. A program that embeds Seance does this itself, or keeps its limit.
 """
 
 from __future__ import annotations
@@ -21,41 +20,40 @@ __all__ = ["agent_stream_limit", "descriptor_limit", "limit_reached", "log_lower
 
 _log = Logger()
 
-ENOUGH = 1 << 20
-"""More is not asked for: there are systems that name a billion, and programs that count up to it."""
+MAX_REQUESTED = 1 << 20
+"""The highest limit to request. Some systems allow a billion, and some programs loop over all descriptors."""
 
-SELECT_MOST = 1024
-"""``FD_SETSIZE``. A reactor around ``select``, which is Twisted's choice on a Mac, cannot look beyond."""
+MAX_WITH_SELECT = 1024
+"""``FD_SETSIZE``: the highest limit for a reactor that uses ``select``, as Twisted's does on a Mac."""
 
-MAC_MOST = 10_240
-"""``OPEN_MAX``: where the hard limit is said to be infinite, this is granted all the same."""
+MAX_ON_MAC = 10_240
+"""``OPEN_MAX``: granted where the hard limit is reported as infinite."""
 
 
-AGENT_OWN = 24
+AGENT_RESERVE = 24
 """Descriptors of an agent that are not for clients: standard streams, the event loop, the relay, the log,
 files, and the second addresses of a local server that is being dialled."""
 
 
 def descriptor_limit() -> int | None:
-    """Return how many connections the process can hold, if the system tells.
+    """Return the maximum number of connections of this process; None if the system does not report a limit.
 
-    A fifth of a small limit, and 200 of a large one, stay for files, agents' local servers,
-    listeners and libraries.
+    A fifth of the limit, at most 200, is reserved for files, local servers, listeners and libraries.
     """
     soft = _soft_limit()
     return None if soft is None else soft - min(200, soft // 5)
 
 
 def agent_stream_limit() -> int | None:
-    """Return how many clients an agent can serve, one descriptor each; None if the system does not tell."""
+    """Return the maximum number of clients of an agent, with a descriptor each; None if it is unknown."""
     soft = _soft_limit()
-    return None if soft is None else max(1, soft - AGENT_OWN)
+    return None if soft is None else max(1, soft - AGENT_RESERVE)
 
 
 def log_lowered(option: str, wanted: int, limit: int) -> None:
-    """Write the line about an option that is more than the descriptors of this process allow."""
+    """Log that an option is higher than the file descriptors of this process allow."""
     _log.warn(
-        "{option} is {wanted}, but {limit} is what {descriptors} file descriptors allow; raise the limit "
+        "{option} is {wanted}, but {descriptors} file descriptors allow {limit} only; raise the limit "
         "with ulimit -n, or with systemd's LimitNOFILE=",
         option=option,
         wanted=wanted,
@@ -66,15 +64,15 @@ def log_lowered(option: str, wanted: int, limit: int) -> None:
 
 
 def limit_reached(error: BaseException | None, host: str = "") -> str | None:
-    """Return a sentence on the limit of this process or machine that made a connection fail; None for none.
+    """Return a message about the resource limit that made a connection fail; None if there was none.
 
     Args:
-        error: What connecting has failed with; Twisted's errors have ``osError``.
-        host: The host that was dialled, to tell a machine without free ports from one that lacks an address.
+        error: The error of connecting; Twisted's errors have ``osError``.
+        host: The dialled host, to distinguish a machine without free ports from one without an address.
     """
     number = getattr(error, "osError", None) or getattr(error, "errno", None)
     if number not in _LIMITS:
-        # A resolver or a library may have failed for lack of a descriptor without saying so.
+        # A resolver or a library may have failed for this reason with another error.
         number = _probe()
     if number == errno.EADDRNOTAVAIL and not _has_address(host):
         return None
@@ -100,7 +98,7 @@ _LIMITS = {
 
 
 def _probe() -> int | None:
-    """Return the error with which a socket cannot be made now, or None."""
+    """Return the error of making a socket now; None if it succeeds."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
     except OSError as error:
@@ -109,7 +107,7 @@ def _probe() -> int | None:
 
 
 def _has_address(host: str) -> bool:
-    """Whether this machine can send to a host; by name, to both loopback addresses. UDP, nothing is sent."""
+    """Return whether this machine can send to an address, or to both loopback addresses. Nothing is sent."""
     is_address = ":" in host or host.replace(".", "").isdigit()
     for one in [host] if is_address else ["127.0.0.1", "::1"]:
         family = socket.AF_INET6 if ":" in one else socket.AF_INET
@@ -129,16 +127,16 @@ def _soft_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else int(soft)
 
 
-def raise_descriptor_limit(reactor: Any) -> None:  # noqa: ANN401  # whichever there is
-    """Raise the soft limit to the hard one, as far as system and reactor let us; before a relay is made."""
+def raise_descriptor_limit(reactor: Any) -> None:  # noqa: ANN401  # any reactor
+    """Raise the soft limit as far as the system and the reactor allow; call this before making a relay."""
     resource = _resource()
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = SELECT_MOST if isinstance(reactor, SelectReactor) else ENOUGH
+    highest = MAX_WITH_SELECT if isinstance(reactor, SelectReactor) else MAX_REQUESTED
     if hard != resource.RLIM_INFINITY:
-        most = min(hard, most)
-    for wanted in (most, min(most, MAC_MOST)):
+        highest = min(hard, highest)
+    for wanted in (highest, min(highest, MAX_ON_MAC)):
         if soft == resource.RLIM_INFINITY or wanted <= soft:
             return
         with contextlib.suppress(ValueError, OSError):
@@ -146,7 +144,7 @@ def raise_descriptor_limit(reactor: Any) -> None:  # noqa: ANN401  # whichever t
             return
 
 
-def _resource() -> Any:  # noqa: ANN401  # a module that not every system has
+def _resource() -> Any:  # noqa: ANN401  # a module that exists on UNIX only
     try:
         return importlib.import_module("resource")
     except ImportError:  # not a UNIX

@@ -1,11 +1,11 @@
-"""Reads one file: a plain one or a pipe, in any encoding with a byte order mark.
+"""Read one file, a regular one or a pipe, in UTF-8 or in any encoding with a byte order mark.
 
-Bounded: in bytes, and for a pipe in time. A pipe is what password managers such as 1Password mount, and what
-``<(command)`` of a shell is: its writer begins when the reader opens it. Windows PowerShell 5.1 writes UTF-16
-with a byte order mark, and editors on Windows put one before UTF-8; both become plain UTF-8 here.
+The number of bytes is limited, and for a pipe the time. Password managers such as 1Password mount pipes, and
+``<(command)`` of a shell is one: its writer starts when the reader opens it. Windows PowerShell 5.1 writes
+UTF-16 with a byte order mark, and editors on Windows put one before UTF-8; both are converted to UTF-8.
 
-A file system that hangs cannot be bounded from inside a read. ``OffLoop`` therefore reads in a thread that
-nothing waits for, one at a time. Used by ``seance.net.files`` and by the agent for its token.
+A read from a file system that hangs cannot be interrupted, so ``ThreadRunner`` runs it in a daemon thread,
+one at a time. Used by ``seance.net.files`` and by the agent for its token.
 """
 
 from __future__ import annotations
@@ -24,20 +24,28 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
-__all__ = ["PIPE_SECONDS", "READ_SECONDS", "OffLoop", "StillReading", "is_pipe", "plain_text", "read_bounded"]
+__all__ = [
+    "PIPE_SECONDS",
+    "READ_SECONDS",
+    "StillRunning",
+    "ThreadRunner",
+    "is_pipe",
+    "plain_text",
+    "read_bounded",
+]
 
 T = TypeVar("T")
 
 PIPE_SECONDS = 2.0
-"""How long the writer of a pipe may take for all of it."""
+"""Time for the writer of a pipe to write everything."""
 
 READ_SECONDS = 5.0
-"""How long a read in a thread may take before the program continues without it."""
+"""Time for a read in a thread; after it the program continues without the result."""
 
 PIPE_POLL_SECONDS = 0.01
 
-MARKS = (
-    # The mark of UTF-32 begins with that of UTF-16.
+BYTE_ORDER_MARKS = (
+    # UTF-32 first, because its mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -46,35 +54,34 @@ MARKS = (
 )
 
 
-class StillReading(Exception):
-    """The read before this one has not ended yet."""
+class StillRunning(Exception):
+    """The previous function has not returned yet."""
 
 
 def read_bounded(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
-    """Return what a file holds, and its state when that was read. Text with a byte order mark becomes UTF-8.
+    """Return the content of a file and its ``stat`` result. Text with a byte order mark becomes UTF-8.
 
     Raises:
-        OSError: It cannot be read. ``TimeoutError``: it is a pipe, and its writer did not finish in time.
-        ValueError: It is neither a plain file nor a pipe, longer than the limit, or no valid text; half a
-            sentence.
+        OSError: The file cannot be read. ``TimeoutError``: the writer of a pipe did not finish in time.
+        ValueError: The file is neither regular nor a pipe, is too long, or is not valid text. The message is
+            a predicate that follows the file's name.
     """
-    # Opening must not wait: the path may be a pipe.
+    # The path may be a pipe, and opening it must not block.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
-        most = 4 * limit_bytes + 8  # UTF-32
+        max_bytes = 4 * limit_bytes + 8  # UTF-32
         if stat.S_ISREG(status.st_mode):
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                content = file.read(most)
+                content = file.read(max_bytes)
         elif stat.S_ISFIFO(status.st_mode):
-            content = _read_pipe(descriptor, most)
+            content = _read_pipe(descriptor, max_bytes)
         elif stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         else:
-            msg = "is neither a plain file nor a pipe"
+            msg = "is neither a regular file nor a pipe"
             raise ValueError(msg)
     finally:
-        # Here, and not by the file: there is none if this is a folder.
         os.close(descriptor)
     content = plain_text(content)
     if len(content) > limit_bytes:
@@ -84,20 +91,20 @@ def read_bounded(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
 
 
 def is_pipe(path: Path) -> bool:
-    """Return whether a path is a pipe now. It is not read unasked: each read may ask a person for consent."""
+    """Return whether a path is a pipe now. Read pipes rarely: each read may ask the user for consent."""
     try:
         return stat.S_ISFIFO(path.stat().st_mode)
     except OSError:
         return False
 
 
-def _read_pipe(descriptor: int, most: int) -> bytes:
-    """Return what the writer writes until it closes; before it has opened the pipe, a read finds the end."""
+def _read_pipe(descriptor: int, max_bytes: int) -> bytes:
+    """Read until the writer closes. Before the writer has opened the pipe, a read returns nothing."""
     deadline = time.monotonic() + PIPE_SECONDS
     content = b""
-    while len(content) < most:
+    while len(content) < max_bytes:
         try:
-            piece = os.read(descriptor, most - len(content))
+            piece = os.read(descriptor, max_bytes - len(content))
         except BlockingIOError:
             piece = None
         if piece:
@@ -106,8 +113,8 @@ def _read_pipe(descriptor: int, most: int) -> bytes:
         if piece == b"" and content:
             return content
         if time.monotonic() >= deadline:
-            words = f"its writer did not finish within {PIPE_SECONDS:g} s"
-            raise TimeoutError(errno.ETIMEDOUT, f"it is a pipe, and {words}")
+            message = f"it is a pipe, and its writer did not finish within {PIPE_SECONDS:g} s"
+            raise TimeoutError(errno.ETIMEDOUT, message)
         time.sleep(PIPE_POLL_SECONDS)
     return content
 
@@ -116,15 +123,15 @@ def plain_text(content: bytes) -> bytes:
     """Return text as UTF-8 without a byte order mark.
 
     Raises:
-        ValueError: It is no valid text; half a sentence.
+        ValueError: The text is not valid. The message is a predicate that follows the file's name.
     """
-    for mark, encoding in MARKS:
+    for mark, encoding in BYTE_ORDER_MARKS:
         if content.startswith(mark):
             try:
                 return content.decode(encoding).encode("utf-8")
             except UnicodeError:
                 name = encoding.removesuffix("-sig").upper()
-                msg = f"has the byte order mark of {name}, and is no {name} text"
+                msg = f"has the byte order mark of {name}, but is not valid {name}"
                 raise ValueError(msg) from None
     head = content[:32]
     if len(head) > 3 and (not any(head[::2]) or not any(head[1::2])):
@@ -133,10 +140,10 @@ def plain_text(content: bytes) -> bytes:
     return content
 
 
-class OffLoop:
+class ThreadRunner:
     """Runs functions that may hang in a daemon thread, one at a time.
 
-    On a reactor without threads, such as a ``Clock``, a function runs immediately.
+    With a reactor that has no threads, such as a ``Clock``, a function runs immediately.
     """
 
     def __init__(self) -> None:
@@ -147,12 +154,12 @@ class OffLoop:
 
         Returns:
             Fires with its result. Fails with Twisted's ``TimeoutError`` after ``READ_SECONDS``, with
-            ``StillReading`` if the function before has not returned, and with what the function raises.
+            ``StillRunning`` if the previous function has not returned, and with the function's exception.
         """
         if not hasattr(reactor, "callFromThread"):
             return maybeDeferred(function)
         if self.is_running:
-            return fail(StillReading())
+            return fail(StillRunning())
         self.is_running = True
         done: Deferred[T] = Deferred(lambda _: None)
 
@@ -165,14 +172,14 @@ class OffLoop:
             result: object
             try:
                 result = function()
-            except BaseException:  # noqa: BLE001  # delivered
+            except BaseException:  # noqa: BLE001  # delivered as the Deferred's failure
                 result = Failure()
             with suppress(Exception):  # the reactor has stopped
                 reactor.callFromThread(deliver, result)
 
         try:
             threading.Thread(target=work, name="seance file", daemon=True).start()
-        except RuntimeError:  # the system has no thread for us
+        except RuntimeError:  # no thread could be started
             self.is_running = False
             return fail()
         return done.addTimeout(READ_SECONDS, reactor)

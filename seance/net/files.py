@@ -1,15 +1,14 @@
-"""Files that are read again when they change: certificates, keys, lists.
+"""Files that are read again after they have changed: certificates, keys, lists.
 
-The rule for all of them: what was good once stays in force until something good replaces it. A file
-that is half written, or gone because a volume is away for a moment, costs one line in the log and
-nothing else; so deleting one takes nothing back. ``WatchedFiles`` knows what some files say *together*,
-because a certificate and its key are only good as a pair; ``FileWatcher`` is the service that has the
-clock and looks once a second. Used by the tunnel for certificates and by ``seance.auth`` for keys.
+Valid content stays in use until other valid content replaces it. A file that is half written or temporarily
+missing causes a line in the log and no other change; so deleting a file revokes nothing. ``WatchedFiles``
+reads several files together, because a certificate is valid only with its key. ``FileWatcher`` is the service
+that checks them every second. Used for certificates (``seance.relay``, ``seance.agent``) and for keys
+(``seance.auth``).
 
-Looking instead of being told: a change is seen on every system and file system, through the
-symbolic links that certbot and Kubernetes swap, for one ``stat`` a second. While the program runs, files
-are read in threads (``seance.net.file_reads``): a network file system that hangs, or a pipe without a writer,
-keeps the old content in force and stops nothing.
+Polling works on every system and file system, and through the symbolic links that certbot and Kubernetes
+replace. It costs one ``stat`` per file and second. While the program runs, files are read in a thread
+(``seance.net.file_reads``), so a network file system that hangs, or a pipe without a writer, blocks nothing.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.errors import ConfigError
-from seance.net.file_reads import READ_SECONDS, OffLoop, StillReading
+from seance.net.file_reads import READ_SECONDS, StillRunning, ThreadRunner
 
-__all__ = ["LOOK_SECONDS", "FileWatcher", "WatchedFiles"]
+__all__ = ["CHECK_SECONDS", "FileWatcher", "WatchedFiles"]
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 1.0
-"""From one look at the files to the next."""
+CHECK_SECONDS = 1.0
+"""Interval between two checks of the files."""
 
 
 _States = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen(Generic[T]):
-    """What a check has found: the state of the files, and their content or what is wrong with it."""
+class _CheckResult(Generic[T]):
+    """The state of the files at a check, and their content or the error."""
 
     states: _States
     content: T | None
@@ -53,16 +52,16 @@ class _Seen(Generic[T]):
 
 
 class WatchedFiles(Generic[T]):
-    """Some files and what they say together.
+    """Files that are read together.
 
-    Call ``load`` once, then ``look`` as often as you like.
+    Call ``load`` once, then ``check`` repeatedly.
 
     Args:
-        paths: Where they are.
-        read: Makes of them what they say; raises ConfigError if it makes no sense.
+        paths: The paths of the files.
+        read: Reads the files and returns their content; raises ConfigError if that is not valid.
 
     Attributes:
-        content: What they said when they were last good.
+        content: The last valid content.
     """
 
     _log = Logger()
@@ -71,8 +70,8 @@ class WatchedFiles(Generic[T]):
         self.content: T
         self._paths = tuple(paths)
         self._read = read
-        self._seen: _States = ()
-        self._off_loop = OffLoop()
+        self._last_states: _States = ()
+        self._thread_runner = ThreadRunner()
         self._is_forced = False
         self._is_slow = False
 
@@ -82,80 +81,75 @@ class WatchedFiles(Generic[T]):
         return hasattr(self, "content")
 
     def load(self) -> None:
-        """Read them for the first time.
+        """Read the files for the first time.
 
         Raises:
-            ConfigError: They make no sense.
+            ConfigError: The content is not valid.
         """
-        # Looked at before they are read: what changes in between is then read once more, never missed.
-        self._seen = self._states()
+        # The states are taken before reading, so a change during the read is noticed by the next check.
+        self._last_states = self._states()
         self.content = self._read()
 
-    def look(self, *, force: bool = False) -> bool:
-        """Read them again if one has changed, or in any case with ``force``.
+    def check(self, *, force: bool = False) -> bool:
+        """Read the files again if one has changed, or in any case with ``force``.
 
         Returns:
-            Whether they say something else now. If they make no sense, they do not.
+            Whether there is new valid content.
         """
-        return self._take(self._check(force=force))
+        return self._apply(self._read_changed(force=force))
 
-    def look_off_loop(self, reactor: Any, *, force: bool = False) -> Deferred[bool]:  # noqa: ANN401
-        """Do what ``look`` does, reading in a thread; False if that does not end in ``READ_SECONDS``."""
+    def check_in_thread(self, reactor: Any, *, force: bool = False) -> Deferred[bool]:  # noqa: ANN401
+        """Do the same as ``check``, but read in a thread; return False after ``READ_SECONDS``."""
         self._is_forced = force or self._is_forced
-        reading = self._off_loop.run(reactor, partial(self._check, force=self._is_forced))
-        return reading.addCallbacks(self._take, self._note_not_read)
+        reading = self._thread_runner.run(reactor, partial(self._read_changed, force=self._is_forced))
+        return reading.addCallbacks(self._apply, self._note_not_read)
 
-    def _check(self, *, force: bool) -> _Seen[T] | None:
-        """Read the files if they have changed. Called in any thread: it changes nothing."""
+    def _read_changed(self, *, force: bool) -> _CheckResult[T] | None:
+        """Read the files if they have changed. Runs in any thread, so it modifies nothing."""
         states = self._states()
-        if states == self._seen and not force:
+        if states == self._last_states and not force:
             return None
         try:
-            return _Seen(states, self._read(), None)
+            return _CheckResult(states, self._read(), None)
         except ConfigError as error:
-            return _Seen(states, None, error)
+            return _CheckResult(states, None, error)
 
-    def _take(self, seen: _Seen[T] | None) -> bool:
-        if not self._off_loop.is_running:
+    def _apply(self, result: _CheckResult[T] | None) -> bool:
+        if not self._thread_runner.is_running:
             self._is_forced = False
         self._is_slow = False
-        if seen is None:
+        if result is None:
             return False
-        self._seen = seen.states
-        if seen.error is not None:
-            self._log.warn(
-                "{problem}; what was read before stays in force.",
-                problem=seen.error.sentence.rstrip("."),
-                event="file.kept",
-            )
+        self._last_states = result.states
+        if result.error is not None:
+            self._warn(result.error.sentence.rstrip("."))
             return False
-        content = cast(T, seen.content)
+        content = cast(T, result.content)
         is_new = content != self.content
         self.content = content
         return is_new
 
     def _note_not_read(self, failure: Failure) -> bool:
-        failure.trap(StillReading, DeferredTimeoutError, CancelledError)
+        failure.trap(StillRunning, DeferredTimeoutError, CancelledError)
         if failure.check(DeferredTimeoutError) and not self._is_slow:
             self._is_slow = True
-            self._log.warn(
-                "{problem}; what was read before stays in force.",
-                problem=f"{', '.join(map(str, self._paths))} cannot be read within {READ_SECONDS:g} s",
-                event="file.kept",
-            )
+            self._warn(f"{', '.join(map(str, self._paths))} cannot be read within {READ_SECONDS:g} s")
         return False
+
+    def _warn(self, problem: str) -> None:
+        self._log.warn("{problem}; the previous content stays in use.", problem=problem, event="file.kept")
 
     def _states(self) -> _States:
         return tuple(_state(path) for path in self._paths)
 
 
 class FileWatcher(Service):
-    """Looks at files once a second, and whenever it is told to.
+    """A service that checks files every second, and when ``reread`` is called.
 
     Args:
-        reactor: Where time comes from.
-        watched: What to look at; must be loaded before this is started.
-        on_change: Called after something has changed.
+        reactor: Provides the time.
+        watched: The files; they must be loaded before the service starts.
+        on_change: Called after content has changed.
     """
 
     _log = Logger()
@@ -167,50 +161,50 @@ class FileWatcher(Service):
         self._watched = tuple(watched)
         self._on_change = on_change
         self._reading: set[Deferred[Any]] = set()
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = reactor
+        self._check_loop = LoopingCall(self._check)
+        self._check_loop.clock = reactor
 
     def startService(self) -> None:
-        """Begin to look, if there is anything to look at."""
+        """Start checking, if there are files."""
         super().startService()
         if not self._watched:
             return
-        self._looking.start(LOOK_SECONDS, now=False).addErrback(self._log_mistake)
+        self._check_loop.start(CHECK_SECONDS, now=False).addErrback(self._log_failure)
 
     def stopService(self) -> None:
-        """Leave off."""
+        """Stop checking."""
         super().stopService()
-        if self._looking.running:
-            self._looking.stop()
+        if self._check_loop.running:
+            self._check_loop.stop()
         for reading in list(self._reading):
             reading.cancel()
 
     def reread(self) -> None:
-        """Read everything now, changed or not; for SIGHUP. Before the start it does nothing.
+        """Read all files now, changed or not; for SIGHUP. Before the start this does nothing.
 
-        Call it in the reactor's thread, which a signal handler reaches by ``callFromThread``.
+        Call it in the reactor's thread; a signal handler uses ``callFromThread``.
         """
         if self.running:
-            self._look(force=True)
+            self._check(force=True)
 
-    def _look(self, *, force: bool = False) -> None:
-        looks = [watched.look_off_loop(self._reactor, force=force) for watched in self._watched]
-        together = DeferredList(looks, consumeErrors=True, fireOnOneErrback=True)
+    def _check(self, *, force: bool = False) -> None:
+        checks = [watched.check_in_thread(self._reactor, force=force) for watched in self._watched]
+        together = DeferredList(checks, consumeErrors=True, fireOnOneErrback=True)
         self._reading.add(together)
-        together.addCallback(self._note_looks).addErrback(self._log_failed_look)
+        together.addCallback(self._note_results).addErrback(self._log_failed_check)
         together.addBoth(lambda _: self._reading.discard(together))
 
-    def _note_looks(self, results: list[tuple[bool, bool]]) -> None:
+    def _note_results(self, results: list[tuple[bool, bool]]) -> None:
         if self.running and any(is_new for _, is_new in results):
             self._on_change()
 
-    def _log_failed_look(self, failure: Failure) -> None:
+    def _log_failed_check(self, failure: Failure) -> None:
         if isinstance(failure.value, FirstError):
             failure = failure.value.subFailure
         if failure.check(CancelledError) is None:
-            self._log_mistake(failure)
+            self._log_failure(failure)
 
-    def _log_mistake(self, failure: Failure) -> None:
+    def _log_failure(self, failure: Failure) -> None:
         self._log.failure("Files could not be checked", failure, event="file.mistake")
 
 
@@ -220,6 +214,6 @@ def _state(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     if stat.S_ISFIFO(status.st_mode):
-        # Each reading changes the times of a pipe; it is read again when it is another one, or at SIGHUP.
+        # Reading a pipe changes its times, so only another pipe at this path counts as a change (or SIGHUP).
         return 0, 0, status.st_ino, status.st_mode
     return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode

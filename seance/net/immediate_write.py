@@ -1,15 +1,15 @@
-"""Writes that try the socket at once, and reads that grow while each is full.
+"""TCP transports that write to the socket immediately, and read more at a time while each read is full.
 
-Twisted's transports put what is written into a buffer and wait for the next poll to say that the socket
-takes it. It nearly always does, so each small message costs a poll, two changes of the poll set and a trip
-through the reactor for nothing: of the four polls that an echo costs a relay or an agent two go away. What
-the socket does not take goes the ordinary way, and so does everything behind it. TLS benefits too: its bytes
-leave through the same transport. And they read 64 KiB at a time, whatever comes: a bulk transfer takes a
-quarter less time in larger reads. Measured: ``docs/benchmarks.md``. One of the marked loops of the project.
+Twisted's transports put written data into a buffer and wait until a poll reports that the socket is writable.
+The socket nearly always is, so each small message costs one more poll and two changes of the poll set. An
+echo costs a relay or an agent four polls with Twisted's transports, and two with these. Data that the socket
+does not accept takes Twisted's way, with all data behind it. TLS uses the same transports. Twisted reads 64
+KiB at a time; a bulk transfer takes a quarter less time with larger reads. Measurements: docs/benchmarks.md.
 
-What a port of ours accepts gets such a transport at once (``accept_immediately``), and so does whoever is
-dialled at an address (``dial_immediately``). One that is there already gets another class, which adds methods
-and no state; but then Python gives it a dictionary, in which its attributes take four times as long to find.
+Listening ports (``accept_immediately``) and endpoints for an address (``dial_immediately``) create such
+transports. The class of an existing transport can be changed too (``write_immediately``). Python then gives
+the object a dictionary, in which attributes take four times as long to find. This is one of the project's hot
+loops.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ if TYPE_CHECKING:
 
 __all__ = ["accept_immediately", "dial_immediately", "write_immediately"]
 
-GATHERED_BYTES = 4096
-"""From here on the system is handed several pieces; below, joining them is cheaper."""
+MIN_GATHER_BYTES = 4096
+"""From this length on, pieces are passed to ``sendmsg``; below it, joining them is cheaper."""
 
-LEAST_READ_BYTES = 64 * 1024
-"""What is read at once; Twisted's number ..."""
+MIN_READ_BYTES = 64 * 1024
+"""Initial size of a read, as in Twisted."""
 
-MOST_READ_BYTES = 256 * 1024
-"""... and what it grows to while each read is full."""
+MAX_READ_BYTES = 256 * 1024
+"""Maximum size of a read; the size doubles while each read is full."""
 
 
-class _EagerWrites(ReadsBeforeLoss):
-    """Mixed in before one of Twisted's TCP transports."""
+class _ImmediateWrites(ReadsBeforeLoss):
+    """A mixin before one of Twisted's TCP transports."""
 
     full_above_bytes = 64 * 1024
-    """So much may wait in user space before a producer is paused; Twisted's number. For a carrier it is 0:
-    what waits here nothing can overtake any more (yamux.md 2.3)."""
+    """Buffered bytes above which a producer is paused, as in Twisted. It is 0 for a carrier, because no
+    stream can overtake buffered data."""
 
-    unsent: SendQueueMonitor | None = None
-    """Says when the kernel has enough; of carriers only."""
+    send_queue: SendQueueMonitor | None = None
+    """Limits the unsent data in the kernel; only for carriers."""
 
     def _isSendBufferFull(self) -> bool:  # noqa: N802  # Twisted's name
         return len(self.dataBuffer) - self.offset + self._tempDataLen > self.full_above_bytes
 
-    def _may_send_at_once(self) -> bool:
+    def _may_write_to_socket(self) -> bool:
         return bool(
             not self._tempDataLen
             and not self.dataBuffer
             and self.connected
             and not self._writeDisconnected
             and not self._aborting
-            and (self.producer is None or self.streamingProducer)  # a pull producer lives by the polls
+            and (self.producer is None or self.streamingProducer)  # a pull producer is called by the polls
         )
 
     def doRead(self) -> Any:  # noqa: ANN401  # Twisted's
@@ -75,18 +75,18 @@ class _EagerWrites(ReadsBeforeLoss):
             return main.CONNECTION_LOST
         count = len(data)
         if count == self.bufferSize:
-            self.bufferSize = min(2 * count, MOST_READ_BYTES)
-        elif count < LEAST_READ_BYTES:
-            self.bufferSize = LEAST_READ_BYTES
+            self.bufferSize = min(2 * count, MAX_READ_BYTES)
+        elif count < MIN_READ_BYTES:
+            self.bufferSize = MIN_READ_BYTES
             if not count:
-                return self.read_ended()
+                return self.handle_end_of_data()
         self.protocol.dataReceived(data)
         return None
 
     def write(self, data: bytes) -> None:
         if (
             type(data) is bytes
-            # As _may_send_at_once, for a call less a write.
+            # _may_write_to_socket inlined, which saves a call per write.
             and not self._tempDataLen
             and not self.dataBuffer
             and self.connected
@@ -99,22 +99,22 @@ class _EagerWrites(ReadsBeforeLoss):
             except BlockingIOError:
                 sent = 0
             except OSError as error:
-                sent = 0  # the poll finds out and tells, once what can be read has been read
+                sent = 0  # the next poll reports the error, after received data has been read
                 self.note_failed_write(error)
             if sent == len(data):
-                if self.unsent is not None and self.unsent.wrote(sent):
-                    self._fill()
+                if self.send_queue is not None and self.send_queue.wrote(sent):
+                    self._pause_producer()
                 return
             if sent:
                 data = data[sent:]
         super().write(data)
-        if self.unsent is not None:
-            self.unsent.filled(self.reactor.seconds())
+        if self.send_queue is not None:
+            self.send_queue.filled(self.reactor.seconds())
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         pieces = list(iovec)
         total = sum(map(len, pieces))
-        if total < GATHERED_BYTES or not self._may_send_at_once():
+        if total < MIN_GATHER_BYTES or not self._may_write_to_socket():
             self.write(b"".join(pieces))
             return
         try:
@@ -126,27 +126,27 @@ class _EagerWrites(ReadsBeforeLoss):
             self.note_failed_write(error)
         if sent < total:
             super().write(b"".join(pieces)[sent:])
-            if self.unsent is not None:
-                self.unsent.filled(self.reactor.seconds())
-        elif self.unsent is not None and self.unsent.wrote(sent):
-            self._fill()
+            if self.send_queue is not None:
+                self.send_queue.filled(self.reactor.seconds())
+        elif self.send_queue is not None and self.send_queue.wrote(sent):
+            self._pause_producer()
 
     def doWrite(self) -> Any:  # noqa: ANN401  # Twisted's
-        if self.unsent is not None:
-            self.unsent.drained(self.reactor.seconds())
+        if self.send_queue is not None:
+            self.send_queue.drained(self.reactor.seconds())
         return super().doWrite()
 
-    def _fill(self) -> None:
-        """Write nothing until the kernel asks for more, although here nothing waits."""
-        unsent = self.unsent
-        if unsent is not None and self.producer is not None and self.streamingProducer:
-            unsent.filled(self.reactor.seconds())
+    def _pause_producer(self) -> None:
+        """Pause the producer until the socket is writable again, although the buffer is empty."""
+        send_queue = self.send_queue
+        if send_queue is not None and self.producer is not None and self.streamingProducer:
+            send_queue.filled(self.reactor.seconds())
             self.producerPaused = True
             self.producer.pauseProducing()
             self.startWriting()
 
 
-class _EagerServer(_EagerWrites, tcp.Server):
+class _ImmediateServer(_ImmediateWrites, tcp.Server):
     logstr = "Seance"
 
     def __init__(
@@ -158,7 +158,7 @@ class _EagerServer(_EagerWrites, tcp.Server):
         sessionno: int,
         reactor: IReactorFDSet,
     ) -> None:
-        # As Twisted's, without the names for its log: two strings and a number for each connection.
+        # As Twisted's, without the names for its log, which are two strings and a number per connection.
         tcp.Connection.__init__(self, sock, protocol, reactor)
         if len(client) != 2:
             self._addressType = IPv6Address
@@ -171,22 +171,22 @@ class _EagerServer(_EagerWrites, tcp.Server):
         return f"<{type(self.protocol).__name__} of {self.client[0]}>"
 
 
-class _EagerClient(_EagerWrites, tcp.Client):
+class _ImmediateClient(_ImmediateWrites, tcp.Client):
     pass
 
 
-EAGER: dict[type, type] = {tcp.Server: _EagerServer, tcp.Client: _EagerClient}
+IMMEDIATE: dict[type, type] = {tcp.Server: _ImmediateServer, tcp.Client: _ImmediateClient}
 
 
-class _EagerConnector(tcp.Connector):
+class _ImmediateConnector(tcp.Connector):
     def _makeTransport(self) -> tcp.Client:  # noqa: N802  # Twisted's name
-        return _EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)
+        return _ImmediateClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class _EagerDialling:
-    """What an endpoint for an address asks of a reactor."""
+class _ImmediateDialer:
+    """The part of a reactor that an endpoint for an address uses."""
 
-    def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # what endpoints want: no common type
+    def __init__(self, reactor: Any) -> None:  # noqa: ANN401  # several interfaces, no common type
         self._reactor = reactor
 
     def connectTCP(  # noqa: N802  # Twisted's name
@@ -197,27 +197,27 @@ class _EagerDialling:
         timeout: float = 30.0,
         bindAddress: Any = None,  # noqa: ANN401, N803  # Twisted's
     ) -> IConnector:
-        connector = _EagerConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector = _ImmediateConnector(host, port, factory, timeout, bindAddress, self._reactor)
         connector.connect()
         return connector
 
 
-def dial_immediately(reactor: Any) -> Any:  # noqa: ANN401  # what endpoints want: no common type
-    """Return what an endpoint for an address takes for the reactor, for transports that are eager at once.
+def dial_immediately(reactor: Any) -> Any:  # noqa: ANN401  # several interfaces, no common type
+    """Return a replacement for the reactor with which an endpoint for an address makes immediate transports.
 
-    That is the reactor itself where its sockets are not Twisted's own: of those none is eager.
+    If the reactor's sockets are not Twisted's own, return the reactor itself.
     """
-    return _EagerDialling(reactor) if isinstance(reactor, PosixReactorBase) else reactor
+    return _ImmediateDialer(reactor) if isinstance(reactor, PosixReactorBase) else reactor
 
 
 def accept_immediately(port: object) -> None:
-    """Let what a TCP port of Twisted's accepts be eager from the beginning; others stay as they are."""
+    """Let a TCP port of Twisted accept immediate transports; other ports are not changed."""
     if getattr(port, "transport", None) is tcp.Server:
-        port.transport = _EagerServer  # type: ignore[attr-defined]  # a hook of ``tcp.Port``
+        port.transport = _ImmediateServer  # type: ignore[attr-defined]  # a hook of ``tcp.Port``
 
 
 def write_immediately(transport: object) -> None:
-    """Let a TCP transport of Twisted's try the socket with each write; others stay as they are."""
-    eager = EAGER.get(type(transport))
-    if eager is not None:
-        transport.__class__ = eager
+    """Make a TCP transport of Twisted an immediate one; other transports are not changed."""
+    immediate = IMMEDIATE.get(type(transport))
+    if immediate is not None:
+        transport.__class__ = immediate

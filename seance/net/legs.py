@@ -1,9 +1,8 @@
-"""A leg: one end of a splice, whatever it is made of.
+"""A leg: the transport of one side of a splice: TCP, TLS, a UNIX socket or a yamux stream.
 
-A TCP connection, a TLS connection and a yamux stream end in two different ways that must not be
-mixed up: *end of data* ("I have said all, I still listen") and *gone* ("nobody is there"). Most
-proxies forward only the second and cut answers short (aesthetics.md 1.7). ``end`` and
-``is_orderly`` are the two places where the difference is spelled out.
+A connection can end in two ways that must be distinguished: *end of data*, after which this side still
+receives, and *reset*, after which the peer is gone. Many proxies forward only the second, which truncates
+responses. ``end`` and ``is_orderly`` implement the difference.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from twisted.python.failure import Failure
 __all__ = ["Leg", "end", "is_orderly", "round_trip_seconds", "take_undelivered", "unsent_bytes"]
 
 RTT_OFFSET: Final = 68
-"""Of ``tcpi_rtt``, in microseconds, in Linux's ``struct tcp_info``."""
+"""Offset of ``tcpi_rtt`` (microseconds) in Linux's ``struct tcp_info``."""
 
 
 class Leg(Protocol):
-    """The few operations that a splice needs.
+    """The operations that a splice needs.
 
     Twisted's TCP, UNIX and TLS transports and ``seance.mux.StreamTransport`` have them.
     """
 
     def write(self, data: bytes) -> None:
-        """Send ``data`` after everything written before; never blocks, never raises."""
+        """Send ``data`` after all earlier data; never blocks, never raises."""
 
     def pauseProducing(self) -> None:
         """Deliver nothing until ``resumeProducing``; may be called again while paused."""
@@ -38,24 +37,24 @@ class Leg(Protocol):
         """Deliver again."""
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Pause ``producer`` while more is queued here than the far side takes."""
+        """Pause ``producer`` while the send queue is full."""
 
     def unregisterProducer(self) -> None:
-        """Forget the producer, which is not paused any more from here."""
+        """Remove the producer."""
 
     def loseConnection(self) -> None:
-        """Close both directions once everything written has left."""
+        """Close both directions once all written data is sent."""
 
     def abortConnection(self) -> None:
-        """Cut both directions now; what is queued is lost, and the far side sees a reset."""
+        """Reset the connection now; queued data is lost."""
 
 
 def end(leg: Leg) -> None:
-    """Say "end of data" on ``leg`` once everything written has left; it still receives.
+    """Send "end of data" on ``leg`` after all written data; the leg still receives.
 
-    TLS has no half-close: a ``close_notify`` ends both directions, and shutting the TCP socket
-    under it loses the answer (yamux.md 5.4). A TLS leg is therefore closed in whole. That is
-    harmless for a WebSocket, whose last word in either direction is its close frame.
+    TLS has no half-close: a ``close_notify`` ends both directions, and shutting down the TCP socket loses the
+    response. A TLS leg is therefore closed completely. This is harmless for a WebSocket, which ends with a
+    close frame in each direction.
     """
     leg.unregisterProducer()
     if IHalfCloseableDescriptor.providedBy(leg) and not ISSLTransport.providedBy(leg):
@@ -65,26 +64,26 @@ def end(leg: Leg) -> None:
 
 
 def unsent_bytes(leg: object) -> int:
-    """Return how much a TCP or TLS leg still holds in user space; 0 for what cannot tell.
+    """Return the number of bytes that a TCP or TLS leg holds in user space; 0 for other legs.
 
-    Only good for seeing whether a peer takes anything: the kernel's share is not counted.
+    The kernel's send queue is not included, so this only shows whether a peer is reading.
     """
     held = 0
     while (inner := getattr(leg, "transport", None)) is not None:
-        held += sum(map(len, getattr(leg, "_appSendBuffer", ())))  # of TLS, before its handshake is over
+        held += sum(map(len, getattr(leg, "_appSendBuffer", ())))  # TLS before the end of its handshake
         leg = inner
     held += len(getattr(leg, "dataBuffer", b"")) - getattr(leg, "offset", 0)
     return int(held + getattr(leg, "_tempDataLen", 0))
 
 
 def take_undelivered(leg: object) -> bytes:
-    """Return, once, what had arrived on a leg that was cut and a paused protocol did not get."""
+    """Return, once, the received data of a reset leg that its paused protocol did not get."""
     take = getattr(leg, "take_undelivered", None)
     return b"" if take is None else take()
 
 
 def round_trip_seconds(leg: object) -> float:
-    """Return the round trip that the kernel has measured for a TCP or TLS leg; 0.0 if it is not known."""
+    """Return the round-trip time that the kernel has measured for a TCP or TLS leg; 0.0 if it is unknown."""
     while (inner := getattr(leg, "transport", None)) is not None:
         leg = inner
     sock = getattr(leg, "socket", None)
@@ -92,11 +91,11 @@ def round_trip_seconds(leg: object) -> float:
         return 0.0
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_OFFSET + 4)
-    except OSError:  # no TCP socket, or closed
+    except OSError:  # not a TCP socket, or closed
         return 0.0
     return int.from_bytes(info[RTT_OFFSET:], sys.byteorder) / 1e6
 
 
 def is_orderly(reason: Failure) -> bool:
-    """Whether a ``connectionLost`` reason means that both directions had ended, not a cut."""
+    """Return whether a ``connectionLost`` reason is a normal end of both directions."""
     return reason.check(ConnectionDone) is not None

@@ -1,10 +1,9 @@
-"""A reset that follows everything written: bytes read before a reset are delivered before it.
+"""A reset that is sent after all written data.
 
-``abortConnection`` drops the buffer in user space and, on TCP, the kernel's send queue. Where a reset is only
-passed on from another connection, that would drop bytes which arrived in order before it. So
-a ``LingeringReset`` waits until the transport has handed everything to the kernel and the peer's kernel has
-acknowledged it, ``LINGER_SECONDS`` at most, and then resets. A yamux stream does the same in its session, see
-``StreamTransport.resetConnection``.
+``abortConnection`` drops the buffer in user space and, on TCP, the kernel's send queue. If a splice forwards
+a reset from another connection, data that arrived before the reset would be lost. So ``LingeringReset`` waits
+until the transport has passed all data to the kernel and the peer's kernel has acknowledged it, at most
+``LINGER_SECONDS``, and then resets. For a yamux stream see ``StreamTransport.resetConnection``.
 
 Used by :mod:`seance.core.splice`.
 """
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["LINGER_SECONDS", "LingeringReset", "unacknowledged_bytes"]
 
 LINGER_SECONDS: Final = 30.0
-"""How long a peer that does not read may delay its reset."""
+"""Maximum time by which a peer that does not read delays the reset."""
 
-FIRST_LOOK_SECONDS: Final = 0.005
-LAST_LOOK_SECONDS: Final = 0.1
-"""Between two looks at the send queue: doubled from the first to the last."""
+MIN_POLL_SECONDS: Final = 0.005
+MAX_POLL_SECONDS: Final = 0.1
+"""Interval between two checks of the send queue; it doubles from the minimum to the maximum."""
 
 UNKNOWN_SECONDS: Final = 0.2
-"""Time for the kernel to send where it cannot be asked: a round trip of most paths."""
+"""Time to wait where the send queue cannot be queried; a round trip of most paths."""
 
 SIOCOUTQ: Final = 0x5411
-"""Of ``linux/sockios.h``: bytes in the send queue of a socket that the peer has not acknowledged."""
+"""From ``linux/sockios.h``: bytes in the send queue of a socket that the peer has not acknowledged."""
 
 TCP_CLOSE: Final = 7
-"""Of ``linux/tcp_states.h``: nothing can be sent any more, for example since the peer has reset."""
+"""From ``linux/tcp_states.h``: the socket can send nothing more, for example because the peer has reset."""
 
 _ioctl: Any = None
 if sys.platform == "linux":
@@ -49,11 +48,11 @@ if sys.platform == "linux":
 
 
 class LingeringReset:
-    """Resets a leg once everything that was written has left. ``cancel`` it when the leg is gone.
+    """Resets a leg once all written data is sent. Call ``cancel`` when the leg is lost.
 
     Args:
         reactor: Provides the time.
-        leg: A leg without a producer. Its protocol drops the data that it still receives.
+        leg: A leg without a producer. Its protocol drops received data.
     """
 
     __slots__ = ("_call", "_deadline", "_delay", "_leg", "_reactor")
@@ -62,21 +61,21 @@ class LingeringReset:
         self._reactor = reactor
         self._leg = leg
         self._call: IDelayedCall | None = None
-        self._delay = FIRST_LOOK_SECONDS
+        self._delay = MIN_POLL_SECONDS
         reset = getattr(leg, "resetConnection", None)
         if reset is not None:
             reset()
             return
         self._deadline = reactor.seconds() + LINGER_SECONDS
-        self._look()
+        self._poll()
 
     def cancel(self) -> None:
-        """Wait no longer, and do nothing."""
+        """Stop waiting, without a reset."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._call = None
         waiting = unsent_bytes(self._leg)
         if not waiting:
@@ -88,8 +87,8 @@ class LingeringReset:
         if not waiting or self._reactor.seconds() >= self._deadline:
             self._leg.abortConnection()
             return
-        self._call = self._reactor.callLater(self._delay, self._look)
-        self._delay = min(2 * self._delay, LAST_LOOK_SECONDS)
+        self._call = self._reactor.callLater(self._delay, self._poll)
+        self._delay = min(2 * self._delay, MAX_POLL_SECONDS)
 
     def _reset(self) -> None:
         self._call = None
@@ -97,11 +96,11 @@ class LingeringReset:
 
 
 def unacknowledged_bytes(leg: object) -> int | None:
-    """Return how much the kernel holds of a leg that its peer has not acknowledged.
+    """Return the number of bytes in the kernel that the peer of a leg has not acknowledged.
 
     Returns:
-        0 for what is no TCP socket, because a reset takes nothing from it, and for a socket that the peer has
-        reset. None where the system cannot be asked.
+        0 if it is not a TCP socket, because a reset drops nothing then, and for a socket that the peer has
+        reset. None if the system has no such query.
     """
     while (inner := getattr(leg, "transport", None)) is not None:
         leg = inner
@@ -112,8 +111,8 @@ def unacknowledged_bytes(leg: object) -> int | None:
         return None
     try:
         if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE:
-            return 0  # its queue still counts what was never acknowledged
+            return 0  # the query would still count data that was never acknowledged
         answer = _ioctl(sock.fileno(), SIOCOUTQ, b"\0\0\0\0")
-    except (OSError, ValueError):  # gone
+    except (OSError, ValueError):  # closed
         return 0
     return int.from_bytes(answer, sys.byteorder)

@@ -1,9 +1,9 @@
-"""Where a server listens: endpoint strings of Twisted's, with what they lack for a public relay.
+"""Server endpoints from strings, with additions for a public relay.
 
-``server_endpoint`` reads a string as ``twisted.internet.endpoints.serverFromString`` does. It differs in two
-kinds: ``haproxy:`` reads the PROXY protocol with ``seance.net.proxy_protocol``, and ``unix:`` finds out by
-connecting whether a socket is in use. Twisted's lock holds a process id instead. In a container that is 1
-each time, so after SIGKILL the dead process's lock seemed to belong to a running one.
+``server_endpoint`` parses a string as ``twisted.internet.endpoints.serverFromString`` does, except for two
+kinds: ``haproxy:`` reads the PROXY protocol with ``seance.net.proxy_protocol``, and ``unix:`` connects to a
+socket to find out whether it is in use. Twisted uses a lock with a process id instead. In a container this id
+is always 1, so after a SIGKILL the lock of the dead process seems to belong to the new one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1")
 NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 CLAIM_TRIES = 100
-"""How often the claim file of a socket may be replaced by other processes while this one opens it."""
+"""Maximum number of attempts to open the claim file, which other processes may remove at the same time."""
 
 PROXY_PREFIX = "haproxy:"
 
@@ -48,7 +48,7 @@ def server_endpoint(
     *,
     trusts: Callable[[str], bool] | None = None,
 ) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes.
+    """Return the endpoint for a string.
 
     Args:
         reactor: Twisted's reactor.
@@ -69,26 +69,26 @@ def server_endpoint(
 
 
 def has_no_such_address(error: BaseException | None) -> bool:
-    """Return whether listening failed because this machine does not have the address."""
+    """Return whether listening failed because this machine lacks the address."""
     return getattr(getattr(error, "socketError", None), "errno", None) in NO_SUCH_ADDRESS
 
 
 def why_not_listening(error: CannotListenError, option: str) -> str:
-    """Return the end of an error message: why a port cannot be listened on, and what to do.
+    """Return the end of an error message: why listening failed, and what to do.
 
     Args:
-        error: What ``listen`` failed with.
-        option: Which option names another place, such as ``--listen``.
+        error: The error of ``listen``.
+        option: The option that sets the address, such as ``--listen``.
     """
     number = getattr(error.socketError, "errno", None)
     why = getattr(error.socketError, "strerror", None) or str(error.socketError)
     hint = f"Choose another with {option}."
     if number == errno.EADDRINUSE:
-        hint = f"Stop what uses it, or choose another with {option}."
+        hint = f"Stop the program that uses it, or choose another with {option}."
     elif number in NO_SUCH_ADDRESS:
         hint = f"This machine does not have that address; choose another with {option}."
     elif number in (errno.EACCES, errno.EPERM):
-        hint = f"Give this user the right to do so, or choose another with {option}."
+        hint = f"Give this user the permission, or choose another with {option}."
     return f"{why}. {hint}"
 
 
@@ -128,9 +128,9 @@ class _UnixEndpoint:
 
 
 class _UnixPort(unix.Port):
-    """Removes its path when it closes only if the path still leads to its own socket.
+    """Removes its path when it closes only if the path still belongs to its socket.
 
-    Twisted's removes whatever is there, and never finishes closing if nothing is.
+    Twisted's port removes any file at that path, and never finishes closing if there is none.
     """
 
     identity: os.stat_result
@@ -141,7 +141,7 @@ class _UnixPort(unix.Port):
         except OSError:
             is_own = False
         if not is_own:
-            self._bindPath = b"\0"  # a name that is in no directory: nothing is removed
+            self._bindPath = b"\0"  # a name that never exists, so nothing is removed
         super().connectionLost(reason)
 
 
@@ -155,9 +155,9 @@ def _keep_identity(port: IListeningPort) -> IListeningPort:
 
 @contextmanager
 def _claim(path: str) -> Iterator[None]:
-    """Hold an exclusive lock on a file, so that one process at a time looks at a socket and takes its place.
+    """Hold an exclusive lock on a file, so that only one process at a time checks and replaces a socket.
 
-    The kernel releases the lock with the process, however that ends. The file is removed afterwards.
+    The kernel releases the lock when the process ends in any way. The file is removed afterwards.
     """
     import fcntl  # noqa: PLC0415  # not on every platform; those without have no UNIX sockets in Twisted
 
@@ -182,7 +182,7 @@ def _claim(path: str) -> Iterator[None]:
 
 
 def _is_file(descriptor: int, path: str) -> bool:
-    """Return whether an open file is still the one at a path: the process before us removed its own."""
+    """Return whether an open file is still the one at a path; the previous process removes its file."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def _remove_stale(path: str) -> None:
     """Remove a socket on which nothing listens, and the lock that Twisted left beside it.
 
     Raises:
-        OSError: Something listens there, it is not a socket, or it may not be looked at or removed.
+        OSError: A process listens there, it is not a socket, or there is no permission to check or remove it.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -201,7 +201,7 @@ def _remove_stale(path: str) -> None:
         mode = None
     if mode is not None:
         if not stat.S_ISSOCK(mode):
-            raise OSError(errno.EEXIST, "there is a file that is not a socket, which is left as it is", path)
+            raise OSError(errno.EEXIST, "there is a file that is not a socket; it was not removed", path)
         with socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
             number = probe.connect_ex(path)

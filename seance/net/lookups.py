@@ -1,13 +1,14 @@
-"""Name look-ups in threads that nothing waits for.
+"""Name look-ups in daemon threads, which do not delay the end of the process.
 
-Twisted looks names up in the ten threads of the reactor's pool, and joins these threads when it stops. With
-glibc's defaults a look-up without a name server takes 10 s and more, and SIGTERM waited for it; ten look-ups
-that hang let no other begin. ``NameLookups`` uses daemon threads: at most ``MAX_THREADS``, and for one name
-at most ``MAX_THREADS_PER_NAME``. Requests for the same name share the look-up that is running. If that one is
-older than ``RETRY_SECONDS``, a second one begins beside it, because the network may have changed; the first
-look-up that finds an address answers all requests.
+Twisted looks names up in the ten threads of the reactor's pool, and joins them when it stops. With glibc's
+defaults a look-up takes 10 s or more if no name server answers. SIGTERM waited for it, and ten such look-ups
+blocked all others. ``NameLookups`` uses at most ``MAX_THREADS`` daemon threads, and ``MAX_THREADS_PER_NAME``
+for one name. Requests for the same name share a running look-up. If it is older than ``RETRY_SECONDS``,
+another one starts, because the network may have changed. The first look-up that finds an address answers all
+requests.
 
-The programs and commands install it (``use_daemon_lookups``); a program that embeds Seance may do so too.
+The programs and commands install it with ``use_daemon_lookups``; a program that embeds Seance may do the
+same.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ MAX_THREADS = 16
 MAX_THREADS_PER_NAME = 4
 
 RETRY_SECONDS = 5.0
-"""Age of a look-up from which another one for the same name may begin; glibc's time for one question."""
+"""Age of a look-up after which another one for the same name may start; glibc's timeout of one query."""
 
 MAX_WAITING = 1000
-"""Requests that wait for one name; a further one fails immediately."""
+"""Maximum number of requests that wait for one name; a further one fails immediately."""
 
 _INTERFACE = re.compile(r"(?<![^:])interface=(?P<name>[A-Za-z0-9._-]+)(?=:|$)")
 
@@ -65,7 +66,7 @@ class _Request:
 
 @dataclass
 class _Lookup:
-    """The threads that look up one name, and the requests that wait for them."""
+    """The look-up of one name, with the requests that wait for it."""
 
     requests: list[_Request] = field(default_factory=list)
     threads: int = 0
@@ -74,11 +75,11 @@ class _Lookup:
 
 @implementer(IHostnameResolver)
 class NameLookups:
-    """Twisted's interface for name look-ups, on daemon threads.
+    """A resolver for Twisted that uses daemon threads.
 
     Args:
         reactor: Twisted's reactor.
-        getaddrinfo: The function that may block.
+        getaddrinfo: Called in a thread; replaced in tests.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class NameLookups:
             now - lookup.began_at >= RETRY_SECONDS and lookup.threads < MAX_THREADS_PER_NAME
         )
         if may_begin and self.thread_count < MAX_THREADS:
-            with suppress(RuntimeError):  # the system has no thread for us; the request fails like others
+            with suppress(RuntimeError):  # no thread could be started, and the request fails
                 threading.Thread(target=self._look_up, args=(key,), name="seance DNS", daemon=True).start()
                 lookup.threads += 1
                 lookup.began_at = now
@@ -132,7 +133,7 @@ class NameLookups:
             answers = self._getaddrinfo(*key)
         except (OSError, UnicodeError):
             answers = []
-        with suppress(Exception):  # the reactor has stopped, and its waker is closed
+        with suppress(Exception):  # the reactor has stopped
             self._reactor.callFromThread(self._finish, key, answers)
 
     def _finish(self, key: _Key, answers: list[Any]) -> None:
@@ -142,22 +143,22 @@ class NameLookups:
         if not lookup.threads:
             del self._lookups[key]
         elif not answers:
-            return  # another thread may still find one
+            return  # another thread may still find an address
         requests, lookup.requests = lookup.requests, []
         _deliver(requests, answers)
 
 
 def use_daemon_lookups(reactor: Any) -> None:  # noqa: ANN401  # no common type
-    """Let a reactor look names up with ``NameLookups``, unless it has a resolver of another kind."""
+    """Install ``NameLookups`` in a reactor, unless its resolver is not Twisted's default."""
     if IReactorPluggableNameResolver.providedBy(reactor) and isinstance(reactor.nameResolver, GAIResolver):
         reactor.installNameResolver(NameLookups(reactor))
 
 
 def resolve_interface(endpoint: str) -> str:
-    """Return the text of a server endpoint with an address in place of the host name of its ``interface``.
+    """Replace a host name in ``interface=`` of a server endpoint string by its address.
 
-    Binding to a host name would look it up in the event loop. Call this before the reactor runs: until then
-    SIGTERM ends the process even while the look-up blocks.
+    Binding to a host name would block the event loop with a look-up. Call this before the reactor runs, when
+    SIGTERM still ends the process during a look-up.
 
     Raises:
         ConfigError: The name cannot be resolved.

@@ -1,8 +1,7 @@
-"""Something that happens at most once, and the people who wait for it.
+"""An event that happens at most once, with a Deferred for each waiter.
 
-A public attribute that is a ``Deferred`` can be consumed or cancelled by whoever finds it first;
-a ``when_x()`` method gives each caller one of their own (txtorcon learnt it the hard way,
-aesthetics.md 1.4).
+A public ``Deferred`` attribute is consumed or cancelled by its first user. ``when`` gives each caller a
+separate one, as in txtorcon.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ T = TypeVar("T")
 
 
 class OneShotEvent(Generic[T]):
-    """Fires once, with a value or a failure; ``reset`` makes it a new one."""
+    """Fires once, with a value or a failure; ``reset`` allows it to fire again."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[T], None] = {}
@@ -31,11 +30,11 @@ class OneShotEvent(Generic[T]):
 
     @property
     def failure(self) -> Failure | None:
-        """Why it will not come; None as long as it may, and if it has."""
+        """The failure if the event has failed, else None."""
         return self._outcome if isinstance(self._outcome, Failure) else None
 
     def when(self) -> Deferred[T]:
-        """Return a Deferred of the caller's own. Cancelling it only stops the waiting."""
+        """Return a new Deferred for the event. Cancelling it does not affect other waiters."""
         if isinstance(self._outcome, Failure):
             return fail(self._outcome)
         if self._outcome is not None:
@@ -45,28 +44,28 @@ class OneShotEvent(Generic[T]):
         return waiting
 
     def fire(self, value: T) -> None:
-        """It has come: everyone who waits gets ``value``. A second call does nothing."""
+        """Fire all waiting Deferreds with ``value``. A second call does nothing."""
         if self._outcome is None:
             self._outcome = (value,)
             while self._waiting:
                 self._next_waiting().callback(value)
 
     def fail(self, failure: Failure) -> None:
-        """It will not come: everyone who waits gets ``failure``. A second call does nothing."""
+        """Fail all waiting Deferreds with ``failure``. A second call does nothing."""
         if self._outcome is None:
             self._outcome = failure
             while self._waiting:
                 self._next_waiting().errback(failure)
 
     def reset(self) -> None:
-        """Wait again; whoever waits already goes on waiting."""
+        """Allow the event to fire again. Waiting Deferreds keep waiting."""
         self._outcome = None
 
     def _forget(self, waiting: Deferred[T]) -> None:
         self._waiting.pop(waiting, None)
 
     def _next_waiting(self) -> Deferred[T]:
-        # One at a time: who is told first may cancel the waiting of another.
+        # One at a time, because a callback may cancel another waiting Deferred.
         waiting = next(iter(self._waiting))
         del self._waiting[waiting]
         return waiting

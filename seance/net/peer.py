@@ -1,4 +1,4 @@
-"""Who is at the other end of a TLS connection, as far as a certificate proves it."""
+"""The verified certificate of a TLS peer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["PeerCertificate", "certificate_names", "peer_certificate"]
 
 @dataclass(frozen=True, slots=True)
 class PeerCertificate:
-    """What a verified certificate says about its holder.
+    """The identity in a verified certificate.
 
     Attributes:
-        common_name: The subject's CN; None if it has none, or several.
-        dns_names: The DNS names among its alternative names.
-        uris: The URIs among them, such as ``spiffe://example/agent``.
-        fingerprint: SHA-256 of the certificate, in hex; another one after each renewal.
-        expires_at: Unix seconds.
+        common_name: The subject's CN; None if there is none, or several.
+        dns_names: The DNS names in the subject alternative name.
+        uris: The URIs in it, such as ``spiffe://example/agent``.
+        fingerprint: SHA-256 of the certificate, in hex; it changes with each renewal.
+        expires_at: Unix time.
     """
 
     common_name: str | None
@@ -33,18 +33,18 @@ class PeerCertificate:
 
     @property
     def name(self) -> str:
-        """What to know the holder by: what stays the same when the certificate is renewed, if anything."""
+        """The first URI, DNS name or CN, which do not change in a renewal, or else the fingerprint."""
         return next(iter((*self.uris, *self.dns_names, self.common_name or self.fingerprint)))
 
 
 def peer_certificate(transport: object) -> PeerCertificate | None:
-    """Return the certificate that the other end has shown, once its handshake is over.
+    """Return the peer's certificate after the handshake.
 
     Args:
-        transport: A TLS transport, or something above one, such as a carrier.
+        transport: A TLS transport, or a transport above one, such as a carrier.
 
     Returns:
-        None if there is no TLS, the other end has shown none, or none was verified.
+        None if there is no TLS, or the peer has presented no certificate, or certificates are not verified.
     """
     connection = _connection(transport)
     if connection is None or not connection.get_verify_mode() & SSL.VERIFY_PEER:
@@ -64,7 +64,7 @@ def peer_certificate(transport: object) -> PeerCertificate | None:
 
 
 def certificate_names(certificate: x509.Certificate) -> list[str]:
-    """Return the hosts that a certificate is for, names and addresses."""
+    """Return the host names and IP addresses that a certificate is for."""
     alternatives = _alternatives(certificate)
     addresses = alternatives.get_values_for_type(x509.IPAddress)
     return [*alternatives.get_values_for_type(x509.DNSName), *map(str, addresses)]
@@ -74,17 +74,17 @@ def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        # ValueError: what the peer sent makes no sense to the parser, though OpenSSL let it pass.
+        # ValueError: the parser rejects an extension that OpenSSL has accepted.
         return x509.SubjectAlternativeName([])
 
 
 def _connection(transport: object) -> SSL.Connection | None:
-    """Find OpenSSL's part of a connection, which may be some layers down."""
+    """Return the OpenSSL connection of a transport or of a transport below it."""
     layer: Any = transport
     while layer is not None:
         if ISSLTransport.providedBy(layer):
-            handle = layer.getHandle()  # type: ignore[attr-defined]  # the interface lacks it, all who provide it do not
-            # None once the connection is lost.
+            handle = layer.getHandle()  # type: ignore[attr-defined]  # not in the interface, but all providers have it
+            # None after the connection is lost.
             return handle if isinstance(handle, SSL.Connection) else None
         layer = getattr(layer, "transport", None)
     return None

@@ -1,12 +1,9 @@
-"""A protocol that reads the beginning of a connection and hands the rest to another.
+"""Switch an established connection from one protocol to another.
 
-The front of the relay does not know what a connection is before it has read the head. Twisted
-has no general way to change a connection's protocol (a TLS transport hides it one level down),
-so the first protocol stays where it is and puts its successor's ``dataReceived`` in place of its
-own: one attribute look-up per chunk, no extra call. The rest, which happens once, it passes on.
-
-Where there are thousands of connections, a protocol that stays is memory. ``step_out`` takes it out, from the
-transports that we know.
+Twisted has no general way to do this: a transport delivers to its ``protocol``, and a ``ProtocolWrapper``
+such as TLS to its ``wrappedProtocol``. ``switch_protocol`` is the one mechanism here. The new protocol
+replaces the old one, which frees the old one's memory: a relay has thousands of connections. If the old
+protocol must see the end of the connection, it is a ``ProtocolSwitch`` and stays in place as the observer.
 """
 
 from __future__ import annotations
@@ -19,45 +16,64 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["ProtocolSwitch", "replace_protocol"]
+__all__ = ["ProtocolSwitch", "switch_protocol"]
+
+
+def switch_protocol(
+    transport: Any,  # noqa: ANN401  # no common type
+    successor: IProtocol,
+    *,
+    observer: ProtocolSwitch | None = None,
+) -> None:
+    """Let ``transport`` deliver to ``successor``, and connect it.
+
+    Args:
+        transport: A transport of Twisted or of this project.
+        successor: Its ``makeConnection`` is called before this returns. Bytes that were received but not
+            processed are for the caller to pass to its ``dataReceived`` afterwards.
+        observer: The transport's present protocol, if it stays to see the end of the connection. It forwards
+            everything; received data takes no extra call.
+    """
+    if observer is None:
+        name = "wrappedProtocol" if isinstance(transport, ProtocolWrapper) else "protocol"
+        setattr(transport, name, successor)
+    else:
+        observer.forward_to(successor)
+    successor.makeConnection(transport)
 
 
 @implementer(IHalfCloseableProtocol)
 class ProtocolSwitch(Protocol):
-    """The first protocol of a connection. Subclasses read; then they call ``hand_over``."""
+    """The first protocol of a connection. Subclasses read its beginning, and then call ``hand_over``.
+
+    ``connectionLost`` is called at the end of the connection in any case. A subclass that overrides it calls
+    this class's method as well.
+    """
 
     _successor: IProtocol | None = None
 
     def hand_over(self, successor: IProtocol) -> None:
-        """Give the connection to ``successor``, whose ``connectionMade`` is called at once.
+        """Switch to ``successor`` and stay as the observer; see ``switch_protocol``."""
+        assert self.transport is not None, "a connection is handed over after connectionMade"
+        switch_protocol(self.transport, successor, observer=self)
 
-        Bytes that were read but not consumed are the caller's to pass on, afterwards, to
-        ``successor.dataReceived``.
-        """
+    def forward_to(self, successor: IProtocol) -> None:
+        """Forward everything to ``successor`` from now on."""
         self._successor = successor
         receive = successor.receive_late if isinstance(successor, ProtocolSwitch) else successor.dataReceived
-        self.dataReceived = receive  # type: ignore[method-assign]  # the point of this class
-        assert self.transport is not None, "a connection is handed over after connectionMade"
-        successor.makeConnection(self.transport)
-
-    def step_out(self, successor: IProtocol) -> None:
-        """Leave the connection to ``successor`` for good: not even its end is told to us.
-
-        For transports of Twisted's and of ours.
-        """
-        replace_protocol(self.transport, self, successor)
+        self.dataReceived = receive  # type: ignore[method-assign]  # without a call in between
 
     def receive_late(self, data: bytes) -> None:
-        """Take data from another of us, which must not keep the method that a hand-over of ours replaces."""
+        """Receive data from another ``ProtocolSwitch``, which must not keep our ``dataReceived``."""
         self.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over; a subclass that has something to do then calls this as well."""
+        """Report the end of the connection to the successor."""
         if self._successor is not None:
             self._successor.connectionLost(reason)
 
     def readConnectionLost(self) -> None:
-        """The far side has said all: pass it on, or close if nobody can tell half from whole."""
+        """Forward the peer's end of data; close if the protocol cannot half-close."""
         half = IHalfCloseableProtocol(self._successor, None)
         if half is not None:
             half.readConnectionLost()
@@ -65,15 +81,7 @@ class ProtocolSwitch(Protocol):
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We have said all."""
+        """Forward the end of our data."""
         half = IHalfCloseableProtocol(self._successor, None)
         if half is not None:
             half.writeConnectionLost()
-
-
-def replace_protocol(transport: Any, old: IProtocol, new: IProtocol) -> None:  # noqa: ANN401  # no common type
-    """Let a transport deliver to ``new`` in place of ``old``, and call the former's ``connectionMade``."""
-    name = "wrappedProtocol" if isinstance(transport, ProtocolWrapper) else "protocol"
-    assert getattr(transport, name) is old, "a connection is given away by whoever has it"
-    setattr(transport, name, new)
-    new.makeConnection(transport)

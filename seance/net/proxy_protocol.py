@@ -1,9 +1,8 @@
-"""The PROXY protocol in front of a listener: connections show the addresses that a proxy sent.
+"""The PROXY protocol for a listener: connections have the addresses that a proxy has sent.
 
 ``ProxyProtocolFactory`` wraps the factory of a listening port (``--listen haproxy:...``). Each connection
-has to begin with a header (``seance.heads.proxy_protocol``) and has to come from an address that the operator
-trusts; others are cut, with a line in the log. The wrapped protocol is connected at accept, so that its own
-timeout bounds the wait for a header.
+must begin with a header (``seance.heads.proxy_protocol``) and come from a trusted address. Others are cut and
+logged. The wrapped protocol is connected at accept, so its timeout also limits the wait for the header.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ THIS_MACHINE = "127.0.0.1"
 
 
 def host_of(address: IAddress | None) -> str:
-    """Return the host of an address; of a UNIX socket that is this machine."""
+    """Return the host of an address; 127.0.0.1 for a UNIX socket."""
     return str(getattr(address, "host", THIS_MACHINE))
 
 
@@ -67,7 +66,7 @@ class ProxyProtocolFactory(WrappingFactory[Any]):
         self._trusts = trusts
         self._limit = LogLimiter(reactor, interval_seconds=REFUSED_SECONDS)
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401  # of two kinds
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401  # one of two classes
         """Make the protocol of one connection."""
         peer = host_of(addr)
         if self._trusts is not None and not self._trusts(peer):
@@ -76,7 +75,7 @@ class ProxyProtocolFactory(WrappingFactory[Any]):
         return ProxyProtocol(self, cast(IProtocol, self.wrappedFactory.buildProtocol(addr)))
 
     def note_refused(self, peer: str, why: str) -> None:
-        """Log that a connection was refused, at most once in some seconds."""
+        """Log that a connection was refused, at most once in ``REFUSED_SECONDS``."""
         suppressed = self._limit.admit("refused")
         if suppressed is not None:
             self._log.warn(
@@ -128,15 +127,15 @@ class ProxyProtocol(ProtocolWrapper):
             self.wrappedProtocol.dataReceived(reader.trailing)
 
     def getPeer(self) -> IAddress:
-        """Return the client's address as the header says it, or else the connection's."""
+        """Return the client's address from the header, or else the connection's."""
         return self._peer or self.transport.getPeer()
 
     def getHost(self) -> IAddress:
-        """Return the address that the client connected to, likewise."""
+        """Return the address that the client connected to, from the header, or else the connection's."""
         return self._host or self.transport.getHost()
 
     def readConnectionLost(self) -> None:
-        """Pass a half-close on; without a header the connection is of no use."""
+        """Forward a half-close; close if there was no header."""
         half = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if self._reader is not None or half is None:
             self.transport.loseConnection()
@@ -144,22 +143,22 @@ class ProxyProtocol(ProtocolWrapper):
             half.readConnectionLost()
 
     def writeConnectionLost(self) -> None:
-        """Pass it on."""
+        """Forward the end of our data."""
         half = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if half is not None:
             half.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Log a header that never came; a health check that only connects sends none and is not logged."""
+        """Log a missing or incomplete header, except for a health check that only connects."""
         reader, self._reader = self._reader, None
         if reader is not None and (reader.has_begun or reason.check(ConnectionAborted)):
-            what = "the PROXY header was incomplete" if reader.has_begun else "no PROXY header came"
+            what = "the PROXY header was incomplete" if reader.has_begun else "there was no PROXY header"
             self.factory.note_refused(host_of(self.transport.getPeer()), f"{what} when the connection ended")
         super().connectionLost(reason)
 
     def _refuse(self, why: str) -> None:
         self._reader = None
-        self.dataReceived = _ignore  # type: ignore[method-assign]  # nothing more is read from this one
+        self.dataReceived = _ignore  # type: ignore[method-assign]  # drop further data
         self.factory.note_refused(host_of(self.transport.getPeer()), why)
         cast(ITCPTransport, self.transport).abortConnection()
 
@@ -170,7 +169,7 @@ class _Refused(Protocol):
 
 
 def _ignore(data: bytes) -> None:
-    """Drop what comes after an error."""
+    """Drop data after an error."""
 
 
 def _twisted_address(address: Ipv4 | Ipv6, port: int) -> IAddress:

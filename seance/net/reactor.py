@@ -1,17 +1,17 @@
-"""Twisted's reactor for Linux, with three short ways for what a tunnel does all day.
+"""Twisted's epoll reactor with three shortcuts for small messages.
 
-Not a reactor of its own: descriptors, timers, signals and threads are Twisted's ``EPollReactor``, and every
-transport works on it as it does there. Three things take another way, because each small message goes by
-them several times (figures: decision 17):
+Descriptors, timers, signals and threads are those of Twisted's ``EPollReactor``, and all transports work as
+with that reactor. Three operations, each of which a small message needs several times, are faster (figures:
+docs/decisions/0017-*.md):
 
-* *a descriptor that can be read* and nothing else is read at once. Twisted goes through two layers that set
-  up a context for the log; what is logged here has a namespace of its own;
-* *a call for this turn*, ``callLater(0, ...)``, is kept in a list that is worked off when all that was ready
-  has been read. In Twisted it is a timer, with a heap and a look at the clock;
-* *timers and calls from threads* are gone through when there is a new one or one to be called. Twisted does
-  it in each turn.
+* *A readable descriptor* is read directly. Twisted sets up a logging context in two layers first; log events
+  of this module have a separate namespace.
+* *A call for this turn*, ``callLater(0, ...)``, is kept in a list and runs after all ready descriptors. In
+  Twisted it is a timer, with a heap and a query of the clock.
+* *Timers and calls from threads* are processed only if there is a new or a due one. Twisted does it in each
+  turn.
 
-Relay and agent run on it on Linux, unless ``twistd --reactor`` or ``SEANCE_REACTOR`` names another
+Relay and agent use it on Linux, unless ``twistd --reactor`` or ``SEANCE_REACTOR`` selects another one
 (``seance.options.flags``). Nothing else in the project imports this module.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["FastReactor", "install"]
 
 
 class FastReactor(EPollReactor):
-    """The reactor. ``install`` makes it the one of the process."""
+    """The reactor; see ``install``."""
 
     _log = Logger()
 
@@ -43,7 +43,7 @@ class FastReactor(EPollReactor):
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
     ) -> DelayedCall:
-        """Call after ``delay`` seconds; with 0 when all that is ready now has been read."""
+        """Call after ``delay`` seconds; with 0 after all descriptors that are ready now."""
         if delay:
             return super().callLater(delay, callable, *args, **kw)
         call = DelayedCall(self.seconds(), callable, args, kw, _ignore, _ignore, self.seconds)
@@ -51,11 +51,11 @@ class FastReactor(EPollReactor):
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
-        """Return all that is still to be called."""
+        """Return all pending calls."""
         return [*super().getDelayedCalls(), *(call for call in self._soon if not call.cancelled)]
 
     def mainLoop(self) -> None:
-        """Run until somebody stops it."""
+        """Run until the reactor is stopped."""
         while self._started:
             with self._log.failuresHandled("Unhandled error in the main loop", event="reactor.loop_failed"):
                 self.runUntilCurrent()
@@ -68,7 +68,7 @@ class FastReactor(EPollReactor):
                     self.doPoll(timeout)
 
     def doPoll(self, timeout: float | None) -> None:
-        """Wait until something is ready, and work it off; then what was asked for in this turn."""
+        """Wait for ready descriptors and process them, then the calls for this turn."""
         if self._soon:
             timeout = 0
         elif timeout is None:
@@ -77,29 +77,29 @@ class FastReactor(EPollReactor):
         for descriptor, event in self._poller.poll(timeout, len(selectables)):
             selectable = selectables.get(descriptor)
             if selectable is None:
-                continue  # closed by what was ready before it
+                continue  # closed by the handler of another descriptor
             if event == EPOLLIN:
                 try:
                     why = selectable.doRead()
-                except BaseException as error:  # noqa: BLE001  # as Twisted: it costs this connection alone
+                except BaseException as error:  # noqa: BLE001  # as in Twisted: only this connection is lost
                     why = error
-                    self._log.failure("Unhandled error over what was read", event="reactor.read_failed")
+                    self._log.failure("Unhandled error while reading", event="reactor.read_failed")
                 if why:
                     self._disconnectSelectable(selectable, why, True)
             else:
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
         if self._soon:
-            self._work_off()
+            self._run_soon_calls()
 
     doIteration = doPoll
 
-    def _work_off(self) -> None:
-        # What these calls ask for in turn comes in the next round, after another look at the descriptors.
+    def _run_soon_calls(self) -> None:
+        # Calls that these calls add run in the next turn, after another poll.
         calls, self._soon = self._soon, []
         for call in calls:
             if call.cancelled:
                 continue
-            if call.delayed_time > 0:  # Somebody has put it off since: it is a timer now, and may be again.
+            if call.delayed_time > 0:  # It was delayed meanwhile, so it is an ordinary timer from now on.
                 call.canceller, call.resetter = self._cancelCallLater, self._moveCallLaterSooner
                 self._newTimedCalls.append(call)
             else:
@@ -110,13 +110,13 @@ class FastReactor(EPollReactor):
         try:
             call.func(*call.args, **call.kw)
         except BaseException:  # noqa: BLE001  # as Twisted
-            self._log.failure("Unhandled error in a call of this turn", event="reactor.call_failed")
+            self._log.failure("Unhandled error in a delayed call", event="reactor.call_failed")
 
 
 def install() -> None:
-    """Make it the reactor of this process; for ``twistd``, which looks for this name."""
+    """Make it the reactor of this process. ``twistd`` requires a function of this name."""
     main.installReactor(FastReactor())
 
 
 def _ignore(call: object) -> None:
-    """A call that is cancelled or put off is found to be so when its turn comes."""
+    """Do nothing: a cancelled or delayed call is detected when it is due."""

@@ -1,13 +1,14 @@
-"""How much of a carrier's data the kernel may keep that has not left yet.
+"""Limit the unsent data of a carrier in the kernel's send queue.
 
-What the kernel holds, nothing can overtake: a keystroke waits behind it. But it has to hold as much as leaves
-until this process has its next turn, or the path runs dry. So the mark follows the path, as the size of
-messages does, by the same measure (``seance.yamux.MessageSizer``): how long the carrier stays full.
+No stream can overtake data in the kernel, so a keystroke waits behind it. But the kernel must hold as much as
+it sends until this process runs again, or the path is idle. The limit therefore follows the speed of the
+path, with the same measurement as the message size (``seance.yamux.MessageSizer``): how long the carrier
+stays full.
 
-``TCP_NOTSENT_LOWAT`` alone keeps no promise: the system looks at it only where a new buffer begins, and
-goes on filling the last one, up to 64 KiB (Linux 6.18: 28 KiB unsent with a mark of 8). So whoever writes
-to a carrier asks afterwards (``SIOCOUTQNSD``), about every quarter of the mark; the option then only says
-when to go on: when less than half of it is left. Systems that cannot be asked hold what they hold.
+``TCP_NOTSENT_LOWAT`` does not enforce the limit. Linux checks it only when it starts a new buffer, and fills
+the last one up to 64 KiB (Linux 6.18: 28 KiB unsent with a limit of 8 KiB). So the amount is queried
+(``SIOCOUTQNSD``) after each quarter of the limit. The option only determines when the socket is writable
+again: when less than half of its value is unsent. Systems without this query have no limit.
 
 Used by :mod:`seance.net.immediate_write`.
 """
@@ -25,62 +26,65 @@ from seance.yamux import MessageSizer
 __all__ = ["SendQueueMonitor"]
 
 SIOCOUTQNSD: Final = 0x894B
-"""Of ``linux/sockios.h``: how many bytes of a TCP socket were never sent."""
+"""From ``linux/sockios.h``: number of bytes of a TCP socket that were never sent."""
 
 _ioctl: Any = None
 if sys.platform == "linux":
-    with contextlib.suppress(ImportError):  # a Python that was built without it
+    with contextlib.suppress(ImportError):  # a Python built without it
         _ioctl = importlib.import_module("fcntl").ioctl
 
 
 class SendQueueMonitor:
-    """Says of one socket when the kernel has enough. ``wrote`` after each write; ``filled``, ``drained``.
+    """Determines when the kernel has enough unsent data of one socket.
+
+    Call ``wrote`` after each write, ``filled`` when writing pauses, and ``drained`` when the socket is
+    writable.
 
     Args:
-        sock: A TCP socket; its low-water mark is set, now and whenever the path turns out faster or slower.
+        sock: A TCP socket; its low-water mark is set now and when the speed of the path changes.
 
     Attributes:
-        most_bytes: What may be unsent when more is written; a message more is unsent at most.
+        max_bytes: Amount of unsent data up to which more is written; the excess is at most one message.
     """
 
-    __slots__ = ("_pace", "_socket", "_unasked_bytes", "most_bytes")
+    __slots__ = ("_pace", "_socket", "_unchecked_bytes", "max_bytes")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._pace = MessageSizer()
-        self._unasked_bytes = 0
-        self.most_bytes = 0
+        self._unchecked_bytes = 0
+        self.max_bytes = 0
         self._follow_pace()
 
     def wrote(self, count: int) -> bool:
-        """Whether the kernel has enough, now that it was given ``count`` bytes more."""
+        """Record that ``count`` bytes were written; return whether the kernel has enough now."""
         self._pace.sent(count)
-        self._unasked_bytes += count
-        if self._unasked_bytes * 4 < self.most_bytes or _ioctl is None:
+        self._unchecked_bytes += count
+        if self._unchecked_bytes * 4 < self.max_bytes or _ioctl is None:
             return False
-        self._unasked_bytes = 0
+        self._unchecked_bytes = 0
         self._follow_pace()
         try:
             answer = _ioctl(self._socket.fileno(), SIOCOUTQNSD, b"\0\0\0\0")
-        except (OSError, ValueError):  # no TCP socket of this system's own, or gone
+        except (OSError, ValueError):  # not a TCP socket, or closed
             return False
-        return int.from_bytes(answer, sys.byteorder) >= self.most_bytes
+        return int.from_bytes(answer, sys.byteorder) >= self.max_bytes
 
     def filled(self, now: float) -> None:
-        """Take note that nothing more is written."""
+        """Record that writing pauses."""
         self._pace.filled(now)
 
     def drained(self, now: float) -> None:
-        """Take note that the kernel asks for more."""
+        """Record that the socket is writable again."""
         self._pace.drained(now)
         self._follow_pace()
 
     def _follow_pace(self) -> None:
-        if self.most_bytes == self._pace.message_bytes:
+        if self.max_bytes == self._pace.message_bytes:
             return
-        self.most_bytes = self._pace.message_bytes
+        self.max_bytes = self._pace.message_bytes
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
         if option is not None:
             with contextlib.suppress(OSError):
-                # The kernel asks for more when less than half of it is unsent.
-                self._socket.setsockopt(socket.IPPROTO_TCP, option, 2 * self.most_bytes)
+                # Doubled, because the socket is writable when less than half of this is unsent.
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, 2 * self.max_bytes)

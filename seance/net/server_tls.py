@@ -1,12 +1,11 @@
-"""The server's side of TLS: a certificate that can be replaced while connections are open.
+"""TLS for servers, with a certificate that can be replaced while connections are open.
 
-``ServerTls`` holds the context for the next handshake. A connection keeps the context that it began
-with, so that a renewed certificate costs nobody anything. Twisted's ``ssl:`` endpoints have one
-context for life; this is for everything else that listens.
+``ServerTls`` holds the context for the next handshake. Open connections keep their context, so a renewed
+certificate does not disturb them. Twisted's ``ssl:`` endpoints never replace theirs.
 
-A client certificate is asked for if there is an authority for it, and never demanded: browsers come
-through the same port and have none. One that is shown has to be good, or the handshake fails, so
-whatever ``peer_certificate`` returns can be relied on.
+A client certificate is requested if there is an authority for it, but not required, because browsers use the
+same port without one. The handshake fails if a presented certificate is not valid, so the result of
+``peer_certificate`` can be trusted.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from zope.interface import implementer
 
 from seance.net.files import WatchedFiles
 from seance.net.log_limiter import REFUSED_SECONDS, LogLimiter
-from seance.net.pem import PathLike, openssl_words, read_authorities, read_credentials, tls_context
+from seance.net.pem import PathLike, openssl_message, read_authorities, read_credentials, tls_context
 from seance.net.tls_transport import TlsFactory
 
 if TYPE_CHECKING:
@@ -33,31 +32,31 @@ if TYPE_CHECKING:
 __all__ = ["HandshakeLog", "ServerTls"]
 
 PROTOCOL = b"http/1.1"
-"""What we say with ALPN. Nobody has to ask; a browser does, and finds out that HTTP/2 is not spoken."""
+"""The protocol that ALPN selects; it tells browsers that HTTP/2 is not supported."""
 
-LONGEST_CHAIN = 9
+MAX_CHAIN_DEPTH = 9
 
 SESSION_ID = b"seance"
-"""Sessions are resumed by tickets, whose keys die with the context. OpenSSL wants a name for whoever may
-resume one where client certificates are asked for."""
+"""OpenSSL requires a session id context if client certificates are requested. Sessions are resumed by
+tickets, whose keys are deleted with the context."""
 
 
 RESUME_SECONDS = 300
-"""How long a ticket is good: long enough for everybody to come back after a hiccup. Whoever comes back with
-one is not checked anew, so this is also how much longer than its time a client certificate may live."""
+"""Lifetime of a ticket; enough to reconnect after a short outage. A resumed session is not verified again, so
+an expired client certificate may be used for this time."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls(WatchedFiles[SSL.Context]):
-    """A certificate, its key, and what clients may prove themselves with.
+    """A server certificate with its key, and the authority of client certificates.
 
-    Call ``load``, then ``wrap`` what listens. ``reload``, or ``look`` once a second, takes changed
-    files for the handshakes to come.
+    Call ``load``, then ``wrap`` the factory that listens. Call ``check`` every second to use changed files
+    for later handshakes.
 
     Args:
-        cert_file: The certificate chain, PEM.
-        key_file: The key, PEM; by default it is in the certificate's file.
-        client_ca_file: The authority of client certificates; None asks for none.
+        cert_file: PEM file with the certificate chain.
+        key_file: PEM file with the key; None if it is in ``cert_file``.
+        client_ca_file: PEM file with the authority of client certificates; None requests none.
     """
 
     def __init__(
@@ -70,30 +69,24 @@ class ServerTls(WatchedFiles[SSL.Context]):
 
         super().__init__(paths, read)
 
-    def reload(self) -> bool:
-        """Read the files now; False, and a line in the log, if they are no good."""
-        return self.look(force=True)
-
     def wrap(self, factory: IProtocolFactory, reactor: IReactorTime) -> TlsFactory:
-        """Return a factory that speaks TLS and has ``factory`` make what speaks inside.
+        """Return a factory for TLS connections around the protocols of ``factory``.
 
-        The protocols that it makes are connected at accept, before the handshake, and have to bound
-        the time that it takes.
+        These protocols are connected at accept, before the handshake, and have to limit the time that it
+        takes.
         """
         return TlsFactory(self, False, factory, reactor)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803  # Twisted's names
-        """Make OpenSSL's part of one connection."""
+        """Return the OpenSSL connection for one transport."""
         return SSL.Connection(self.content, None)
 
 
 class HandshakeLog:
-    """Tells the operator about failed handshakes, so that strangers do not decide how long the log is.
-
-    One line, then none for ten seconds; the next says how many it stands for.
+    """Logs failed handshakes, at most one line in ten seconds; the next line has the number of those omitted.
 
     Args:
-        reactor: Where time comes from.
+        reactor: Provides the time.
     """
 
     _log = Logger()
@@ -102,20 +95,20 @@ class HandshakeLog:
         self._limit = LogLimiter(reactor, interval_seconds=REFUSED_SECONDS)
 
     def note(self, reason: Failure, peer: str) -> None:
-        """Tell of a connection that was lost, if it was TLS that failed.
+        """Log a lost connection if TLS has failed.
 
         Args:
-            reason: What ``connectionLost`` was told.
-            peer: Who it was.
+            reason: The reason passed to ``connectionLost``.
+            peer: The peer's address.
         """
         error = reason.value
-        if not isinstance(error, SSL.Error) or (untold := self._limit.admit("failed")) is None:
+        if not isinstance(error, SSL.Error) or (suppressed := self._limit.admit("failed")) is None:
             return
         self._log.info(
             "A TLS handshake with {peer} failed: {reason} ({untold} more since the last such line)",
             peer=peer,
-            reason=openssl_words(error),
-            untold=untold,
+            reason=openssl_message(error),
+            untold=suppressed,
             event="tls.handshake_failed",
         )
 
@@ -132,9 +125,9 @@ def _server_context(
         context.set_timeout(RESUME_SECONDS)
         if authorities:
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
-            context.set_verify_depth(LONGEST_CHAIN)
+            context.set_verify_depth(MAX_CHAIN_DEPTH)
         for authority in authorities:
-            # Named to the client: a browser then does not offer its user certificates of others.
+            # Sent to the client, so a browser offers its user only certificates of these authorities.
             context.add_client_ca(authority)
 
     return tls_context(read_credentials(cert_file, key_file), authorities, prepare)

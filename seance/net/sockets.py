@@ -1,14 +1,13 @@
-"""Socket options that a tunnel needs and Twisted leaves to its users.
+"""Socket options for a tunnel.
 
-* ``TCP_NODELAY``: frames are small and already gathered once per reactor turn; Nagle on top
-  shows as a flat 40 ms.
-* Keepalive and ``TCP_USER_TIMEOUT``: a peer that vanished without a FIN is noticed by the
-  kernel, also while we have nothing to say or nothing but unacknowledged data.
-* ``TCP_NOTSENT_LOWAT``: Linux takes 2.6 MB from us before it first says "full", 21 s of a
-  1 Mbit/s uplink in which nothing can overtake; with the low-water mark it is 120 KB
-  (yamux.md 2.3, measured).
+* ``TCP_NODELAY``: frames are collected once per reactor turn already; Nagle's algorithm adds up to 40 ms.
+* Keepalive and ``TCP_USER_TIMEOUT``: the kernel detects a peer that vanished without a FIN, whether the
+  connection is idle or has unacknowledged data.
+* ``TCP_NOTSENT_LOWAT``: without it Linux accepts 2.6 MB before the socket is full (measured), which is 21 s
+  of a 1 Mbit/s uplink in which no stream can overtake. With it, 120 KB.
 
-Systems that lack an option go without it: each makes things better, none makes them correct.
+An option that the system lacks is skipped. The options improve behaviour; correctness does not depend on
+them.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ KEEPALIVE_IDLE_SECONDS = 15
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_PROBES = 15
 UNACKNOWLEDGED_SECONDS = 90
-"""A hole of 30 s in a client's network must not end its connection. Linux doubles the time between two
-repetitions: the first one after the hole comes after 61 s at worst, and none when this time is over. With
-60 s a hole of 30 s ended 9 of 50 connections."""
+"""A network outage of 30 s must not end a client's connection. Linux doubles the time between
+retransmissions, so the first one after the outage is sent after at most 61 s, and none after this time. With
+60 s, an outage of 30 s ended 9 of 50 connections."""
 
 NOT_SENT_BYTES = 128 * 1024
 
@@ -46,21 +45,23 @@ OPTIONS: tuple[tuple[int, str, int], ...] = (
 )
 
 CARRIER_OPTIONS = {"TCP_USER_TIMEOUT": 10_000}
-"""For carriers. Their own pulse has noticed a dead peer by then, so the time is for what it cannot see. What
-the kernel may keep unsent of one is ``seance.net.send_queue``'s to say: nothing can overtake it."""
+"""For carriers. ``seance.carrier.CarrierHeartbeat`` detects a dead peer earlier; this covers the cases that
+it does not see. ``seance.net.send_queue`` sets ``TCP_NOTSENT_LOWAT`` of a carrier."""
 
 
 def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # no common type
-    """Set the options above on a transport's or a listening port's socket, and let it write at once.
+    """Set the options above on a socket, and let its transport write immediately.
+
+    On Linux, accepted sockets inherit the options of the listening socket. UNIX sockets, in-memory transports
+    and yamux streams have no such options and are not changed.
 
     Args:
         holder: A transport or a listening port.
-        is_carrier: Whether many streams share it: see ``CARRIER_OPTIONS``.
-
-    On Linux a listening socket passes them on to what it accepts. UNIX sockets, in-memory
-    transports and yamux streams have nothing to set and are left alone.
+        is_carrier: Whether it is the connection below a carrier, which many streams share: see
+            ``CARRIER_OPTIONS``.
     """
-    # Carriers, TLS and the PROXY protocol have theirs some transports down; wrappers show it as their own.
+    # Below carriers, TLS and the PROXY protocol the socket belongs to an inner transport. A ProtocolWrapper
+    # shows the attributes of that transport as its own.
     while isinstance(holder, ProtocolWrapper) or not _has_socket(holder):
         holder = getattr(holder, "transport", None)
         if holder is None:
@@ -78,7 +79,7 @@ def tune(holder: Any, *, is_carrier: bool = False) -> None:  # noqa: ANN401  # n
                 sock.setsockopt(level, option, value)
     if is_carrier and hasattr(holder, "full_above_bytes"):
         holder.full_above_bytes = 0
-        holder.unsent = SendQueueMonitor(sock)
+        holder.send_queue = SendQueueMonitor(sock)
 
 
 def _has_socket(holder: object) -> bool:

@@ -1,8 +1,8 @@
-"""A connection that is attempted again while the first attempt still waits.
+"""A client endpoint that starts further attempts while the first one is pending.
 
-After a hole in the network the kernel repeats a SYN only 1, 3 and 7 s after the first, and a resolver that
-lost its question asks again after 5 s. A new attempt finds the network back immediately. Ending the first one
-instead would never reach a relay whose path is slow.
+After a network outage the kernel repeats a SYN only 1, 3 and 7 s after the first one, and a resolver repeats
+a lost query after 5 s. A new attempt succeeds as soon as the network is back. The first attempt is not
+cancelled, because over a slow path no attempt might ever finish then.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Staggered", "again_at"]
+__all__ = ["StaggeredEndpoint", "retrying_endpoint"]
 
-AGAIN_SECONDS: Final = 1.5
-"""From one attempt to the next: with the kernel's own repetition a SYN leaves every second or so."""
+RETRY_SECONDS: Final = 1.5
+"""Interval between attempts; together with the kernel's repetitions, a SYN is sent about every second."""
 
 
-def again_at(
-    reactor: Any,  # noqa: ANN401  # what endpoints want: no common type
+def retrying_endpoint(
+    reactor: Any,  # noqa: ANN401  # several interfaces, no common type
     named: IStreamClientEndpoint,
     peer: object,
     seconds: float,
 ) -> IStreamClientEndpoint:
-    """Return an endpoint that tries ``named``, and then the address where it was found before.
+    """Return an endpoint that tries ``named``, and then the address of an earlier connection.
 
     Args:
         reactor: Twisted's reactor.
-        named: Looks the name up.
-        peer: The address of an earlier connection; of another kind than TCP it is ignored.
-        seconds: How long the whole may take.
+        named: An endpoint that resolves the name.
+        peer: The address of the earlier connection; ignored if it is not a TCP address.
+        seconds: Timeout of the whole.
     """
     if not isinstance(peer, (IPv4Address, IPv6Address)):
         return named
     kind = TCP6ClientEndpoint if isinstance(peer, IPv6Address) else TCP4ClientEndpoint
     known = kind(reactor, peer.host, peer.port, timeout=seconds)
-    return Staggered(reactor, [named, *[known] * int(seconds / AGAIN_SECONDS)], AGAIN_SECONDS)
+    return StaggeredEndpoint(reactor, [named, *[known] * int(seconds / RETRY_SECONDS)], RETRY_SECONDS)
 
 
 @implementer(IStreamClientEndpoint)
-class Staggered:
+class StaggeredEndpoint:
     """Connects to the first of several endpoints that answers.
 
-    The connection fails when an attempt has failed and no other one is pending: a refused one does not wait
-    for those that have not begun.
+    The connection fails when an attempt has failed and no other one is pending: a refused attempt does not
+    wait for those that have not started.
 
     Args:
-        reactor: Twisted's reactor or a test's ``Clock``.
-        endpoints: One at least, in order.
-        delay_seconds: From the beginning of one attempt to that of the next.
+        reactor: Provides the time.
+        endpoints: At least one, in the order of the attempts.
+        delay_seconds: Time between the starts of two attempts.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Staggered:
         self._delay_seconds = delay_seconds
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, as every endpoint does. Cancelling drops all attempts."""
+        """Connect; see ``IStreamClientEndpoint``. Cancelling aborts all attempts."""
         return _Attempts(self._reactor, self._endpoints, self._delay_seconds, factory).begin()
 
 
@@ -113,7 +113,7 @@ class _Attempts:
             self._stop()
             self._result.callback(result)
         elif self._left and result.check(DNSLookupError):
-            # A resolver that answers immediately has nothing to wait for.
+            # If the resolver fails immediately, waiting does not help.
             if self._next is not None:
                 self._next.cancel()
             self._attempt()

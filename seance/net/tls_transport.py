@@ -1,8 +1,8 @@
-"""Twisted's TLS transport, with the two things that a public server misses in it.
+"""Twisted's TLS transport with two additions for a public server.
 
-It waits for the other end's goodbye without a bound (twisted#7926): whoever never says one keeps a
-connection, and what stands behind it, for ever. And whoever speaks plain HTTP to it is hung up on
-without a word, where one sentence would tell a person what to write instead.
+Twisted waits for the peer's ``close_notify`` without a time limit (twisted#7926), so a peer that never sends
+it keeps its connection open. And it closes a connection with plain HTTP without a response, where an error
+message tells the user what to change.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 __all__ = ["TlsFactory"]
 
-GOODBYE_SECONDS = 5.0
-"""From one look at a connection that is being closed to the next."""
+CLOSE_CHECK_SECONDS = 5.0
+"""Interval between two checks of a connection that is being closed."""
 
 
 class TlsFactory(TLSMemoryBIOFactory):
     """Makes TLS transports around the protocols of another factory.
 
     Args:
-        creator: Makes OpenSSL's part.
-        is_client: Which side this is.
-        factory: Makes what speaks inside. Its protocols are connected before the handshake.
-        reactor: Where time comes from.
+        creator: Creates the OpenSSL connections.
+        is_client: Whether this side is the client.
+        factory: Makes the protocols, which are connected before the handshake.
+        reactor: Provides the time.
     """
 
     def __init__(
@@ -56,68 +56,67 @@ class TlsFactory(TLSMemoryBIOFactory):
 
 
 class TlsTransport(TLSMemoryBIOProtocol):
-    """Twisted's, but a goodbye that is not answered ends it all the same.
+    """A TLS transport that closes even if the peer does not answer its ``close_notify``.
 
-    And without the buffer for small writes that Twisted puts before OpenSSL: what comes here was gathered
-    already, and what waits in a buffer that takes 64,000 bytes before it says "full", nothing can overtake.
+    It has no buffer for small writes, which Twisted puts before OpenSSL. Writes are collected already, and
+    that buffer holds 64,000 bytes before it is full, which no stream can overtake.
     """
 
     factory: TlsFactory
-    _look_later: IDelayedCall | None = None
+    _check_call: IDelayedCall | None = None
     _unsent_bytes = 0
 
     def loseConnection(self) -> None:
-        """Say goodbye once everything written has left, and do not wait for ever for the answer."""
+        """Send ``close_notify`` after all written data, and wait a limited time for the answer."""
         super().loseConnection()
-        if self._look_later is None and self.connected:
-            self._wait()
+        if self._check_call is None and self.connected:
+            self._check_later()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
-        if self._look_later is not None:
-            self._look_later.cancel()
-            self._look_later = None
+        """Stop the checks."""
+        if self._check_call is not None:
+            self._check_call.cancel()
+            self._check_call = None
         super().connectionLost(reason)
 
-    def _wait(self) -> None:
+    def _check_later(self) -> None:
         self._unsent_bytes = unsent_bytes(self)
-        self._look_later = self.factory.reactor.callLater(GOODBYE_SECONDS, self._look)
+        self._check_call = self.factory.reactor.callLater(CLOSE_CHECK_SECONDS, self._check_close)
 
-    def _look(self) -> None:
-        self._look_later = None
+    def _check_close(self) -> None:
+        self._check_call = None
         connection: SSL.Connection = self.getHandle()
         unsent = unsent_bytes(self)
         if not connection.get_shutdown() & SSL.SENT_SHUTDOWN or 0 < unsent < self._unsent_bytes:
-            self._wait()
+            self._check_later()
         elif unsent:
-            # Nothing has left meanwhile, so nothing will.
-            self.abortConnection()
+            self.abortConnection()  # no progress since the last check
         else:
             transport: Any = self.transport
             transport.loseConnection()
 
 
 class ServerTlsTransport(TlsTransport):
-    """And with an answer for those who do not speak TLS."""
+    """A server's TLS transport, which answers plain HTTP with an error message."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Look at the first bytes: a TLS record begins with 22 here, an HTTP request with a letter."""
+        """Check the first byte: 22 in a TLS record, a letter in an HTTP request."""
         if data[:1].isalpha():
-            self._answer_plainly()
+            self._reject_plain_http()
             return
-        # From here on Twisted's own method, without a detour.
-        self.dataReceived = super().dataReceived  # type: ignore[method-assign]  # once, for speed
+        # Twisted's method is called directly from here on.
+        self.dataReceived = super().dataReceived  # type: ignore[method-assign]  # for speed
         self.dataReceived(data)
 
-    def _answer_plainly(self) -> None:
-        self.dataReceived = _ignore  # type: ignore[method-assign]  # nothing more is read from this one
-        sentence = "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
+    def _reject_plain_http(self) -> None:
+        self.dataReceived = _ignore  # type: ignore[method-assign]  # drop further data
+        message = "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
         transport: Any = self.transport
-        transport.write(refusal_response(Refusal(400, sentence, code="tls_expected")))
-        # Only this half: closing with bytes unread would reset the connection and destroy the answer.
-        # The far side closes the other half, or whoever waits for a head inside loses patience.
+        transport.write(refusal_response(Refusal(400, message, code="tls_expected")))
+        # Only this direction is closed: a close with unread data would reset the connection and destroy the
+        # response. The peer closes the other one, or the timeout of the protocol inside does.
         end(transport)
 
 
 def _ignore(data: bytes) -> None:
-    """What comes is for nobody."""
+    """Drop data after an error."""

@@ -1,12 +1,12 @@
-"""Received data is read before the loss of its connection is reported.
+"""Read all received data before reporting the loss of a connection.
 
-A peer that sends a last message and resets leaves both in our kernel: the message can be read, and every
-write fails. Twisted reports a connection as lost as soon as a write fails, or when the poll says so while the
-transport is paused, and the message is never read. With ``ReadsBeforeLoss`` the loss waits until the protocol
-has read the received data, for ``UNREAD_SECONDS`` at most; writes are dropped meanwhile.
+If a peer sends a last message and then resets, the message can still be read, but every write fails. Twisted
+reports the connection as lost when a write fails, or when a poll reports the reset while the transport is
+paused. The message is then never read. With ``ReadsBeforeLoss`` the loss is reported after the protocol has
+read the received data, or after ``UNREAD_SECONDS``; writes are dropped meanwhile.
 
-The kernel distinguishes *reset* from *end of data, then reset*, and says which it was only once: the first
-system call that fails has the error, ECONNRESET for the former and EPIPE for the latter (Linux).
+The kernel distinguishes *reset* from *end of data, then reset*, but reports it only once: the first system
+call that fails returns ECONNRESET for the former and EPIPE for the latter (Linux).
 
 Used by :mod:`seance.net.immediate_write` for TCP, and by :mod:`seance.net.sockets` for UNIX sockets.
 """
@@ -30,11 +30,11 @@ else:
 __all__ = ["UNREAD_SECONDS", "ReadsBeforeLoss", "read_before_loss"]
 
 UNREAD_SECONDS: Final = 30.0
-"""How long a protocol that has paused its transport may delay the loss."""
+"""Maximum time by which a protocol that has paused its transport delays the report of the loss."""
 
 
 class ReadsBeforeLoss(_Transport):
-    """Mixed in before one of Twisted's socket transports."""
+    """A mixin before one of Twisted's socket transports."""
 
     socket: Any
     protocol: Any
@@ -44,11 +44,11 @@ class ReadsBeforeLoss(_Transport):
 
     _is_paused = False
     _has_ended = False  # the peer's end of data was read
-    _is_reset = False  # the peer has reset, and did not end before
-    _giving_up: IDelayedCall | None = None  # while the loss waits
+    _is_reset = False  # the peer has reset without an end of data before
+    _timeout: IDelayedCall | None = None  # set while the loss is delayed
 
     def pauseProducing(self) -> None:
-        """Read nothing more until ``resumeProducing``."""
+        """Stop reading until ``resumeProducing``."""
         self._is_paused = True
         super().pauseProducing()
 
@@ -57,11 +57,11 @@ class ReadsBeforeLoss(_Transport):
         self._is_paused = False
         super().resumeProducing()
 
-    def read_ended(self) -> Any:  # noqa: ANN401  # Twisted's
-        """Say what it means that there is nothing more to read; for ``doRead``."""
+    def handle_end_of_data(self) -> Any:  # noqa: ANN401  # Twisted's
+        """Return the result of ``doRead`` when there is nothing more to read."""
         if self._is_reset:
             return main.CONNECTION_LOST
-        if self._has_ended or self._giving_up is None:
+        if self._has_ended or self._timeout is None:
             self._has_ended = True
             return main.CONNECTION_DONE
         self._has_ended = True
@@ -69,12 +69,12 @@ class ReadsBeforeLoss(_Transport):
         return main.CONNECTION_LOST
 
     def note_failed_write(self, error: OSError) -> None:
-        """Keep what the kernel says only once."""
+        """Record a reset, which the kernel reports only once."""
         if error.errno != errno.EPIPE:
             self._is_reset = True
 
     def writeSomeData(self, data: bytes) -> int | ConnectionLost:
-        """Write as Twisted's transports do, and keep what the kernel says of a failure."""
+        """Write as Twisted's transports do, and record a reset."""
         try:
             return int(self.socket.send(memoryview(data)[: self.SEND_LIMIT]))
         except OSError as error:
@@ -84,25 +84,25 @@ class ReadsBeforeLoss(_Transport):
             return main.CONNECTION_LOST
 
     def connectionLost(self, reason: Any) -> None:  # noqa: ANN401  # Twisted's
-        """Report the loss, now or once everything that can be read has been read."""
-        if not self._waits_with(reason):
-            if self._giving_up is not None:
-                self._giving_up.cancel()
-                self._giving_up = None
+        """Report the loss now, or after all received data has been read."""
+        if not self._must_delay(reason):
+            if self._timeout is not None:
+                self._timeout.cancel()
+                self._timeout = None
             super().connectionLost(reason)
         elif not self._is_paused:
-            # In turns of the reactor, as always.
             self.startReading()
-        # Free the unsent data now: a transport is part of reference cycles, which are collected later.
+        # Free the unsent data now, because a transport is part of reference cycles, which are collected
+        # later.
         self.dataBuffer = b""
         self._tempDataBuffer, self._tempDataLen, self.offset = [], 0, 0
-        if self._giving_up is not None and self.producer is not None and self.producerPaused:
-            # Nothing is queued any more, and a producer that waits may be what lets this transport read.
+        if self._timeout is not None and self.producer is not None and self.producerPaused:
+            # The queue is empty now, and reading may continue only when the paused producer has been resumed.
             self.producerPaused = False
             self.producer.resumeProducing()
 
-    def _waits_with(self, reason: Any) -> bool:  # noqa: ANN401  # Twisted's
-        """Whether there is something to read before the loss; from then on nothing is written."""
+    def _must_delay(self, reason: Any) -> bool:  # noqa: ANN401  # Twisted's
+        """Return whether there is data to read before the loss; if so, disable writing."""
         if (
             not self.connected
             or self.disconnecting
@@ -111,9 +111,9 @@ class ReadsBeforeLoss(_Transport):
             or not self._is_unread()
         ):
             return False
-        if self._giving_up is None:
+        if self._timeout is None:
             self._writeDisconnected = True
-            self._giving_up = self.reactor.callLater(UNREAD_SECONDS, self._give_up, reason)
+            self._timeout = self.reactor.callLater(UNREAD_SECONDS, self._give_up, reason)
         return True
 
     def _is_unread(self) -> bool:
@@ -126,13 +126,13 @@ class ReadsBeforeLoss(_Transport):
         return bool(data) or not self._is_reset
 
     def _give_up(self, reason: Any) -> None:  # noqa: ANN401  # Twisted's
-        self._giving_up = None
+        self._timeout = None
         self._has_ended = True
         self.connectionLost(reason)
 
 
 class _ReadsUnix(ReadsBeforeLoss):
-    # Twisted's own can pass on descriptors, for which nothing here has a use.
+    # Without Twisted's support for passing file descriptors, which is not used here.
     bufferSize: int  # noqa: N815  # Twisted's name
 
     def doRead(self) -> Any:  # noqa: ANN401  # Twisted's
@@ -144,7 +144,7 @@ class _ReadsUnix(ReadsBeforeLoss):
             self._is_reset = True
             return main.CONNECTION_LOST
         if not data:
-            return self.read_ended()
+            return self.handle_end_of_data()
         self.protocol.dataReceived(data)
         return None
 
@@ -161,7 +161,7 @@ _UNIX: dict[type, type] = {unix.Server: _UnixServer, unix.Client: _UnixClient}
 
 
 def read_before_loss(transport: object) -> None:
-    """Let a UNIX socket transport of Twisted's be read before its loss; others stay as they are."""
+    """Apply this to a UNIX socket transport of Twisted; other transports are not changed."""
     reading = _UNIX.get(type(transport))
     if reading is not None:
         transport.__class__ = reading

@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 from seance.agent import service as agent_module
 from seance.agent.service import Agent, AgentState
 from seance.agent.states import AgentEvent
-from seance.carrier import CarrierAnswerer, Pulse, negotiated
+from seance.carrier import CarrierAnswerer, CarrierHeartbeat, negotiated
 from seance.carrier import dial as carrier_dial
 from seance.core.settings import AgentSettings, RelaySettings
 from seance.errors import Refusal
@@ -299,7 +299,7 @@ def dial_without_timeout(*args: Any, deadline_seconds: float, **kwargs: Any) -> 
 
 
 def never_abort(pulse: Any) -> None:
-    pulse._timer = pulse._reactor.callLater(1.0, pulse._look)
+    pulse._timer = pulse._reactor.callLater(1.0, pulse._check)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def never_abort(pulse: Any) -> None:
     [
         (Agent, "_wait", wait_without_timeout),
         (sys.modules[__name__], "real_dial", dial_without_timeout),
-        (Pulse, "_look", never_abort),
+        (CarrierHeartbeat, "_check", never_abort),
     ],
     ids=["waits without a timeout", "dials without a timeout", "never aborts"],
 )

@@ -191,8 +191,8 @@ def test_an_agent_with_few_descriptors_limits_its_clients_and_logs_it(soft: int)
         argv += ["--local", f"127.0.0.1:{port}"]
         shell = ["sh", "-c", f'ulimit -n {soft}; exec "$0" "$@"', *argv, "--streams", "1000"]
         with Process(shell, name="agent", env=environment()) as agent:
-            expected = soft - descriptors.AGENT_OWN
-            agent.when_line(rf"--streams is \d+, but {expected} is what {soft} file descriptors allow")
+            expected = soft - descriptors.AGENT_RESERVE
+            agent.when_line(rf"--streams is \d+, but {soft} file descriptors allow {expected} only")
             agent.when_line("Connected to relay")
             clients = [dial(relay.port) for _ in range(soft + 20)]
             statuses = [answer[9:12].decode() for _, answer in clients]
@@ -237,7 +237,7 @@ def test_a_relay_with_few_descriptors_logs_it() -> None:
     shell = ["sh", "-c", 'ulimit -n 100; exec "$0" "$@"', *argv, "--connections", "5000"]
     with Process(shell, name="relay", env=environment()) as relay:
         relay.when_line(
-            "--connections and --reserved-connections is 5200, but 80 is what 100 file descriptors"
+            "--connections and --reserved-connections is 5200, but 100 file descriptors allow 80 only"
         )
 
 

@@ -37,21 +37,21 @@ def file(path: Path) -> WatchedFile[list[bytes]]:
 def test_unchanged_file_is_not_read(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.chmod(0)
     path.chmod(0o644)
-    assert not file.look()
+    assert not file.check()
     assert file.content == [b"one"]
 
 
 def test_changed_size_is_detected(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("one two")
-    assert file.look()
+    assert file.check()
     assert file.content == [b"one", b"two"]
-    assert not file.look()
+    assert not file.check()
 
 
 def test_changed_time_is_detected(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("two")
     os.utime(path, ns=(0, 1))
-    assert file.look()
+    assert file.check()
     assert file.content == [b"two"]
 
 
@@ -61,7 +61,7 @@ def test_replaced_file_is_detected(file: WatchedFile[list[bytes]], path: Path) -
     other.write_text("two")
     os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
     other.rename(path)
-    assert file.look()
+    assert file.check()
     assert file.content == [b"two"]
 
 
@@ -74,39 +74,39 @@ def test_changed_target_of_a_link_is_detected(tmp_path: Path, path: Path) -> Non
     (tmp_path / "other").write_text("two")
     (tmp_path / "new").symlink_to(tmp_path / "other")
     (tmp_path / "new").rename(link)
-    assert file.look()
+    assert file.check()
     assert file.content == [b"two"]
 
 
 def test_equal_content_is_no_change(file: WatchedFile[list[bytes]], path: Path) -> None:
     path.write_text("  one")
-    assert not file.look()
+    assert not file.check()
 
 
 def test_bad_file_is_ignored_and_logged_once(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.write_text("bad")
-    assert [file.look() for _ in range(5)] == [False] * 5
+    assert [file.check() for _ in range(5)] == [False] * 5
     assert file.content == [b"one"]
     assert [(event["event"], event["problem"]) for event in log] == [
         ("file.kept", f"The word list {path} contains a bad word")
     ]
     path.write_text("one more")
-    assert file.look()
+    assert file.check()
 
 
 def test_missing_file_is_ignored_and_logged_once(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.unlink()
-    assert [file.look() for _ in range(5)] == [False] * 5
+    assert [file.check() for _ in range(5)] == [False] * 5
     assert file.content == [b"one"]
     assert [event["problem"] for event in log] == [
         f"The word list {path} cannot be read (No such file or directory)"
     ]
     path.write_text("two")
-    assert file.look()
+    assert file.check()
 
 
 @pytest.mark.parametrize("become", [Path.mkdir, os.mkfifo])
@@ -115,7 +115,7 @@ def test_path_that_is_no_longer_a_file_is_ignored(
 ) -> None:
     path.unlink()
     become(path)  # type: ignore[operator]
-    assert not file.look()
+    assert not file.check()
     assert file.content == [b"one"]
     assert len(log) == 1
 
@@ -124,18 +124,18 @@ def test_file_over_the_limit_is_ignored(
     file: WatchedFile[list[bytes]], path: Path, log: list[LogEvent]
 ) -> None:
     path.write_text("x" * 101)
-    assert not file.look()
+    assert not file.check()
     assert log[0]["problem"].endswith("is longer than 100 bytes")
     path.write_text("x" * 100)
-    assert file.look()
+    assert file.check()
 
 
 def test_reading_can_be_forced(file: WatchedFile[list[bytes]], path: Path) -> None:
     status = path.stat()
     path.write_text("two")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert not file.look()
-    assert file.look(force=True)
+    assert not file.check()
+    assert file.check(force=True)
 
 
 @pytest.mark.parametrize(

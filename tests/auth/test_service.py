@@ -17,7 +17,7 @@ from twisted.logger import LogEvent
 from seance.auth.service import MAX_LISTENERS, AuthService
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import ConfigError
-from seance.net.files import LOOK_SECONDS
+from seance.net.files import CHECK_SECONDS
 from tests.auth.conftest import Start
 from tests.auth.tokens import (
     NOW,
@@ -91,11 +91,11 @@ def test_keys_rotate_by_their_names(start: Start, clock: Clock, tmp_path: Path) 
     grant = enter(service, old)
     assert code(service, new) == "token_key_unknown"
     write_jwks(path, ed_key(), ed_key("ed-2"))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(enter(service, new))
     assert service.is_still_good(grant)
     write_jwks(path, ed_key("ed-2"))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
     assert code(service, old) == "token_key_unknown"
     assert enter(service, new)
@@ -106,7 +106,7 @@ def test_replaced_key_ends_grants_of_the_old_key(start: Start, clock: Clock, tmp
     service = start(keys=[path])
     grant = enter(service, sign(claims(), material=SECRET, algorithm="HS256", kid="main"))
     write_jwks(path, secret_key("main", bytes(32)))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
 
 
@@ -115,7 +115,7 @@ def test_same_key_in_another_form_ends_no_grant(start: Start, clock: Clock, tmp_
     service = start(keys=[path])
     grant = enter(service, token())
     path.write_text(json.dumps(ed_key().public_jwk(), indent=4))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
 
 
@@ -124,7 +124,7 @@ def test_empty_set_refuses_all_tokens(start: Start, clock: Clock, tmp_path: Path
     service = start(keys=[path])
     grant = enter(service, token())
     path.write_text('{"keys": []}')
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
     assert code(service, sign(claims(), kid=...)) == "token_key_unknown"
 
@@ -138,7 +138,7 @@ def test_damaged_key_file_keeps_the_keys(
     grant = enter(service, token())
     spoil(path)
     for _ in range(5):
-        clock.advance(LOOK_SECONDS)
+        clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
     assert enter(service, token())
 
@@ -161,7 +161,7 @@ def test_files_that_change_together_are_one_change(start: Start, clock: Clock, t
     service.on_change(lambda: heard.append(1))
     for path in paths:
         path.write_text('{"keys": []}')
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == [1]
     assert service._keys == {}
 
@@ -226,16 +226,16 @@ def test_denied_grants_end_at_the_next_check_and_others_stay(
     grant = enter(service, text)
     others = [enter(service, other, "elsewhere"), enter(service, other, "team")]
     deny.write_text(f"# {line}\n")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
     deny.write_text(f"{line}\n")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert not service.is_still_good(grant)
     assert all(service.is_still_good(one) for one in others)
     refusal = refusal_of(service.verify(text, TokenRole.CLIENT, ROOM))
     assert (refusal.status, refusal.code) == denied
     deny.write_text("")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert service.is_still_good(grant)
 
 
@@ -248,7 +248,7 @@ def test_damaged_deny_list_stays_in_force(
     service = start(keys=[write_jwks(tmp_path / "keys", ed_key())], deny=deny)
     spoil(deny)
     for _ in range(3):
-        clock.advance(LOOK_SECONDS)
+        clock.advance(CHECK_SECONDS)
     assert code(service, token(jti="t")) == "token_denied"
     assert [event["event"] for event in log] == ["file.kept"]
 
@@ -262,15 +262,15 @@ def test_listeners_are_called_after_a_change(start: Start, clock: Clock, tmp_pat
     grant = enter(service, token())
     heard: list[bool] = []
     remove = service.on_change(lambda: heard.append(service.is_still_good(grant)))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == []
     write_jwks(path, ed_key("ed-2"))
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == [False]
     remove()
     remove()
     write_jwks(path, ed_key())
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert heard == [False]
     assert service.is_still_good(grant)
 
@@ -290,7 +290,7 @@ def test_failing_listener_does_not_affect_others(
     service.on_change(lambda: heard.append(2))
     for key in (ed_key("ed-2"), ed_key()):
         write_jwks(path, key)
-        clock.advance(LOOK_SECONDS)
+        clock.advance(CHECK_SECONDS)
     assert heard == [1, 2, 1, 2]
     assert len(watch.take(LookupError)) == 2
 
@@ -341,8 +341,8 @@ def test_error_in_checking_files_is_logged(
     def fall_over(*, force: bool) -> bool:
         raise LookupError
 
-    monkeypatch.setattr(service._key_files[0], "_check", fall_over)
-    clock.advance(LOOK_SECONDS)
+    monkeypatch.setattr(service._key_files[0], "_read_changed", fall_over)
+    clock.advance(CHECK_SECONDS)
     watch.take(LookupError)
 
 

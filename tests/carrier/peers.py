@@ -1,4 +1,4 @@
-"""The far end of a carrier, in the test's own hands: heads and frames byte by byte, no WebSocket library."""
+"""The far end of a carrier, driven by the test: heads and frames as bytes, without a WebSocket library."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def frame(
     announced: int | None = None,
     reserved: int = 0,
 ) -> bytes:
-    """Return a frame; ``announced`` is the length in its header, which may be false."""
+    """Return a frame; ``announced`` is the length in its header, which may be wrong."""
     length = len(payload) if announced is None else announced
     mask = MASK if is_masked else None
     header = encode_header(opcode, length, is_final=is_final, reserved=reserved, mask=mask)
@@ -100,7 +100,7 @@ def read_frames(data: bytes) -> list[Frame]:
 
 
 class _Far(Ear):
-    """Splits what it hears into a head and frames."""
+    """Splits received data into a head and frames."""
 
     @property
     def head(self) -> bytes:
@@ -112,12 +112,12 @@ class _Far(Ear):
 
 
 class _Both:
-    """What the two below have in common.
+    """The common part of the two classes below.
 
     Attributes:
         ear: The protocol at our end of the carrier.
-        far: What the test has in its hands.
-        offered: What ``make_protocol`` was called with.
+        far: The end that the test drives.
+        offered: The arguments of the calls of ``make_protocol``.
     """
 
     masks = True
@@ -142,7 +142,7 @@ class _Both:
         run(self.clock)
 
     def hear(self, *pieces: bytes) -> list[Frame]:
-        """Lets the far end say something; returns the frames that it then hears."""
+        """Send from the far end; return the frames that it receives then."""
         before = len(self.far.frames)
         for piece in pieces:
             self.far.transport.write(piece)
@@ -150,7 +150,7 @@ class _Both:
         return self.far.frames[before:]
 
     def end(self) -> None:
-        """Cuts the connection and looks whether anything is left."""
+        """Cut the connection and check that nothing is left."""
         self.wire.near.abortConnection()
         self.wire.far.abortConnection()
         self.run()
@@ -158,11 +158,11 @@ class _Both:
 
 
 class Answered(_Both):
-    """A carrier of the relay's; the test plays the agent.
+    """A carrier on the relay's side; the test plays the agent.
 
     Args:
         offers: The values of ``Sec-WebSocket-Protocol``.
-        glued: What follows the request's head in the same piece.
+        glued: Data behind the request's head in the same piece.
         fields: Further header fields of the request.
     """
 
@@ -194,10 +194,10 @@ class Answered(_Both):
 
 
 class Dialled(_Both):
-    """A carrier of the agent's; the test plays the relay.
+    """A carrier on the agent's side; the test plays the relay.
 
     Attributes:
-        results: What ``dial`` fired with.
+        results: The results of ``dial``.
     """
 
     masks = False
@@ -228,14 +228,14 @@ class Dialled(_Both):
 
     @property
     def accept(self) -> bytes:
-        """The right value for ``Sec-WebSocket-Accept``."""
+        """The correct value of ``Sec-WebSocket-Accept``."""
         (key,) = [
             line[19:] for line in self.far.head.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key: ")
         ]
         return base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
 
     def switching(self, *fields: bytes, accept: bytes | None = None) -> bytes:
-        """A 101 with further fields."""
+        """A 101 with additional fields."""
         lines = [
             b"HTTP/1.1 101 Switching Protocols",
             b"Upgrade: websocket",
@@ -246,7 +246,7 @@ class Dialled(_Both):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def open(self, subprotocol: str | None = SUBPROTOCOL) -> Dialled:
-        """Accepts the upgrade."""
+        """Accept the upgrade."""
         chosen = () if subprotocol is None else (b"Sec-WebSocket-Protocol: " + subprotocol.encode(),)
         self.far.transport.write(self.switching(*chosen))
         self.run()

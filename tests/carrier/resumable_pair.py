@@ -1,4 +1,4 @@
-"""Two lasting carriers over one WebSocket after the other, as agent and relay stand towards each other."""
+"""Two resumable transports over one WebSocket after the other, as an agent and a relay have them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LastingPair:
     """The agent's end is near, the relay's far.
 
     Attributes:
-        detached: What either was told when it lost a carrier that may have a successor.
-        wires: What the carriers ran over.
+        detached: The end and the reason of each lost carrier that may have a successor.
+        wires: The wires of the carriers.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LastingPair:
         self.far_ear: Any = far or Ear()
         self.detached: list[tuple[str, str]] = []
         self.wires: list[Wire] = []
-        self.inlets: list[tuple[str, CarrierProtocol]] = []
+        self.carrier_protocols: list[tuple[str, CarrierProtocol]] = []
         self._shape: dict[str, Any] = {**shape, "latency_seconds": latency_seconds}
         self.near, self.far = (
             ResumableTransport(self.clock, ear, on_detached=self._noting(name), kept_bytes=kept_bytes)
@@ -55,7 +55,7 @@ class LastingPair:
         self.detached.append((name, sentence))
 
     def connect(self) -> LastingPair:
-        """Begins another carrier at both ends; the agent dials when it has none. Next: ``run``."""
+        """Start another carrier at both ends. Call ``run`` next."""
         if self.near.carrier is not None:
             self.near.carrier.abortConnection()
             self.until(lambda: not self.near.is_attached)
@@ -64,13 +64,13 @@ class LastingPair:
         theirs = self.far.continuity.incoming
         field = theirs.count, theirs.crc
 
-        def join_far(inlet: CarrierProtocol) -> None:
-            self.inlets.append(("far", inlet))
-            self.far.join(inlet, epoch)
+        def join_far(carrier_protocol: CarrierProtocol) -> None:
+            self.carrier_protocols.append(("far", carrier_protocol))
+            self.far.join(carrier_protocol, epoch)
 
-        def join_near(inlet: CarrierProtocol) -> None:
-            self.inlets.append(("near", inlet))
-            self.near.join(inlet, self.near.begin(*field))
+        def join_near(carrier_protocol: CarrierProtocol) -> None:
+            self.carrier_protocols.append(("near", carrier_protocol))
+            self.near.join(carrier_protocol, self.near.begin(*field))
 
         doors = OneByOne()
         doors.coming.append(AgentDoor(CarrierAnswerer(self.clock), lambda _: CarrierProtocol(join_far)))
@@ -88,22 +88,22 @@ class LastingPair:
         return self
 
     def open(self) -> LastingPair:
-        """Begins a carrier and lets it open."""
-        before = len(self.inlets)
+        """Start a carrier and wait until it is open."""
+        before = len(self.carrier_protocols)
         self.connect()
-        self.until(lambda: len(self.inlets) >= before + 2)
+        self.until(lambda: len(self.carrier_protocols) >= before + 2)
         return self
 
     def until(self, condition: Callable[[], object], turns: int = 5000) -> None:
-        """Lets turns pass, in each of which any end sends or receives once if there is a latency."""
+        """Run turns; with a latency, each end sends or receives once per turn."""
         for _ in range(turns):
             if condition():
                 return
             self.clock.advance(self._latency_seconds)
-        raise AssertionError(f"what was waited for did not happen in {turns} turns")
+        raise AssertionError(f"the awaited condition did not occur in {turns} turns")
 
     def cut(self) -> None:
-        """Cuts what is below the latest carrier."""
+        """Cut the wire of the latest carrier."""
         self.wires[-1].near.abortConnection()
         self.wires[-1].far.abortConnection()
 
@@ -116,21 +116,21 @@ class LastingPair:
             self.clock.advance(step_seconds)
 
     def end(self) -> None:
-        """Ends both, and looks whether anything is left."""
-        for lasting in (self.near, self.far):
-            lasting.expire("the test is over")
+        """End both, and check that nothing is left."""
+        for resumable in (self.near, self.far):
+            resumable.expire("the test is over")
         for wire in self.wires:
             wire.near.abortConnection()
             wire.far.abortConnection()
         self.run()
         assert self.clock.getDelayedCalls() == []
-        for lasting in (self.near, self.far):
-            assert lasting.continuity.outgoing.kept_bytes == 0
-            assert not lasting.is_attached
+        for resumable in (self.near, self.far):
+            assert resumable.continuity.outgoing.kept_bytes == 0
+            assert not resumable.is_attached
 
 
 class _OverAtOnce(LastingPair):
-    """Nobody is waited for: what is cut is over, as the contract has it."""
+    """A cut carrier ends the transport immediately, as the contract requires."""
 
     def note_detached(self, name: str, sentence: str) -> None:
         super().note_detached(name, sentence)
@@ -138,7 +138,7 @@ class _OverAtOnce(LastingPair):
 
 
 class LastingRig(ClockRig):
-    """For ``tests/contract.py``: what is cut is over at once."""
+    """For ``tests/contract.py``: a cut ends the transport immediately."""
 
     can_half_close = False
 

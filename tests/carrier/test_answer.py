@@ -48,7 +48,7 @@ def test_the_answer_is_what_the_request_needs_and_no_more() -> None:
         ((b"\xff\xfe, a b; c=d",), None),
     ],
 )
-def test_our_subprotocol_is_chosen_where_it_is_offered(offers: tuple[bytes, ...], chosen: str | None) -> None:
+def test_our_subprotocol_is_selected_if_it_is_offered(offers: tuple[bytes, ...], chosen: str | None) -> None:
     ends = Answered(offers=offers)
     assert ends.offered == [chosen]
     assert ends.carrier.subprotocol == chosen
@@ -73,7 +73,7 @@ def test_no_extension_is_accepted(offer: bytes) -> None:
     ends.end()
 
 
-def test_nothing_else_in_the_request_is_shown_to_autobahn() -> None:
+def test_other_header_fields_do_not_reach_autobahn() -> None:
     ends = Answered(
         fields=(
             b"Origin: https://elsewhere.example",
@@ -96,13 +96,13 @@ def test_nothing_else_in_the_request_is_shown_to_autobahn() -> None:
     ends.end()
 
 
-def test_frames_glued_to_the_request_are_not_lost() -> None:
+def test_frames_behind_the_request_are_not_lost() -> None:
     ends = Answered(glued=frame(b"early ") + frame(b"bird"))
     assert ends.ear.data == b"early bird"
     ends.end()
 
 
-def test_a_protocol_that_cannot_be_made_ends_the_carrier(watch: Watch) -> None:
+def test_a_failing_protocol_factory_ends_the_carrier(watch: Watch) -> None:
     class Failing(Answered):
         def make_protocol(self, subprotocol: str | None) -> Ear:
             raise ZeroDivisionError
@@ -113,7 +113,7 @@ def test_a_protocol_that_cannot_be_made_ends_the_carrier(watch: Watch) -> None:
     ends.end()
 
 
-def test_a_protocol_that_fails_at_its_beginning_ends_the_carrier(watch: Watch) -> None:
+def test_a_failing_connection_made_ends_the_carrier(watch: Watch) -> None:
     def fail(ear: Ear) -> None:
         raise ZeroDivisionError
 
@@ -124,7 +124,7 @@ def test_a_protocol_that_fails_at_its_beginning_ends_the_carrier(watch: Watch) -
     ends.end()
 
 
-def test_a_protocol_that_fails_over_glued_frames_ends_the_carrier(watch: Watch) -> None:
+def test_a_protocol_that_fails_over_frames_behind_the_request_ends_the_carrier(watch: Watch) -> None:
     def fail(data: bytes) -> None:
         raise ZeroDivisionError
 
@@ -135,7 +135,7 @@ def test_a_protocol_that_fails_over_glued_frames_ends_the_carrier(watch: Watch) 
     ends.end()
 
 
-def test_text_glued_to_a_plain_request_is_refused() -> None:
+def test_text_behind_a_plain_request_is_rejected() -> None:
     ends = Answered(offers=(), glued=frame(b"{}", TEXT))
     assert [(heard.opcode, heard.close_code) for heard in ends.far.frames] == [(CLOSE, 1003)]
     assert ends.hear(close(1003)) == []

@@ -36,7 +36,7 @@ def answer(
 
 
 def error_of(ends: Dialled) -> Any:
-    """The error of an attempt that has failed, once."""
+    """Return the error of a failed attempt, which is reported once."""
     (failure,) = ends.results
     assert isinstance(failure, Failure)
     return failure.value
@@ -96,7 +96,7 @@ def test_frames_glued_to_the_101_are_not_lost() -> None:
     ends.end()
 
 
-def test_the_protocol_is_given_out_before_it_hears_anything() -> None:
+def test_the_deferred_fires_before_data_is_delivered() -> None:
     ends = Dialled()
     order: list[str] = []
     ends.ear.on_data = lambda _: order.append("data")
@@ -108,7 +108,7 @@ def test_the_protocol_is_given_out_before_it_hears_anything() -> None:
 
 
 @pytest.mark.parametrize("chop_bytes", [1, 7, 200])
-def test_a_101_may_come_in_pieces_and_after_other_news(chop_bytes: int) -> None:
+def test_a_101_may_arrive_in_pieces_and_after_other_1xx_responses(chop_bytes: int) -> None:
     ends = Dialled(chop_bytes=chop_bytes, seed=chop_bytes)
     run_until(ends.clock, lambda: ends.far.head.endswith(b"Sec-WebSocket-Version: 13"))
     ends.far.transport.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ends.switching(b"X-Any: thing"))
@@ -118,7 +118,7 @@ def test_a_101_may_come_in_pieces_and_after_other_news(chop_bytes: int) -> None:
     ends.end()
 
 
-def test_a_relay_may_end_its_lines_like_a_human() -> None:
+def test_a_relay_may_end_lines_with_lf_only() -> None:
     ends = Dialled()
     ends.far.transport.write(ends.switching().replace(b"\r\n", b"\n") + frame(b"glued", is_masked=False))
     ends.run()
@@ -126,7 +126,7 @@ def test_a_relay_may_end_its_lines_like_a_human() -> None:
     ends.end()
 
 
-def test_an_open_carrier_that_is_lost_is_no_error_of_dialling() -> None:
+def test_the_loss_of_an_open_carrier_does_not_fail_dial() -> None:
     ends = Dialled().open()
     ends.far.transport.abortConnection()
     ends.run()
@@ -135,7 +135,7 @@ def test_an_open_carrier_that_is_lost_is_no_error_of_dialling() -> None:
     ends.end()
 
 
-def test_nothing_is_left_of_the_deadline_once_it_is_open() -> None:
+def test_the_deadline_timer_is_cancelled_once_open() -> None:
     ends = Dialled().open()
     assert ends.clock.getDelayedCalls() == []
     ends.clock.advance(100)
@@ -149,7 +149,7 @@ def test_nothing_is_left_of_the_deadline_once_it_is_open() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(b"404 Not Found", 404), (b"409 Conflict", 409), (b"503 Service Unavailable", 503)]
 )
-def test_a_refusal_says_what_the_relay_said(status: bytes, code: int) -> None:
+def test_a_refusal_has_the_message_of_the_relay(status: bytes, code: int) -> None:
     ends = Dialled()
     ends.far.transport.write(answer(status, b"This room has an agent already.\n", b"Retry-After: 2"))
     ends.run()
@@ -190,7 +190,7 @@ def test_a_refusal_says_what_the_relay_said(status: bytes, code: int) -> None:
         ),
     ],
 )
-def test_a_refusal_is_one_readable_sentence(response: bytes, sentence: str) -> None:
+def test_the_message_of_a_refusal_is_readable(response: bytes, sentence: str) -> None:
     ends = Dialled()
     ends.far.transport.write(response)
     ends.run()
@@ -211,7 +211,7 @@ def test_a_refusal_may_end_with_the_connection() -> None:
     ends.end()
 
 
-def test_a_refusal_that_never_ends_is_read_no_further() -> None:
+def test_an_endless_refusal_is_read_up_to_a_limit() -> None:
     ends = Dialled()
     ends.far.transport.write(b"HTTP/1.1 503 Away\r\nContent-Type: text/plain\r\n\r\n")
     for _ in range(5):
@@ -222,7 +222,7 @@ def test_a_refusal_that_never_ends_is_read_no_further() -> None:
     ends.end()
 
 
-# No relay
+# Other servers
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_refusal_that_never_ends_is_read_no_further() -> None:
         (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "it answered 302"),
     ],
 )
-def test_what_is_no_relay_is_said_to_be_none(response: bytes, sentence: str) -> None:
+def test_another_server_is_reported_as_not_a_relay(response: bytes, sentence: str) -> None:
     ends = Dialled()
     ends.far.transport.write(response)
     ends.run()
@@ -247,7 +247,7 @@ def test_what_is_no_relay_is_said_to_be_none(response: bytes, sentence: str) -> 
     ends.end()
 
 
-def test_a_101_with_the_wrong_accept_is_none() -> None:
+def test_a_101_with_a_wrong_accept_is_rejected() -> None:
     ends = Dialled()
     ends.far.transport.write(ends.switching(accept=b"x" * 28))
     ends.run()
@@ -270,7 +270,7 @@ def test_a_101_with_the_wrong_accept_is_none() -> None:
         b"Sec-WebSocket-Accept: twice",
     ],
 )
-def test_a_101_with_what_was_not_asked_for_is_none(field: bytes) -> None:
+def test_a_101_with_unrequested_extensions_is_rejected(field: bytes) -> None:
     ends = Dialled()
     ends.far.transport.write(ends.switching(field))
     ends.run()
@@ -281,7 +281,7 @@ def test_a_101_with_what_was_not_asked_for_is_none(field: bytes) -> None:
     ends.end()
 
 
-def test_a_101_is_read_by_strict_eyes() -> None:
+def test_a_101_is_parsed_strictly() -> None:
     ends = Dialled()
     accept = ends.switching(b"X: a\x85Sec-WebSocket-Protocol: another", b"Y: \xff\xfe")
     ends.far.transport.write(accept)
@@ -290,18 +290,18 @@ def test_a_101_is_read_by_strict_eyes() -> None:
     ends.end()
 
 
-# Hanging up
+# Closing early
 
 
 @pytest.mark.parametrize("before", [b"", b"HTTP/1.1 101 Swit", b"HTTP/1.1 100 Continue\r\n\r\n"])
 @pytest.mark.parametrize(
     ("end", "sentence"),
     [
-        ("loseConnection", "The relay at relay.example:8080 hung up before it answered"),
-        ("abortConnection", "The relay at relay.example:8080 hung up: "),
+        ("loseConnection", "The relay at relay.example:8080 closed the connection before it answered"),
+        ("abortConnection", "The relay at relay.example:8080 cut the connection: "),
     ],
 )
-def test_a_relay_that_hangs_up_first_is_an_error(before: bytes, end: str, sentence: str) -> None:
+def test_a_relay_that_closes_before_the_101_is_an_error(before: bytes, end: str, sentence: str) -> None:
     ends = Dialled()
     ends.far.transport.write(before)
     ends.run()
@@ -314,7 +314,7 @@ def test_a_relay_that_hangs_up_first_is_an_error(before: bytes, end: str, senten
     ends.end()
 
 
-def test_a_protocol_that_cannot_be_made_is_an_error_too(watch: Watch) -> None:
+def test_a_failing_protocol_factory_is_an_error(watch: Watch) -> None:
     def fail(subprotocol: str | None) -> IProtocol:
         raise ZeroDivisionError
 
@@ -335,7 +335,7 @@ def test_a_protocol_that_closes_as_soon_as_it_is_connected_was_open() -> None:
     ends.end()
 
 
-# Time
+# Timeouts
 
 
 def test_a_relay_that_does_not_answer_in_time_is_an_error() -> None:
@@ -361,7 +361,7 @@ def test_cancelling_drops_the_attempt() -> None:
     ends.end()
 
 
-def test_a_101_that_crosses_a_cancel_opens_nothing() -> None:
+def test_a_101_after_a_cancel_opens_nothing() -> None:
     ends = Dialled()
     ends.far.transport.write(ends.switching() + frame(b"late", is_masked=False))
     ends.dialling.cancel()
@@ -376,7 +376,7 @@ def test_a_101_that_crosses_a_cancel_opens_nothing() -> None:
 
 @implementer(IStreamClientEndpoint)
 class Unreachable:
-    """Fails to connect, or never does."""
+    """An endpoint that fails to connect, or never does."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
@@ -420,7 +420,7 @@ def attempt(endpoint: Unreachable) -> tuple[Clock, Deferred[Any], list[Any]]:
             "The TLS handshake with the relay at relay.example failed: no reason is known",
         ),
         (VerificationError(errors=[]), "The certificate of the relay at relay.example is for another name"),
-        (ValueError("unforeseen"), "No carrier to relay.example: unforeseen"),
+        (ValueError("unforeseen"), "The carrier to relay.example could not be opened: unforeseen"),
     ],
 )
 def test_a_relay_that_cannot_be_reached_is_one_clear_error(error: Exception, sentence: str) -> None:
@@ -431,7 +431,7 @@ def test_a_relay_that_cannot_be_reached_is_one_clear_error(error: Exception, sen
     assert clock.getDelayedCalls() == []
 
 
-def test_connecting_is_given_up_with_the_attempt() -> None:
+def test_cancelling_cancels_the_connection_attempt() -> None:
     endpoint = Unreachable()
     clock, dialling, results = attempt(endpoint)
     dialling.cancel()

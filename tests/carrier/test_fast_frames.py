@@ -1,4 +1,4 @@
-"""The usual frames, written and read without Autobahn, and everything else left to it."""
+"""The fast frame codec: common frames are handled here, all others are left to Autobahn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ping(payload: bytes, is_masked: bool) -> bytes:
 
 
 class Taker:
-    """Frames that are taken, whatever they are cut into."""
+    """A codec and its deliveries, independent of how the frames are split."""
 
     def __init__(self, is_masked: bool) -> None:
         self.payloads: list[bytes] = []
@@ -52,7 +52,7 @@ class Taker:
 
 
 def taken(data: bytes, is_masked: bool) -> tuple[bytes, list[bytes]]:
-    """Return what is left to Autobahn, and what was delivered."""
+    """Return the bytes left to Autobahn and the deliveries."""
     taker = Taker(is_masked)
     return taker.frames.take(data), taker.payloads
 
@@ -67,7 +67,7 @@ def test_the_example_of_the_rfc() -> None:
 @pytest.mark.parametrize("has_masker_in_c", [True, False])
 @pytest.mark.parametrize("is_masked", [True, False])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_was_written_is_read(
+def test_encoded_frames_can_be_decoded(
     size: int, is_masked: bool, has_masker_in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not has_masker_in_c:
@@ -84,7 +84,7 @@ def test_what_was_written_is_read(
 def test_frames_are_taken_however_they_are_cut(
     messages: list[tuple[str, bytes]], is_masked: bool, data: st.DataObject
 ) -> None:
-    """Binary, text and control frames; what is delivered keeps its order, and none is left."""
+    """Binary, text and control frames are delivered in order, and none is left."""
     taker, told = Taker(is_masked), []
     frames = []
     for kind, content in messages:
@@ -115,7 +115,7 @@ def test_binary_frames_of_one_read_are_one_delivery(is_masked: bool) -> None:
 
 
 @pytest.mark.parametrize("is_masked", [True, False])
-def test_rest_of_a_frame_is_taken_before_anything_else_is_looked_at(is_masked: bool) -> None:
+def test_rest_of_a_frame_is_taken_first(is_masked: bool) -> None:
     taker = Taker(is_masked)
     whole = frame_of(b"\x88\x02" * 3000, is_masked)
     assert taker.frames.take(whole[:100]) == b""
@@ -139,7 +139,7 @@ def test_short_text_is_taken_between_binary_frames(is_masked: bool) -> None:
 
 
 @pytest.mark.parametrize("is_masked", [True, False])
-def test_control_frames_are_left_to_autobahn_alone(is_masked: bool) -> None:
+def test_control_frames_are_passed_to_autobahn_separately(is_masked: bool) -> None:
     taker = Taker(is_masked)
     control = ping(b"still there?", is_masked)
     stream = frame_of(b"one", is_masked) + control + frame_of(b"two", is_masked)
@@ -178,7 +178,7 @@ def test_anything_unusual_is_left_to_autobahn(unusual: bytes) -> None:
 
 
 @pytest.mark.parametrize("unusual", UNUSUAL)
-def test_anything_unusual_that_is_cut_is_left_to_autobahn_whole(unusual: bytes) -> None:
+def test_incomplete_unusual_frames_are_left_to_autobahn_entirely(unusual: bytes) -> None:
     for cut in range(1, len(unusual)):
         taker = Taker(False)
         left = taker.frames.take(unusual[:cut])
@@ -190,7 +190,7 @@ def test_anything_unusual_that_is_cut_is_left_to_autobahn_whole(unusual: bytes) 
 
 
 @pytest.mark.parametrize("unfinished", [b"\x82", b"\x82\x7e\x01", b"\x82\x05", b"\x81\x02x", b"\x89\x01"])
-def test_what_is_cut_before_its_payload_waits(unfinished: bytes) -> None:
+def test_an_incomplete_header_waits(unfinished: bytes) -> None:
     taker = Taker(False)
     assert taker.frames.take(frame_of(b"good", False) + unfinished) == b""
     assert taker.payloads == [b"good"]
@@ -217,7 +217,7 @@ def test_any_bytes_are_taken_or_left(one: bytes, two: bytes, is_masked: bool) ->
     assert sum(map(len, taker.everything)) + len(left) <= len(one + two)
 
 
-def test_whoever_wants_no_more_stops_it() -> None:
+def test_a_callback_that_returns_false_stops_decoding() -> None:
     one = frame_of(b"x", False)
     text = frame_of(b"y", False, is_text=True)
     taker = Taker(False)

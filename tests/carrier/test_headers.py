@@ -1,4 +1,4 @@
-"""Header fields of our own in the opening handshake, both ways, and the code of a close."""
+"""Additional header fields in both directions of the handshake, and the code of a close."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ILLEGAL = [
 
 
 class Answerer(CarrierAnswerer):
-    """Adds fields to each 101, and keeps the requests."""
+    """Adds fields to each 101 and records the requests."""
 
     def __init__(self, clock: Clock, headers: Mapping[str, str]) -> None:
         super().__init__(clock)

@@ -1,4 +1,4 @@
-"""Link control: text messages, for peers that negotiated them and for nobody else."""
+"""Link control: text messages, only for peers that negotiated them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_a_message_that_is_not_link_control_is_refused(payload: bytes) -> None:
     assert caught.value.code == "link_control_malformed"
 
 
-def test_a_message_is_an_object_with_a_word() -> None:
+def test_a_message_is_an_object_with_a_type() -> None:
     assert parse_control(b'{"t": "ack", "n": 5}') == {"t": "ack", "n": 5}
     assert parse_control('{"t": "ä", "t": "b"}'.encode()) == {"t": "b"}
 
 
 @with_subprotocol
-def test_messages_reach_whoever_listens(side: Side) -> None:
+def test_messages_reach_on_control(side: Side) -> None:
     ends = side()
     ends.hear(frame(b'{"t": "nobody listens yet"}', TEXT, is_masked=ends.masks))
     heard: list[dict[str, object]] = []
@@ -146,7 +146,7 @@ def test_a_longer_message_ends_the_carrier_with_1009(side: Side, is_fragmented: 
 
 
 @with_subprotocol
-def test_a_listener_that_fails_ends_the_carrier(side: Side, watch: Watch) -> None:
+def test_a_failing_on_control_ends_the_carrier(side: Side, watch: Watch) -> None:
     def fail(message: dict[str, object]) -> None:
         raise ZeroDivisionError
 

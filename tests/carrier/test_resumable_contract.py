@@ -1,4 +1,4 @@
-"""The transport contract, held against carriers that outlive their WebSockets."""
+"""The transport contract for resumable transports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a lasting carrier when its WebSockets are cut, and others take their place."""
+"""A resumable transport whose WebSockets are cut and replaced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KIB = 1024
 
 
 def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
-    """Data in both directions at full speed, and a cut whenever the dice say so."""
+    """Data in both directions at full speed, with cuts at random times."""
     dice = random.Random(seed)
     texts = pattern(300 * KIB, 1), pattern(260 * KIB, 2)
     near, far = Ear(), Ear()
@@ -33,8 +33,8 @@ def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
         latency_seconds=0.002,
     ).open()
     sources = [
-        PushSource(lasting, text, piece_bytes=dice.choice([100, 1000, 16 * KIB]))
-        for lasting, text in zip((pair.near, pair.far), texts, strict=True)
+        PushSource(resumable, text, piece_bytes=dice.choice([100, 1000, 16 * KIB]))
+        for resumable, text in zip((pair.near, pair.far), texts, strict=True)
     ]
     for source in sources:
         source.start()
@@ -45,15 +45,15 @@ def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
         )
         for _ in range(dice.randint(1, 40)):
             pair.clock.advance(dice.choice([0.001, 0.001, 0.002, 0.02]))
-        for source, lasting in zip(sources, (pair.near, pair.far), strict=True):
-            assert lasting.continuity.outgoing.kept_bytes < 217 * KIB
-            assert source.is_paused or source.is_over or lasting.is_attached
+        for source, resumable in zip(sources, (pair.near, pair.far), strict=True):
+            assert resumable.continuity.outgoing.kept_bytes < 217 * KIB
+            assert source.is_paused or source.is_over or resumable.is_attached
         assert texts[1].startswith(bytes(near.data))
         assert texts[0].startswith(bytes(far.data))
         if cuts < 25 and (cuts == 0 or dice.random() < 0.5):
             cuts += 1
             end = pair.wires[-1].near if dice.random() < 0.5 else pair.wires[-1].far
-            end.abortConnection()  # the other end may notice, or be taken over before it does
+            end.abortConnection()  # the other end may notice the cut, or get a new carrier first
             for _ in range(dice.randint(0, 6)):
                 pair.clock.advance(0.001)
             pair.open()
@@ -62,17 +62,17 @@ def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_cuts_at_any_moment_lose_and_double_nothing(seed: int) -> None:
+def test_cuts_at_any_time_lose_and_duplicate_no_data(seed: int) -> None:
     pair = story(seed)
     pair.pass_time(1)
     assert len(pair.wires) > 1
-    for lasting in (pair.near, pair.far):
-        assert lasting.continuity.outgoing.kept_bytes == 0, "all is acknowledged"
+    for resumable in (pair.near, pair.far):
+        assert resumable.continuity.outgoing.kept_bytes == 0, "all data is acknowledged"
     pair.end()
 
 
 @pytest.mark.slow
-def test_many_more_stories_of_cuts() -> None:
+def test_many_more_random_cuts() -> None:
     for seed in range(100, 250):
         story(seed).end()
 
@@ -80,7 +80,7 @@ def test_many_more_stories_of_cuts() -> None:
 # One cut
 
 
-def test_protocol_notices_nothing_of_a_cut() -> None:
+def test_protocol_does_not_notice_a_cut() -> None:
     pair = LastingPair().open()
     pair.near.write(b"before")
     pair.run()
@@ -100,7 +100,7 @@ def test_protocol_notices_nothing_of_a_cut() -> None:
     assert pair.near_ear.was_lost_with(ConnectionLost)
 
 
-def test_what_was_on_its_way_when_it_was_cut_comes_again_once() -> None:
+def test_data_in_flight_at_a_cut_is_sent_again_once() -> None:
     for turns in range(6):
         pair = LastingPair(chop_bytes=7, latency_seconds=0.001).open()
         for number in range(10):
@@ -128,7 +128,7 @@ def test_producer_is_paused_while_there_is_no_carrier() -> None:
     pair.end()
 
 
-def test_producer_that_comes_while_there_is_no_carrier_is_paused_at_once() -> None:
+def test_producer_registered_without_a_carrier_is_paused_immediately() -> None:
     pair = LastingPair().open()
     pair.cut()
     pair.run()
@@ -141,7 +141,7 @@ def test_producer_that_comes_while_there_is_no_carrier_is_paused_at_once() -> No
     pair.end()
 
 
-def test_producer_is_paused_from_the_moment_a_successor_is_expected() -> None:
+def test_producer_is_paused_from_begin_until_join() -> None:
     pair = LastingPair().open()
     source = PushSource(pair.far, b"")
     pair.far.registerProducer(source, True)
@@ -185,19 +185,19 @@ def test_protocol_that_was_paused_stays_paused_over_the_next_carrier() -> None:
     pair.end()
 
 
-def test_acknowledgement_that_was_owed_is_not_owed_to_the_next_carrier() -> None:
+def test_delayed_acknowledgement_is_not_sent_on_the_next_carrier() -> None:
     pair = LastingPair().open()
     pair.near.write(b"hello")
     pair.run()
     pair.cut()
     pair.run()
-    assert pair.clock.getDelayedCalls() == [], "neither pulse nor acknowledgement waits for anything"
+    assert pair.clock.getDelayedCalls() == [], "neither heartbeat nor acknowledgement has a timer"
     pair.open()
-    assert pair.near.continuity.outgoing.kept_bytes == 0, "the handshake has told it"
+    assert pair.near.continuity.outgoing.kept_bytes == 0, "the handshake contained it"
     pair.end()
 
 
-def test_close_right_after_a_cut_brings_what_was_written_before_it() -> None:
+def test_close_right_after_a_cut_sends_earlier_data() -> None:
     pair = LastingPair(room_bytes=8 * KIB, high_water_bytes=8 * KIB, latency_seconds=0.001).open()
     pair.cut()
     pair.run()
@@ -213,10 +213,10 @@ def test_close_right_after_a_cut_brings_what_was_written_before_it() -> None:
     pair.end()
 
 
-def test_large_counts_are_no_matter() -> None:
+def test_large_counts_work() -> None:
     pair = LastingPair()
-    for lasting in (pair.near, pair.far):
-        for half in (lasting.continuity.outgoing, lasting.continuity.incoming):
+    for resumable in (pair.near, pair.far):
+        for half in (resumable.continuity.outgoing, resumable.continuity.incoming):
             for name in ("base", "sent", "end", "count", "_told"):
                 if hasattr(half, name):
                     setattr(half, name, 2**32 - 10)
@@ -237,7 +237,7 @@ def test_large_counts_are_no_matter() -> None:
 # Takeover
 
 
-def test_newcomer_takes_the_place_of_a_carrier_that_is_still_there() -> None:
+def test_new_carrier_replaces_one_that_is_still_open() -> None:
     pair = LastingPair(latency_seconds=0.001).open()
     pair.near.write(b"one")
     pair.run()
@@ -246,14 +246,14 @@ def test_newcomer_takes_the_place_of_a_carrier_that_is_still_there() -> None:
     pair.run()
     assert pair.far_ear.data == b"onetwo"
     assert not pair.wires[0].near.is_connected
-    assert "far" not in dict(pair.detached), "it never was without a carrier"
+    assert "far" not in dict(pair.detached), "it always had a carrier"
     pair.end()
 
 
-def test_what_the_old_carrier_still_brings_is_dropped_at_the_door() -> None:
+def test_data_of_a_replaced_carrier_is_dropped() -> None:
     pair = LastingPair(latency_seconds=0.001).open()
     pair.run()
-    (old,) = [inlet for name, inlet in pair.inlets if name == "far"]
+    (old,) = [carrier_protocol for name, carrier_protocol in pair.carrier_protocols if name == "far"]
     old_words = old.carrier.on_control
     assert old_words is not None
     pair.open()
@@ -271,7 +271,7 @@ def test_what_the_old_carrier_still_brings_is_dropped_at_the_door() -> None:
     pair.end()
 
 
-def test_old_carrier_that_fills_or_empties_holds_nobody_back() -> None:
+def test_replaced_carrier_does_not_pause_the_producer() -> None:
     pair = LastingPair().open()
     pair.open()
     source = PushSource(pair.far, b"")
@@ -287,7 +287,7 @@ def test_old_carrier_that_fills_or_empties_holds_nobody_back() -> None:
 
 
 @pytest.mark.parametrize(("count", "code"), [(7, "ack_ahead"), (4, "ack_mismatch"), (1, "ack_gap")])
-def test_newcomer_whose_numbers_do_not_fit_harms_nobody(count: int, code: str) -> None:
+def test_carrier_with_wrong_numbers_changes_nothing(count: int, code: str) -> None:
     pair = LastingPair().open()
     pair.far.write(b"abcdef")
     pair.far.continuity.acknowledge(1, 2, crc32(b"ab"))
@@ -301,21 +301,21 @@ def test_newcomer_whose_numbers_do_not_fit_harms_nobody(count: int, code: str) -
     pair.end()
 
 
-# DoctorOptions
+# Late and superfluous carriers
 
 
 def test_carrier_that_comes_too_late_is_cut() -> None:
     pair = LastingPair().open()
-    inlet: CarrierProtocol = pair.inlets[0][1]
+    carrier_protocol: CarrierProtocol = pair.carrier_protocols[0][1]
     pair.far.begin(0, 0)
     pair.run()
-    pair.connect()  # the far end expects this one
+    pair.connect()  # the far end expects this carrier
     first = pair.wires[-1]
-    pair.far.begin(0, 0)  # and then another
+    pair.far.begin(0, 0)  # and then another one
     pair.run()
     assert not first.far.is_connected
     assert not pair.far.is_attached
-    assert inlet.epoch == 1
+    assert carrier_protocol.epoch == 1
     pair.open()
     assert pair.far.is_attached
     pair.end()
@@ -324,7 +324,7 @@ def test_carrier_that_comes_too_late_is_cut() -> None:
 def test_second_carrier_for_one_epoch_is_cut() -> None:
     pair = LastingPair().open()
     far = pair.far.carrier
-    pair.far.join(pair.inlets[1][1], pair.far.continuity.epoch)
+    pair.far.join(pair.carrier_protocols[1][1], pair.far.continuity.epoch)
     assert pair.far.carrier is far
     pair.end()
 
@@ -345,12 +345,14 @@ def test_carrier_that_never_opens_is_given_up_once() -> None:
 
 def test_after_the_end_no_carrier_is_taken() -> None:
     pair = LastingPair().open()
-    inlet = next(inlet for name, inlet in pair.inlets if name == "far")
+    carrier_protocol = next(
+        carrier_protocol for name, carrier_protocol in pair.carrier_protocols if name == "far"
+    )
     pair.far.expire("over")
     with pytest.raises(LocalProtocolError) as caught:
         pair.far.begin(0, 0)
     assert caught.value.code == "link_over"
-    pair.far.join(inlet, 1)
+    pair.far.join(carrier_protocol, 1)
     pair.far.give_up(1)
     pair.far.probe()
     pair.far.write(b"dropped")
@@ -359,10 +361,10 @@ def test_after_the_end_no_carrier_is_taken() -> None:
     pair.end()
 
 
-def test_end_that_never_had_a_carrier_tells_its_protocol_nothing() -> None:
+def test_end_without_any_carrier_is_not_reported_to_the_protocol() -> None:
     pair = LastingPair()
     pair.near.begin(0, 0)
-    pair.near.expire("nobody came")
+    pair.near.expire("no carrier came")
     assert pair.near_ear.told == []
     pair.end()
 
@@ -375,7 +377,7 @@ def test_bytes_that_differ_end_the_link_at_both_ends(watch: Watch) -> None:
     assert [event["event"] for event in watch.take()] == ["link.desync"]
     assert pair.near_ear.was_lost_with(ConnectionLost)
     assert pair.far_ear.is_lost
-    (far,) = [inlet for name, inlet in pair.inlets if name == "far"]
+    (far,) = [carrier_protocol for name, carrier_protocol in pair.carrier_protocols if name == "far"]
     assert far.carrier.peer_close_code == 1002
     assert pair.detached == []
     pair.pass_time(3)

@@ -1,4 +1,4 @@
-"""What a lasting carrier says to its peer and takes from it, with the test in the peer's place."""
+"""Messages between a resumable transport and its peer, which the test plays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BYE = b'{"t":"bye"}'
 
 
 class Alone(Answered):
-    """A lasting carrier of the relay's over its first WebSocket; the test plays the agent."""
+    """A resumable transport of the relay over its first WebSocket; the test plays the agent."""
 
     def __init__(self, *, kept_bytes: int = KEPT_BYTES) -> None:
         self.owner = Ear()
@@ -30,12 +30,12 @@ class Alone(Answered):
         self._kept_bytes = kept_bytes
         super().__init__(cast(Any, CarrierProtocol(self._opened)))
 
-    def _opened(self, inlet: CarrierProtocol) -> None:
-        self.lasting = ResumableTransport(
+    def _opened(self, carrier_protocol: CarrierProtocol) -> None:
+        self.resumable = ResumableTransport(
             self.clock, self.owner, on_detached=self.detached.append, kept_bytes=self._kept_bytes
         )
-        self.inlet = inlet
-        self.lasting.join(inlet, self.lasting.begin(0, 0))
+        self.carrier_protocol = carrier_protocol
+        self.resumable.join(carrier_protocol, self.resumable.begin(0, 0))
 
     def words(self, word: str = "ack") -> list[dict[str, Any]]:
         said = [json.loads(one.payload) for one in self.far.frames if one.opcode == TEXT]
@@ -55,9 +55,9 @@ class Alone(Answered):
             self.clock.advance(0.05)
 
     def end(self) -> None:
-        self.lasting.expire("the test is over")
+        self.resumable.expire("the test is over")
         super().end()
-        assert self.lasting.continuity.outgoing.kept_bytes == 0
+        assert self.resumable.continuity.outgoing.kept_bytes == 0
 
 
 @pytest.fixture
@@ -74,17 +74,17 @@ def of(text: bytes) -> dict[str, Any]:
 # Acknowledgements
 
 
-def test_many_bytes_are_acknowledged_at_once(alone: Alone) -> None:
+def test_many_bytes_are_acknowledged_immediately(alone: Alone) -> None:
     text = pattern(ACK_AFTER_BYTES)
     alone.hear(frame(text[:-1]))
     assert alone.words() == []
     alone.hear(frame(text[-1:]))
     assert alone.words() == [of(text)]
     alone.pass_time(1)
-    assert alone.words() == [of(text)], "there is nothing more to tell"
+    assert alone.words() == [of(text)], "nothing more is to be acknowledged"
 
 
-def test_less_is_acknowledged_after_a_quarter_of_a_second(alone: Alone) -> None:
+def test_few_bytes_are_acknowledged_after_a_quarter_of_a_second(alone: Alone) -> None:
     alone.hear(frame(b"one"))
     alone.pass_time(0.2)
     alone.hear(frame(b"two"))
@@ -97,14 +97,14 @@ def test_less_is_acknowledged_after_a_quarter_of_a_second(alone: Alone) -> None:
     assert alone.words() == [of(b"onetwo"), of(b"onetwothree")]
 
 
-def test_many_small_messages_are_four_acknowledgements_a_second_at_most(alone: Alone) -> None:
+def test_small_messages_cause_at_most_four_acknowledgements_per_second(alone: Alone) -> None:
     for _ in range(200):
         alone.hear(frame(b"a cursor that moves"))
         alone.clock.advance(0.01)
     assert 6 <= len(alone.words()) <= 9
 
 
-def test_piece_of_a_message_counts_as_far_as_it_was_handed_on(alone: Alone) -> None:
+def test_delivered_part_of_a_message_is_counted(alone: Alone) -> None:
     whole = frame(pattern(10_000))
     alone.hear(whole[:5000])
     assert 0 < len(alone.owner.data) < 5000
@@ -112,11 +112,11 @@ def test_piece_of_a_message_counts_as_far_as_it_was_handed_on(alone: Alone) -> N
     assert alone.words() == [of(bytes(alone.owner.data))]
 
 
-def test_nothing_is_acknowledged_into_a_carrier_that_is_full_and_then_once(alone: Alone) -> None:
+def test_full_carrier_gets_one_acknowledgement_once_it_has_room(alone: Alone) -> None:
     alone.far.transport.pauseProducing()
-    alone.lasting.write(pattern(1024 * KIB))
+    alone.resumable.write(pattern(1024 * KIB))
     alone.run()
-    assert alone.inlet.carrier.is_full
+    assert alone.carrier_protocol.carrier.is_full
     before = len(alone.wire.near.written)
     text = b""
     for number in range(200):
@@ -125,7 +125,7 @@ def test_nothing_is_acknowledged_into_a_carrier_that_is_full_and_then_once(alone
         text += piece
         alone.clock.advance(0.05)
     assert alone.owner.data == text
-    assert len(alone.wire.near.written) <= before + 10, "but pongs and pings, nothing was written"
+    assert len(alone.wire.near.written) <= before + 10, "only pongs and pings were written"
     alone.far.transport.resumeProducing()
     for _ in range(4):
         alone.run()
@@ -135,17 +135,17 @@ def test_nothing_is_acknowledged_into_a_carrier_that_is_full_and_then_once(alone
 # The peer's acknowledgements
 
 
-def test_acknowledgement_frees_what_was_kept(alone: Alone) -> None:
-    alone.lasting.write(b"hello")
-    alone.lasting.writeSequence([b" ", b"world"])
+def test_acknowledgement_frees_kept_data(alone: Alone) -> None:
+    alone.resumable.write(b"hello")
+    alone.resumable.writeSequence([b" ", b"world"])
     alone.run()
-    assert alone.lasting.continuity.outgoing.kept_bytes == 11
+    assert alone.resumable.continuity.outgoing.kept_bytes == 11
     alone.ack(7, crc32(b"hello w"))
-    assert alone.lasting.continuity.outgoing.kept_bytes == 4
+    assert alone.resumable.continuity.outgoing.kept_bytes == 4
     alone.ack(3, 0)
-    assert alone.lasting.continuity.outgoing.kept_bytes == 4, "old news"
+    assert alone.resumable.continuity.outgoing.kept_bytes == 4, "acknowledged before"
     alone.ack(11, crc32(b"hello world"))
-    assert alone.lasting.continuity.outgoing.kept_bytes == 0
+    assert alone.resumable.continuity.outgoing.kept_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_acknowledgement_frees_what_was_kept(alone: Alone) -> None:
     ],
     ids=["mismatch", "ahead", "far ahead", "negative", "text", "no checksum", "empty"],
 )
-def test_acknowledgement_that_cannot_be_true_ends_the_link(alone: Alone, watch: Watch, word: bytes) -> None:
-    alone.lasting.write(b"hello world")
+def test_impossible_acknowledgement_ends_the_link(alone: Alone, watch: Watch, word: bytes) -> None:
+    alone.resumable.write(b"hello world")
     heard = alone.say(word)
     assert [(one.opcode, one.payload) for one in heard[1:-1]] == [(TEXT, BYE)]
     assert heard[-1].close_code == 1002
@@ -170,12 +170,12 @@ def test_acknowledgement_that_cannot_be_true_ends_the_link(alone: Alone, watch: 
     assert alone.detached == []
     assert [event["event"] for event in watch.take()] == ["link.desync"]
     with pytest.raises(LocalProtocolError):
-        alone.lasting.begin(0, 0)
+        alone.resumable.begin(0, 0)
 
 
 def test_first_acknowledgement_on_a_carrier_settles_it_and_the_next_do_not(alone: Alone) -> None:
     settled: list[bool] = []
-    alone.lasting.on_settled = lambda: settled.append(True)
+    alone.resumable.on_settled = lambda: settled.append(True)
     alone.hear(frame(b"bytes settle nothing"))
     assert settled == []
     alone.ack(0, 0)
@@ -183,17 +183,17 @@ def test_first_acknowledgement_on_a_carrier_settles_it_and_the_next_do_not(alone
     assert settled == [True]
 
 
-def test_what_is_kept_pauses_the_producer_and_an_acknowledgement_lets_it_go() -> None:
+def test_kept_data_pauses_the_producer_until_an_acknowledgement() -> None:
     alone = Alone(kept_bytes=100 * KIB)
     text = pattern(400 * KIB)
-    source = PushSource(alone.lasting, text, piece_bytes=16 * KIB)
+    source = PushSource(alone.resumable, text, piece_bytes=16 * KIB)
     source.start()
     for _ in range(3):
         alone.run()
         assert source.is_paused
-        kept = alone.lasting.continuity.outgoing.kept_bytes
+        kept = alone.resumable.continuity.outgoing.kept_bytes
         assert 100 * KIB <= kept < 116 * KIB
-        assert not alone.inlet.carrier.is_full, "the peer reads; it does not acknowledge"
+        assert not alone.carrier_protocol.carrier.is_full, "the peer reads; it does not acknowledge"
         count = len(alone.sent())
         assert alone.sent() == text[:count]
         alone.ack(count - 90 * KIB, crc32(text[: count - 90 * KIB]))
@@ -207,11 +207,11 @@ def test_what_is_kept_pauses_the_producer_and_an_acknowledgement_lets_it_go() ->
 
 def test_writes_without_a_producer_are_kept_beyond_the_limit_and_none_is_dropped() -> None:
     alone = Alone(kept_bytes=10)
-    alone.lasting.write(b"much more than ten bytes")
-    alone.lasting.write(b", and more")
+    alone.resumable.write(b"much more than ten bytes")
+    alone.resumable.write(b", and more")
     alone.run()
     assert alone.sent() == b"much more than ten bytes, and more"
-    assert alone.lasting.continuity.outgoing.kept_bytes == 34
+    assert alone.resumable.continuity.outgoing.kept_bytes == 34
     alone.end()
 
 
@@ -219,7 +219,7 @@ def test_pull_producer_waits_for_acknowledgements_too() -> None:
     alone = Alone(kept_bytes=50 * KIB)
     pieces = [pattern(10 * KIB, number) for number in range(12)]
     text = b"".join(pieces)
-    PullSource(alone.lasting, pieces).start()
+    PullSource(alone.resumable, pieces).start()
     alone.run()
     assert len(alone.sent()) == 50 * KIB
     while pieces:
@@ -232,15 +232,15 @@ def test_pull_producer_waits_for_acknowledgements_too() -> None:
 # Link control
 
 
-def test_other_words_go_to_whoever_listens(alone: Alone) -> None:
+def test_other_messages_reach_on_control(alone: Alone) -> None:
     alone.say(b'{"t":"nobody listens"}')
     heard: list[dict[str, object]] = []
-    alone.lasting.on_control = heard.append
+    alone.resumable.on_control = heard.append
     alone.say(b'{"t":"drain","in":1,"try":2}')
     alone.ack(0, 0)
     alone.say(b'{"t":"unheard of"}')
     assert heard == [{"t": "drain", "in": 1, "try": 2}, {"t": "unheard of"}]
-    alone.lasting.send_control(b'{"t":"token"}')
+    alone.resumable.send_control(b'{"t":"token"}')
     alone.run()
     assert alone.words("token") == [{"t": "token"}]
 
@@ -248,15 +248,15 @@ def test_other_words_go_to_whoever_listens(alone: Alone) -> None:
 # The end
 
 
-def test_close_says_bye_and_why(alone: Alone) -> None:
-    alone.lasting.write(b"last words")
-    alone.lasting.close(1001, "going")
-    alone.lasting.close(1011, "and again")
+def test_close_sends_bye_with_code_and_reason(alone: Alone) -> None:
+    alone.resumable.write(b"last words")
+    alone.resumable.close(1001, "going")
+    alone.resumable.close(1011, "and again")
     heard = alone.hear()
     assert [one.opcode for one in heard] == [BINARY, TEXT, CLOSE]
     assert heard[1].payload == BYE
     assert (heard[2].close_code, heard[2].payload[2:]) == (1001, b"going")
-    alone.lasting.write(b"too late")
+    alone.resumable.write(b"too late")
     alone.hear(close(1001))
     assert alone.owner.was_lost_with(ConnectionDone)
     assert alone.detached == []
@@ -266,7 +266,7 @@ def test_close_says_bye_and_why(alone: Alone) -> None:
 def test_close_frame_of_the_peer_ends_it(alone: Alone, code: int) -> None:
     alone.hear(close(code, b"why"))
     assert alone.owner.was_lost_with(ConnectionDone if code == 1000 else ConnectionLost)
-    assert alone.inlet.carrier.peer_close_code == code
+    assert alone.carrier_protocol.carrier.peer_close_code == code
     assert alone.detached == []
 
 
@@ -282,7 +282,7 @@ def test_close_frame_of_a_proxy_that_stops_is_a_loss_unless_the_peer_has_said_by
         alone.end()
 
 
-def test_peer_that_breaks_the_protocol_has_ended_it(alone: Alone) -> None:
+def test_close_frame_for_a_protocol_error_ends_it(alone: Alone) -> None:
     alone.hear(frame(b"reserved bits", reserved=7))
     alone.pass_time(3)
     assert alone.owner.was_lost_with(ConnectionLost)
@@ -295,7 +295,7 @@ def test_bye_ends_it_with_the_close_frame_that_follows(alone: Alone) -> None:
     assert not alone.owner.is_lost, "the code of the peer's close frame is still to come"
     alone.hear(close(1001))
     assert alone.owner.is_lost
-    assert alone.inlet.carrier.peer_close_code == 1001
+    assert alone.carrier_protocol.carrier.peer_close_code == 1001
 
 
 def test_bye_ends_it_when_a_cut_follows(alone: Alone) -> None:
@@ -313,14 +313,14 @@ def test_bye_ends_it_when_nothing_follows(alone: Alone) -> None:
     assert alone.detached == []
 
 
-def test_bye_does_not_overtake_what_is_still_to_be_delivered(alone: Alone) -> None:
-    alone.owner.on_data = lambda _: alone.lasting.pauseProducing()
+def test_bye_waits_for_data_that_is_still_to_be_delivered(alone: Alone) -> None:
+    alone.owner.on_data = lambda _: alone.resumable.pauseProducing()
     alone.hear(frame(b"one") + frame(b"", PONG) + frame(b"two") + frame(BYE, TEXT) + close(1000))
     assert alone.owner.data == b"one"
-    alone.lasting.resumeProducing()
+    alone.resumable.resumeProducing()
     alone.run()
     assert alone.owner.data == b"onetwo"
-    alone.lasting.resumeProducing()
+    alone.resumable.resumeProducing()
     alone.run()
     assert alone.owner.was_lost_with(ConnectionDone)
 
@@ -329,26 +329,26 @@ def test_bye_does_not_overtake_what_is_still_to_be_delivered(alone: Alone) -> No
     "cut",
     [lambda alone: alone.wire.near.abortConnection(), lambda alone: alone.far.transport.abortConnection()],
 )
-def test_cut_detaches_it_and_says_so_once(alone: Alone, cut: Callable[[Alone], None]) -> None:
+def test_cut_detaches_it_and_is_reported_once(alone: Alone, cut: Callable[[Alone], None]) -> None:
     cut(alone)
     alone.run()
     assert len(alone.detached) == 1
-    assert not alone.lasting.is_attached
+    assert not alone.resumable.is_attached
     assert not alone.owner.is_lost
-    alone.lasting.expire("it did not come back")
-    alone.lasting.expire("twice")
+    alone.resumable.expire("it did not come back")
+    alone.resumable.expire("twice")
     assert alone.owner.was_lost_with(ConnectionLost)
     assert "it did not come back" in alone.owner.reasons[0].getErrorMessage()
 
 
-def test_peer_that_merely_hangs_up_has_not_ended_it(alone: Alone) -> None:
+def test_peer_that_closes_tcp_only_detaches_it(alone: Alone) -> None:
     alone.far.transport.loseConnection()
     alone.run()
     assert len(alone.detached) == 1
 
 
-def test_expiry_closes_a_carrier_that_is_there(alone: Alone) -> None:
-    alone.lasting.expire("the relay wants no more")
+def test_expiry_closes_a_present_carrier(alone: Alone) -> None:
+    alone.resumable.expire("the relay wants no more")
     assert alone.owner.was_lost_with(ConnectionLost)
     heard = alone.hear()
     assert [one.opcode for one in heard] == [TEXT, CLOSE]
@@ -357,11 +357,11 @@ def test_expiry_closes_a_carrier_that_is_there(alone: Alone) -> None:
 
 
 def test_expiry_closes_a_carrier_whose_close_waits_for_a_producer(alone: Alone) -> None:
-    source = PushSource(alone.lasting, b"")
-    alone.lasting.registerProducer(source, True)
-    alone.lasting.loseConnection()
+    source = PushSource(alone.resumable, b"")
+    alone.resumable.registerProducer(source, True)
+    alone.resumable.loseConnection()
     assert [one.opcode for one in alone.hear()] == []
-    alone.lasting.expire("over")
+    alone.resumable.expire("over")
     assert source.stops == 1
     assert [one.opcode for one in alone.hear()] == [TEXT, CLOSE]
     alone.pass_time(3)
@@ -369,11 +369,11 @@ def test_expiry_closes_a_carrier_whose_close_waits_for_a_producer(alone: Alone) 
 
 
 def test_while_a_close_waits_for_a_producer_nothing_is_delivered(alone: Alone) -> None:
-    alone.lasting.registerProducer(PushSource(alone.lasting, b""), True)
-    alone.lasting.loseConnection()
+    alone.resumable.registerProducer(PushSource(alone.resumable, b""), True)
+    alone.resumable.loseConnection()
     alone.hear(frame(b"too late"))
     assert alone.owner.told == ["made"]
-    alone.lasting.unregisterProducer()
+    alone.resumable.unregisterProducer()
     assert [one.opcode for one in alone.hear()] == [TEXT, CLOSE]
 
 
@@ -384,26 +384,26 @@ def test_it_can_be_ended_while_there_is_no_carrier(alone: Alone, end: str, reaso
     alone.wire.near.abortConnection()
     alone.run()
     with alone.owner.calling():
-        getattr(alone.lasting, end)()
+        getattr(alone.resumable, end)()
     alone.run()
     assert alone.owner.was_lost_with(reason)
     assert alone.owner.reentered == []
 
 
 @pytest.mark.interpreted
-def test_what_fails_between_count_and_delivery_ends_it_for_good_too(
+def test_failure_between_count_and_delivery_ends_it(
     alone: Alone, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ResumableTransport, "_tell", lambda self: 1 // 0)
+    monkeypatch.setattr(ResumableTransport, "_send_ack", lambda self: 1 // 0)
     alone.hear(frame(pattern(ACK_AFTER_BYTES)))
-    assert alone.lasting.disconnecting
+    assert alone.resumable.disconnecting
     assert alone.owner.was_lost_with(ConnectionAborted)
     assert alone.detached == []
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_protocol_that_fails_ends_it_for_good(alone: Alone, watch: Watch) -> None:
-    """Its bytes are counted: over another carrier the session would go on with a hole."""
+def test_failing_protocol_ends_it(alone: Alone, watch: Watch) -> None:
+    """The failed data is counted already, so the session would continue without it over another carrier."""
 
     def fail(_: bytes) -> None:
         raise ZeroDivisionError
@@ -415,16 +415,16 @@ def test_protocol_that_fails_ends_it_for_good(alone: Alone, watch: Watch) -> Non
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_link_that_is_closing_takes_no_further_carrier(alone: Alone) -> None:
-    alone.lasting.abortConnection()
+def test_closing_link_accepts_no_further_carrier(alone: Alone) -> None:
+    alone.resumable.abortConnection()
     with pytest.raises(LocalProtocolError) as caught:
-        alone.lasting.begin(0, 0)
+        alone.resumable.begin(0, 0)
     assert caught.value.code == "link_over"
     alone.run()
     assert alone.owner.was_lost_with(ConnectionAborted)
 
 
-# The pulse
+# The heartbeat
 
 
 def test_peer_that_does_not_answer_is_cut_and_that_detaches_it(alone: Alone) -> None:
@@ -437,16 +437,16 @@ def test_peer_that_does_not_answer_is_cut_and_that_detaches_it(alone: Alone) -> 
 def test_peer_that_does_not_acknowledge_is_cut_within_six_seconds(alone: Alone) -> None:
     alone.pass_time(2)
     alone.hear(frame(b"here"))
-    alone.lasting.write(b"data in flight")
+    alone.resumable.write(b"data in flight")
     alone.pass_time(3.5)
     assert alone.detached == []
     alone.pass_time(2.5)
     assert len(alone.detached) == 1
 
 
-def test_peer_that_lives_and_never_acknowledges_is_told_so_and_it_is_over(alone: Alone, watch: Watch) -> None:
-    """Another carrier would not mend it, so it does not wait for one."""
-    alone.lasting.write(b"data in flight")
+def test_live_peer_that_never_acknowledges_ends_the_link(alone: Alone, watch: Watch) -> None:
+    """Another carrier would not help, so the transport ends."""
+    alone.resumable.write(b"data in flight")
     for _ in range(14):
         alone.pass_time(1)
         alone.hear(frame(b"", PONG))
@@ -461,9 +461,9 @@ def test_peer_that_lives_and_never_acknowledges_is_told_so_and_it_is_over(alone:
     assert [event["event"] for event in watch.take()] == ["link.desync"]
 
 
-def test_peer_that_acknowledges_little_by_little_is_a_slow_one(alone: Alone) -> None:
+def test_peer_that_acknowledges_slowly_does_not_end_the_link(alone: Alone) -> None:
     text = pattern(40)
-    alone.lasting.write(text)
+    alone.resumable.write(text)
     for count in range(40):
         alone.pass_time(1)
         alone.ack(count, crc32(text[:count]))
@@ -471,9 +471,9 @@ def test_peer_that_acknowledges_little_by_little_is_a_slow_one(alone: Alone) -> 
 
 
 def test_probe_that_is_not_answered_cuts_within_three_seconds(alone: Alone) -> None:
-    alone.lasting.probe()
+    alone.resumable.probe()
     alone.pass_time(1.9)
     assert alone.detached == []
     alone.pass_time(1.1)
     assert len(alone.detached) == 1
-    alone.lasting.probe()
+    alone.resumable.probe()

@@ -1,4 +1,4 @@
-"""What the WebSocket under a carrier says and takes: messages, pings, closing, and peers that break rules."""
+"""The WebSocket below a carrier: messages, pings, closing, and peers that violate the protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ends = Answered | Dialled
 
 @pytest.fixture(params=["relay", "agent"])
 def join(request: pytest.FixtureRequest) -> Callable[..., Ends]:
-    """Makes a carrier of either side, with the test at the other."""
+    """A function that makes a carrier on one side; the test plays the other."""
     if request.param == "relay":
         return Answered
     return lambda *args, **kwargs: Dialled(*args, **kwargs).open()
@@ -61,7 +61,7 @@ def test_a_long_write_is_several_messages(ends: Ends) -> None:
     assert b"".join(one.payload for one in heard) == pattern(150 * KIB)
 
 
-def test_boundaries_of_messages_and_fragments_mean_nothing(ends: Ends) -> None:
+def test_boundaries_of_messages_and_fragments_are_ignored(ends: Ends) -> None:
     ends.hear(
         frame(b"one ", is_masked=ends.masks),
         frame(b"", is_masked=ends.masks),
@@ -74,7 +74,7 @@ def test_boundaries_of_messages_and_fragments_mean_nothing(ends: Ends) -> None:
     assert ends.ear.reentered == []
 
 
-def test_a_message_is_delivered_before_it_is_whole(ends: Ends) -> None:
+def test_a_message_is_delivered_before_it_is_complete(ends: Ends) -> None:
     whole = frame(pattern(200 * KIB), is_masked=ends.masks)
     ends.hear(whole[: 100 * KIB])
     assert 90 * KIB < len(ends.ear.data) < 100 * KIB
@@ -87,7 +87,7 @@ def test_the_longest_message_may_be_announced(ends: Ends) -> None:
     assert ends.ear.data == b"begin"
 
 
-# Rules
+# Protocol errors
 
 
 @pytest.mark.parametrize("announced", [MAX_MESSAGE_BYTES + 1, 2**62])
@@ -124,7 +124,7 @@ def test_a_broken_frame_is_refused(ends: Ends, broken: dict[str, Any]) -> None:
     assert [(one.opcode, one.close_code) for one in heard] == [(CLOSE, 1002)]
 
 
-def test_a_peer_that_broke_a_rule_does_not_look_orderly_when_it_says_goodbye(ends: Ends) -> None:
+def test_a_close_frame_after_a_protocol_error_is_not_a_normal_close(ends: Ends) -> None:
     ends.hear(frame(b"bytes", is_masked=not ends.masks))
     ends.hear(close(1000, is_masked=ends.masks))
     ends.far.transport.loseConnection()
@@ -134,7 +134,7 @@ def test_a_peer_that_broke_a_rule_does_not_look_orderly_when_it_says_goodbye(end
     assert len(ends.far.frames) == 1
 
 
-def test_a_peer_that_broke_a_rule_and_stays_is_cut(ends: Ends) -> None:
+def test_a_peer_that_stays_after_a_protocol_error_is_cut(ends: Ends) -> None:
     ends.hear(frame(b"bytes", is_masked=not ends.masks))
     assert not ends.ear.is_lost
     ends.clock.advance(CLOSE_SECONDS)
@@ -144,7 +144,7 @@ def test_a_peer_that_broke_a_rule_and_stays_is_cut(ends: Ends) -> None:
     assert ends.far.is_lost
 
 
-def test_after_a_broken_rule_nothing_is_kept(ends: Ends) -> None:
+def test_data_after_a_protocol_error_is_dropped(ends: Ends) -> None:
     ends.hear(frame(b"", PING, announced=2**40, is_masked=ends.masks))
     for _ in range(20):
         ends.hear(b"x" * 60_000)
@@ -153,8 +153,8 @@ def test_after_a_broken_rule_nothing_is_kept(ends: Ends) -> None:
     assert len(socket.data) < 64 * KIB
 
 
-def test_no_bytes_make_it_fail(join: Callable[..., Ends]) -> None:
-    """Whatever comes, the carrier goes on or ends: no failure is logged, which ``watch`` would see."""
+def test_random_bytes_cause_no_exception(join: Callable[..., Ends]) -> None:
+    """Random data is accepted or ends the carrier, and no failure is logged; ``watch`` would see it."""
     for seed in range(60):
         ends = join()
         ends.hear(*nonsense(random.Random(seed), is_masked=ends.masks))
@@ -165,7 +165,7 @@ def test_no_bytes_make_it_fail(join: Callable[..., Ends]) -> None:
 
 
 def nonsense(source: random.Random, *, is_masked: bool) -> list[bytes]:
-    """Frames of every kind, most of them not allowed, and now and then no frame at all."""
+    """Frames of every kind, most of them illegal, and sometimes random bytes."""
     pieces = []
     for _ in range(30):
         one = frame(
@@ -208,7 +208,7 @@ def test_pings_of_a_peer_that_does_not_read_are_not_collected(ends: Ends) -> Non
     assert not ends.carrier.is_full
 
 
-def test_a_producer_that_leaves_a_full_carrier_lets_the_pong_go(ends: Ends) -> None:
+def test_unregistering_the_producer_of_a_full_carrier_sends_the_pong(ends: Ends) -> None:
     ends.far.transport.pauseProducing()
     source = PushSource(ends.carrier, pattern(1024 * KIB))
     source.start()
@@ -223,7 +223,7 @@ def test_a_producer_that_leaves_a_full_carrier_lets_the_pong_go(ends: Ends) -> N
 # Closing
 
 
-def test_closing_can_say_why(ends: Ends) -> None:
+def test_closing_sends_code_and_reason(ends: Ends) -> None:
     ends.carrier.close(1001, "the relay is stopping")
     ends.carrier.close(1000, "ignored")
     (heard,) = ends.hear()
@@ -234,7 +234,7 @@ def test_closing_can_say_why(ends: Ends) -> None:
     assert ends.ear.was_lost_with(ConnectionDone)
 
 
-def test_closing_is_said_once(ends: Ends) -> None:
+def test_closing_sends_one_close_frame(ends: Ends) -> None:
     ends.carrier.registerProducer(PushSource(ends.carrier, b""), True)
     ends.carrier.loseConnection()
     assert ends.hear() == []
@@ -243,14 +243,14 @@ def test_closing_is_said_once(ends: Ends) -> None:
     assert [one.opcode for one in ends.hear()] == [CLOSE]
 
 
-def test_a_long_reason_is_cut_between_letters(ends: Ends) -> None:
+def test_a_long_reason_is_cut_between_characters(ends: Ends) -> None:
     ends.carrier.close(1001, "ä" * 100)
     (heard,) = ends.hear()
     assert heard.payload[2:] == "ä".encode() * 61
 
 
 @pytest.mark.parametrize("code", [1000, 1001])
-def test_a_peer_may_close_in_good_order(ends: Ends, code: int) -> None:
+def test_a_peer_may_close_normally(ends: Ends, code: int) -> None:
     source = PushSource(ends.carrier, b"")
     ends.carrier.registerProducer(source, True)
     heard = ends.hear(close(code, b"bye", is_masked=ends.masks))
@@ -262,14 +262,14 @@ def test_a_peer_may_close_in_good_order(ends: Ends, code: int) -> None:
     assert source.stops == 1
 
 
-def test_a_peer_may_close_without_a_word(ends: Ends) -> None:
+def test_a_peer_may_close_without_a_code(ends: Ends) -> None:
     ends.hear(frame(b"", CLOSE, is_masked=ends.masks))
     ends.far.transport.loseConnection()
     ends.run()
     assert ends.ear.was_lost_with(ConnectionDone)
 
 
-def test_a_peer_that_closes_over_a_mistake_of_ours_is_quoted(ends: Ends) -> None:
+def test_the_code_and_reason_of_the_peer_are_reported(ends: Ends) -> None:
     ends.hear(close(1002, b"that was no yamux", is_masked=ends.masks))
     ends.far.transport.loseConnection()
     ends.run()
@@ -277,14 +277,14 @@ def test_a_peer_that_closes_over_a_mistake_of_ours_is_quoted(ends: Ends) -> None
     assert "closed with 1002 (that was no yamux)" in str(ends.ear.reasons[0].value)
 
 
-def test_a_peer_that_gives_a_code_alone_is_quoted_too(ends: Ends) -> None:
+def test_a_code_of_the_peer_without_a_reason_is_reported(ends: Ends) -> None:
     ends.hear(close(1011, is_masked=ends.masks))
     ends.far.transport.loseConnection()
     ends.run()
     assert "closed with 1011 (no reason)" in str(ends.ear.reasons[0].value)
 
 
-def test_a_peer_that_hangs_up_without_a_close_frame_is_a_lost_connection(ends: Ends) -> None:
+def test_an_end_without_a_close_frame_is_a_lost_connection(ends: Ends) -> None:
     ends.far.transport.loseConnection()
     ends.run()
     assert ends.ear.was_lost_with(ConnectionLost)
@@ -303,7 +303,7 @@ def test_a_peer_that_does_not_answer_the_close_frame_is_cut(ends: Ends) -> None:
     assert ends.far.is_lost
 
 
-def test_a_peer_that_closes_and_does_not_hang_up_is_cut(ends: Ends) -> None:
+def test_a_peer_that_keeps_tcp_open_after_closing_is_cut(ends: Ends) -> None:
     ends.far.transport.pauseProducing()
     ends.carrier.write(pattern(200 * KIB))
     ends.hear(close(1000, is_masked=ends.masks))
@@ -317,7 +317,7 @@ def test_a_peer_that_closes_and_does_not_hang_up_is_cut(ends: Ends) -> None:
     assert ends.far.is_lost
 
 
-def test_writes_behind_the_peers_goodbye_are_dropped(join: Callable[..., Ends]) -> None:
+def test_writes_after_the_peers_close_frame_are_dropped(join: Callable[..., Ends]) -> None:
     ear = Ear(on_data=lambda _: ear.transport.write(b"answer"))
     ends = join(ear)
     heard = ends.hear(frame(b"?", is_masked=ends.masks) + close(1000, is_masked=ends.masks))
@@ -331,10 +331,10 @@ def test_writes_behind_the_peers_goodbye_are_dropped(join: Callable[..., Ends]) 
     ends.end()
 
 
-# What waits for a protocol that does not read
+# Data that waits for a paused protocol
 
 
-def test_what_waits_is_at_most_what_was_read_at_once(join: Callable[..., Ends]) -> None:
+def test_waiting_data_is_at_most_one_read(join: Callable[..., Ends]) -> None:
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     ends = join(ear)
     ends.hear(b"".join(frame(b"%05d" % number, is_masked=ends.masks) for number in range(50_000)))
@@ -349,7 +349,7 @@ def test_what_waits_is_at_most_what_was_read_at_once(join: Callable[..., Ends]) 
 
 
 def one_and_two(ends: Ends) -> bytes:
-    """Two messages that are delivered apart, because there is something between them."""
+    """Two messages that are delivered separately, because another frame is between them."""
     return b"".join(
         frame(payload, opcode, is_masked=ends.masks)
         for payload, opcode in ((b"one", BINARY), (b"", PONG), (b"two", BINARY))
@@ -357,7 +357,7 @@ def one_and_two(ends: Ends) -> bytes:
 
 
 def stop_reading(join: Callable[..., Ends]) -> Ends:
-    """A protocol that reads the first of two messages, behind which the peer closed in good order."""
+    """A protocol that pauses after the first of two messages, after which the peer closed normally."""
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     ends = join(ear)
     ends.hear(one_and_two(ends) + close(1000, is_masked=ends.masks))
@@ -369,7 +369,7 @@ def stop_reading(join: Callable[..., Ends]) -> Ends:
     return ends
 
 
-def test_an_orderly_end_waits_behind_what_is_not_read(join: Callable[..., Ends]) -> None:
+def test_a_normal_end_waits_for_unread_data(join: Callable[..., Ends]) -> None:
     ends = stop_reading(join)
     ends.carrier.resumeProducing()
     ends.run()
@@ -389,7 +389,7 @@ def test_an_orderly_end_waits_behind_what_is_not_read(join: Callable[..., Ends])
         (["loseConnection", "abortConnection"], ConnectionAborted),
     ],
 )
-def test_whoever_does_not_want_to_read_the_rest_can_end_it(
+def test_a_protocol_can_close_instead_of_reading_the_rest(
     join: Callable[..., Ends], calls: list[str], reason: type[BaseException]
 ) -> None:
     ends = stop_reading(join)
@@ -408,7 +408,7 @@ def test_whoever_does_not_want_to_read_the_rest_can_end_it(
     ends.end()
 
 
-def test_a_protocol_that_fails_over_what_waited_is_lost_too(join: Callable[..., Ends], watch: Any) -> None:
+def test_a_protocol_that_fails_over_waiting_data_is_lost(join: Callable[..., Ends], watch: Any) -> None:
     def fail(data: bytes) -> None:
         raise ZeroDivisionError
 
@@ -421,7 +421,7 @@ def test_a_protocol_that_fails_over_what_waited_is_lost_too(join: Callable[..., 
     ends.end()
 
 
-def test_a_cut_does_not_wait_behind_what_is_not_read(join: Callable[..., Ends]) -> None:
+def test_a_cut_does_not_wait_for_unread_data(join: Callable[..., Ends]) -> None:
     ear = Ear(on_data=lambda _: ear.transport.pauseProducing())
     ends = join(ear)
     ends.hear(one_and_two(ends))
@@ -433,7 +433,7 @@ def test_a_cut_does_not_wait_behind_what_is_not_read(join: Callable[..., Ends]) 
     ends.end()
 
 
-# Around it
+# Timers and logs
 
 
 def test_no_timer_is_on_the_global_reactor(ends: Ends) -> None:
@@ -451,7 +451,7 @@ def test_an_idle_carrier_has_no_timer(ends: Ends) -> None:
     assert ends.clock.getDelayedCalls() == []
 
 
-def test_nothing_of_a_request_or_of_what_passes_is_logged(join: Callable[..., Ends]) -> None:
+def test_requests_and_data_are_not_logged(join: Callable[..., Ends]) -> None:
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)
     try:
@@ -466,6 +466,6 @@ def test_nothing_of_a_request_or_of_what_passes_is_logged(join: Callable[..., En
     assert not [event for event in events if str(event.get("log_namespace", "")).startswith("autobahn")]
 
 
-def test_a_carrier_is_what_the_protocol_gets(ends: Ends) -> None:
+def test_the_transport_of_the_protocol_is_the_carrier(ends: Ends) -> None:
     assert type(ends.carrier) is Carrier
     assert ends.carrier.getPeer() == ends.wire.near.getPeer() or ends.wire.far.getPeer()

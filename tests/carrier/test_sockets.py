@@ -1,4 +1,4 @@
-"""Carriers over real sockets, with TLS and without: what a wire in memory cannot show."""
+"""Carriers over real sockets, with and without TLS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.certificates import make_certificate
 from tests.ears import Ear, PushSource, pattern
 from tests.rigs import ROOM, AgentDoor, OneByOne
 
-# Twisted hands pyOpenSSL the certificates of a server in a form that pyOpenSSL would rather not have.
+# Twisted passes a server's certificates to pyOpenSSL in a deprecated form.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 KIB = 1024
@@ -29,7 +29,7 @@ CERTIFICATE = make_certificate("localhost", "127.0.0.1")
 
 
 class Relay:
-    """Listens on the loopback and takes carriers."""
+    """Listens on the loopback interface and accepts carriers."""
 
     def __init__(self, certificate: Any = None) -> None:
         from twisted.internet import reactor
@@ -54,7 +54,7 @@ class Relay:
         return int(port.port)
 
     async def dial(self, near: IProtocol, host: str = "localhost", *, trusts: Any = None) -> Any:
-        """Dials; a certificate that is trusted is dialled for its name, whatever ``host`` is."""
+        """Dial; a trusted certificate is checked for its own name, independent of ``host``."""
         scheme = "ws" if self._certificate is None else "wss"
         endpoint = None
         if trusts is not None:
@@ -96,7 +96,7 @@ async def join(relay: Relay) -> tuple[Ear, Ear]:
 
 @pytest.mark.parametrize("closer", ["agent", "relay"])
 @pytest_twisted.ensureDeferred
-async def test_a_carrier_carries_and_closes_in_good_order(relay: Relay, closer: str) -> None:
+async def test_a_carrier_transfers_data_and_closes_normally(relay: Relay, closer: str) -> None:
     near, far = await join(relay)
     for one, other in ((near, far), (far, near)):
         source = PushSource(one.transport, pattern(1024 * KIB))
@@ -143,7 +143,7 @@ async def fails(relay: Relay, host: str, *, trusts: Any = None) -> str:
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_listens() -> None:
+async def test_a_refused_connection_is_an_error() -> None:
     relay = Relay()
     await relay.listen()
     number = relay.number
@@ -159,7 +159,7 @@ async def test_nobody_listens() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
+async def test_an_untrusted_certificate_is_rejected() -> None:
     relay = Relay(CERTIFICATE)
     await relay.listen()
     sentence = await fails(relay, "127.0.0.1")
@@ -180,7 +180,7 @@ async def test_a_certificate_for_another_name_is_refused() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_tls_with_a_relay_that_has_none_fails_in_one_sentence() -> None:
+async def test_tls_to_a_relay_without_tls_fails_with_one_message() -> None:
     relay = Relay()
     await relay.listen()
     relay._certificate = CERTIFICATE
@@ -191,10 +191,10 @@ async def test_tls_with_a_relay_that_has_none_fails_in_one_sentence() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_tls_with_a_relay_that_wants_it_fails_in_one_sentence() -> None:
+async def test_no_tls_to_a_relay_with_tls_fails_with_one_message() -> None:
     relay = Relay(CERTIFICATE)
     await relay.listen()
     relay._certificate = None
     sentence = await fails(relay, "127.0.0.1")
-    assert "does not speak HTTP" in sentence or "hung up" in sentence
+    assert "does not speak HTTP" in sentence or "closed the connection" in sentence
     await relay.stop()

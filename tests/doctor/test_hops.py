@@ -270,7 +270,7 @@ async def test_an_agent_that_goes_between_two_questions_is_named_and_not_the_loc
         (["localhost"], {"valid": (timedelta(-2), timedelta(-1))}, "has expired, on ", "was not renewed"),
         (["localhost"], {"valid": (timedelta(1), timedelta(2))}, "is not valid before ", "NTP"),
         (["other.example"], {}, "is for another name: it is for other.example", "in --relay"),
-        (["localhost"], {"for_servers": False}, "is not one for servers", "another one"),
+        (["localhost"], {"for_servers": False}, "is not a server certificate", "another one"),
     ],
 )
 @ensureDeferred

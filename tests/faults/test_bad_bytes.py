@@ -33,7 +33,7 @@ BLOBS = 200
 TARGET_BYTES = len("GET /agent?room=r")
 """Left alone: another name of the room is another room, and nobody can tell."""
 
-DESYNC = "A link cannot go on: "
+DESYNC = "A link has ended because of an error: "
 
 
 def flipped(is_up: bool, place: int, bit: int) -> Bend:

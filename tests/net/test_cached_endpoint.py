@@ -1,4 +1,4 @@
-"""``CachedEndpoint``: the address that was right is tried first, and a name is not forgotten for it."""
+"""``CachedEndpoint``: the cached address is tried first, then the name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from seance.net import CachedEndpoint, cached_endpoint
-from seance.net.immediate_write import EAGER
+from seance.net.immediate_write import IMMEDIATE
 from tests.deaf import deaf_port
 from tests.relay.rig import Player, turn, until
 
@@ -27,7 +27,7 @@ SECONDS = 5.0
 
 @implementer(IHostnameResolver)
 class Names:
-    """Knows one name, which has two addresses, and how often it was asked."""
+    """A resolver with one name that has two addresses; counts its queries."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -44,7 +44,7 @@ class Names:
 
 
 class Server:
-    """Takes connections at an address, and keeps them."""
+    """Accepts connections at an address, and keeps them."""
 
     def __init__(self) -> None:
         self.players: list[Player] = []
@@ -70,10 +70,10 @@ class _Kept(Factory):
         return self._players[-1]
 
 
-async def call(redial: CachedEndpoint, server: Server) -> str:
-    """Connect, exchange a word each way, leave; returns the address that was reached."""
-    client: Any = await redial.connect(_Kept([]))
-    assert client.transport.protocol is client, "nothing stands between"
+async def call(endpoint: CachedEndpoint, server: Server) -> str:
+    """Connect, exchange a message, and close; return the address."""
+    client: Any = await endpoint.connect(_Kept([]))
+    assert client.transport.protocol is client, "there is no wrapper in between"
     client.send(b"up")
     await until(lambda: server.players and b"up" in server.players[-1].received)
     server.players[-1].send(b"down")
@@ -94,11 +94,11 @@ def names() -> Any:
 
 
 @ensureDeferred
-async def test_a_name_is_asked_once_for_many_connections(names: Names) -> None:
+async def test_a_name_is_resolved_once_for_many_connections(names: Names) -> None:
     server = Server()
     async with server.at("127.0.0.1") as port:
-        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
-        assert [await call(redial, server) for _ in range(3)] == ["127.0.0.1"] * 3
+        endpoint = CachedEndpoint(reactor, NAME, port, SECONDS)
+        assert [await call(endpoint, server) for _ in range(3)] == ["127.0.0.1"] * 3
     assert names.asked == 1
 
 
@@ -106,53 +106,53 @@ async def test_a_name_is_asked_once_for_many_connections(names: Names) -> None:
 async def test_a_server_that_moved_to_another_address_of_the_name_is_found(names: Names) -> None:
     server = Server()
     async with server.at("127.0.0.1") as port:
-        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
-        assert await call(redial, server) == "127.0.0.1"
+        endpoint = CachedEndpoint(reactor, NAME, port, SECONDS)
+        assert await call(endpoint, server) == "127.0.0.1"
     async with server.at("::1", port):
-        assert [await call(redial, server) for _ in range(2)] == ["::1", "::1"]
+        assert [await call(endpoint, server) for _ in range(2)] == ["::1", "::1"]
     assert names.asked == 2
 
 
 @ensureDeferred
-async def test_a_server_that_is_nowhere_is_an_error_each_time_and_found_when_it_is_back(names: Names) -> None:
+async def test_a_missing_server_is_an_error_until_it_is_back(names: Names) -> None:
     server = Server()
     async with server.at("127.0.0.1") as port:
-        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
-        await call(redial, server)
+        endpoint = CachedEndpoint(reactor, NAME, port, SECONDS)
+        await call(endpoint, server)
     for _ in range(2):
         with pytest.raises(ConnectionRefusedError):
-            await redial.connect(_Kept([]))
+            await endpoint.connect(_Kept([]))
     async with server.at("127.0.0.1", port):
-        assert await call(redial, server) == "127.0.0.1"
+        assert await call(endpoint, server) == "127.0.0.1"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @ensureDeferred
-async def test_an_address_is_no_question_for_a_resolver(address: str, names: Names) -> None:
+async def test_an_address_is_not_resolved(address: str, names: Names) -> None:
     server = Server()
     async with server.at(address) as port:
-        redial = CachedEndpoint(reactor, address, port, SECONDS)
-        assert await call(redial, server) == address
-        client: Any = await redial.connect(_Kept([]))
-        assert type(client.transport) is EAGER[tcp.Client]
+        endpoint = CachedEndpoint(reactor, address, port, SECONDS)
+        assert await call(endpoint, server) == address
+        client: Any = await endpoint.connect(_Kept([]))
+        assert type(client.transport) is IMMEDIATE[tcp.Client]
         client.leg.abortConnection()
         await client.goes()
     assert names.asked == 0
 
 
 @ensureDeferred
-async def test_a_name_is_asked_again_after_a_while_although_the_old_address_answers(names: Names) -> None:
+async def test_a_name_is_resolved_again_after_a_while(names: Names) -> None:
     server = Server()
     async with server.at("127.0.0.1") as port:
-        redial = CachedEndpoint(reactor, NAME, port, SECONDS)
-        assert await call(redial, server) == "127.0.0.1"
+        endpoint = CachedEndpoint(reactor, NAME, port, SECONDS)
+        assert await call(endpoint, server) == "127.0.0.1"
         async with server.at("::1", port):
-            assert await call(redial, server) == "127.0.0.1"
-            # Not the reactor's clock: Twisted sets timers by it while it connects.
-            left = redial._known_until - reactor.seconds()  # type: ignore[attr-defined]
-            assert 0 < left <= cached_endpoint.KNOWN_FOR_SECONDS
-            redial._known_until -= left
-            client: Any = await redial.connect(_Kept([]))
+            assert await call(endpoint, server) == "127.0.0.1"
+            # Not the reactor's clock, because Twisted uses that for its timers while it connects.
+            left = endpoint._cached_until - reactor.seconds()  # type: ignore[attr-defined]
+            assert 0 < left <= cached_endpoint.CACHE_SECONDS
+            endpoint._cached_until -= left
+            client: Any = await endpoint.connect(_Kept([]))
             assert client.transport.getPeer().host == "::1"
             client.leg.abortConnection()
             await client.goes()
@@ -161,26 +161,26 @@ async def test_a_name_is_asked_again_after_a_while_although_the_old_address_answ
 
 
 @ensureDeferred
-async def test_an_old_address_that_is_silent_leaves_time_for_the_name(
+async def test_a_silent_cached_address_leaves_time_to_resolve(
     names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cached_endpoint, "KNOWN_TRY_SECONDS", 0.1)
+    monkeypatch.setattr(cached_endpoint, "CACHED_TRY_SECONDS", 0.1)
     server = Server()
     with deaf_port() as deaf:
-        redial = CachedEndpoint(reactor, NAME, deaf, SECONDS)
+        endpoint = CachedEndpoint(reactor, NAME, deaf, SECONDS)
         async with server.at("::1", deaf):
-            assert await call(redial, server) == "::1"
-            redial._known = redial._at("127.0.0.1", False, cached_endpoint.KNOWN_TRY_SECONDS)
-            assert await call(redial, server) == "::1"
+            assert await call(endpoint, server) == "::1"
+            endpoint._cached = endpoint._at("127.0.0.1", False, cached_endpoint.CACHED_TRY_SECONDS)
+            assert await call(endpoint, server) == "::1"
     assert names.asked == 2
 
 
 @ensureDeferred
-async def test_a_connection_that_is_given_up_leaves_nothing(names: Names) -> None:
-    """The fixture that watches every test sees what is left."""
+async def test_a_cancelled_connection_leaves_nothing(names: Names) -> None:
+    """The fixture that watches every test would detect leftovers."""
     with deaf_port() as deaf:
-        redial = CachedEndpoint(reactor, "127.0.0.1", deaf, SECONDS)
-        connecting = redial.connect(_Kept([]))
+        endpoint = CachedEndpoint(reactor, "127.0.0.1", deaf, SECONDS)
+        connecting = endpoint.connect(_Kept([]))
         connecting.addErrback(lambda failure: failure.trap(ConnectingCancelledError))
         await turn(0.01)
         assert not connecting.called

@@ -1,4 +1,4 @@
-"""How many descriptors there are, and that the doors ask for more than a shell gives."""
+"""The limit of file descriptors, and that the commands raise it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from tests.processes import Process, environment, twistd
 
 
 @pytest.mark.parametrize(("soft", "expected"), [(100, 80), (1000, 800), (65536, 65336)])
-def test_some_descriptors_are_kept_for_others(
-    monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
-) -> None:
+def test_some_descriptors_are_reserved(monkeypatch: pytest.MonkeyPatch, soft: int, expected: int) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, 1 << 20))
     assert descriptor_limit() == expected
@@ -28,7 +26,7 @@ def test_a_system_without_a_limit_has_none(monkeypatch: pytest.MonkeyPatch) -> N
     assert descriptor_limit() is None
 
 
-def test_a_system_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_the_module_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     assert descriptor_limit() is None
 
@@ -37,7 +35,7 @@ INFINITE = -1
 
 
 class System:
-    """Grants as many as it can, which may be fewer than it says."""
+    """A system that grants fewer descriptors than it reports."""
 
     RLIMIT_NOFILE = 7
     RLIM_INFINITY = INFINITE
@@ -76,7 +74,7 @@ def test_soft_limit_is_raised_as_far_as_the_system_lets_us(
     assert system.limits == (expected, hard)
 
 
-def test_no_more_than_its_reactor_can_look_after(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_is_no_higher_than_the_reactor_supports(monkeypatch: pytest.MonkeyPatch) -> None:
     system = System(256, INFINITE, 10_240)
     monkeypatch.setitem(sys.modules, "resource", system)
     raise_descriptor_limit(SelectReactor.__new__(SelectReactor))
@@ -95,7 +93,7 @@ def test_nothing_is_raised_where_there_is_no_limit(monkeypatch: pytest.MonkeyPat
         ("seance-agent", ("--room", "r", "--relay", "ws://127.0.0.1:9")),
     ],
 )
-def test_doors_take_what_the_hard_limit_allows(plugin: str, options: tuple[str, ...]) -> None:
+def test_commands_raise_the_limit(plugin: str, options: tuple[str, ...]) -> None:
     script = 'ulimit -Sn 200 && ulimit -Hn 300 && exec "$@"'
     argv = ["sh", "-c", script, "sh", *twistd(plugin, *options)]
     with Process(argv, name=plugin, env=environment()) as process:

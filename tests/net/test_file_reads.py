@@ -1,4 +1,4 @@
-"""Files as Windows writes them, pipes, and file systems that hang: a true sentence, and nothing stops."""
+"""Files in the encodings of Windows, pipes, and file systems that hang."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from seance.auth.keys import make_key
 from seance.cli.status import _token as token_of_status
 from seance.cli.terminal import read_token
 from seance.errors import CarrierLost, ConfigError
-from seance.net import FileWatcher, OffLoop, StillReading, WatchedFiles, file_reads, files, read_bounded
+from seance.net import FileWatcher, StillRunning, ThreadRunner, WatchedFiles, file_reads, files, read_bounded
 from seance.net.file_reads import PIPE_SECONDS
 from seance.options.config import agent_settings, relay_settings
 from tests.processes import Process, environment, running_relay
@@ -40,7 +40,7 @@ TOKEN = "eyJ0eXAiOiJzZWFuY2Urand0In0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
 
 @pytest.fixture
 def log() -> Iterator[list[LogEvent]]:
-    """Events about files that were logged since the test began."""
+    """Return the events about files that the test has logged."""
     events: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -107,11 +107,11 @@ def test_a_key_set_that_was_fetched(encode: Any) -> None:
     [
         ("token".encode("utf-16-le"), "is UTF-16 text without a byte order mark; save it as UTF-8"),
         ("token".encode("utf-16-be"), "is UTF-16 text without a byte order mark; save it as UTF-8"),
-        (codecs.BOM_UTF16_LE + b"odd", "has the byte order mark of UTF-16, and is no UTF-16 text"),
-        (codecs.BOM_UTF8 + b"\xff", "has the byte order mark of UTF-8, and is no UTF-8 text"),
+        (codecs.BOM_UTF16_LE + b"odd", "has the byte order mark of UTF-16, but is not valid UTF-16"),
+        (codecs.BOM_UTF8 + b"\xff", "has the byte order mark of UTF-8, but is not valid UTF-8"),
     ],
 )
-def test_text_that_cannot_be_read_is_a_true_sentence(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_invalid_text_is_reported(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"^{sentence}$"):
@@ -120,7 +120,7 @@ def test_text_that_cannot_be_read_is_a_true_sentence(tmp_path: Path, content: by
         TokenSource("", str(path)).read()
 
 
-def test_the_bound_is_of_the_text(tmp_path: Path) -> None:
+def test_the_limit_applies_to_the_text(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(codecs.BOM_UTF16_LE + ("x" * 100).encode("utf-16-le"))
     assert read_bounded(path, 100)[0] == b"x" * 100
@@ -141,7 +141,7 @@ def test_variables_are_stripped(text: str) -> None:
 
 @contextmanager
 def writer(path: Path, *texts: str) -> Iterator[None]:
-    """A program that writes to a pipe when a reader opens it, once for each text."""
+    """A program that writes one text to a pipe each time a reader opens it."""
     code = "import sys\nfor text in sys.argv[2:]:\n with open(sys.argv[1], 'w') as f: f.write(text)"
     with subprocess.Popen([sys.executable, "-c", code, str(path), *texts]) as process:
         yield
@@ -200,17 +200,17 @@ class Hanging:
 @ensureDeferred
 async def test_a_read_that_hangs_is_given_up_and_has_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_reads, "READ_SECONDS", 0.05)
-    hanging, off_loop = Hanging(), OffLoop()
+    hanging, runner = Hanging(), ThreadRunner()
     with pytest.raises(DeferredTimeoutError):
-        await off_loop.run(reactor, hanging)
+        await runner.run(reactor, hanging)
     for _ in range(3):
-        with pytest.raises(StillReading):
-            await off_loop.run(reactor, hanging)
+        with pytest.raises(StillRunning):
+            await runner.run(reactor, hanging)
     assert hanging.calls == 1
     hanging.released.set()
-    while off_loop.is_running:
+    while runner.is_running:
         await deferLater(reactor, 0.01)  # type: ignore[arg-type]
-    assert await off_loop.run(reactor, hanging) == "text"
+    assert await runner.run(reactor, hanging) == "text"
 
 
 @ensureDeferred
@@ -218,12 +218,12 @@ async def test_a_thread_that_cannot_be_started_fails_one_read_only(monkeypatch: 
     def no_thread(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    off_loop = OffLoop()
+    runner = ThreadRunner()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread)
         with pytest.raises(RuntimeError):
-            await off_loop.run(reactor, lambda: "text")
-    assert await off_loop.run(reactor, lambda: "text") == "text"
+            await runner.run(reactor, lambda: "text")
+    assert await runner.run(reactor, lambda: "text") == "text"
 
 
 @ensureDeferred
@@ -258,7 +258,7 @@ async def test_files_that_hang_keep_what_was_read_and_are_mentioned_once(
 
 
 @ensureDeferred
-async def test_a_lookout_that_is_stopped_waits_for_nothing(tmp_path: Path) -> None:
+async def test_a_stopped_watcher_does_not_wait(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("one")
     hanging = Hanging()
@@ -272,7 +272,7 @@ async def test_a_lookout_that_is_stopped_waits_for_nothing(tmp_path: Path) -> No
     lookout.stopService()
     assert not reactor.getDelayedCalls()  # type: ignore[attr-defined]
     hanging.released.set()
-    while watched._off_loop.is_running:
+    while watched._thread_runner.is_running:
         await deferLater(reactor, 0.01)  # type: ignore[arg-type]
 
 
@@ -318,7 +318,7 @@ def test_a_pipe_is_read_again_at_a_signal_only(tmp_path: Path) -> None:
     lookout = FileWatcher(Clock(), [watched], lambda: None)
     lookout.startService()
     clock: Any = lookout._reactor
-    clock.pump([files.LOOK_SECONDS] * 5)
+    clock.pump([files.CHECK_SECONDS] * 5)
     assert len(reads) == 1
     lookout.reread()
     assert len(reads) == 2

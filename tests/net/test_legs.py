@@ -1,4 +1,4 @@
-"""The end of data, said on each kind of leg, and the two kinds of loss told apart."""
+"""The end of data on each kind of leg, and the two kinds of loss."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ async def test_the_end_of_data_leaves_the_other_direction_open(make_rig: Callabl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_leg_without_halves_is_closed_in_whole() -> None:
+async def test_a_leg_without_half_close_is_closed_completely() -> None:
     rig = CarrierRig()
     near, far = HalfEar(), HalfEar()
     await rig.connect(near, far)
     near.transport.registerProducer(PushSource(near.transport, b""), True)
     near.transport.write(b"all")
-    assert unsent_bytes(near.transport) > len(b"all"), "the frame on the wire below counts"
+    assert unsent_bytes(near.transport) > len(b"all"), "the bytes of the transport below count"
     end(near.transport)
     await rig.until(lambda: near.is_lost and far.is_lost)
     assert far.data == b"all"
@@ -61,7 +61,7 @@ async def test_a_leg_without_halves_is_closed_in_whole() -> None:
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @pytest_twisted.ensureDeferred
-async def test_a_tls_leg_is_closed_in_whole_and_loses_nothing() -> None:
+async def test_a_tls_leg_is_closed_completely_without_loss() -> None:
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
@@ -88,7 +88,7 @@ async def test_a_tls_leg_is_closed_in_whole_and_loses_nothing() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_leg_has_not_sent_yet_can_be_told() -> None:
+async def test_unsent_bytes_of_a_leg_are_counted() -> None:
     rig = TcpRig()
     near, far = HalfEar(), HalfEar()
     await rig.connect(near, far)
@@ -117,13 +117,13 @@ def test_only_an_end_of_both_directions_is_orderly(error: Exception, expected: b
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_kernel_is_asked_for_the_round_trip_of_a_leg() -> None:
+async def test_the_round_trip_of_a_leg_comes_from_the_kernel() -> None:
     rig = TcpRig()
     near, far = HalfEar(), HalfEar()
     await rig.connect(near, far)
     known = round_trip_seconds(near.transport)
     assert 0.0 < known < 1.0 if sys.platform == "linux" else known == 0.0
-    assert round_trip_seconds(object()) == 0.0, "no socket, no answer"
+    assert round_trip_seconds(object()) == 0.0, "there is no socket"
     near.transport.abortConnection()
     await rig.until(lambda: near.is_lost and far.is_lost)
     assert round_trip_seconds(near.transport) == 0.0, "closed"

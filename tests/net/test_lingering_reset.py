@@ -1,4 +1,4 @@
-"""What a lingering reset asks the kernel: how much of a socket its peer has not acknowledged."""
+"""The number of unacknowledged bytes that a lingering reset gets from the kernel."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from seance.net.lingering_reset import unacknowledged_bytes
 
 
-def test_a_socket_that_its_peer_has_reset_has_nothing_to_wait_for() -> None:
-    """The kernel counts bytes in flight even after the reset: an owner would wait for 30 s."""
+def test_a_socket_reset_by_its_peer_is_not_waited_for() -> None:
+    """The kernel counts bytes in flight even after a reset, which would delay the end by 30 s."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = socket.create_connection(server.getsockname())
         ours, _ = server.accept()
@@ -30,5 +30,5 @@ def test_a_socket_that_its_peer_has_reset_has_nothing_to_wait_for() -> None:
             assert unacknowledged_bytes(leg) == 0
 
 
-def test_what_is_no_tcp_socket_has_nothing_to_wait_for() -> None:
+def test_other_transports_are_not_waited_for() -> None:
     assert unacknowledged_bytes(SimpleNamespace()) == 0

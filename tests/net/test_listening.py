@@ -1,4 +1,4 @@
-"""Endpoint strings: UNIX sockets that were left behind, in use or no sockets; and why listening fails."""
+"""Endpoint strings: stale UNIX sockets, sockets in use, other files; and messages for failed listening."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ async def listen(text: str) -> IListeningPort:
 
 
 async def refused(path: Path) -> str:
-    """Listen where that is not possible; return the end of the message."""
+    """Listen where this fails; return the end of the message."""
     with pytest.raises(CannotListenError) as found:
         await listen(f"unix:{path}")
     return why_not_listening(found.value, "--listen")
 
 
 def leave_stale_socket(path: Path) -> None:
-    """Leave a socket on which nothing listens, as a process that was killed does."""
+    """Leave a socket without a listener, as a killed process does."""
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(os.fspath(path))
         stale.listen()
@@ -55,8 +55,8 @@ def leave_stale_socket(path: Path) -> None:
 
 @ensureDeferred
 @pytest.mark.parametrize("lock", [None, "own", "1", "999999999", "no number"])
-async def test_stale_socket_is_replaced_whatever_its_lock_says(path: Path, lock: str | None) -> None:
-    """Twisted honours a lock if its process id is in use, as 1 is in every container."""
+async def test_stale_socket_is_replaced_regardless_of_its_lock(path: Path, lock: str | None) -> None:
+    """Twisted respects a lock if its process id is in use, as 1 is in every container."""
     leave_stale_socket(path)
     if lock is not None:
         Path(f"{path}.lock").symlink_to(str(os.getpid()) if lock == "own" else lock)
@@ -75,7 +75,7 @@ async def test_socket_in_use_is_left_alone_also_with_a_full_backlog(path: Path) 
         other.listen(0)
         waiting = []
         for _ in range(4):
-            assert "another process listens there. Stop what uses it" in await refused(path)
+            assert "another process listens there. Stop the program that uses it" in await refused(path)
             waiting.append(one := socket.socket(socket.AF_UNIX))
             one.setblocking(False)
             one.connect_ex(os.fspath(path))
@@ -94,7 +94,7 @@ async def test_datagram_socket_in_use_is_left_alone(path: Path) -> None:
 
 @ensureDeferred
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling link", "fifo"])
-async def test_what_is_no_socket_is_left_as_it_is(path: Path, kind: str) -> None:
+async def test_file_that_is_not_a_socket_is_not_removed(path: Path, kind: str) -> None:
     target = path.parent / "target"
     if kind == "file":
         path.write_text("precious")
@@ -118,7 +118,7 @@ async def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 @ensureDeferred
-async def test_second_listener_in_one_process_is_refused_and_the_first_goes_on(path: Path) -> None:
+async def test_second_listener_in_one_process_is_refused(path: Path) -> None:
     port = await listen(f"unix:{path}")
     assert "another process listens there" in await refused(path)
     await connectProtocol(UNIXClientEndpoint(reactor, os.fspath(path)), client := Protocol())
@@ -162,17 +162,15 @@ async def test_colon_in_a_path_is_escaped_as_in_other_endpoints(tmp_path: Path) 
 
 
 @ensureDeferred
-async def test_claim_of_another_process_is_respected_and_one_that_was_left_is_not(path: Path) -> None:
+async def test_claim_is_respected_while_its_process_runs(path: Path) -> None:
     with listening._claim(f"{path}.claim"):
-        assert "about to listen there. Stop what uses it" in await refused(path)
-    Path(f"{path}.claim").touch()  # killed while it started
+        assert "about to listen there. Stop the program that uses it" in await refused(path)
+    Path(f"{path}.claim").touch()  # the process was killed while it started
     port = await listen(f"unix:{path}")
     await port.stopListening()
 
 
-def test_claim_file_that_changes_again_and_again_is_given_up(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claim_file_that_keeps_changing_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "_is_file", lambda *_: False)
     with pytest.raises(OSError, match="again and again"), listening._claim(f"{path}.claim"):
         pass
@@ -209,7 +207,7 @@ def listeners() -> Iterator[list[subprocess.Popen[str]]]:
 def test_of_processes_that_start_together_one_listens(
     path: Path, listeners: list[subprocess.Popen[str]]
 ) -> None:
-    """And with a stale socket in their way, which each would remove."""
+    """There is a stale socket, which each process would remove."""
     for _ in range(2):
         leave_stale_socket(path)
         new = [
@@ -236,7 +234,7 @@ def test_of_processes_that_start_together_one_listens(
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """As ``/tmp``; not below the folder of pytest, which other users may not enter."""
+    """A folder like ``/tmp``, outside of pytest's folder, which other users cannot enter."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o1777)
@@ -269,20 +267,20 @@ except OSError as error:
         assert tried() == f"{errno.EACCES} this user may not connect to the socket that is there already"
         path.chmod(0o666)
         assert tried() == f"{errno.EADDRINUSE} another process listens there"
-    assert tried().startswith(f"{errno.EPERM} "), "a sticky folder keeps it"
+    assert tried().startswith(f"{errno.EPERM} "), "the sticky bit protects it"
     assert path.exists()
 
 
-# Why
+# Error messages
 
 
 @pytest.mark.parametrize(
     ("number", "hint"),
     [
-        (errno.EADDRINUSE, "Stop what uses it, or choose another with --admin."),
+        (errno.EADDRINUSE, "Stop the program that uses it, or choose another with --admin."),
         (errno.EADDRNOTAVAIL, "This machine does not have that address; choose another with --admin."),
         (errno.EAFNOSUPPORT, "This machine does not have that address; choose another with --admin."),
-        (errno.EACCES, "Give this user the right to do so, or choose another with --admin."),
+        (errno.EACCES, "Give this user the permission, or choose another with --admin."),
         (errno.ENOENT, "Choose another with --admin."),
     ],
 )
@@ -291,6 +289,6 @@ def test_hint_fits_the_error(number: int, hint: str) -> None:
     assert why_not_listening(error, "--admin") == f"Because. {hint}"
 
 
-def test_error_without_a_number_is_told_as_it_is() -> None:
+def test_error_without_a_number_is_reported_unchanged() -> None:
     error = CannotListenError("", 80, OSError("AF_UNIX path too long"))  # type: ignore[arg-type]  # any error
     assert why_not_listening(error, "--listen") == "AF_UNIX path too long. Choose another with --listen."

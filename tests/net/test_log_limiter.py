@@ -1,4 +1,4 @@
-"""Lines that a peer can cause at will: the first at once, then one a minute with the count."""
+"""Log lines that a peer can cause: the first immediately, then one per minute with the count."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def test_kinds_that_a_peer_invents_are_bounded() -> None:
     assert len([line for line in lines if line is not None]) == MAX_KEYS + 1
     clock.advance(INTERVAL_SECONDS)
     assert limiter.line(("room", -1), "No.") == "No."
-    # What was counted for kinds that are forgotten is not lost.
+    # The counts of removed kinds are not lost.
     counts = [limiter.admit(("room", number)) for number in range(20_000, 20_000 + MAX_KEYS + 1)]
     assert sum(count or 0 for count in counts) >= 10_000 - MAX_KEYS - 1

@@ -1,4 +1,4 @@
-"""Name look-ups: shared, bounded, and nothing waits for the threads that hang."""
+"""Name look-ups: shared, limited, and without waiting for hanging threads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from seance.net.lookups import (
 
 @implementer(IResolutionReceiver)
 class Receiver:
-    """Keeps the addresses of one request."""
+    """Records the addresses of one request."""
 
     def __init__(self) -> None:
         self.found: list[IAddress] = []
@@ -49,7 +49,7 @@ class Receiver:
 
 
 class Looper(Clock):
-    """A clock that keeps what threads ask for until ``run``."""
+    """A clock that keeps the calls from threads until ``run``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Looper(Clock):
         self.asked.append((function, args))
 
     def run(self, count: int = 1) -> None:
-        """Run ``count`` calls, once they are there."""
+        """Wait for ``count`` calls and run them."""
         end = 0
         while len(self.asked) < count:
             threading.Event().wait(0.01)

@@ -1,4 +1,4 @@
-"""The reactor for many small messages: what it does otherwise than Twisted's, and that nobody notices."""
+"""FastReactor: the operations that differ from Twisted's reactor, with the same results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = HERE.parent.parent
 
 
 class Descriptor:
-    """One end of a pair of sockets; ``say`` makes it ready to be read."""
+    """One end of a socket pair; ``say`` makes it readable."""
 
     def __init__(self, read: Callable[[], object]) -> None:
         self._near, self._far = socket.socketpair()
@@ -54,7 +54,7 @@ class Descriptor:
 
 @pytest.fixture
 def reactor() -> Iterator[Any]:
-    """One that is not the reactor of this process, and does not run: ``iterate`` makes one turn."""
+    """A reactor that is not that of this process and does not run; ``iterate`` makes one turn."""
     reactor: Any = FastReactor()
     yield reactor
     reactor.removeAll()
@@ -83,7 +83,7 @@ def join(reactor: Any) -> Iterator[Callable[[Callable[[], object]], Descriptor]]
         one.close()
 
 
-def test_a_call_of_this_turn_comes_when_all_that_was_ready_has_been_read(
+def test_a_call_for_this_turn_runs_after_all_ready_descriptors(
     reactor: Any, join: Any, told: list[object]
 ) -> None:
     first = join(lambda: reactor.callLater(0, told.append, "call") and told.append("first"))
@@ -95,9 +95,7 @@ def test_a_call_of_this_turn_comes_when_all_that_was_ready_has_been_read(
     assert told[2:] == ["call"]
 
 
-def test_a_call_that_asks_for_another_lets_descriptors_be_read_before_it(
-    reactor: Any, join: Any, told: list[object]
-) -> None:
+def test_a_call_added_by_a_call_runs_after_another_poll(reactor: Any, join: Any, told: list[object]) -> None:
     one = join(lambda: told.append("read"))
 
     def call() -> None:
@@ -108,11 +106,11 @@ def test_a_call_that_asks_for_another_lets_descriptors_be_read_before_it(
     reactor.callLater(0, call)
     reactor.iterate()
     assert told == ["call"]
-    reactor.iterate(60)  # with something to do it does not wait
+    reactor.iterate(60)  # it does not wait, because there is a call
     assert told == ["call", "read", "another"]
 
 
-def test_a_call_that_is_cancelled_does_not_come(reactor: Any, told: list[object]) -> None:
+def test_a_cancelled_call_does_not_run(reactor: Any, told: list[object]) -> None:
     call = reactor.callLater(0, told.append, "call")
     assert call.active()
     assert reactor.getDelayedCalls() == [call]
@@ -130,7 +128,7 @@ def test_calls_may_cancel_each_other(reactor: Any, told: list[object]) -> None:
 
 
 @pytest.mark.parametrize("put_off", ["delay", "reset"])
-def test_a_call_that_is_put_off_comes_later(reactor: Any, told: list[object], put_off: str) -> None:
+def test_a_delayed_call_runs_later(reactor: Any, told: list[object], put_off: str) -> None:
     now = [1000.0]
     reactor.seconds = lambda: now[0]
     call = reactor.callLater(0, told.append, "call")
@@ -144,7 +142,7 @@ def test_a_call_that_is_put_off_comes_later(reactor: Any, told: list[object], pu
     assert not call.active()
 
 
-def test_a_call_that_is_put_off_is_a_timer_like_any_other(reactor: Any, told: list[object]) -> None:
+def test_a_delayed_call_is_an_ordinary_timer(reactor: Any, told: list[object]) -> None:
     now = [1000.0]
     reactor.seconds = lambda: now[0]
     call = reactor.callLater(0, told.append, "call")
@@ -178,7 +176,7 @@ def test_a_call_that_fails_is_logged_and_stops_no_other(
     assert len(watch.take(ZeroDivisionError)) == 1
 
 
-def test_a_descriptor_that_fails_is_logged_and_lost_alone(
+def test_a_failing_descriptor_is_logged_and_only_it_is_lost(
     reactor: Any, join: Any, told: list[object], watch: Watch
 ) -> None:
     bad, good = join(lambda: 1 // 0), join(lambda: told.append("read"))
@@ -191,7 +189,7 @@ def test_a_descriptor_that_fails_is_logged_and_lost_alone(
     assert bad not in reactor.getReaders()
 
 
-def test_what_is_closed_by_what_was_ready_before_it_is_not_read(
+def test_a_descriptor_closed_in_the_same_turn_is_not_read(
     reactor: Any, join: Any, told: list[object]
 ) -> None:
     def read() -> None:
@@ -206,10 +204,10 @@ def test_what_is_closed_by_what_was_ready_before_it_is_not_read(
     assert told == ["read"]
 
 
-def test_between_reads_it_looks_after_timers_threads_and_whoever_stops_it(
+def test_timers_threads_and_stop_are_processed_between_reads(
     reactor: Any, join: Any, told: list[object]
 ) -> None:
-    """The main loop leaves out what Twisted does in each turn; here each of it has to be noticed."""
+    """The main loop skips the steps that Twisted makes in each turn, unless they are needed."""
 
     def read() -> None:
         told.append("read")
@@ -225,7 +223,7 @@ def test_between_reads_it_looks_after_timers_threads_and_whoever_stops_it(
     def called() -> None:
         told.append("called")
         reactor.callLater(0.01, one.say)
-        one.read = stop  # and the end, asked for by what is read.
+        one.read = stop  # and a stop, called by a reader.
 
     def stop() -> None:
         told.append("stopped")
@@ -238,7 +236,7 @@ def test_between_reads_it_looks_after_timers_threads_and_whoever_stops_it(
     assert told == ["read", "read", "read", "timed", "called", "stopped"]
 
 
-def test_a_failure_of_the_loop_itself_is_logged_and_it_goes_on(
+def test_a_failure_of_the_loop_is_logged_and_the_loop_continues(
     reactor: Any, monkeypatch: pytest.MonkeyPatch, watch: Watch
 ) -> None:
     timeouts = iter([lambda: 1 // 0, lambda: reactor.stop() or 0])
@@ -249,7 +247,7 @@ def test_a_failure_of_the_loop_itself_is_logged_and_it_goes_on(
 
 @pytest.mark.slow
 def test_tcp_keeps_its_contract_on_it() -> None:
-    """One reactor per process: another process runs the contract, on it."""
+    """There is one reactor per process, so another process runs the contract tests."""
     program = (
         "import sys, pytest, seance.net.reactor as ours; ours.install(); sys.exit(pytest.main(sys.argv[1:]))"
     )
@@ -272,7 +270,7 @@ def test_tcp_keeps_its_contract_on_it() -> None:
 @pytest.mark.parametrize(
     ("name", "status"), [("", 0), ("epoll", 0), ("seance", 0), ("poll", 0), ("nonsense", 1)]
 )
-def test_another_reactor_may_be_named(name: str, status: int) -> None:
+def test_another_reactor_can_be_selected(name: str, status: int) -> None:
     program = (
         "import sys; from seance.options.flags import _install_reactor as install; install(sys.argv[1]);"
         "from twisted.internet import reactor; print(type(reactor).__name__)"

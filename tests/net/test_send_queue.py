@@ -1,4 +1,4 @@
-"""What the kernel may keep of a carrier that has not left, so that a small frame can still overtake."""
+"""The limit of unsent data in the kernel, so that a small frame can overtake a transfer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from seance.net.send_queue import SIOCOUTQNSD, SendQueueMonitor
 from tests.ears import Ear
 from tests.relay.rig import reactor, until
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose kernel can be asked")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="requires Linux")
 
 KIB = 1024
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection whose far end reads nothing and takes little."""
+    """A connection with a far end that does not read and has a small buffer."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
         listening.bind(("127.0.0.1", 0))
@@ -37,51 +37,51 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield near, far
 
 
-def fill(sock: socket.socket, unsent: SendQueueMonitor, piece: int) -> int:
-    """Write until it says enough; returns how much that was."""
+def fill(sock: socket.socket, monitor: SendQueueMonitor, piece: int) -> int:
+    """Write until the monitor reports enough; return the number of bytes."""
     sent = 0
     while sent < 10_000 * KIB:
         count = sock.send(bytes(piece))
         sent += count
-        if unsent.wrote(count):
+        if monitor.wrote(count):
             return sent
     return sent
 
 
 def not_sent(sock: socket.socket) -> int:
-    import fcntl  # not everywhere
+    import fcntl  # not on every system
 
     return int.from_bytes(fcntl.ioctl(sock, SIOCOUTQNSD, bytes(4)), sys.byteorder)
 
 
 @linux_only
-def test_a_full_kernel_is_seen_before_anything_has_to_wait_here(
+def test_a_full_send_queue_is_detected_before_data_is_buffered(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     near, _ = pair
-    unsent = SendQueueMonitor(near)
-    fill(near, unsent, KIB)
-    assert unsent.most_bytes <= not_sent(near) < 2 * unsent.most_bytes + KIB
+    monitor = SendQueueMonitor(near)
+    fill(near, monitor, KIB)
+    assert monitor.max_bytes <= not_sent(near) < 2 * monitor.max_bytes + KIB
 
 
 @linux_only
-def test_the_mark_follows_the_path(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_limit_follows_the_path(pair: tuple[socket.socket, socket.socket]) -> None:
     near, _ = pair
-    unsent = SendQueueMonitor(near)
-    first = unsent.most_bytes
+    monitor = SendQueueMonitor(near)
+    first = monitor.max_bytes
     for _ in range(10):
-        unsent.filled(0.0)
-        unsent.drained(0.1)
-    assert unsent.most_bytes == KIB < first
+        monitor.filled(0.0)
+        monitor.drained(0.1)
+    assert monitor.max_bytes == KIB < first
     assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 2 * KIB
     for _ in range(10):
-        unsent.filled(0.0)
-        unsent.drained(0.001)
-    assert unsent.most_bytes == 64 * KIB
+        monitor.filled(0.0)
+        monitor.drained(0.001)
+    assert monitor.max_bytes == 64 * KIB
     assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 * KIB
 
 
-def test_a_socket_that_cannot_be_asked_is_never_full() -> None:
+def test_a_socket_without_the_query_is_never_full() -> None:
     near, far = socket.socketpair()
     with far:
         near.close()
@@ -89,7 +89,7 @@ def test_a_socket_that_cannot_be_asked_is_never_full() -> None:
 
 
 class Source:
-    """Writes as long as it may."""
+    """A producer that writes until it is paused."""
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
@@ -115,7 +115,7 @@ class Source:
 
 @linux_only
 @ensureDeferred
-async def test_a_carrier_is_full_with_nothing_in_user_space_and_goes_on_when_the_kernel_asks() -> None:
+async def test_a_carrier_is_paused_by_the_kernels_send_queue() -> None:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
     listening.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Socket options: really set where there is a socket that has them, and harmless elsewhere."""
+"""Socket options: set on TCP sockets, and harmless elsewhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_the_options_are_set_on_a_connection() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_options_of_a_port_are_those_of_what_it_accepts() -> None:
+async def test_accepted_sockets_inherit_the_options_of_the_port() -> None:
     rig = TcpRig()
     await rig.connect(Ear(), Ear())
     assert rig._port is not None
@@ -56,7 +56,7 @@ async def test_the_options_of_a_port_are_those_of_what_it_accepts() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
+async def test_a_unix_socket_is_not_changed(tmp_path: Path) -> None:
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
@@ -75,7 +75,7 @@ async def test_a_unix_socket_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make_rig", [WireRig, MuxRig, CarrierRig])
 @pytest_twisted.ensureDeferred
-async def test_what_has_no_socket_is_left_alone(make_rig: Any) -> None:
+async def test_a_transport_without_a_socket_is_not_changed(make_rig: Any) -> None:
     rig = make_rig()
     near = Ear()
     await rig.connect(near, Ear())
@@ -85,7 +85,7 @@ async def test_what_has_no_socket_is_left_alone(make_rig: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_option_that_the_system_lacks_or_refuses_is_gone_without(
+async def test_an_option_that_the_system_lacks_or_rejects_is_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ((socket.SOL_SOCKET, "SO_NO_SUCH", 1), (9999, "SO_KEEPALIVE", 1), *sockets.OPTIONS[:1])

@@ -1,4 +1,4 @@
-"""Attempts that begin while earlier ones still wait: which one counts, and what becomes of the others."""
+"""Attempts that start while earlier ones are pending: which one succeeds, and the end of the others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from twisted.internet.error import ConnectionRefusedError, DNSLookupError  # Twi
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from seance.net import Staggered, again_at
+from seance.net import StaggeredEndpoint, retrying_endpoint
 
 
 class Way:
-    """An endpoint whose attempts end as the test says."""
+    """An endpoint with attempts that the test completes."""
 
     def __init__(self) -> None:
         self.attempts: list[Deferred[Any]] = []
@@ -41,7 +41,7 @@ class Race:
     def __init__(self, *ways: Way) -> None:
         self.clock = Clock()
         self.results: list[Any] = []
-        endpoint = Staggered(self.clock, ways, 1.5)  # type: ignore[arg-type]
+        endpoint = StaggeredEndpoint(self.clock, ways, 1.5)  # type: ignore[arg-type]
         self.connecting = endpoint.connect(Factory())
         self.connecting.addBoth(self.results.append)
 
@@ -55,13 +55,13 @@ def test_one_attempt_begins_after_the_other_until_one_connects() -> None:
     protocol = Cut()
     known.attempts[0].callback(protocol)
     assert race.results == [protocol]
-    assert name.cancelled == name.attempts, "what still waits is dropped"
+    assert name.cancelled == name.attempts, "pending attempts are cancelled"
     assert race.clock.getDelayedCalls() == []
     assert not protocol.was_cut
 
 
-def test_an_attempt_that_fails_is_the_result_when_no_other_is_under_way() -> None:
-    """A refused dial does not wait for those that have not begun."""
+def test_a_failed_attempt_is_the_result_if_no_other_is_pending() -> None:
+    """A refused attempt does not wait for those that have not started."""
     name, known = Way(), Way()
     race = Race(name, known)
     name.attempts[0].errback(ConnectionRefusedError())
@@ -92,7 +92,7 @@ def test_cancelling_drops_all_attempts() -> None:
 
 
 def test_a_second_connection_is_cut() -> None:
-    """Its endpoint does not heed that it was cancelled."""
+    """The endpoint ignores the cancellation."""
     name, known = Way(), Way()
     known.connect = lambda factory: known.attempts.append(Deferred(lambda _: None)) or known.attempts[-1]  # type: ignore[method-assign,func-returns-value]
     race = Race(name, known)
@@ -108,11 +108,11 @@ def test_a_second_connection_is_cut() -> None:
 
 @pytest.mark.parametrize("peer", [IPv4Address("TCP", "192.0.2.1", 80), IPv6Address("TCP", "2001:db8::1", 80)])
 def test_the_address_of_an_earlier_connection_is_tried_beside_the_name(peer: Any) -> None:
-    endpoint = again_at(Clock(), Way(), peer, 5.0)  # type: ignore[arg-type]
-    assert isinstance(endpoint, Staggered)
+    endpoint = retrying_endpoint(Clock(), Way(), peer, 5.0)  # type: ignore[arg-type]
+    assert isinstance(endpoint, StaggeredEndpoint)
     assert len(endpoint._endpoints) == 4
 
 
-def test_an_address_that_cannot_be_dialled_again_is_left_out() -> None:
+def test_an_earlier_address_that_is_not_tcp_is_ignored() -> None:
     name: Any = Way()
-    assert again_at(Clock(), name, UNIXAddress("/somewhere"), 5.0) is name
+    assert retrying_endpoint(Clock(), name, UNIXAddress("/somewhere"), 5.0) is name

@@ -1,7 +1,7 @@
-"""What the kernel has received is read before the loss of a connection is told, whatever fails first.
+"""Received data is read before the loss of a connection is reported.
 
-The peer is a bare socket. It sends its last message and resets while there is something to write to it, so
-that the connection is readable, writable and in error in one turn of the reactor.
+The peer is a plain socket. It sends its last message and resets while there is data to write to it, so the
+connection is readable, writable and in error in one turn of the reactor.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ numbers = itertools.count()
 async def until(condition: Any) -> None:
     give_up_at = reactor.seconds() + 5
     while not condition():
-        assert reactor.seconds() < give_up_at, "what was waited for did not happen"
+        assert reactor.seconds() < give_up_at, "the awaited condition did not occur"
         await deferLater(reactor, 0.001)
 
 
 async def connected(path: str = "") -> tuple[HalfEar, socket.socket]:
-    """A protocol of ours on a transport of ours, and the peer's bare socket."""
+    """A protocol on a transport of this project, and the peer's plain socket."""
     listening = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
     listening.bind(path or ("127.0.0.1", 0))
     listening.listen()
@@ -55,7 +55,7 @@ async def connected(path: str = "") -> tuple[HalfEar, socket.socket]:
 
 
 def reset(peer: socket.socket) -> None:
-    """Close with bytes unread, which is a reset behind everything that was sent."""
+    """Close with unread data, which sends a reset after all data."""
     if peer.family == socket.AF_UNIX or select.select([peer], [], [], 1)[0]:
         peer.close()
         return
@@ -98,7 +98,7 @@ async def check_reading(family: str, size: int, writes: list[str], *, is_paused:
         transport.write(b"more")
         await deferLater(reactor, 0.001)
     if is_paused and size:
-        assert not ear.is_lost, "not before it has read"
+        assert not ear.is_lost, "not before the data is read"
     if is_paused:
         transport.resumeProducing()
     await deferLater(reactor, 0.001)
@@ -115,7 +115,7 @@ async def check_reading(family: str, size: int, writes: list[str], *, is_paused:
 
 
 @ensureDeferred
-async def test_a_protocol_that_does_not_read_is_told_of_the_loss_after_a_while(
+async def test_the_loss_is_reported_to_a_paused_protocol_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(unread, "UNREAD_SECONDS", 0.05)
@@ -131,7 +131,7 @@ async def test_a_protocol_that_does_not_read_is_told_of_the_loss_after_a_while(
 
 
 @ensureDeferred
-async def test_nothing_is_kept_of_what_is_written_while_the_loss_waits() -> None:
+async def test_data_written_while_the_loss_is_delayed_is_dropped() -> None:
     ear, peer = await connected()
     transport = ear.transport
     transport.pauseProducing()
@@ -142,7 +142,7 @@ async def test_nothing_is_kept_of_what_is_written_while_the_loss_waits() -> None
     await deferLater(reactor, 0.01)
     transport.write(bytes(MUCH))
     assert (transport.dataBuffer, transport._tempDataLen) == (b"", 0)
-    assert transport not in reactor.getReaders() + reactor.getWriters(), "it would spin"
+    assert transport not in reactor.getReaders() + reactor.getWriters(), "it would poll in a busy loop"
     transport.resumeProducing()
     await until(lambda: ear.is_lost)
     assert ear.data == b"last word"
@@ -152,7 +152,7 @@ async def test_nothing_is_kept_of_what_is_written_while_the_loss_waits() -> None
     ("how", "reason"), [("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)]
 )
 @ensureDeferred
-async def test_whoever_closes_does_not_wait(how: str, reason: type[Exception]) -> None:
+async def test_a_close_is_not_delayed(how: str, reason: type[Exception]) -> None:
     ear, peer = await connected()
     ear.transport.pauseProducing()
     peer.sendall(b"never read")

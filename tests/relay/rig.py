@@ -25,7 +25,7 @@ from zope.interface import implementer
 from seance.agent.service import Agent
 from seance.core.settings import AgentSettings, RelaySettings
 from seance.heads import accept_for_key
-from seance.net.immediate_write import EAGER
+from seance.net.immediate_write import IMMEDIATE
 from seance.relay.service import Relay
 
 __all__ = ["KEY", "Player", "Rig", "answer_101", "reactor", "request", "turn", "until"]
@@ -133,9 +133,9 @@ def check_is_prompt(carrier: Any) -> None:
     lowest = carrier
     while (below := getattr(lowest, "transport", None)) is not None:
         lowest = below
-    assert type(lowest) in EAGER.values()
+    assert type(lowest) in IMMEDIATE.values()
     assert lowest.full_above_bytes == 0
-    assert lowest.unsent is not None
+    assert lowest.send_queue is not None
 
 
 class Rig:

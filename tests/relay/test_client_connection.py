@@ -497,7 +497,12 @@ async def test_hundred_rounds_leave_nothing_behind() -> None:
         assert rig.agent._relay_link is not None
         assert rig.agent._relay_link.mux.session.stream_count == 0
         calls = [call for call in reactor.getDelayedCalls() if "seance" in str(call)]
-        ticking = ("Pulse._look", "WakeDetector._look", "ResumableTransport._tell", "Mux._timed_out")
+        ticking = (
+            "CarrierHeartbeat._check",
+            "WakeDetector._look",
+            "ResumableTransport._send_ack",
+            "Mux._timed_out",
+        )
         assert all(any(tick in str(call) for tick in ticking) for call in calls), (
             "nothing but what looks for life"
         )

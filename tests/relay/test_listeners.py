@@ -68,7 +68,7 @@ async def test_relay_listens_again_after_it_was_killed_in_a_container(tmp_path: 
     said = [line["log_format"].format(**line) for line in lines if line.get("event") == "relay.listening"]
     assert said == [f"🔌 Tunnel Relay Server starting on unix:{path}"]
     second = Relay(reactor, RelaySettings(listen=(f"unix:{path}",)))
-    with pytest.raises(ConfigError, match=r"another process listens there\. Stop what uses it"):
+    with pytest.raises(ConfigError, match=r"another process listens there\. Stop the program that uses it"):
         second.startService()
     await second.stopService()
     await relay.stopService()
@@ -137,7 +137,7 @@ async def test_relay_on_a_machine_without_loopback_says_what_is_missing() -> Non
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
 async def test_loopback_port_that_is_taken_ends_the_start(taken: str) -> None:
     relay = Relay(Machine({taken: TAKEN}), RelaySettings(port=0))
-    with pytest.raises(ConfigError, match=r"Address already in use\. Stop what uses it"):
+    with pytest.raises(ConfigError, match=r"Address already in use\. Stop the program that uses it"):
         relay.startService()
     assert not relay.is_ready
     await relay.stopService()
@@ -177,7 +177,7 @@ async def test_admin_port_is_on_the_loopback_address_that_there_is(monkeypatch: 
 
 
 @ensureDeferred
-@pytest.mark.parametrize(("error", "says"), [(TAKEN, "Stop what uses it"), (NO_ADDRESS, "does not have")])
+@pytest.mark.parametrize(("error", "says"), [(TAKEN, "Stop the program"), (NO_ADDRESS, "does not have")])
 async def test_default_admin_port_that_cannot_be_had_says_why(
     error: OSError, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ async def test_sender_that_is_not_trusted_is_cut_and_the_log_names_the_option() 
 
 
 @ensureDeferred
-@pytest.mark.parametrize(("sent", "why"), [(b"", "no PROXY header came"), (b"PROXY TC", "was incomplete")])
+@pytest.mark.parametrize(("sent", "why"), [(b"", "was no PROXY header"), (b"PROXY TC", "was incomplete")])
 async def test_header_that_does_not_come_in_time_is_cut_and_logged(sent: bytes, why: str) -> None:
     async with Rig(relay={**PROXIED, "head_seconds": 0.1}, with_agent=False) as rig:
         with refusals() as lines:

@@ -1,4 +1,4 @@
-"""What the tests of TLS share: an authority, and a server with one of its certificates."""
+"""Fixtures of the TLS tests: an authority, and a server with one of its certificates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def server(authority: Authority) -> ServerTls:
-    """A server's side for localhost, loaded."""
+    """A loaded ``ServerTls`` for localhost."""
     files = authority.issue("localhost")
     tls = ServerTls(files.chain, files.key)
     tls.load()

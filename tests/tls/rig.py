@@ -1,8 +1,7 @@
-"""A tunnel with TLS in the test's own reactor, and TLS without a network for what needs none.
+"""A tunnel with TLS in the test's reactor, and TLS handshakes in memory.
 
-``TlsRig`` is the ``Rig`` of the tunnel's tests behind ``--tls-cert``; ``shake_hands`` joins a server's
-context with a client of the standard library in memory, so that the two sides are not written by
-the same people.
+``TlsRig`` is the ``Rig`` of the tunnel's tests with ``--tls-cert``. ``shake_hands`` connects a server's
+context with a client of the standard library in memory, so the two sides are different implementations.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["One", "Shaken", "TlsRig", "shake_hands"]
 
 
 class TlsRig(Rig):
-    """A relay with a certificate of ``authority`` for localhost, and an agent that believes it."""
+    """A relay with a certificate of ``authority`` for localhost, and an agent that trusts it."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class TlsRig(Rig):
         return trustRootFromCertificates([Certificate.loadPEM(self.authority.file.read_bytes())])
 
     async def connect(self, first: bytes = b"") -> Player:
-        """Opens a client's connection, with Twisted's own TLS, and writes ``first`` on it."""
+        """Open a client's connection with Twisted's TLS, and write ``first`` on it."""
         endpoint = wrapClientTLS(
             optionsForClientTLS("localhost", trustRoot=self.trust),
             TCP4ClientEndpoint(reactor, "127.0.0.1", self.port),
@@ -72,11 +71,11 @@ class TlsRig(Rig):
         return await self._connect(endpoint, first)
 
     async def connect_plainly(self, first: bytes = b"") -> Player:
-        """Opens a connection without TLS."""
+        """Open a connection without TLS."""
         return await self._connect(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), first)
 
     async def serial(self) -> int:
-        """Connects, and gives the serial number of the certificate that is shown."""
+        """Connect, and return the serial number of the server's certificate."""
         client = await self.connect()
         await until(lambda: client.leg.getHandle().get_cipher_name())
         number: int = client.leg.getPeerCertificate().get_serial_number()
@@ -94,7 +93,7 @@ class TlsRig(Rig):
 
 
 class One(Factory):
-    """Gives out the one protocol that it was given."""
+    """A factory that returns one given protocol."""
 
     noisy = False
 
@@ -107,13 +106,13 @@ class One(Factory):
 
 @implementer(ISSLTransport)
 class Shaken:
-    """A handshake in memory, and what came of it.
+    """A handshake in memory, and its results.
 
     Attributes:
-        server: OpenSSL's part of the server, which passes for a transport with its handle.
-        client: The standard library's part of the client.
-        server_error: What the server raised.
-        client_error: What the client raised.
+        server: The OpenSSL connection of the server, with the interface of a transport.
+        client: The client of the standard library.
+        server_error: The exception of the server.
+        client_error: The exception of the client.
     """
 
     def __init__(self, server: Any, client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> None:
@@ -130,7 +129,7 @@ class Shaken:
         return self.server
 
     def run(self) -> Shaken:
-        """Carries bytes to and fro until neither has any."""
+        """Move bytes between both sides until neither has any."""
         for _ in range(10):
             self._turn_client()
             if data := self._to_server.read():
@@ -164,7 +163,7 @@ class Shaken:
 
 
 def shake_hands(tls: ServerTls, client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Shaken:
-    """Has a client of the standard library talk to a server of ours."""
+    """Connect a client of the standard library to a server of this project."""
     server: Any = tls.serverConnectionForTLS(None)  # type: ignore[arg-type]  # no transport here
     server.set_accept_state()
     return Shaken(server, client, session).run()

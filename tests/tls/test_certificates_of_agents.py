@@ -1,4 +1,4 @@
-"""How long the certificate of an agent lets it in, over a real handshake."""
+"""The lifetime of an agent's certificate, over a real handshake."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "spiffe://example/agent"
 
 
 def certificate(authority: Authority, seconds: float) -> dict[str, Any]:
-    """An agent's, for so long; the files of before are written over."""
+    """Issue an agent's certificate for this time; it overwrites the previous files."""
     files = authority.issue(NAME, file="agent", valid=(-HOUR, timedelta(seconds=seconds)))
     return {"tls_cert": str(files.chain), "tls_key": str(files.key)}
 
@@ -36,13 +36,13 @@ async def test_session_ends_with_the_certificate_and_a_renewed_one_begins_anothe
         client, _ = await rig.joined()
         await client.goes()
         await until(lambda: rig.relay.rooms.room_count == 0)
-        # It dials with what it has, and is refused in the handshake, until there is something better.
+        # It dials with the old certificate, which the handshake rejects, until there is a new one.
         await until(lambda: agent.status.state is AgentState.WAITING)
         certificate(authority, 3600)
         await until(lambda: rig.relay.rooms.room_count == 1)
 
 
-def test_permit_on_a_certificate_ends_at_its_second_and_asks_nobody() -> None:
+def test_grant_of_a_certificate_ends_when_it_expires() -> None:
     clock = Clock()
     grants = ActiveGrants(clock, None, now=lambda: 1000.0 + clock.seconds())
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""The client's side of TLS: every way to be refused, and the one sentence that an agent says about it."""
+"""TLS for clients: every kind of failure, and the message that an agent logs about it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DAY = datetime.timedelta(days=1)
 
 
 class Server:
-    """Listens with a certificate, and notes whom it has got."""
+    """Listens with a certificate, and records its connections."""
 
     def __init__(self, tls: ServerTls | None) -> None:
         self._tls = tls
@@ -62,7 +62,7 @@ class Server:
         await until(lambda: all(player.lost for player in self.players))
 
     async def connect(self, tls: ClientTls) -> Player:
-        """Connects as ``tls`` says."""
+        """Connect with the settings ``tls``."""
         plain = TCP4ClientEndpoint(reactor, "127.0.0.1", self._port.getHost().port)
         player = Player()
         await TlsEndpoint(reactor, plain, tls, "the server").connect(One(player))
@@ -116,7 +116,7 @@ def missing_link(authority: Authority, folder: Path) -> CertificateFiles:
 
 
 def made_by_a_server(authority: Authority, folder: Path) -> CertificateFiles:
-    """A certificate signed with the key of a good certificate that is no authority's."""
+    """A certificate signed with the key of a valid certificate that is not an authority's."""
     good = authority.issue("localhost", subject="good", file="good")
     forger = Authority(folder, "forger", parent=authority)
     forger.certificate = good.certificate
@@ -137,21 +137,21 @@ def _key_of(files: CertificateFiles) -> Any:
 
 WRONG: dict[Make, str] = {
     expired: "has expired, on DAY UTC",
-    early: "is not valid before DAY UTC; see whether the clock of this machine is right",
+    early: "is not valid before DAY UTC; check the clock of this machine",
     other_name: "is for another name: it is for relay.example, *.localhost, 192.0.2.1",
     no_name: "is for another name: it is for no host at all",
-    self_signed: "is self-signed, and is not one of those that are trusted here",
+    self_signed: "is self-signed and not in the list of trusted certificates",
     unknown_authority: "comes from an authority that is not trusted here",
-    same_name_of_authority: "has a signature that is not its authority's",
+    same_name_of_authority: "has an invalid signature",
     missing_link: "comes from an authority that is not trusted here",
-    made_by_a_server: "comes from somebody who may not give out certificates",
-    for_clients: "is not one for servers",
+    made_by_a_server: "was issued by a certificate that is not an authority's",
+    for_clients: "is not a server certificate",
 }
 
 
 @pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
 @ensureDeferred
-async def test_a_bad_certificate_is_refused_in_one_sentence(
+async def test_a_bad_certificate_is_rejected_with_one_message(
     authority: Authority, tmp_path: Path, make: Make
 ) -> None:
     files = make(authority, tmp_path)
@@ -161,11 +161,11 @@ async def test_a_bad_certificate_is_refused_in_one_sentence(
         assert sentence == f"The certificate of the server {WRONG[make]}."
         await until(lambda: server.players[0].lost)
         assert server.players[0].received == b""
-        assert server.players[0].lost.check(SSL.Error), "the server is told, and can tell its operator"  # type: ignore[union-attr]
+        assert server.players[0].lost.check(SSL.Error), "the server gets an alert, and can log it"  # type: ignore[union-attr]
 
 
 @ensureDeferred
-async def test_a_certificate_signed_with_sha_1_is_refused_in_one_sentence(
+async def test_a_certificate_signed_with_sha_1_is_rejected_with_one_message(
     authority: Authority, tmp_path: Path
 ) -> None:
     require("openssl")
@@ -185,12 +185,12 @@ async def test_a_certificate_signed_with_sha_1_is_refused_in_one_sentence(
     else:
         problem = ""
     if problem:
-        # OpenSSL 3 does not even show it.
+        # OpenSSL 3 does not even present it.
         assert problem.endswith("cannot be used: ca md too weak.")
         return
     async with Server(tls) as server:
         sentence = await refused(server, ClientTls("localhost", ca_file=authority.file))
-        assert sentence == "The certificate of the server is signed in a way that is no longer safe."
+        assert sentence == "The certificate of the server is signed with an algorithm that is no longer safe."
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ async def test_a_certificate_signed_with_sha_1_is_refused_in_one_sentence(
     ],
 )
 @ensureDeferred
-async def test_a_good_certificate_is_taken(authority: Authority, host: str, names: list[str]) -> None:
+async def test_a_good_certificate_is_accepted(authority: Authority, host: str, names: list[str]) -> None:
     files = authority.issue(*names)
     async with Server(ServerTls(files.chain, files.key)) as server:
         player = await server.connect(ClientTls(host, ca_file=authority.file))
@@ -216,9 +216,7 @@ async def test_a_good_certificate_is_taken(authority: Authority, host: str, name
 
 @pytest.mark.parametrize(("host", "name"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
 @ensureDeferred
-async def test_an_address_is_no_name_and_a_name_no_address(
-    authority: Authority, host: str, name: str
-) -> None:
+async def test_addresses_and_names_are_checked_separately(authority: Authority, host: str, name: str) -> None:
     files = authority.issue(name)
     async with Server(ServerTls(files.chain, files.key)) as server:
         sentence = await refused(server, ClientTls(host, ca_file=authority.file))
@@ -226,7 +224,7 @@ async def test_an_address_is_no_name_and_a_name_no_address(
 
 
 @ensureDeferred
-async def test_without_authorities_of_ones_own_those_of_the_system_count(
+async def test_without_a_ca_file_the_authorities_of_the_system_are_trusted(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = authority.issue("localhost")
@@ -239,7 +237,7 @@ async def test_without_authorities_of_ones_own_those_of_the_system_count(
 
 
 @ensureDeferred
-async def test_with_authorities_of_ones_own_those_of_the_system_do_not_count(
+async def test_with_a_ca_file_the_authorities_of_the_system_are_not_trusted(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
@@ -250,7 +248,7 @@ async def test_with_authorities_of_ones_own_those_of_the_system_do_not_count(
 
 
 @ensureDeferred
-async def test_a_self_signed_certificate_that_is_trusted_by_name_is_taken(
+async def test_a_self_signed_certificate_in_the_ca_file_is_accepted(
     authority: Authority, tmp_path: Path
 ) -> None:
     files = authority.self_signed("localhost")
@@ -270,7 +268,7 @@ async def test_a_chain_is_followed_to_the_authority(authority: Authority, tmp_pa
         await player.goes()
 
 
-# Not checking
+# Without a check
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "x.localhost", "LOCALHOST"])
@@ -281,26 +279,26 @@ def test_this_machine_need_not_be_checked(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["relay.example", "192.0.2.1", "::", "localhost.example", "alocalhost"])
 def test_another_machine_has_to_be_checked(host: str) -> None:
-    with pytest.raises(ConfigError, match=r"has to be checked, since it is another machine"):
+    with pytest.raises(ConfigError, match=r"must be checked, because it is another machine"):
         ClientTls(host, insecure=True)
 
 
 @ensureDeferred
-async def test_what_is_not_checked_is_taken_whatever_it_shows(authority: Authority) -> None:
+async def test_any_certificate_is_accepted_without_a_check(authority: Authority) -> None:
     files = authority.self_signed("elsewhere.example")
     async with Server(ServerTls(files.chain, files.key)) as server:
         player = await server.connect(ClientTls("localhost", insecure=True))
-        assert peer_certificate(player.transport) is None, "what is not verified tells nothing"
+        assert peer_certificate(player.transport) is None, "an unverified certificate is ignored"
         player.leg.loseConnection()
         await player.goes()
 
 
-# One's own certificate
+# Client certificates
 
 
 @pytest.mark.parametrize("kind", ["trusted", "untrusted"])
 @ensureDeferred
-async def test_a_certificate_of_ones_own_is_shown(authority: Authority, tmp_path: Path, kind: str) -> None:
+async def test_a_client_certificate_is_presented(authority: Authority, tmp_path: Path, kind: str) -> None:
     agents = Authority(tmp_path, "agents")
     files = authority.issue("localhost")
     mine = (agents if kind == "trusted" else authority).issue(file="agent")
@@ -318,13 +316,13 @@ async def test_a_certificate_of_ones_own_is_shown(authority: Authority, tmp_path
             reason = await player.goes()
             assert isinstance(reason.value, Gone)
             sentence = str(reason.value)
-            assert sentence.startswith("The server does not accept the certificate that it was shown: ")
+            assert sentence.startswith("The server rejected the client certificate, or requires one: ")
             assert sentence.endswith("unknown ca.")
             assert server.players[0].received == b""
 
 
 @ensureDeferred
-async def test_the_chain_of_ones_own_certificate_is_shown_too(authority: Authority, tmp_path: Path) -> None:
+async def test_the_chain_of_a_client_certificate_is_presented(authority: Authority, tmp_path: Path) -> None:
     between = Authority(tmp_path, "between", parent=authority)
     files, mine = authority.issue("localhost"), between.issue(file="agent")
     async with Server(ServerTls(files.chain, files.key, authority.file)) as server:
@@ -341,7 +339,7 @@ async def test_the_chain_of_ones_own_certificate_is_shown_too(authority: Authori
 
 
 @ensureDeferred
-async def test_files_are_looked_at_for_every_connection(authority: Authority, tmp_path: Path) -> None:
+async def test_files_are_checked_for_every_connection(authority: Authority, tmp_path: Path) -> None:
     stranger = Authority(tmp_path, "stranger")
     files = stranger.issue("localhost")
     tls = ClientTls("localhost", ca_file=authority.file)
@@ -358,18 +356,18 @@ async def test_files_are_looked_at_for_every_connection(authority: Authority, tm
 
 
 @ensureDeferred
-async def test_files_that_never_were_any_good_are_one_sentence(tmp_path: Path) -> None:
+async def test_files_that_were_never_valid_are_one_message(tmp_path: Path) -> None:
     async with Server(None) as server:
         with pytest.raises(ConfigError, match=r"^The authority file .* cannot be read"):
             await server.connect(ClientTls("localhost", ca_file=tmp_path / "nowhere.pem"))
         assert not server.players
 
 
-# No TLS at all
+# Servers without TLS
 
 
 @ensureDeferred
-async def test_a_server_without_tls_is_told_to_be_one(authority: Authority) -> None:
+async def test_a_server_without_tls_is_reported(authority: Authority) -> None:
     async with Server(None) as server:
         server.factory.buildProtocol = lambda addr: Answering(server)  # type: ignore[method-assign, assignment, return-value]
         sentence = await refused(server, ClientTls("localhost", ca_file=authority.file))
@@ -377,7 +375,7 @@ async def test_a_server_without_tls_is_told_to_be_one(authority: Authority) -> N
 
 
 class Answering(Player):
-    """Says what an HTTP server says to a TLS hello."""
+    """Answers a TLS hello as an HTTP server does."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -388,11 +386,11 @@ class Answering(Player):
 
 
 @ensureDeferred
-async def test_a_server_that_hangs_up_is_told_to_have(authority: Authority) -> None:
+async def test_a_server_that_closes_during_the_handshake_is_reported(authority: Authority) -> None:
     async with Server(None) as server:
         server.factory.buildProtocol = lambda addr: HangingUp(server)  # type: ignore[method-assign, assignment, return-value]
         sentence = await refused(server, ClientTls("localhost", ca_file=authority.file))
-        assert sentence == "The server hung up during the TLS handshake."
+        assert sentence == "The server closed the connection during the TLS handshake."
 
 
 class HangingUp(Answering):
@@ -401,10 +399,10 @@ class HangingUp(Answering):
 
 
 @ensureDeferred
-async def test_a_certificate_that_makes_no_sense_is_refused(
+async def test_a_malformed_certificate_is_rejected(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What OpenSSL lets pass may still be more than a parser bears; that must not come out as an error."""
+    """A parser may reject a certificate that OpenSSL has accepted; this must not raise an exception."""
     files = authority.issue("localhost")
 
     def fail(certificate: x509.Certificate, host: str) -> None:
@@ -416,11 +414,11 @@ async def test_a_certificate_that_makes_no_sense_is_refused(
         assert sentence == "The certificate of the server cannot be read."
 
 
-# What the agent says
+# The agent's messages
 
 
 async def said_by(agent: Agent) -> list[str]:
-    """What an agent has said by the time at which it waits for the second time."""
+    """Return the messages of an agent up to its second wait."""
     news: list[AgentStatus] = []
     agent.on_status(news.append)
     agent.startService()
@@ -444,7 +442,7 @@ async def test_an_agent_names_the_fault_and_keeps_trying(
 
 
 @ensureDeferred
-async def test_an_agent_that_asks_a_plain_relay_for_tls_says_so(authority: Authority) -> None:
+async def test_an_agent_with_tls_for_a_relay_without_it_logs_this(authority: Authority) -> None:
     plain = {"tls_cert": None, "tls_key": None}
     async with TlsRig(authority, relay=plain, with_agent=False) as rig:
         sentences = await said_by(rig.make_agent())
@@ -452,7 +450,7 @@ async def test_an_agent_that_asks_a_plain_relay_for_tls_says_so(authority: Autho
 
 
 @ensureDeferred
-async def test_an_agent_that_asks_a_relay_with_tls_for_none_says_so(authority: Authority) -> None:
+async def test_an_agent_without_tls_for_a_relay_with_it_logs_this(authority: Authority) -> None:
     async with TlsRig(authority, with_agent=False) as rig:
         agent = rig.make_agent(relay=f"ws://localhost:{rig.port}", tls_ca=None)
         assert set(await said_by(agent)) == {
@@ -461,7 +459,7 @@ async def test_an_agent_that_asks_a_relay_with_tls_for_none_says_so(authority: A
 
 
 @ensureDeferred
-async def test_an_agent_whose_certificate_is_not_accepted_says_so(
+async def test_an_agent_with_a_rejected_certificate_logs_this(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     agents = Authority(tmp_path, "agents")
@@ -469,12 +467,12 @@ async def test_an_agent_whose_certificate_is_not_accepted_says_so(
     async with TlsRig(authority, relay={"agent_ca": str(agents.file)}, with_agent=False) as rig:
         sentences = await said_by(rig.make_agent(tls_cert=str(mine.chain), tls_key=str(mine.key)))
         assert sentences[0].startswith(
-            f"The relay at localhost:{rig.port} does not accept the certificate that it was shown: "
+            f"The relay at localhost:{rig.port} rejected the client certificate, or requires one: "
         )
         assert "A TLS handshake with 127.0.0.1 failed: certificate verify failed" in caplog.text
 
 
-def test_an_agent_does_not_start_with_files_that_will_not_do(authority: Authority) -> None:
+def test_an_agent_does_not_start_with_invalid_files(authority: Authority) -> None:
     missing = str(authority.file) + ".not"
     for options in (
         {"relay": "wss://localhost", "tls_ca": missing},
@@ -488,7 +486,7 @@ def test_an_agent_does_not_start_with_files_that_will_not_do(authority: Authorit
 
 
 @ensureDeferred
-async def test_an_agent_goes_on_with_what_it_had_when_a_file_goes(
+async def test_an_agent_continues_with_the_previous_content_of_a_deleted_file(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with TlsRig(authority) as rig:
@@ -496,5 +494,5 @@ async def test_an_agent_goes_on_with_what_it_had_when_a_file_goes(
         rig.agent._relay_link.carrier.abortConnection()  # type: ignore[union-attr]
         await until(lambda: rig.agent.status.state is not AgentState.CONNECTED)
         await rig.agent.when_connected()
-        assert "what was read before stays in force" in caplog.text
+        assert "the previous content stays in use" in caplog.text
         os.rename(f"{authority.file}.away", authority.file)

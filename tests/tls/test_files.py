@@ -1,4 +1,4 @@
-"""Files that are read again: what is good replaces what was good, and nothing else does."""
+"""Watched files: only valid content replaces valid content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from seance.errors import ConfigError
-from seance.net.files import LOOK_SECONDS, FileWatcher, WatchedFiles
+from seance.net.files import CHECK_SECONDS, FileWatcher, WatchedFiles
 from tests.conftest import Watch
 
 
@@ -30,7 +30,7 @@ class Texts:
         except OSError as error:
             raise ConfigError(f"It cannot be read ({error.strerror}).") from error
         if not text.isdigit():
-            raise ConfigError("It is no number.")
+            raise ConfigError("It is not a number.")
         return text
 
 
@@ -46,64 +46,64 @@ def test_files_are_read_when_they_are_loaded(texts: Texts) -> None:
     assert texts.watched.content == "12"
 
 
-def test_files_that_make_no_sense_at_first_are_an_error(texts: Texts) -> None:
+def test_files_that_are_invalid_at_first_are_an_error(texts: Texts) -> None:
     texts.one.write_text("x")
-    with pytest.raises(ConfigError, match="no number"):
+    with pytest.raises(ConfigError, match="not a number"):
         texts.watched.load()
     assert not texts.watched.is_loaded
 
 
 def test_files_that_have_not_changed_are_not_read(texts: Texts) -> None:
     texts.watched.load()
-    assert not texts.watched.look()
+    assert not texts.watched.check()
     assert texts.reads == 1
 
 
 def test_unchanged_files_are_read_by_force(texts: Texts) -> None:
     texts.watched.load()
-    assert not texts.watched.look(force=True), "they say what they said"
+    assert not texts.watched.check(force=True), "the content is the same"
     assert texts.reads == 2
     status = texts.one.stat()
     texts.one.write_text("9")
     os.utime(texts.one, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert not texts.watched.look()
-    assert texts.watched.look(force=True)
+    assert not texts.watched.check()
+    assert texts.watched.check(force=True)
     assert texts.watched.content == "92"
 
 
 @pytest.mark.parametrize("name", ["one", "other"])
-def test_a_change_of_either_file_is_seen(texts: Texts, name: str) -> None:
+def test_a_change_of_either_file_is_detected(texts: Texts, name: str) -> None:
     texts.watched.load()
     getattr(texts, name).write_text("34")
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert "34" in texts.watched.content
-    assert not texts.watched.look()
+    assert not texts.watched.check()
 
 
-def test_a_file_put_in_the_place_of_another_is_seen_though_size_and_time_are_the_same(texts: Texts) -> None:
+def test_a_replaced_file_with_the_same_size_and_time_is_detected(texts: Texts) -> None:
     texts.watched.load()
     status = texts.one.stat()
     new = texts.one.with_name("new")
     new.write_text("9")
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
     new.replace(texts.one)
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert texts.watched.content == "92"
 
 
-def test_a_link_that_leads_elsewhere_is_seen(texts: Texts) -> None:
+def test_a_changed_symbolic_link_is_detected(texts: Texts) -> None:
     target = texts.one.rename(texts.one.with_name("old"))
     texts.one.symlink_to(target)
     texts.watched.load()
     texts.one.with_name("new").write_text("7")
     texts.one.unlink()
     texts.one.symlink_to(texts.one.with_name("new"))
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert texts.watched.content == "72"
 
 
 @pytest.mark.parametrize("problem", ["gone", "nonsense"])
-def test_what_was_good_stays_until_something_good_comes(
+def test_valid_content_stays_until_other_valid_content_replaces_it(
     texts: Texts, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     texts.watched.load()
@@ -112,65 +112,65 @@ def test_what_was_good_stays_until_something_good_comes(
     else:
         texts.one.write_text("nonsense")
     for _ in range(3):
-        assert not texts.watched.look()
+        assert not texts.watched.check()
     assert texts.watched.content == "12"
-    why = "It cannot be read (No such file or directory)" if problem == "gone" else "It is no number"
+    why = "It cannot be read (No such file or directory)" if problem == "gone" else "It is not a number"
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == [f"{why}; what was read before stays in force."]
+    assert warnings == [f"{why}; the previous content stays in use."]
     texts.one.write_text("5")
-    assert texts.watched.look()
+    assert texts.watched.check()
     assert texts.watched.content == "52"
 
 
-def test_a_lookout_looks_once_a_second_while_it_runs(texts: Texts) -> None:
+def test_a_watcher_checks_every_second_while_it_runs(texts: Texts) -> None:
     clock = Clock()
     changes: list[str] = []
     texts.watched.load()
-    lookout = FileWatcher(clock, [texts.watched], lambda: changes.append(texts.watched.content))
-    lookout.startService()
+    watcher = FileWatcher(clock, [texts.watched], lambda: changes.append(texts.watched.content))
+    watcher.startService()
     texts.one.write_text("34")
     assert not changes
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert changes == ["342"]
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert changes == ["342"]
-    lookout.stopService()
+    watcher.stopService()
     texts.one.write_text("5")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert changes == ["342"]
     assert not clock.getDelayedCalls()
 
 
-def test_a_lookout_reads_at_once_when_it_is_told_to(texts: Texts) -> None:
+def test_a_watcher_reads_immediately_on_reread(texts: Texts) -> None:
     changes: list[str] = []
     texts.watched.load()
-    lookout = FileWatcher(Clock(), [texts.watched], lambda: changes.append(texts.watched.content))
-    lookout.reread()
-    assert texts.reads == 1, "not before it was started"
-    lookout.startService()
-    lookout.reread()
+    watcher = FileWatcher(Clock(), [texts.watched], lambda: changes.append(texts.watched.content))
+    watcher.reread()
+    assert texts.reads == 1, "the watcher was not started"
+    watcher.startService()
+    watcher.reread()
     assert texts.reads == 2
     assert changes == []
     texts.one.write_text("34")
-    lookout.reread()
+    watcher.reread()
     assert changes == ["342"]
-    lookout.stopService()
+    watcher.stopService()
 
 
-def test_a_lookout_that_has_nothing_to_look_at_does_not_turn(texts: Texts) -> None:
+def test_a_watcher_without_files_has_no_timer(texts: Texts) -> None:
     clock = Clock()
-    lookout = FileWatcher(clock, [], lambda: None)
-    lookout.startService()
+    watcher = FileWatcher(clock, [], lambda: None)
+    watcher.startService()
     assert not clock.getDelayedCalls()
-    lookout.stopService()
+    watcher.stopService()
 
 
-def test_a_mistake_of_who_listens_is_logged(texts: Texts, watch: Watch) -> None:
+def test_a_failure_of_on_change_is_logged(texts: Texts, watch: Watch) -> None:
     clock = Clock()
     texts.watched.load()
-    lookout = FileWatcher(clock, [texts.watched], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
-    lookout.startService()
+    watcher = FileWatcher(clock, [texts.watched], lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+    watcher.startService()
     texts.one.write_text("34")
-    clock.advance(LOOK_SECONDS)
+    clock.advance(CHECK_SECONDS)
     assert len(watch.take(ZeroDivisionError)) == 1
-    lookout.stopService()
+    watcher.stopService()

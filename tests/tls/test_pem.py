@@ -1,4 +1,4 @@
-"""Certificates and keys in files: each kind that is taken, and a sentence for each that is not."""
+"""Certificates and keys in files: each accepted kind, and a message for each other one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_keys_in_the_older_form_are_read(authority: Authority, kind: str) -> Non
     assert read_credentials(files.chain, files.key).key.public_key() == key.public_key()
 
 
-def test_what_leads_to_the_authority_is_read_behind_the_certificate(tmp_path: Path) -> None:
+def test_intermediate_certificates_are_read(tmp_path: Path) -> None:
     between = Authority(tmp_path, "between", parent=Authority(tmp_path))
     files = between.issue("localhost")
     assert read_credentials(files.chain, files.key).chain == (files.certificate, between.certificate)
@@ -136,17 +136,17 @@ def too_long(files: CertificateFiles) -> tuple[Path, Path | None]:
 
 
 WRONG = {
-    without_key: "The file C holds no private key in PEM form; name the file of the key too.",
-    swapped: "The certificate file K holds no certificate in PEM form.",
+    without_key: "The file C contains no private key in PEM format; name the file of the key too.",
+    swapped: "The certificate file K contains no certificate in PEM format.",
     lost_certificate: "The certificate file C cannot be read (No such file or directory).",
     lost_key: "The key file K cannot be read (No such file or directory).",
-    no_key: "The file C holds no private key in PEM form.",
+    no_key: "The file C contains no private key in PEM format.",
     broken_key: "The private key in K cannot be read.",
-    locked_key: "The key in K is locked with a passphrase; keep it without one, for its owner alone.",
-    locked_older_key: "The key in K is locked with a passphrase; keep it without one, for its owner alone.",
-    odd_key: "The private key in K is of a kind that TLS does not use; RSA, EC and Ed25519 are.",
+    locked_key: "The key in K has a passphrase; remove it and make the file readable by its owner.",
+    locked_older_key: "The key in K has a passphrase; remove it and make the file readable by its owner.",
+    odd_key: "The private key in K is not an RSA, EC or Ed25519 key, which TLS requires.",
     another_key: "The key in K does not belong to the first certificate in C.",
-    broken_certificate: "The certificate file C holds no certificate in PEM form.",
+    broken_certificate: "The certificate file C contains no certificate in PEM format.",
     folder: "The certificate file F cannot be read (Is a directory).",
     pipe: "The key file K cannot be read (it is a pipe, and its writer did not finish within 2 s).",
     too_long: "The certificate file C is longer than 1048576 bytes.",
@@ -154,7 +154,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("make", WRONG, ids=lambda make: make.__name__)
-def test_what_will_not_do_is_one_sentence(
+def test_invalid_files_are_one_message(
     authority: Authority, make: Callable[[CertificateFiles], tuple[Path, Path | None]]
 ) -> None:
     files = authority.issue("localhost")
@@ -165,13 +165,13 @@ def test_what_will_not_do_is_one_sentence(
     assert sentence.replace(str(files.chain.parent), "F") == WRONG[make]
 
 
-def test_authorities_that_are_none_are_one_sentence(tmp_path: Path) -> None:
+def test_invalid_authorities_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
-    with pytest.raises(ConfigError, match=r"^The authority file .* holds no certificate in PEM form\.$"):
+    with pytest.raises(ConfigError, match=r"^The authority file .* contains no certificate in PEM format\.$"):
         read_authorities(tmp_path / "ca.pem")
 
 
-def test_a_key_that_is_too_short_is_one_sentence(authority: Authority) -> None:
+def test_a_short_key_is_one_message(authority: Authority) -> None:
     files = authority.issue("localhost", key=rsa.generate_private_key(65537, 1024))
     tls = ServerTls(files.chain, files.key)
     with pytest.raises(ConfigError, match=r"^The certificate in .*chain.pem cannot be used: .*too small\.$"):

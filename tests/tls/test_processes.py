@@ -1,4 +1,4 @@
-"""TLS as a person starts it: relay and agent as processes, stock clients, signals and exit statuses."""
+"""TLS with relay and agent as processes, standard clients, signals and exit statuses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def echo(connection: ServerConnection) -> None:
 
 @contextlib.contextmanager
 def echo_server(context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A stock WebSocket server on a port of its own."""
+    """A standard WebSocket server on a free port."""
     with serve(echo, "127.0.0.1", 0, ssl=context, max_size=None) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -55,7 +55,7 @@ def client(authority: Authority, port: int, room: str) -> ClientConnection:
 
 
 def serial(authority: Authority, port: int) -> int:
-    """The serial number of the certificate that is shown now."""
+    """Return the serial number of the present certificate."""
     with (
         socket.create_connection(("localhost", port), DEADLINE_SECONDS) as plain,
         trusting(authority.file).wrap_socket(plain, server_hostname="localhost") as secured,
@@ -63,7 +63,7 @@ def serial(authority: Authority, port: int) -> int:
         return int(secured.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
 
 
-def test_a_tunnel_with_tls_on_every_leg_and_a_renewed_certificate(authority: Authority) -> None:
+def test_a_tunnel_with_tls_everywhere_and_a_renewed_certificate(authority: Authority) -> None:
     files = authority.issue("localhost")
     first = files.certificate.serial_number
     local_files = authority.issue("localhost", file="local")
@@ -97,7 +97,7 @@ def test_a_tunnel_with_tls_on_every_leg_and_a_renewed_certificate(authority: Aut
     agent.check_quiet()
 
 
-def test_seance_relay_takes_a_changed_certificate_by_itself_and_leaves_a_bad_one(
+def test_seance_relay_loads_a_changed_certificate_but_not_an_invalid_one(
     authority: Authority,
 ) -> None:
     files = authority.issue("localhost")
@@ -106,18 +106,18 @@ def test_seance_relay_takes_a_changed_certificate_by_itself_and_leaves_a_bad_one
     with Process(argv, name="seance relay", env=environment()) as relay:
         port = int(relay.when_line(r"starting on port (\d+)")[1])
         files.both.write_text("nonsense")
-        relay.when_line(r"holds no certificate in PEM form; what was read before stays in force\.")
+        relay.when_line(r"contains no certificate in PEM format; the previous content stays in use\.")
         assert serial(authority, port) == files.certificate.serial_number
         relay.signal(signal.SIGHUP)
         relay.when_line("SIGHUP")
-        relay.when_line(r"what was read before stays in force\.")
+        relay.when_line(r"the previous content stays in use\.")
         renewed = authority.issue("localhost")
         relay.when_line("The certificate was read again and holds from now on")
         assert serial(authority, port) == renewed.certificate.serial_number
     relay.check_quiet()
 
 
-def test_a_relay_says_who_did_not_like_its_certificate(authority: Authority, tmp_path: Path) -> None:
+def test_a_relay_logs_the_client_that_rejected_its_certificate(authority: Authority, tmp_path: Path) -> None:
     files = Authority(tmp_path, "stranger").issue("localhost")
     with RelayProcess("--tls-cert", str(files.both)) as relay:
         options = ("--relay", f"wss://localhost:{relay.port}", "--tls-ca", str(authority.file))
@@ -145,7 +145,7 @@ def test_a_relay_says_who_did_not_like_its_certificate(authority: Authority, tmp
     ],
     ids=["twistd relay", "seance relay", "twistd agent", "seance agent"],
 )
-def test_what_will_not_do_is_one_sentence_and_status_1(argv: list[str]) -> None:
+def test_invalid_files_are_one_message_and_status_1(argv: list[str]) -> None:
     with Process(argv, name="it", env=environment()) as process:
         assert process.when_exited() == 1
         is_file = "nowhere.pem" in argv

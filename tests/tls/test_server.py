@@ -1,4 +1,4 @@
-"""The server's side of TLS, against the standard library's client, in memory."""
+"""TLS for servers, with the standard library's client, in memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def with_certificate(context: ssl.SSLContext, files: CertificateFiles) -> ssl.SS
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_from_1_2_on_is_spoken(server: ServerTls, authority: Authority, version: ssl.TLSVersion) -> None:
+def test_tls_1_2_and_later_are_supported(
+    server: ServerTls, authority: Authority, version: ssl.TLSVersion
+) -> None:
     shaken = shake_hands(server, client(authority, version=version))
     assert is_good(shaken)
     assert shaken.client.version() == version.name.replace("_", ".")
@@ -53,7 +55,7 @@ def test_tls_from_1_2_on_is_spoken(server: ServerTls, authority: Authority, vers
 
 @pytest.mark.parametrize(("minor", "name"), [(1, "1.0"), (2, "1.1")])
 def test_older_tls_is_refused_for_its_version(server: ServerTls, minor: int, name: str) -> None:
-    """The hello of such a client, by hand: the libraries of today do not say it any more."""
+    """The hello of such a client as bytes, because present libraries cannot send it."""
     suites = b"\xc0\x13\xc0\x14\x00\x2f\x00\x35"
     hello = bytes([3, minor]) + bytes(32) + b"\0" + len(suites).to_bytes(2, "big") + suites + b"\x01\x00"
     message = b"\x01" + len(hello).to_bytes(3, "big") + hello
@@ -76,7 +78,7 @@ def test_older_tls_is_refused_for_its_version(server: ServerTls, minor: int, nam
         ("AES128-SHA256", False),
     ],
 )
-def test_only_ciphers_with_forward_secrecy_and_authentication_are_spoken(
+def test_only_ciphers_with_forward_secrecy_and_authentication_are_supported(
     authority: Authority, cipher: str, is_spoken: bool
 ) -> None:
     files = authority.issue("localhost", key=rsa.generate_private_key(65537, 2048))
@@ -118,7 +120,7 @@ def test_renegotiation_is_refused(server: ServerTls, authority: Authority) -> No
     ("offered", "selected"),
     [([], None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), (["h2"], None)],
 )
-def test_http_1_1_is_what_we_say_we_speak(
+def test_alpn_selects_http_1_1(
     server: ServerTls, authority: Authority, offered: list[str], selected: str | None
 ) -> None:
     context = client(authority)
@@ -129,14 +131,14 @@ def test_http_1_1_is_what_we_say_we_speak(
     assert shaken.client.selected_alpn_protocol() == selected
 
 
-def test_a_client_that_comes_back_is_spared_the_signature(server: ServerTls, authority: Authority) -> None:
+def test_a_session_can_be_resumed(server: ServerTls, authority: Authority) -> None:
     context = client(authority)
     first = shake_hands(server, context)
     again = shake_hands(server, context, first.client.session)
     assert is_good(again)
     assert again.client.session_reused
     assert again.client.session.ticket_lifetime_hint == RESUME_SECONDS
-    server.reload()
+    server.check(force=True)
     after = shake_hands(server, context, again.client.session)
     assert is_good(after)
     assert not after.client.session_reused
@@ -145,10 +147,10 @@ def test_a_client_that_comes_back_is_spared_the_signature(server: ServerTls, aut
 # Reloading
 
 
-def test_a_renewed_certificate_is_for_the_next_handshake(server: ServerTls, authority: Authority) -> None:
+def test_a_renewed_certificate_is_used_in_the_next_handshake(server: ServerTls, authority: Authority) -> None:
     before = shake_hands(server, client(authority))
     renewed = authority.issue("localhost", subject="renewed")
-    assert server.look()
+    assert server.check()
     after = shake_hands(server, client(authority))
     assert int(after.client.getpeercert()["serialNumber"], 16) == renewed.certificate.serial_number  # type: ignore[index]
     assert before.client.getpeercert() != after.client.getpeercert()
@@ -163,15 +165,15 @@ def test_bad_new_files_leave_the_old_certificate(
     serial = shake_hands(server, client(authority)).client.getpeercert()["serialNumber"]  # type: ignore[index]
     other = authority.issue("localhost", file="other")
     shutil.copy(other.chain, tmp_path / "server-chain.pem")
-    assert not server.look()
-    assert not server.reload()
+    assert not server.check()
+    assert not server.check(force=True)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 2
     assert "does not belong to the first certificate" in warnings[0]
-    assert warnings[0].endswith("; what was read before stays in force.")
+    assert warnings[0].endswith("; the previous content stays in use.")
     assert shake_hands(server, client(authority)).client.getpeercert()["serialNumber"] == serial  # type: ignore[index]
     shutil.copy(other.key, tmp_path / "server-key.pem")
-    assert server.look()
+    assert server.check()
     assert shake_hands(server, client(authority)).client.getpeercert()["serialNumber"] != serial  # type: ignore[index]
 
 
@@ -180,7 +182,7 @@ def test_bad_new_files_leave_the_old_certificate(
 
 @pytest.fixture
 def asking(authority: Authority, tmp_path: Path) -> ServerTls:
-    """A server that asks for certificates of an authority of their own."""
+    """A server that requests client certificates of a separate authority."""
     files = authority.issue("localhost")
     tls = ServerTls(files.both, None, Authority(tmp_path, "agents").file)
     tls.load()
@@ -188,18 +190,18 @@ def asking(authority: Authority, tmp_path: Path) -> ServerTls:
 
 
 def issue_to_agent(tmp_path: Path, *names: str, **options: object) -> tuple[Authority, CertificateFiles]:
-    """A new authority in the place of the one that ``asking`` has read, and a certificate of it."""
+    """Replace the authority that ``asking`` has read, and return a certificate of the new one."""
     agents = Authority(tmp_path, "agents")
     return agents, agents.issue(*names, file="agent", **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_client_certificate_tells_who_it_is(
+def test_a_client_certificate_identifies_the_client(
     asking: ServerTls, authority: Authority, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     names = ("agent.example", "spiffe://example/agent")
     _, files = issue_to_agent(tmp_path, *names, subject="an agent", for_servers=False)
-    assert asking.look()
+    assert asking.check()
     shaken = shake_hands(asking, with_certificate(client(authority, version=version), files))
     assert is_good(shaken)
     shown = peer_certificate(shaken)
@@ -212,11 +214,11 @@ def test_a_client_certificate_tells_who_it_is(
     assert shown.expires_at == files.certificate.not_valid_after_utc.timestamp()
 
 
-def test_a_certificate_without_other_names_is_known_by_its_subject(
+def test_a_certificate_without_alternative_names_is_identified_by_its_subject(
     asking: ServerTls, authority: Authority, tmp_path: Path
 ) -> None:
     _, files = issue_to_agent(tmp_path, subject="an agent")
-    asking.look()
+    asking.check()
     shown = peer_certificate(shake_hands(asking, with_certificate(client(authority), files)))
     assert shown is not None
     assert (shown.common_name, shown.dns_names, shown.uris) == ("an agent", (), ())
@@ -225,7 +227,7 @@ def test_a_certificate_without_other_names_is_known_by_its_subject(
     assert replace(shown, dns_names=("a.example", "b.example")).name == "a.example"
 
 
-def test_a_client_without_a_certificate_is_welcome_and_nobody(
+def test_a_client_without_a_certificate_is_accepted_without_an_identity(
     asking: ServerTls, authority: Authority
 ) -> None:
     shaken = shake_hands(asking, client(authority))
@@ -233,11 +235,11 @@ def test_a_client_without_a_certificate_is_welcome_and_nobody(
     assert peer_certificate(shaken) is None
 
 
-def test_what_comes_back_without_a_full_handshake_is_the_same_one(
+def test_a_resumed_session_has_the_same_certificate(
     asking: ServerTls, authority: Authority, tmp_path: Path
 ) -> None:
     _, files = issue_to_agent(tmp_path, subject="an agent")
-    asking.look()
+    asking.check()
     context = with_certificate(client(authority), files)
     first = shake_hands(asking, context)
     again = shake_hands(asking, context, first.client.session)
@@ -249,12 +251,12 @@ def test_what_comes_back_without_a_full_handshake_is_the_same_one(
 @pytest.mark.parametrize(
     "kind", ["unknown authority", "the server's authority", "self-signed", "for servers"]
 )
-def test_a_client_certificate_that_is_no_good_ends_the_handshake(
+def test_an_invalid_client_certificate_ends_the_handshake(
     asking: ServerTls, authority: Authority, tmp_path: Path, kind: str, version: ssl.TLSVersion
 ) -> None:
     if kind == "for servers":
         _, files = issue_to_agent(tmp_path, for_servers=True)
-        asking.look()
+        asking.check()
     elif kind == "self-signed":
         files = authority.self_signed("agent", file="agent")
     else:
@@ -268,17 +270,17 @@ def test_a_client_certificate_that_is_no_good_ends_the_handshake(
     assert peer_certificate(shaken) is None
 
 
-def test_a_certificate_that_nobody_asked_for_tells_nothing(server: ServerTls, authority: Authority) -> None:
+def test_an_unrequested_client_certificate_is_ignored(server: ServerTls, authority: Authority) -> None:
     files = authority.issue("agent", file="agent")
     shaken = shake_hands(server, with_certificate(client(authority), files))
     assert is_good(shaken)
     assert peer_certificate(shaken) is None
 
 
-# pyOpenSSL would rather give out these names in another form, which not every release of it knows.
+# This form of the names is deprecated, but not every release of pyOpenSSL has another one.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_client_is_told_whose_certificates_are_wanted(asking: ServerTls) -> None:
-    """Browsers would otherwise offer their user every certificate that they have."""
+def test_accepted_authorities_are_sent_to_the_client(asking: ServerTls) -> None:
+    """Otherwise browsers would offer all their certificates to the user."""
     theirs = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     ours = asking.serverConnectionForTLS(None)  # type: ignore[arg-type]
     theirs.set_connect_state()
@@ -292,7 +294,7 @@ def test_a_client_is_told_whose_certificates_are_wanted(asking: ServerTls) -> No
     assert name.CN == "agents"
 
 
-def test_what_has_no_tls_has_no_certificate() -> None:
+def test_a_connection_without_tls_has_no_certificate() -> None:
     assert peer_certificate(object()) is None
     assert peer_certificate(None) is None
 
@@ -317,11 +319,11 @@ def test_failed_handshakes_are_a_line_in_ten_seconds(caplog: pytest.LogCaptureFi
     ]
 
 
-def test_connections_that_merely_end_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_connections_that_end_normally_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     HandshakeLog(Clock()).note(Failure(ConnectionDone()), "192.0.2.7")
     assert not caplog.records
 
 
-def test_a_server_that_was_given_nonsense_does_not_start(tmp_path: Path) -> None:
+def test_a_server_does_not_start_with_invalid_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         ServerTls(tmp_path / "nowhere.pem").load()

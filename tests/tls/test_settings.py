@@ -1,4 +1,4 @@
-"""What a person may say about TLS, and what does not go together."""
+"""The TLS options, and their conflicts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from seance.options.config import agent_settings, relay_settings
 OWN = "ssl:443:privateKey=key.pem:certKey=chain.pem"
 
 
-def test_the_relay_is_told_of_its_certificate() -> None:
+def test_the_relay_gets_its_certificate_from_the_options() -> None:
     flags = {"tls-cert": ["chain.pem"], "tls-key": ["key.pem"]}
     settings = relay_settings(flags, {"SEANCE_AGENT_CA": "agents.pem"})
     assert (settings.tls_cert, settings.tls_key, settings.agent_ca) == ("chain.pem", "key.pem", "agents.pem")
 
 
-def test_the_agent_is_told_of_its_own_and_whom_to_believe() -> None:
+def test_the_agent_gets_its_certificate_and_authorities_from_the_options() -> None:
     environment = {
         "SEANCE_ROOM": "r",
         "SEANCE_RELAY": "https://relay.example",
@@ -48,16 +48,14 @@ def test_an_empty_file_name_is_refused() -> None:
         ),
     ],
 )
-def test_what_does_not_go_together_on_the_relay_is_one_sentence(
-    options: dict[str, Any], sentence: str
-) -> None:
+def test_conflicting_relay_options_are_one_message(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RelaySettings(**options)
     assert caught.value.sentence == sentence
 
 
 @pytest.mark.parametrize("listen", [(), (OWN, "tcp:8080"), ("tcp:8080",), ("unix:/run/seance",)])
-def test_a_certificate_goes_with_what_has_none(listen: tuple[str, ...]) -> None:
+def test_a_certificate_is_accepted_with_a_listener_without_one(listen: tuple[str, ...]) -> None:
     RelaySettings(tls_cert="c", tls_key="k", agent_ca="a", listen=listen)
 
 
@@ -80,9 +78,7 @@ NEED_TLS = "--local-ca and --local-insecure need a --local with tls://."
         ({"local_ca": "c", "local": "unix:/x"}, NEED_TLS),
     ],
 )
-def test_what_does_not_go_together_on_the_agent_is_one_sentence(
-    options: dict[str, Any], sentence: str
-) -> None:
+def test_conflicting_agent_options_are_one_message(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         AgentSettings(room="r", **options)
     assert caught.value.sentence == sentence
@@ -99,5 +95,5 @@ def test_what_does_not_go_together_on_the_agent_is_one_sentence(
         ("tcp:443:interface=ssl:", False),
     ],
 )
-def test_an_endpoint_with_tls_of_its_own_is_known(listen: str, expected: bool) -> None:
+def test_an_endpoint_with_its_own_tls_is_recognised(listen: str, expected: bool) -> None:
     assert has_tls(listen) is expected

@@ -1,4 +1,4 @@
-"""The whole tunnel over TLS, in one process: what arrives, how it ends, and what cannot hold it up."""
+"""The whole tunnel over TLS in one process: data, ends, and slow or broken peers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 
 def fronts_of(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> list[Frontend]:
-    """Every connection that the relay takes from now on."""
+    """Collects every connection that the relay accepts from now on."""
     fronts: list[Frontend] = []
     build = rig.relay.front.buildProtocol
 
@@ -38,11 +38,11 @@ def fronts_of(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> list[Frontend]:
     return fronts
 
 
-# What arrives
+# Data
 
 
 @ensureDeferred
-async def test_five_megabytes_arrive_unaltered_in_both_directions_at_once(authority: Authority) -> None:
+async def test_five_megabytes_arrive_unchanged_in_both_directions(authority: Authority) -> None:
     async with TlsRig(authority) as rig:
         client, local = await rig.joined()
         up, down = pattern(5 * MIB, seed=1), pattern(5 * MIB, seed=2)
@@ -54,17 +54,17 @@ async def test_five_megabytes_arrive_unaltered_in_both_directions_at_once(author
 
 
 @ensureDeferred
-async def test_the_local_server_is_told_that_it_was_https(authority: Authority) -> None:
+async def test_the_local_server_gets_x_forwarded_proto_https(authority: Authority) -> None:
     async with TlsRig(authority) as rig:
         await rig.connect(request())
         local = await rig.local()
         assert b"x-forwarded-proto: https\r\n" in local.received.lower()
 
 
-# Twisted hands pyOpenSSL the certificates of a server in a form that pyOpenSSL would rather not have.
+# Twisted passes a server's certificates to pyOpenSSL in a deprecated form.
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @ensureDeferred
-async def test_a_listener_with_tls_of_its_own_keeps_it(authority: Authority) -> None:
+async def test_a_listener_with_its_own_tls_keeps_it(authority: Authority) -> None:
     files = authority.issue("localhost", file="own")
     own = f"ssl:0:privateKey={files.key}:certKey={files.chain}:interface=127.0.0.1"
     listen = ("tcp:0:interface=127.0.0.1", own)
@@ -82,7 +82,7 @@ async def test_a_listener_with_tls_of_its_own_keeps_it(authority: Authority) -> 
 
 @pytest.mark.parametrize("has_tls", [True, False])
 @ensureDeferred
-async def test_the_relay_says_by_which_scheme_it_is_reached(
+async def test_the_relay_logs_its_urls_with_the_right_scheme(
     authority: Authority, caplog: pytest.LogCaptureFixture, has_tls: bool
 ) -> None:
     options = {} if has_tls else {"tls_cert": None, "tls_key": None}
@@ -93,11 +93,11 @@ async def test_the_relay_says_by_which_scheme_it_is_reached(
         assert f"Client endpoint: {scheme}://localhost:{rig.port}/client?room=<room-id>" in said
 
 
-# How it ends
+# Ends
 
 
 @ensureDeferred
-async def test_a_client_gets_everything_and_then_a_clean_end_when_the_server_has_said_all(
+async def test_a_client_gets_all_data_and_a_normal_end_after_the_server_ends(
     authority: Authority,
 ) -> None:
     async with TlsRig(authority) as rig:
@@ -112,7 +112,7 @@ async def test_a_client_gets_everything_and_then_a_clean_end_when_the_server_has
 
 
 @ensureDeferred
-async def test_a_server_gets_everything_and_then_a_clean_end_when_the_client_has_said_all(
+async def test_a_server_gets_all_data_and_a_normal_end_after_the_client_ends(
     authority: Authority,
 ) -> None:
     async with TlsRig(authority) as rig:
@@ -124,7 +124,7 @@ async def test_a_server_gets_everything_and_then_a_clean_end_when_the_client_has
 
 
 @ensureDeferred
-async def test_a_client_that_is_cut_is_cut_for_the_server(authority: Authority) -> None:
+async def test_a_reset_of_the_client_reaches_the_server(authority: Authority) -> None:
     async with TlsRig(authority) as rig:
         client, local = await rig.joined()
         client.leg.abortConnection()
@@ -132,7 +132,7 @@ async def test_a_client_that_is_cut_is_cut_for_the_server(authority: Authority) 
 
 
 class Rude(Player):
-    """A client with TLS of its own, by hand, which never answers a goodbye."""
+    """A client that implements TLS itself and never answers ``close_notify``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,15 +152,15 @@ class Rude(Player):
                 self.tls.send(first)
             while True:
                 self.plain += self.tls.recv(65536)
-        with suppress(SSL.Error):  # nothing to send, or what went wrong before once more
+        with suppress(SSL.Error):  # nothing to send, or an earlier error again
             self.send(self.tls.bio_read(65536))
 
     def readConnectionLost(self) -> None:
-        """Not even this makes it close."""
+        """Even this does not make it close."""
 
 
 async def rude_client(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> tuple[Rude, Player]:
-    """Such a client, and its connection at the local server, which has answered."""
+    """Open such a client, and return it with its connection at the local server."""
     client = Rude()
     monkeypatch.setattr("tests.tls.rig.Player", lambda: client)
     await rig.connect_plainly()
@@ -174,10 +174,10 @@ async def rude_client(rig: TlsRig, monkeypatch: pytest.MonkeyPatch) -> tuple[Rud
 
 
 @ensureDeferred
-async def test_a_client_that_never_answers_a_goodbye_is_not_waited_for(
+async def test_a_client_that_never_answers_a_close_notify_is_not_waited_for(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_transport, "GOODBYE_SECONDS", 0.05)
+    monkeypatch.setattr(tls_transport, "CLOSE_CHECK_SECONDS", 0.05)
     async with TlsRig(authority) as rig:
         fronts = fronts_of(rig, monkeypatch)
         client, local = await rude_client(rig, monkeypatch)
@@ -188,7 +188,7 @@ async def test_a_client_that_never_answers_a_goodbye_is_not_waited_for(
 
 
 @ensureDeferred
-async def test_a_client_whose_records_make_no_sense_is_cut_and_nothing_of_them_passes(
+async def test_a_client_with_invalid_records_is_cut_and_none_are_forwarded(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with TlsRig(authority) as rig:
@@ -200,7 +200,7 @@ async def test_a_client_whose_records_make_no_sense_is_cut_and_nothing_of_them_p
         assert "handshake" not in caplog.text
 
 
-# What cannot hold it up
+# Slow and broken peers
 
 
 @pytest.mark.parametrize("hello", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16"])
@@ -218,7 +218,7 @@ async def test_a_stalled_handshake_counts_against_the_time_of_a_head(
 
 
 @ensureDeferred
-async def test_a_handshake_that_drips_is_cut_as_well(authority: Authority) -> None:
+async def test_a_slow_handshake_is_cut(authority: Authority) -> None:
     async with TlsRig(authority, relay={"head_seconds": 0.2}, with_agent=False) as rig:
         context = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
         context.set_connect_state()
@@ -246,7 +246,7 @@ async def test_stalled_handshakes_are_bounded_in_number(authority: Authority) ->
 
 @pytest.mark.parametrize("first", [b"GET /client?room=r HTTP/1.1\r\nHost: h\r\n\r\n", b"P"])
 @ensureDeferred
-async def test_plain_http_is_told_in_one_sentence_what_to_write(
+async def test_plain_http_gets_a_message_with_the_right_scheme(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: bytes
 ) -> None:
     async with TlsRig(authority, relay={"head_seconds": 0.3}, with_agent=False) as rig:
@@ -267,7 +267,9 @@ async def test_plain_http_is_told_in_one_sentence_what_to_write(
 
 
 @ensureDeferred
-async def test_noise_is_hung_up_on(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+async def test_random_bytes_are_answered_with_a_close(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
     async with TlsRig(authority, with_agent=False) as rig:
         client = await rig.connect_plainly(b"\x00\x01\x02" * 20)
         await client.ends()
@@ -275,7 +277,7 @@ async def test_noise_is_hung_up_on(authority: Authority, caplog: pytest.LogCaptu
 
 
 @ensureDeferred
-async def test_a_strange_proxy_under_tls_is_not_believed(authority: Authority) -> None:
+async def test_forwarded_fields_of_an_untrusted_tls_peer_are_ignored(authority: Authority) -> None:
     options: dict[str, Any] = {"listen": ("haproxy:tcp:0:interface=127.0.0.1",), "head_seconds": 100.0}
     header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
     async with TlsRig(authority, relay=options, with_agent=False) as rig:
@@ -292,7 +294,7 @@ async def test_a_strange_proxy_under_tls_is_not_believed(authority: Authority) -
 
 
 @ensureDeferred
-async def test_a_renewed_certificate_leaves_open_connections_alone(
+async def test_a_renewed_certificate_does_not_affect_open_connections(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with TlsRig(authority) as rig:
@@ -306,7 +308,7 @@ async def test_a_renewed_certificate_leaves_open_connections_alone(
 
 
 @ensureDeferred
-async def test_an_agent_attaches_by_itself_once_the_certificate_is_renewed(authority: Authority) -> None:
+async def test_an_agent_connects_once_the_certificate_is_renewed(authority: Authority) -> None:
     expired = authority.issue("elsewhere.example")
     async with TlsRig(authority, expired, with_agent=False) as rig:
         agent = rig.make_agent()
@@ -329,7 +331,7 @@ def agent_with_certificate(authority: Authority) -> dict[str, Any]:
 
 
 @ensureDeferred
-async def test_the_two_ends_of_a_carrier_know_each_other_by_their_certificates(
+async def test_both_ends_of_a_carrier_have_the_peers_certificate(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay = {"agent_ca": str(authority.file)}
@@ -348,7 +350,7 @@ async def test_the_two_ends_of_a_carrier_know_each_other_by_their_certificates(
 
 
 @ensureDeferred
-async def test_an_agent_without_a_certificate_is_refused_where_nothing_else_would_let_it_in(
+async def test_an_agent_without_a_certificate_is_refused_if_there_are_no_tokens(
     authority: Authority,
 ) -> None:
     async with TlsRig(authority, relay={"agent_ca": str(authority.file)}, with_agent=False) as rig:
@@ -423,7 +425,7 @@ async def test_a_local_server_with_tls_is_reached(authority: Authority, how: str
 
 
 @ensureDeferred
-async def test_a_local_server_with_a_bad_certificate_is_told_to_both_sides(authority: Authority) -> None:
+async def test_a_bad_certificate_of_the_local_server_is_reported_to_both_sides(authority: Authority) -> None:
     files = authority.self_signed("localhost", file="local")
     async with TlsRig(authority, with_agent=False) as rig, LocalTls(rig, ServerTls(files.both)) as local:
         agent = await rig.attach(local=local.address, local_ca=str(authority.file))
@@ -435,15 +437,15 @@ async def test_a_local_server_with_a_bad_certificate_is_told_to_both_sides(autho
         assert [(status.state, status.sentence) for status in news] == [
             (
                 AgentState.LOCAL_TROUBLE,
-                f"The certificate of the local server {local.address} is self-signed, "
-                "and is not one of those that are trusted here.",
+                f"The certificate of the local server {local.address} is self-signed "
+                "and not in the list of trusted certificates.",
             )
         ]
         assert agent.status.state is AgentState.CONNECTED
 
 
 @ensureDeferred
-async def test_a_local_server_that_stalls_its_handshake_is_given_up(authority: Authority) -> None:
+async def test_a_stalled_handshake_of_the_local_server_times_out(authority: Authority) -> None:
     async with TlsRig(authority, with_agent=False) as rig:
         number = rig.local_port.getHost().port
         await rig.attach(
@@ -455,7 +457,7 @@ async def test_a_local_server_that_stalls_its_handshake_is_given_up(authority: A
         await rig.locals[0].goes()
 
 
-# The endpoint by itself
+# The endpoint
 
 
 @ensureDeferred
@@ -480,7 +482,7 @@ async def test_connecting_ends_with_the_handshake_and_cancelling_drops_it(author
 
 
 class Made(Factory):
-    """Makes players, and tells of them."""
+    """Makes protocols, and reports them."""
 
     noisy = False
 

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from seance.errors import Refusal
 from seance.heads import LocalResponse
+from seance.net import switch_protocol
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -65,8 +66,7 @@ class AbandonedUpgrade(Protocol):
     def begin(self, stream: StreamTransport) -> None:
         """Take the stream over."""
         self._stream = stream
-        stream.protocol = self
-        self.makeConnection(stream)
+        switch_protocol(stream, self)
         stream.linger_seconds = ORDERLY_SECONDS
         if self._answer.has_begun:
             self._end()

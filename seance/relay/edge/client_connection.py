@@ -32,7 +32,7 @@ from seance.errors import Refusal
 from seance.heads import LocalResponse, PublicForm, refusal_response
 from seance.heads.frame_tracker import SERVICE_RESTART, FrameTracker, close_frame
 from seance.mux import StreamRefused
-from seance.net import Leg, ProtocolSwitch, is_orderly, replace_protocol, round_trip_seconds, unsent_bytes
+from seance.net import Leg, ProtocolSwitch, is_orderly, round_trip_seconds, switch_protocol, unsent_bytes
 from seance.relay.drain import Departures
 from seance.relay.edge.abandoned_upgrade import ORDERLY_SECONDS, AbandonedUpgrade
 from seance.relay.refusals import refusal
@@ -233,7 +233,7 @@ class ClientConnection:
             self._reactor, last, seconds=GRACEFUL_CLOSE_SECONDS, on_end=self._closed_gracefully
         )
         # The protocol reads the client's end of data again, if there was one.
-        replace_protocol(near.leg, near, lingering_close)
+        switch_protocol(near.leg, lingering_close)
 
     def cut(self) -> None:
         """Cut the connection: the time of the drain is over."""
@@ -366,9 +366,8 @@ class ClientConnection:
         if early.is_paused:
             client.resumeProducing()
         stream.resumeProducing()
-        stream.protocol = splice.far
-        splice.far.makeConnection(stream)
-        self._door.step_out(splice.near)
+        switch_protocol(stream, splice.far)
+        switch_protocol(client, splice.near)
         # From here on both sides have their leg, so any failure cuts them.
         if glued:
             splice.far.received_bytes = len(glued)

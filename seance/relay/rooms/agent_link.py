@@ -15,7 +15,14 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from seance.carrier import RESUMABLE, Carrier, CarrierProtocol, CloseCode, Pulse, ResumableTransport
+from seance.carrier import (
+    RESUMABLE,
+    Carrier,
+    CarrierHeartbeat,
+    CarrierProtocol,
+    CloseCode,
+    ResumableTransport,
+)
 from seance.core.flow_gate import RateLimit
 from seance.core.handshake_fields import REPLACE_FIELD
 from seance.core.interfaces import Grant, LinkChange, TokenRole, Verifier, identity_of
@@ -83,7 +90,7 @@ class AgentLink:
         self._lost: OneShotEvent[None] = OneShotEvent()
         self._is_leaving = False
         self._session: ResumableSession | None = None
-        self._pulse: Pulse | None = None
+        self._pulse: CarrierHeartbeat | None = None
         self._subprotocol: str | None = None
         self._was_attached = False
         self._why_lost = ""
@@ -207,7 +214,7 @@ class AgentLink:
     def watch_carrier(self) -> None:
         """Send heartbeats on the carrier, unless the session does so because it can resume."""
         if self.is_alive and self._session is None:
-            self._pulse = Pulse(self._reactor, cast(Carrier, self._below))
+            self._pulse = CarrierHeartbeat(self._reactor, cast(Carrier, self._below))
 
     def take_tokens(self, verifier: Verifier | None, grants: ActiveGrants | None) -> None:
         """Let the agent renew its token over the link: ``{"t": "token", "token": "..."}``."""

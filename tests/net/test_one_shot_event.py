@@ -1,4 +1,4 @@
-"""Something that happens at most once, and those who wait for it."""
+"""An event that happens at most once, and its waiters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def results_of(*waiting: Deferred[Any]) -> list[Any]:
     return results
 
 
-def test_everyone_who_waits_is_told_once() -> None:
+def test_every_waiter_gets_the_value_once() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     assert not occasion.has_fired
     results = results_of(occasion.when(), occasion.when())
@@ -31,13 +31,13 @@ def test_everyone_who_waits_is_told_once() -> None:
     assert occasion.has_fired
 
 
-def test_whoever_comes_later_is_told_at_once() -> None:
+def test_a_later_waiter_gets_the_value_immediately() -> None:
     occasion: OneShotEvent[None] = OneShotEvent()
     occasion.fire(None)
     assert results_of(occasion.when(), occasion.when()) == [None, None]
 
 
-def test_what_will_not_come_is_told_too() -> None:
+def test_every_waiter_gets_the_failure() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     before = results_of(occasion.when())
     occasion.fail(Failure(ValueError("never")))
@@ -48,12 +48,12 @@ def test_what_will_not_come_is_told_too() -> None:
     assert occasion.has_fired
 
 
-def test_a_failure_that_nobody_waits_for_is_no_unhandled_error() -> None:
+def test_a_failure_without_waiters_is_not_unhandled() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     occasion.fail(Failure(ValueError("never")))
 
 
-def test_each_has_a_deferred_of_their_own() -> None:
+def test_each_waiter_has_a_separate_deferred() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     first, second = occasion.when(), occasion.when()
     first.addCallback(lambda _: "spoilt")
@@ -64,7 +64,7 @@ def test_each_has_a_deferred_of_their_own() -> None:
     assert isinstance(results_of(first)[0].value, CancelledError)
 
 
-def test_whoever_gave_up_is_not_told() -> None:
+def test_a_cancelled_waiter_gets_nothing() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     waiting = occasion.when()
     results = results_of(waiting)
@@ -74,7 +74,7 @@ def test_whoever_gave_up_is_not_told() -> None:
     assert results[0].check(CancelledError)
 
 
-def test_whoever_gave_up_is_not_kept() -> None:
+def test_a_cancelled_waiter_is_not_kept() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     waiting = occasion.when().addErrback(lambda _: None)
     gone = weakref.ref(waiting)
@@ -96,7 +96,7 @@ def test_it_can_be_waited_for_again() -> None:
     assert results == [2]
 
 
-def test_those_who_are_told_may_ask_again_meanwhile() -> None:
+def test_a_callback_may_wait_again() -> None:
     occasion: OneShotEvent[str] = OneShotEvent()
     inner: list[Any] = []
     occasion.when().addCallback(lambda _: occasion.when().addCallback(inner.append))

@@ -1,4 +1,4 @@
-"""The end of a TLS connection whose other end does not answer the goodbye, by a clock of the test's own."""
+"""The end of a TLS connection with a peer that does not answer ``close_notify``, on a clock."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.net import ServerTls
-from seance.net.tls_transport import GOODBYE_SECONDS
+from seance.net.tls_transport import CLOSE_CHECK_SECONDS
 from tests.certificates import Authority
 from tests.relay.rig import Player
 from tests.tls.rig import One
 
 
 class Below(StringTransport):
-    """A TCP transport that says how much it holds, and what it was told."""
+    """A TCP transport that reports its buffer size and records its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Below(StringTransport):
 
 
 class Connection:
-    """A connection to a server of ours, with a client of the standard library, after the handshake."""
+    """A connection from a client of the standard library, after the handshake."""
 
     def __init__(self, server: ServerTls, authority: Authority) -> None:
         self.clock = Clock()
@@ -60,7 +60,7 @@ class Connection:
         self.below.clear()
 
     def hold(self, count: int) -> None:
-        """Has the transport below hold so many bytes."""
+        """Set the number of bytes that the transport below holds."""
         self.below.dataBuffer = bytes(count)
 
 
@@ -69,7 +69,7 @@ def connection(server: ServerTls, authority: Authority) -> Connection:
     return Connection(server, authority)
 
 
-def test_a_goodbye_that_is_answered_ends_it_at_once(connection: Connection) -> None:
+def test_an_answered_close_notify_ends_the_connection(connection: Connection) -> None:
     connection.tls.write(b"the last word")
     connection.tls.loseConnection()
     connection.exchange()
@@ -83,36 +83,36 @@ def test_a_goodbye_that_is_answered_ends_it_at_once(connection: Connection) -> N
     assert connection.clock.getDelayedCalls() == []
 
 
-def test_a_goodbye_that_is_not_answered_ends_it_after_a_while(connection: Connection) -> None:
+def test_an_unanswered_close_notify_ends_the_connection_after_a_while(connection: Connection) -> None:
     connection.tls.loseConnection()
-    connection.clock.advance(GOODBYE_SECONDS - 0.1)
+    connection.clock.advance(CLOSE_CHECK_SECONDS - 0.1)
     assert connection.below.told == []
     connection.clock.advance(0.1)
     assert connection.below.told == ["lose"]
 
 
-def test_saying_goodbye_twice_is_saying_it_once(connection: Connection) -> None:
+def test_closing_twice_sends_one_close_notify(connection: Connection) -> None:
     connection.tls.loseConnection()
     connection.tls.loseConnection()
     assert len(connection.clock.getDelayedCalls()) == 1
 
 
-def test_who_takes_what_is_there_is_waited_for(connection: Connection) -> None:
+def test_a_peer_that_reads_is_waited_for(connection: Connection) -> None:
     connection.hold(1000)
     connection.tls.loseConnection()
     for left in (900, 500, 1):
         connection.hold(left)
-        connection.clock.advance(GOODBYE_SECONDS)
+        connection.clock.advance(CLOSE_CHECK_SECONDS)
         assert connection.below.told == []
     connection.hold(0)
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == ["lose"]
 
 
-def test_who_takes_nothing_is_cut(connection: Connection) -> None:
+def test_a_peer_that_does_not_read_is_cut(connection: Connection) -> None:
     connection.hold(1000)
     connection.tls.loseConnection()
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == ["abort"]
 
 
@@ -125,18 +125,18 @@ class Producer:
     def stopProducing(self) -> None: ...
 
 
-def test_while_somebody_still_writes_no_goodbye_is_said_and_none_awaited(connection: Connection) -> None:
+def test_no_close_notify_while_a_producer_is_registered(connection: Connection) -> None:
     connection.tls.registerProducer(Producer(), True)
     connection.tls.loseConnection()
-    connection.clock.advance(GOODBYE_SECONDS)
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == []
     connection.tls.unregisterProducer()
-    connection.clock.advance(GOODBYE_SECONDS)
+    connection.clock.advance(CLOSE_CHECK_SECONDS)
     assert connection.below.told == ["lose"]
 
 
-def test_nothing_is_left_of_the_wait_once_it_is_over(connection: Connection) -> None:
+def test_no_timer_is_left_after_the_end(connection: Connection) -> None:
     connection.tls.loseConnection()
     connection.tls.connectionLost(Failure(ConnectionDone()))
     assert connection.clock.getDelayedCalls() == []

@@ -1,8 +1,8 @@
-"""Every way in, with and without TLS and a proxy in front, and every way in which a client may end.
+"""Each kind of listener, with and without TLS and a proxy, combined with each way in which a client may end.
 
-Each wraps the client's transport differently, and the handler of the head takes itself out of what is there
-when the client is spliced. Whatever the way, what was said early, glued to the 101 and later arrives whole;
-the client is counted out once, and its place is free again.
+Each kind wraps the client's transport differently, and the frontend removes itself from it when the client is
+spliced. In each case all data arrives, sent early, together with the 101 or later. The end of the client is
+counted once, and its slot is released.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONG_BYTES = 300_000
 
 
 class Notes(NullObserver):
-    """A witness that keeps the clients and how each ended."""
+    """An observer that records the clients and how each ended."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
@@ -41,7 +41,7 @@ class Notes(NullObserver):
 
 
 async def dial(rig: Rig, *, is_proxied: bool, first: bytes) -> Player:
-    """Opens a client's connection by one of the ways, and writes ``first`` on it."""
+    """Open a client's connection to one kind of listener, and write ``first`` on it."""
     port = rig.relay._listeners._ports[is_proxied].getHost().port
     client = Player()
     rig.clients.append(client)
@@ -77,7 +77,7 @@ async def local_server_is_cut(rig: Rig, client: Player, local: Player, notes: No
 
 
 async def agent_goes(rig: Rig, client: Player, local: Player, notes: Notes) -> None:
-    typed = b"\x82\x05hello" * 1000  # as if everybody in the room typed at once
+    typed = b"\x82\x05hello" * 1000  # as if all users of the room typed at the same time
     local.send(typed)
     await until(lambda: len(client.received) == len(typed))
     client.received = b""
@@ -107,7 +107,7 @@ ENDINGS: dict[Ending, str] = {
 @pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__)
 @ensureDeferred
-async def test_all_arrives_and_the_place_is_free_again(
+async def test_all_data_arrives_and_the_slot_is_released(
     authority: Authority, ending: Ending, has_tls: bool, is_proxied: bool
 ) -> None:
     settings = {"listen": (DIRECT, PROXIED), "trusted_proxy": ("127.0.0.1",), "resume_seconds": 0.0}
@@ -131,7 +131,7 @@ async def test_all_arrives_and_the_place_is_free_again(
         assert client.received[10:] == down
         client.received = b""
         await ending(rig, client, local, notes)
-        # The agent dials again where its carrier was cut.
+        # The agent dials again after its carrier was cut.
         await until(lambda: notes.ends and admission.open_count <= 1)
     assert notes.ends == [ENDINGS[ending]]
     assert admission.open_count == 0

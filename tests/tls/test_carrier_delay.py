@@ -1,6 +1,6 @@
-"""TLS between a carrier and its socket changes nothing about when bytes leave.
+"""TLS between a carrier and its socket does not delay data.
 
-What a keystroke's way beside a transfer comes to is in ``tests/shaping``, over ``ws`` and ``wss``.
+``tests/shaping`` measures the delay of a keystroke during a transfer, over ``ws`` and ``wss``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.tls.rig import TlsRig
 
 
 @ensureDeferred
-async def test_carriers_are_as_prompt_as_without_tls(authority: Authority) -> None:
+async def test_tls_does_not_delay_data_of_a_carrier(authority: Authority) -> None:
     async with TlsRig(authority) as rig:
         link: Any = rig.relay.rooms.link_of("r")
         relay_link: Any = rig.agent._relay_link

@@ -1,8 +1,8 @@
-"""Looks after one carrier: asks for a sign of life, and cuts it when none comes.
+"""The heartbeat of one carrier: sends WebSocket pings and cuts the carrier when the peer is dead.
 
-The rule is ``seance.resume.Heartbeat``; here are the timer, the ping and the cut. Pings are WebSocket
-pings, which every implementation answers, so this works towards plain peers too. The relay looks after
-its carriers with one, and the agent with another: either may be the first to notice.
+``seance.resume.Heartbeat`` decides when to ping and when the peer counts as dead; this module has the timer,
+the ping and the cut. Every WebSocket implementation answers pings, so this also works with plain peers. Relay
+and agent each run one for their end of a carrier, and the first to notice cuts it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from seance.resume import CHECK_SECONDS, Heartbeat, HeartbeatAction
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-__all__ = ["Pulse"]
+__all__ = ["CarrierHeartbeat"]
 
 
-class Pulse:
-    """The pulse of one open carrier; begins at once. ``stop`` it when the carrier is lost.
+class CarrierHeartbeat:
+    """Checks one open carrier every second, from now on. Call ``stop`` when the carrier is lost.
 
     Args:
-        reactor: Where time comes from.
-        carrier: The carrier.
-        is_owed: Whether the peer has something to acknowledge; a plain peer never has.
+        reactor: Provides the time.
+        carrier: The carrier to check.
+        is_owed: Returns whether the peer has data to acknowledge; a plain peer never has.
     """
 
     def __init__(
@@ -38,25 +38,25 @@ class Pulse:
         self._is_owed = is_owed
         self._heartbeat = Heartbeat(reactor.seconds())
         self._is_probed = False
-        self._timer: IDelayedCall | None = reactor.callLater(CHECK_SECONDS, self._look)
+        self._timer: IDelayedCall | None = reactor.callLater(CHECK_SECONDS, self._check)
 
     def probe(self) -> None:
-        """Ask now, and wait for the answer for two seconds only: something may have happened."""
+        """Ping now, and cut the carrier if there is no answer within two seconds (after a network change)."""
         if self._timer is not None:
             if not self._is_probed:
-                self._carrier.has_heard = False  # what came before is no answer
+                self._carrier.has_heard = False  # earlier bytes do not answer this ping
             self._is_probed = True
             self._carrier.ping()
             self._heartbeat.probe(self._reactor.seconds())
 
     def stop(self) -> None:
-        """The carrier is gone."""
+        """Stop checking, because the carrier is lost."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        self._timer = self._reactor.callLater(CHECK_SECONDS, self._look)
+    def _check(self) -> None:
+        self._timer = self._reactor.callLater(CHECK_SECONDS, self._check)
         carrier = self._carrier
         has_heard, carrier.has_heard = carrier.has_heard, False
         self._is_probed = self._is_probed and not has_heard

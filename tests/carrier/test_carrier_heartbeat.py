@@ -1,4 +1,4 @@
-"""How soon a dead carrier is noticed, and that a living one is not taken for dead."""
+"""How soon a dead peer is detected, and that a live one is never cut."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 import pytest
 from twisted.internet.error import ConnectionAborted
 
-from seance.carrier import Pulse
+from seance.carrier import CarrierHeartbeat
 from tests.carrier.peers import PING, PONG, Answered, Dialled, frame
 from tests.ears import pattern
 from tests.wire import run
 
 IDLE_SECONDS, OWED_SECONDS, PROBE_SECONDS = 10.0, 6.0, 3.0
-"""What is promised; a probe's two seconds end with the look after them."""
+"""The documented limits; a probe's two seconds end with the next check."""
 
 STEP_SECONDS = 1 / 16
-"""Its sums are exact, so that looks come every second to the bit."""
+"""The sums are exact in binary, so checks occur exactly every second."""
 
 
 class Patient:
-    """One carrier with a pulse; the test is the peer, and dies when it likes.
+    """One carrier with a heartbeat; the test plays the peer, which may die.
 
     Attributes:
         is_alive: Whether pings are answered.
@@ -32,7 +32,7 @@ class Patient:
         self.clock = ends.clock
         self.is_alive, self.is_owed = True, False
         self._answered = 0
-        self.pulse = Pulse(ends.clock, ends.carrier, lambda: self.is_owed)
+        self.heartbeat = CarrierHeartbeat(ends.clock, ends.carrier, lambda: self.is_owed)
 
     @property
     def is_cut(self) -> bool:
@@ -43,7 +43,7 @@ class Patient:
         return sum(one.opcode == PING for one in self.ends.far.frames)
 
     def answer(self) -> None:
-        """Says something if there was a ping and the peer lives."""
+        """Answer a ping if the peer is alive."""
         if self.is_alive and self.pings > self._answered and not self.is_cut:
             self._answered = self.pings
             self.say(PONG)
@@ -60,12 +60,12 @@ class Patient:
     def seconds_to_the_cut(self) -> float:
         began = self.clock.seconds()
         while not self.is_cut:
-            assert self.clock.seconds() < began + 60, "nobody has noticed"
+            assert self.clock.seconds() < began + 60, "the dead peer was not detected"
             self.pass_time(STEP_SECONDS)
         return self.clock.seconds() - began
 
     def end(self) -> None:
-        self.pulse.stop()
+        self.heartbeat.stop()
         self.ends.end()
 
 
@@ -82,11 +82,13 @@ def patient(request: pytest.FixtureRequest) -> Iterator[Patient]:
     patient.end()
 
 
-# Death
+# Dead peers
 
 
 @pytest.mark.parametrize("life_seconds", [0.0, 0.55, 1.0, 3.45, 8.9, 100.0])
-def test_idle_carrier_that_died_is_noticed_within_ten_seconds(patient: Patient, life_seconds: float) -> None:
+def test_dead_peer_of_an_idle_carrier_is_detected_within_ten_seconds(
+    patient: Patient, life_seconds: float
+) -> None:
     patient.pass_time(life_seconds)
     patient.is_alive = False
     patient.say()
@@ -95,7 +97,9 @@ def test_idle_carrier_that_died_is_noticed_within_ten_seconds(patient: Patient, 
 
 
 @pytest.mark.parametrize("life_seconds", [0.0, 0.55, 1.0, 3.45, 8.9])
-def test_with_data_in_flight_it_is_noticed_within_six_seconds(patient: Patient, life_seconds: float) -> None:
+def test_dead_peer_with_data_in_flight_is_detected_within_six_seconds(
+    patient: Patient, life_seconds: float
+) -> None:
     patient.pass_time(life_seconds)
     patient.is_alive = False
     patient.say()
@@ -108,32 +112,32 @@ def test_probe_waits_two_seconds_and_no_more_than_three(patient: Patient, life_s
     patient.pass_time(life_seconds)
     patient.is_alive = False
     pings = patient.pings
-    patient.pulse.probe()
+    patient.heartbeat.probe()
     run(patient.clock)
     assert patient.pings == pings + 1
     assert 2 <= patient.seconds_to_the_cut() + STEP_SECONDS <= PROBE_SECONDS + 2 * STEP_SECONDS
 
 
-def test_carrier_that_is_cut_has_no_pulse(patient: Patient) -> None:
+def test_cut_carrier_has_no_heartbeat(patient: Patient) -> None:
     patient.is_alive = False
     patient.seconds_to_the_cut()
-    patient.pulse.probe()
-    patient.pulse.stop()
-    patient.pulse.stop()
+    patient.heartbeat.probe()
+    patient.heartbeat.stop()
+    patient.heartbeat.stop()
     run(patient.clock)
     assert patient.clock.getDelayedCalls() == []
 
 
-# Life
+# Live peers
 
 
-def test_idle_carrier_that_answers_lives_and_costs_one_ping_in_five_seconds(patient: Patient) -> None:
+def test_idle_carrier_stays_open_with_one_ping_in_five_seconds(patient: Patient) -> None:
     patient.pass_time(300)
     assert not patient.is_cut
     assert 50 <= patient.pings <= 75
 
 
-def test_busy_carrier_is_never_asked_and_never_killed(patient: Patient) -> None:
+def test_busy_carrier_is_never_pinged_or_cut(patient: Patient) -> None:
     patient.is_alive, patient.is_owed = False, True
     for _ in range(100):
         patient.say()
@@ -142,7 +146,7 @@ def test_busy_carrier_is_never_asked_and_never_killed(patient: Patient) -> None:
     assert patient.pings == 0
 
 
-def test_any_byte_is_a_sign_of_life_even_in_the_middle_of_a_message(patient: Patient) -> None:
+def test_any_received_byte_keeps_the_carrier_open(patient: Patient) -> None:
     patient.is_alive, patient.is_owed = False, True
     message = frame(pattern(60), is_masked=patient.ends.masks)
     for at in range(len(message)):
@@ -165,7 +169,7 @@ def test_answer_that_comes_at_the_last_moment_counts(patient: Patient) -> None:
 
 def test_probe_that_is_answered_changes_nothing(patient: Patient) -> None:
     for _ in range(50):
-        patient.pulse.probe()
+        patient.heartbeat.probe()
         patient.pass_time(1.3)
     assert not patient.is_cut
 
@@ -176,10 +180,10 @@ def test_probe_that_is_answered_changes_nothing(patient: Patient) -> None:
 @pytest.mark.parametrize("stall_seconds", [1.3, 1.6, 3.0, 60.0])
 @pytest.mark.parametrize("before_seconds", [0.0, 0.9, 3.95, 4.0, 7.95, 8.9])
 @pytest.mark.parametrize("is_owed", [False, True], ids=["idle", "owed"])
-def test_stalled_process_kills_nobody_who_answers(
+def test_carrier_survives_a_stall_of_this_process(
     patient: Patient, stall_seconds: float, before_seconds: float, is_owed: bool
 ) -> None:
-    """An event loop that stalls, a process that was stopped: what came meanwhile is read after the timers."""
+    """A stalled event loop or a stopped process: data that arrived meanwhile is read after the timers."""
     patient.is_owed = is_owed
     if is_owed:
         for _ in range(9):
@@ -212,7 +216,7 @@ def test_after_a_stall_a_dead_peer_has_two_seconds_and_no_more_than_three(
 
 def test_stall_right_after_a_probe_leaves_time_for_the_answer(patient: Patient) -> None:
     patient.pass_time(6 - STEP_SECONDS)
-    patient.pulse.probe()
+    patient.heartbeat.probe()
     patient.clock.advance(STEP_SECONDS)
     patient.clock.advance(2.25)
     run(patient.clock)
@@ -220,12 +224,12 @@ def test_stall_right_after_a_probe_leaves_time_for_the_answer(patient: Patient) 
 
 
 @pytest.mark.parametrize("is_alive", [True, False])
-def test_probes_without_end_judge_as_one_does(patient: Patient, is_alive: bool) -> None:
-    """An app that nudges on every event of a bursty network."""
+def test_repeated_probes_do_not_delay_the_cut(patient: Patient, is_alive: bool) -> None:
+    """A program that probes on every event of an unstable network."""
     patient.is_alive = is_alive
     began = patient.clock.seconds()
     while patient.clock.seconds() < began + 30 and not patient.is_cut:
-        patient.pulse.probe()
+        patient.heartbeat.probe()
         patient.pass_time(0.25)
     assert patient.is_cut is not is_alive
     assert is_alive or patient.clock.seconds() - began <= PROBE_SECONDS

@@ -1,4 +1,4 @@
-"""A connection that is handed from the protocol that read its head to another."""
+"""Switching a connection from the protocol that read its beginning to another one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
-from seance.net import ProtocolSwitch, replace_protocol
+from seance.net import ProtocolSwitch, switch_protocol
 from tests.ears import Ear, HalfEar
 from tests.wire import Wire, run
 
 
 class Head(ProtocolSwitch):
-    """Reads up to a full stop."""
+    """Reads up to a full stop, then hands over."""
 
     transport: Any
 
@@ -69,7 +69,7 @@ def door() -> Iterator[Door]:
     run(door.clock)
 
 
-def test_what_follows_goes_to_the_successor(door: Door) -> None:
+def test_later_data_goes_to_the_successor(door: Door) -> None:
     successor = door.head.successor
     door.hear(b"he")
     assert successor.told == []
@@ -82,10 +82,10 @@ def test_what_follows_goes_to_the_successor(door: Door) -> None:
     door.far.transport.loseConnection()
     run(door.clock)
     assert successor.was_lost_with(ConnectionDone)
-    assert door.head.was_lost, "the first protocol may have something to put away, too"
+    assert door.head.was_lost, "the first protocol may have something to clean up"
 
 
-def test_a_connection_that_is_never_handed_over_is_the_first_protocols(door: Door) -> None:
+def test_the_first_protocol_sees_the_end_of_a_connection_that_it_kept(door: Door) -> None:
     door.hear(b"he")
     door.far.transport.abortConnection()
     run(door.clock)
@@ -93,7 +93,7 @@ def test_a_connection_that_is_never_handed_over_is_the_first_protocols(door: Doo
     assert door.head.successor.told == []
 
 
-def test_a_connection_can_be_handed_on(door: Door) -> None:
+def test_a_connection_can_be_handed_over_twice(door: Door) -> None:
     first, second = door.head.successor, HalfEar()
     door.hear(b".one")
     door.head.hand_over(second)
@@ -108,8 +108,8 @@ def test_a_connection_can_be_handed_on(door: Door) -> None:
     assert first.told == ["made", "data"]
 
 
-def test_a_successor_that_hands_over_itself_is_out_of_the_way_too(door: Door) -> None:
-    """As a client's upgrade over TLS: the handshake hands over to whoever reads the head of the answer."""
+def test_a_successor_can_hand_over_too(door: Door) -> None:
+    """As in an upgrade over TLS: the handshake hands over to the protocol that reads the head."""
     second = Head()
     last = second.successor
     door.head.successor = second
@@ -122,7 +122,7 @@ def test_a_successor_that_hands_over_itself_is_out_of_the_way_too(door: Door) ->
     assert last.was_lost_with(ConnectionDone)
 
 
-def test_a_successor_may_hand_on_from_inside_data_received(door: Door) -> None:
+def test_a_connection_can_be_handed_over_inside_data_received(door: Door) -> None:
     second = Ear()
     door.head.successor.on_data = lambda _: door.head.hand_over(second)
     door.hear(b".one")
@@ -130,7 +130,7 @@ def test_a_successor_may_hand_on_from_inside_data_received(door: Door) -> None:
     assert second.data == b"two"
 
 
-def test_the_end_of_data_before_the_head_is_whole_closes(door: Door) -> None:
+def test_an_end_of_data_before_the_switch_closes(door: Door) -> None:
     assert IHalfCloseableProtocol.providedBy(door.head)
     door.hear(b"he")
     door.end_of_data()
@@ -138,7 +138,7 @@ def test_the_end_of_data_before_the_head_is_whole_closes(door: Door) -> None:
     assert door.far.told[-1] == "read ended"
 
 
-def test_the_end_of_data_is_told_to_whoever_can_tell_it_from_the_end_of_all(door: Door) -> None:
+def test_the_end_of_data_is_forwarded_to_a_half_closeable_successor(door: Door) -> None:
     door.head.successor = successor = HalfEar()
     door.hear(b".all")
     door.end_of_data()
@@ -150,7 +150,7 @@ def test_the_end_of_data_is_told_to_whoever_can_tell_it_from_the_end_of_all(door
     assert door.far.data == b"answer"
 
 
-def test_the_end_of_data_closes_a_successor_that_cannot_tell(door: Door) -> None:
+def test_the_end_of_data_closes_the_connection_of_another_successor(door: Door) -> None:
     successor = door.head.successor
     successor.on_made = lambda ear: ear.transport.write(b"answer")
     door.hear(b".all")
@@ -160,7 +160,7 @@ def test_the_end_of_data_closes_a_successor_that_cannot_tell(door: Door) -> None
     assert door.far.data == b"answer"
 
 
-def test_our_own_end_of_data_is_nobodys_business_who_cannot_tell(door: Door) -> None:
+def test_our_end_of_data_is_not_forwarded_to_another_successor(door: Door) -> None:
     door.hear(b".all")
     door.head.transport.loseWriteConnection()
     run(door.clock)
@@ -168,25 +168,25 @@ def test_our_own_end_of_data_is_nobodys_business_who_cannot_tell(door: Door) -> 
     assert door.far.told[-1] == "read ended"
 
 
-def test_nothing_can_be_handed_over_that_is_not_connected() -> None:
+def test_a_protocol_that_is_not_connected_cannot_hand_over() -> None:
     with pytest.raises(AssertionError, match="after connectionMade"):
         Head().hand_over(Ear())
 
 
-def test_halves_that_end_before_there_is_a_connection_are_nothing() -> None:
+def test_half_closes_before_the_connection_are_ignored() -> None:
     head = Head()
     head.readConnectionLost()
     head.writeConnectionLost()
     assert not head.was_lost
 
 
-# Stepping out
+# Switching without an observer
 
 
-def test_who_steps_out_hears_no_more_of_the_connection(door: Door) -> None:
+def test_a_protocol_that_is_no_observer_is_not_told_of_the_end(door: Door) -> None:
     last = HalfEar()
     door.hear(b"he")
-    door.head.step_out(last)
+    switch_protocol(door.head.transport, last)
     door.hear(b"on")
     door.end_of_data()
     assert (door.head.read, last.data) == (b"he", b"on")
@@ -198,19 +198,26 @@ def test_who_steps_out_hears_no_more_of_the_connection(door: Door) -> None:
     assert not door.head.was_lost
 
 
-def test_a_wrapper_delivers_to_whoever_is_in_place_of_what_it_wrapped() -> None:
+def test_a_switch_without_an_observer_may_follow_one_with_it(door: Door) -> None:
+    last = HalfEar()
+    door.hear(b".one")
+    switch_protocol(door.head.transport, last)
+    door.hear(b"two")
+    assert (door.head.successor.data, last.data) == (b"one", b"two")
+    last.transport.loseConnection()
+    run(door.clock)
+    assert last.was_lost_with(ConnectionDone)
+    assert not door.head.was_lost
+
+
+def test_a_wrapper_delivers_to_the_successor_of_the_protocol_that_it_wrapped() -> None:
     first, second = Ear(), Ear()
     factory: Any = WrappingFactory(Factory())
     wrapper = ProtocolWrapper(factory, first)
     wrapper.makeConnection(StringTransport())
-    replace_protocol(wrapper, first, second)
+    switch_protocol(wrapper, second)
     wrapper.dataReceived(b"on")
     wrapper.connectionLost(connectionDone)
     assert second.transport is wrapper
     assert second.told == ["made", "data", "lost"]
     assert first.told == ["made"]
-
-
-def test_only_who_has_a_connection_gives_it_away(door: Door) -> None:
-    with pytest.raises(AssertionError, match="whoever has it"):
-        replace_protocol(door.head.transport, Ear(), Ear())

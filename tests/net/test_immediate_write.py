@@ -1,6 +1,6 @@
-"""A transport that tries the socket at once does nothing else differently.
+"""Transports that write to the socket immediately.
 
-What it owes to its protocol is held against it in ``tests/test_contract.py``, as against any transport.
+``tests/test_contract.py`` tests them with the contract of all transports.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from seance.net.immediate_write import (
-    EAGER,
-    GATHERED_BYTES,
-    LEAST_READ_BYTES,
-    MOST_READ_BYTES,
+    IMMEDIATE,
+    MAX_READ_BYTES,
+    MIN_GATHER_BYTES,
+    MIN_READ_BYTES,
     accept_immediately,
     write_immediately,
 )
@@ -32,14 +32,14 @@ reactor: Any = _reactor
 
 
 class Pair:
-    """A transport of ours, and the bare socket of the other side, which does only what the test says."""
+    """An immediate transport, and a plain socket at the other end."""
 
     def __init__(self, transport: Any, peer: socket.socket) -> None:
         self.transport = transport
         self.peer = peer
 
     def read(self) -> bytes:
-        """What has arrived; the system needs no turn of ours for it."""
+        """Return the data that has arrived, without a turn of the reactor."""
         return self.peer.recv(1 << 20)
 
 
@@ -57,26 +57,26 @@ async def pair() -> AsyncIterator[Pair]:
     ear.transport.abortConnection()
 
 
-def test_both_sides_of_a_tcp_connection_can(pair: Pair) -> None:
-    assert set(EAGER) == {tcp.Server, tcp.Client}
+def test_both_sides_of_a_tcp_connection_write_immediately(pair: Pair) -> None:
+    assert set(IMMEDIATE) == {tcp.Server, tcp.Client}
     assert isinstance(pair.transport, tcp.Client)
-    assert type(pair.transport) is EAGER[tcp.Client]
+    assert type(pair.transport) is IMMEDIATE[tcp.Client]
 
 
-def test_what_is_written_has_left_before_the_reactor_turns(pair: Pair) -> None:
+def test_written_data_is_sent_before_the_next_turn(pair: Pair) -> None:
     pair.transport.write(b"now")
     assert pair.read() == b"now"
     assert pair.transport not in reactor.getWriters()
 
 
-def test_pieces_leave_together(pair: Pair) -> None:
-    for size in (1, GATHERED_BYTES):
+def test_pieces_are_sent_together(pair: Pair) -> None:
+    for size in (1, MIN_GATHER_BYTES):
         pair.transport.writeSequence([b"a" * size, b"", b"b" * size])
         assert pair.read() == b"a" * size + b"b" * size
 
 
 class FullOf:
-    """A socket that has as much as it is asked for, up to what is left."""
+    """A socket that always fills the requested size until its data ends."""
 
     def __init__(self, *left: int) -> None:
         self._left = list(left)
@@ -92,18 +92,18 @@ class FullOf:
 
 
 def test_reads_grow_to_their_bound_while_each_is_full_and_shrink_again(pair: Pair) -> None:
-    real, least = pair.transport.socket, LEAST_READ_BYTES
+    real, least = pair.transport.socket, MIN_READ_BYTES
     pair.transport.socket = full = FullOf(least * (1 + 2 + 4 + 4) + least, 100, 100)
     for _ in range(7):
         assert pair.transport.doRead() is None
     pair.transport.socket = real
     assert full.asked == [least, 2 * least, 4 * least, 4 * least, 4 * least, 4 * least, least]
-    assert max(full.asked) == MOST_READ_BYTES
+    assert max(full.asked) == MAX_READ_BYTES
     assert len(pair.transport.protocol._wrappedProtocol.data) == 12 * least + 200
 
 
 @ensureDeferred
-async def test_what_the_socket_does_not_take_waits_its_turn_and_arrives_in_order(pair: Pair) -> None:
+async def test_data_that_the_socket_does_not_accept_arrives_in_order(pair: Pair) -> None:
     sent = b"".join(b"%08d" % number for number in range(1_000_000))
     pair.transport.write(sent[:4_000_000])
     pair.transport.writeSequence([sent[4_000_000:6_000_000], sent[6_000_000:7_999_992]])
@@ -122,8 +122,8 @@ async def test_what_the_socket_does_not_take_waits_its_turn_and_arrives_in_order
 
 
 @ensureDeferred
-async def test_nothing_that_could_not_leave_is_kept(pair: Pair) -> None:
-    """A transport is part of cycles, and has up to what its stream's windows hold."""
+async def test_unsent_data_is_freed_with_the_connection(pair: Pair) -> None:
+    """A transport is part of reference cycles, so its buffer would be freed late."""
     transport = pair.transport
     for _ in range(3):
         transport.write(bytes(8_000_000))
@@ -138,12 +138,12 @@ async def test_nothing_that_could_not_leave_is_kept(pair: Pair) -> None:
 
 
 @ensureDeferred
-async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pair: Pair) -> None:
+async def test_broken_connection_is_reported_by_the_reactor(pair: Pair) -> None:
     pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     pair.peer.close()
     pair.transport.write(b"x")
     pair.transport.write(b"y")
-    pair.transport.writeSequence([b"z" * GATHERED_BYTES])
+    pair.transport.writeSequence([b"z" * MIN_GATHER_BYTES])
     assert pair.transport.connected
     while pair.transport.connected:
         waiting: Deferred[None] = Deferred()
@@ -151,7 +151,7 @@ async def test_broken_connection_is_told_by_the_reactor_and_not_by_the_write(pai
         await waiting
 
 
-def test_other_transports_are_left_alone() -> None:
+def test_other_transports_are_not_changed() -> None:
     transport = Protocol()
     write_immediately(transport)
     accept_immediately(transport)
@@ -160,7 +160,7 @@ def test_other_transports_are_left_alone() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @ensureDeferred
-async def test_what_is_accepted_is_eager_at_once_and_knows_both_ends(address: str) -> None:
+async def test_accepted_connections_write_immediately(address: str) -> None:
     accepted: Deferred[Any] = Deferred()
     factory = Factory.forProtocol(Ear)
     factory.buildProtocol = lambda addr: Told(accepted)  # type: ignore[method-assign]
@@ -169,7 +169,7 @@ async def test_what_is_accepted_is_eager_at_once_and_knows_both_ends(address: st
     peer = socket.create_connection((address, port.getHost().port))
     transport = (await accepted).transport
     write_immediately(transport)
-    assert type(transport) is EAGER[tcp.Server]
+    assert type(transport) is IMMEDIATE[tcp.Server]
     assert (transport.getPeer().host, transport.getPeer().port) == peer.getsockname()[:2]
     assert transport.getHost() == port.getHost()
     assert address in repr(transport)
@@ -181,7 +181,7 @@ async def test_what_is_accepted_is_eager_at_once_and_knows_both_ends(address: st
 
 
 class Told(Protocol):
-    """Says that it is connected."""
+    """Fires when it is connected."""
 
     def __init__(self, connected: Deferred[Any]) -> None:
         self._connected_then = connected

@@ -115,6 +115,7 @@ LIFECYCLE: Final[Mapping[tuple[Lifecycle, TransportStep], Lifecycle]] = MappingP
         (Lifecycle.CLOSING, TransportStep.CLOSE): Lifecycle.CLOSING,
         (Lifecycle.CLOSING, TransportStep.ABORT): Lifecycle.ABORTING,
         (Lifecycle.CLOSING, TransportStep.LOSE): Lifecycle.LOST,
+        (Lifecycle.ABORTING, TransportStep.ABORT): Lifecycle.ABORTING,
         (Lifecycle.ABORTING, TransportStep.LOSE): Lifecycle.LOST,
     }
 )

@@ -173,3 +173,16 @@ def test_reset_connection_of_an_ended_stream_is_immediate(link: AgentLink) -> No
     link.run()
     assert flags(link.peer.take())[-1] == RST
     assert ear.was_lost_with(ConnectionAborted)
+
+
+def test_abort_after_a_reset_was_sent_but_not_dispatched(link: AgentLink) -> None:
+    ear = Ear()
+    transport = link.accept(ear)
+    transport.write(pattern(400 * KIB))
+    transport.resetConnection()
+    transport.abortConnection()
+    transport.reset_sent()  # the event of the session was waiting meanwhile
+    link.run()
+    assert ear.told == ["made", "lost"]
+    assert ear.was_lost_with(ConnectionAborted)
+    assert link.mux.stream_count == link.mux.session.stream_count == 0

@@ -135,7 +135,7 @@ class End:
         elif self.continuity.receive(epoch, one):
             self.received += one
 
-    def tell(self) -> None:
+    def send_ack(self) -> None:
         if self.carrier is not None and not self.carrier.is_full and self.continuity.incoming.unacked_bytes:
             self.carrier.put(self.continuity.incoming.make_ack())
 
@@ -195,11 +195,18 @@ class Schedule:
         self._carriers.append(self._new_carrier())
         for side, end in enumerate(self._ends):
             self._carriers[0].epochs[side] = end.join(self._carriers[0].pipes[side])
-        steps = [self._write] * 6 + [self._deliver] * 14 + [self._catch_up] * 5 + [self._tell] * 3
-        steps += [self._cut, self._cut_one_end, self._dial, self._dial, self._dial_in_vain, self._late_dial]
+        steps = [self._write] * 6 + [self._deliver] * 14 + [self._catch_up] * 5 + [self._acknowledge] * 3
+        steps += [
+            self._cut,
+            self._cut_one_end,
+            self._dial,
+            self._dial,
+            self._dial_unanswered,
+            self._late_dial,
+        ]
         for _ in range(STEPS):
             self._random.choice(steps)()
-            self._look()
+            self._check()
         self._heal()
 
     # -- actions ----------------------------------------------------------------------------
@@ -227,8 +234,8 @@ class Schedule:
     def _catch_up(self) -> None:
         self._random.choice(self._ends).catch_up()
 
-    def _tell(self) -> None:
-        self._random.choice(self._ends).tell()
+    def _acknowledge(self) -> None:
+        self._random.choice(self._ends).send_ack()
 
     def _cut(self) -> None:
         carrier = self._random.choice(self._carriers[-2:])
@@ -243,22 +250,22 @@ class Schedule:
         """The agent dials again, whether or not the relay has noticed the loss."""
         if self.agent.continuity.is_attached:
             return
-        carrier = self._attach_at_relay(self._wish())
+        carrier = self._attach_at_relay(self._resume_request())
         incoming = self.relay.continuity.incoming
         self.agent.begin(incoming.count, incoming.crc)
         carrier.epochs[0] = self.agent.join(carrier.pipes[0])
 
-    def _dial_in_vain(self) -> None:
+    def _dial_unanswered(self) -> None:
         """The relay answers and the answer gets lost: only the relay uses this carrier."""
         if not self.agent.continuity.is_attached:
-            self._attach_at_relay(self._wish()).is_gone[0] = True
+            self._attach_at_relay(self._resume_request()).is_gone[0] = True
 
     def _late_dial(self) -> None:
         """A request that the agent has given up arrives, or the current request is delayed."""
         resume_request, self._late_wish = self._late_wish, None
         if resume_request is None:
             if not self.agent.continuity.is_attached:
-                self._late_wish = self._wish()
+                self._late_wish = self._resume_request()
             return
         try:
             self._attach_at_relay(resume_request).is_gone[0] = True
@@ -268,7 +275,7 @@ class Schedule:
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _wish(self) -> Ack:
+    def _resume_request(self) -> Ack:
         incoming = self.agent.continuity.incoming
         return incoming.count, incoming.crc
 
@@ -283,7 +290,7 @@ class Schedule:
         carrier.epochs[1] = self.relay.join(carrier.pipes[1])
         return carrier
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         for end, other in (self._ends, self._ends[::-1]):
             if not self.has_corrupted and not other.written.startswith(end.received):
                 raise Violation("received and written bytes differ")
@@ -306,7 +313,7 @@ class Schedule:
                 end.catch_up()
                 if not last.pipes[1 - side].is_empty:
                     last.deliver(side, MAX_MESSAGE_BYTES, self._mangle)
-                end.tell()
+                end.send_ack()
             if all(end.continuity.outgoing.kept_bytes == 0 for end in self._ends):
                 break
         for end, other in (self._ends, self._ends[::-1]):

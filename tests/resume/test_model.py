@@ -74,7 +74,7 @@ class AcksOneLess(Incoming):
         return count - 1, crc
 
 
-class ChecksTheLastPieceAlone(Incoming):
+class ChecksumsOnlyTheLastPiece(Incoming):
     def take(self, data: bytes) -> int:
         self.crc = 0
         return super().take(data)
@@ -132,7 +132,7 @@ class NeverPauses(Outgoing):
         return False
 
 
-class NeverGoesOn(Outgoing):
+class StaysFull(Outgoing):
     """Stays full after it was full once."""
 
     __slots__ = ("was_full",)
@@ -143,21 +143,21 @@ class NeverGoesOn(Outgoing):
         return self.was_full
 
 
-class BringsNothingAgain(Outgoing):
+class ResendsNothing(Outgoing):
     def rewind(self, count: int, crc: int) -> None:
         sent, unsent_at = self.sent, self._unsent_at
         self.acknowledge(min(count, sent), crc)
         self._unsent_at = min(unsent_at, len(self._kept))
 
 
-class BringsEverythingAgain(Outgoing):
+class ResendsFromLastAck(Outgoing):
     """Starts at the last acknowledgement, not at the bytes that the peer has now."""
 
     def rewind(self, count: int, crc: int) -> None:
         super().rewind(self.base, self._base_crc)
 
 
-class BringsWholeMessagesAgain(Outgoing):
+class ResendsWholeMessages(Outgoing):
     def rewind(self, count: int, crc: int) -> None:
         self.acknowledge(count, crc)
         self.sent, self._unsent_at = self.base, 0
@@ -171,7 +171,7 @@ class LetsNewOvertakeOld(Outgoing):
         self.end += len(message)
 
 
-class KnowsOneCarrierOnly(Outgoing):
+class RejectsAcksOfEarlierCarriers(Outgoing):
     """Rejects a peer that has more than the previous carrier sent, although an earlier carrier sent it."""
 
     def rewind(self, count: int, crc: int) -> None:
@@ -179,7 +179,7 @@ class KnowsOneCarrierOnly(Outgoing):
         super().rewind(count, crc)
 
 
-class ForgetsOneTooMany(Outgoing):
+class DropsOneTooMany(Outgoing):
     def acknowledge(self, count: int, crc: int) -> int:
         freed = super().acknowledge(count, crc)
         if freed and self.base < self.sent:
@@ -188,35 +188,35 @@ class ForgetsOneTooMany(Outgoing):
         return freed
 
 
-class ForgetsWhereItCut(Outgoing):
+class DropsTheCutPosition(Outgoing):
     def acknowledge(self, count: int, crc: int) -> int:
         freed = super().acknowledge(count, crc)
         self._skipped = 0
         return freed
 
 
-class BelievesAnyChecksum(Outgoing):
+class SkipsChecksum(Outgoing):
     def _forget(self, count: int, crc: int) -> int:
         kept = b"".join(self._kept)[self._skipped :]
         return super()._forget(count, crc32(kept[: count - self.base], self._base_crc))
 
 
-class TakesAnyCarrier(Continuity):
+class AcceptsDataOfAnyCarrier(Continuity):
     def receive(self, epoch: int, data: bytes) -> bool:
         return super().receive(self.epoch, data)
 
 
-class BelievesAnyCarrier(Continuity):
+class AcceptsAcksOfAnyCarrier(Continuity):
     def acknowledge(self, epoch: int, count: int, crc: int) -> int:
         return super().acknowledge(self.epoch, count, crc)
 
 
-class EndsWithAnyCarrier(Continuity):
+class DetachesWithAnyCarrier(Continuity):
     def detach(self, epoch: int) -> bool:
         return super().detach(self.epoch)
 
 
-class TakesWhatComesWhileDetached(Continuity):
+class ReceivesWhileDetached(Continuity):
     def receive(self, epoch: int, data: bytes) -> bool:
         self.incoming.take(data)
         return self.is_current(epoch)
@@ -242,16 +242,16 @@ class ForgetsWhenDetached(Continuity):
 
 
 MUTANTS: list[tuple[type[Any], bool]] = [
-    *((kind, False) for kind in (AcksOneMore, AcksOneLess, ChecksTheLastPieceAlone, CountsWholeMessages)),
-    *((kind, False) for kind in (CountsThirtyTwoBits, ForgetsToCount, Evicts, NeverPauses, NeverGoesOn)),
-    *((kind, False) for kind in (BringsNothingAgain, BringsEverythingAgain, BringsWholeMessagesAgain)),
+    *((kind, False) for kind in (AcksOneMore, AcksOneLess, ChecksumsOnlyTheLastPiece, CountsWholeMessages)),
+    *((kind, False) for kind in (CountsThirtyTwoBits, ForgetsToCount, Evicts, NeverPauses, StaysFull)),
+    *((kind, False) for kind in (ResendsNothing, ResendsFromLastAck, ResendsWholeMessages)),
     *(
         (kind, False)
-        for kind in (LetsNewOvertakeOld, KnowsOneCarrierOnly, ForgetsOneTooMany, ForgetsWhereItCut)
+        for kind in (LetsNewOvertakeOld, RejectsAcksOfEarlierCarriers, DropsOneTooMany, DropsTheCutPosition)
     ),
-    *((kind, False) for kind in (TakesAnyCarrier, BelievesAnyCarrier, EndsWithAnyCarrier)),
-    *((kind, False) for kind in (TakesWhatComesWhileDetached, KeepsTheEpoch, ForgetsWhenDetached)),
-    (BelievesAnyChecksum, True),
+    *((kind, False) for kind in (AcceptsDataOfAnyCarrier, AcceptsAcksOfAnyCarrier, DetachesWithAnyCarrier)),
+    *((kind, False) for kind in (ReceivesWhileDetached, KeepsTheEpoch, ForgetsWhenDetached)),
+    (SkipsChecksum, True),
 ]
 """Each mutant, and whether the network has to change bytes to expose it."""
 

@@ -47,7 +47,7 @@ class Clients:
                 self.uploads.missing[stream_id] += 200
             self.path.run(until=self.path.now + 1.0)
 
-    def pour(self, stream_id: int, count: int) -> None:
+    def flood(self, stream_id: int, count: int) -> None:
         """Send much data to a client that does not read any more."""
 
         def take(event: DataReceived) -> None:
@@ -112,7 +112,7 @@ def test_stopped_reader_is_charged_and_reset_only_if_the_budget_is_used_up() -> 
     relay, budget = clients.path.relay, clients.budget
     before, had = budget.charged_bytes, window_of(relay, one).uncharged_bytes
     budget.total_bytes = before + had
-    clients.pour(one, 16 * MIB)
+    clients.flood(one, 16 * MIB)
     window = window_of(relay, one)
     assert window.remaining_bytes == 0, "the whole window has arrived"
     assert window.charged_bytes == window.held_bytes - START - UNCHARGED_BYTES > 0
@@ -124,7 +124,7 @@ def test_stopped_reader_is_charged_and_reset_only_if_the_budget_is_used_up() -> 
     budget.total_bytes = budget.charged_bytes + 100 * KIB
     told: list[int] = []
     budget.on_exhausted = lambda: told.append(budget.charged_bytes)
-    clients.pour(other, 16 * MIB)
+    clients.flood(other, 16 * MIB)
     assert [(reset.stream_id, reset.code) for reset in clients.resets] == [(other, "window_budget")]
     assert len(told) == 1, "the owner of the budget is notified"
     assert budget.charged_bytes <= budget.total_bytes
@@ -205,7 +205,7 @@ def test_data_held_after_the_end_stays_charged_until_consumed(ends_first: str) -
     path, relay, budget = clients.path, clients.path.relay, clients.budget
     one = clients.ids[-1]
     assert window_of(relay, one).charged_bytes > 1 * MIB
-    clients.pour(one, 3 * MIB)
+    clients.flood(one, 3 * MIB)
     others = budget.charged_bytes - window_of(relay, one).charged_bytes
     closed: list[int] = []
     hear = path.heard

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seance.errors import RemoteProtocolError
 from seance.yamux import DataReceived, Event, Limits, Role, Session, StreamOpened
-from tests.yamux.lives import Lives
+from tests.yamux.event_rules import EventRules
 from tests.yamux.pair import CALM, code_of, drain, merged
 from tests.yamux.peer_bytes import chunks_of, cuts, noise, sayings
 
@@ -74,7 +74,7 @@ def test_any_bytes_are_safe_with_a_busy_owner(steps: list[bytes | str]) -> None:
     session = Session(Role.CLIENT, limits=TIGHT)
     seen: set[int] = set()
     held: dict[int, int] = {}
-    lives = Lives()
+    event_rules = EventRules()
     for step in steps:
         if isinstance(step, bytes):
             if session.is_closed:
@@ -86,7 +86,7 @@ def test_any_bytes_are_safe_with_a_busy_owner(steps: list[bytes | str]) -> None:
         elif step == "drain":
             drain(session)
         for event in session.take_events():
-            lives.note(event)
+            event_rules.note(event)
             if isinstance(event, StreamOpened):
                 seen.add(event.stream_id)
             elif isinstance(event, DataReceived):
@@ -98,7 +98,7 @@ def test_any_bytes_are_safe_with_a_busy_owner(steps: list[bytes | str]) -> None:
                 session.end_stream(stream_id)
             elif step == "reset":
                 session.reset_stream(stream_id)
-                lives.cut(stream_id)
+                event_rules.cut(stream_id)
             elif step == "take":
                 session.data_taken(stream_id, held.pop(stream_id, 0))
             elif step == "send":

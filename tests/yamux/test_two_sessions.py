@@ -34,7 +34,7 @@ from seance.yamux import (
 )
 from seance.yamux.half_states import Receiving
 from seance.yamux.windows import UNCHARGED_BYTES
-from tests.yamux.lives import Lives
+from tests.yamux.event_rules import EventRules
 from tests.yamux.pair import CALM, End, code_of
 
 SETTINGS = settings(stateful_step_count=60, report_multiple_bugs=False)
@@ -69,7 +69,7 @@ class Direction:
 class Side:
     end: End
     inbound_wire: bytearray = field(default_factory=bytearray)
-    lives: Lives = field(default_factory=Lives)
+    event_rules: EventRules = field(default_factory=EventRules)
     known: list[int] = field(default_factory=list)
     """Streams that this side has opened or seen, and that are not over here."""
     untaken: list[int] = field(default_factory=list)
@@ -207,7 +207,7 @@ class TwoSessions(RuleBasedStateMachine):
                 session._outbox.add_credit(stream)
 
     @rule(role=SIDES, pick=PICK)
-    def trust(self, role: Role, pick: int) -> None:
+    def release_idle(self, role: Role, pick: int) -> None:
         """Release the charges, as after half a minute without much data."""
         if (stream_id := self.pick(role, pick)) is not None:
             window = self.sides[role].end.session._streams[stream_id].receive_window
@@ -254,7 +254,7 @@ class TwoSessions(RuleBasedStateMachine):
             self.collect(role)
 
     @rule(role=SIDES, pick=PICK)
-    def pour(self, role: Role, pick: int) -> None:
+    def flood(self, role: Role, pick: int) -> None:
         """Send more than an initial window."""
         self.send(role, pick, 600_000)
         self.move()
@@ -280,14 +280,14 @@ class TwoSessions(RuleBasedStateMachine):
 
     def over(self, role: Role, stream_id: int) -> None:
         side = self.sides[role]
-        side.lives.cut(stream_id)
+        side.event_rules.cut(stream_id)
         if stream_id in side.known:
             side.known.remove(stream_id)
 
     def collect(self, role: Role) -> None:
         side = self.sides[role]
         for event in side.end.take_all():
-            side.lives.note(event)
+            side.event_rules.note(event)
             self.note(role, event)
 
     def note(self, role: Role, event: Event) -> None:

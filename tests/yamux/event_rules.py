@@ -14,10 +14,10 @@ from seance.yamux import (
     StreamWritable,
 )
 
-__all__ = ["Lives"]
+__all__ = ["EventRules"]
 
 
-class Lives:
+class EventRules:
     """Checks that the events of each stream come in the order that ``seance/yamux/events.py`` describes."""
 
     def __init__(self) -> None:

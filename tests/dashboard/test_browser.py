@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from seance.admin.event_stream import MOST_WATCHERS, ROOMS_SHOWN
+from seance.admin.event_stream import MAX_SUBSCRIBERS, MAX_ROOMS
 from tests.attacks.parties import RawAgent
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.dashboard.stage import Page, Stage, admin_url, running_stage
@@ -274,12 +274,12 @@ def test_a_crowd_of_rooms_is_cut_short_and_said_so(stage: Stage, opens: Opens) -
     page = opens(stage.url)
     assert page.is_("document.getElementById('more-rooms').hidden")
     with ExitStack() as stack:
-        for number in range(ROOMS_SHOWN + 2):
+        for number in range(MAX_ROOMS + 2):
             agent = stack.enter_context(RawAgent(stage.relay, f"room-{number}"))
             assert agent.head.status == 101
-        page.when_text("#rooms-count", str(ROOMS_SHOWN + 2))
-        page.when(f"document.querySelectorAll('tr.room').length === {ROOMS_SHOWN}")
-        page.when_text("#more-rooms", f"The {ROOMS_SHOWN} rooms .* all {ROOMS_SHOWN + 2}.")
+        page.when_text("#rooms-count", str(MAX_ROOMS + 2))
+        page.when(f"document.querySelectorAll('tr.room').length === {MAX_ROOMS}")
+        page.when_text("#more-rooms", f"The {MAX_ROOMS} rooms .* all {MAX_ROOMS + 2}.")
     page.when("document.getElementById('more-rooms').hidden")
     page.when("document.querySelectorAll('#events li').length >= 52")
     assert trouble(page) == []
@@ -288,7 +288,7 @@ def test_a_crowd_of_rooms_is_cut_short_and_said_so(stage: Stage, opens: Opens) -
 def test_one_page_too_many_says_so_and_comes_in_when_another_is_closed(stage: Stage, opens: Opens) -> None:
     address = ("localhost", int(stage.url.rpartition(":")[2].strip("/")))
     with ExitStack() as stack:
-        for _ in range(MOST_WATCHERS):
+        for _ in range(MAX_SUBSCRIBERS):
             watcher = stack.enter_context(Wire.dial(address))
             watcher.send(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert watcher.read_head().status == 200

@@ -47,85 +47,85 @@ _G, _C, _H = Kind.GAUGE, Kind.COUNTER, Kind.HISTOGRAM
 
 _BOTH = (
     Metric(
-        "seance_build_info", _G, "", "Always 1; the labels say what runs.", ("version", "python", "twisted")
+        "seance_build_info", _G, "", "Always 1; the labels are the versions.", ("version", "python", "twisted")
     ),
     Metric(
         "seance_reactor_lag_seconds",
         _G,
         "seconds",
-        "How late the event loop was at worst in the last minute; above 0.1 it has too much to do.",
+        "Longest delay of the event loop in the last minute; above 0.1 the process is overloaded.",
     ),
 )
 
 RELAY = (
     *_BOTH,
-    Metric("seance_agents", _G, "", "Agents whose carrier is open."),
-    Metric("seance_rooms", _G, "", "Rooms that are served, those of agents that may come back included."),
-    Metric("seance_resuming_links", _G, "", "Links whose carrier is lost and whose clients are kept."),
-    Metric("seance_clients", _G, "", "Clients that have their 101 and are spliced."),
-    Metric("seance_pending_upgrades", _G, "", "Clients that wait for the local server's answer."),
+    Metric("seance_agents", _G, "", "Agents with an open carrier."),
+    Metric("seance_rooms", _G, "", "Rooms with an agent, including agents that may resume."),
+    Metric("seance_resuming_links", _G, "", "Links without a carrier that wait for a resumption."),
+    Metric("seance_clients", _G, "", "Clients with an open WebSocket."),
+    Metric("seance_pending_upgrades", _G, "", "Clients that wait for the response of the local server."),
     Metric("seance_held_clients", _G, "", "Clients that wait while others of their room load its document."),
-    Metric("seance_parked_clients", _G, "", "Clients that wait for their agent to come back."),
-    Metric("seance_watchers", _G, "", "Pages that follow whether an agent is there."),
-    Metric("seance_connections", _G, "", "Open connections on the public port, of whatever kind."),
-    Metric("seance_unanswered_connections", _G, "", "Connections that have not sent a whole head yet."),
-    Metric("seance_kept_bytes", _G, "bytes", "Sent to agents and not acknowledged, kept for resumption."),
-    Metric("seance_queued_bytes", _G, "bytes", "Waiting in streams for a carrier to take it."),
+    Metric("seance_parked_clients", _G, "", "Clients that wait for their agent to reconnect."),
+    Metric("seance_watchers", _G, "", "Open streams of room status."),
+    Metric("seance_connections", _G, "", "Open connections on the public port."),
+    Metric("seance_unanswered_connections", _G, "", "Connections without a complete request head."),
+    Metric("seance_kept_bytes", _G, "bytes", "Sent to agents and not acknowledged; buffered for resumption."),
+    Metric("seance_queued_bytes", _G, "bytes", "Queued in streams."),
     Metric(
         "seance_carrier_round_trip_seconds",
         _G,
         "seconds",
-        "How long links take there and back: the median of all, and the worst. Measured when it is read, at "
-        "most every ten seconds, for the next reading.",
+        "Round-trip time of links: the median and the worst. A scrape starts a measurement, at most every "
+        "ten seconds, for the next scrape.",
         ("links",),
     ),
     Metric("seance_draining", _G, "", "1 while the relay is stopping, else 0."),
-    Metric("seance_links_attached_total", _C, "", "Agents that have attached anew."),
-    Metric("seance_links_detached_total", _C, "", "Carriers that were lost and whose clients were kept."),
-    Metric("seance_links_lost_total", _C, "", "Links that are over.", ("reason",)),
-    Metric("seance_resumptions_total", _C, "", "What came of lost carriers.", ("outcome",)),
-    Metric("seance_streams_opened_total", _C, "", "Streams that were opened to agents, one for each client."),
-    Metric("seance_streams_ended_total", _C, "", "Streams that are over.", ("reason",)),
+    Metric("seance_links_attached_total", _C, "", "New links of agents, without resumptions."),
+    Metric("seance_links_detached_total", _C, "", "Lost carriers of links that wait for a resumption."),
+    Metric("seance_links_lost_total", _C, "", "Ended links.", ("reason",)),
+    Metric("seance_resumptions_total", _C, "", "Outcomes of lost carriers.", ("outcome",)),
+    Metric("seance_streams_opened_total", _C, "", "Streams opened to agents; one for each client."),
+    Metric("seance_streams_ended_total", _C, "", "Ended streams.", ("reason",)),
     Metric(
         "seance_client_received_bytes_total",
         _C,
         "bytes",
-        "What clients have sent behind their 101, those that are still there included.",
+        "Received from clients after the 101, including connected clients.",
     ),
     Metric(
         "seance_client_sent_bytes_total",
         _C,
         "bytes",
-        "What was written to clients behind their 101, those that are still there included.",
+        "Sent to clients after the 101, including connected clients.",
     ),
     Metric("seance_refusals_total", _C, "", "Refused connections and upgrades.", ("code",)),
-    Metric("seance_limits_hit_total", _C, "", "Bounds that were reached and answer nobody.", ("limit",)),
-    Metric("seance_clients_parked_total", _C, "", "Clients that have begun to wait for their agent."),
+    Metric("seance_limits_hit_total", _C, "", "Limits reached without a response to the client.", ("limit",)),
+    Metric("seance_clients_parked_total", _C, "", "Clients that started to wait for their agent."),
     Metric(
         "seance_upgrade_seconds",
         _H,
         "seconds",
-        "From the stream's opening to the 101; waiting for an agent not included.",
+        "Time from opening the stream to the 101, without waiting for an agent.",
     ),
     Metric(
         "seance_first_byte_seconds",
         _H,
         "seconds",
-        "From the stream's opening to the first byte behind the 101.",
+        "Time from opening the stream to the first byte after the 101.",
     ),
     Metric("seance_room_clients", _G, "", "Clients of one room; only with `--metrics-rooms`.", ("room",)),
     Metric(
         "seance_room_received_bytes_total",
         _C,
         "bytes",
-        "What the clients of one room have sent; only with `--metrics-rooms`.",
+        "Received from the clients of one room; only with `--metrics-rooms`.",
         ("room",),
     ),
     Metric(
         "seance_room_sent_bytes_total",
         _C,
         "bytes",
-        "What was written to the clients of one room; only with `--metrics-rooms`.",
+        "Sent to the clients of one room; only with `--metrics-rooms`.",
         ("room",),
     ),
 )
@@ -133,41 +133,41 @@ RELAY = (
 AGENT = (
     *_BOTH,
     Metric(
-        "seance_agent_state", _G, "", "1 for what the agent is doing, 0 for the other states.", ("state",)
+        "seance_agent_state", _G, "", "1 for the current state, 0 for the other states.", ("state",)
     ),
-    Metric("seance_agent_clients", _G, "", "Clients that are spliced with the local server."),
+    Metric("seance_agent_clients", _G, "", "Clients connected to the local server."),
     Metric("seance_agent_kept_bytes", _G, "bytes", "Sent to the relay and not acknowledged."),
     Metric(
         "seance_agent_carrier_round_trip_seconds",
         _G,
         "seconds",
-        "How long the link takes there and back. Measured when it is read, for the next reading.",
+        "Round-trip time of the link. A scrape starts a measurement for the next scrape.",
     ),
-    Metric("seance_agent_links_total", _C, "", "What has happened to the link.", ("change",)),
-    Metric("seance_agent_refusals_total", _C, "", "What the relay or the agent has refused.", ("code",)),
-    Metric("seance_agent_streams_opened_total", _C, "", "Streams that the relay has opened."),
-    Metric("seance_agent_streams_ended_total", _C, "", "Streams that are over.", ("reason",)),
+    Metric("seance_agent_links_total", _C, "", "Changes of the link.", ("change",)),
+    Metric("seance_agent_refusals_total", _C, "", "Refusals by the relay or the agent.", ("code",)),
+    Metric("seance_agent_streams_opened_total", _C, "", "Streams opened by the relay."),
+    Metric("seance_agent_streams_ended_total", _C, "", "Ended streams.", ("reason",)),
     Metric(
         "seance_agent_local_sent_bytes_total",
         _C,
         "bytes",
-        "What clients have sent to the local server behind their heads.",
+        "Sent to the local server after the request heads.",
     ),
     Metric(
         "seance_agent_local_received_bytes_total",
         _C,
         "bytes",
-        "What the local server has sent to clients, its answers to their heads included.",
+        "Received from the local server, including response heads.",
     ),
-    Metric("seance_agent_local_dial_seconds", _H, "seconds", "From a stream's opening to the local server."),
+    Metric("seance_agent_local_dial_seconds", _H, "seconds", "Time from opening a stream to the connection to the local server."),
 )
 
 PROCESS = (
     Metric("process_virtual_memory_bytes", _G, "bytes", "Virtual memory."),
     Metric("process_resident_memory_bytes", _G, "bytes", "Memory in use."),
-    Metric("process_start_time_seconds", _G, "seconds", "When the process began, in Unix time."),
+    Metric("process_start_time_seconds", _G, "seconds", "Start time of the process in Unix seconds."),
     Metric("process_cpu_seconds_total", _C, "seconds", "Processor time used."),
     Metric("process_open_fds", _G, "", "Open file descriptors; one for each connection."),
-    Metric("process_max_fds", _G, "", "How many there may be."),
+    Metric("process_max_fds", _G, "", "Limit of open file descriptors."),
 )
 """Exposed by prometheus_client on Linux."""

@@ -21,9 +21,9 @@ from seance.bench.output import plot
 from seance.bench.subprocesses import TunnelProcesses
 from seance.check.check_case import run_case
 from seance.check.clients import check_clients
-from seance.check.environment import Environment, Options, set_up
+from seance.check.environment import CheckOptions, Environment, set_up
 from seance.check.fidelity import check_fidelity, is_idle_kept
-from seance.check.report import Report
+from seance.check.report import CheckReport
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
 from seance.cli.arguments import Parser, checked, port_number
@@ -73,7 +73,7 @@ async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     progress = Progress(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
     token = read_token(parsed.token_file)
-    options = Options(parsed.relay, parsed.room, token, parsed.agent_token_file, parsed.tls_ca)
+    options = CheckOptions(parsed.relay, parsed.room, token, parsed.agent_token_file, parsed.tls_ca)
     try:
         progress("preparing the tunnel" if parsed.relay else "starting a relay, an agent and a local server")
         environment = await set_up(reactor, options, processes)
@@ -86,8 +86,8 @@ async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-async def _check(environment: Environment, parsed: argparse.Namespace, progress: Progress) -> Report:
-    report = Report(environment.relay_words, environment.room, list(environment.notes))
+async def _check(environment: Environment, parsed: argparse.Namespace, progress: Progress) -> CheckReport:
+    report = CheckReport(environment.relay_words, environment.room, list(environment.notes))
     selected = parsed.only or CHECKS
     seconds = parsed.idle or (QUICK_IDLE_SECONDS if parsed.quick else IDLE_SECONDS)
     idle = None
@@ -125,7 +125,7 @@ async def _check(environment: Environment, parsed: argparse.Namespace, progress:
     return report
 
 
-def _write(report: Report, parsed: argparse.Namespace) -> None:
+def _write(report: CheckReport, parsed: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(report.as_json(), indent=2) + "\n" if parsed.json else report.as_text())
     for check in report.checks:
         if parsed.plot is not None and check.figures is not None:

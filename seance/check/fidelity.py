@@ -252,8 +252,10 @@ async def _take_turns(
             try:
                 frame = await connection.receive(seconds)
             except SeanceError as error:
-                raise CaseFailed(f"{name} did not arrive: {error.sentence}.") from error
-            expect(frame == wanted, f"{name} arrived as {_shown(frame)}, not {_shown(wanted)}.")
+                raise CaseFailed(f"{name} did not arrive: {error}.") from error
+            expect(
+                frame == wanted, f"{name} arrived as {_describe_frame(frame)}, not {_describe_frame(wanted)}."
+            )
 
 
 async def _expect_eof(connection: WsConnection) -> None:
@@ -280,7 +282,7 @@ async def _until_reported(
                 return
             await deferLater(environment.reactor, 0.05)
             waited += 0.05
-    shown = f"{_shown(answer)}, not {_shown(wanted)}"
+    shown = f"{_describe_frame(answer)}, not {_describe_frame(wanted)}"
     raise CaseFailed(f"{what} did not reach the local server within {seconds:g} s; it reports {shown}.")
 
 
@@ -293,7 +295,7 @@ def _noise(size: int, opcode: int) -> bytes:
     return (block * (size // len(block) + 1))[:size]
 
 
-def _shown(frame: Frame) -> str:
+def _describe_frame(frame: Frame) -> str:
     cut = "..." if len(frame.payload) > 24 else ""
     final = "" if frame.is_final else " (not final)"
     name = OPCODES.get(frame.opcode, f"opcode {frame.opcode}")

@@ -15,7 +15,7 @@ from seance import __version__
 from seance.bench.comparison import Comparison
 from seance.bench.output import table
 
-__all__ = ["FORMAT", "Check", "Part", "Report"]
+__all__ = ["FORMAT", "Check", "CheckReport", "Part"]
 
 FORMAT = 1
 """Increases when a program that read the JSON before would misread it."""
@@ -75,7 +75,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """The results of all checks.
 
     Attributes:

@@ -1,5 +1,5 @@
 """The dashboard, a web page at the root of the admin port.
 
-``pages`` returns the files of ``static`` with their paths. They need no build step and load nothing from other
-servers. docs/operations.md describes the page.
+``pages`` returns the files of ``static`` with their paths. They need no build step and load nothing from
+other servers. docs/operations.md describes the page.
 """

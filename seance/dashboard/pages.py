@@ -1,7 +1,7 @@
 """The files of the dashboard with path and content type.
 
-``seance.admin.port`` serves them. The page complies with ``default-src 'self'``, so it has no inline scripts or
-styles, and its URLs are relative, so it works below any path prefix of a proxy.
+``seance.admin.port`` serves them. The page complies with ``default-src 'self'``, so it has no inline scripts
+or styles, and its URLs are relative, so it works below any path prefix of a proxy.
 """
 
 from __future__ import annotations

@@ -47,7 +47,11 @@ _G, _C, _H = Kind.GAUGE, Kind.COUNTER, Kind.HISTOGRAM
 
 _BOTH = (
     Metric(
-        "seance_build_info", _G, "", "Always 1; the labels are the versions.", ("version", "python", "twisted")
+        "seance_build_info",
+        _G,
+        "",
+        "Always 1; the labels are the versions.",
+        ("version", "python", "twisted"),
     ),
     Metric(
         "seance_reactor_lag_seconds",
@@ -132,9 +136,7 @@ RELAY = (
 
 AGENT = (
     *_BOTH,
-    Metric(
-        "seance_agent_state", _G, "", "1 for the current state, 0 for the other states.", ("state",)
-    ),
+    Metric("seance_agent_state", _G, "", "1 for the current state, 0 for the other states.", ("state",)),
     Metric("seance_agent_clients", _G, "", "Clients connected to the local server."),
     Metric("seance_agent_kept_bytes", _G, "bytes", "Sent to the relay and not acknowledged."),
     Metric(
@@ -159,7 +161,12 @@ AGENT = (
         "bytes",
         "Received from the local server, including response heads.",
     ),
-    Metric("seance_agent_local_dial_seconds", _H, "seconds", "Time from opening a stream to the connection to the local server."),
+    Metric(
+        "seance_agent_local_dial_seconds",
+        _H,
+        "seconds",
+        "Time from opening a stream to the connection to the local server.",
+    ),
 )
 
 PROCESS = (

@@ -67,7 +67,7 @@ _CHANGE: Json = {
     "name": "Seance-Admin",
     "in": "header",
     "required": True,
-    "description": "Any value; a page of another origin cannot send it.",
+    "description": "Any value. A page of another origin cannot send this field.",
     "schema": {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9]+$"},
 }
 

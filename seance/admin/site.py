@@ -58,7 +58,7 @@ class AdminRequest:
     Attributes:
         request: The request of twisted.web, for responses that are streams.
         names: The values of the ``{name}`` parts of the path.
-        grant: What the request may access.
+        grant: The permissions of the request.
     """
 
     request: Request
@@ -215,7 +215,7 @@ class _Root(Resource):
         path = request.path.decode("latin-1")
         method = request.method.decode("latin-1")
         route, names = self._find(path)
-        # A health check in HTTP/1.0 has no Host. Browsers always send it, so this gives no page access.
+        # A health check in HTTP/1.0 has no Host. Every browser sends one, so this gives no page access.
         if route is None or not route.is_open or request.requestHeaders.hasHeader("host"):
             access_control.check_host(_field(request, "host") or "")
         grant = FULL_ACCESS

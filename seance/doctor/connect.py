@@ -33,7 +33,6 @@ __all__ = [
     "Certificate",
     "ConnectResult",
     "addresses_of",
-    "as_cancelled",
     "certificate_at",
     "connect_all",
     "describe_error",
@@ -229,7 +228,7 @@ def describe_error(error: BaseException | None, timeout_seconds: float) -> str:
     return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
-def as_cancelled(failure: Failure) -> Failure:
+def _as_cancelled(failure: Failure) -> Failure:
     """Convert Twisted's error for a cancelled connection attempt into ``CancelledError``."""
     if failure.check(net_errors.ConnectingCancelledError):
         raise CancelledError from failure.value
@@ -251,7 +250,7 @@ async def certificate_at(
     where = f"the relay at {relay.host_header}"
     endpoint = TlsEndpoint(reactor, endpoint_at(reactor, address, relay.port, timeout_seconds), tls, where)
     connecting = endpoint.connect(_factory())
-    connecting.addErrback(as_cancelled).addTimeout(timeout_seconds, reactor)
+    connecting.addErrback(_as_cancelled).addTimeout(timeout_seconds, reactor)
     try:
         protocol: Any = await connecting
     except ConfigError as error:

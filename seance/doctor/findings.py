@@ -62,8 +62,8 @@ class Finding:
     Attributes:
         hop: The hop.
         status: The result of the check.
-        message: What was found.
-        advice: What to do about it; empty if there is nothing to do.
+        message: The result in one sentence.
+        advice: The remedy; empty if none is needed.
         seconds: How long the check took; None if it was not timed.
     """
 
@@ -89,8 +89,8 @@ class HopFailed(Exception):  # a result, not an error of the program
     """A hop fails, so that the checks end.
 
     Args:
-        message: What was found.
-        advice: What to do.
+        message: The fault in one sentence.
+        advice: The remedy.
         hop: The hop that fails, if it is not the one that is being checked.
     """
 

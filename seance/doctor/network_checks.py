@@ -105,7 +105,7 @@ async def tls(context: Context) -> Finding:
 async def proxy(context: Context) -> Finding:
     """Check that a relay answers, and that WebSocket upgrades reach it.
 
-    The first request is for ``/health``, whose response identifies a relay. The second is an upgrade with an
+    The first request is for ``/health``, which identifies a relay. The second is an upgrade with an
     invalid key, which the relay rejects.
     """
     base = context.require_relay.base_path

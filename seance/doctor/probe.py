@@ -44,7 +44,7 @@ STEP_2 = b"\x00\x01"
 
 
 class ServerProtocol(enum.Enum):
-    """What the server speaks. ``WEBSOCKET``: it answers pings, but no Yjs sync."""
+    """The protocol of a server. ``WEBSOCKET``: it answers pings, but no Yjs sync."""
 
     YJS = "yjs"
     ECHO = "echo"
@@ -56,7 +56,7 @@ class ProbeResult:
     """The outcome of a probe.
 
     Attributes:
-        protocol: What the server speaks.
+        protocol: The protocol of the server.
         seconds: Time from the first message to its answer.
         round_trip_seconds: Median of the answered pings; None if no ping was answered.
         update_bytes: Size of the sync step 2, for ``YJS``.

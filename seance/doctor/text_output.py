@@ -29,7 +29,7 @@ class TextOutput:
 
     Args:
         out: The stream to write to.
-        options: What is checked.
+        options: The options of the run.
     """
 
     def __init__(self, out: TextIO, options: DoctorOptions) -> None:

@@ -34,7 +34,7 @@ class ParsedToken:
         text: The token; not in ``repr`` and ``str``.
         path: The file.
         role: The role of the bearer.
-        grant: What the token permits.
+        grant: The permissions of the token.
         key_id: The ID of the key that signed it; None if the token has none.
     """
 

@@ -129,7 +129,7 @@ class RelayMetrics:
     # -- values ----------------------------------------------------------------------------
 
     def figures(self) -> dict[str, object]:
-        """Return the values for the dashboard as a JSON object: totals, from which the page computes rates."""
+        """Return the values for the dashboard as a JSON object: totals, which the page turns into rates."""
         links = self._measured_links()
         received_bytes, sent_bytes = self._bytes()
         trips = _round_trips(links)

@@ -23,7 +23,7 @@ PAGE = "<html><title>Log in to the Wi-Fi</title></html>"
 
 
 def relay_behind(upgrade: bytes | None, health: bytes = HEALTHY) -> StubServer:
-    """A relay whose upgrades get another response."""
+    """A relay with another response to upgrades."""
     return StubServer(lambda head: upgrade if b"Upgrade: websocket" in head else health)
 
 

@@ -45,7 +45,7 @@ def write_token(folder: Path, text: str, name: str = "token") -> str:
 
 @asynccontextmanager
 async def relay_with_auth(folder: Path, *, deny: str = "") -> AsyncIterator[Rig]:
-    """A tunnel whose relay requires tokens."""
+    """A tunnel with a relay that requires tokens."""
     (folder / "deny").write_text(deny)
     keys = [write_jwks(folder / "keys", ed_key())]
     service = AuthService(reactor, keys=keys, deny=folder / "deny")

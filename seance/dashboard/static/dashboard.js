@@ -188,7 +188,7 @@ const ROOM_EVENTS = {
   gone: 'room removed'
 }
 
-// Reasons whose name does not explain itself; the others are shown as they are.
+// Descriptions of reasons; reasons without one are shown as they are.
 const REASONS = {
   ended: 'both sides finished',
   near_gone: 'client closed the connection',

@@ -22,7 +22,7 @@ from seance.admin.event_stream import EventStream
 from seance.admin.room_registry import RoomRegistry
 from seance.admin.routes import common_routes, relay_routes
 from seance.admin.service import AdminService
-from seance.admin.site import Route
+from seance.admin.site import AdminRoute
 from seance.agent.service import Agent
 from seance.core.interfaces import Grant, Observer, Verifier
 from seance.core.observers import MultiObserver
@@ -57,7 +57,7 @@ class RelayAdmin(MultiService):
         settings: RelaySettings,
         *,
         verifier: Verifier | None = None,
-        routes: Iterable[Route] = (),
+        routes: Iterable[AdminRoute] = (),
     ) -> None:
         super().__init__()
         metrics = RelayMetrics(reactor, by_room=settings.metrics_rooms)

@@ -10,7 +10,7 @@ from seance.admin.event_stream import EventStream
 from seance.admin.openapi import description
 from seance.admin.responses import AdminResponse, json_response
 from seance.admin.room_registry import RoomRegistry
-from seance.admin.site import AdminRequest, Route
+from seance.admin.site import AdminRequest, AdminRoute
 from seance.errors import Refusal
 
 __all__ = ["MAX_ITEMS", "common_routes", "page_routes", "relay_routes"]
@@ -25,7 +25,7 @@ NO_ROOM = "This room has no agent, or the token does not permit access to it."
 
 def common_routes(
     not_ready_reason: Callable[[], str], page: Callable[[], bytes], content_type: str
-) -> tuple[Route, ...]:
+) -> tuple[AdminRoute, ...]:
     """Return the health and metrics routes of relays and agents.
 
     Args:
@@ -45,13 +45,13 @@ def common_routes(
         return AdminResponse(200, page(), content_type)
 
     return (
-        Route("/healthz", {"GET": lambda request: AdminResponse(200, b"ok\n")}, is_open=True),
-        Route("/readyz", {"GET": ready}, is_open=True),
-        Route("/metrics", {"GET": metrics}),
+        AdminRoute("/healthz", {"GET": lambda request: AdminResponse(200, b"ok\n")}, is_open=True),
+        AdminRoute("/readyz", {"GET": ready}, is_open=True),
+        AdminRoute("/metrics", {"GET": metrics}),
     )
 
 
-def page_routes(pages: Mapping[str, tuple[str, bytes]]) -> tuple[Route, ...]:
+def page_routes(pages: Mapping[str, tuple[str, bytes]]) -> tuple[AdminRoute, ...]:
     """Return routes for static pages such as the dashboard. They need a token if the port requires one.
 
     Args:
@@ -61,10 +61,10 @@ def page_routes(pages: Mapping[str, tuple[str, bytes]]) -> tuple[Route, ...]:
     def get(content_type: str, content: bytes, request: AdminRequest) -> AdminResponse:
         return AdminResponse(200, content, content_type)
 
-    return tuple(Route(path, {"GET": partial(get, *page)}) for path, page in pages.items())
+    return tuple(AdminRoute(path, {"GET": partial(get, *page)}) for path, page in pages.items())
 
 
-def relay_routes(registry: RoomRegistry, stream: EventStream) -> tuple[Route, ...]:
+def relay_routes(registry: RoomRegistry, stream: EventStream) -> tuple[AdminRoute, ...]:
     """Return the routes of the API, which only a relay has."""
     document = json_response(description())
 
@@ -101,9 +101,9 @@ def relay_routes(registry: RoomRegistry, stream: EventStream) -> tuple[Route, ..
         return None
 
     return (
-        Route("/api/rooms", {"GET": rooms}, parameters=("limit", "after")),
-        Route("/api/rooms/{room}", {"GET": room, "DELETE": close_room}, parameters=("limit",)),
-        Route("/api/rooms/{room}/clients/{client}", {"DELETE": close_client}),
-        Route("/api/events", {"GET": events}),
-        Route("/api/openapi.json", {"GET": lambda request: document}),
+        AdminRoute("/api/rooms", {"GET": rooms}, parameters=("limit", "after")),
+        AdminRoute("/api/rooms/{room}", {"GET": room, "DELETE": close_room}, parameters=("limit",)),
+        AdminRoute("/api/rooms/{room}/clients/{client}", {"DELETE": close_client}),
+        AdminRoute("/api/events", {"GET": events}),
+        AdminRoute("/api/openapi.json", {"GET": lambda request: document}),
     )

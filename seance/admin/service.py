@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.admin.access_control import AccessControl
-from seance.admin.site import AdminSite, Route
+from seance.admin.site import AdminRoute, AdminSite
 from seance.core.interfaces import Grant, Verifier
 from seance.core.settings import has_tls
 from seance.errors import ConfigError
@@ -57,7 +57,7 @@ class AdminService(Service):
         self,
         reactor: Any,  # noqa: ANN401  # no common type
         endpoint: str | None,
-        routes: Iterable[Route],
+        routes: Iterable[AdminRoute],
         *,
         verifier: Verifier | None = None,
         requires_token: bool = False,
@@ -139,7 +139,7 @@ class AdminService(Service):
     async def _listen(self) -> None:
         factory = AdminFactory(self._site)
         try:
-            port = self._port = await self._claim_port(factory)
+            port = self._port = await self._open_port(factory)
         except CannotListenError as error:
             reason = why_not_listening(error, "--admin")
             if self._is_default:
@@ -156,7 +156,7 @@ class AdminService(Service):
         try:
             self._site.access_control, has_own_tls = self._make_access_control(port)
             if has_own_tls:
-                factory.inner = self._speak_tls()
+                factory.inner = self._tls_factory()
         except ConfigError:
             # Not awaited: startService must raise synchronously.
             maybeDeferred(port.stopListening).addErrback(self._note_stop_failure)
@@ -165,7 +165,7 @@ class AdminService(Service):
         self._log_address(port, is_secure=has_own_tls or has_tls(self._endpoint))
         self._listening.fire(port)
 
-    async def _claim_port(self, factory: AdminFactory) -> IListeningPort:
+    async def _open_port(self, factory: AdminFactory) -> IListeningPort:
         """Listen; on a machine without 127.0.0.1, ``tcp:PORT:interface=127.0.0.1`` means ::1."""
         try:
             endpoint = server_endpoint(self._reactor, self._endpoint)
@@ -184,7 +184,7 @@ class AdminService(Service):
             except CannotListenError:
                 raise error from None
 
-    def _speak_tls(self) -> IProtocolFactory:
+    def _tls_factory(self) -> IProtocolFactory:
         tls = cast(ServerTls, self._tls)
         tls.load()
         self._file_watcher = FileWatcher(self._reactor, [tls], self._note_new_certificate)

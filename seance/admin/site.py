@@ -27,7 +27,7 @@ from seance.admin.responses import AdminResponse, refusal_response
 from seance.core.interfaces import Grant
 from seance.errors import Refusal
 
-__all__ = ["MAX_BODY_BYTES", "MAX_CONNECTIONS", "AdminRequest", "AdminSite", "Route"]
+__all__ = ["MAX_BODY_BYTES", "MAX_CONNECTIONS", "AdminRequest", "AdminRoute", "AdminSite"]
 
 MAX_CONNECTIONS = 128
 """Limit of open connections; a further one is closed at accept. A browser opens six, Prometheus one."""
@@ -91,7 +91,7 @@ class AdminRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class AdminRoute:
     """A path and its handlers.
 
     Attributes:
@@ -125,8 +125,10 @@ class AdminSite(Site):
 
     noisy: ClassVar[bool] = False  # type: ignore[misc]  # Twisted sets it on instances
 
-    def __init__(self, reactor: Any, routes: tuple[Route, ...]) -> None:  # noqa: ANN401  # no common type
-        super().__init__(_Root(self, routes), requestFactory=_Request, timeout=IDLE_SECONDS, reactor=reactor)
+    def __init__(self, reactor: Any, routes: tuple[AdminRoute, ...]) -> None:  # noqa: ANN401  # no common type
+        super().__init__(
+            _Root(self, routes), requestFactory=_HttpRequest, timeout=IDLE_SECONDS, reactor=reactor
+        )
         self.displayTracebacks = False
         self.protocol = _Channel  # type: ignore[assignment]  # no HTTP/2
         self.routes = routes
@@ -163,7 +165,7 @@ class _Channel(HTTPChannel):
         super().connectionLost(reason)
 
 
-class _Request(Request):
+class _HttpRequest(Request):
     _body_bytes = 0
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802  # Twisted's name
@@ -180,7 +182,7 @@ class _Root(Resource):
     isLeaf = True  # noqa: N815  # Twisted's name
     _log = Logger()
 
-    def __init__(self, site: AdminSite, routes: tuple[Route, ...]) -> None:
+    def __init__(self, site: AdminSite, routes: tuple[AdminRoute, ...]) -> None:
         super().__init__()
         self._site = site
         self._routes = routes
@@ -235,7 +237,7 @@ class _Root(Resource):
             check_change(_field(request, CHANGE_FIELD))
         return handler(AdminRequest(request, names, grant))
 
-    def _find(self, path: str) -> tuple[Route | None, Mapping[str, str]]:
+    def _find(self, path: str) -> tuple[AdminRoute | None, Mapping[str, str]]:
         for route in self._routes:
             names = route.match(path)
             if names is not None:

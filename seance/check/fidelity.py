@@ -24,7 +24,7 @@ from twisted.internet.task import deferLater
 from seance.bench.local_server import GREETING
 from seance.check.check_case import CaseFailed, expect, run_case
 from seance.check.environment import Environment
-from seance.check.report import Check
+from seance.check.report import CheckResult
 from seance.errors import Gone, SeanceError
 from seance.heads.fields import field_values
 from seance.wsclient import WsConnection
@@ -63,9 +63,9 @@ Turn = tuple[Sequence[Frame], Sequence[Frame]]
 """Frames to send in one write, and the frames that have to arrive then."""
 
 
-async def check_fidelity(environment: Environment) -> Check:
+async def check_fidelity(environment: Environment) -> CheckResult:
     """Run all cases except ``is_idle_kept``, which runs at the same time as the other checks."""
-    check = Check("fidelity", "WebSockets arrive as they were sent")
+    check = CheckResult("fidelity", "WebSockets arrive as they were sent")
     for name, (words, case) in CASES.items():
         run = partial(case, environment)
         part = await run_case(environment.reactor, name, words, run, timeout_seconds=BIG_SECONDS)

@@ -15,7 +15,7 @@ from seance import __version__
 from seance.bench.comparison import Comparison
 from seance.bench.output import table
 
-__all__ = ["FORMAT", "Check", "CheckReport", "Part"]
+__all__ = ["FORMAT", "CheckReport", "CheckResult", "Part"]
 
 FORMAT = 1
 """Increases when a program that read the JSON before would misread it."""
@@ -43,7 +43,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Check:
+class CheckResult:
     """The result of one of the four checks.
 
     Attributes:
@@ -89,7 +89,7 @@ class CheckReport:
     relay: str
     room: str
     notes: list[str] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     seconds: float = 0.0
 
     @property

@@ -149,8 +149,7 @@ async def connect_all(
     """
     times: dict[str, float] = {}
     errors: dict[str, str] = {}
-    decided: Deferred[None] = Deferred()
-    """Fires when the first address has connected, or all have failed."""
+    decided: Deferred[None] = Deferred()  # fires when the first has connected, or all have failed
 
     def connect(address: str) -> Deferred[None]:
         began = time.perf_counter()

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
 from seance.admin.port import RelayAdmin
-from seance.admin.site import Route
+from seance.admin.site import AdminRoute
 from seance.core.interfaces import Verifier
 from seance.relay.service import Relay
 from tests.relay.rig import Player, Rig, reactor, until
@@ -45,7 +45,7 @@ class AdminRig(Rig):
         *,
         relay: dict[str, Any] | None = None,
         verifier: Verifier | None = None,
-        routes: Iterable[Route] = (),
+        routes: Iterable[AdminRoute] = (),
         **options: Any,
     ) -> None:
         super().__init__(relay={"admin": "tcp:0:interface=127.0.0.1", **(relay or {})}, **options)

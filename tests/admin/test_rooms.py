@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from seance.admin import routes
 from seance.admin.responses import AdminResponse
-from seance.admin.site import AdminRequest, Route
+from seance.admin.site import AdminRequest, AdminRoute
 from seance.core.interfaces import Grant, TokenRole
 from tests.admin.rig import AdminRig, ask_at
 from tests.conftest import Watch
@@ -255,7 +255,7 @@ async def test_unexpected_error_is_a_500_without_details_and_is_logged(watch: Wa
         msg = "secret"
         raise ValueError(msg)
 
-    async with AdminRig(with_agent=False, routes=[Route("/broken", {"GET": fail})]) as rig:
+    async with AdminRig(with_agent=False, routes=[AdminRoute("/broken", {"GET": fail})]) as rig:
         answer = await rig.ask("/broken")
         assert (answer.status_code, answer.json()["code"]) == (500, "admin_failed")
         assert "secret" not in answer.text

@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 
 from seance.check.command import CHECKS
-from seance.check.report import Check, CheckReport, Part
+from seance.check.report import CheckReport, CheckResult, Part
 from tests.bench.test_output import comparison
 from tests.tools import ROOT
 
@@ -21,8 +21,8 @@ BAD = Part("big_message", "16 MiB message", False, "It came back changed.", 1.25
 
 def report(*parts: Part) -> CheckReport:
     """Return a report: one check with these parts, and one with figures."""
-    found = CheckReport("ws://h:1", "r", ["A note."], [Check("fidelity", "As sent", list(parts))], 12.3)
-    found.checks.append(Check("speed", "Speed", [GOOD], comparison()))
+    found = CheckReport("ws://h:1", "r", ["A note."], [CheckResult("fidelity", "As sent", list(parts))], 12.3)
+    found.checks.append(CheckResult("speed", "Speed", [GOOD], comparison()))
     return found
 
 

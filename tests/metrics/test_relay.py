@@ -305,35 +305,6 @@ def test_codes_of_refusals_are_limited() -> None:
     assert (found["code-0"], found[OTHER]) == (2, 100)
 
 
-@pytest.mark.slow
-@ensureDeferred
-async def test_ten_thousand_requests_for_unknown_rooms_leave_the_series_unchanged() -> None:
-    import http.client
-
-    async with AdminRig(relay={"upgrades_per_address": 100_000}, with_agent=False) as rig:
-        for target in ("/client?room=nobody", "/agent"):
-            await (await rig.connect(request(target))).ends()
-        before = series(await page(rig)).keys()
-
-        def flood() -> None:
-            fields = {
-                "Connection": "Upgrade",
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Version": "13",
-                "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
-            }
-            for number in range(10_000):
-                connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=30)
-                connection.request("GET", f"/client?room=room-{number}", headers=fields)
-                assert connection.getresponse().status == 404
-                connection.close()
-
-        await deferToThread(flood)
-        text = await page(rig)
-        assert series(text).keys() == before
-        assert counts(text, "seance_refusals_total")["room_not_found"] == 10_001
-
-
 def test_number_of_rooms_with_series_is_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

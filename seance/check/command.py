@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from seance.bench.command import some_of, up_to
+from seance.bench.command import add_common_options, some_of, up_to
 from seance.bench.comparison import Effort
 from seance.bench.local_server import LocalServerFactory
 from seance.bench.output import plot
@@ -26,8 +26,8 @@ from seance.check.fidelity import check_fidelity, is_idle_kept
 from seance.check.report import CheckReport
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
-from seance.cli.arguments import Parser, checked, port_number
-from seance.cli.terminal import Progress, new_file, read_token, run, serve, write_file
+from seance.cli.arguments import Parser, checked
+from seance.cli.terminal import Progress, read_token, run, serve, write_file
 from seance.options import values
 from seance.wsclient import Reactor
 
@@ -147,9 +147,7 @@ def _parser() -> Parser:
         type=checked(values.room_name),
         help="room of that relay; if no agent serves it, one is started (default: a random room)",
     )
-    add("--token-file", metavar="FILE", type=Path, help="file with a client token")
     add("--agent-token-file", metavar="FILE", type=Path, help="file with an agent token")
-    add("--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities")
     add("--only", metavar="NAMES", type=some_of(CHECKS, "check"), help=f"run only some of {','.join(CHECKS)}")
     add(
         "--clients",
@@ -165,8 +163,5 @@ def _parser() -> Parser:
         help=f"duration of the idle connection (default: {IDLE_SECONDS:g}, quick {QUICK_IDLE_SECONDS:g})",
     )
     add("--quick", action="store_true", help="check less: about half a minute")
-    add("--json", action="store_true", help="write the report as JSON")
-    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot of the speed to this file")
-    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
-    add("--quiet", action="store_true", help="show no progress")
+    add_common_options(parser)
     return parser

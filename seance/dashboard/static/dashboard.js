@@ -91,7 +91,7 @@ const showTrip = (median, worst) => {
 const showBars = (id, counts) => {
   const list = find(id)
   const entries = Object.entries(counts).filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1])
-  const most = Math.max(1, ...entries.map(([, value]) => value))
+  const max = Math.max(1, ...entries.map(([, value]) => value))
   while (list.children.length > entries.length) list.lastElementChild.remove()
   entries.forEach(([name, value], at) => {
     let item = list.children[at]
@@ -103,7 +103,7 @@ const showBars = (id, counts) => {
     const [label, number, bar] = item.children
     label.textContent = name.replaceAll('_', ' ')
     number.textContent = count(value)
-    bar.max = most
+    bar.max = max
     bar.value = value
     bar.setAttribute('aria-hidden', 'true')
   })

@@ -12,7 +12,7 @@ from dataclasses import replace
 from twisted.application.service import IService
 
 from seance.admin.port import NOWHERE, RelayAdmin
-from seance.admin.routes import page_places
+from seance.admin.routes import page_routes
 from seance.auth.identity import IdentityChecker
 from seance.auth.service import AuthService
 from seance.cli.foreground import run_in_foreground
@@ -85,7 +85,7 @@ def makeService(options: Options) -> IService:
         reload.add(auth.reread)
     admin = None
     if settings.admin != NOWHERE:
-        admin = RelayAdmin(reactor, settings, verifier=auth, places=page_places(dashboard_pages()))
+        admin = RelayAdmin(reactor, settings, verifier=auth, routes=page_routes(dashboard_pages()))
     observer = None if admin is None else admin.observer
     relay = Relay(reactor, settings, verifier=auth, identities=IdentityChecker(), observer=observer)
     HealthSocket(reactor, lambda: health_of_relay(relay), relay.stopService).setServiceParent(service)

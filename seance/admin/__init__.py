@@ -1,5 +1,6 @@
-"""The port for operators: health, metrics, what there is, and taking it away.
+"""The admin port: health, metrics, rooms and their clients, disconnecting them, and an event stream.
 
-``service`` listens, ``site`` answers, ``guard`` says who may ask, ``registry`` knows who is there, ``feed``
-tells what happens. Nothing of it is reachable through the public port. docs/admin-port.md is its page.
+``port`` assembles it, ``service`` listens, ``site`` and ``routes`` handle requests, ``access_control``
+authorises them. ``room_registry`` has the rooms, ``event_stream`` sends events. The public port serves none
+of this. docs/admin-port.md is the operator's page.
 """

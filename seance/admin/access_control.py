@@ -1,12 +1,13 @@
-"""Who may ask the admin port.
+"""Authorises requests to the admin port.
 
-On this machine everybody who has an account may, unless tokens are asked for there too; but a web page may
-not, which could reach the port under a name that it made point here (DNS rebinding), so the ``Host``
-has to be one of this machine's. From elsewhere it takes a token of role ``admin``, or a certificate.
+On a loopback address every local user has access, unless a token is required there as well. A web page must
+not have access: it could reach the port under a domain that it resolves to 127.0.0.1 (DNS rebinding), so
+``Host`` must be a loopback name. From other machines, a token of role ``admin`` or a client certificate is
+required.
 
-A token comes as ``Authorization: Bearer``, or as the password of ``Basic``, which is what a browser asks a
-person for and then sends along to the same place by itself. So whatever changes something needs a header
-field besides, which no page of another origin can send without being allowed to (``CHANGE_FIELD``).
+The token is sent as ``Authorization: Bearer``, or as the password of ``Basic``. Browsers send a password to
+the same origin automatically, so a request that changes something also needs a header field that a page of
+another origin cannot send without permission (``CHANGE_FIELD``).
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from seance.core.interfaces import Grant, TokenRole, Verifier
 from seance.errors import Refusal
 from seance.net import peer_certificate
 
-__all__ = ["CHANGE_FIELD", "EVERYTHING", "Guard", "check_change"]
+__all__ = ["CHANGE_FIELD", "FULL_ACCESS", "AccessControl", "check_change"]
 
 CHANGE_FIELD = "Seance-Admin"
-"""A request that changes something has this field, with any value."""
+"""A request that changes something must have this header field, with any value."""
 
-EVERYTHING = Grant(TokenRole.ADMIN, ("*",), math.inf)
-"""What is allowed to whoever needs no token."""
+FULL_ACCESS = Grant(TokenRole.ADMIN, ("*",), math.inf)
+"""The grant of a request that needs no token."""
 
 VERIFY_SECONDS = 15.0
-LONGEST_AUTHORIZATION = 8192
+MAX_AUTHORIZATION_CHARACTERS = 8192
 
 _OWN_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
@@ -43,46 +44,46 @@ CHALLENGES = (
 )
 
 
-class Guard:
-    """Looks at requests.
+class AccessControl:
+    """Checks ``Host``, tokens and certificates of requests.
 
     Args:
-        reactor: Where time comes from.
-        verifier: Who judges tokens; None where nobody needs one.
-        is_local: Whether only this machine reaches the port.
-        asks_for_token: Whether a token is needed.
+        reactor: The clock for the time limit of the verifier.
+        verifier: Verifies tokens; None if no token is required.
+        is_local: Whether the port listens on a loopback address.
+        requires_token: Whether a token or a certificate is required.
     """
 
     def __init__(
-        self, reactor: IReactorTime, verifier: Verifier | None, *, is_local: bool, asks_for_token: bool
+        self, reactor: IReactorTime, verifier: Verifier | None, *, is_local: bool, requires_token: bool
     ) -> None:
         self._reactor = reactor
         self._verifier = verifier
         self._is_local = is_local
-        self._asks_for_token = asks_for_token
+        self._requires_token = requires_token
 
     def check_host(self, host: str) -> None:
-        """Look whether a request was meant for this machine, where only that can reach the port.
+        """On a loopback address, check that ``Host`` is a loopback name.
 
         Raises:
-            Refusal: 403, it was not.
+            Refusal: 403 for another name.
         """
         if self._is_local and not _OWN_HOST.fullmatch(host):
-            sentence = "This port answers to localhost only; a proxy in front has to say Host: localhost."
-            raise Refusal(403, sentence, code="admin_host")
+            message = "This port accepts only Host: localhost; configure a proxy in front of it to send that."
+            raise Refusal(403, message, code="admin_host")
 
     async def admit(self, authorization: str, transport: object) -> Grant:
-        """Say what the one who asks may see.
+        """Return what a request may access.
 
         Args:
-            authorization: The field of that name, or nothing.
-            transport: The connection, which may show a certificate.
+            authorization: The ``Authorization`` field; empty if there is none.
+            transport: The connection, which may have a client certificate.
 
-        Raises:
-            Refusal: 401, there is no good token; 403, it is for something else.
+        Raises: Refusal: 401 without a valid token, 403 for a token of another role, 503 if the verifier is
+        too slow.
         """
-        if not self._asks_for_token or peer_certificate(transport) is not None:
-            return EVERYTHING
+        if not self._requires_token or peer_certificate(transport) is not None:
+            return FULL_ACCESS
         token = _token_of(authorization)
         if self._verifier is None or not token:
             raise _no_token()
@@ -90,39 +91,39 @@ class Guard:
             deciding = self._verifier.verify(token, TokenRole.ADMIN, "")
             return await deciding.addTimeout(VERIFY_SECONDS, _clock(self._reactor))
         except TimeoutError as error:
-            sentence = "Whether this token is good could not be found out in time; try again."
-            raise Refusal(503, sentence, code="token_wait") from error
+            message = "The token could not be verified in time; try again."
+            raise Refusal(503, message, code="token_wait") from error
         except Refusal as refusal:
             if refusal.status == 401:
-                raise _no_token() from refusal  # what is wrong with it is not for whoever guesses
-            raise Refusal(403, refusal.sentence, code="admin_role") from refusal
+                raise _no_token() from refusal  # the reason would help an attacker to guess
+            raise Refusal(403, str(refusal), code="admin_role") from refusal
 
     def is_still_good(self, grant: Grant) -> bool:
-        """Whether what ``admit`` returned would be granted again."""
-        return grant is EVERYTHING or (self._verifier is not None and self._verifier.is_still_good(grant))
+        """Whether a grant that ``admit`` returned is still valid."""
+        return grant is FULL_ACCESS or (self._verifier is not None and self._verifier.is_still_good(grant))
 
 
 def check_change(value: str | None) -> None:
-    """Look whether a request that changes something may come from a page of another origin.
+    """Check that a request that changes something does not come from a page of another origin.
 
     Args:
-        value: Its ``Seance-Admin`` field.
+        value: Its ``Seance-Admin`` field; None if there is none.
 
     Raises:
-        Refusal: 403, it may.
+        Refusal: 403 without the field.
     """
     if not value:
-        sentence = f"Whatever changes something needs the header field {CHANGE_FIELD}, with any value."
-        raise Refusal(403, sentence, code="admin_change")
+        message = f"This request needs the header field {CHANGE_FIELD}, with any value."
+        raise Refusal(403, message, code="admin_change")
 
 
 def _no_token() -> Refusal:
-    sentence = "This port takes a good token of role admin, as Authorization: Bearer or as a password."
-    return Refusal(401, sentence, code="admin_token", headers=CHALLENGES)
+    message = "A valid token of role admin is required, as Authorization: Bearer or as a password."
+    return Refusal(401, message, code="admin_token", headers=CHALLENGES)
 
 
 def _token_of(authorization: str) -> str:
-    scheme, _, rest = authorization[:LONGEST_AUTHORIZATION].partition(" ")
+    scheme, _, rest = authorization[:MAX_AUTHORIZATION_CHARACTERS].partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
     if scheme.lower() == "basic":

@@ -1,8 +1,9 @@
-"""What happens, as server-sent events: for the dashboard, and for programs that would rather not poll.
+"""Server-sent events of a relay, for the dashboard and other programs.
 
-A witness that writes each event to those who watch and may see it; without anybody watching it does nothing.
-Once a second they all get the figures, those rooms of theirs that have the most clients, and a look at
-whether their token is still good. Watchers are bounded in number, and one that does not read is cut.
+An observer that writes each event to the subscribers with permission for its room. Without subscribers it
+does nothing. Every second, each subscriber receives the figures and its rooms with the most clients, and is
+disconnected if its token has become invalid. The number of subscribers is limited, and one that does not read
+is disconnected.
 """
 
 from __future__ import annotations
@@ -26,26 +27,30 @@ if TYPE_CHECKING:
 
     from seance.relay.edge.client_connection import ClientConnection
 
-__all__ = ["EVENTS", "MOST_WATCHERS", "Feed"]
+__all__ = ["EVENTS", "MAX_SUBSCRIBERS", "EventStream"]
 
 EVENTS = ("room", "client", "limit", "figures", "rooms")
 """The names of the events."""
 
-MOST_WATCHERS = 32
-LOOK_SECONDS = 1.0
-ROOMS_SHOWN = 50
-MOST_AWAY = 4096
+MAX_SUBSCRIBERS = 32
+UPDATE_SECONDS = 1.0
+MAX_ROOMS = 50
+"""Rooms in a ``rooms`` event."""
+
+MAX_AWAY_ROOMS = 4096
+"""Limit of rooms that have lost their agent and will get the state "gone" later."""
+
 RETRY_MILLISECONDS = 2000
 
 
-class Feed(NullObserver):
-    """A ``Observer``. ``add`` watchers, ``close`` at the end.
+class EventStream(NullObserver):
+    """An observer of a relay. Call ``add`` for each subscriber and ``close`` at the end.
 
     Args:
-        reactor: The relay's.
-        registry: Who knows the rooms.
-        figures: Returns the figures of the moment.
-        is_still_good: Whether a watcher may go on.
+        reactor: The relay's reactor.
+        registry: Describes the rooms.
+        figures: Returns the current figures.
+        is_still_good: Whether a subscriber's grant is still valid.
     """
 
     def __init__(
@@ -56,67 +61,67 @@ class Feed(NullObserver):
         is_still_good: Callable[[Grant], bool],
     ) -> None:
         self._reactor = reactor
-        self._census = registry
+        self._registry = registry
         self._figures = figures
         self._is_still_good = is_still_good
-        self._watchers: dict[_Watcher, None] = {}
+        self._subscribers: dict[_Subscriber, None] = {}
         self._away: OrderedDict[str, None] = OrderedDict()
         self._limits: dict[str, int] = {}
         self._call: IDelayedCall | None = None
 
     @property
-    def watcher_count(self) -> int:
-        """Those who watch now."""
-        return len(self._watchers)
+    def subscriber_count(self) -> int:
+        """The number of subscribers."""
+        return len(self._subscribers)
 
     def add(self, request: Request, grant: Grant) -> None:
-        """Let somebody watch; ``request`` is this feed's from now on.
+        """Add a subscriber. The response to ``request`` is written here until it ends.
 
         Raises:
-            Refusal: 429, as many watch as may.
+            Refusal: 429 if there are ``MAX_SUBSCRIBERS`` already.
         """
-        if not self._watchers:
-            self._forget_gone()  # what nobody saw leave, nobody is told of
-        if len(self._watchers) >= MOST_WATCHERS:
-            sentence = "As many watch this relay as may; close another dashboard first."
-            raise Refusal(429, sentence, code="admin_watchers", headers=((b"Retry-After", b"5"),))
-        watcher = _Watcher(self, request, grant)
-        self._watchers[watcher] = None
-        watcher.start()
-        self._tell_figures([watcher])
+        if not self._subscribers:
+            self._pop_unknown()  # rooms that have gone before this subscriber are not reported
+        if len(self._subscribers) >= MAX_SUBSCRIBERS:
+            message = "Too many event streams of this relay; close another dashboard first."
+            raise Refusal(429, message, code="admin_watchers", headers=((b"Retry-After", b"5"),))
+        subscriber = _Subscriber(self, request, grant)
+        self._subscribers[subscriber] = None
+        subscriber.start()
+        self._send_figures([subscriber])
         if self._call is None:
-            self._call = self._reactor.callLater(LOOK_SECONDS, self._look)
+            self._call = self._reactor.callLater(UPDATE_SECONDS, self._update)
 
-    def remove(self, watcher: _Watcher) -> None:
-        """Forget a watcher; it calls this itself."""
-        self._watchers.pop(watcher, None)
-        if not self._watchers and self._call is not None:
+    def remove(self, subscriber: _Subscriber) -> None:
+        """Remove a subscriber; it calls this itself."""
+        self._subscribers.pop(subscriber, None)
+        if not self._subscribers and self._call is not None:
             self._call.cancel()
             self._call = None
 
     def close(self) -> None:
-        """Send everybody home."""
-        for watcher in list(self._watchers):
-            watcher.end()
+        """End all streams."""
+        for subscriber in list(self._subscribers):
+            subscriber.end()
 
     # -- Observer ---------------------------------------------------------------------------
 
     def refused(self, code: str) -> None:
-        """Refusals are in the figures: a crowd that is refused would be a crowd of events."""
+        """Send nothing: the figures count refusals, and an attack would cause one event for each."""
 
     def limit_hit(self, limit: str) -> None:
-        """Tell the first at once, and how many more there were with the next figures: an attack hits many."""
-        if not self._watchers:
+        """Send the first hit of a limit immediately; further ones are counted and sent once a second."""
+        if not self._subscribers:
             return
         if limit in self._limits:
             self._limits[limit] += 1
         else:
             self._limits[limit] = 0
-            self._tell("limit", None, {"limit": limit, "count": 1})
+            self._send("limit", None, {"limit": limit, "count": 1})
 
     def client_joined(self, client: Client, seconds: float) -> None:
         """See ``Observer``."""
-        self._tell_client(client, {"state": "in", "upgrade_seconds": round(seconds, 6)})
+        self._send_client(client, {"state": "in", "upgrade_seconds": round(seconds, 6)})
 
     def client_ended(self, client: Client, report: ClientReport) -> None:
         """See ``Observer``."""
@@ -128,7 +133,7 @@ class Feed(NullObserver):
                 "received_bytes": report.received_bytes,
                 "sent_bytes": report.sent_bytes,
             }
-            self._tell_client(client, content)
+            self._send_client(client, content)
 
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
         """See ``Observer``."""
@@ -136,58 +141,60 @@ class Feed(NullObserver):
             if reason != "replaced":
                 self._away[room] = None
                 self._away.move_to_end(room)
-                if len(self._away) > MOST_AWAY:
+                if len(self._away) > MAX_AWAY_ROOMS:
                     self._away.popitem(last=False)
-                self._tell("room", room, {"room": room, "state": "away", "reason": reason})
+                self._send("room", room, {"room": room, "state": "away", "reason": reason})
             return
         self._away.pop(room, None)
         state = "resuming" if change is LinkChange.DETACHED else "online"
-        self._tell("room", room, {"room": room, "state": state, "reason": change.value})
+        self._send("room", room, {"room": room, "state": state, "reason": change.value})
 
-    # -- inside ----------------------------------------------------------------------------
+    # -- internal ----------------------------------------------------------------------------
 
-    def _tell_client(self, client: Client, content: dict[str, object]) -> None:
+    def _send_client(self, client: Client, content: dict[str, object]) -> None:
         number = cast("ClientConnection", client).number
-        self._tell("client", client.room, {"room": client.room, "client": number, **content})
+        self._send("client", client.room, {"room": client.room, "client": number, **content})
 
-    def _tell(self, event: str, room: str | None, content: dict[str, object]) -> None:
-        if not self._watchers:
+    def _send(self, event: str, room: str | None, content: dict[str, object]) -> None:
+        if not self._subscribers:
             return
         message = _event(event, content)
-        for watcher in list(self._watchers):
-            if room is None or watcher.grant.allows_room(room):
-                watcher.write(message)
+        for subscriber in list(self._subscribers):
+            if room is None or subscriber.grant.allows_room(room):
+                subscriber.write(message)
 
-    def _look(self) -> None:
-        self._call = self._reactor.callLater(LOOK_SECONDS, self._look)
-        for room in self._forget_gone():
-            self._tell("room", room, {"room": room, "state": "gone", "reason": ""})
+    def _update(self) -> None:
+        self._call = self._reactor.callLater(UPDATE_SECONDS, self._update)
+        for room in self._pop_unknown():
+            self._send("room", room, {"room": room, "state": "gone", "reason": ""})
         limits, self._limits = self._limits, {}
         for limit, count in limits.items():
             if count:
                 self._limits[limit] = 0
-                self._tell("limit", None, {"limit": limit, "count": count})
-        for watcher in list(self._watchers):
-            if not self._is_still_good(watcher.grant):
-                watcher.end()
-        self._tell_figures(list(self._watchers))
+                self._send("limit", None, {"limit": limit, "count": count})
+        for subscriber in list(self._subscribers):
+            if not self._is_still_good(subscriber.grant):
+                subscriber.end()
+        self._send_figures(list(self._subscribers))
 
-    def _forget_gone(self) -> list[str]:
+    def _pop_unknown(self) -> list[str]:
+        """Remove and return the rooms without an agent that the relay no longer remembers."""
         gone = []
-        # All are known equally long, so the first is always the next to be forgotten.
-        while self._away and not self._census.is_known(room := next(iter(self._away))):
+        # The relay remembers each room equally long, so the oldest is the first to become unknown.
+        while self._away and not self._registry.is_known(room := next(iter(self._away))):
             del self._away[room]
             gone.append(room)
         return gone
 
-    def _tell_figures(self, watchers: list[_Watcher]) -> None:
+    def _send_figures(self, subscribers: list[_Subscriber]) -> None:
         figures = _event("figures", self._figures())
         rooms: dict[tuple[str, ...], bytes] = {}
-        for watcher in watchers:
-            seen = watcher.grant.rooms
-            if seen not in rooms:
-                rooms[seen] = _event("rooms", {"rooms": self._census.busiest(watcher.grant, ROOMS_SHOWN)})
-            watcher.write((figures if "*" in seen else b"") + rooms[seen])
+        for subscriber in subscribers:
+            allowed = subscriber.grant.rooms
+            if allowed not in rooms:
+                busiest = self._registry.busiest(subscriber.grant, MAX_ROOMS)
+                rooms[allowed] = _event("rooms", {"rooms": busiest})
+            subscriber.write((figures if "*" in allowed else b"") + rooms[allowed])
 
 
 def _event(name: str, content: dict[str, object]) -> bytes:
@@ -195,14 +202,14 @@ def _event(name: str, content: dict[str, object]) -> bytes:
 
 
 @implementer(IPushProducer)
-class _Watcher:
-    """One who watches."""
+class _Subscriber:
+    """One open response."""
 
-    def __init__(self, feed: Feed, request: Request, grant: Grant) -> None:
+    def __init__(self, events: EventStream, request: Request, grant: Grant) -> None:
         self.grant = grant
-        self._feed = feed
+        self._events = events
         self._request: Any = request
-        self._is_over = False
+        self._has_ended = False
 
     def start(self) -> None:
         request = self._request
@@ -212,29 +219,29 @@ class _Watcher:
         request.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
 
     def write(self, message: bytes) -> None:
-        if not self._is_over and message:
+        if not self._has_ended and message:
             self._request.write(message)
 
     def end(self) -> None:
-        """The stream ends; a browser asks again, and is then told why not."""
-        if not self._is_over:
+        """End the response; a browser sends a new request and gets the reason."""
+        if not self._has_ended:
             self._stop()
             self._request.unregisterProducer()
             self._request.finish()
 
     def pauseProducing(self) -> None:
-        """It has not read for a long time: the kernel's buffers are full."""
-        if not self._is_over:
+        """Close the connection: the buffers are full because the subscriber does not read."""
+        if not self._has_ended:
             self._stop()
             self._request.channel.cut()
 
     def resumeProducing(self) -> None:
-        """Never called: it is cut when it is full."""
+        """Not called: a paused subscriber is disconnected."""
 
     def stopProducing(self) -> None:
-        """The connection is gone."""
+        """The connection is lost."""
         self._stop()
 
     def _stop(self) -> None:
-        self._is_over = True
-        self._feed.remove(self)
+        self._has_ended = True
+        self._events.remove(self)

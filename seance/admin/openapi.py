@@ -1,7 +1,6 @@
-"""The description of the admin API, OpenAPI 3.1: what ``/api/openapi.json`` says.
+"""The OpenAPI 3.1 description of the admin API, served as ``/api/openapi.json``.
 
-Written by hand, because it is what other people's programs are made from; a test lets schemathesis hold it
-against a running relay.
+A test checks it against a running relay with schemathesis.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from seance import __version__
 
 __all__ = ["description"]
 
-Json = dict[str, Any]  # a document, whose keys are known to its readers
+Json = dict[str, Any]
 
 _ROOM_NAME: Json = {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
@@ -41,20 +40,20 @@ def _refusal(meaning: str) -> Json:
 
 
 _REFUSALS: Json = {
-    "400": _refusal("A parameter makes no sense."),
-    "401": _refusal("A token is needed, or this one is not good."),
-    "403": _refusal(
-        "The token is for something else, the Host is not this machine, or Seance-Admin is missing."
-    ),
-    "405": _refusal("Another method."),
-    "503": _refusal("Whether the token is good could not be found out in time."),
+    "400": _refusal("A parameter is invalid."),
+    "401": _refusal("A valid token is required."),
+    "403": _refusal("The token has another role, Host is not localhost, or Seance-Admin is missing."),
+    "405": _refusal("The method is not allowed."),
+    "503": _refusal("The token could not be verified in time."),
 }
-_NOT_FOUND: Json = {"404": _refusal("There is no such room or client, or the token is not for it.")}
+_NOT_FOUND: Json = {
+    "404": _refusal("The room or client does not exist, or the token does not permit access to it.")
+}
 
 _LIMIT: Json = {
     "name": "limit",
     "in": "query",
-    "description": "How many at most.",
+    "description": "Maximum number of items.",
     "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
 }
 _ROOM: Json = {"name": "room", "in": "path", "required": True, "schema": _ROOM_NAME}
@@ -68,7 +67,7 @@ _CHANGE: Json = {
     "name": "Seance-Admin",
     "in": "header",
     "required": True,
-    "description": "Any value; a page of another origin cannot send it.",
+    "description": "Any value. A page of another origin cannot send this field.",
     "schema": {"type": "string", "minLength": 1, "pattern": "^[A-Za-z0-9]+$"},
 }
 
@@ -89,7 +88,7 @@ _SCHEMAS: Json = {
     "Room": _object(**_ROOM_FIELDS),
     "RoomTable": _object(
         rooms={"type": "array", "items": _reference("Room")},
-        next={"type": ["string", "null"], "description": "What to say as `after` for the rest."},
+        next={"type": ["string", "null"], "description": "Value of `after` for the next page."},
     ),
     "Client": _object(
         client=_COUNT,
@@ -103,11 +102,11 @@ _SCHEMAS: Json = {
 }
 
 
-def _get(summary: str, answer: Json, *parameters: Json, refusals: Json = _REFUSALS) -> Json:
+def _get(summary: str, response: Json, *parameters: Json, refusals: Json = _REFUSALS) -> Json:
     return {
         "summary": summary,
         "parameters": list(parameters),
-        "responses": {"200": {"description": summary, **answer}, **refusals},
+        "responses": {"200": {"description": summary, **response}, **refusals},
     }
 
 
@@ -115,7 +114,7 @@ def _delete(summary: str, *parameters: Json) -> Json:
     return {
         "summary": summary,
         "parameters": [*parameters, _CHANGE],
-        "responses": {"204": {"description": "It is done."}, **_REFUSALS, **_NOT_FOUND},
+        "responses": {"204": {"description": "Disconnected."}, **_REFUSALS, **_NOT_FOUND},
     }
 
 
@@ -128,33 +127,33 @@ def description() -> Json:
         "info": {
             "title": "Seance Tunnel: the admin port of a relay",
             "version": __version__,
-            "description": "Rooms, their clients, and what happens. See docs/admin-port.md.",
+            "description": "Rooms, their clients, and events. See docs/admin-port.md.",
         },
         "security": [{}, {"bearer": []}, {"basic": []}],
         "paths": {
             "/healthz": {
-                "get": {**_get("The event loop turns.", text, refusals=open_refusals), "security": [{}]},
+                "get": {**_get("The process is alive.", text, refusals=open_refusals), "security": [{}]},
             },
             "/readyz": {
                 "get": {
                     **_get(
-                        "It takes whoever comes.",
+                        "The relay accepts connections.",
                         text,
                         refusals={**open_refusals, "503": {"description": "It does not.", **text}},
                     ),
                     "security": [{}],
                 },
             },
-            "/metrics": {"get": _get("The figures, for Prometheus.", text)},
+            "/metrics": {"get": _get("Metrics in the format of Prometheus.", text)},
             "/api/rooms": {
                 "get": _get(
-                    "The rooms that are served, by name.",
+                    "The rooms with an agent, sorted by name.",
                     _content(_reference("RoomTable")),
                     _LIMIT,
                     {
                         "name": "after",
                         "in": "query",
-                        "description": "Only rooms behind this one.",
+                        "description": "Only rooms after this name.",
                         "schema": {"type": "string"},
                     },
                 ),
@@ -168,17 +167,17 @@ def description() -> Json:
                     refusals={**_REFUSALS, **_NOT_FOUND},
                 ),
                 "delete": _delete(
-                    "Send the agent of a room away, and its clients. Both may come again.", _ROOM
+                    "Disconnect the agent and the clients of a room. They may reconnect.", _ROOM
                 ),
             },
             "/api/rooms/{room}/clients/{client}": {
-                "delete": _delete("Send a client away. It may come again.", _ROOM, _CLIENT),
+                "delete": _delete("Disconnect a client. It may reconnect.", _ROOM, _CLIENT),
             },
             "/api/events": {
                 "get": _get(
-                    "What happens, as server-sent events: room, client, limit, figures, rooms.",
+                    "Server-sent events: room, client, limit, figures, rooms.",
                     _content({"type": "string"}, "text/event-stream"),
-                    refusals={**_REFUSALS, "429": _refusal("As many watch as may.")},
+                    refusals={**_REFUSALS, "429": _refusal("Too many event streams.")},
                 ),
             },
         },
@@ -189,7 +188,7 @@ def description() -> Json:
                 "basic": {
                     "type": "http",
                     "scheme": "basic",
-                    "description": "Any name, the token as password.",
+                    "description": "Any user name, and the token as password.",
                 },
             },
         },

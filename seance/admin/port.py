@@ -1,14 +1,12 @@
-"""What operators ask, put together: an admin port with its witnesses, for a relay or for an agent.
+"""Assembles the admin port of a relay or an agent, with metrics and observers.
 
-The doors make one of these and start it beside the relay; a program that embeds a relay does the same::
+``seance relay`` starts one beside the relay; a program that embeds a relay does the same::
 
     port = RelayAdmin(reactor, settings, verifier=auth)
-    relay = Relay(reactor, settings, verifier=auth, witness=port.witness)
+    relay = Relay(reactor, settings, verifier=auth, observer=port.observer)
     port.watch(relay)
-    # Then start the relay, and the port after it; stop the port first or together with the relay: it
-    # stays until the relay has taken leave.
-
-Here, on the top floor, because ``seance.admin``, ``seance.metrics`` and the pages do not know each other.
+    # Start the relay, then the port. Stop the port before the relay or together with it: it stays open
+    # until the relay has stopped.
 """
 
 from __future__ import annotations
@@ -20,11 +18,11 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
 
-from seance.admin.event_stream import Feed
+from seance.admin.event_stream import EventStream
 from seance.admin.room_registry import RoomRegistry
-from seance.admin.routes import common_places, relay_places
+from seance.admin.routes import common_routes, relay_routes
 from seance.admin.service import AdminService
-from seance.admin.site import Place
+from seance.admin.site import AdminRoute
 from seance.agent.service import Agent
 from seance.core.interfaces import Grant, Observer, Verifier
 from seance.core.observers import MultiObserver
@@ -38,22 +36,19 @@ from seance.relay.service import Relay
 __all__ = ["NOWHERE", "AgentAdmin", "RelayAdmin"]
 
 NOWHERE = "none"
-"""As ``--admin``: no admin port."""
+"""The value of ``--admin`` for no admin port."""
 
 
 class RelayAdmin(MultiService):
     """The admin port of a relay.
 
-    Args:
-        reactor: Twisted's reactor.
-        settings: The relay's; ``admin``, ``admin_token``, ``admin_ca``, ``metrics_rooms`` and the certificate
-            count here. The door looks for ``NOWHERE`` itself.
-        verifier: Who judges tokens, the same as the relay's.
-        places: What else is there, and asked first: ``page_places(...)`` with a dashboard at ``/`` and below
-            ``/static/``, for example.
+    Args: reactor: Twisted's reactor. settings: The relay's settings. The admin port uses ``admin`` (not
+    ``NOWHERE``: the caller checks that), ``admin_token``, ``admin_ca``, ``metrics_rooms``, ``tls_cert`` and
+    ``tls_key``. verifier: Verifies tokens; the relay's own. routes: Further routes, which take precedence;
+    ``page_routes(...)`` for the dashboard.
 
     Attributes:
-        observer: For the relay.
+        observer: Pass this to the relay.
     """
 
     def __init__(
@@ -62,15 +57,15 @@ class RelayAdmin(MultiService):
         settings: RelaySettings,
         *,
         verifier: Verifier | None = None,
-        places: Iterable[Place] = (),
+        routes: Iterable[AdminRoute] = (),
     ) -> None:
         super().__init__()
         metrics = RelayMetrics(reactor, by_room=settings.metrics_rooms)
         registry = RoomRegistry(reactor)
-        self._feed = Feed(reactor, registry, metrics.figures, self._is_still_good)
-        self._metrics, self._census = metrics, registry
+        self._events = EventStream(reactor, registry, metrics.figures, self._is_still_good)
+        self._metrics, self._registry = metrics, registry
         self._relay: Relay | None = None
-        self.observer: Observer = MultiObserver(metrics, registry, self._feed)
+        self.observer: Observer = MultiObserver(metrics, registry, self._events)
         tls = None
         if settings.tls_cert is not None:
             tls = ServerTls(settings.tls_cert, settings.tls_key, settings.admin_ca)
@@ -78,45 +73,45 @@ class RelayAdmin(MultiService):
             reactor,
             settings.admin,
             [
-                *places,
-                *common_places(self._why_not_ready, metrics.exposition.page, CONTENT_TYPE),
-                *relay_places(registry, self._feed),
+                *routes,
+                *common_routes(self._not_ready_reason, metrics.exposition.page, CONTENT_TYPE),
+                *relay_routes(registry, self._events),
             ],
             verifier=verifier,
-            asks_for_token=settings.admin_token or settings.admin_ca is not None,
+            requires_token=settings.admin_token or settings.admin_ca is not None,
             tls=tls,
-            asks_for_certificate=settings.admin_ca is not None,
+            requests_certificate=settings.admin_ca is not None,
             remedy="give --auth-key FILE or --admin-ca FILE, or keep it on 127.0.0.1 without --admin-token",
-            before_end=self._when_over,
-            on_end=self._feed.close,
+            before_close=self._when_stopped,
+            on_close=self._events.close,
         )
         metrics.lag.setServiceParent(self)
         self._service.setServiceParent(self)
 
     def watch(self, relay: Relay) -> None:
-        """Tell of this relay, which has ``observer``, from now on."""
+        """Set the relay to report on; it must have ``observer``."""
         self._relay = relay
         self._metrics.watch(relay)
-        self._census.watch(relay)
+        self._registry.watch(relay)
 
     def when_listening(self) -> Deferred[IListeningPort | None]:
-        """Wait for the port; None if the default one was taken. Fails with ``ConfigError``."""
+        """Wait for the port; None if the default port is in use. Fails with ``ConfigError``."""
         return self._service.when_listening()
 
     def reread(self) -> None:
-        """Read the certificate again, for SIGHUP."""
+        """Reload the certificate, for SIGHUP."""
         self._service.reread()
 
     def _is_still_good(self, grant: Grant) -> bool:
         return self._service.is_still_good(grant)
 
-    def _why_not_ready(self) -> str:
+    def _not_ready_reason(self) -> str:
         relay = self._relay
         if relay is not None and relay.is_draining:
             return "draining"
         return "" if relay is not None and relay.is_ready else "not listening"
 
-    def _when_over(self) -> Deferred[None]:
+    def _when_stopped(self) -> Deferred[None]:
         return succeed(None) if self._relay is None else self._relay.stopService()
 
 
@@ -125,10 +120,10 @@ class AgentAdmin(MultiService):
 
     Args:
         reactor: Twisted's reactor.
-        settings: The agent's.
+        settings: The agent's settings.
 
     Attributes:
-        observer: For the agent.
+        observer: Pass this to the agent.
     """
 
     def __init__(
@@ -144,15 +139,15 @@ class AgentAdmin(MultiService):
         self._service = AdminService(
             reactor,
             settings.admin,
-            common_places(self._why_not_ready, metrics.exposition.page, CONTENT_TYPE),
-            risk="read this agent's figures",
-            remedy="an agent asks for no tokens, so keep it on 127.0.0.1",
+            common_routes(self._not_ready_reason, metrics.exposition.page, CONTENT_TYPE),
+            risk="read this agent's metrics",
+            remedy="an agent cannot require tokens, so keep it on 127.0.0.1",
         )
         metrics.lag.setServiceParent(self)
         self._service.setServiceParent(self)
 
     def watch(self, agent: Agent) -> None:
-        """Tell of this agent, which has ``observer``, from now on."""
+        """Set the agent to report on; it must have ``observer``."""
         self._agent = agent
         self._metrics.watch(agent)
 
@@ -160,7 +155,7 @@ class AgentAdmin(MultiService):
         """Wait for the port. Fails with ``ConfigError``."""
         return self._service.when_listening()
 
-    def _why_not_ready(self) -> str:
+    def _not_ready_reason(self) -> str:
         agent = self._agent
         if agent is None:
             return "not running"

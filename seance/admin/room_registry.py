@@ -1,7 +1,7 @@
-"""Who is there: rooms and their clients, for those who may see them; and the hand that sends them away.
+"""Lists the rooms and clients that a grant permits, and disconnects them.
 
-A witness, because links come and go beneath a room while its figures go on. Forgets a room when neither its
-agent nor a client of it is there, so it is as large as the relay is.
+It is an observer of the relay, so that the byte counts of a room survive the reconnection of its agent. A
+room without agent and clients is removed, so the size is limited by the relay's own limits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RoomRegistry"]
 
-CLOSED = "An operator has closed this room."
-SENT_AWAY = "An operator has sent this client away."
+ROOM_CLOSED = "An operator has closed this room."
+CLIENT_CLOSED = "An operator has disconnected this client."
 
 
 @dataclass(slots=True)
-class _Room:
+class _RoomEntry:
     clients: dict[int, Client] = field(default_factory=dict)
     received_bytes: int = 0
     sent_bytes: int = 0
@@ -34,26 +34,26 @@ class _Room:
 
 
 class RoomRegistry(NullObserver):
-    """A ``Observer``. Make it, give it to the relay, then ``watch`` that.
+    """An observer of a relay; pass it to the relay's constructor, then call ``watch``.
 
     Args:
-        reactor: The relay's.
+        reactor: The relay's reactor.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._relay: Relay | None = None
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, _RoomEntry] = {}
 
     def watch(self, relay: Relay) -> None:
-        """Ask this relay from now on."""
+        """Set the relay to read from."""
         self._relay = relay
 
     # -- Observer ---------------------------------------------------------------------------
 
     def client_began(self, client: Client) -> None:
         """See ``Observer``."""
-        room = self._rooms.setdefault(client.room, _Room())
+        room = self._rooms.setdefault(client.room, _RoomEntry())
         room.clients[cast("ClientConnection", client).number] = client
 
     def client_ended(self, client: Client, report: ClientReport) -> None:
@@ -67,60 +67,60 @@ class RoomRegistry(NullObserver):
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
         """See ``Observer``."""
         if change is LinkChange.ATTACHED:
-            self._rooms.setdefault(room, _Room()).is_served = True
+            self._rooms.setdefault(room, _RoomEntry()).is_served = True
         elif change is LinkChange.LOST and (known := self._rooms.get(room)):
-            # One that is replaced goes before the one that comes, and that one might never come up.
+            # LOST of a replaced link precedes ATTACHED of its successor, which may fail to attach.
             link = None if self._relay is None else self._relay.rooms.link_of(room)
             known.is_served = link is not None and link.is_alive
             self._forget(room, known)
 
-    # -- what there is ---------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------
 
     def names(self, grant: Grant, after: str = "") -> list[str]:
-        """Return the rooms that are served and may be seen, in order, from behind ``after`` on."""
+        """Return the permitted rooms with an agent, sorted, that follow the name ``after``."""
         served = (name for name, room in self._rooms.items() if room.is_served and name > after)
         return sorted(name for name in served if grant.allows_room(name))
 
-    def busiest(self, grant: Grant, most: int) -> list[dict[str, object]]:
-        """Return the rooms with the most clients, at most so many."""
+    def busiest(self, grant: Grant, limit: int) -> list[dict[str, object]]:
+        """Describe the ``limit`` rooms with the most clients."""
         names = self.names(grant)
         names.sort(key=lambda name: -len(self._rooms[name].clients))
-        return self.rooms(names[:most])
+        return self.rooms(names[:limit])
 
     def rooms(self, names: Iterable[str]) -> list[dict[str, object]]:
-        """Return what may be said about rooms that ``names`` gave."""
+        """Describe rooms that ``names`` returned."""
         return [self._describe(name) for name in names if name in self._rooms]
 
-    def room(self, name: str, grant: Grant, most: int) -> dict[str, object] | None:
-        """Return a room with its clients, at most so many; None if it is not served, or not to be seen."""
+    def room(self, name: str, grant: Grant, limit: int) -> dict[str, object] | None:
+        """Describe a room with at most ``limit`` clients; None if it has no agent or is not permitted."""
         room = self._rooms.get(name)
         if room is None or not room.is_served or not grant.allows_room(name):
             return None
-        clients = list(room.clients.values())[:most]
+        clients = list(room.clients.values())[:limit]
         return {**self._describe(name), "list": [self._describe_client(client) for client in clients]}
 
     def is_known(self, room: str) -> bool:
-        """Whether a room is served, or has been lately."""
+        """Whether a room has an agent or had one recently."""
         return self._relay is not None and self._relay.rooms.is_known(room)
 
-    # -- sending away ----------------------------------------------------------------------
+    # -- disconnecting -----------------------------------------------------------------------
 
     def close_room(self, name: str, grant: Grant) -> bool:
-        """Send the agent of a room away, and its clients; False if there is none to be seen."""
+        """Disconnect the agent and clients of a room; False if it has no agent or is not permitted."""
         if self._relay is None or not grant.allows_room(name):
             return False
-        return self._relay.rooms.close_room(name, CLOSED)
+        return self._relay.rooms.close_room(name, ROOM_CLOSED)
 
     def close_client(self, name: str, number: int, grant: Grant) -> bool:
-        """Send a client away; False if there is none to be seen."""
+        """Disconnect a client; False if it does not exist or is not permitted."""
         room = self._rooms.get(name)
         client = None if room is None or not grant.allows_room(name) else room.clients.get(number)
         if client is None:
             return False
-        cast("ClientConnection", client).end(SENT_AWAY)
+        cast("ClientConnection", client).end(CLIENT_CLOSED)
         return True
 
-    # -- inside ----------------------------------------------------------------------------
+    # -- internal ----------------------------------------------------------------------------
 
     def _describe(self, name: str) -> dict[str, object]:
         room = self._rooms[name]
@@ -142,16 +142,16 @@ class RoomRegistry(NullObserver):
         }
 
     def _describe_client(self, client: Client) -> dict[str, object]:
-        leg = cast("ClientConnection", client)
+        connection = cast("ClientConnection", client)
         return {
-            "client": leg.number,
-            "address": leg.address,
-            "state": "pending" if leg.upgrade_seconds is None else "joined",
-            "seconds": round(self._reactor.seconds() - leg.began_seconds, 1),
-            "received_bytes": leg.received_bytes,
-            "sent_bytes": leg.sent_bytes,
+            "client": connection.number,
+            "address": connection.address,
+            "state": "pending" if connection.upgrade_seconds is None else "joined",
+            "seconds": round(self._reactor.seconds() - connection.began_seconds, 1),
+            "received_bytes": connection.received_bytes,
+            "sent_bytes": connection.sent_bytes,
         }
 
-    def _forget(self, name: str, room: _Room) -> None:
+    def _forget(self, name: str, room: _RoomEntry) -> None:
         if not room.is_served and not room.clients:
             self._rooms.pop(name, None)

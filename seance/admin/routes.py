@@ -1,4 +1,4 @@
-"""What can be asked of the admin port of a relay, and of that of an agent."""
+"""The routes of the admin ports of a relay and of an agent."""
 
 from __future__ import annotations
 
@@ -6,114 +6,104 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from seance.admin.answers import Answer, json_answer
-from seance.admin.event_stream import Feed
+from seance.admin.event_stream import EventStream
 from seance.admin.openapi import description
+from seance.admin.responses import AdminResponse, json_response
 from seance.admin.room_registry import RoomRegistry
-from seance.admin.site import Asked, Place
+from seance.admin.site import AdminRequest, AdminRoute
 from seance.errors import Refusal
 
-__all__ = ["MOST_SHOWN", "common_places", "page_places", "relay_places"]
+__all__ = ["MAX_ITEMS", "common_routes", "page_routes", "relay_routes"]
 
-MOST_SHOWN = 1000
-"""Rooms, or clients of a room, in one answer."""
+MAX_ITEMS = 1000
+"""Limit of rooms, or of clients of a room, in one response."""
 
-DEFAULT_SHOWN = 100
+DEFAULT_ITEMS = 100
 
-NO_ROOM = "Nobody serves such a room."
+NO_ROOM = "This room has no agent, or the token does not permit access to it."
 
 
-def common_places(
-    is_ready: Callable[[], str], page: Callable[[], bytes], content_type: str
-) -> tuple[Place, ...]:
-    """Return what relays and agents have: whether they live, whether they work, and figures.
+def common_routes(
+    not_ready_reason: Callable[[], str], page: Callable[[], bytes], content_type: str
+) -> tuple[AdminRoute, ...]:
+    """Return the health and metrics routes of relays and agents.
 
     Args:
-        is_ready: Returns why not, or nothing.
+        not_ready_reason: Returns why the process is not ready; empty if it is ready.
         page: Returns the metrics.
-        content_type: What kind of page that is.
+        content_type: The content type of the metrics.
     """
 
-    def ready(asked: Asked) -> Answer:
-        why_not = is_ready()
-        return Answer(503, f"{why_not}\n".encode()) if why_not else Answer(200, b"ready\n")
+    def ready(request: AdminRequest) -> AdminResponse:
+        reason = not_ready_reason()
+        return AdminResponse(503, f"{reason}\n".encode()) if reason else AdminResponse(200, b"ready\n")
 
-    def metrics(asked: Asked) -> Answer:
-        _check_sees_all(asked)
-        return Answer(200, page(), content_type)
+    def metrics(request: AdminRequest) -> AdminResponse:
+        if "*" not in request.grant.rooms:
+            message = "The metrics cover all rooms, but the token is limited to some rooms."
+            raise Refusal(403, message, code="admin_rooms")
+        return AdminResponse(200, page(), content_type)
 
     return (
-        Place("/healthz", {"GET": lambda asked: Answer(200, b"ok\n")}, is_open=True),
-        Place("/readyz", {"GET": ready}, is_open=True),
-        Place("/metrics", {"GET": metrics}),
+        AdminRoute("/healthz", {"GET": lambda request: AdminResponse(200, b"ok\n")}, is_open=True),
+        AdminRoute("/readyz", {"GET": ready}, is_open=True),
+        AdminRoute("/metrics", {"GET": metrics}),
     )
 
 
-def page_places(pages: Mapping[str, tuple[str, bytes]]) -> tuple[Place, ...]:
-    """Return pages and what belongs to them, such as the dashboard. They need a token where one is asked for.
+def page_routes(pages: Mapping[str, tuple[str, bytes]]) -> tuple[AdminRoute, ...]:
+    """Return routes for static pages such as the dashboard. They need a token if the port requires one.
 
     Args:
         pages: Content type and content by path: ``{"/": ("text/html; charset=utf-8", b"...")}``.
     """
 
-    def answer(content_type: str, content: bytes, asked: Asked) -> Answer:
-        return Answer(200, content, content_type)
+    def get(content_type: str, content: bytes, request: AdminRequest) -> AdminResponse:
+        return AdminResponse(200, content, content_type)
 
-    return tuple(Place(path, {"GET": partial(answer, *page)}) for path, page in pages.items())
+    return tuple(AdminRoute(path, {"GET": partial(get, *page)}) for path, page in pages.items())
 
 
-def relay_places(registry: RoomRegistry, feed: Feed) -> tuple[Place, ...]:
-    """Return what only a relay has.
+def relay_routes(registry: RoomRegistry, stream: EventStream) -> tuple[AdminRoute, ...]:
+    """Return the routes of the API, which only a relay has."""
+    document = json_response(description())
 
-    Args:
-        registry: Who knows the rooms.
-        feed: Who tells what happens.
-    """
-    document = json_answer(description())
+    def rooms(request: AdminRequest) -> AdminResponse:
+        limit = request.number("limit", DEFAULT_ITEMS, MAX_ITEMS)
+        names = registry.names(request.grant, request.text("after") or "")
+        page = names[:limit]
+        following = page[-1] if len(names) > limit else None
+        return json_response({"rooms": registry.rooms(page), "next": following})
 
-    def rooms(asked: Asked) -> Answer:
-        limit = asked.number("limit", DEFAULT_SHOWN, MOST_SHOWN)
-        names = registry.names(asked.grant, asked.text("after") or "")
-        shown = names[:limit]
-        following = shown[-1] if len(names) > limit else None
-        return json_answer({"rooms": registry.rooms(shown), "next": following})
-
-    def room(asked: Asked) -> Answer:
-        found = registry.room(
-            asked.names["room"], asked.grant, asked.number("limit", DEFAULT_SHOWN, MOST_SHOWN)
-        )
+    def room(request: AdminRequest) -> AdminResponse:
+        limit = request.number("limit", DEFAULT_ITEMS, MAX_ITEMS)
+        found = registry.room(request.names["room"], request.grant, limit)
         if found is None:
             raise Refusal(404, NO_ROOM, code="admin_room")
-        return json_answer(found)
+        return json_response(found)
 
-    def close_room(asked: Asked) -> Answer:
-        if not registry.close_room(asked.names["room"], asked.grant):
+    def close_room(request: AdminRequest) -> AdminResponse:
+        if not registry.close_room(request.names["room"], request.grant):
             raise Refusal(404, NO_ROOM, code="admin_room")
-        return Answer(204)
+        return AdminResponse(204)
 
-    def close_client(asked: Asked) -> Answer:
-        text = asked.names["client"]
+    def close_client(request: AdminRequest) -> AdminResponse:
+        text = request.names["client"]
         number = int(text) if re.fullmatch(r"[0-9]{1,15}", text) else 0
-        if not registry.close_client(asked.names["room"], number, asked.grant):
+        if not registry.close_client(request.names["room"], number, request.grant):
             raise Refusal(404, "This room has no such client.", code="admin_client")
-        return Answer(204)
+        return AdminResponse(204)
 
-    def events(asked: Asked) -> Answer | None:
-        if asked.request.method == b"HEAD":
-            return Answer(200, b"", "text/event-stream")
-        feed.add(asked.request, asked.grant)
+    def events(request: AdminRequest) -> AdminResponse | None:
+        if request.request.method == b"HEAD":
+            return AdminResponse(200, b"", "text/event-stream")
+        stream.add(request.request, request.grant)
         return None
 
     return (
-        Place("/api/rooms", {"GET": rooms}, parameters=("limit", "after")),
-        Place("/api/rooms/{room}", {"GET": room, "DELETE": close_room}, parameters=("limit",)),
-        Place("/api/rooms/{room}/clients/{client}", {"DELETE": close_client}),
-        Place("/api/events", {"GET": events}),
-        Place("/api/openapi.json", {"GET": lambda asked: document}),
+        AdminRoute("/api/rooms", {"GET": rooms}, parameters=("limit", "after")),
+        AdminRoute("/api/rooms/{room}", {"GET": room, "DELETE": close_room}, parameters=("limit",)),
+        AdminRoute("/api/rooms/{room}/clients/{client}", {"DELETE": close_client}),
+        AdminRoute("/api/events", {"GET": events}),
+        AdminRoute("/api/openapi.json", {"GET": lambda request: document}),
     )
-
-
-def _check_sees_all(asked: Asked) -> None:
-    if "*" not in asked.grant.rooms:
-        sentence = "These figures are of all rooms together; this token is for some."
-        raise Refusal(403, sentence, code="admin_rooms")

@@ -1,8 +1,8 @@
-"""The admin port's answers: which path and method lead where, over twisted.web.
+"""Dispatches requests of the admin port to routes, on twisted.web.
 
-One resource for all paths, because each answer needs the same guard before it and the same header fields
-around it. Strangers may reach it where it listens beyond this machine, so connections, heads and bodies are
-bounded here; heads by twisted.web (16 KiB).
+One resource serves all paths, because each request needs the same access control and each response the same
+header fields. If the port listens on other addresses than loopback, any client may reach it, so connections
+and bodies are limited here; twisted.web limits heads (16 KiB).
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from seance.admin.access_control import CHANGE_FIELD, EVERYTHING, Guard, check_change
-from seance.admin.answers import Answer, refusal_answer
+from seance.admin.access_control import CHANGE_FIELD, FULL_ACCESS, AccessControl, check_change
+from seance.admin.responses import AdminResponse, refusal_response
 from seance.core.interfaces import Grant
 from seance.errors import Refusal
 
-__all__ = ["MOST_BODY_BYTES", "MOST_CONNECTIONS", "AdminSite", "Asked", "Place"]
+__all__ = ["MAX_BODY_BYTES", "MAX_CONNECTIONS", "AdminRequest", "AdminRoute", "AdminSite"]
 
-MOST_CONNECTIONS = 128
-"""Open connections to the admin port; one more is cut at accept. A browser has six, a scraper one."""
+MAX_CONNECTIONS = 128
+"""Limit of open connections; a further one is closed at accept. A browser opens six, Prometheus one."""
 
-MOST_BODY_BYTES = 4096
-"""Nothing here takes a body; one that is longer costs the connection."""
+MAX_BODY_BYTES = 4096
+"""Limit of a request body; the connection of a larger one is closed. No route uses a body."""
 
 IDLE_SECONDS = 30.0
-"""A connection without a request, or with half of one, lives so long."""
+"""Timeout of a connection without a complete request."""
 
 SECURITY_FIELDS = (
     (b"Server", b"seance"),
@@ -52,98 +52,100 @@ SECURITY_FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request that may be answered.
+class AdminRequest:
+    """An authorised request.
 
     Attributes:
-        request: Of twisted.web, for answers that are streams.
-        names: What stands in the path where the place has a ``{name}``.
-        grant: What may be seen.
+        request: The request of twisted.web, for responses that are streams.
+        names: The values of the ``{name}`` parts of the path.
+        grant: The permissions of the request.
     """
 
     request: Request
     names: Mapping[str, str]
     grant: Grant
 
-    def number(self, name: str, default: int, most: int) -> int:
-        """Return a parameter of the query that is a number from 1 to ``most``.
+    def number(self, name: str, default: int, maximum: int) -> int:
+        """Return a query parameter from 1 to ``maximum``, or ``default`` if it is missing.
 
         Raises:
-            Refusal: 400, it is not.
+            Refusal: 400 for another value.
         """
         text = self.text(name)
         if text is None:
             return default
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-            raise Refusal(400, f"{name} has to be a number from 1 to {most}.", code="admin_parameter")
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= maximum:
+            raise Refusal(400, f"{name} must be a number from 1 to {maximum}.", code="admin_parameter")
         return int(text)
 
     def text(self, name: str) -> str | None:
-        """Return a parameter of the query, or None.
+        """Return a query parameter, or None.
 
         Raises:
-            Refusal: 400, it is there twice.
+            Refusal: 400 if it occurs twice.
         """
         values = (self.request.args or {}).get(name.encode(), [])
         if len(values) > 1:
-            raise Refusal(400, f"{name} is there twice.", code="admin_parameter")
+            raise Refusal(400, f"The parameter {name} occurs twice.", code="admin_parameter")
         return values[0].decode("utf-8", "replace") if values else None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A path, and who answers there.
+class AdminRoute:
+    """A path and its handlers.
 
     Attributes:
-        path: With ``{name}`` for a part that varies.
-        answers: By method. None as an answer means that the request was taken over.
-        is_open: Whether no token is asked for.
-        parameters: What the query may hold.
+        path: The path; a variable part is a ``{name}``.
+        handlers: Called with the request, by method. None as result: the handler writes the response itself.
+        is_open: Whether no token is required.
+        parameters: The permitted query parameters.
     """
 
     path: str
-    answers: Mapping[str, Callable[[Asked], Answer | None]]
+    handlers: Mapping[str, Callable[[AdminRequest], AdminResponse | None]]
     is_open: bool = False
     parameters: tuple[str, ...] = ()
 
     def match(self, path: str) -> Mapping[str, str] | None:
-        """Return the varying parts of a path that leads here, or None."""
-        form = re.sub(
+        """Return the values of the ``{name}`` parts if ``path`` matches, or None."""
+        pattern = re.sub(
             r"\{(\w+)\}", r"(?P<\1>[^/]+)", re.escape(self.path).replace(r"\{", "{").replace(r"\}", "}")
         )
-        found = re.fullmatch(form, path)
+        found = re.fullmatch(pattern, path)
         return None if found is None else {name: unquote(part) for name, part in found.groupdict().items()}
 
 
 class AdminSite(Site):
-    """The factory of the admin port. Set ``guard`` before it is used.
+    """The factory of the admin port. Set ``access_control`` before a connection arrives.
 
     Args:
-        reactor: Where time comes from.
-        places: Where there is something.
+        reactor: Twisted's reactor.
+        routes: The routes; the first that matches is used.
     """
 
     noisy: ClassVar[bool] = False  # type: ignore[misc]  # Twisted sets it on instances
 
-    def __init__(self, reactor: Any, places: tuple[Place, ...]) -> None:  # noqa: ANN401  # no common type
-        super().__init__(_Root(self, places), requestFactory=_Request, timeout=IDLE_SECONDS, reactor=reactor)
+    def __init__(self, reactor: Any, routes: tuple[AdminRoute, ...]) -> None:  # noqa: ANN401  # no common type
+        super().__init__(
+            _Root(self, routes), requestFactory=_HttpRequest, timeout=IDLE_SECONDS, reactor=reactor
+        )
         self.displayTracebacks = False
-        self.protocol = _Channel  # type: ignore[assignment]  # HTTP/1.1 alone
-        self.places = places
-        self.guard: Guard | None = None
+        self.protocol = _Channel  # type: ignore[assignment]  # no HTTP/2
+        self.routes = routes
+        self.access_control: AccessControl | None = None
         self.channels: dict[_Channel, None] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ANN401  # of Twisted's private types
-        """Make the protocol of one connection, or none."""
-        if len(self.channels) >= MOST_CONNECTIONS:
+        """Return the protocol of a connection, or None above the limit."""
+        if len(self.channels) >= MAX_CONNECTIONS:
             return None
         return super().buildProtocol(addr)
 
     def log(self, request: Any) -> None:  # noqa: ANN401  # as above
-        """Requests are not logged: whoever scrapes comes every few seconds."""
+        """Do not log requests: a scraper sends one every few seconds."""
 
     def cut_all(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         for channel in list(self.channels):
             channel.cut()
 
@@ -163,16 +165,16 @@ class _Channel(HTTPChannel):
         super().connectionLost(reason)
 
 
-class _Request(Request):
+class _HttpRequest(Request):
     _body_bytes = 0
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802  # Twisted's name
-        # Whatever is announced, it is not put into a file: what comes is counted.
+        # Prevents twisted.web from creating a file for the body; handleContentChunk counts it.
         super().gotLength(0)
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802  # as above
         self._body_bytes += len(data)
-        if self._body_bytes > MOST_BODY_BYTES:
+        if self._body_bytes > MAX_BODY_BYTES:
             cast(_Channel, self.channel).cut()
 
 
@@ -180,81 +182,81 @@ class _Root(Resource):
     isLeaf = True  # noqa: N815  # Twisted's name
     _log = Logger()
 
-    def __init__(self, site: AdminSite, places: tuple[Place, ...]) -> None:
+    def __init__(self, site: AdminSite, routes: tuple[AdminRoute, ...]) -> None:
         super().__init__()
         self._site = site
-        self._places = places
+        self._routes = routes
 
     def render(self, request: Request) -> int:
-        answering = Deferred.fromCoroutine(self._answer(request))
+        task = Deferred.fromCoroutine(self._respond(request))
         gone = request.notifyFinish()
-        gone.addErrback(lambda _: answering.cancel())
-        answering.addErrback(lambda failure: failure.trap(CancelledError))
+        gone.addErrback(lambda _: task.cancel())
+        task.addErrback(lambda failure: failure.trap(CancelledError))
         return NOT_DONE_YET
 
-    async def _answer(self, request: Request) -> None:
+    async def _respond(self, request: Request) -> None:
         for name, value in SECURITY_FIELDS:
             request.setHeader(name, value)
         try:
-            answer = await self._decide(request)
+            response = await self._dispatch(request)
         except Refusal as refusal:
-            answer = refusal_answer(refusal)
+            response = refusal_response(refusal)
         except CancelledError:
             raise
-        except Exception:  # noqa: BLE001  # nobody foresaw it; the operator is told where to look
-            self._log.failure("A request to the admin port could not be answered", event="admin.failed")
-            answer = refusal_answer(
-                Refusal(500, "This failed; the log has the details.", code="admin_failed")
+        except Exception:  # noqa: BLE001  # any other error of a handler becomes a 500
+            self._log.failure("A request to the admin port failed", event="admin.failed")
+            response = refusal_response(
+                Refusal(500, "The request failed; the relay's log has the details.", code="admin_failed")
             )
-        if answer is not None:
-            _write(request, answer)
+        if response is not None:
+            _write(request, response)
 
-    async def _decide(self, request: Request) -> Answer | None:
-        guard = self._site.guard
-        assert guard is not None, "whoever listens has set it"
+    async def _dispatch(self, request: Request) -> AdminResponse | None:
+        access_control = self._site.access_control
+        assert access_control is not None, "AdminService sets this before it listens"
         path = request.path.decode("latin-1")
         method = request.method.decode("latin-1")
-        place, names = self._find(path)
-        # A health check in HTTP/1.0 has no Host. No browser leaves it out, so no page is let in by this.
-        if place is None or not place.is_open or request.requestHeaders.hasHeader("host"):
-            guard.check_host(_field(request, "host") or "")
-        grant = EVERYTHING
-        if place is None or not place.is_open:
-            grant = await guard.admit(_field(request, "authorization") or "", request.channel)
-        if place is None:
-            raise Refusal(404, "There is nothing here.", code="admin_path")
-        answer = place.answers.get("GET" if method == "HEAD" else method)
-        if answer is None:
-            allowed = ", ".join(["HEAD", *place.answers] if "GET" in place.answers else place.answers)
+        route, names = self._find(path)
+        # A health check in HTTP/1.0 has no Host. Every browser sends one, so this gives no page access.
+        if route is None or not route.is_open or request.requestHeaders.hasHeader("host"):
+            access_control.check_host(_field(request, "host") or "")
+        grant = FULL_ACCESS
+        if route is None or not route.is_open:
+            grant = await access_control.admit(_field(request, "authorization") or "", request.channel)
+        if route is None:
+            raise Refusal(404, "Not found.", code="admin_path")
+        handler = route.handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allowed = ", ".join(["HEAD", *route.handlers] if "GET" in route.handlers else route.handlers)
             headers = ((b"Allow", allowed.encode()),)
-            raise Refusal(405, f"Only {allowed} can be done here.", code="admin_method", headers=headers)
-        unknown = [name for name in request.args or {} if name.decode("latin-1") not in place.parameters]
+            raise Refusal(405, f"Use {allowed}.", code="admin_method", headers=headers)
+        unknown = [name for name in request.args or {} if name.decode("latin-1") not in route.parameters]
         if unknown:
-            raise Refusal(400, "The query has a parameter that is not known here.", code="admin_parameter")
+            raise Refusal(400, "Unknown query parameter.", code="admin_parameter")
         if method not in ("GET", "HEAD"):
             check_change(_field(request, CHANGE_FIELD))
-        return answer(Asked(request, names, grant))
+        return handler(AdminRequest(request, names, grant))
 
-    def _find(self, path: str) -> tuple[Place | None, Mapping[str, str]]:
-        for place in self._places:
-            names = place.match(path)
+    def _find(self, path: str) -> tuple[AdminRoute | None, Mapping[str, str]]:
+        for route in self._routes:
+            names = route.match(path)
             if names is not None:
-                return place, names
+                return route, names
         return None, {}
 
 
 def _field(request: Request, name: str) -> str | None:
-    """Return a field that may stand there once; twice is none."""
+    """Return a header field, or None if it is missing or occurs twice."""
     values = request.requestHeaders.getRawHeaders(name) or []
     return values[0] if len(values) == 1 else None
 
 
-def _write(request: Request, answer: Answer) -> None:
-    request.setResponseCode(answer.status)
-    for name in {name for name, _ in answer.headers}:
-        request.responseHeaders.setRawHeaders(name, [value for one, value in answer.headers if one == name])
-    if answer.status != 204:
-        request.setHeader(b"content-type", answer.content_type.encode())
-        request.setHeader(b"content-length", b"%d" % len(answer.body))
-        request.write(answer.body)
+def _write(request: Request, response: AdminResponse) -> None:
+    request.setResponseCode(response.status)
+    for name in {name for name, _ in response.headers}:
+        request.responseHeaders.setRawHeaders(name, [value for one, value in response.headers if one == name])
+    if response.status != 204:
+        request.setHeader(b"content-type", response.content_type.encode())
+        request.setHeader(b"content-length", b"%d" % len(response.body))
+        request.write(response.body)
     request.finish()

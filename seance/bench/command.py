@@ -27,7 +27,7 @@ from seance.net import descriptor_limit
 from seance.options import parsers
 from seance.wsclient import Reactor, Target, dial
 
-__all__ = ["main", "some_of", "up_to"]
+__all__ = ["add_common_options", "main", "some_of", "up_to"]
 
 COMMAND = "seance bench"
 ROOM = "bench"
@@ -140,17 +140,21 @@ def _parser() -> Parser:
     add = parser.add_argument
     names = [load.name for load in LOADS]
     add("--quick", action="store_true", help="measure for a few seconds only, for a first impression")
-    add("--json", action="store_true", help="write the figures as JSON")
-    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot to this SVG file")
     add("--loads", metavar="NAMES", type=some_of(names, "load"), help=f"run only some of {','.join(names)}")
     add("--seconds", metavar="N", type=checked(parsers.seconds), help="duration of each load (default: 1)")
     add("--rounds", metavar="N", type=up_to(99, "rounds"), help="runs of each load (default: 3)")
     add("--url", metavar="URL", help="measure an existing tunnel, such as wss://relay.example/c/ROOM")
     add("--direct-url", metavar="URL", help="URL of the tunnel's local server, for the comparison")
-    add("--token-file", metavar="FILE", type=Path, help="file with a client token for the relay of --url")
-    add(
-        "--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities, instead of the system's"
-    )
+    add_common_options(parser)
+    return parser
+
+
+def add_common_options(parser: Parser) -> None:
+    """Add the options that ``seance bench`` and ``seance check`` share."""
+    add = parser.add_argument
+    add("--token-file", metavar="FILE", type=Path, help="file with a client token for the relay")
+    add("--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities (default: the system's)")
+    add("--json", action="store_true", help="write JSON instead of text")
+    add("--plot", metavar="FILE", type=checked(new_file), help="also plot the speed to this SVG file")
     add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
     add("--quiet", action="store_true", help="show no progress")
-    return parser

@@ -181,7 +181,7 @@ class _Counting(EchoConnection):
         super().readConnectionLost()
 
 
-class _Ending(EchoConnection):
+class _HalfClosing(EchoConnection):
     """Ends its direction after the first message; notes later ones under the ``name`` of its query."""
 
     has_ended = False
@@ -196,7 +196,7 @@ class _Ending(EchoConnection):
         return ()
 
 
-class _Visit(EchoConnection):
+class _Visiting(EchoConnection):
     """An echo; ``_visits`` counts its open connections."""
 
 
@@ -214,7 +214,7 @@ def _noted(connection: EchoConnection) -> Frame:
 
 def _visits(connection: EchoConnection) -> Frame:
     """Return the number of open visits with the same ``name`` in their query."""
-    visits = [one for one in connection.server.connections if isinstance(one, _Visit)]
+    visits = [one for one in connection.server.connections if isinstance(one, _Visiting)]
     count = sum(one.parameter("name") == connection.parameter("name") for one in visits)
     return Frame(TEXT, str(count).encode())
 
@@ -237,9 +237,9 @@ PATHS: Mapping[str, type[EchoConnection]] = {
     "closing": _Closing,
     "pinging": _Pinging,
     "finishing": _Counting,
-    "leaving": _Ending,
+    "leaving": _HalfClosing,
     "heard": _answering(_noted),
-    "visiting": _Visit,
+    "visiting": _Visiting,
     "visits": _answering(_visits),
 }
 """What serves a connection, by the first segment of its path. Any other path is an echo."""
@@ -268,7 +268,7 @@ class LocalServerFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a protocol for the handshake."""
-        return _Handshake(self)
+        return _ServerHandshake(self)
 
     def stopFactory(self) -> None:
         """Stop the Y-WebSocket server."""
@@ -300,7 +300,7 @@ class LocalServerFactory(Factory):
         return protocol
 
 
-class _Handshake(ProtocolSwitch):
+class _ServerHandshake(ProtocolSwitch):
     """Reads one request, responds, and gives the connection to the protocol for its path."""
 
     def __init__(self, server: LocalServerFactory) -> None:

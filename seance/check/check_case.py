@@ -67,9 +67,9 @@ async def run_case(
     except CaseFailed as failed:
         message = str(failed)
     except Refusal as refusal:
-        message = f"The response was HTTP {refusal.status}: {refusal.sentence}"
+        message = f"The response was HTTP {refusal.status}: {refusal}"
     except SeanceError as error:
-        message = error.sentence[:1].upper() + error.sentence[1:].rstrip(".") + "."
+        message = str(error)[:1].upper() + str(error)[1:].rstrip(".") + "."
     except Exception:  # noqa: BLE001  # a bug of ours: the other cases are useful nevertheless
         sys.stderr.write(redact(traceback.format_exc()))
         message = INTERNAL_ERROR

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from seance.check.check_case import expect, run_case
 from seance.check.environment import Environment
-from seance.check.report import Check
+from seance.check.report import CheckResult
 from seance.wsclient import WsConnection
 from seance.wsclient.frames import BINARY, TEXT, Frame
 
@@ -24,9 +24,9 @@ MAX_DIALLING = 25
 """Concurrent handshakes; more would only wait in the kernel's queue."""
 
 
-async def check_clients(environment: Environment, count: int) -> Check:
+async def check_clients(environment: Environment, count: int) -> CheckResult:
     """Connect ``count`` clients, let all send at the same time, and compare every echo."""
-    check = Check("clients", f"{count} clients at a time receive their own messages")
+    check = CheckResult("clients", f"{count} clients at a time receive their own messages")
     connections: list[WsConnection] = []
     failures: list[Failure] = []
 

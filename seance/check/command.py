@@ -14,20 +14,20 @@ from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from seance.bench.command import some_of, up_to
+from seance.bench.command import add_common_options, some_of, up_to
 from seance.bench.comparison import Effort
 from seance.bench.local_server import LocalServerFactory
 from seance.bench.output import plot
 from seance.bench.subprocesses import TunnelProcesses
 from seance.check.check_case import run_case
 from seance.check.clients import check_clients
-from seance.check.environment import Environment, Options, set_up
+from seance.check.environment import CheckOptions, Environment, set_up
 from seance.check.fidelity import check_fidelity, is_idle_kept
-from seance.check.report import Report
+from seance.check.report import CheckReport
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
-from seance.cli.arguments import Parser, checked, port_number
-from seance.cli.terminal import ProgressLine, new_file, read_token, run, serve, write_file
+from seance.cli.arguments import Parser, checked
+from seance.cli.terminal import ProgressLine, read_token, run, serve, write_file
 from seance.options import parsers
 from seance.wsclient import Reactor
 
@@ -73,7 +73,7 @@ async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     progress = ProgressLine(quiet=parsed.quiet)
     processes = TunnelProcesses(reactor)
     token = read_token(parsed.token_file)
-    options = Options(parsed.relay, parsed.room, token, parsed.agent_token_file, parsed.tls_ca)
+    options = CheckOptions(parsed.relay, parsed.room, token, parsed.agent_token_file, parsed.tls_ca)
     try:
         progress("preparing the tunnel" if parsed.relay else "starting a relay, an agent and a local server")
         environment = await set_up(reactor, options, processes)
@@ -86,8 +86,8 @@ async def _run(reactor: Reactor, parsed: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-async def _check(environment: Environment, parsed: argparse.Namespace, progress: ProgressLine) -> Report:
-    report = Report(environment.relay_words, environment.room, list(environment.notes))
+async def _check(environment: Environment, parsed: argparse.Namespace, progress: ProgressLine) -> CheckReport:
+    report = CheckReport(environment.relay_words, environment.room, list(environment.notes))
     selected = parsed.only or CHECKS
     seconds = parsed.idle or (QUICK_IDLE_SECONDS if parsed.quick else IDLE_SECONDS)
     idle = None
@@ -125,7 +125,7 @@ async def _check(environment: Environment, parsed: argparse.Namespace, progress:
     return report
 
 
-def _write(report: Report, parsed: argparse.Namespace) -> None:
+def _write(report: CheckReport, parsed: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(report.as_json(), indent=2) + "\n" if parsed.json else report.as_text())
     for check in report.checks:
         if parsed.plot is not None and check.figures is not None:
@@ -147,9 +147,7 @@ def _parser() -> Parser:
         type=checked(parsers.room_name),
         help="room of that relay; if no agent serves it, one is started (default: a random room)",
     )
-    add("--token-file", metavar="FILE", type=Path, help="file with a client token")
     add("--agent-token-file", metavar="FILE", type=Path, help="file with an agent token")
-    add("--tls-ca", metavar="FILE", type=Path, help="PEM file of trusted authorities")
     add("--only", metavar="NAMES", type=some_of(CHECKS, "check"), help=f"run only some of {','.join(CHECKS)}")
     add(
         "--clients",
@@ -165,8 +163,5 @@ def _parser() -> Parser:
         help=f"duration of the idle connection (default: {IDLE_SECONDS:g}, quick {QUICK_IDLE_SECONDS:g})",
     )
     add("--quick", action="store_true", help="check less: about half a minute")
-    add("--json", action="store_true", help="write the report as JSON")
-    add("--plot", metavar="FILE", type=checked(new_file), help="also write a plot of the speed to this file")
-    add("--serve", metavar="PORT", type=checked(port_number), help="run only the local server")
-    add("--quiet", action="store_true", help="show no progress")
+    add_common_options(parser)
     return parser

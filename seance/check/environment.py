@@ -23,7 +23,7 @@ from seance.heads.fields import field_values
 from seance.wsclient import Reactor, Target, WsConnection
 from seance.wsclient.frames import BINARY
 
-__all__ = ["Environment", "Options", "set_up"]
+__all__ = ["CheckOptions", "Environment", "set_up"]
 
 SYNC_STEP_1 = b"\0\0"
 """The first bytes that a Y-WebSocket server sends (y-protocols, sync.js)."""
@@ -35,7 +35,7 @@ GREETING_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CheckOptions:
     """The user's description of the tunnel.
 
     Attributes:
@@ -96,7 +96,7 @@ class Environment:
         return (tunnel,) if self.direct is None else (BenchTarget("direct", self.direct), tunnel)
 
 
-async def set_up(reactor: Reactor, options: Options, processes: TunnelProcesses) -> Environment:
+async def set_up(reactor: Reactor, options: CheckOptions, processes: TunnelProcesses) -> Environment:
     """Return a running tunnel.
 
     Args:

@@ -24,7 +24,7 @@ from twisted.internet.task import deferLater
 from seance.bench.local_server import GREETING
 from seance.check.check_case import CaseFailed, expect, run_case
 from seance.check.environment import Environment
-from seance.check.report import Check
+from seance.check.report import CheckResult
 from seance.errors import Gone, SeanceError
 from seance.heads.fields import field_values
 from seance.wsclient import WsConnection
@@ -63,9 +63,9 @@ Turn = tuple[Sequence[Frame], Sequence[Frame]]
 """Frames to send in one write, and the frames that have to arrive then."""
 
 
-async def check_fidelity(environment: Environment) -> Check:
+async def check_fidelity(environment: Environment) -> CheckResult:
     """Run all cases except ``is_idle_kept``, which runs at the same time as the other checks."""
-    check = Check("fidelity", "WebSockets arrive as they were sent")
+    check = CheckResult("fidelity", "WebSockets arrive as they were sent")
     for name, (words, case) in CASES.items():
         run = partial(case, environment)
         part = await run_case(environment.reactor, name, words, run, timeout_seconds=BIG_SECONDS)
@@ -252,8 +252,10 @@ async def _take_turns(
             try:
                 frame = await connection.receive(seconds)
             except SeanceError as error:
-                raise CaseFailed(f"{name} did not arrive: {error.sentence}.") from error
-            expect(frame == wanted, f"{name} arrived as {_shown(frame)}, not {_shown(wanted)}.")
+                raise CaseFailed(f"{name} did not arrive: {error}.") from error
+            expect(
+                frame == wanted, f"{name} arrived as {_describe_frame(frame)}, not {_describe_frame(wanted)}."
+            )
 
 
 async def _expect_eof(connection: WsConnection) -> None:
@@ -280,7 +282,7 @@ async def _until_reported(
                 return
             await deferLater(environment.reactor, 0.05)
             waited += 0.05
-    shown = f"{_shown(answer)}, not {_shown(wanted)}"
+    shown = f"{_describe_frame(answer)}, not {_describe_frame(wanted)}"
     raise CaseFailed(f"{what} did not reach the local server within {seconds:g} s; it reports {shown}.")
 
 
@@ -293,7 +295,7 @@ def _noise(size: int, opcode: int) -> bytes:
     return (block * (size // len(block) + 1))[:size]
 
 
-def _shown(frame: Frame) -> str:
+def _describe_frame(frame: Frame) -> str:
     cut = "..." if len(frame.payload) > 24 else ""
     final = "" if frame.is_final else " (not final)"
     name = OPCODES.get(frame.opcode, f"opcode {frame.opcode}")

@@ -15,7 +15,7 @@ from seance import __version__
 from seance.bench.comparison import Comparison
 from seance.bench.output import table
 
-__all__ = ["FORMAT", "Check", "Part", "Report"]
+__all__ = ["FORMAT", "CheckReport", "CheckResult", "Part"]
 
 FORMAT = 1
 """Increases when a program that read the JSON before would misread it."""
@@ -43,7 +43,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Check:
+class CheckResult:
     """The result of one of the four checks.
 
     Attributes:
@@ -75,7 +75,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """The results of all checks.
 
     Attributes:
@@ -89,7 +89,7 @@ class Report:
     relay: str
     room: str
     notes: list[str] = field(default_factory=list)
-    checks: list[Check] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     seconds: float = 0.0
 
     @property

@@ -13,7 +13,7 @@ from seance.bench.comparison import Comparison, Effort, compare
 from seance.bench.loads import LOADS
 from seance.check.check_case import expect, run_case
 from seance.check.environment import Environment
-from seance.check.report import Check
+from seance.check.report import CheckResult
 
 __all__ = ["check_speed"]
 
@@ -24,9 +24,11 @@ DOCUMENT_SECONDS = 30.0
 LOADS_SECONDS = 300.0
 
 
-async def check_speed(environment: Environment, effort: Effort, progress: Callable[[str], None]) -> Check:
+async def check_speed(
+    environment: Environment, effort: Effort, progress: Callable[[str], None]
+) -> CheckResult:
     """Run the loads of ``seance bench``."""
-    check = Check("speed", "Latency and throughput, compared with the direct connection")
+    check = CheckResult("speed", "Latency and throughput, compared with the direct connection")
     found = Comparison(effort, ())
 
     async def loads() -> str:

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 
 from seance.check.check_case import CaseFailed, expect, run_case
 from seance.check.environment import Environment
-from seance.check.report import Check
+from seance.check.report import CheckResult
 from seance.errors import Gone
 from seance.wsclient import Reactor, Target, WsConnection
 from seance.wsclient.frames import BINARY, Frame
@@ -34,9 +34,9 @@ SYNC = b"\0"
 """The first byte of a sync message (y-protocols); other messages are about awareness."""
 
 
-async def check_yjs(environment: Environment) -> Check:
+async def check_yjs(environment: Environment) -> CheckResult:
     """Let two editors write at the same time, then one of them offline, then a third join late."""
-    check = Check("yjs", "Yjs documents converge through the tunnel")
+    check = CheckResult("yjs", "Yjs documents converge through the tunnel")
     target = environment.documents.at(f"seance-check-{secrets.token_hex(6)}")
     editors: list[_Editor] = []
 

@@ -1,5 +1,5 @@
-"""The page for operators at the root of the admin port: plain files, and who names their addresses.
+"""The dashboard, a web page at the root of the admin port.
 
-``pages.py`` hands the files over; the files themselves are in ``static``. They need no build step and ask for
-nothing from elsewhere. docs/admin-port.md shows the page.
+``pages`` returns the files of ``static`` with their paths. They need no build step and load nothing from
+other servers. docs/admin-port.md describes the page.
 """

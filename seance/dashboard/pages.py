@@ -1,8 +1,7 @@
-"""The files of the dashboard, each with its address and its kind, for whoever serves them.
+"""The files of the dashboard with path and content type.
 
-Not a server, and not the API that the page asks: both are the admin port's (``seance.admin.port``). The page
-keeps to ``default-src 'self'``, so it has neither a script nor a style in itself, and its addresses are
-relative: it works below any path that a proxy puts it under.
+``seance.admin.port`` serves them. The page complies with ``default-src 'self'``, so it has no inline scripts
+or styles, and its URLs are relative, so it works below any path prefix of a proxy.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ KINDS = {
 
 
 def dashboard_pages() -> dict[str, tuple[str, bytes]]:
-    """Return content type and content by path: the page at ``/``, what belongs to it below ``/static/``."""
+    """Return content type and content by path: the page is ``/``, its resources are below ``/static/``."""
     return {
         "/" if file.name == INDEX else f"/static/{file.name}": (
             KINDS[PurePosixPath(file.name).suffix],

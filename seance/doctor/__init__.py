@@ -1,8 +1,9 @@
-"""``seance doctor``: walks the way that a client's bytes take, hop by hop, and names the one that fails.
+"""``seance doctor``: checks the path from a client to a document and names the first hop that fails.
 
-It does what an agent and a client do, with the same code where there is some, and once each: look the name
-up, connect, shake hands, ask the relay after itself and the room, open a WebSocket through the tunnel. It
-changes nothing: no agent is attached, no document is written. ``docs/doctor.md`` is for whoever uses it.
+It uses the code of the agent and the client where possible, and does each step once: look up the name,
+connect, complete the TLS handshake, request the relay's health and the room's status, open a WebSocket
+through the tunnel. It is read-only: it attaches no agent and writes no document. ``docs/doctor.md`` is the
+user's page.
 """
 
 from seance.doctor.command import main

@@ -1,8 +1,4 @@
-"""The command: options in, findings out as they are made, an exit status that names the hop.
-
-Not built on ``seance.options.config``: like the demo and the commands for tokens this is for a person at a
-terminal, so there is no config file and no environment to consider.
-"""
+"""The command line of ``seance doctor``: parses the options, prints the findings, returns the exit code."""
 
 from __future__ import annotations
 
@@ -18,37 +14,37 @@ from twisted.internet.defer import CancelledError
 from seance.cli.arguments import Parser, checked
 from seance.cli.terminal import run
 from seance.doctor.context import DOCUMENT, DoctorOptions
-from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, Finding, Hop
-from seance.doctor.runner import walk
-from seance.doctor.show import Shown
+from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, Hop
+from seance.doctor.runner import run_checks
+from seance.doctor.text_output import TextOutput
 from seance.options import parsers
 
 __all__ = ["main"]
 
 COMMAND = "seance doctor"
 
-BROKEN = 1
-"""The exit code where the doctor itself fails, and where whoever reads what it says has gone."""
+INTERNAL_ERROR = 1
+"""The exit code if the doctor itself fails, or if stdout was closed."""
 
 SHARE_LINK = re.compile(r"/(c/[^/]+|client|agent)/?$")
-LONGEST_TIMEOUT_SECONDS = 300.0
+MAX_TIMEOUT_SECONDS = 300.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs ``seance doctor``; returns the exit status.
+    """Run ``seance doctor`` and return the exit code.
 
     Raises:
-        SystemExit: An option is wrong, or only the help was wanted.
+        SystemExit: An option is invalid, or ``--help`` was given.
     """
     parser = _parser()
     parsed = parser.parse_args(list(arguments))
     if parsed.relay is None and parsed.local is None:
-        parser.error("nothing to look at: give --relay URL, --local ADDRESS, or both")
+        parser.error("nothing to check: give --relay URL, --local ADDRESS, or both")
     if parsed.room is not None and parsed.relay is None:
-        parser.error("--room needs --relay URL: a room is on a relay")
+        parser.error("--room needs --relay URL")
     if parsed.tls_ca is not None and not str(parsed.relay).startswith("wss:"):
         parser.error("--tls-ca needs a --relay with wss://")
-    orders = DoctorOptions(
+    options = DoctorOptions(
         relay=parsed.relay,
         room=parsed.room,
         local=parsed.local,
@@ -57,35 +53,31 @@ def main(arguments: Sequence[str]) -> int:
         document=parsed.document,
         timeout_seconds=parsed.timeout,
     )
-    return run(COMMAND, lambda reactor: _work(reactor, orders, is_json=parsed.json))
+    return run(COMMAND, lambda reactor: _work(reactor, options, is_json=parsed.json))
 
 
-async def _work(reactor: Any, orders: DoctorOptions, *, is_json: bool) -> int:  # noqa: ANN401  # no common type
-    shown = Shown(sys.stdout, orders)
+async def _work(reactor: Any, options: DoctorOptions, *, is_json: bool) -> int:  # noqa: ANN401  # no common type
+    output = TextOutput(sys.stdout, options)
     if not is_json:
-        shown.begin()
+        output.begin()
     try:
-        report = await walk(reactor, orders, _keep if is_json else shown.finding)
+        report = await run_checks(reactor, options, (lambda _: None) if is_json else output.finding)
     except CancelledError:
         sys.stderr.write(f"{COMMAND}: interrupted.\n")
         return INTERRUPTED
     if is_json:
         sys.stdout.write(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")
     else:
-        shown.end(report)
+        output.end(report)
     return report.exit_code
-
-
-def _keep(finding: Finding) -> None:
-    """JSON is written at the end, all at once."""
 
 
 def _parser() -> Parser:
     parser = Parser(
         "doctor",
-        "Walks the way from here to a relay, its agent and the local server behind it, "
-        "and names the hop that fails.",
-        status=WRONG_OPTIONS,  # which no hop has
+        "Checks the path from this machine to a relay, its agent and the local server behind it, "
+        "and names the first hop that fails.",
+        status=WRONG_OPTIONS,
         epilog=_codes(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -94,13 +86,13 @@ def _parser() -> Parser:
         "--relay",
         metavar="URL",
         type=checked(_relay_url),
-        help="the relay, ws:// or wss://, as for the agent",
+        help="URL of the relay, ws:// or wss://, as for the agent",
     )
     add(
         "--room",
         metavar="NAME",
         type=checked(parsers.room_name),
-        help="the room; without it, only the relay is looked at",
+        help="the room (default: check only the relay)",
     )
     add(
         "--token-file",
@@ -108,64 +100,65 @@ def _parser() -> Parser:
         type=checked(parsers.file_path),
         action="append",
         default=[],
-        help="a token, for a relay that asks for one; with a client's, more can be seen than with an agent's "
-        "(repeatable)",
+        help="file with a token, for a relay that requires one; a client's token allows more checks than an "
+        "agent's (repeatable)",
     )
     add(
         "--local",
         metavar="ADDRESS",
         type=checked(parsers.local_server),
-        help="the local server, as the agent's --local, to be asked directly too; without --relay, it alone",
+        help="the local server, as the agent's --local, to check it directly as well; without --relay, check "
+        "only the local server",
     )
     add(
         "--tls-ca",
         metavar="FILE",
         type=checked(parsers.file_path),
-        help="believe these authorities (PEM), not the system's",
+        help="trust these authorities (PEM) instead of the system's",
     )
     add(
         "--document",
         metavar="NAME",
         type=checked(_document),
         default=DOCUMENT,
-        help=f"what the local server is asked for; nothing is written to it (default: {DOCUMENT})",
+        help=f"the document to request; nothing is written to it (default: {DOCUMENT})",
     )
     add(
         "--timeout",
         metavar="SECONDS",
         type=checked(_timeout),
         default=20.0,
-        help="how long each hop may take (default: 20)",
+        help="time limit of each hop (default: 20)",
     )
-    add("--json", action="store_true", help="print one JSON object, at the end")
+    add("--json", action="store_true", help="print one JSON object at the end")
     return parser
 
 
 def _codes() -> str:
     names = ", ".join(f"{hop.exit_code} {hop.value}" for hop in Hop if hop is not Hop.URL)
-    others = f"{WRONG_OPTIONS} wrong options, {BROKEN} a fault of the doctor's own, {INTERRUPTED} interrupted"
-    return f"Exit status: 0 all is well; {others}; or the first hop that fails:\n{names}."
+    others = f"{WRONG_OPTIONS} invalid options, {INTERNAL_ERROR} internal error, {INTERRUPTED} interrupted"
+    return f"Exit status: 0 no hop fails; {others}; or the code of the first hop that fails:\n{names}."
 
 
 def _relay_url(text: str) -> str:
     url = parsers.relay_url(text)
     if SHARE_LINK.search(url):
         base = SHARE_LINK.sub("", url)
-        msg = f"{url!r} is for clients or agents; write the relay's address, {base}, and the room with --room"
+        msg = f"{url!r} is an address for clients or agents; give the relay's address, {base}, and --room"
         raise ValueError(msg)
     return url
 
 
 def _document(text: str) -> str:
     if not text.isprintable() or len(text) > 512:
-        msg = "that is no name of a document: write at most 512 printable characters"
+        msg = "a document name has at most 512 printable characters"
         raise ValueError(msg)
     return text
 
 
 def _timeout(text: str) -> float:
     seconds = parsers.seconds(text)
-    if seconds > LONGEST_TIMEOUT_SECONDS:
-        msg = f"{text!r} is too long for a hop; write at most {LONGEST_TIMEOUT_SECONDS:.0f} seconds"
+    if seconds > MAX_TIMEOUT_SECONDS:
+        msg = f"{text!r} is too long for a hop; write at most {MAX_TIMEOUT_SECONDS:.0f} seconds"
         raise ValueError(msg)
     return seconds

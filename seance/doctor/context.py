@@ -1,4 +1,4 @@
-"""What a walk is told, and what it gathers: each hop finds here what those before it have found."""
+"""The options of a run, and the results that later checks need from earlier ones."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 from seance.carrier import RelayAddress
 from seance.core.interfaces import TokenRole
 from seance.core.local_address import LocalAddress
-from seance.doctor.asking import Answer, Way
-from seance.doctor.findings import Finding, Hop, Mark, Report
-from seance.doctor.tokens import Paper
+from seance.doctor.findings import DoctorReport, Finding, Hop, HopStatus
+from seance.doctor.http_client import HttpServer, ServerResponse
+from seance.doctor.tokens import ParsedToken
 from seance.wsclient import WsConnection
 
-__all__ = ["DOCUMENT", "Context", "DoctorOptions", "well"]
+__all__ = ["DOCUMENT", "Context", "DoctorOptions", "ok"]
 
 DOCUMENT = "seance-doctor"
-"""The document that is asked after: one that nobody edits. It stays empty."""
+"""The default document. Nobody edits a document of this name, and the doctor leaves it empty."""
 
-HOPS_OF_RELAY = (Hop.URL, Hop.DNS, Hop.TCP, Hop.TLS, Hop.PROXY, Hop.RELAY)
-HOPS_OF_ROOM = (Hop.TOKEN, Hop.AGENT, Hop.LOCAL, Hop.TUNNEL, Hop.SYNC)
+RELAY_HOPS = (Hop.URL, Hop.DNS, Hop.TCP, Hop.TLS, Hop.PROXY, Hop.RELAY)
+ROOM_HOPS = (Hop.TOKEN, Hop.AGENT, Hop.LOCAL, Hop.TUNNEL, Hop.SYNC)
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What to look at.
+    """What to check.
 
     Attributes:
-        relay: The relay's URL; None to look at the local server alone.
-        room: The room; None to look at the relay alone.
-        local: The local server, to be asked directly as well.
-        token_files: Files with tokens: a client's, an agent's, or both.
-        ca_file: The only authorities to believe.
-        document: What is asked for behind the tunnel.
-        timeout_seconds: For each hop.
+        relay: The relay's URL; None to check only the local server.
+        room: The room; None to check only the relay.
+        local: The address of the local server, to check it directly as well.
+        token_files: Files with a client's token, an agent's token, or one of each.
+        ca_file: PEM file of the only trusted authorities; None for the system's.
+        document: The document to request through the tunnel.
+        timeout_seconds: The time limit of each hop.
     """
 
     relay: str | None
@@ -46,65 +46,65 @@ class DoctorOptions:
 
     @property
     def hops(self) -> tuple[Hop, ...]:
-        """The hops that such a walk is about, in order."""
-        of_relay = HOPS_OF_RELAY if self.relay is not None else ()
+        """The hops to check, in order."""
+        relay_hops = RELAY_HOPS if self.relay is not None else ()
         if self.relay is not None and self.room is not None:
-            return (*of_relay, *HOPS_OF_ROOM)
-        return (*of_relay, Hop.LOCAL) if self.local is not None else of_relay
+            return (*relay_hops, *ROOM_HOPS)
+        return (*relay_hops, Hop.LOCAL) if self.local is not None else relay_hops
 
 
 @dataclass(slots=True)
 class Context:
-    """What is known so far.
+    """The state of a run, filled by one check after the other.
 
     Attributes:
         reactor: Twisted's reactor.
-        orders: What to look at.
-        report: Where round trips are noted, besides the findings.
+        options: What to check.
+        report: Collects the findings; checks also record round trips and the clock difference in it.
         relay: The relay's address; None without one.
-        local: The local server's; None without one.
-        addresses: What the relay's name stands for.
-        address: The one that takes connections.
-        way: How to ask the relay.
-        health: What it has answered to that question.
-        papers: The tokens, by role.
-        status: What it says of the room; None where nobody may ask.
-        talk: The WebSocket through the tunnel, once it is open.
-        opened_seconds: What opening it took.
+        local: The local server's address; None without one.
+        addresses: The IP addresses of the relay's name.
+        address: The first of them that accepted a connection.
+        server: Where to send requests to the relay; set by the TLS check.
+        health: The response to ``/health``.
+        tokens: The tokens by role.
+        status: The response to the status request of the room; None if the token does not permit the request.
+        connection: The WebSocket through the tunnel, from when it is open until the sync check takes it.
+        opened_seconds: How long opening it took.
     """
 
     reactor: Any  # Twisted's reactors have no common type
-    orders: DoctorOptions
-    report: Report
+    options: DoctorOptions
+    report: DoctorReport
     relay: RelayAddress | None = None
     local: LocalAddress | None = None
     addresses: list[str] = field(default_factory=list)
     address: str = ""
-    way: Way | None = None
-    health: Answer | None = None
-    papers: dict[TokenRole, Paper] = field(default_factory=dict)
-    status: Answer | None = None
-    talk: WsConnection | None = None
+    server: HttpServer | None = None
+    health: ServerResponse | None = None
+    tokens: dict[TokenRole, ParsedToken] = field(default_factory=dict)
+    status: ServerResponse | None = None
+    connection: WsConnection | None = None
     opened_seconds: float = 0.0
 
     @property
     def timeout_seconds(self) -> float:
-        """For each hop."""
-        return self.orders.timeout_seconds
+        """The time limit of each hop."""
+        return self.options.timeout_seconds
 
     @property
-    def its_relay(self) -> RelayAddress:
-        """The relay's address, for the hops that are there only with one."""
-        assert self.relay is not None, "there are no such hops without a relay"
+    def require_relay(self) -> RelayAddress:
+        """The relay's address, for checks that run only with a relay."""
+        assert self.relay is not None, "this check needs a relay"
         return self.relay
 
     @property
-    def its_way(self) -> Way:
-        """How to ask the relay, for the hops behind TLS."""
-        assert self.way is not None, "the hop before has made it"
-        return self.way
+    def require_server(self) -> HttpServer:
+        """Where to send requests, for checks after the TLS check."""
+        assert self.server is not None, "the TLS check sets this"
+        return self.server
 
 
-def well(hop: Hop, sentence: str, seconds: float | None = None) -> Finding:
-    """Return the finding that all is as it should be."""
-    return Finding(hop, Mark.WELL, sentence, seconds=seconds)
+def ok(hop: Hop, message: str, seconds: float | None = None) -> Finding:
+    """Return a finding without a problem."""
+    return Finding(hop, HopStatus.OK, message, seconds=seconds)

@@ -1,7 +1,7 @@
-"""What the doctor finds: the hops in their order, one finding for each, and the report of all.
+"""The hops in order, the finding for each, and the report.
 
-Values only; ``seance.doctor.runner`` makes them, ``seance.doctor.show`` prints them. The numbers and names
-here are an interface: scripts look at exit codes and at the JSON (``docs/doctor.md``).
+Values only; ``seance.doctor.runner`` makes them and ``seance.doctor.text_output`` prints them. The exit codes
+and the JSON are an interface for scripts (``docs/doctor.md``).
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from dataclasses import dataclass, field, replace
 
 from seance.heads import redact
 
-__all__ = ["INTERRUPTED", "WRONG_OPTIONS", "Finding", "Hop", "Mark", "Report", "Trouble"]
+__all__ = ["INTERRUPTED", "WRONG_OPTIONS", "DoctorReport", "Finding", "Hop", "HopFailed", "HopStatus"]
 
 WRONG_OPTIONS = 2
-"""The exit code where the command line does not say what to do."""
+"""The exit code for invalid options."""
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+"""The exit code after Ctrl-C, as in shells: 128 plus the number of the signal."""
 
 
 class Hop(enum.Enum):
-    """One step of the way, in the order in which they are walked.
-
-    The value is what is shown and written; ``exit_code`` is for scripts.
-    """
+    """One step of the path, in the order of the checks. The value is the name in the output and in JSON."""
 
     URL = "url"
     DNS = "dns"
@@ -33,7 +30,7 @@ class Hop(enum.Enum):
     TLS = "tls"
     PROXY = "proxy"
     RELAY = "relay"
-    TOKEN = "token"  # noqa: S105  # a name, and none of a secret
+    TOKEN = "token"  # noqa: S105  # a name, not a secret
     AGENT = "agent"
     LOCAL = "local"
     TUNNEL = "tunnel"
@@ -41,17 +38,17 @@ class Hop(enum.Enum):
 
     @property
     def exit_code(self) -> int:
-        """The status of a doctor for whom this is the first hop that fails.
+        """The exit code if this is the first hop that fails: 10 for DNS, then counting up.
 
-        10 for DNS, and one more for each that follows. A URL is an option, and 2 means a wrong one.
+        The URL is an option, so an invalid one has the code of invalid options.
         """
         return 9 + list(Hop).index(self) if self is not Hop.URL else WRONG_OPTIONS
 
 
-class Mark(enum.Enum):
-    """How it stands with a hop."""
+class HopStatus(enum.Enum):
+    """The result of the check of one hop. The value is the name in JSON."""
 
-    WELL = "ok"
+    OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
     NOT_TRIED = "not_tried"
@@ -60,61 +57,62 @@ class Mark(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found at one hop.
+    """The result for one hop.
 
     Attributes:
-        hop: Which.
-        mark: How it stands.
-        sentence: What was found, where.
-        advice: What to do about it; empty where there is nothing to do.
-        seconds: How long it took; None where nothing was timed.
+        hop: The hop.
+        status: The result of the check.
+        message: The result in one sentence.
+        advice: The remedy; empty if none is needed.
+        seconds: How long the check took; None if it was not timed.
     """
 
     hop: Hop
-    mark: Mark
-    sentence: str
+    status: HopStatus
+    message: str
     advice: str = ""
     seconds: float | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Return it as it stands in the JSON."""
+        """Return the object for the JSON report."""
         milliseconds = None if self.seconds is None else round(self.seconds * 1000, 2)
         return {
             "hop": self.hop.value,
-            "state": self.mark.value,
-            "found": self.sentence,
+            "state": self.status.value,
+            "found": self.message,
             "advice": self.advice or None,
             "ms": milliseconds,
         }
 
 
-class Trouble(Exception):  # it is about the patient, and no error of ours
-    """A hop fails, and there is no going on from here.
+class HopFailed(Exception):  # a result, not an error of the program
+    """A hop fails, so that the checks end.
 
     Args:
-        sentence: What was found, where.
-        advice: What to do.
-        hop: Which hop it is, if it is another than the one that is being tried.
+        message: The fault in one sentence.
+        advice: The remedy.
+        hop: The hop that fails, if it is not the one that is being checked.
     """
 
-    def __init__(self, sentence: str, advice: str, hop: Hop | None = None) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    def __init__(self, message: str, advice: str, hop: Hop | None = None) -> None:
+        super().__init__(message)
+        self.message = message
         self.advice = advice
         self.hop = hop
 
 
 @dataclass(slots=True)
-class Report:
-    """All findings of one walk.
+class DoctorReport:
+    """The findings of one run.
 
     Attributes:
-        hops: Those that this walk is about, in order.
-        relay: The relay's address; None where there is none to look at.
-        room: The room.
-        on_finding: Called with each finding as it is made.
-        round_trips: Seconds there and back, under the name of what was timed.
-        clock_ahead_seconds: How much this machine's clock is ahead of the relay's; None if it did not say.
+        hops: The hops to check, in order.
+        relay: The relay's URL; None without one.
+        room: The room; None without one.
+        on_finding: Called with each finding immediately.
+        round_trips: Round-trip times in seconds; the keys are ``tcp``, ``local`` and ``tunnel``.
+        clock_ahead_seconds: Clock of this machine minus clock of the relay; None if the relay sent no
+            ``Date``.
     """
 
     hops: tuple[Hop, ...]
@@ -125,36 +123,34 @@ class Report:
     clock_ahead_seconds: float | None = None
     _findings: dict[Hop, Finding] = field(default_factory=dict)
 
-    def note(self, finding: Finding) -> None:
-        """Keep a finding. One about a hop that was looked at before takes the place of the earlier one.
+    def add(self, finding: Finding) -> None:
+        """Add a finding, or replace the earlier one for the same hop.
 
-        Findings quote what others say, and not everybody keeps a secret to himself.
+        Secrets are redacted, because findings quote text of other servers.
         """
-        finding = replace(finding, sentence=redact(finding.sentence), advice=redact(finding.advice))
+        finding = replace(finding, message=redact(finding.message), advice=redact(finding.advice))
         self._findings[finding.hop] = finding
         self.on_finding(finding)
 
-    def mark(self, hop: Hop) -> Mark:
-        """How it stands with a hop so far."""
-        return self._findings[hop].mark if hop in self._findings else Mark.NOT_TRIED
-
     @property
     def findings(self) -> list[Finding]:
-        """One for each hop, in order."""
-        return [self._findings.get(hop) or Finding(hop, Mark.NOT_TRIED, "not tried") for hop in self.hops]
+        """One finding for each hop, in order."""
+        return [
+            self._findings.get(hop) or Finding(hop, HopStatus.NOT_TRIED, "not tried") for hop in self.hops
+        ]
 
     @property
     def failed(self) -> Hop | None:
         """The first hop that fails."""
-        return next((one.hop for one in self.findings if one.mark is Mark.FAILED), None)
+        return next((finding.hop for finding in self.findings if finding.status is HopStatus.FAILED), None)
 
     @property
     def exit_code(self) -> int:
-        """0 if nothing fails, else the code of the first hop that does."""
+        """0 if no hop fails, otherwise the code of the first hop that fails."""
         return 0 if self.failed is None else self.failed.exit_code
 
     def as_json(self) -> dict[str, object]:
-        """Return the whole report as JSON has it; ``docs/doctor.md`` says what is in it."""
+        """Return the report as the JSON object that ``docs/doctor.md`` describes."""
         return {
             "ok": self.failed is None,
             "hop": None if self.failed is None else self.failed.value,
@@ -162,6 +158,6 @@ class Report:
             "relay": self.relay,
             "room": self.room,
             "clock_ahead_seconds": self.clock_ahead_seconds,
-            "round_trips_ms": {name: round(one * 1000, 2) for name, one in self.round_trips.items()},
-            "hops": [one.as_json() for one in self.findings],
+            "round_trips_ms": {name: round(trip * 1000, 2) for name, trip in self.round_trips.items()},
+            "hops": [finding.as_json() for finding in self.findings],
         }

@@ -1,9 +1,9 @@
-"""What goes on behind an open WebSocket: a Yjs server that answers, an echo, or at least pings.
+"""Finds out what answers on an open WebSocket: a Yjs server, an echo server, or a server that answers pings.
 
-The first message of the Yjs sync protocol is sent, sync step 1: "I know of nothing; what have you got?" A
-server answers with step 2. Its own question, a step 1 as well, is left without an answer, so the document
-stays as it is. Ours says that it has seen nothing of one made-up editor, which means the same as to say
-nothing, and tells an echo from a server whose own step 1 would look just like ours.
+The probe sends sync step 1 of the Yjs protocol; a Yjs server answers with step 2. The probe does not answer
+the server's own step 1, so the document does not change. The state vector sent has one entry: clock 0 of a
+random client ID. It means the same as an empty one, but a server's step 1 never equals it, so an echo can be
+recognised.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ from seance.wsclient import WsConnection
 from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
 from seance.yserver.messages import SyncStep1, SyncStep2, decode, encode
 
-__all__ = ["Speech", "Spoken", "converse"]
+__all__ = ["ProbeResult", "ServerProtocol", "probe_server"]
 
 PINGS = 5
 
 GRACE_SECONDS = 2.0
-"""A server that has answered a ping has so long to answer the sync, too: it may read from a disk."""
+"""Time limit for the Yjs answer once a ping is answered: the server may read the document from a disk."""
 
-MOST_FRAMES = 1000
-"""A server that says more than that before it answers is not listened to any further."""
-
+MAX_FRAMES = 1000
+"""Limit of received frames without an answer."""
 
 CLOSE_SECONDS = 1.0
-"""How long the server may take to answer a close."""
+"""Time limit for the server's answer to a close frame."""
 
-LONGEST_CLOSE = 125
-"""Bytes that a control frame may have (RFC 6455, 5.5); of one that has more, the rest is not shown."""
+MAX_CLOSE_BYTES = 125
+"""Largest payload of a control frame (RFC 6455, 5.5); a longer close reason is cut."""
 
-GOOD_BYE = (1000).to_bytes(2, "big")
+CLOSE_PAYLOAD = (1000).to_bytes(2, "big")
+
+STEP_2 = b"\x00\x01"
+"""The beginning of a message with sync step 2."""
 
 
-class Speech(enum.Enum):
-    """What the server speaks."""
+class ServerProtocol(enum.Enum):
+    """The protocol of a server. ``WEBSOCKET``: it answers pings, but no Yjs sync."""
 
     YJS = "yjs"
     ECHO = "echo"
@@ -50,132 +52,125 @@ class Speech(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """What came of it.
+class ProbeResult:
+    """The outcome of a probe.
 
     Attributes:
-        speech: What the server speaks; ``WEBSOCKET``: it answers pings and understands no Yjs.
-        seconds: From the question to its answer.
-        round_trip_seconds: The median of some pings; None if they are not answered.
-        update_bytes: How much the document is, for ``YJS``.
+        protocol: The protocol of the server.
+        seconds: Time from the first message to its answer.
+        round_trip_seconds: Median of the answered pings; None if no ping was answered.
+        update_bytes: Size of the sync step 2, for ``YJS``.
     """
 
-    speech: Speech
+    protocol: ServerProtocol
     seconds: float
     round_trip_seconds: float | None
     update_bytes: int = 0
 
 
-async def converse(reactor: Any, talk: WsConnection, timeout_seconds: float) -> Spoken:  # noqa: ANN401  # no common type
-    """Ask, ping, and listen; then close. The connection is cut in any case.
+async def probe_server(reactor: Any, connection: WsConnection, timeout_seconds: float) -> ProbeResult:  # noqa: ANN401  # no common type
+    """Probe the server and close the connection, also if the probe fails.
 
     Raises:
-        Gone: The server closed it (``closed``), it was cut, or nothing came in time; half a sentence.
+        Gone: The server closed the WebSocket (``closed``), the connection ended, or the server did not answer
+            in time (``timeout``). The message completes a sentence that begins "the WebSocket opens, but".
     """
     try:
-        spoken = await _Listener(reactor, talk, timeout_seconds).asked()
-        talk.send(Frame(CLOSE, GOOD_BYE))
+        result = await _Probe(reactor, connection, timeout_seconds).run()
+        connection.send(Frame(CLOSE, CLOSE_PAYLOAD))
         with suppress(Gone):
-            await talk.when_eof(CLOSE_SECONDS)
+            await connection.when_eof(CLOSE_SECONDS)
     finally:
-        talk.abort()
-    return spoken
+        connection.abort()
+    return result
 
 
-class _Listener:
-    """One conversation."""
+class _Probe:
+    """The state of one probe."""
 
-    def __init__(self, reactor: Any, talk: WsConnection, timeout_seconds: float) -> None:  # noqa: ANN401  # as above
+    def __init__(self, reactor: Any, connection: WsConnection, timeout_seconds: float) -> None:  # noqa: ANN401  # as above
         self._reactor = reactor
-        self._talk = talk
-        self._give_up_at = reactor.seconds() + timeout_seconds
+        self._connection = connection
+        self._deadline = reactor.seconds() + timeout_seconds
         self._timeout_seconds = timeout_seconds
-        self._question = encode(SyncStep1(_nothing_of(secrets.randbits(31))))
+        self._step_1 = encode(SyncStep1(_state_vector(secrets.randbits(31))))
         self._began = 0.0
-        self._answered: Spoken | None = None
+        self._result: ProbeResult | None = None
         self._trips: list[float] = []
         self._ping = (b"", 0.0)
-        self._heard = 0
+        self._received = 0
 
-    async def asked(self) -> Spoken:
-        """Ask, and wait for all there is."""
+    async def run(self) -> ProbeResult:
+        """Send sync step 1 and pings, and wait until both are answered or the deadline has passed."""
         self._began = time.perf_counter()
-        self._talk.send(Frame(BINARY, self._question))
+        self._connection.send(Frame(BINARY, self._step_1))
         self._send_ping()
-        while self._answered is None or len(self._trips) < PINGS:
-            left = self._give_up_at - self._reactor.seconds()
+        while self._result is None or len(self._trips) < PINGS:
+            left = self._deadline - self._reactor.seconds()
             try:
-                self._take(await self._talk.receive(max(left, 0)))
+                self._receive_frame(await self._connection.receive(max(left, 0)))
             except Gone as error:
                 if error.code != "timeout":
                     raise
                 break
-        if self._answered is None and not self._trips:
-            sentence = f"the WebSocket is open, and nothing is answered within {self._timeout_seconds:g} s"
-            raise Gone(sentence, code="timeout")
         trip = sorted(self._trips)[len(self._trips) // 2] if self._trips else None
-        return Spoken(
-            self._answered.speech if self._answered else Speech.WEBSOCKET,
-            self._answered.seconds if self._answered else self._trips[0],
-            trip,
-            self._answered.update_bytes if self._answered else 0,
-        )
+        if self._result is not None:
+            return ProbeResult(self._result.protocol, self._result.seconds, trip, self._result.update_bytes)
+        if trip is None:
+            raise Gone(f"the server does not answer within {self._timeout_seconds:g} s", code="timeout")
+        return ProbeResult(ServerProtocol.WEBSOCKET, self._trips[0], trip)
 
-    def _take(self, frame: Frame) -> None:
-        self._heard += 1
-        if self._heard > MOST_FRAMES:
-            raise Gone("it talks without end and answers nothing", code="talks")
+    def _receive_frame(self, frame: Frame) -> None:
+        self._received += 1
+        if self._received > MAX_FRAMES:
+            raise Gone(f"the server sends {MAX_FRAMES} frames without an answer", code="too_many_frames")
         if frame.opcode == CLOSE:
-            raise Gone(_closing(frame.payload), code="closed")
+            raise Gone(_describe_close(frame.payload), code="closed")
         if frame.opcode == PING:
-            self._talk.send(Frame(PONG, frame.payload))
+            self._connection.send(Frame(PONG, frame.payload))
         elif frame.opcode == PONG:
-            self._note_pong(frame.payload)
-        elif frame.opcode in (BINARY, TEXT, CONTINUATION) and self._answered is None:
-            self._note_message(frame)
+            self._receive_pong(frame.payload)
+        elif frame.opcode in (BINARY, TEXT, CONTINUATION) and self._result is None:
+            self._receive_message(frame)
 
-    def _note_pong(self, payload: bytes) -> None:
-        wanted, began = self._ping
-        if payload != wanted:
+    def _receive_pong(self, payload: bytes) -> None:
+        expected, began = self._ping
+        if payload != expected:
             return
-        self._hurry()
+        self._shorten_deadline()
         self._trips.append(time.perf_counter() - began)
         if len(self._trips) < PINGS:
             self._send_ping()
 
-    def _note_message(self, frame: Frame) -> None:
+    def _receive_message(self, frame: Frame) -> None:
         seconds = time.perf_counter() - self._began
-        if frame.payload == self._question:
-            self._answered = Spoken(Speech.ECHO, seconds, None)
-            self._hurry()
+        if frame.payload == self._step_1:
+            self._result = ProbeResult(ServerProtocol.ECHO, seconds, None)
+            self._shorten_deadline()
             return
         if frame.opcode != BINARY:
             return
         try:
             message = decode(frame.payload)
         except RemoteProtocolError:
-            # Not Yjs, or but the beginning of a long one: a step 2 in fragments.
+            # Not Yjs, or the first fragment of a long message.
             message = None
         if isinstance(message, SyncStep2) or (not frame.is_final and frame.payload.startswith(STEP_2)):
-            self._answered = Spoken(Speech.YJS, seconds, None, len(frame.payload))
-            self._hurry()
+            self._result = ProbeResult(ServerProtocol.YJS, seconds, None, len(frame.payload))
+            self._shorten_deadline()
 
-    def _hurry(self) -> None:
-        """It lives: what else it has to say it says soon, or never."""
+    def _shorten_deadline(self) -> None:
+        """The server has responded: shorten the deadline for the rest."""
         if not self._trips:
-            self._give_up_at = min(self._give_up_at, self._reactor.seconds() + GRACE_SECONDS)
+            self._deadline = min(self._deadline, self._reactor.seconds() + GRACE_SECONDS)
 
     def _send_ping(self) -> None:
         self._ping = (os.urandom(8), time.perf_counter())
-        self._talk.send(Frame(PING, self._ping[0]))
+        self._connection.send(Frame(PING, self._ping[0]))
 
 
-STEP_2 = b"\x00\x01"
-
-
-def _nothing_of(client_id: int) -> bytes:
-    """Return a state vector: of one editor, with this id, nothing was seen; of others it says nothing."""
-    # lib0's integers, seven bits at a time: one entry, the id, its clock.
+def _state_vector(client_id: int) -> bytes:
+    """Return a state vector with one entry, clock 0 of ``client_id``, in lib0's variable-length integers."""
     encoded = bytearray((1,))
     while client_id > 0x7F:
         encoded.append(0x80 | client_id & 0x7F)
@@ -183,11 +178,10 @@ def _nothing_of(client_id: int) -> bytes:
     return bytes(encoded) + bytes((client_id, 0))
 
 
-def _closing(payload: bytes) -> str:
+def _describe_close(payload: bytes) -> str:
     if len(payload) < 2:
-        return "it closes the WebSocket at once, and says no code"
-    reason = "".join(
-        one if one.isprintable() else " " for one in payload[2:LONGEST_CLOSE].decode("utf-8", "replace")
-    )
-    said = f" and {reason.strip()!r}" if reason.strip() else ""
-    return f"it closes the WebSocket at once, with code {int.from_bytes(payload[:2], 'big')}{said}"
+        return "the server closes it immediately, without a code"
+    text = payload[2:MAX_CLOSE_BYTES].decode("utf-8", "replace")
+    reason = "".join(char if char.isprintable() else " " for char in text).strip()
+    suffix = f" and {reason!r}" if reason else ""
+    return f"the server closes it immediately, with code {int.from_bytes(payload[:2], 'big')}{suffix}"

@@ -1,4 +1,4 @@
-"""The walk: hop after hop, each tried only if all before it are well."""
+"""Runs the checks in order, each only if all checks before it have passed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from seance.carrier import RelayAddress
 from seance.core.local_address import LocalAddress
 from seance.doctor import network_checks, tunnel_checks
 from seance.doctor.context import Context, DoctorOptions
-from seance.doctor.findings import Finding, Hop, Mark, Report, Trouble
+from seance.doctor.findings import DoctorReport, Finding, Hop, HopFailed, HopStatus
 
-__all__ = ["walk"]
+__all__ = ["run_checks"]
 
-NO_TIME_SECONDS = 0.0002
-"""Below this nobody was asked: the hop before has told."""
+MIN_SECONDS = 0.0002
+"""A shorter duration is not reported: the check used the result of an earlier one and sent nothing."""
 
-STEPS: dict[Hop, Callable[[Context], Awaitable[Finding]]] = {
+CHECKS: dict[Hop, Callable[[Context], Awaitable[Finding]]] = {
     Hop.URL: network_checks.url,
     Hop.DNS: network_checks.dns,
     Hop.TCP: network_checks.tcp,
@@ -32,44 +32,45 @@ STEPS: dict[Hop, Callable[[Context], Awaitable[Finding]]] = {
 }
 
 
-async def walk(
+async def run_checks(
     reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-    orders: DoctorOptions,
+    options: DoctorOptions,
     on_finding: Callable[[Finding], None] = lambda _: None,
-) -> Report:  # no common type
-    """Walk until the end, or until a hop fails. Cancelling drops whatever is under way.
+) -> DoctorReport:
+    """Check each hop until one fails. Cancelling closes all connections.
 
     Args:
         reactor: Twisted's reactor.
-        orders: What to look at.
-        on_finding: Called with each finding as it is made.
+        options: What to check.
+        on_finding: Called with each finding immediately.
 
     Returns:
-        What was found.
+        The findings.
 
     Raises:
-        ConfigError: The relay's URL or the local server's address cannot be read.
+        ConfigError: The relay's URL or the local server's address is invalid.
     """
-    report = Report(orders.hops, orders.relay, orders.room, on_finding)
-    ground = Context(
+    report = DoctorReport(options.hops, options.relay, options.room, on_finding)
+    context = Context(
         reactor,
-        orders,
+        options,
         report,
-        relay=None if orders.relay is None else RelayAddress.from_url(orders.relay),
-        local=None if orders.local is None else LocalAddress.from_text(orders.local),
+        relay=None if options.relay is None else RelayAddress.from_url(options.relay),
+        local=None if options.local is None else LocalAddress.from_text(options.local),
     )
     try:
         for hop in report.hops:
             began = time.perf_counter()
             try:
-                report.note(await STEPS[hop](ground))
-            except Trouble as trouble:
+                report.add(await CHECKS[hop](context))
+            except HopFailed as failed:
                 seconds = time.perf_counter() - began
-                took = seconds if seconds > NO_TIME_SECONDS else None
-                where = trouble.hop or hop
-                report.note(Finding(where, Mark.FAILED, trouble.sentence, trouble.advice, took))
+                duration = seconds if seconds > MIN_SECONDS else None
+                report.add(
+                    Finding(failed.hop or hop, HopStatus.FAILED, failed.message, failed.advice, duration)
+                )
                 break
     finally:
-        if ground.talk is not None:
-            ground.talk.abort()
+        if context.connection is not None:
+            context.connection.abort()
     return report

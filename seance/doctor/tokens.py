@@ -1,9 +1,8 @@
-"""What a token says of itself, read without a key: who may do what, where, until when.
+"""Reads the claims of a token without its key: role, rooms, expiry.
 
-Nobody can tell here whether it is genuine; the relay can, and is asked (``seance.doctor.runner``). But a
-relay says the same to every token that will not do, so as to teach nothing to whoever guesses. Whoever *has*
-the token may read it, and most of what goes wrong stands in it. The claims are read by ``seance.auth``'s own
-functions, so that what passes here is what a relay would take if its key fits.
+Only the relay can verify the signature. Its response does not say why it rejects a token, to give no
+information to an attacker, but the claims show most causes: another room, an expired token, another role. The
+claims are checked by ``seance.auth``'s functions, as in a relay.
 """
 
 from __future__ import annotations
@@ -17,26 +16,26 @@ from seance.auth.claims import grant_from_claims
 from seance.auth.strict_json import object_from_json
 from seance.auth.verifier import read_header
 from seance.core.interfaces import Grant, TokenRole
-from seance.doctor.findings import Trouble
+from seance.doctor.findings import HopFailed
 from seance.errors import CarrierLost, Refusal
 
-__all__ = ["Paper", "age", "moment", "read_papers"]
+__all__ = ["ParsedToken", "format_duration", "format_time", "read_tokens"]
 
-RENEW = "Make a new one (seance token --key FILE --room ROOM --role ROLE), or ask whoever made this one."
+RENEW = "Create a new one (seance token --key FILE --room ROOM --role ROLE), or request one from its issuer."
 
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
 
 @dataclass(frozen=True, slots=True)
-class Paper:
-    """A token that was read.
+class ParsedToken:
+    """A token and its claims.
 
     Attributes:
-        text: The token itself. Not shown.
-        path: Where it is from.
-        role: What its bearer may be.
-        grant: What it says.
-        key_id: The key that it says it is signed with; None if it does not say.
+        text: The token; not in ``repr`` and ``str``.
+        path: The file.
+        role: The role of the bearer.
+        grant: The permissions of the token.
+        key_id: The ID of the key that signed it; None if the token has none.
     """
 
     text: str = field(repr=False)
@@ -46,97 +45,100 @@ class Paper:
     key_id: str | None
 
     def __str__(self) -> str:
-        """Say what it is for, in a few words, without any of its own."""
+        """Return role, rooms and expiry in a few words, without the token."""
         rooms = ", ".join(self.grant.rooms[:3]) + (", ..." if len(self.grant.rooms) > 3 else "")
         left = self.grant.expires_at - time.time()
-        until = f"good until {moment(self.grant.expires_at)}" + (
-            f", for another {age(left)}" if left > 0 else ""
+        until = f"valid until {format_time(self.grant.expires_at)}" + (
+            f", for another {format_duration(left)}" if left > 0 else ""
         )
         article = "an" if self.role.value.startswith("a") else "a"
-        return f"{article} {self.role.value}'s for {rooms or 'no room'}, {until}"
+        return f"{article} {self.role.value}'s token for {rooms or 'no room'}, {until}"
 
 
-def read_papers(paths: list[str], room: str, now: float) -> dict[TokenRole, Paper]:
-    """Read tokens, and judge them as a relay would that has their keys.
+def read_tokens(paths: list[str], room: str, now: float) -> dict[TokenRole, ParsedToken]:
+    """Read tokens and check everything but their signatures.
 
     Args:
         paths: The files.
-        room: What they have to be for.
-        now: What the relay's clock shows, as far as that is known.
+        room: The room that the tokens must permit.
+        now: The relay's time in Unix seconds, as far as it is known.
 
     Returns:
-        The last good one of each role.
+        The last token of each role.
 
     Raises:
-        Trouble: One cannot be read, or will not do whatever its key is.
+        HopFailed: A file cannot be read, or its token is invalid with any key.
     """
-    papers: dict[TokenRole, Paper] = {}
+    tokens: dict[TokenRole, ParsedToken] = {}
     for path in paths:
-        paper = _read(path, now)
-        if paper.role is TokenRole.ADMIN:
-            raise Trouble(
-                f"The token in {path} is an admin's, which lets in neither agents nor clients.",
-                "It is for seance status and the dashboard. Name a client's (seance token --key FILE "
+        token = _read(path, now)
+        if token.role is TokenRole.ADMIN:
+            raise HopFailed(
+                f"The token in {path} is an admin's token, which is not valid for agents or clients.",
+                "It is for seance status and the dashboard. Give a client's token (seance token --key FILE "
                 f"--room {room} --role client), or the agent's.",
             )
-        if not paper.grant.allows_room(room):
-            raise Trouble(f"The token in {path} is not for the room {room}: it is {paper}.", RENEW)
-        papers[paper.role] = paper
-    return papers
+        if not token.grant.allows_room(room):
+            raise HopFailed(f"The token in {path} is not for the room {room}: it is {token}.", RENEW)
+        tokens[token.role] = token
+    return tokens
 
 
-def _read(path: str, now: float) -> Paper:
+def _read(path: str, now: float) -> ParsedToken:
     try:
         text = TokenSource("", path).read()
     except CarrierLost as error:
-        raise Trouble(
-            error.sentence, "Name the file that seance token was written to, and see who may read it."
+        raise HopFailed(
+            str(error), "Give the file with the output of seance token, and check its permissions."
         ) from error
     try:
         key_id = read_header(text).key_id
         payload = urlsafe_b64decode(text.split(".")[1] + "==")
         claims = object_from_json(payload)
     except (Refusal, ValueError) as error:
-        raise Trouble(
-            f"What is in {path} is no token of Seance: it is no signed JWT.",
-            "It holds one line, as seance token prints it; a link of seance share has the token behind "
-            "access_token=.",
+        raise HopFailed(
+            f"The file {path} does not contain a token of Seance: it is not a signed JWT.",
+            "The file must contain one line, as printed by seance token. In a link of seance share, the "
+            "token follows access_token=.",
         ) from error
     try:
         grant = grant_from_claims(payload, key_id=key_id, now=now)
     except Refusal as refusal:
-        raise _will_not_do(refusal.code, path, claims, now) from refusal
-    return Paper(text, path, grant.role, grant, key_id)
+        raise _invalid(refusal.code, path, claims, now) from refusal
+    return ParsedToken(text, path, grant.role, grant, key_id)
 
 
-def _will_not_do(code: str, path: str, claims: dict[str, object], now: float) -> Trouble:
+def _invalid(code: str, path: str, claims: dict[str, object], now: float) -> HopFailed:
     expires_at = claims.get("exp")
     if code == "token_expired" and isinstance(expires_at, int):
-        ago = age(now - expires_at)
-        return Trouble(f"The token in {path} has ended: on {moment(expires_at)}, {ago} ago.", RENEW)
+        ago = format_duration(now - expires_at)
+        return HopFailed(f"The token in {path} expired on {format_time(expires_at)}, {ago} ago.", RENEW)
     if code == "token_not_yet_valid":
-        begins = max(one for name in ("nbf", "iat") if isinstance(one := claims.get(name), int))
-        return Trouble(
-            f"The token in {path} is not yet valid: it begins at {moment(begins)}, in {age(begins - now)}.",
-            "If that is not meant so, the clock of the machine where it was made is ahead, or the relay's "
-            "is behind: set both by NTP.",
+        begins = max(time for name in ("nbf", "iat") if isinstance(time := claims.get(name), int))
+        return HopFailed(
+            f"The token in {path} is not valid before {format_time(begins)}, in "
+            f"{format_duration(begins - now)}.",
+            "If this is not intended, the clock of the machine that issued it is ahead, or the relay's is "
+            "behind: set both with NTP.",
         )
     if code == "token_audience":
-        return Trouble(f"The token in {path} is not for a Seance relay: its audience is another.", RENEW)
-    what = code.removeprefix("token_claim_")
-    return Trouble(f"The token in {path} lacks its {what!r}, or has it in a form that no relay takes.", RENEW)
+        return HopFailed(
+            f"The token in {path} is not for a Seance relay: its audience (aud) is different.", RENEW
+        )
+    claim = code.removeprefix("token_claim_")
+    return HopFailed(f"The claim {claim!r} of the token in {path} is missing or invalid.", RENEW)
 
 
-def moment(seconds: float) -> str:
-    """Write a time of Unix seconds for a person."""
+def format_time(seconds: float) -> str:
+    """Format Unix seconds as a UTC date and time."""
     try:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
     except (ValueError, OverflowError, OSError):
-        return "a time that no calendar has"
+        return "a time out of range"
 
 
-def age(seconds: float) -> str:
-    """Write a length of time for a person: its two greatest units."""
+def format_duration(seconds: float) -> str:
+    """Format a duration with its two largest units."""
     left = max(int(seconds), 0)
     for unit, smaller, name, small in (
         (DAY, HOUR, "d", "h"),

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["AgentMetrics"]
 
 LINK_STATES = tuple(state for state in AgentState if state is not AgentState.LOCAL_TROUBLE)
-"""The states of ``Agent.status``. Trouble with the local server is not among them; it counts as a refusal."""
+"""The states of the link. A failure of the local server is not one of them; it counts as a refusal."""
 
 LOCAL_REFUSAL = "local_server_refused"
 """Has a series of value 0 from the start, because Prometheus sees no increase from nothing to 1."""
 
 
 class AgentMetrics(NullObserver):
-    """A ``Observer`` that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
+    """An observer that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
 
     Attributes:
         lag: The service that measures the delay of the reactor.

@@ -1,7 +1,7 @@
 """Metrics of a relay: events are counted, everything else is read for each page.
 
 The bytes of a client are added to the totals when it ends; those of connected clients are added up for each
-page. So the totals are always exact, and no counter is on the way of a byte.
+page. So the totals are exact, and no counter is updated per message.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["RelayMetrics"]
 
 MEASURE_SECONDS = 10.0
-"""Shortest time between two measurements of the round trips, which cost twelve bytes for each link."""
+"""Minimum time between two measurements of the round trips, each a ping of 12 bytes per link."""
 
 MAX_ROOMS = 1000
 """Rooms with three series each; one more replaces the room with the oldest last event."""
 
 
 class RelayMetrics:
-    """A ``Observer`` that counts. Pass it to the relay, then call ``watch``, and run ``lag`` as a service.
+    """An observer that counts. Pass it to the relay, then call ``watch``, and run ``lag`` as a service.
 
     Args:
         reactor: The relay's reactor.
@@ -107,16 +107,16 @@ class RelayMetrics:
         self._sent_bytes += report.sent_bytes
         self._ended.labels(report.reason).inc()
         if self._by_room:
-            of_room = self._of_room(client.room)
-            of_room[0] += report.received_bytes
-            of_room[1] += report.sent_bytes
+            entry = self._room_entry(client.room)
+            entry[0] += report.received_bytes
+            entry[1] += report.sent_bytes
 
     def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
         """See ``Observer``."""
         if change is LinkChange.ATTACHED:
             self._attached.inc()
             if self._by_room:
-                self._of_room(room)
+                self._room_entry(room)
         elif change is LinkChange.DETACHED:
             self._detached.inc()
         elif change is LinkChange.LOST:
@@ -129,8 +129,8 @@ class RelayMetrics:
     # -- values ----------------------------------------------------------------------------
 
     def figures(self) -> dict[str, object]:
-        """Return the values of the dashboard as JSON has them: totals, which its page turns into rates."""
-        links = self._look_at_links()
+        """Return the values for the dashboard as a JSON object: totals, which the page turns into rates."""
+        links = self._measured_links()
         received_bytes, sent_bytes = self._bytes()
         trips = _round_trips(links)
         relay = self._relay
@@ -157,7 +157,7 @@ class RelayMetrics:
             "round_trip_seconds": {name: round(one, 6) for (name,), one in trips.items()},
         }
 
-    def _look_at_links(self) -> list[AgentLink]:
+    def _measured_links(self) -> list[AgentLink]:
         links = [] if self._relay is None else self._relay.rooms.links
         now = self._reactor.seconds()
         if now - self._measured_at >= MEASURE_SECONDS:
@@ -174,7 +174,7 @@ class RelayMetrics:
         return received, sent
 
     def _read(self) -> Reading:
-        links = self._look_at_links()
+        links = self._measured_links()
         joined = sum(self._clients.values())
         received_bytes, sent_bytes = self._bytes()
         reading: dict[str, float | dict[tuple[str, ...], float]] = {
@@ -208,21 +208,21 @@ class RelayMetrics:
     def _read_rooms(self) -> dict[str, dict[tuple[str, ...], float]]:
         figures = {room: [0, *ended] for room, ended in self._rooms.items()}
         for client, is_joined in self._clients.items():
-            if (of_room := figures.get(client.room)) is not None:
-                of_room[0] += is_joined
-                of_room[1] += client.received_bytes
-                of_room[2] += client.sent_bytes
+            if (entry := figures.get(client.room)) is not None:
+                entry[0] += is_joined
+                entry[1] += client.received_bytes
+                entry[2] += client.sent_bytes
         names = ("seance_room_clients", "seance_room_received_bytes_total", "seance_room_sent_bytes_total")
         return {
             name: {(room,): numbers[at] for room, numbers in figures.items()} for at, name in enumerate(names)
         }
 
-    def _of_room(self, room: str) -> list[int]:
-        of_room = self._rooms.setdefault(room, [0, 0])
+    def _room_entry(self, room: str) -> list[int]:
+        entry = self._rooms.setdefault(room, [0, 0])
         self._rooms.move_to_end(room)
         if len(self._rooms) > MAX_ROOMS:
             self._rooms.popitem(last=False)
-        return of_room
+        return entry
 
 
 def _round_trips(links: list[AgentLink]) -> dict[tuple[str, ...], float]:

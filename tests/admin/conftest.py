@@ -1,4 +1,4 @@
-"""Somebody who judges tokens, on a clock."""
+"""Fixtures: an ``AuthService`` on a ``Clock``, and a certificate authority."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from seance.auth.service import AuthService
 from tests.auth.tokens import auth_service, ed_key, write_jwks
 from tests.certificates import Authority
 
-__all__ = ["authority", "clock", "deny", "look_often", "service"]
+__all__ = ["authority", "clock", "deny", "service", "update_often"]
 
 
 @pytest.fixture(autouse=True)
-def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tells watchers the figures twenty times a second, not once."""
-    assert event_stream.LOOK_SECONDS == 1.0
-    monkeypatch.setattr(event_stream, "LOOK_SECONDS", 0.05)
+def update_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send figures twenty times a second instead of once."""
+    assert event_stream.UPDATE_SECONDS == 1.0
+    monkeypatch.setattr(event_stream, "UPDATE_SECONDS", 0.05)
 
 
 @pytest.fixture

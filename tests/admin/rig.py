@@ -1,7 +1,4 @@
-"""A whole tunnel with an admin port in the test's own reactor, asked by a stock HTTP client.
-
-``httpx`` blocks, so it asks from a thread of the reactor's pool while the reactor answers.
-"""
+"""A tunnel with an admin port in the reactor of the test, and requests with ``httpx`` from a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
 from seance.admin.port import RelayAdmin
-from seance.admin.site import Place
+from seance.admin.site import AdminRoute
 from seance.core.interfaces import Verifier
 from seance.relay.service import Relay
 from tests.relay.rig import Player, Rig, reactor, until
@@ -24,16 +21,16 @@ from tests.relay.rig import Player, Rig, reactor, until
 __all__ = ["CHANGE", "AdminRig", "Events", "ask_at"]
 
 CHANGE = {"Seance-Admin": "test"}
-"""What a request has that changes something."""
+"""The header field of requests that change something."""
 
 
 async def ask_at(
     url: str, *, method: str = "GET", headers: dict[str, str] | None = None, **options: Any
 ) -> httpx.Response:
-    """Ask once, over a connection of its own."""
+    """Send one request on a new connection."""
 
     def ask() -> httpx.Response:
-        # Without the system's authorities, which take longer to read than the question takes.
+        # verify=False: loading the system's authorities takes longer than the request.
         with httpx.Client(trust_env=False, **{"timeout": 30, "verify": False, **options}) as client:
             return client.request(method, url, headers=headers)
 
@@ -41,18 +38,18 @@ async def ask_at(
 
 
 class AdminRig(Rig):
-    """``Rig`` with an admin port; ``admin`` is what the relay's settings say about it besides."""
+    """``Rig`` with an admin port."""
 
     def __init__(
         self,
         *,
         relay: dict[str, Any] | None = None,
         verifier: Verifier | None = None,
-        places: Iterable[Place] = (),
+        routes: Iterable[AdminRoute] = (),
         **options: Any,
     ) -> None:
         super().__init__(relay={"admin": "tcp:0:interface=127.0.0.1", **(relay or {})}, **options)
-        self.admin = RelayAdmin(reactor, self.relay.settings, verifier=verifier, places=places)
+        self.admin = RelayAdmin(reactor, self.relay.settings, verifier=verifier, routes=routes)
         self.relay = Relay(reactor, self.relay.settings, verifier=verifier, observer=self.admin.observer)
         self.admin.watch(self.relay)
 
@@ -75,11 +72,11 @@ class AdminRig(Rig):
         await super().__aexit__(*args)
 
     async def joined_with(self, token: str, room: str = "r") -> tuple[Player, Player]:
-        """A client with a token and the local server, spliced."""
+        """Return a client with a token and the local server's side, connected."""
         return await self.joined(f"/client?room={room}&access_token={token}")
 
     async def ask(self, path: str, method: str = "GET", **options: Any) -> httpx.Response:
-        """Ask the admin port; a request that changes something says so."""
+        """Send a request to the admin port, with ``CHANGE`` where necessary."""
         headers = {**(CHANGE if method not in ("GET", "HEAD") else {}), **options.pop("headers", {})}
         return await ask_at(self.url + path, method=method, headers=headers, **options)
 
@@ -89,7 +86,7 @@ class AdminRig(Rig):
         return response.json()
 
     async def events(self, *fields: str, host: str = "localhost") -> Events:
-        """Watch."""
+        """Subscribe to the event stream."""
         player = Player()
         self.clients.append(player)
         factory = Factory.forProtocol(lambda: player)  # type: ignore[arg-type]  # any callable does
@@ -103,7 +100,7 @@ class AdminRig(Rig):
 
 
 class Events:
-    """One who watches, byte by byte."""
+    """A subscriber that parses the stream."""
 
     def __init__(self, player: Player) -> None:
         self.player = player
@@ -113,14 +110,14 @@ class Events:
         return int(self.player.received.split(b" ", 2)[1])
 
     def all(self, name: str) -> list[Any]:
-        """What has come under this name."""
+        """Return the events of this name."""
         _, _, body = self.player.received.partition(b"\r\n\r\n")
         text = b"".join(_chunks(bytes(body))).decode()
         blocks = [block.split("\n") for block in text.split("\n\n") if block.startswith("event: ")]
         return [json.loads(data[len("data: ") :]) for event, data in blocks if event == f"event: {name}"]
 
     async def until(self, name: str, **fields: Any) -> Any:
-        """Wait for an event that has all these fields; returns it."""
+        """Wait for an event with these fields and return it."""
 
         def found() -> list[Any]:
             return [one for one in self.all(name) if fields.items() <= one.items()]

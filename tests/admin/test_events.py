@@ -1,4 +1,4 @@
-"""What happens, as server-sent events."""
+"""The event stream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
-from seance.admin import event_stream as feed_module
+from seance.admin import event_stream
 from seance.auth.service import AuthService
 from seance.core.interfaces import LinkChange
 from tests.admin.rig import AdminRig
-from tests.admin.test_guard import admin_token, rig_with_tokens
+from tests.admin.test_access_control import admin_token, rig_with_tokens
 from tests.auth.tokens import token
 from tests.docs.pages import DOCS, table
 from tests.relay.rig import turn, until
@@ -22,7 +22,7 @@ QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 
 
 @ensureDeferred
-async def test_stock_client_reads_figures_and_rooms_at_once() -> None:
+async def test_figures_and_rooms_are_sent_immediately() -> None:
     async with AdminRig() as rig:
 
         def read() -> tuple[str, list[str]]:
@@ -37,11 +37,11 @@ async def test_stock_client_reads_figures_and_rooms_at_once() -> None:
 
         kind, names = await deferToThread(read)
         assert (kind, names) == ("text/event-stream", ["event: figures", "event: rooms"])
-        await until(lambda: rig.admin._feed.watcher_count == 0)
+        await until(lambda: rig.admin._events.subscriber_count == 0)
 
 
 @ensureDeferred
-async def test_room_comes_resumes_goes_away_and_is_gone() -> None:
+async def test_states_of_a_room_are_events() -> None:
     async with AdminRig(relay={"known_room_seconds": 0.1}, agent=QUICK, with_agent=False) as rig:
         events = await rig.events()
         agent = await rig.attach()
@@ -56,22 +56,22 @@ async def test_room_comes_resumes_goes_away_and_is_gone() -> None:
 
 
 @ensureDeferred
-async def test_client_comes_in_and_goes_out_with_its_bytes() -> None:
+async def test_client_events_have_bytes_and_reason() -> None:
     async with AdminRig() as rig:
         events = await rig.events()
         client, local = await rig.joined()
-        came = await events.until("client", state="in")
-        assert came["room"] == "r"
-        assert came["upgrade_seconds"] >= 0
+        joined = await events.until("client", state="in")
+        assert joined["room"] == "r"
+        assert joined["upgrade_seconds"] >= 0
         client.send(b"12345")
         await local.receives(b"12345")
         client.leg.abortConnection()
-        left = await events.until("client", state="out", client=came["client"])
+        left = await events.until("client", state="out", client=joined["client"])
         assert (left["received_bytes"], left["sent_bytes"], left["reason"]) == (5, 0, "near_gone")
 
 
 @ensureDeferred
-async def test_client_that_never_got_in_is_no_event() -> None:
+async def test_refused_client_is_no_event() -> None:
     async with AdminRig() as rig:
         events = await rig.events()
         client = await rig.connect(b"GET /client?room=r HTTP/1.1\r\n\r\n")
@@ -81,7 +81,7 @@ async def test_client_that_never_got_in_is_no_event() -> None:
 
 
 @ensureDeferred
-async def test_limit_that_was_hit_is_told() -> None:
+async def test_reached_limit_is_an_event() -> None:
     async with AdminRig(relay={"unanswered_connections": 1}) as rig:
         events = await rig.events()
         for _ in range(2):
@@ -90,23 +90,23 @@ async def test_limit_that_was_hit_is_told() -> None:
 
 
 @ensureDeferred
-async def test_limits_that_are_hit_again_and_again_are_told_together() -> None:
+async def test_repeated_limit_events_are_combined() -> None:
     async with AdminRig(with_agent=False) as rig:
-        rig.admin._feed.limit_hit("unanswered")
+        rig.admin._events.limit_hit("unanswered")
         events = await rig.events()
         for _ in range(1000):
-            rig.admin._feed.limit_hit("unanswered")
+            rig.admin._events.limit_hit("unanswered")
         await events.until("limit", limit="unanswered", count=999)
         assert [one["count"] for one in events.all("limit")] == [1, 999]
         seen = len(events.all("figures"))
         await until(lambda: len(events.all("figures")) > seen + 1)
-        rig.admin._feed.limit_hit("unanswered")
+        rig.admin._events.limit_hit("unanswered")
         await until(lambda: len(events.all("limit")) == 3)
         assert [one["count"] for one in events.all("limit")] == [1, 999, 1]
 
 
 @ensureDeferred
-async def test_figures_and_rooms_come_again_and_again() -> None:
+async def test_figures_and_rooms_are_sent_repeatedly() -> None:
     async with AdminRig() as rig:
         events = await rig.events()
         await until(lambda: len(events.all("figures")) >= 2 and len(events.all("rooms")) >= 2)
@@ -117,7 +117,7 @@ async def test_figures_and_rooms_come_again_and_again() -> None:
 
 
 @ensureDeferred
-async def test_watcher_with_a_token_for_some_rooms_is_told_of_those(service: AuthService) -> None:
+async def test_token_for_some_rooms_gets_only_their_events(service: AuthService) -> None:
     async with rig_with_tokens(service) as rig:
         await rig.attach(room="team-1")
         events = await rig.events(f"Authorization: Bearer {admin_token(room='team-*')}")
@@ -127,51 +127,51 @@ async def test_watcher_with_a_token_for_some_rooms_is_told_of_those(service: Aut
         await until(lambda: len(events.all("rooms")) > 1)
         assert {one["room"] for one in events.all("client")} == {"team-1"}
         assert [room["room"] for room in events.all("rooms")[-1]["rooms"]] == ["team-1"]
-        assert events.all("figures") == [], "those are of all rooms together"
+        assert events.all("figures") == [], "figures cover all rooms"
 
 
 @ensureDeferred
-async def test_watchers_are_bounded_and_places_come_back() -> None:
+async def test_number_of_subscribers_is_limited() -> None:
     async with AdminRig(with_agent=False) as rig:
-        watchers = [await rig.events() for _ in range(feed_module.MOST_WATCHERS)]
+        subscribers = [await rig.events() for _ in range(event_stream.MAX_SUBSCRIBERS)]
         refused = await rig.ask("/api/events")
         assert (refused.status_code, refused.json()["code"]) == (429, "admin_watchers")
         assert refused.headers["Retry-After"] == "5"
-        watchers[0].player.leg.abortConnection()
-        await until(lambda: rig.admin._feed.watcher_count < feed_module.MOST_WATCHERS)
+        subscribers[0].player.leg.abortConnection()
+        await until(lambda: rig.admin._events.subscriber_count < event_stream.MAX_SUBSCRIBERS)
         assert (await rig.events()).status == 200
 
 
 @ensureDeferred
-async def test_watcher_that_does_not_read_is_cut_and_the_others_go_on() -> None:
+async def test_subscriber_that_does_not_read_is_disconnected() -> None:
     async with AdminRig(with_agent=False) as rig:
         deaf, other = await rig.events(), await rig.events()
         deaf.player.leg.pauseProducing()
-        feed = rig.admin._feed
+        events = rig.admin._events
         for _ in range(2_000):
-            feed.link_changed("x" * 20_000, LinkChange.ATTACHED)
+            events.link_changed("x" * 20_000, LinkChange.ATTACHED)
             await turn()
-            if feed.watcher_count == 1:
+            if events.subscriber_count == 1:
                 break
-        assert feed.watcher_count == 1
+        assert events.subscriber_count == 1
         await other.until("room")
         deaf.player.leg.resumeProducing()
         await deaf.player.goes()
 
 
 @ensureDeferred
-async def test_watchers_end_with_the_port_and_nobody_is_left() -> None:
+async def test_streams_end_when_the_port_closes() -> None:
     async with AdminRig() as rig:
         events = await rig.events()
         for agent in rig._agents:
             await agent.stopService()
         await rig.admin.stopService()
         await until(lambda: events.player.has_ended or events.player.lost)
-        assert rig.admin._feed.watcher_count == 0
+        assert rig.admin._events.subscriber_count == 0
 
 
 @ensureDeferred
-async def test_rooms_that_were_gone_before_anybody_watched_are_not_told() -> None:
+async def test_rooms_gone_before_the_first_subscriber_are_not_reported() -> None:
     async with AdminRig(relay={"known_room_seconds": 0.05}, with_agent=False) as rig:
         agent = await rig.attach()
         await agent.stopService()
@@ -181,14 +181,14 @@ async def test_rooms_that_were_gone_before_anybody_watched_are_not_told() -> Non
         assert events.all("room") == []
 
 
-def test_rooms_that_are_away_are_remembered_up_to_a_bound() -> None:
-    nobody: Any = None
-    feed = feed_module.Feed(nobody, nobody, dict, lambda grant: True)
-    for number in range(feed_module.MOST_AWAY + 10):
-        feed.link_changed(f"r{number}", LinkChange.LOST, "left")
-    assert len(feed._away) == feed_module.MOST_AWAY
-    feed.link_changed("r100", LinkChange.ATTACHED)
-    assert len(feed._away) == feed_module.MOST_AWAY - 1
+def test_number_of_away_rooms_is_limited() -> None:
+    unused: Any = None
+    events = event_stream.EventStream(unused, unused, dict, lambda grant: True)
+    for number in range(event_stream.MAX_AWAY_ROOMS + 10):
+        events.link_changed(f"r{number}", LinkChange.LOST, "left")
+    assert len(events._away) == event_stream.MAX_AWAY_ROOMS
+    events.link_changed("r100", LinkChange.ATTACHED)
+    assert len(events._away) == event_stream.MAX_AWAY_ROOMS - 1
 
 
 @pytest.mark.parametrize("method", ["HEAD"])
@@ -197,9 +197,9 @@ async def test_who_asks_for_the_head_does_not_watch(method: str) -> None:
     async with AdminRig(with_agent=False) as rig:
         answer = await rig.ask("/api/events", method)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
-        assert rig.admin._feed.watcher_count == 0
+        assert rig.admin._events.subscriber_count == 0
 
 
 def test_every_event_is_on_the_page() -> None:
-    rows = table(DOCS / "admin-port.md", "Events")
-    assert tuple(row[0].strip("`") for row in rows) == feed_module.EVENTS
+    rows = table(DOCS / "operations.md", "Events")
+    assert tuple(row[0].strip("`") for row in rows) == event_stream.EVENTS

@@ -1,4 +1,4 @@
-"""The description of the admin API is true: schemathesis asks a running relay whatever it can think of."""
+"""The OpenAPI description matches the routes, docs/operations.md, and a running relay (schemathesis)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES = 60
 SECONDS = 40
 
 BY_DESIGN = "use_after_free"
-"""A room that was deleted may be there again: its agent comes back."""
+"""A deleted room may exist again, because its agent reconnects."""
 
 
 @pytest.mark.slow
@@ -59,26 +59,26 @@ async def test_schemathesis_finds_no_fault(tmp_path: Path) -> None:
 
 
 @ensureDeferred
-async def test_what_is_described_is_what_is_there() -> None:
+async def test_description_matches_the_routes() -> None:
     async with AdminRig() as rig:
         document = await rig.json("/api/openapi.json")
         assert document == json.loads(json.dumps(description()))
-        there = {place.path: set(place.answers) for place in rig.admin._service._site.places}
-        del there["/api/openapi.json"]
+        routes = {route.path: set(route.handlers) for route in rig.admin._service._site.routes}
+        del routes["/api/openapi.json"]
         described = {path: {method.upper() for method in does} for path, does in document["paths"].items()}
-        assert described == there
+        assert described == routes
         for path, does in document["paths"].items():
-            asked = (
+            parameters = (
                 {one["name"] for one in does["get"]["parameters"] if one["in"] == "query"}
                 if "get" in does
                 else set()
             )
-            [place] = [place for place in rig.admin._service._site.places if place.path == path]
-            assert asked == set(place.parameters)
+            [route] = [route for route in rig.admin._service._site.routes if route.path == path]
+            assert parameters == set(route.parameters)
 
 
-def test_every_path_is_on_the_page_and_no_other() -> None:
-    rows = table(DOCS / "admin-port.md", "What can be asked")
+def test_docs_list_exactly_these_paths() -> None:
+    rows = table(DOCS / "operations.md", "What can be asked")
     written = {
         (re.sub("ROOM", "{room}", row[0].strip("`")).replace("/N", "/{client}"), row[1]) for row in rows
     }
@@ -86,7 +86,7 @@ def test_every_path_is_on_the_page_and_no_other() -> None:
     assert written == described | {("/api/openapi.json", "GET")}
 
 
-def test_every_refusal_is_on_the_page() -> None:
+def test_docs_list_exactly_these_refusals() -> None:
     said = {(one.code, one.status) for one in refusals("admin")}
     text = (
         (DOCS / "admin-port.md")

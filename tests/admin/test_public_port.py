@@ -1,4 +1,4 @@
-"""The public port has nothing of the admin port but ``/health``."""
+"""The public port serves ``/health`` and nothing of the admin port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATHS = [path.replace("{room}", "r").replace("{client}", "1") for path in openap
 OTHERS = [*dashboard_pages(), "/admin", "/api", "/status", "/api/openapi.json"]
 
 
-def test_there_are_paths_to_try() -> None:
+def test_paths_to_try_are_not_empty() -> None:
     assert {"/metrics", "/healthz", "/readyz", "/api/rooms/r", "/api/events"} <= set(PATHS)
     assert {"/", "/static/dashboard.js"} <= set(OTHERS)
 
@@ -33,7 +33,7 @@ async def test_no_path_of_the_admin_port_answers_on_the_public_port(method: str)
 
 
 @ensureDeferred
-async def test_health_is_on_the_public_port_and_says_no_more_than_that() -> None:
+async def test_health_on_the_public_port_says_only_ok() -> None:
     async with AdminRig() as rig:
         answer = await ask_at(f"http://127.0.0.1:{rig.port}/health")
         assert (answer.status_code, answer.text) == (200, "OK")

@@ -1,4 +1,4 @@
-"""Who is there, and the hand that sends them away."""
+"""Rooms and clients in the API, and disconnecting them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
 from seance.admin import routes
-from seance.admin.answers import Answer
-from seance.admin.site import Asked, Place
+from seance.admin.responses import AdminResponse
+from seance.admin.site import AdminRequest, AdminRoute
 from seance.core.interfaces import Grant, TokenRole
 from tests.admin.rig import AdminRig, ask_at
 from tests.conftest import Watch
@@ -21,7 +21,7 @@ QUICK = {"backoff_base_seconds": 0.02, "backoff_cap_seconds": 0.02, "resume_back
 
 
 @ensureDeferred
-async def test_relay_says_that_it_lives_and_that_it_is_ready() -> None:
+async def test_running_relay_is_alive_and_ready() -> None:
     async with AdminRig() as rig:
         for path, body in (("/healthz", "ok\n"), ("/readyz", "ready\n")):
             answer = await rig.ask(path)
@@ -31,7 +31,7 @@ async def test_relay_says_that_it_lives_and_that_it_is_ready() -> None:
 
 
 @ensureDeferred
-async def test_relay_that_takes_leave_lives_and_is_not_ready() -> None:
+async def test_draining_relay_is_alive_and_not_ready() -> None:
     async with AdminRig(relay={"drain_try_seconds": 0.05}) as rig:
         client, _local = await rig.joined()
         leaving = rig.relay.stopService()
@@ -69,7 +69,7 @@ async def test_rooms_are_listed_by_name_and_page_by_page() -> None:
 
 
 @ensureDeferred
-async def test_room_tells_its_clients_and_their_bytes() -> None:
+async def test_room_has_its_clients_and_byte_counts() -> None:
     async with AdminRig() as rig:
         client, local = await rig.joined()
         client.send(b"12345")
@@ -113,18 +113,18 @@ async def test_list_of_clients_is_bounded() -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "x", "", "1&limit=2"])
 @ensureDeferred
-async def test_limit_that_makes_no_sense_is_refused(limit: str) -> None:
+async def test_invalid_limit_is_refused(limit: str) -> None:
     async with AdminRig(with_agent=False) as rig:
         answer = await rig.ask(f"/api/rooms?limit={limit}")
         assert (answer.status_code, answer.json()["code"]) == (400, "admin_parameter")
 
 
-def test_an_answer_has_a_thousand_rooms_at_most() -> None:
-    assert routes.MOST_SHOWN == 1000
+def test_a_response_has_at_most_a_thousand_rooms() -> None:
+    assert routes.MAX_ITEMS == 1000
 
 
 @ensureDeferred
-async def test_room_that_nobody_serves_is_not_found() -> None:
+async def test_room_without_an_agent_is_not_found() -> None:
     async with AdminRig(with_agent=False) as rig:
         for method in ("GET", "DELETE"):
             answer = await rig.ask("/api/rooms/nobody", method)
@@ -132,7 +132,7 @@ async def test_room_that_nobody_serves_is_not_found() -> None:
 
 
 @ensureDeferred
-async def test_deleted_client_goes_and_the_others_stay() -> None:
+async def test_deleting_a_client_disconnects_only_this_client() -> None:
     async with AdminRig() as rig:
         client, local = await rig.joined()
         other, _ = await rig.joined()
@@ -147,26 +147,26 @@ async def test_deleted_client_goes_and_the_others_stay() -> None:
 
 
 @ensureDeferred
-async def test_deleted_client_that_waits_for_its_101_is_told_so() -> None:
+async def test_deleting_a_pending_client_sends_a_response() -> None:
     async with AdminRig() as rig:
         client = await rig.connect(request())
         await rig.local()
         [one] = (await rig.json("/api/rooms/r"))["list"]
         await rig.ask(f"/api/rooms/r/clients/{one['client']}", "DELETE")
-        await client.receives(b"An operator has sent this client away.")
+        await client.receives(b"An operator has disconnected this client.")
         assert client.received.startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize("number", ["0", "x", "1e3", "9999999999999999999", "%31"])
 @ensureDeferred
-async def test_client_number_that_is_none_is_not_found(number: str) -> None:
+async def test_invalid_client_number_is_not_found(number: str) -> None:
     async with AdminRig() as rig:
         answer = await rig.ask(f"/api/rooms/r/clients/{number}", "DELETE")
         assert answer.status_code == 404
 
 
 @ensureDeferred
-async def test_deleted_room_loses_its_agent_and_clients_and_the_agent_may_come_again() -> None:
+async def test_deleting_a_room_disconnects_all_and_its_agent_may_reconnect() -> None:
     async with AdminRig(agent=QUICK) as rig:
         client, _local = await rig.joined()
         link = rig.relay.rooms.link_of("r")
@@ -183,7 +183,7 @@ async def test_deleted_room_loses_its_agent_and_clients_and_the_agent_may_come_a
 
 
 @ensureDeferred
-async def test_deleted_room_whose_agent_is_away_is_kept_no_longer() -> None:
+async def test_deleting_a_room_discards_a_resumable_session() -> None:
     async with AdminRig(agent={"backoff_base_seconds": 20.0, "resume_backoff_cap_seconds": 20.0}) as rig:
         client, _local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -197,16 +197,16 @@ async def test_deleted_room_whose_agent_is_away_is_kept_no_longer() -> None:
 
 
 @ensureDeferred
-async def test_census_forgets_a_room_when_nobody_is_there_any_more() -> None:
+async def test_registry_removes_an_empty_room() -> None:
     async with AdminRig(relay={"resume_seconds": 0.0}) as rig:
         await rig.joined()
         await rig.agent.stopService()
-        await until(lambda: rig.relay.rooms.room_count == 0 and not rig.admin._census._rooms)
+        await until(lambda: rig.relay.rooms.room_count == 0 and not rig.admin._registry._rooms)
         assert (await rig.json("/api/rooms")) == {"rooms": [], "next": None}
 
 
 @ensureDeferred
-async def test_what_is_not_there_is_not_there() -> None:
+async def test_unknown_paths_are_not_found() -> None:
     async with AdminRig() as rig:
         for path in (
             "/",
@@ -222,7 +222,7 @@ async def test_what_is_not_there_is_not_there() -> None:
 
 
 @ensureDeferred
-async def test_other_methods_are_refused_with_those_that_are_not() -> None:
+async def test_other_methods_are_refused_with_allow() -> None:
     async with AdminRig() as rig:
         answer = await rig.ask("/api/rooms/r", "PUT")
         assert (answer.status_code, answer.headers["Allow"]) == (405, "HEAD, GET, DELETE")
@@ -231,12 +231,12 @@ async def test_other_methods_are_refused_with_those_that_are_not() -> None:
 
 
 @ensureDeferred
-async def test_pages_that_the_door_hands_in_are_there() -> None:
+async def test_static_pages_are_served() -> None:
     pages = {
         "/": ("text/html; charset=utf-8", b"<!doctype html>hello"),
         "/static/app.js": ("text/javascript", b"1"),
     }
-    async with AdminRig(with_agent=False, places=routes.page_places(pages)) as rig:
+    async with AdminRig(with_agent=False, routes=routes.page_routes(pages)) as rig:
         page = await rig.ask("/")
         assert (page.text, page.headers["Content-Type"]) == (
             "<!doctype html>hello",
@@ -247,7 +247,7 @@ async def test_pages_that_the_door_hands_in_are_there() -> None:
 
 
 @ensureDeferred
-async def test_parameter_that_is_not_known_is_refused() -> None:
+async def test_unknown_parameter_is_refused() -> None:
     async with AdminRig(with_agent=False) as rig:
         for path in ("/healthz?token=x", "/api/rooms?room=r", "/metrics?name[]=x"):
             answer = await rig.ask(path)
@@ -255,12 +255,12 @@ async def test_parameter_that_is_not_known_is_refused() -> None:
 
 
 @ensureDeferred
-async def test_what_nobody_foresaw_is_a_500_that_says_nothing_and_a_line_in_the_log(watch: Watch) -> None:
-    def fail(asked: Asked) -> Answer:
+async def test_unexpected_error_is_a_500_without_details_and_is_logged(watch: Watch) -> None:
+    def fail(request: AdminRequest) -> AdminResponse:
         msg = "secret"
         raise ValueError(msg)
 
-    async with AdminRig(with_agent=False, places=[Place("/broken", {"GET": fail})]) as rig:
+    async with AdminRig(with_agent=False, routes=[AdminRoute("/broken", {"GET": fail})]) as rig:
         answer = await rig.ask("/broken")
         assert (answer.status_code, answer.json()["code"]) == (500, "admin_failed")
         assert "secret" not in answer.text
@@ -269,7 +269,7 @@ async def test_what_nobody_foresaw_is_a_500_that_says_nothing_and_a_line_in_the_
 
 
 @ensureDeferred
-async def test_who_goes_while_the_token_is_looked_at_is_forgotten() -> None:
+async def test_request_that_ends_during_verification_is_cancelled() -> None:
     waiting: list[Deferred[Grant]] = []
 
     class Slow:

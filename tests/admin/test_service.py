@@ -1,4 +1,4 @@
-"""Where the admin port listens, and where it will not."""
+"""Endpoints and TLS of the admin port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seance.auth.service import AuthService
 from seance.core.settings import AgentSettings, RelaySettings
 from seance.errors import ConfigError
 from tests.admin.rig import AdminRig, ask_at
-from tests.admin.test_guard import admin_token, bearer
+from tests.admin.test_access_control import admin_token, bearer
 from tests.certificates import Authority, CertificateFiles
 from tests.processes import free_port
 from tests.relay.rig import reactor
@@ -47,17 +47,17 @@ def trusting(authority: Authority, own: CertificateFiles | None = None) -> ssl.S
 
 @pytest.mark.parametrize("address", ["tcp:0", EVERYWHERE, r"tcp6:0:interface=\:\:"])
 @ensureDeferred
-async def test_address_that_others_reach_is_refused_without_anybody_to_ask_for_tokens(address: str) -> None:
+async def test_public_address_needs_tokens_or_certificates(address: str) -> None:
     admin = RelayAdmin(reactor, RelaySettings(admin=address))
     with pytest.raises(ConfigError) as caught:
         admin.startService()
     assert caught.value.code == "admin_unsafe"
-    assert "--auth-key FILE or --admin-ca FILE" in caught.value.sentence
+    assert "--auth-key FILE or --admin-ca FILE" in str(caught.value)
     await admin.stopService()
 
 
 @ensureDeferred
-async def test_asking_for_tokens_that_nobody_can_judge_is_refused() -> None:
+async def test_admin_token_needs_a_verifier() -> None:
     settings = RelaySettings(admin="tcp:0:interface=127.0.0.1", admin_token=True)
     admin = RelayAdmin(reactor, settings)
     with pytest.raises(ConfigError, match="--admin-token"):
@@ -66,19 +66,19 @@ async def test_asking_for_tokens_that_nobody_can_judge_is_refused() -> None:
 
 
 @ensureDeferred
-async def test_agent_is_asked_on_its_own_machine_alone_and_says_what_is_at_stake() -> None:
+async def test_agent_listens_on_loopback_only() -> None:
     admin = AgentAdmin(reactor, AgentSettings(room="r", admin=EVERYWHERE))
     with pytest.raises(ConfigError) as caught:
         admin.startService()
-    assert caught.value.sentence == (
-        "Whoever reaches the admin port on 0.0.0.0 could read this agent's figures: "
-        "an agent asks for no tokens, so keep it on 127.0.0.1."
+    assert str(caught.value) == (
+        "Any client of the admin port on 0.0.0.0 could read this agent's metrics: "
+        "an agent cannot require tokens, so keep it on 127.0.0.1."
     )
     await admin.stopService()
 
 
 @ensureDeferred
-async def test_beyond_this_machine_a_token_is_asked_for_and_any_host_taken(service: AuthService) -> None:
+async def test_public_address_requires_a_token_and_accepts_any_host(service: AuthService) -> None:
     async with AdminRig(relay={"admin": EVERYWHERE}, verifier=service, with_agent=False) as rig:
         assert (await rig.ask("/api/rooms")).status_code == 401
         fields = {**bearer(admin_token()), "Host": "relay.example:9090"}
@@ -86,7 +86,7 @@ async def test_beyond_this_machine_a_token_is_asked_for_and_any_host_taken(servi
 
 
 @ensureDeferred
-async def test_default_port_that_is_taken_is_a_line_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_default_port_in_use_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Protocol))
     number = taken.getHost().port
     monkeypatch.setattr(service_module, "DEFAULT_ENDPOINT", f"tcp:{number}:interface=127.0.0.1")
@@ -105,7 +105,7 @@ async def test_default_port_that_is_taken_is_a_line_in_the_log(monkeypatch: pyte
 
 
 @ensureDeferred
-async def test_port_that_was_asked_for_and_is_taken_is_a_failure() -> None:
+async def test_configured_port_in_use_is_an_error() -> None:
     taken = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory.forProtocol(Protocol))
     admin = RelayAdmin(reactor, RelaySettings(admin=f"tcp:{taken.getHost().port}:interface=127.0.0.1"))
     with pytest.raises(ConfigError, match="choose another with --admin") as caught:
@@ -118,14 +118,14 @@ async def test_port_that_was_asked_for_and_is_taken_is_a_failure() -> None:
 
 
 @ensureDeferred
-async def test_address_that_makes_no_sense_is_a_failure() -> None:
+async def test_invalid_endpoint_is_an_error() -> None:
     admin = RelayAdmin(reactor, RelaySettings(admin="nonsense:1"))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is invalid"):
         admin.startService()
     await admin.stopService()
 
 
-def test_default_is_port_9090_on_this_machine() -> None:
+def test_default_is_port_9090_on_loopback() -> None:
     assert service_module.DEFAULT_ENDPOINT == "tcp:9090:interface=127.0.0.1"
     assert RelaySettings().admin is None
     assert AgentSettings(room="r").admin == "none"
@@ -142,7 +142,7 @@ async def test_unix_socket_is_local_and_has_no_host(tmp_path: Path) -> None:
 
 
 @ensureDeferred
-async def test_certificate_is_used_beyond_this_machine(authority: Authority, service: AuthService) -> None:
+async def test_public_address_uses_the_certificate(authority: Authority, service: AuthService) -> None:
     certificate = authority.issue("localhost")
     admin = RelayAdmin(reactor, tls_settings(authority, certificate), verifier=service)
     port = (await start(admin)).port
@@ -154,7 +154,7 @@ async def test_certificate_is_used_beyond_this_machine(authority: Authority, ser
 
 
 @ensureDeferred
-async def test_certificate_is_not_used_on_this_machine_where_curl_expects_none(authority: Authority) -> None:
+async def test_loopback_address_does_not_use_the_certificate(authority: Authority) -> None:
     certificate = authority.issue("localhost")
     async with AdminRig(
         relay={"tls_cert": str(certificate.chain), "tls_key": str(certificate.key)}, with_agent=False
@@ -163,9 +163,7 @@ async def test_certificate_is_not_used_on_this_machine_where_curl_expects_none(a
 
 
 @ensureDeferred
-async def test_certificate_of_an_operator_opens_and_that_of_a_stranger_does_not(
-    authority: Authority, tmp_path: Path
-) -> None:
+async def test_client_certificate_of_the_authority_gives_access(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
     stranger = Authority(tmp_path / "others", "stranger")
     own = authority.issue("localhost")
@@ -183,7 +181,7 @@ async def test_certificate_of_an_operator_opens_and_that_of_a_stranger_does_not(
 
 
 @ensureDeferred
-async def test_bad_certificate_is_a_failure_and_the_port_is_given_back(
+async def test_invalid_certificate_is_an_error_and_closes_the_port(
     authority: Authority, service: AuthService, tmp_path: Path
 ) -> None:
     settings = RelaySettings(
@@ -196,7 +194,7 @@ async def test_bad_certificate_is_a_failure_and_the_port_is_given_back(
 
 
 @ensureDeferred
-async def test_renewed_certificate_is_taken(authority: Authority, service: AuthService) -> None:
+async def test_renewed_certificate_is_used(authority: Authority, service: AuthService) -> None:
     certificate = authority.issue("localhost")
     admin = RelayAdmin(reactor, tls_settings(authority, certificate), verifier=service)
     port = (await start(admin)).port
@@ -216,7 +214,7 @@ async def test_renewed_certificate_is_taken(authority: Authority, service: AuthS
         if await serial() != before:
             break
     else:
-        pytest.fail("the certificate was not taken")
+        pytest.fail("the certificate was not reloaded")
     await admin.stopService()
 
 
@@ -224,13 +222,12 @@ async def test_renewed_certificate_is_taken(authority: Authority, service: AuthS
     ("options", "said"),
     [({"admin_ca": "ca.pem"}, "--admin-ca requires --tls-cert.")],
 )
-def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
+def test_invalid_settings_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         RelaySettings(**options)
 
 
 def test_importing_the_port_installs_no_reactor() -> None:
-    """Here and not only among all modules: prometheus_client is not ours."""
     import subprocess
     import sys
 

@@ -16,7 +16,7 @@ from seance.check.check_case import CaseFailed, run_case
 from seance.check.clients import check_clients
 from seance.check.environment import Environment
 from seance.check.fidelity import CASES, check_fidelity, is_idle_kept
-from seance.check.report import Check
+from seance.check.report import CheckResult
 from seance.check.speed import check_speed
 from seance.check.yjs import check_yjs
 from seance.errors import Gone, Refusal
@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yjs, "CONVERGE_SECONDS", 5.0)
 
 
-def failed(check: Check) -> set[str]:
+def failed(check: CheckResult) -> set[str]:
     return {part.name for part in check.parts if not part.passed}
 
 

@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 
 from seance.check.command import CHECKS
-from seance.check.report import Check, Part, Report
+from seance.check.report import CheckReport, CheckResult, Part
 from tests.bench.test_output import comparison
 from tests.tools import ROOT
 
@@ -19,10 +19,10 @@ GOOD = Part("echo", "messages", True, "All came back.", 0.5)
 BAD = Part("big_message", "16 MiB message", False, "It came back changed.", 1.25)
 
 
-def report(*parts: Part) -> Report:
+def report(*parts: Part) -> CheckReport:
     """Return a report: one check with these parts, and one with figures."""
-    found = Report("ws://h:1", "r", ["A note."], [Check("fidelity", "As sent", list(parts))], 12.3)
-    found.checks.append(Check("speed", "Speed", [GOOD], comparison()))
+    found = CheckReport("ws://h:1", "r", ["A note."], [CheckResult("fidelity", "As sent", list(parts))], 12.3)
+    found.checks.append(CheckResult("speed", "Speed", [GOOD], comparison()))
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_failed_part_fails_its_check_and_the_report() -> None:
 
 def test_a_report_without_parts_has_not_passed() -> None:
     assert not report().passed
-    assert not Report("ws://h:1", "r").passed
+    assert not CheckReport("ws://h:1", "r").passed
 
 
 def test_the_text_lists_failed_parts_with_their_reasons() -> None:

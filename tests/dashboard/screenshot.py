@@ -1,7 +1,7 @@
-"""Takes the pictures of the dashboard that the documentation shows: ``python -m tests.dashboard.screenshot``.
+"""Takes the screenshots of the dashboard for the documentation: ``python -m tests.dashboard.screenshot``.
 
-Not a test: it is run when the page has changed its looks, and somebody looks at the result. It takes as long
-as the plots reach back, so that they are full; a first argument shortens that.
+Not a test: run it when the page has changed, and check the result. It runs for the time that the plots
+show; the first argument sets a shorter time in seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = 190.0
 TURN_SECONDS = 0.2
 
 ROOMS = {"field-notes": 14, "book-club": 9, "score-of-act-2": 6, "budget-2027": 3, "lab-protocol": 2}
-"""Rooms, and how many clients each has at most."""
+"""Maximum number of clients by room."""
 
 VIEWS = {
     "dashboard.png": {"colorScheme": "light", "viewport": {"width": 1280, "height": 1262}},
@@ -33,34 +33,34 @@ VIEWS = {
 }
 
 
-class Choir(asyncio.Protocol):
-    """A local server that passes on to all others what one says, as document servers do."""
+class BroadcastServer(asyncio.Protocol):
+    """A local server that forwards each message to all other clients, as document servers do."""
 
-    def __init__(self, singers: set[asyncio.Transport]) -> None:
-        self._singers = singers
-        self._is_in = False
+    def __init__(self, members: set[asyncio.Transport]) -> None:
+        self._members = members
+        self._is_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._is_in:
-            for other in self._singers - {self._transport}:
+        if self._is_open:
+            for other in self._members - {self._transport}:
                 other.write(data)
-        else:  # the agent writes a head at once
+        else:  # the agent writes the head in one piece
             key = data.lower().partition(b"sec-websocket-key: ")[2].partition(b"\r\n")[0]
             start = data.lower().index(b"sec-websocket-key: ") + len(b"sec-websocket-key: ")
             self._transport.write(switching(data[start : start + len(key)]))
-            self._is_in = True
-            self._singers.add(self._transport)
+            self._is_open = True
+            self._members.add(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._singers.discard(self._transport)
+        self._members.discard(self._transport)
 
 
-class Crowd:
-    """Clients that come, write in bursts as people do, and some of whom leave."""
+class Clients:
+    """Clients that connect, write in bursts and disconnect."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -68,10 +68,10 @@ class Crowd:
         self._clients: dict[str, list[asyncio.Transport]] = {room: [] for room in ROOMS}
 
     async def turn(self, at: float) -> None:
-        """Do what a fifth of a second brings; ``at`` goes from 0 to 1."""
-        for number, (room, most) in enumerate(ROOMS.items()):
+        """Connect, write and disconnect for one interval; ``at`` goes from 0 to 1."""
+        for number, (room, limit) in enumerate(ROOMS.items()):
             clients = self._clients[room]
-            wanted = round(most * min(1.0, 0.35 + 0.8 * at + 0.18 * math.sin(9 * at + number)))
+            wanted = round(limit * min(1.0, 0.35 + 0.8 * at + 0.18 * math.sin(9 * at + number)))
             if len(clients) < wanted:
                 clients.append(await self._join(room))
             elif len(clients) > wanted:
@@ -91,14 +91,14 @@ class Crowd:
 
 
 async def live(stage: Stage, seconds: float) -> dict[str, AgentProcess]:
-    """Let everybody live; one agent is away at the end."""
+    """Run agents and clients; one agent is disconnected at the end."""
     loop = asyncio.get_running_loop()
     agents = {}
     for room in ROOMS:
-        singers: set[asyncio.Transport] = set()
-        server = await loop.create_server(lambda singers=singers: Choir(singers), "127.0.0.1", 0)  # type: ignore[misc]
+        members: set[asyncio.Transport] = set()
+        server = await loop.create_server(lambda members=members: BroadcastServer(members), "127.0.0.1", 0)  # type: ignore[misc]
         agents[room] = stage.host(room, local_port=server.sockets[0].getsockname()[1])
-    crowd = Crowd(stage)
+    clients = Clients(stage)
     began = time.monotonic()
     plan = [
         (seconds - 60, "score-of-act-2", signal.SIGSTOP),
@@ -108,8 +108,8 @@ async def live(stage: Stage, seconds: float) -> dict[str, AgentProcess]:
     while (passed := time.monotonic() - began) < seconds:
         while plan and passed > plan[0][0]:
             _, room, number = plan.pop(0)
-            agents[room].signal(number)  # as if its network blinked
-        await crowd.turn(passed / seconds)
+            agents[room].signal(number)  # simulates a lost network
+        await clients.turn(passed / seconds)
         await asyncio.sleep(TURN_SECONDS)
     return agents
 

@@ -1,4 +1,4 @@
-"""A relay with an admin port, agents and clients that really live, for the dashboard and for the command."""
+"""A real relay with an admin port, agents and clients, for the dashboard and ``seance status``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADMIN = ("--admin", "tcp:0:interface=127.0.0.1")
 
 
 class Stage:
-    """Make it with ``running_stage``; what is opened here ends with it."""
+    """A relay and a local server; create it with ``running_stage``, which closes everything at the end."""
 
     def __init__(self, relay: RelayProcess, local: EchoServer, stack: ExitStack) -> None:
         self.relay = relay
@@ -28,26 +28,26 @@ class Stage:
         self._stack = stack
 
     def host(self, room: str, *options: str, local_port: int | None = None) -> AgentProcess:
-        """Serve a room, with the echo server or another one behind it."""
+        """Start an agent for a room; the local server is the echo server by default."""
         port = local_port or self.local.port
         return self._stack.enter_context(running_agent(self.relay, room, *options, local_port=port))
 
     def join(self, room: str, fields: bytes = b"") -> Wire:
-        """Be a client of a room."""
+        """Connect a client to a room."""
         client = self._stack.enter_context(Wire.dial(("127.0.0.1", self.relay.port)))
         client.send(upgrade(f"/client?room={room}", fields))
         assert client.read_head().status == 101
         return client
 
-    def refused(self, room: str = "nobody-here") -> int:
-        """Be a client that is refused; gives the status."""
+    def refused(self, room: str = "no-agent") -> int:
+        """Send an upgrade that is refused; return the status."""
         with Wire.dial(("127.0.0.1", self.relay.port)) as client:
             client.send(upgrade(f"/client?room={room}"))
             return client.read_head().status
 
 
 class Page:
-    """One open dashboard, as a person sees it."""
+    """An open dashboard in the browser."""
 
     def __init__(self, browser: Browser, who: str) -> None:
         self._browser = browser
@@ -58,11 +58,11 @@ class Page:
         return self._browser.ask(question, who=self.who, **rest)
 
     def is_(self, expression: str) -> Any:
-        """What an expression of JavaScript comes to."""
+        """Evaluate a JavaScript expression."""
         return self.ask("evaluate", expression=expression)
 
     def text(self, selector: str) -> str:
-        """What stands in an element."""
+        """Return the text of an element."""
         return str(self.is_(f"document.querySelector({selector!r})?.innerText ?? ''"))
 
     def when(self, expression: str) -> None:
@@ -70,7 +70,7 @@ class Page:
         until(expression, lambda: bool(self.is_(expression)))
 
     def when_text(self, selector: str, pattern: str) -> str:
-        """Wait until what stands in an element is of a form; gives it."""
+        """Wait until the text of an element matches, and return it."""
         until(
             f"{selector} is {pattern}, not {self.text(selector)!r}",
             lambda: re.fullmatch(pattern, self.text(selector), re.DOTALL) is not None,
@@ -79,12 +79,12 @@ class Page:
 
 
 def admin_url(relay: RelayProcess) -> str:
-    """Where the admin port of a relay is, which has been told to have one."""
+    """Return the URL of the relay's admin port from its log."""
     return relay.when_line(r"Admin pages: (https?://\S+)")[1]
 
 
 @contextlib.contextmanager
 def running_stage(*options: str) -> Iterator[Stage]:
-    """A relay and a local server for the time of a ``with`` block."""
+    """Run a relay and a local server."""
     with running_relay(*ADMIN, *options) as relay, EchoServer() as local, ExitStack() as stack:
         yield Stage(relay, local, stack)

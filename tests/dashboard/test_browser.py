@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, in front of a relay with agents and clients that live."""
+"""The dashboard in a real browser, with a real relay, agents and clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from seance.admin.event_stream import MOST_WATCHERS, ROOMS_SHOWN
+from seance.admin.event_stream import MAX_ROOMS, MAX_SUBSCRIBERS
 from tests.attacks.parties import RawAgent
 from tests.auth.tokens import claims, secret_key, sign, write_jwks
 from tests.dashboard.stage import Page, Stage, admin_url, running_stage
@@ -42,7 +42,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def opens(browser: Browser) -> Iterator[Opens]:
-    """Opens the page for somebody, who must then see no error; what is expected is given at the end."""
+    """Return a function that opens the page and waits until it is live."""
     pages: list[Page] = []
 
     def open_page(url: str, *, status: int = 200, is_live: bool = True, **options: Any) -> Page:
@@ -67,9 +67,9 @@ def row(room: str) -> str:
     return f"[data-room='{room}']"
 
 
-def test_rooms_and_clients_appear_as_they_come_and_go(stage: Stage, opens: Opens) -> None:
+def test_rooms_and_clients_are_shown_live(stage: Stage, opens: Opens) -> None:
     page = opens(stage.url)
-    assert page.text("#no-rooms").startswith("Nobody serves a room.")
+    assert page.text("#no-rooms").startswith("No agent is connected.")
     agent = stage.host("lighthouse")
     page.when_text(f"{row('lighthouse')} .state-cell", "online")
     client = stage.join("lighthouse")
@@ -82,12 +82,12 @@ def test_rooms_and_clients_appear_as_they_come_and_go(stage: Stage, opens: Opens
     page.when(f"document.querySelector(\"{row('lighthouse')} .line.to\").getAttribute('d').includes('L')")
     assert stage.refused() == 404
     page.when_text("#refusals", r"room not found\s*1")
-    page.when_text("#refused .aside", "1 so far")
-    assert "client 1 came, let in after" in page.when_text("#events", ".*lighthouse.*client 1 came.*")
+    page.when_text("#refused .aside", "1 in total")
+    page.when_text("#events", ".*lighthouse.*client 1 connected in .* ms.*")
     client.close()
-    page.when_text("#events", ".*client 1 left: .*19.5 KiB to it, 19.5 KiB from it.*")
+    page.when_text("#events", r".*client 1 disconnected \(.*19.5 KiB sent, 19.5 KiB received.*")
     agent.stop()
-    page.when_text("#events", r".*lighthouse\s*has no agent \(left\).*")
+    page.when_text("#events", r".*lighthouse\s*agent disconnected \(agent stopped\).*")
     page.when("document.querySelectorAll('#rooms tbody tr').length === 0")
     assert trouble(page) == []
 
@@ -107,7 +107,7 @@ def test_traffic_is_shown_as_a_rate(stage: Stage, opens: Opens) -> None:
     )
 
 
-def test_a_client_is_sent_away_after_a_question(stage: Stage, opens: Opens) -> None:
+def test_client_is_disconnected_after_confirmation(stage: Stage, opens: Opens) -> None:
     stage.host("r")
     first, second = stage.join("r"), stage.join("r")
     page = opens(stage.url)
@@ -116,21 +116,21 @@ def test_a_client_is_sent_away_after_a_question(stage: Stage, opens: Opens) -> N
     page.when("document.querySelectorAll('.clients li').length === 2")
     assert "127.0.0.1" in page.text(".clients li .who")
     page.ask("click", on=".clients li button")
-    assert re.fullmatch(r"Send client \d+ away\?", page.text("#sure-title"))
-    page.ask("click", on="#sure-no")
+    assert re.fullmatch(r"Disconnect client \d+\?", page.text("#confirm-title"))
+    page.ask("click", on="#confirm-no")
     page.when("!document.querySelector('dialog').open")
     page.ask("click", on=".clients li button")
-    page.ask("click", on="#sure-yes")
+    page.ask("click", on="#confirm-yes")
     with pytest.raises(ConnectionResetError):
         first.read_to_end()
     page.when("document.querySelectorAll('.clients li').length === 1")
-    page.when_text("#events", ".*left: sent away.*")
+    page.when_text("#events", r".*disconnected \(by an operator.*")
     second.send(b"still")
     assert second.read_exactly(5) == b"still"
     assert trouble(page) == []
 
 
-def test_a_room_is_closed_by_keyboard_alone(stage: Stage, opens: Opens) -> None:
+def test_room_can_be_closed_with_the_keyboard(stage: Stage, opens: Opens) -> None:
     stage.host("r", "--backoff-base-seconds", "30")
     client = stage.join("r")
     page = opens(stage.url)
@@ -146,36 +146,36 @@ def test_a_room_is_closed_by_keyboard_alone(stage: Stage, opens: Opens) -> None:
     page.ask("press", keys=["Enter"])
     page.when("document.querySelector('dialog').open")
     assert page.is_("document.activeElement.textContent") == "Cancel"
-    assert "Its agent and 1 client are sent away" in page.text("#sure-text")
+    assert "Its agent and 1 client are disconnected" in page.text("#confirm-text")
     page.ask("press", keys=["Escape"])
     page.when("!document.querySelector('dialog').open")
     assert page.is_("document.activeElement.ariaLabel") == "Close room r"
     page.ask("press", keys=["Enter", "Tab", "Enter"])
     client.read_to_end()
-    page.when_text("#events", r".*has no agent \(sent away\).*")
+    page.when_text("#events", r".*agent disconnected \(by an operator.*")
     assert trouble(page) == []
 
 
-def test_a_question_that_is_put_at_once_after_another_is_answered_for_itself(
+def test_second_confirmation_is_not_answered_by_the_close_event_of_the_first(
     stage: Stage, opens: Opens
 ) -> None:
-    """A dialog tells later that it was closed; who is quick has it open again by then."""
+    """The close event of a dialog is asynchronous; the dialog may be open again by then."""
     stage.host("r", "--backoff-base-seconds", "30")
     page = opens(stage.url)
     page.when_text(f"{row('r')} .number", "0")
     page.is_(
         "(() => { const close = document.querySelector('.room .danger')"
-        "; close.click(); document.querySelector('#sure-no').click(); close.click() })()"
+        "; close.click(); document.querySelector('#confirm-no').click(); close.click() })()"
     )
     page.is_("new Promise(resolve => setTimeout(resolve, 100))")
     assert page.is_("document.querySelector('dialog').open")
-    page.ask("click", on="#sure-yes")
-    page.when_text("#events", r".*has no agent \(sent away\).*")
+    page.ask("click", on="#confirm-yes")
+    page.when_text("#events", r".*agent disconnected \(by an operator.*")
     assert trouble(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_as_light_as_the_system_and_legible(scheme: str, stage: Stage, opens: Opens) -> None:
+def test_page_follows_the_colour_scheme_with_enough_contrast(scheme: str, stage: Stage, opens: Opens) -> None:
     stage.host("r")
     page = opens(stage.url, colorScheme=scheme)
     stage.join("r")
@@ -199,7 +199,7 @@ def test_the_page_is_as_light_as_the_system_and_legible(scheme: str, stage: Stag
             if selector in ("body", ".address")
             else channels(page.is_("getComputedStyle(document.querySelector('.card')).backgroundColor"))
         )
-        assert contrast(colour, behind) >= 4.5, f"{selector} is hard to read when it is {scheme}"
+        assert contrast(colour, behind) >= 4.5, f"low contrast of {selector} in the {scheme} scheme"
 
 
 def channels(colour: str) -> list[int]:
@@ -207,7 +207,7 @@ def channels(colour: str) -> list[int]:
 
 
 def contrast(one: list[int], other: list[int]) -> float:
-    """WCAG 2.2, 1.4.3: from 1 to 21."""
+    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.2, 1.4.3)."""
 
     def luminance(colour: list[int]) -> float:
         parts = [part / 255 for part in colour]
@@ -218,7 +218,7 @@ def contrast(one: list[int], other: list[int]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_nothing_sticks_out_of_a_narrow_screen(stage: Stage, opens: Opens) -> None:
+def test_page_fits_a_narrow_screen(stage: Stage, opens: Opens) -> None:
     room = "a-room-with-a-name-that-is-as-long-as-it-may-be." * 2 + "x" * 30
     stage.host(room)
     stage.join(room)
@@ -232,7 +232,7 @@ def test_nothing_sticks_out_of_a_narrow_screen(stage: Stage, opens: Opens) -> No
     assert page.is_("getComputedStyle(document.querySelector('.rooms .danger')).display") != "none"
 
 
-def test_the_page_asks_nobody_else_and_keeps_its_policy(stage: Stage, opens: Opens) -> None:
+def test_page_loads_nothing_from_other_servers(stage: Stage, opens: Opens) -> None:
     stage.host("r")
     page = opens(stage.url)
     page.when_text(f"{row('r')} .state-cell", "online")
@@ -244,22 +244,22 @@ def test_the_page_asks_nobody_else_and_keeps_its_policy(stage: Stage, opens: Ope
     assert policy.split("; ")[0] == POLICY
     assert "unsafe" not in policy
     assert page.is_("getComputedStyle(document.querySelector('.cards')).display") == "grid", (
-        "the style is there"
+        "the style sheet is not applied"
     )
 
 
-def test_the_page_says_when_the_relay_has_gone_and_goes_on_when_it_is_back(opens: Opens) -> None:
+def test_page_reconnects_to_a_restarted_relay(opens: Opens) -> None:
     address = f"tcp:{free_port()}:interface=127.0.0.1"
     with running_relay("--admin", address) as relay:
         page = opens(admin_url(relay))
         relay.kill()
         page.when("document.documentElement.dataset.state === 'lost'")
-        assert page.text("#state") == "Not connected; trying again"
+        assert page.text("#state") == "Not connected; retrying"
     with running_relay("--admin", address):
         page.when("document.documentElement.dataset.state === 'live'")
 
 
-def test_a_stopping_relay_is_shown_as_one(opens: Opens) -> None:
+def test_stopping_relay_is_shown(opens: Opens) -> None:
     with running_stage("--drain-spread-seconds", "5", "--drain-seconds", "8") as stage:
         stage.host("r")
         stage.join("r")
@@ -270,35 +270,35 @@ def test_a_stopping_relay_is_shown_as_one(opens: Opens) -> None:
         assert page.text("#state").startswith("Stopping")
 
 
-def test_a_crowd_of_rooms_is_cut_short_and_said_so(stage: Stage, opens: Opens) -> None:
+def test_number_of_shown_rooms_is_limited(stage: Stage, opens: Opens) -> None:
     page = opens(stage.url)
     assert page.is_("document.getElementById('more-rooms').hidden")
     with ExitStack() as stack:
-        for number in range(ROOMS_SHOWN + 2):
+        for number in range(MAX_ROOMS + 2):
             agent = stack.enter_context(RawAgent(stage.relay, f"room-{number}"))
             assert agent.head.status == 101
-        page.when_text("#rooms-count", str(ROOMS_SHOWN + 2))
-        page.when(f"document.querySelectorAll('tr.room').length === {ROOMS_SHOWN}")
-        page.when_text("#more-rooms", f"The {ROOMS_SHOWN} rooms .* all {ROOMS_SHOWN + 2}.")
+        page.when_text("#rooms-count", str(MAX_ROOMS + 2))
+        page.when(f"document.querySelectorAll('tr.room').length === {MAX_ROOMS}")
+        page.when_text("#more-rooms", f"The {MAX_ROOMS} rooms .* all {MAX_ROOMS + 2}.")
     page.when("document.getElementById('more-rooms').hidden")
     page.when("document.querySelectorAll('#events li').length >= 52")
     assert trouble(page) == []
 
 
-def test_one_page_too_many_says_so_and_comes_in_when_another_is_closed(stage: Stage, opens: Opens) -> None:
+def test_page_beyond_the_limit_retries_until_another_is_closed(stage: Stage, opens: Opens) -> None:
     address = ("localhost", int(stage.url.rpartition(":")[2].strip("/")))
     with ExitStack() as stack:
-        for _ in range(MOST_WATCHERS):
+        for _ in range(MAX_SUBSCRIBERS):
             watcher = stack.enter_context(Wire.dial(address))
             watcher.send(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert watcher.read_head().status == 200
         page = opens(stage.url, is_live=False)
-        page.when_text("#notice", "As many watch this relay as may. This page tries again.")
+        page.when_text("#notice", "Too many open dashboards on this relay. This page retries.")
     page.when("document.documentElement.dataset.state === 'live'")
     assert page.is_("document.getElementById('notice').hidden")
 
 
-def test_focus_and_open_lists_survive_the_figures(stage: Stage, opens: Opens) -> None:
+def test_updates_preserve_focus_and_open_lists(stage: Stage, opens: Opens) -> None:
     for room in ("a", "b"):
         stage.host(room)
     page = opens(stage.url)
@@ -317,60 +317,60 @@ def test_focus_and_open_lists_survive_the_figures(stage: Stage, opens: Opens) ->
 
 def admin_token(**more: Any) -> str:
     key = secret_key()
-    told = claims(**{"role": "admin", "room": "*", "exp": int(time.time()) + 3600, **more})
-    return sign(told, material=key.signing, algorithm="HS256", kid=key.key_id)
+    payload = claims(**{"role": "admin", "room": "*", "exp": int(time.time()) + 3600, **more})
+    return sign(payload, material=key.signing, algorithm="HS256", kid=key.key_id)
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Stage]:
+def stage_with_tokens(tmp_path: Path) -> Iterator[Stage]:
     keys = str(write_jwks(tmp_path / "keys", secret_key()))
     with running_stage("--auth-key", keys, "--admin-token") as stage:
         yield stage
 
 
 def by_password(token: str) -> dict[str, str]:
-    return {"username": "anybody", "password": token}
+    return {"username": "user", "password": token}
 
 
 def agent_options(room: str) -> tuple[str, ...]:
     return ("--token", admin_token(role="agent", room=room))
 
 
-def test_the_page_needs_a_token_where_one_is_asked_for(guarded: Stage) -> None:
+def test_page_needs_a_token_if_the_port_requires_one(stage_with_tokens: Stage) -> None:
     for path in ("/", "/static/dashboard.js", "/static/dashboard.css", "/static/icon.svg", "/api/events"):
-        answer = httpx.get(guarded.url.rstrip("/") + path)
+        answer = httpx.get(stage_with_tokens.url.rstrip("/") + path)
         assert answer.status_code == 401
         assert any(one.startswith("Basic ") for one in answer.headers.get_list("www-authenticate"))
         assert answer.json()["code"] == "admin_token"
 
 
-def test_a_token_as_password_gets_the_page_in(guarded: Stage, opens: Opens) -> None:
-    guarded.host("r", *agent_options("r"))
-    client = guarded.join(
+def test_token_as_password_gives_access(stage_with_tokens: Stage, opens: Opens) -> None:
+    stage_with_tokens.host("r", *agent_options("r"))
+    client = stage_with_tokens.join(
         "r", b"Authorization: Bearer " + admin_token(role="client", room="r").encode() + b"\r\n"
     )
-    page = opens(guarded.url, httpCredentials=by_password(admin_token()))
+    page = opens(stage_with_tokens.url, httpCredentials=by_password(admin_token()))
     page.when_text(f"{row('r')} .number", "1")
     page.ask("click", on=f"{row('r')} .actions button")
     page.when("document.querySelectorAll('.clients li').length === 1")
     page.ask("click", on=".clients li button")
-    page.ask("click", on="#sure-yes")
+    page.ask("click", on="#confirm-yes")
     with pytest.raises(ConnectionResetError):
         client.read_to_end()
 
 
-def test_a_token_for_some_rooms_shows_those_and_nothing_of_the_relay(guarded: Stage, opens: Opens) -> None:
+def test_token_for_some_rooms_shows_only_these(stage_with_tokens: Stage, opens: Opens) -> None:
     for room in ("mine", "yours"):
-        guarded.host(room, *agent_options(room))
-    page = opens(guarded.url, httpCredentials=by_password(admin_token(room="mine")))
+        stage_with_tokens.host(room, *agent_options(room))
+    page = opens(stage_with_tokens.url, httpCredentials=by_password(admin_token(room="mine")))
     page.when_text(f"{row('mine')} .state-cell", "online")
     page.when_text("#agents .value", "1")
     assert "yours" not in page.is_("document.body.innerText")
     assert page.is_("getComputedStyle(document.querySelector('#refused')).display") == "none"
 
 
-def test_a_token_that_runs_out_ends_the_page(guarded: Stage, opens: Opens) -> None:
+def test_expired_token_ends_the_page(stage_with_tokens: Stage, opens: Opens) -> None:
     token = admin_token(exp=int(time.time()) + 6, room="*")
-    page = opens(guarded.url, httpCredentials=by_password(token))
+    page = opens(stage_with_tokens.url, httpCredentials=by_password(token))
     page.when("document.documentElement.dataset.state === 'closed'")
     assert "reload the page" in page.text("#notice")

@@ -1,4 +1,4 @@
-"""``seance status`` against relays that live, and against whatever else may be at an address."""
+"""``seance status`` against real relays and against other servers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROOM: dict[str, Any] = {
 
 
 class FakeAdmin:
-    """Something at an address that answers as a test says; ``answers`` by path, without the query."""
+    """An HTTP server with prepared responses: ``answers`` by path without the query."""
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes]] = {"/readyz": (200, b"ready\n")}
@@ -122,7 +122,7 @@ def test_one_room_comes_with_its_clients(fake: FakeAdmin, capsys: pytest.Capture
     ]
 
 
-def test_json_is_what_the_api_says(fake: FakeAdmin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_fields_of_the_api(fake: FakeAdmin, capsys: pytest.CaptureFixture[str]) -> None:
     fake.says("/api/rooms", {"rooms": [ROOM], "next": None})
     _, out, _ = run(capsys, "--admin", fake.url, "--json")
     assert json.loads(out) == {"relay": fake.url, "state": "ready", "rooms": [ROOM]}
@@ -143,16 +143,14 @@ def test_all_rooms_are_read_page_by_page(fake: FakeAdmin, capsys: pytest.Capture
     assert [room["room"] for room in json.loads(out)["rooms"]] == ["r", "s"]
 
 
-def test_a_server_that_never_comes_to_an_end_is_left(
-    fake: FakeAdmin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seance.cli.status_client.MAX_ROOMS", 5)
+def test_number_of_rooms_is_limited(fake: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seance.cli.status_client.MOST_ROOMS", 5)
     fake.says("/api/rooms", {"rooms": [ROOM], "next": "r"})
     assert len(Admin(fake.url).rooms()) == 5
     assert MAX_ROOMS > 5
 
 
-def test_nobody_there_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreachable_server_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     code, out, err = run(capsys, "--admin", f"http://127.0.0.1:{port}")
@@ -179,7 +177,7 @@ def test_nobody_there_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
         ("/api/rooms", 401, b'{"code": 7, "error": 7}'),
     ],
 )
-def test_something_else_there_is_status_3(
+def test_another_server_is_status_3(
     path: str, code: int, body: bytes, fake: FakeAdmin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.says("/api/rooms", {"rooms": [], "next": None})
@@ -190,7 +188,7 @@ def test_something_else_there_is_status_3(
     assert f"{fake.url} is not the admin port of a relay." in err
 
 
-def test_an_answer_without_end_is_status_3(
+def test_too_long_response_is_status_3(
     fake: FakeAdmin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seance.cli.status_client.MAX_ANSWER_BYTES", 100)
@@ -198,7 +196,7 @@ def test_an_answer_without_end_is_status_3(
     assert run(capsys, "--admin", fake.url)[0] == 3
 
 
-def test_what_is_no_http_at_all_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_without_http_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
     def talk() -> None:
         connection, _ = listener.accept()
         with connection:
@@ -214,7 +212,7 @@ def test_what_is_no_http_at_all_is_status_3(capsys: pytest.CaptureFixture[str]) 
     assert "is not the admin port of a relay" in err
 
 
-def test_nothing_that_came_moves_the_terminal(fake: FakeAdmin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_replaced(fake: FakeAdmin, capsys: pytest.CaptureFixture[str]) -> None:
     fake.says("/api/rooms", {"rooms": [ROOM | {"agent_address": "\x1b[2J\u202e"}], "next": None})
     _, out, _ = run(capsys, "--admin", fake.url)
     assert out.isprintable() or set(out) - set("\n") <= {c for c in out if c.isprintable()}
@@ -235,7 +233,7 @@ def test_nothing_that_came_moves_the_terminal(fake: FakeAdmin, capsys: pytest.Ca
         (["--admin", "https://h", "--ca", "/no/such"], "/no/such has no readable certificates"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_status_1(
+def test_invalid_option_is_one_line_and_status_1(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(capsys, *arguments)
@@ -243,14 +241,14 @@ def test_a_wrong_option_is_one_sentence_and_status_1(
     assert sentence in err
 
 
-def test_what_is_no_token_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_token_is_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "token").write_text("this is secret")
     code, _, err = run(capsys, "--token-file", str(tmp_path / "token"))
     assert code == 1
     assert "secret" not in err
 
 
-def test_an_unknown_option_is_one_sentence_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_option_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         status.main(["--what"])
     assert left.value.code == 1
@@ -259,27 +257,27 @@ def test_an_unknown_option_is_one_sentence_and_status_1(capsys: pytest.CaptureFi
     )
 
 
-class Enough(KeyboardInterrupt):
-    """A person who presses Ctrl-C."""
+class Interrupt(KeyboardInterrupt):
+    """Ctrl-C."""
 
 
-def test_watching_shows_rates_and_outlives_a_relay_that_is_away(
+def test_watch_shows_rates_and_survives_an_error(
     fake: FakeAdmin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
     fake.says("/api/rooms", {"rooms": [ROOM], "next": None})
-    looks = 0
+    polls = 0
 
     def sleep(seconds: float) -> None:
-        nonlocal looks
-        looks += 1
+        nonlocal polls
+        polls += 1
         now[0] += seconds
-        fake.says("/api/rooms", {"rooms": [ROOM | {"sent_bytes": 40_000 + 2048 * looks}], "next": None})
-        if looks == 2:
+        fake.says("/api/rooms", {"rooms": [ROOM | {"sent_bytes": 40_000 + 2048 * polls}], "next": None})
+        if polls == 2:
             fake.says("/api/rooms", {}, 500)
-        if looks == 3:
-            raise Enough
+        if polls == 3:
+            raise Interrupt
 
     assert status.main(["--watch", "--admin", fake.url], sleep) == 0
     first, second, third = capsys.readouterr().out.split("ROOM ")[0:3]
@@ -291,10 +289,10 @@ def test_watching_shows_rates_and_outlives_a_relay_that_is_away(
 
 
 def _no_sleep(seconds: float) -> None:
-    pytest.fail("it waits for another look")
+    pytest.fail("sleep was called")
 
 
-def test_watching_what_is_not_there_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_of_an_unreachable_server_ends_immediately(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     assert status.main(["--watch", "--admin", f"http://127.0.0.1:{port}"], _no_sleep) == 2
@@ -316,7 +314,7 @@ def seance_status(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_relay_that_lives_shows_its_rooms_and_clients() -> None:
+def test_real_relay_shows_its_rooms_and_clients() -> None:
     with running_stage() as stage:
         stage.host("first")
         stage.host("second")
@@ -329,8 +327,8 @@ def test_a_relay_that_lives_shows_its_rooms_and_clients() -> None:
         assert re.search(r"^first +online +1 +5 B +5 B +", shown.stdout, re.M)
         assert re.search(r"^second +online +0 +0 B +0 B +", shown.stdout, re.M)
         shown = seance_status("first", "--admin", stage.url, "--json")
-        told = json.loads(shown.stdout)
-        assert [one["state"] for one in told["list"]] == ["joined"]
+        report = json.loads(shown.stdout)
+        assert [one["state"] for one in report["list"]] == ["joined"]
         missing = seance_status("third", "--admin", stage.url)
         assert (missing.returncode, missing.stdout) == (5, "")
         assert missing.stderr == "seance status: No agent serves room third.\n"
@@ -348,7 +346,7 @@ def write_token(folder: Path, name: str, **more: Any) -> str:
 
 
 @pytest.mark.slow
-def test_a_relay_that_asks_for_a_token_gets_one(tmp_path: Path) -> None:
+def test_token_file_is_used(tmp_path: Path) -> None:
     keys = str(write_jwks(tmp_path / "keys", secret_key()))
     with running_relay(*ADMIN, "--auth-key", keys, "--admin-token") as relay:
         url = admin_url(relay)

@@ -1,4 +1,4 @@
-"""``seance demo`` as a person starts it."""
+"""``seance demo`` as a process."""
 
 from __future__ import annotations
 
@@ -25,33 +25,35 @@ pytestmark = pytest.mark.slow
         (["--store"], "--store: expected one argument"),
     ],
 )
-def test_wrong_option_is_one_sentence(
+def test_wrong_option_is_one_line(
     options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_one_sentence(main, "demo", options, sentence, capsys)
 
 
-def test_invalid_room_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_room_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--room", "a/b"]) == 1
     assert capsys.readouterr().err.startswith("seance demo: The room name 'a/b' is not usable")
 
 
-def test_missing_extra_is_one_sentence(
+def test_missing_extra_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "EXTRAS", ("pycrdt", "no_such_package_at_all"))
     assert main([]) == 1
-    said = capsys.readouterr().err
-    assert said == ("seance demo: the demo needs no_such_package_at_all: pip install 'seance-tunnel[demo]'\n")
+    output = capsys.readouterr().err
+    assert output == (
+        "seance demo: the demo needs no_such_package_at_all: pip install 'seance-tunnel[demo]'\n"
+    )
 
 
 def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert not ended.value.code
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for option in ("--store FILE", "--port N", "--host ADDRESS", "--room NAME", "--no-qr"):
-        assert option in said
+        assert option in output
 
 
 def test_link_works_until_ctrl_c() -> None:
@@ -78,7 +80,7 @@ def test_code_is_left_out_if_unwanted_or_impossible(options: list[str], encoding
         process.check_quiet()
 
 
-def test_port_that_is_taken_is_one_sentence() -> None:
+def test_port_that_is_taken_is_one_line() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -89,7 +91,7 @@ def test_port_that_is_taken_is_one_sentence() -> None:
             assert line.startswith(f"seance demo: The relay cannot listen on 127.0.0.1:{port}: ")
 
 
-def test_store_that_cannot_be_opened_is_one_sentence() -> None:
+def test_store_that_cannot_be_opened_is_one_line() -> None:
     with started("demo", "--port", "0", "--store", "nowhere/at/all") as process:
         assert process.when_exited() == 1
         (line,) = process.output.splitlines()

@@ -90,7 +90,7 @@ async def test_host_is_the_listening_address(host: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_address_of_another_machine_is_one_sentence() -> None:
+async def test_address_of_another_machine_is_one_line() -> None:
     with pytest.raises(ConfigError, match="cannot listen on"):
         await DemoStack(reactor, DemoSettings(host="192.0.2.1", port=0)).start()
 

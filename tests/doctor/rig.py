@@ -1,8 +1,7 @@
-"""A tunnel with a document server at its end, and stand-ins for whatever else may answer.
+"""A tunnel with a document server, and a stub server.
 
-``hosted`` is a relay, an agent and a ``YServer`` in the test's own reactor. ``Stand`` is a server that
-answers as it is told, for relays, proxies and local servers that are not as they should be. ``diagnose`` is
-the doctor.
+``running_tunnel`` is a relay, an agent and a ``YServer`` in the reactor of the test. ``StubServer`` sends
+prepared responses, for faulty relays, proxies and local servers. ``diagnose`` runs the doctor.
 """
 
 from __future__ import annotations
@@ -17,41 +16,54 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from seance.doctor.context import DoctorOptions
-from seance.doctor.findings import Finding, Hop, Mark, Report
-from seance.doctor.runner import walk
+from seance.doctor.findings import DoctorReport, Finding, Hop, HopStatus
+from seance.doctor.runner import run_checks
 from seance.yserver.service import YServer
 from tests.relay.rig import Rig, answer_101, reactor, until
 
-__all__ = ["HEALTHY", "Stand", "diagnose", "finding", "hosted", "nothing_but", "opening", "plain"]
+__all__ = [
+    "HEALTHY",
+    "StubServer",
+    "accept_upgrade",
+    "diagnose",
+    "finding",
+    "only_failure",
+    "reply",
+    "running_tunnel",
+]
 
 
-async def diagnose(relay: str | None, room: str | None = None, **orders: Any) -> Report:
-    """Lets the doctor walk."""
-    return await walk(reactor, DoctorOptions(relay, room, **{"timeout_seconds": 10.0, **orders}))
+async def diagnose(relay: str | None, room: str | None = None, **options: Any) -> DoctorReport:
+    """Run the doctor."""
+    return await run_checks(reactor, DoctorOptions(relay, room, **{"timeout_seconds": 10.0, **options}))
 
 
-def finding(report: Report, hop: Hop) -> Finding:
+def finding(report: DoctorReport, hop: Hop) -> Finding:
     return next(one for one in report.findings if one.hop is hop)
 
 
-def nothing_but(report: Report, hop: Hop) -> Finding:
-    """The finding of the one hop that fails: those before it are well, and none after it was tried."""
-    marks = {one.hop: one.mark for one in report.findings}
+def only_failure(report: DoctorReport, hop: Hop) -> Finding:
+    """Return the finding of the hop that fails; no hop before it fails, and no hop after it was tried."""
+    statuses = {one.hop: one.status for one in report.findings}
     at = report.hops.index(hop)
     assert report.failed is hop, report.findings
-    assert {marks[one] for one in report.hops[:at]} <= {Mark.WELL, Mark.WARNING, Mark.NOT_NEEDED}
-    assert {marks[one] for one in report.hops[at + 1 :]} <= {Mark.NOT_TRIED}
+    assert {statuses[one] for one in report.hops[:at]} <= {
+        HopStatus.OK,
+        HopStatus.WARNING,
+        HopStatus.NOT_NEEDED,
+    }
+    assert {statuses[one] for one in report.hops[at + 1 :]} <= {HopStatus.NOT_TRIED}
     assert report.exit_code == hop.exit_code
     failed = finding(report, hop)
-    assert failed.advice, "whoever is told what is wrong wants to know what to do"
+    assert failed.advice, "a failure without advice"
     return failed
 
 
 @asynccontextmanager
-async def hosted(
+async def running_tunnel(
     make_rig: Callable[..., Rig] = Rig, *, agent: dict[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[tuple[Rig, YServer]]:
-    """A room ``r`` with documents."""
+    """A relay, an agent for the room ``r``, and a document server."""
     server = YServer(reactor)
     server.startService()
     port: Any = await server.when_listening()
@@ -64,8 +76,8 @@ async def hosted(
             await server.stopService()
 
 
-def plain(status: int, body: str, *fields: str, kind: str = "text/plain") -> bytes:
-    """An HTTP answer."""
+def reply(status: int, body: str, *fields: str, kind: str = "text/plain") -> bytes:
+    """Return an HTTP response with a text body."""
     head = [
         f"HTTP/1.1 {status} Some Reason",
         f"Content-Type: {kind}",
@@ -75,23 +87,23 @@ def plain(status: int, body: str, *fields: str, kind: str = "text/plain") -> byt
     return "\r\n".join([*head, "", body]).encode()
 
 
-HEALTHY = plain(200, "OK")
-"""What a relay answers to ``/health``."""
+HEALTHY = reply(200, "OK")
+"""The response of a relay to ``/health``."""
 
 
-def opening(head: bytes, then: bytes = b"") -> bytes:
-    """A 101 that fits an upgrade, and what follows it."""
+def accept_upgrade(head: bytes, then: bytes = b"") -> bytes:
+    """Return a valid 101 for an upgrade request, followed by ``then``."""
     key = re.search(rb"Sec-WebSocket-Key: ([^\r]+)", head)
-    assert key is not None, "nobody has asked for a WebSocket"
+    assert key is not None, "the request is not an upgrade"
     return answer_101(key[1]) + then
 
 
-class Stand:
-    """A server on loopback; ``async with Stand(answer) as stand``.
+class StubServer:
+    """A server on loopback; ``async with StubServer(answer) as server``.
 
     Args:
-        answer: Gets a request's head and says what is answered; None for nothing at all.
-        closes: Whether it hangs up afterwards.
+        answer: Called with the head of a request; returns the bytes to send, or None to send nothing.
+        closes: Whether to close the connection afterwards.
     """
 
     def __init__(self, answer: Callable[[bytes], bytes | None], *, closes: bool = True) -> None:
@@ -100,28 +112,28 @@ class Stand:
         self._connections: set[Protocol] = set()
         self.heads: list[bytes] = []
 
-    async def __aenter__(self) -> Stand:
-        stand = self
+    async def __aenter__(self) -> StubServer:
+        server = self
 
         class Connection(Protocol):
             def connectionMade(self) -> None:
-                stand._connections.add(self)
+                server._connections.add(self)
                 self.received = b""
 
             def dataReceived(self, data: bytes) -> None:
                 self.received += data
                 if b"\r\n\r\n" not in self.received:
                     return
-                stand.heads.append(self.received)
-                answer, self.received = stand._answer(self.received), b""
+                server.heads.append(self.received)
+                answer, self.received = server._answer(self.received), b""
                 transport: Any = self.transport
                 if answer is not None:
                     transport.write(answer)
-                    if stand._closes:
+                    if server._closes:
                         transport.loseConnection()
 
             def connectionLost(self, reason: Failure = connectionDone) -> None:
-                stand._connections.discard(self)
+                server._connections.discard(self)
 
         factory = Factory.forProtocol(Connection)
         factory.noisy = False

@@ -1,4 +1,4 @@
-"""``seance doctor`` as it is typed: exit codes, JSON, what is shown, and real processes that are killed."""
+"""The command ``seance doctor``: options, exit codes, text and JSON output, and killed processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 
 from seance.doctor.command import main
 from seance.doctor.context import DoctorOptions
-from seance.doctor.findings import Finding, Hop, Mark, Report
-from seance.doctor.show import Shown
+from seance.doctor.findings import DoctorReport, Finding, Hop, HopStatus
+from seance.doctor.text_output import TextOutput
 from tests.auth.tokens import claims, ed_key, sign, write_jwks
 from tests.canaries import tokens_in
 from tests.faults.cutter import Cutter
@@ -39,7 +39,7 @@ DOCTOR = [sys.executable, "-m", "seance", "doctor"]
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One run, to its end."""
+    """Run the doctor until it exits."""
     finished = subprocess.run(
         [*DOCTOR, *arguments],
         env={**environment(), "PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8"},
@@ -53,8 +53,8 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     return finished
 
 
-def told(*arguments: str) -> dict[str, Any]:
-    """The JSON of one run, which agrees with its exit code."""
+def json_report(*arguments: str) -> dict[str, Any]:
+    """Run the doctor with ``--json`` and return the report."""
     finished = doctor(*arguments, "--json")
     assert finished.stderr == ""
     report: dict[str, Any] = json.loads(finished.stdout)
@@ -64,7 +64,7 @@ def told(*arguments: str) -> dict[str, Any]:
 
 @contextmanager
 def documents() -> Iterator[tuple[Process, int]]:
-    """A document server in a process of its own."""
+    """A document server in a separate process."""
     argv = [sys.executable, "-m", "tests.yserver.program"]
     with Process(argv, name="document server", env=environment()) as process:
         yield process, int(process.when_line(r"documents on port (\d+)")[1])
@@ -76,22 +76,22 @@ def documents() -> Iterator[tuple[Process, int]]:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "nothing to look at: give --relay URL, --local ADDRESS, or both"),
-        (["--room", "r"], "nothing to look at"),
+        ([], "nothing to check: give --relay URL, --local ADDRESS, or both"),
+        (["--room", "r"], "nothing to check"),
         (["--local", "1234", "--room", "r"], "--room needs --relay URL"),
         (["--relay", "ftp://relay.example"], "is not a WebSocket address"),
         (["--relay", "ws://h", "--tls-ca", "f"], "--tls-ca needs a --relay with wss://"),
         (["--relay", "ws://h", "--room", "a b"], "argument --room"),
         (["--relay", "ws://h", "--timeout", "301"], "at most 300 seconds"),
         (["--relay", "ws://h", "--timeout", "soon"], "is not a time"),
-        (["--relay", "ws://h", "--document", "a\nb"], "no name of a document"),
-        (["--relay", "https://h/c/team"], "write the relay's address, wss://h, and the room with --room"),
-        (["--relay", "wss://h/base/agent"], "write the relay's address, wss://h/base, and"),
+        (["--relay", "ws://h", "--document", "a\nb"], "a document name has at most 512"),
+        (["--relay", "https://h/c/team"], "give the relay's address, wss://h, and --room"),
+        (["--relay", "wss://h/base/agent"], "give the relay's address, wss://h/base, and"),
         (["--local", "nowhere"], "argument --local"),
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_status_2(
+def test_invalid_option_exits_with_2_and_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -102,7 +102,7 @@ def test_a_wrong_option_is_one_sentence_and_status_2(
     assert (len(shown.err.splitlines()), shown.out) == (1, "")
 
 
-def test_a_link_that_was_pasted_for_the_relay_is_not_repeated_with_its_token(
+def test_token_in_a_pasted_link_is_not_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
@@ -110,7 +110,7 @@ def test_a_link_that_was_pasted_for_the_relay_is_not_repeated_with_its_token(
     assert tokens_in(capsys.readouterr().err) == []
 
 
-def test_the_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
@@ -119,63 +119,63 @@ def test_the_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> N
         assert f"{hop.exit_code} {hop.value}" in shown
 
 
-def test_every_hop_has_a_code_of_its_own() -> None:
+def test_every_hop_has_a_distinct_exit_code() -> None:
     codes = [hop.exit_code for hop in Hop]
     assert codes == [2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
 
 
-# What is shown
+# Output
 
 
 def shown(*findings: Finding, hops: tuple[Hop, ...] = tuple(Hop), encoding: str = "utf-8") -> str:
-    """What a person sees of these findings."""
-    orders = DoctorOptions("wss://relay.example", "r", "localhost:1234")
+    """Return the text output for these findings."""
+    options = DoctorOptions("wss://relay.example", "r", "localhost:1234")
     content = io.BytesIO()
     out = io.TextIOWrapper(content, encoding=encoding)
-    view = Shown(out, orders)
-    report = Report(hops, orders.relay, orders.room, view.finding)
+    view = TextOutput(out, options)
+    report = DoctorReport(hops, options.relay, options.room, view.finding)
     view.begin()
     for finding in findings:
-        report.note(finding)
+        report.add(finding)
     view.end(report)
     return content.getvalue().decode(encoding)
 
 
-def test_the_first_hop_that_fails_is_named_with_advice_and_the_rest_as_not_tried() -> None:
+def test_first_failed_hop_is_printed_with_advice_and_later_hops_as_not_tried() -> None:
     text = shown(
-        Finding(Hop.URL, Mark.WELL, "it is one"),
-        Finding(Hop.DNS, Mark.WARNING, "slow", "Ask another.", 1.234),
-        Finding(Hop.TCP, Mark.FAILED, "nobody answers", "Wake them.", 0.0021),
+        Finding(Hop.URL, HopStatus.OK, "it is one"),
+        Finding(Hop.DNS, HopStatus.WARNING, "slow", "Use another.", 1.234),
+        Finding(Hop.TCP, HopStatus.FAILED, "no answer", "Start it.", 0.0021),
     )
     assert text.splitlines() == [
-        "Looking at wss://relay.example, room r, local server localhost:1234",
+        "Checking wss://relay.example, room r, local server localhost:1234",
         "  ✓ url    it is one",
         "  ! dns    slow  (1234 ms)",
-        "         → Ask another.",
-        "  ✗ tcp    nobody answers  (2.1 ms)",
-        "         → Wake them.",
+        "         → Use another.",
+        "  ✗ tcp    no answer  (2.1 ms)",
+        "         → Start it.",
         "  · not tried: tls, proxy, relay, token, agent, local, tunnel, sync",
         "The first hop that fails is tcp: the connection to the relay.",
     ]
 
 
-def test_a_terminal_without_these_signs_gets_others() -> None:
-    text = shown(Finding(Hop.URL, Mark.FAILED, "none", "Get one."), hops=(Hop.URL,), encoding="ascii")
+def test_terminal_without_utf8_gets_ascii_signs() -> None:
+    text = shown(Finding(Hop.URL, HopStatus.FAILED, "none", "Get one."), hops=(Hop.URL,), encoding="ascii")
     assert "  x url    none" in text
     assert "        -> Get one." in text
 
 
-def test_long_sentences_are_wrapped_below_themselves() -> None:
-    text = shown(Finding(Hop.URL, Mark.WELL, "word " * 60), hops=(Hop.URL,))
+def test_long_messages_are_wrapped_and_indented() -> None:
+    text = shown(Finding(Hop.URL, HopStatus.OK, "word " * 60), hops=(Hop.URL,))
     lines = text.splitlines()[1:-1]
     assert len(lines) == 4
     assert all(len(line) <= 100 for line in lines)
     assert all(line.startswith(" " * 11 + "word") for line in lines[1:])
 
 
-def test_json_has_one_entry_for_each_hop() -> None:
-    report = Report((Hop.URL, Hop.DNS), "ws://h", None)
-    report.note(Finding(Hop.URL, Mark.WELL, "fine", seconds=0.5))
+def test_json_has_one_entry_per_hop() -> None:
+    report = DoctorReport((Hop.URL, Hop.DNS), "ws://h", None)
+    report.add(Finding(Hop.URL, HopStatus.OK, "fine", seconds=0.5))
     report.round_trips["tcp"] = 0.25
     assert report.as_json() == {
         "ok": True,
@@ -192,10 +192,10 @@ def test_json_has_one_entry_for_each_hop() -> None:
     }
 
 
-# As processes
+# Processes
 
 
-def test_a_doctor_that_waits_ends_at_once_when_it_is_interrupted() -> None:
+def test_interrupt_ends_a_waiting_doctor_immediately() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         argv = [*DOCTOR, "--relay", f"ws://127.0.0.1:{silent.getsockname()[1]}"]
         with Process(argv, name="doctor", env=environment()) as process:
@@ -206,8 +206,7 @@ def test_a_doctor_that_waits_ends_at_once_when_it_is_interrupted() -> None:
             assert "seance doctor: interrupted." in process.output
 
 
-def test_a_doctor_whose_resolver_hangs_ends_at_its_time() -> None:
-    """A thread that waits for a name server is not waited for."""
+def test_hanging_resolver_does_not_delay_the_exit() -> None:
     code = (
         "import socket, sys, time; socket.getaddrinfo = lambda *a, **k: time.sleep(60);"
         "from seance.doctor import main;"
@@ -218,15 +217,15 @@ def test_a_doctor_whose_resolver_hangs_ends_at_its_time() -> None:
         process.check_quiet()
 
 
-def test_json_is_all_that_is_printed_and_agrees_with_the_exit_code() -> None:
-    report = told("--relay", f"ws://127.0.0.1:{free_port()}", "--room", "r")
+def test_json_is_the_only_output_and_contains_the_exit_code() -> None:
+    report = json_report("--relay", f"ws://127.0.0.1:{free_port()}", "--room", "r")
     assert (report["ok"], report["hop"], report["exit_code"]) == (False, "tcp", 11)
     assert [one["hop"] for one in report["hops"]] == [hop.value for hop in Hop]
 
 
 @pytest.mark.slow
-def test_real_processes_are_named_as_they_are_killed(tmp_path: Path) -> None:
-    """Local server, agent, relay, in this order, each with SIGKILL; nothing is said of those before it."""
+def test_killed_processes_are_identified(tmp_path: Path) -> None:
+    """Kill local server, agent and relay in this order; the report names the process killed last."""
     keys = write_jwks(tmp_path / "keys", ed_key())
     soon = int(time.time()) + 600
     (tmp_path / "a").write_text(sign(claims(room="r", role="agent", exp=soon)))
@@ -239,22 +238,22 @@ def test_real_processes_are_named_as_they_are_killed(tmp_path: Path) -> None:
         with AgentProcess("r", "--relay", relay.url, "--local", f"127.0.0.1:{port}", *agent) as process:
             process.when_connected()
             asked = ("--relay", relay.url, "--room", "r", "--token-file", str(tmp_path / "c"))
-            assert told(*asked)["ok"]
+            assert json_report(*asked)["ok"]
             finished = doctor(*asked, "--local", f"127.0.0.1:{port}")
             assert (finished.returncode, finished.stderr) == (0, "")
-            assert "All is well." in finished.stdout
+            assert "All checks passed." in finished.stdout
 
-            assert told(*asked[:4])["hop"] == "token"
+            assert json_report(*asked[:4])["hop"] == "token"
             server.kill()
-            assert told(*asked)["hop"] == "local"
+            assert json_report(*asked)["hop"] == "local"
             process.kill()
-            assert told(*asked)["hop"] == "agent"
+            assert json_report(*asked)["hop"] == "agent"
             relay.kill()
-            assert told(*asked)["hop"] == "tcp"
+            assert json_report(*asked)["hop"] == "tcp"
 
 
 @pytest.mark.slow
-def test_a_network_that_swallows_what_the_agent_says_is_the_agents() -> None:
+def test_network_that_drops_the_agents_packets_is_a_failure_of_the_agent() -> None:
     with (
         documents() as (_, port),
         running_relay() as relay,
@@ -263,13 +262,13 @@ def test_a_network_that_swallows_what_the_agent_says_is_the_agents() -> None:
         running_agent(RelayAt(cutter.port), "r", local_port=port),
     ):
         asked = ("--relay", relay.url, "--room", "r")
-        assert told(*asked)["ok"]
+        assert json_report(*asked)["ok"]
         cutter.swallow()
-        until("the relay has noticed", lambda: told(*asked)["hop"] == "agent", deadline_seconds=60)
+        until("the relay has noticed", lambda: json_report(*asked)["hop"] == "agent", deadline_seconds=60)
 
 
 class RelayAt(RelayProcess):
-    """A relay that is somebody else's, by way of this port."""
+    """The address of a relay behind a ``Cutter``."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""The doctor asks as a browser would, with an Origin, and names the option that helps."""
+"""The upgrade with a browser's ``Origin``: a local server that refuses it is a warning."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import re
 import pytest
 from pytest_twisted import ensureDeferred
 
-from seance.doctor.findings import Finding, Hop, Mark
-from tests.doctor.rig import Stand, diagnose, finding, opening, plain
+from seance.doctor.findings import Finding, Hop, HopStatus
+from tests.doctor.rig import StubServer, accept_upgrade, diagnose, finding, reply
 from tests.relay.rig import Rig
 
 
-def compares_origin(head: bytes) -> bytes:
-    """Answer as gorilla/websocket does by default: an Origin has to be of the same host as Host."""
+def compare_origin(head: bytes) -> bytes:
+    """Answer as gorilla/websocket does by default: the host of ``Origin`` must equal ``Host``."""
     origin = re.search(rb"\r\norigin: [a-z]+://([^\r]*)\r", head.lower())
     host = re.search(rb"\r\nhost: ([^\r]*)\r", head.lower())
     assert host is not None
-    return opening(head) if origin is None or origin[1] == host[1] else plain(403, "bad origin")
+    return accept_upgrade(head) if origin is None or origin[1] == host[1] else reply(403, "bad origin")
 
 
-async def found(**options: dict[str, object]) -> Finding:
+async def tunnel_finding(**options: dict[str, object]) -> Finding:
     async with (
-        Stand(compares_origin, closes=False) as strict,
+        StubServer(compare_origin, closes=False) as strict,
         Rig(
             relay=options.get("relay"),
             agent={"local": f"127.0.0.1:{strict.port}", **options.get("agent", {})},
@@ -32,20 +32,20 @@ async def found(**options: dict[str, object]) -> Finding:
 
 
 @ensureDeferred
-async def test_local_server_that_refuses_the_public_origin_is_named_with_the_option() -> None:
-    one = await found()
-    assert one.mark is Mark.WARNING
-    assert '403, "bad origin"' in one.sentence
+async def test_refused_origin_is_a_warning_with_the_option_to_set() -> None:
+    one = await tunnel_finding()
+    assert one.status is HopStatus.WARNING
+    assert '403, "bad origin"' in one.message
     assert "--rewrite-origin" in one.advice
 
 
 @pytest.mark.parametrize("option", ["rewrite_origin", "keep_host"])
 @ensureDeferred
-async def test_with_either_option_all_is_well(option: str) -> None:
-    assert (await found(agent={option: True})).mark is Mark.WELL
+async def test_either_option_avoids_the_warning(option: str) -> None:
+    assert (await tunnel_finding(agent={option: True})).status is HopStatus.OK
 
 
 @ensureDeferred
-async def test_list_of_the_relay_is_not_taken_for_the_local_servers() -> None:
-    one = await found(relay={"origins": ("https://app.example",)})
-    assert one.mark is Mark.WELL
+async def test_refusal_by_the_relays_own_list_is_no_warning() -> None:
+    one = await tunnel_finding(relay={"origins": ("https://app.example",)})
+    assert one.status is HopStatus.OK

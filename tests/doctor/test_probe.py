@@ -1,4 +1,4 @@
-"""What is spoken behind an open WebSocket, with servers of which each says something else."""
+"""The probe of an open WebSocket, against servers with different answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory
 
 from seance.doctor import probe
-from seance.doctor.probe import GOOD_BYE, Speech, Spoken, converse
+from seance.doctor.probe import CLOSE_PAYLOAD, ProbeResult, ServerProtocol, probe_server
 from seance.errors import Gone
 from seance.wsclient import WsConnection
 from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, FrameReader, encode
@@ -19,35 +19,35 @@ from seance.yserver.messages import SyncStep1, SyncStep2, decode
 from seance.yserver.messages import encode as written
 from tests.relay.rig import Player, reactor, until
 
-Say = Callable[[Frame], list[Frame]]
+Respond = Callable[[Frame], list[Frame]]
 
 
 class Server(Player):
-    """One side of a connection that answers frame by frame, as it is told."""
+    """The server's side of a connection; answers each frame with the frames that ``respond`` returns."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, respond: Respond) -> None:
         super().__init__()
-        self._say = say
+        self._respond = respond
         self._reader = FrameReader()
-        self.heard: list[Frame] = []
+        self.received_frames: list[Frame] = []
 
     def dataReceived(self, data: bytes) -> None:
         for frame in self._reader.receive(data):
-            self.heard.append(frame)
-            self.send(b"".join(encode(one) for one in self._say(frame)))
+            self.received_frames.append(frame)
+            self.send(b"".join(encode(one) for one in self._respond(frame)))
 
 
 def pongs(frame: Frame) -> list[Frame]:
     return [Frame(PONG, frame.payload)] if frame.opcode == PING else []
 
 
-def closes_politely(frame: Frame) -> list[Frame]:
+def answer_close(frame: Frame) -> list[Frame]:
     return [Frame(CLOSE, frame.payload)] if frame.opcode == CLOSE else []
 
 
-async def spoken_with(say: Say, timeout_seconds: float = 5.0) -> tuple[Spoken, Server]:
-    """What the doctor finds about a server that speaks like this."""
-    factory = Factory.forProtocol(lambda: Server(say))
+async def probe_stub(respond: Respond, timeout_seconds: float = 5.0) -> tuple[ProbeResult, Server]:
+    """Probe a server that answers as ``respond`` does."""
+    factory = Factory.forProtocol(lambda: Server(respond))
     factory.noisy = False
     made: list[Server] = []
     build = factory.buildProtocol
@@ -58,88 +58,88 @@ async def spoken_with(say: Say, timeout_seconds: float = 5.0) -> tuple[Spoken, S
 
     factory.buildProtocol = note  # type: ignore[method-assign]
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-    talk = WsConnection(reactor)
-    client = Factory.forProtocol(lambda: talk)
+    connection = WsConnection(reactor)
+    client = Factory.forProtocol(lambda: connection)
     client.noisy = False
     try:
         await TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port).connect(client)
-        return await converse(reactor, talk, timeout_seconds), made[0]
+        return await probe_server(reactor, connection, timeout_seconds), made[0]
     finally:
         await port.stopListening()
-        assert talk.transport is not None
-        await until(lambda: talk.is_lost)
+        assert connection.transport is not None
+        await until(lambda: connection.is_lost)
         await until(lambda: all(server.lost for server in made))
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that will not say more is not waited for as long as in earnest."""
+    """Shorten the waits."""
     monkeypatch.setattr(probe, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(probe, "CLOSE_SECONDS", 0.05)
 
 
 @ensureDeferred
-async def test_a_yjs_server_is_known_by_its_step_2_and_gets_no_answer_to_its_own_question() -> None:
+async def test_yjs_server_is_recognised_and_its_step_1_is_not_answered() -> None:
     def yjs(frame: Frame) -> list[Frame]:
         if frame.opcode == BINARY:
             step_1, step_2 = written(SyncStep1(b"\x00")), written(SyncStep2(b"\x00\x00"))
             return [Frame(BINARY, step_1), Frame(BINARY, step_2)]
-        return pongs(frame) + closes_politely(frame)
+        return pongs(frame) + answer_close(frame)
 
-    spoken, server = await spoken_with(yjs)
-    assert spoken.speech is Speech.YJS
-    assert spoken.round_trip_seconds is not None
-    messages = [frame.payload for frame in server.heard if frame.opcode == BINARY]
+    result, server = await probe_stub(yjs)
+    assert result.protocol is ServerProtocol.YJS
+    assert result.round_trip_seconds is not None
+    messages = [frame.payload for frame in server.received_frames if frame.opcode == BINARY]
     assert len(messages) == 1
     assert isinstance(decode(messages[0]), SyncStep1), "anything else could change the document"
-    assert [frame.payload for frame in server.heard if frame.opcode == CLOSE] == [GOOD_BYE]
+    assert [frame.payload for frame in server.received_frames if frame.opcode == CLOSE] == [CLOSE_PAYLOAD]
 
 
 @ensureDeferred
-async def test_a_server_whose_own_question_comes_first_is_no_echo() -> None:
+async def test_server_that_only_sends_step_1_is_not_an_echo() -> None:
     def only_asks(frame: Frame) -> list[Frame]:
         return [Frame(BINARY, written(SyncStep1(b"\x00")))] if frame.opcode == BINARY else pongs(frame)
 
-    spoken, _ = await spoken_with(only_asks)
-    assert spoken.speech is Speech.WEBSOCKET
+    result, _ = await probe_stub(only_asks)
+    assert result.protocol is ServerProtocol.WEBSOCKET
 
 
 @pytest.mark.parametrize("opcode", [BINARY, TEXT])
 @ensureDeferred
-async def test_an_echo_is_known_as_one(opcode: int) -> None:
+async def test_echo_is_recognised(opcode: int) -> None:
     def echo(frame: Frame) -> list[Frame]:
         return [Frame(opcode, frame.payload)] if frame.opcode == BINARY else pongs(frame)
 
-    spoken, _ = await spoken_with(echo)
-    assert spoken.speech is Speech.ECHO
+    result, _ = await probe_stub(echo)
+    assert result.protocol is ServerProtocol.ECHO
 
 
 @ensureDeferred
-async def test_a_long_document_in_fragments_is_known_by_its_beginning() -> None:
+async def test_fragmented_step_2_is_recognised() -> None:
     def fragments(frame: Frame) -> list[Frame]:
         if frame.opcode != BINARY:
             return pongs(frame)
         whole = written(SyncStep2(b"\x00" * 5000))
         return [Frame(BINARY, whole[:1000], is_final=False), Frame(CONTINUATION, whole[1000:])]
 
-    spoken, _ = await spoken_with(fragments)
-    assert spoken.speech is Speech.YJS
+    result, _ = await probe_stub(fragments)
+    assert result.protocol is ServerProtocol.YJS
 
 
 @ensureDeferred
-async def test_a_server_that_only_pongs_is_well_too() -> None:
-    spoken, _ = await spoken_with(pongs)
-    assert (spoken.speech, spoken.update_bytes) == (Speech.WEBSOCKET, 0)
-    assert spoken.round_trip_seconds is not None
+async def test_server_that_only_answers_pings_passes() -> None:
+    result, _ = await probe_stub(pongs)
+    assert (result.protocol, result.update_bytes) == (ServerProtocol.WEBSOCKET, 0)
+    assert result.round_trip_seconds is not None
 
 
 @ensureDeferred
-async def test_a_server_that_syncs_and_does_not_pong_is_well_too() -> None:
+async def test_yjs_server_that_does_not_answer_pings_passes() -> None:
     def no_pongs(frame: Frame) -> list[Frame]:
         return [Frame(BINARY, written(SyncStep2(b"\x00\x00")))] if frame.opcode == BINARY else []
 
-    spoken, _ = await spoken_with(no_pongs)
-    assert (spoken.speech, spoken.round_trip_seconds) == (Speech.YJS, None)
+    result, _ = await probe_stub(no_pongs)
+    assert (result.protocol, result.round_trip_seconds) == (ServerProtocol.YJS, None)
 
 
 @ensureDeferred
@@ -147,34 +147,32 @@ async def test_pings_of_the_server_are_answered() -> None:
     def pings(frame: Frame) -> list[Frame]:
         return [Frame(PING, b"are you there?")] if frame.opcode == BINARY else pongs(frame)
 
-    _, server = await spoken_with(pings)
-    assert Frame(PONG, b"are you there?") in server.heard
+    _, server = await probe_stub(pings)
+    assert Frame(PONG, b"are you there?") in server.received_frames
 
 
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b"", "says no code"),
+        (b"", "without a code"),
         ((1011).to_bytes(2, "big"), "with code 1011"),
         ((4001).to_bytes(2, "big") + b"\x1b[2Jbye", "with code 4001 and '[2Jbye'"),
     ],
 )
 @ensureDeferred
-async def test_a_close_is_told_with_its_code_and_what_can_be_printed_of_its_reason(
-    payload: bytes, words: str
-) -> None:
+async def test_close_is_reported_with_code_and_printable_reason(payload: bytes, words: str) -> None:
     with pytest.raises(Gone) as caught:
-        await spoken_with(lambda _: [Frame(CLOSE, payload)])
+        await probe_stub(lambda _: [Frame(CLOSE, payload)])
     assert words in str(caught.value)
 
 
 @ensureDeferred
-async def test_a_server_that_talks_without_end_is_not_listened_to_without_end() -> None:
-    with pytest.raises(Gone, match="talks without end"):
-        await spoken_with(lambda _: [Frame(TEXT, b"bla")] * (probe.MOST_FRAMES + 1))
+async def test_number_of_frames_is_limited() -> None:
+    with pytest.raises(Gone, match="sends 1000 frames without an answer"):
+        await probe_stub(lambda _: [Frame(TEXT, b"bla")] * (probe.MAX_FRAMES + 1))
 
 
 @ensureDeferred
-async def test_what_is_no_frame_is_told() -> None:
+async def test_invalid_frame_is_reported() -> None:
     with pytest.raises(Gone, match="reserved bit"):
-        await spoken_with(lambda _: [Frame(0x72, b"?")])
+        await probe_stub(lambda _: [Frame(0x72, b"?")])

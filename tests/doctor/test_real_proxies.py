@@ -1,4 +1,4 @@
-"""Real proxies in front of a relay: those of ``deploy/`` are well, nginx as one writes it first is named."""
+"""Real proxies in front of a relay: the files of ``deploy/`` pass, a minimal nginx configuration fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_twisted import ensureDeferred
 
 from seance.doctor.findings import Hop
 from tests.certificates import Authority
-from tests.doctor.rig import diagnose, finding, hosted, nothing_but
+from tests.doctor.rig import diagnose, finding, only_failure, running_tunnel
 from tests.operations.proxies import FRONTS, Place
 from tests.processes import Process, free_port
 from tests.relay.rig import Rig
@@ -19,9 +19,9 @@ from tests.tools import require
 
 pytestmark = pytest.mark.slow
 
-SHOWS_ITSELF = {"nginx": "nginx", "caddy": "Caddy", "haproxy": "none to be seen"}
+DETECTED = {"nginx": "nginx", "caddy": "Caddy", "haproxy": "none detected"}
 
-FIRST_TRY = """
+MINIMAL_CONFIG = """
 daemon off;
 user root;
 pid {folder}/nginx.pid;
@@ -43,12 +43,12 @@ http {{
 
 
 @contextlib.contextmanager
-def first_try(folder: Path, relay: int, lines: str) -> Iterator[str]:
-    """nginx with a plain ``proxy_pass`` and some lines more; gives its URL."""
+def minimal_nginx(folder: Path, relay: int, lines: str) -> Iterator[str]:
+    """Run nginx with ``proxy_pass`` and further lines; yields its URL."""
     require("nginx")
     port = free_port()
     main = folder / "nginx.conf"
-    main.write_text(FIRST_TRY.format(folder=folder, port=port, relay=relay, lines=lines), "utf-8")
+    main.write_text(MINIMAL_CONFIG.format(folder=folder, port=port, relay=relay, lines=lines), "utf-8")
     argv = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(main)]
     with Process(argv, name="nginx") as process:
         process.when_line(r"start worker process \d+")
@@ -57,30 +57,30 @@ def first_try(folder: Path, relay: int, lines: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", sorted(FRONTS))
 @ensureDeferred
-async def test_what_a_person_gets_who_copies_the_files_is_well(name: str, tmp_path: Path) -> None:
+async def test_files_of_deploy_pass(name: str, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate = authority.issue("localhost", "127.0.0.1")
-    async with hosted(relay={"trusted_proxy": ("127.0.0.1",), "head_seconds": 30.0}) as (rig, _):
+    async with running_tunnel(relay={"trusted_proxy": ("127.0.0.1",), "head_seconds": 30.0}) as (rig, _):
         place = Place(tmp_path, certificate, authority.file, (rig.port,))
         with FRONTS[name](place) as front:
             report = await diagnose(front.url, "r", ca_file=str(authority.file))
             assert report.exit_code == 0, report.findings
-            assert SHOWS_ITSELF[name] in finding(report, Hop.PROXY).sentence
+            assert DETECTED[name] in finding(report, Hop.PROXY).message
 
 
 @pytest.mark.parametrize("lines", ["", "proxy_http_version 1.1;"])
 @ensureDeferred
-async def test_an_nginx_that_does_not_pass_upgrades_on_is_named(lines: str, tmp_path: Path) -> None:
+async def test_nginx_that_does_not_forward_upgrades_is_reported(lines: str, tmp_path: Path) -> None:
     async with Rig(with_agent=False) as rig:
-        with first_try(tmp_path, rig.port, lines) as url:
-            failed = nothing_but(await diagnose(url, "r"), Hop.PROXY)
-            assert "(nginx" in failed.sentence
+        with minimal_nginx(tmp_path, rig.port, lines) as url:
+            failed = only_failure(await diagnose(url, "r"), Hop.PROXY)
+            assert "(nginx" in failed.message
             assert "proxy_set_header Upgrade $http_upgrade" in failed.advice
 
 
 @ensureDeferred
-async def test_an_nginx_whose_relay_is_down_is_told_from_a_relay(tmp_path: Path) -> None:
-    with first_try(tmp_path, free_port(), "") as url:
-        failed = nothing_but(await diagnose(url, "r"), Hop.PROXY)
-        assert "502" in failed.sentence
+async def test_nginx_without_its_relay_is_reported(tmp_path: Path) -> None:
+    with minimal_nginx(tmp_path, free_port(), "") as url:
+        failed = only_failure(await diagnose(url, "r"), Hop.PROXY)
+        assert "502" in failed.message
         assert "does not reach the relay behind it" in failed.advice

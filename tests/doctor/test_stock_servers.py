@@ -1,4 +1,4 @@
-"""What the doctor finds in the document servers that people have, asked directly and through the tunnel."""
+"""The doctor against common document servers, directly and through the tunnel."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.relay.rig import Rig
 
 pytestmark = pytest.mark.slow
 
-SPEECH = {
+MESSAGES = {
     "y-websocket": "answers a Yjs sync",
     "pycrdt": "answers a Yjs sync",
-    "hocuspocus": "answers pings; a Yjs sync it does not answer",
+    "hocuspocus": "answers pings but not a Yjs sync",
     "echo": "echoes",
 }
 
 
-@pytest.fixture(params=SPEECH)
+@pytest.fixture(params=MESSAGES)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """A stock server: its kind and its port."""
     if request.param == "echo":
@@ -35,12 +35,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
 
 
 @ensureDeferred
-async def test_a_stock_server_is_well_and_known(server: tuple[str, int]) -> None:
+async def test_stock_server_passes_and_is_recognised(server: tuple[str, int]) -> None:
     kind, port = server
     local = f"127.0.0.1:{port}"
     async with Rig(agent={"local": local}) as rig:
         report = await diagnose(rig.relay_url, "r", local=local)
         assert report.exit_code == 0, report.findings
-        assert SPEECH[kind] in finding(report, Hop.LOCAL).sentence
-        assert SPEECH[kind] in finding(report, Hop.SYNC).sentence
+        assert MESSAGES[kind] in finding(report, Hop.LOCAL).message
+        assert MESSAGES[kind] in finding(report, Hop.SYNC).message
         assert set(report.round_trips) == {"tcp", "local", "tunnel"}

@@ -1,4 +1,4 @@
-"""The page as a stock reader sees it: prometheus_client's own parser."""
+"""Parses the metrics page with prometheus_client's parser."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["families", "series", "value"]
 
 
 def families(text: str) -> dict[str, Any]:
-    """The metrics of a page by name."""
+    """Return the metrics of a page by name."""
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
 def series(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every number of a page, by name and labels."""
+    """Return every value of a page by name and labels."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = sample.name, tuple(sorted(sample.labels.items()))
-            assert key not in found, f"{key} is there twice"
+            assert key not in found, f"{key} occurs twice"
             found[key] = sample.value
     return found
 
 
 def value(text: str, name: str, **labels: str) -> float:
-    """One number."""
+    """Return one value."""
     return series(text)[name, tuple(sorted(labels.items()))]

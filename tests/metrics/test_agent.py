@@ -46,7 +46,7 @@ class AgentRig(Rig):
         await super().__aexit__(*args)
 
     async def listen(self) -> Any:
-        """Something else that listens, for the rig to close."""
+        """Listen on a free port, with a server that never answers."""
         return await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(Factory())
 
     async def start(self) -> None:
@@ -70,14 +70,14 @@ async def test_agent_is_ready_while_its_link_is_up() -> None:
 
 
 @ensureDeferred
-async def test_agent_has_no_rooms_and_no_events_to_ask_for() -> None:
+async def test_agent_has_no_rooms_events_or_pages() -> None:
     async with AgentRig() as rig:
         for path in ("/api/rooms", "/api/events", "/"):
             assert (await ask_at(rig.url + path)).status_code == 404
 
 
 @ensureDeferred
-async def test_counts_of_an_agent_equal_a_driven_load_exactly() -> None:
+async def test_agents_counts_are_exact() -> None:
     async with AgentRig() as rig:
         await rig.start()
         for number in range(3):
@@ -122,7 +122,7 @@ async def test_missing_local_server_is_counted_as_a_refusal() -> None:
 
 
 @ensureDeferred
-async def test_lost_carrier_and_its_return_are_counted() -> None:
+async def test_lost_carrier_and_resumption_are_counted() -> None:
     async with AgentRig() as rig:
         await rig.start()
         link: Any = rig.relay.rooms._table.find("r")

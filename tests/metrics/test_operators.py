@@ -1,4 +1,4 @@
-"""The rules and dashboards for operators, and the page that explains the metrics, compared with the code."""
+"""Alert rules, Grafana dashboards and the metrics tables of docs/operations.md match the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 
 METRICS = {metric.name: metric for metric in (*RELAY, *AGENT, *PROCESS)}
 
-WORDS: dict[str, set[str]] = {
+LABEL_VALUES: dict[str, set[str]] = {
     "reason": {*CLIENT_REASONS, *LINK_REASONS},
     "outcome": set(RESUMPTIONS),
     "limit": set(LIMITS),
@@ -40,7 +40,7 @@ WORDS: dict[str, set[str]] = {
 }
 """The values of each label."""
 
-OF_PROMETHEUS = {"up"}
+PROMETHEUS_METRICS = {"up"}
 FUNCTIONS = {"sum", "by", "rate", "increase", "histogram_quantile", "max", "label_values", "offset", "and"}
 
 
@@ -60,21 +60,21 @@ def expressions() -> list[str]:
 
 
 def selectors(expression: str) -> list[tuple[str, str]]:
-    """The names that an expression reads, each with what stands in its braces."""
+    """Return the metrics that an expression reads, each with its braces."""
     return re.findall(r"\b(up|(?:seance|process)_\w+)(\{[^}]*\})?", expression)
 
 
 def metric_of(name: str) -> Metric | None:
-    """The metric that a series belongs to: of a histogram there are three."""
+    """Return the metric of a series; a histogram has three series."""
     base = re.sub(r"_(bucket|sum|count)$", "", name)
-    of_histogram = METRICS.get(base)
-    if of_histogram is not None and of_histogram.kind is Kind.HISTOGRAM and base != name:
-        return of_histogram
+    histogram = METRICS.get(base)
+    if histogram is not None and histogram.kind is Kind.HISTOGRAM and base != name:
+        return histogram
     found = METRICS.get(name)
     return None if found is None or found.kind is Kind.HISTOGRAM else found
 
 
-def test_there_are_expressions_to_check() -> None:
+def test_expressions_are_found() -> None:
     assert len(expressions()) > 40
     assert all(selectors(expression) for expression in expressions())
 
@@ -83,13 +83,13 @@ def test_there_are_expressions_to_check() -> None:
 def test_every_expression_uses_metrics_and_labels_that_exist(expression: str) -> None:
     for name, braces in selectors(expression):
         metric = metric_of(name)
-        assert metric is not None or name in OF_PROMETHEUS, name
+        assert metric is not None or name in PROMETHEUS_METRICS, name
         labels = {"instance", "job", *(metric.labels if metric else ())}
         for label, operator, text in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', braces):
             assert label in labels, f"{name} has no {label}"
-            if label in WORDS:
+            if label in LABEL_VALUES:
                 for word in text.split("|") if "~" in operator else [text]:
-                    assert [one for one in WORDS[label] if re.fullmatch(word, one)], (
+                    assert [one for one in LABEL_VALUES[label] if re.fullmatch(word, one)], (
                         f"{label} is never {word}"
                     )
     by = {label for labels in re.findall(r"by \(([^)]*)\)", expression) for label in labels.split(", ")}
@@ -100,13 +100,13 @@ def test_every_expression_uses_metrics_and_labels_that_exist(expression: str) ->
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_rates_are_of_counters_and_nothing_else(expression: str) -> None:
+def test_rate_is_used_for_counters_only(expression: str) -> None:
     for name in re.findall(r"(?:rate|increase)\(([a-z_]+)", expression):
         metric = metric_of(name)
         assert metric is not None
         assert metric.kind is not Kind.GAUGE, name
     for name in re.findall(r"\b(seance_\w+_total|seance_\w+_bucket)", expression):
-        assert re.search(rf"(rate|increase)\({name}\b", expression), f"{name} grows for ever"
+        assert re.search(rf"(rate|increase)\({name}\b", expression), f"{name} without rate or increase"
 
 
 def test_promtool_accepts_the_rules_the_configuration_and_every_expression(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_dashboard_is_complete(path: Path) -> None:
             for column in range(grid["x"], grid["x"] + grid["w"])
             for line in range(grid["y"], grid["y"] + grid["h"])
         }
-        assert not cells & taken, f"{panel['title']} lies on another"
+        assert not cells & taken, f"{panel['title']} overlaps another panel"
         taken |= cells
         if panel["type"] != "row":
             assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -182,16 +182,16 @@ def test_every_metric_is_listed_with_its_type_unit_and_meaning(
     listed = table(PAGE, heading)
     wanted = [row_of(metric) for metric in metrics]
     missing = "\n".join(f"| {' | '.join(row)} |" for row in wanted)
-    assert listed == wanted, f"under {heading!r} belongs:\n{missing}"
+    assert listed == wanted, f"the table under {heading!r} must be:\n{missing}"
 
 
-def test_every_label_has_words_or_is_chosen_by_the_operator() -> None:
+def test_every_label_has_known_values_or_is_chosen_by_the_operator() -> None:
     labels = {label for metric in METRICS.values() for label in metric.labels}
-    assert labels - WORDS.keys() == {"version", "python", "twisted", "room"}
+    assert labels - LABEL_VALUES.keys() == {"version", "python", "twisted", "room"}
 
 
-def test_every_word_of_a_label_is_explained() -> None:
+def test_every_label_value_is_explained() -> None:
     explained = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in table(PAGE, "Labels")}
-    for label, words in WORDS.items():
+    for label, words in LABEL_VALUES.items():
         if label != "code":
             assert explained[label] == words, label

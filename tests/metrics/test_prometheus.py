@@ -28,7 +28,7 @@ def admin_port(process: Process) -> int:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[httpx.Client]:
-    """Our configuration with other ports and short intervals."""
+    """Run Prometheus with the example configuration, other ports and short intervals."""
     require("prometheus")
     with RelayProcess("--admin", LOCAL) as relay:
         of_relay = admin_port(relay)
@@ -68,7 +68,7 @@ def ask(prometheus: httpx.Client, expression: str) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_prometheus_scrapes_both_and_every_expression_has_an_answer(prometheus: httpx.Client) -> None:
+def test_prometheus_scrapes_both_and_every_expression_has_a_value(prometheus: httpx.Client) -> None:
     def is_up() -> bool:
         return {one["metric"]["job"]: one["value"][1] for one in ask(prometheus, "up")} == {
             "seance-relay": "1",

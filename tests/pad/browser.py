@@ -1,4 +1,4 @@
-"""The test's end of a browser with the pad (``browser.mjs``)."""
+"""Controls the browser of ``browser.mjs`` from a test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Browser(Asked):
 
 @contextlib.contextmanager
 def running_browser() -> Iterator[Browser]:
-    """A browser for the time of a ``with`` block."""
+    """Run a browser."""
     require("node", "npm", "chromium")
     pad_packages()
     argv = ["node", str(Path(__file__).with_name("browser.mjs"))]
@@ -47,7 +47,7 @@ def running_browser() -> Iterator[Browser]:
 
 
 def pad_packages() -> Path:
-    """The installed packages of the pad's sources, exactly those of their lock file.
+    """Install the packages of the lock file for the pad's sources, and return their folder.
 
     Skips the test without Node. The first caller installs; others of the same checkout wait.
     """

@@ -10,7 +10,7 @@ import pytest
 from tests.pad.browser import SOURCES
 from tests.tools import require
 
-ASK = """
+ADDRESS_SCRIPT = """
 const { addressFrom } = await import(process.argv[1])
 console.log(JSON.stringify(addressFrom(new URL(process.argv[2]))))
 """
@@ -28,25 +28,27 @@ console.log(JSON.stringify(addressFrom(new URL(process.argv[2]))))
         ("http://[::1]:8080/c/r", "ws://[::1]:8080/c/r", "pad", {}),
     ],
 )
-def test_the_document_is_where_the_page_is(url: str, base: str, name: str, params: dict[str, str]) -> None:
+def test_document_address_follows_from_the_page_address(
+    url: str, base: str, name: str, params: dict[str, str]
+) -> None:
     require("node")
-    argv = ["node", "--input-type=module", "-e", ASK, str(SOURCES / "address.js"), url]
-    said = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
-    assert (said["base"], said["name"], said["params"]) == (base, name, params)
-    assert said["link"] == url.partition("#")[0]
-    question_mark, query = said["link"].partition("?")[1:]
-    assert said["status"] == base.replace("ws", "http", 1) + "/status" + question_mark + query
+    argv = ["node", "--input-type=module", "-e", ADDRESS_SCRIPT, str(SOURCES / "address.js"), url]
+    result = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert (result["base"], result["name"], result["params"]) == (base, name, params)
+    assert result["link"] == url.partition("#")[0]
+    question_mark, query = result["link"].partition("?")[1:]
+    assert result["status"] == base.replace("ws", "http", 1) + "/status" + question_mark + query
 
 
-ASK_LAPSE = """
+LAPSE_SCRIPT = """
 const { lapse } = await import(process.argv[1])
 const seconds = [0, 7, 59.4, 60, 3599, 3600, 7300, -3]
 console.log(JSON.stringify([lapse(0), ...seconds.map(since => lapse(1e6, 1e6 + since * 1000))]))
 """
 
 
-def test_how_long_ago_is_said_in_one_unit() -> None:
+def test_elapsed_time_has_one_unit() -> None:
     require("node")
-    argv = ["node", "--input-type=module", "-e", ASK_LAPSE, str(SOURCES / "host.js")]
-    said = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
-    assert said == ["", "0 s", "7 s", "59 s", "1 min", "59 min", "1 h", "2 h", "0 s"]
+    argv = ["node", "--input-type=module", "-e", LAPSE_SCRIPT, str(SOURCES / "host.js")]
+    result = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    assert result == ["", "0 s", "7 s", "59 s", "1 min", "59 min", "1 h", "2 h", "0 s"]

@@ -1,19 +1,19 @@
-// The dashboard: what the admin port tells once a second, as figures, plots and tables.
+// The dashboard: shows the events of the admin port as figures, plots and tables.
 //
-// Everything comes over one EventSource; rates are made here, from totals. A token that is for some rooms
-// only brings no figures of the relay: then the cards are added up from the rooms, and the rest is hidden.
+// One EventSource delivers all data; rates are computed here from totals. With a token for some rooms there are
+// no figures of the relay: then the cards show sums over the rooms, and the other cards are hidden.
 
-import * as ask from './ask.js'
+import * as api from './api.js'
 import { bytes, clock, count, many, milliseconds, rate } from './format.js'
 import { Plot, Rate } from './plot.js'
 import { Rooms } from './rooms.js'
 
-const MOST_EVENTS = 200
-const AGAIN_MILLISECONDS = 5000
+const MAX_EVENTS = 200
+const RETRY_MILLISECONDS = 5000
 const SILENT_MILLISECONDS = 10000
 
-// By this an agent is asked who it is, with each first dial: a question, and no refusal to anybody.
-const PROOF = 'identity_question'
+// The relay's response to the first request of each agent asks for proof of its identity: not a refusal.
+const IDENTITY_CODE = 'identity_question'
 
 const find = id => document.getElementById(id)
 const root = document.documentElement
@@ -22,9 +22,9 @@ const notice = find('notice')
 const STATES = {
   connecting: 'Connecting',
   live: 'Live',
-  draining: 'Stopping: agents and clients are sent away',
-  lost: 'Not connected; trying again',
-  closed: 'Not allowed in'
+  draining: 'Stopping: disconnecting agents and clients',
+  lost: 'Not connected; retrying',
+  closed: 'Access denied'
 }
 
 const setState = state => {
@@ -33,9 +33,9 @@ const setState = state => {
   find('state').textContent = STATES[state]
 }
 
-const tell = sentence => {
-  notice.textContent = sentence
-  notice.hidden = sentence === ''
+const showNotice = message => {
+  notice.textContent = message
+  notice.hidden = message === ''
 }
 
 class Card {
@@ -56,8 +56,8 @@ class Card {
 }
 
 const cards = {
-  clients: new Card('clients', { least: 4, say: count }),
-  traffic: new Card('traffic', { least: 1024, base: 1024, names: ['to', 'from'], say: rate }),
+  clients: new Card('clients', { least: 4, format: count }),
+  traffic: new Card('traffic', { least: 1024, base: 1024, names: ['to', 'from'], format: rate }),
   agents: new Card('agents', { least: 2 }),
   trip: new Card('trip', { least: 0.002 }),
   refused: new Card('refused', { least: 1 }),
@@ -65,9 +65,9 @@ const cards = {
 }
 
 const rates = { received: new Rate(), sent: new Rate(), refused: new Rate(), opened: new Rate() }
-const rooms = new Rooms(find('rooms').tBodies[0], tell)
+const rooms = new Rooms(find('rooms').tBodies[0], showNotice)
 
-// The rates that come between two samples belong to the time between them, whenever they are drawn.
+// A rate is the difference of two totals divided by the time between their events.
 const now = () => performance.now() / 1000
 
 const perSecond = value => `${value === 0 ? 0 : value >= 10 ? count(value) : value.toFixed(1)}/s`
@@ -78,20 +78,20 @@ const showTraffic = (sent, received) => {
   const to = rates.sent.next(sent, now())
   const from = rates.received.next(received, now())
   cards.traffic.show(rate(to + from), null, to, from)
-  const [there, back] = cards.traffic.aside.children
-  there.textContent = `${rate(to)} to clients`
-  back.textContent = `${rate(from)} from clients`
+  const [toLabel, fromLabel] = cards.traffic.aside.children
+  toLabel.textContent = `${rate(to)} to clients`
+  fromLabel.textContent = `${rate(from)} from clients`
 }
 
 const showTrip = (median, worst) => {
-  if (median === undefined) cards.trip.show('–', 'no ping was answered yet', 0)
-  else cards.trip.show(milliseconds(median), `at worst ${milliseconds(worst)}`, worst)
+  if (median === undefined) cards.trip.show('–', 'no measurement yet', 0)
+  else cards.trip.show(milliseconds(median), `worst ${milliseconds(worst)}`, worst)
 }
 
 const showBars = (id, counts) => {
   const list = find(id)
   const entries = Object.entries(counts).filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1])
-  const most = Math.max(1, ...entries.map(([, value]) => value))
+  const max = Math.max(1, ...entries.map(([, value]) => value))
   while (list.children.length > entries.length) list.lastElementChild.remove()
   entries.forEach(([name, value], at) => {
     let item = list.children[at]
@@ -103,14 +103,14 @@ const showBars = (id, counts) => {
     const [label, number, bar] = item.children
     label.textContent = name.replaceAll('_', ' ')
     number.textContent = count(value)
-    bar.max = most
+    bar.max = max
     bar.value = value
     bar.setAttribute('aria-hidden', 'true')
   })
 }
 
 let hasFigures = false
-let roomsInAll = 0
+let roomCount = 0
 
 const onFigures = figures => {
   hasFigures = true
@@ -121,53 +121,53 @@ const onFigures = figures => {
     figures.parked > 0 && `${count(figures.parked)} waiting for their agent`
   ].filter(Boolean).join(', ')
   const opened = rates.opened.next(figures.streams_opened, now())
-  const came = `${count(figures.streams_opened)} so far, ${perSecond(opened)} now`
-  cards.clients.show(count(figures.clients), waiting || came, figures.clients)
+  const total = `${count(figures.streams_opened)} in total, ${perSecond(opened)}`
+  cards.clients.show(count(figures.clients), waiting || total, figures.clients)
   showTraffic(figures.sent_bytes, figures.received_bytes)
-  const kept = `${count(figures.resuming)} away, ${bytes(figures.kept_bytes)} kept for them`
+  const kept = `${count(figures.resuming)} reconnecting, ${bytes(figures.kept_bytes)} buffered`
   const connections = many(figures.connections, 'open connection')
   cards.agents.show(count(figures.agents), figures.resuming > 0 ? kept : connections, figures.agents)
   showTrip(figures.round_trip_seconds.median, figures.round_trip_seconds.worst)
-  const { [PROOF]: _, ...refusals } = figures.refusals
+  const { [IDENTITY_CODE]: _, ...refusals } = figures.refusals
   const refused = rates.refused.next(sum(refusals), now())
-  cards.refused.show(perSecond(refused), `${count(sum(refusals))} so far`, refused)
+  cards.refused.show(perSecond(refused), `${count(sum(refusals))} in total`, refused)
   const upgrade = figures.upgrades === 0 ? null : figures.upgrade_seconds / figures.upgrades
-  const took = upgrade === null ? 'no client was let in yet' : `a client is let in within ${milliseconds(upgrade)}`
-  cards.lag.show(milliseconds(figures.lag_seconds), took, figures.lag_seconds)
-  roomsInAll = figures.rooms
-  find('rooms-count').textContent = count(roomsInAll)
+  const average = upgrade === null ? 'no upgrades yet' : `average upgrade ${milliseconds(upgrade)}`
+  cards.lag.show(milliseconds(figures.lag_seconds), average, figures.lag_seconds)
+  roomCount = figures.rooms
+  find('rooms-count').textContent = count(roomCount)
   showBars('refusals', refusals)
   showBars('resumptions', figures.resumptions)
   showBars('limits', figures.limits)
 }
 
 const onRooms = ({ rooms: shown }) => {
-  if (!hasFigures) addUp(shown)
+  if (!hasFigures) showSums(shown)
   rooms.show(shown, now())
   find('rooms').hidden = shown.length === 0
   find('no-rooms').hidden = shown.length > 0
-  const isAll = !hasFigures || shown.length >= roomsInAll
+  const isAll = !hasFigures || shown.length >= roomCount
   find('more-rooms').hidden = isAll
   find('more-rooms').textContent = isAll
     ? ''
-    : `The ${shown.length} rooms with the most clients are shown; seance status lists all ${count(roomsInAll)}.`
+    : `The ${shown.length} rooms with the most clients are shown; seance status lists all ${count(roomCount)}.`
 }
 
-// All that a token for some rooms lets us know.
-const addUp = shown => {
+// Sums for a token that is limited to some rooms.
+const showSums = shown => {
   const total = key => shown.reduce((all, room) => all + room[key], 0)
   const trips = shown.map(room => room.round_trip_seconds).filter(trip => trip !== null).sort((a, b) => a - b)
   root.dataset.scope = 'some'
   setState('live')
-  cards.clients.show(count(total('clients')), 'in the rooms that you may see', total('clients'))
+  cards.clients.show(count(total('clients')), 'in your rooms', total('clients'))
   showTraffic(total('sent_bytes'), total('received_bytes'))
   const online = shown.filter(room => room.state === 'online').length
-  cards.agents.show(count(online), 'in the rooms that you may see', online)
+  cards.agents.show(count(online), 'in your rooms', online)
   showTrip(trips[trips.length >> 1], trips.at(-1))
   find('rooms-count').textContent = count(shown.length)
 }
 
-const note = (kind, room, text) => {
+const addEvent = (kind, room, text) => {
   const list = find('events')
   const item = document.createElement('li')
   item.className = kind
@@ -177,78 +177,96 @@ const note = (kind, room, text) => {
   name.textContent = room
   item.append(time, name, document.createTextNode(text))
   list.prepend(item)
-  while (list.children.length > MOST_EVENTS) list.lastElementChild.remove()
+  while (list.children.length > MAX_EVENTS) list.lastElementChild.remove()
   find('no-events').hidden = true
 }
 
-const ROOM_WORDS = {
-  online: 'is served', resuming: 'has lost its carrier; clients are kept', away: 'has no agent', gone: 'is forgotten'
+const ROOM_EVENTS = {
+  online: 'agent connected',
+  resuming: 'agent lost its connection; its clients stay connected',
+  away: 'agent disconnected',
+  gone: 'room removed'
 }
 
+// Descriptions of reasons; reasons without one are shown as they are.
+const REASONS = {
+  ended: 'both sides finished',
+  near_gone: 'client closed the connection',
+  far_gone: 'local server or agent closed the connection',
+  sent_away: 'by an operator or an expired token',
+  seen_off: 'agent or relay stopped',
+  left: 'agent stopped',
+  cut: 'timeout',
+  failed: 'connection lost',
+  no_memory: 'memory limit'
+}
+
+const describe = reason => REASONS[reason] ?? reason.replaceAll('_', ' ')
+
 const onRoom = ({ room, state, reason }) => {
-  const back = state === 'online' && reason === 'resumed' ? 'is back; nobody noticed' : null
-  const why = state === 'away' && reason ? ` (${reason.replaceAll('_', ' ')})` : ''
-  note(state, room, `${back ?? ROOM_WORDS[state] ?? state}${why}`)
+  const resumed = state === 'online' && reason === 'resumed' ? 'agent reconnected; its clients stayed connected' : null
+  const cause = state === 'away' && reason ? ` (${describe(reason)})` : ''
+  addEvent(state, room, `${resumed ?? ROOM_EVENTS[state] ?? state}${cause}`)
 }
 
 const onClient = client => {
   if (client.state === 'in') {
-    note('in', client.room, `client ${client.client} came, let in after ${milliseconds(client.upgrade_seconds)}`)
+    addEvent('in', client.room, `client ${client.client} connected in ${milliseconds(client.upgrade_seconds)}`)
   } else {
-    const passed = `${bytes(client.sent_bytes)} to it, ${bytes(client.received_bytes)} from it`
-    note('out', client.room, `client ${client.client} left: ${client.reason.replaceAll('_', ' ')}; ${passed}`)
+    const traffic = `${bytes(client.sent_bytes)} sent, ${bytes(client.received_bytes)} received`
+    addEvent('out', client.room, `client ${client.client} disconnected (${describe(client.reason)}); ${traffic}`)
   }
 }
 
-const onLimit = ({ limit }) => note('limit', '', `A limit was reached: ${limit.replaceAll('_', ' ')}`)
+const onLimit = ({ limit }) => addEvent('limit', '', `limit reached: ${limit.replaceAll('_', ' ')}`)
 
-const HEARD = { figures: onFigures, rooms: onRooms, room: onRoom, client: onClient, limit: onLimit }
+const HANDLERS = { figures: onFigures, rooms: onRooms, room: onRoom, client: onClient, limit: onLimit }
 
 let source = null
-let lastHeard = 0
+let lastEventAt = 0
 
 const open = () => {
   source?.close()
-  source = new EventSource(ask.EVENTS)
-  lastHeard = performance.now()
+  source = new EventSource(api.EVENTS)
+  lastEventAt = performance.now()
   hasFigures = false
-  for (const [name, hear] of Object.entries(HEARD)) {
+  for (const [name, handle] of Object.entries(HANDLERS)) {
     source.addEventListener(name, event => {
-      lastHeard = performance.now()
+      lastEventAt = performance.now()
       if (root.dataset.state !== 'draining') setState('live')
       if (notice.dataset.isOfConnection === 'yes') {
         notice.dataset.isOfConnection = 'no'
-        tell('')
+        showNotice('')
       }
-      hear(JSON.parse(event.data))
+      handle(JSON.parse(event.data))
     })
   }
   source.addEventListener('error', onError)
 }
 
-const REASONS = {
-  401: 'This needs a token of role admin: reload the page, and give it as the password. Any name will do.',
-  403: 'This token does not let you in here: reload the page with another one.',
-  429: 'As many watch this relay as may. This page tries again.'
+const STATUS_NOTICES = {
+  401: 'A token of role admin is required: reload the page and enter it as the password, with any user name.',
+  403: 'This token does not give access: reload the page and enter another one.',
+  429: 'Too many open dashboards on this relay. This page retries.'
 }
 
-// A browser tries again by itself only where the connection broke, and not where it was refused.
+// EventSource reconnects by itself after a lost connection, but not after an error status.
 const onError = async () => {
   setState('lost')
   if (source.readyState !== EventSource.CLOSED) return
-  const status = await ask.whyNot()
-  if (status in REASONS) {
+  const status = await api.eventsStatus()
+  if (status in STATUS_NOTICES) {
     notice.dataset.isOfConnection = 'yes'
-    tell(REASONS[status])
+    showNotice(STATUS_NOTICES[status])
   }
-  // Each attempt could have the browser ask for a password again.
+  // A retry could open the password dialog of the browser again.
   if (status === 401 || status === 403) setState('closed')
-  else setTimeout(open, AGAIN_MILLISECONDS)
+  else setTimeout(open, RETRY_MILLISECONDS)
 }
 
-// A relay whose machine has gone does not say so: then the connection stays, and nothing comes.
+// If the relay's machine or network fails, the connection stays open without events.
 setInterval(() => {
-  if (source?.readyState === EventSource.OPEN && performance.now() - lastHeard > SILENT_MILLISECONDS) {
+  if (source?.readyState === EventSource.OPEN && performance.now() - lastEventAt > SILENT_MILLISECONDS) {
     setState('lost')
     open()
   }

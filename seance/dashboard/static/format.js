@@ -1,4 +1,4 @@
-// Figures as people read them.
+// Formats numbers for display.
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 

@@ -1,7 +1,5 @@
-// Small plots: the last samples of one or two series, as lines over soft areas, in an SVG that is there.
-//
-// A plot knows neither time nor units: one sample is one step, and whoever draws says what the greatest
-// value means. The colours are the style sheet's.
+// Small plots: the last samples of one or two series, as lines and areas in an existing SVG element.
+// One sample is one step on the x axis. The style sheet sets the colours.
 
 const SVG = 'http://www.w3.org/2000/svg'
 const HEIGHT = 100
@@ -12,7 +10,7 @@ export const element = (name, attributes = {}) => {
   return made
 }
 
-// The next of 1, 2, 5, 10, 20, 50 ... units at or above a value, so that the scale does not tremble.
+// Rounds up to 1, 2, 5, 10, 20, 50 ... units, so that the scale rarely changes.
 const above = (value, base) => {
   const unit = base === 1 || value < 1 ? 1 : base ** Math.floor(Math.log(value) / Math.log(base))
   const power = unit * 10 ** Math.floor(Math.log10(value / unit))
@@ -20,14 +18,14 @@ const above = (value, base) => {
 }
 
 export class Plot {
-  // svg: where to draw; length: samples kept; least: the smallest value that the full height may mean;
-  // names: of the series, as classes; base: of the units of what is shown, 1024 for bytes; say: turns the
-  // top of the scale into text, if it is to be shown.
-  constructor (svg, { length = 180, least = 1, names = ['only'], base = 1, say = null } = {}) {
+  // svg: the element; length: number of samples; least: smallest value of the full height; names: CSS classes
+  // of the series; base: base of the unit prefixes, 1024 for bytes; format: formats the top of the scale, which
+  // is not shown without it.
+  constructor (svg, { length = 180, least = 1, names = ['only'], base = 1, format = null } = {}) {
     this.length = length
     this.least = least
     this.base = base
-    this.say = say
+    this.format = format
     this.series = names.map(() => [])
     this.svg = svg
     svg.setAttribute('viewBox', `0 0 ${length - 1} ${HEIGHT}`)
@@ -63,11 +61,11 @@ export class Plot {
       area.setAttribute('d', path && `${path}V${HEIGHT}H${first}Z`)
     })
     this.svg.setAttribute('aria-label', label)
-    if (this.say !== null) this.svg.parentElement.dataset.top = this.say(top)
+    if (this.format !== null) this.svg.parentElement.dataset.top = this.format(top)
   }
 }
 
-// What grows, as its growth a second; a relay that was started anew begins at nothing.
+// Computes a rate per second from a growing total. A total that has decreased (a restarted relay) gives 0.
 export class Rate {
   #last = null
   #at = 0

@@ -1,13 +1,13 @@
-// The table of rooms. A row stays the same element as long as its room is shown, so that neither the focus
-// nor an open list of clients is lost when figures change; it is moved only when its place is another.
+// The table of rooms. A room keeps its row element while it is shown, so that updates preserve the focus and
+// an open list of clients. A row is moved only if its position has changed.
 
-import * as ask from './ask.js'
+import * as api from './api.js'
 import { bytes, count, many, milliseconds, rate, span } from './format.js'
 import { Plot, Rate, element } from './plot.js'
 
-const STATES = { online: 'online', resuming: 'resuming', away: 'away', unknown: 'gone' }
-const CLIENTS_EVERY_MILLISECONDS = 2000
-const NARROW = 60
+const STATES = { online: 'online', resuming: 'reconnecting', away: 'offline', unknown: 'unknown' }
+const CLIENTS_INTERVAL_MILLISECONDS = 2000
+const SAMPLES = 60
 
 const make = (name, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(name), properties)
@@ -21,7 +21,7 @@ const button = (text, does, properties = {}) => {
   return made
 }
 
-// A cell; the label is what a narrow screen shows in place of the head of its column.
+// A cell; narrow screens show the label instead of a column header.
 const cell = (label, className = '') => {
   const made = make('td', { className })
   made.dataset.label = label
@@ -31,18 +31,18 @@ const cell = (label, className = '') => {
 export class Rooms {
   #rows = new Map()
   #body
-  #tell
+  #showNotice
 
-  // body: the table's; tell: shows a sentence to the person.
-  constructor (body, tell) {
+  // body: the tbody element; showNotice: shows an error message.
+  constructor (body, showNotice) {
     this.#body = body
-    this.#tell = tell
+    this.#showNotice = showNotice
   }
 
   show (rooms, now) {
-    const there = new Set(rooms.map(room => room.room))
+    const present = new Set(rooms.map(room => room.room))
     for (const [name, row] of this.#rows) {
-      if (!there.has(name)) {
+      if (!present.has(name)) {
         row.remove()
         this.#rows.delete(name)
       }
@@ -52,7 +52,7 @@ export class Rooms {
     for (const room of rooms) {
       let row = this.#rows.get(room.room)
       if (row === undefined) {
-        row = new Row(room.room, this.#tell)
+        row = new Row(room.room, this.#showNotice)
         this.#rows.set(room.room, row)
       }
       row.show(room, now)
@@ -66,9 +66,9 @@ export class Rooms {
 }
 
 class Row {
-  constructor (name, tell) {
+  constructor (name, showNotice) {
     this.name = name
-    this.tell = tell
+    this.showNotice = showNotice
     this.received = new Rate()
     this.sent = new Rate()
     this.timer = null
@@ -78,9 +78,9 @@ class Row {
     this.to = cell('To clients', 'number')
     this.from = cell('From clients', 'number')
     this.trip = cell('Round trip', 'number')
-    this.agent = cell('Agent at', 'mono')
+    this.agent = cell('Agent address', 'mono')
     const svg = element('svg', { class: 'plot small', role: 'img' })
-    this.plot = new Plot(svg, { length: NARROW, least: 1024, base: 1024, names: ['to', 'from'] })
+    this.plot = new Plot(svg, { length: SAMPLES, least: 1024, base: 1024, names: ['to', 'from'] })
     const plotted = cell('Last minute', 'plotted')
     plotted.append(svg)
     this.list = make('ul', { className: 'clients' })
@@ -104,9 +104,9 @@ class Row {
     const to = this.sent.next(room.sent_bytes, now)
     const from = this.received.next(room.received_bytes, now)
     const state = STATES[room.state] ?? room.state
-    const kept = room.kept_bytes > 0 && state === 'resuming' ? `, ${bytes(room.kept_bytes)} kept` : ''
+    const kept = room.kept_bytes > 0 && room.state === 'resuming' ? `, ${bytes(room.kept_bytes)} buffered` : ''
     this.clients = room.clients
-    this.row.dataset.state = state
+    this.row.dataset.state = room.state
     this.state.textContent = state === 'online' ? state : `${state} for ${span(room.since_seconds)}${kept}`
     this.number.textContent = count(room.clients)
     this.to.textContent = rate(to)
@@ -126,19 +126,19 @@ class Row {
     this.detail.hidden = !is
     this.toggle.setAttribute('aria-expanded', String(is))
     clearTimeout(this.timer)
-    if (is) this.look()
+    if (is) this.refresh()
   }
 
-  async look () {
+  async refresh () {
     try {
-      const room = await ask.room(this.name)
+      const room = await api.room(this.name)
       if (room !== null && !this.detail.hidden) this.showClients(room)
     } catch (error) {
-      this.tell(error.message)
+      this.showNotice(error.message)
     }
     if (!this.detail.hidden) {
       clearTimeout(this.timer)
-      this.timer = setTimeout(() => this.look(), CLIENTS_EVERY_MILLISECONDS)
+      this.timer = setTimeout(() => this.refresh(), CLIENTS_INTERVAL_MILLISECONDS)
     }
   }
 
@@ -148,43 +148,43 @@ class Row {
       const key = String(client.client)
       let item = shown.get(key)
       if (item === undefined) {
-        const away = button('Send away', () => this.sendAway(client), { className: 'danger' })
-        away.setAttribute('aria-label', `Send client ${key} away`)
-        item = make('li', {}, make('span', { className: 'who' }), make('span', { className: 'what' }), away)
+        const disconnect = button('Disconnect', () => this.disconnect(client), { className: 'danger' })
+        disconnect.setAttribute('aria-label', `Disconnect client ${key}`)
+        item = make('li', {}, make('span', { className: 'who' }), make('span', { className: 'what' }), disconnect)
         item.dataset.client = key
         this.list.append(item)
       }
       shown.delete(key)
       const where = client.address === '' ? '' : ` from ${client.address}`
-      const state = client.state === 'pending' ? 'waits for the local server' : `for ${span(client.seconds)}`
+      const state = client.state === 'pending' ? 'waiting for the local server' : `for ${span(client.seconds)}`
       item.children[0].textContent = `Client ${key}${where}`
       item.children[1].textContent =
-        `${state} · ${bytes(client.sent_bytes)} to it, ${bytes(client.received_bytes)} from it`
+        `${state} · ${bytes(client.sent_bytes)} sent, ${bytes(client.received_bytes)} received`
     }
     for (const item of shown.values()) item.remove()
     const rest = room.clients - room.list.length
     this.more.hidden = rest <= 0 && room.clients > 0
-    this.more.textContent = room.clients === 0 ? 'No client is there.' : `And ${many(rest, 'more client')}.`
+    this.more.textContent = room.clients === 0 ? 'No clients.' : `And ${many(rest, 'more client')}.`
   }
 
-  async sendAway (client) {
-    const title = `Send client ${client.client} away?`
-    if (await ask.sure(title, `It leaves room ${this.name} at once. It may come again.`, 'Send away')) {
+  async disconnect (client) {
+    const title = `Disconnect client ${client.client}?`
+    if (await api.confirm(title, `It may reconnect to room ${this.name}.`, 'Disconnect')) {
       await this.do(this.name, 'clients', String(client.client))
-      this.look()
+      this.refresh()
     }
   }
 
   async close () {
-    const text = `Its agent and ${many(this.clients, 'client')} are sent away at once. All of them may come again.`
-    if (await ask.sure(`Close room ${this.name}?`, text, 'Close room')) await this.do(this.name)
+    const text = `Its agent and ${many(this.clients, 'client')} are disconnected. They may reconnect.`
+    if (await api.confirm(`Close room ${this.name}?`, text, 'Close room')) await this.do(this.name)
   }
 
   async do (...parts) {
     try {
-      await ask.end(...parts)
+      await api.disconnect(...parts)
     } catch (error) {
-      this.tell(error.message)
+      this.showNotice(error.message)
     }
   }
 }

@@ -1,7 +1,7 @@
 """One HTTP request to a relay, a proxy or a local server: its response, or an open WebSocket.
 
-``seance.wsclient`` sends and reads. The size of a response is limited, and only ``Answer.words`` shows
-parts of it.
+``seance.wsclient`` sends and reads. The size of a response is limited, and only ``ServerResponse.summary``
+shows parts of it.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 
 from seance import __version__
-from seance.doctor.connect import words_of
+from seance.doctor.connect import describe_error
 from seance.errors import Gone
 from seance.heads import redact
 from seance.wsclient import WsConnection, exchange
 from seance.wsclient.dial import upgrade_fields
 
-__all__ = ["Answer", "Way", "ask", "open_websocket"]
+__all__ = ["HttpServer", "ServerResponse", "open_websocket", "request"]
 
-WORDS = 200
+SUMMARY_CHARACTERS = 200
 
 USER_AGENT = f"seance-doctor/{__version__}"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How to connect to a server.
+class HttpServer:
+    """An HTTP server, and how to connect to it.
 
     Attributes:
         endpoint: Connects, TLS included.
@@ -42,7 +42,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerResponse:
     """An HTTP response.
 
     Attributes:
@@ -63,11 +63,11 @@ class Answer:
         return self.fields.get("content-type", "").startswith("text/plain")
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """The status, and a plain-text body as one printable line of at most 200 characters."""
         text = self.body.decode("utf-8", "replace") if self.is_plain_text else ""
-        line = redact(" ".join("".join(one if one.isprintable() else " " for one in text).split()))
-        return f'{self.status}, "{line[:WORDS]}"' if line else f"{self.status} ({self._kind})"
+        line = redact(" ".join("".join(char if char.isprintable() else " " for char in text).split()))
+        return f'{self.status}, "{line[:SUMMARY_CHARACTERS]}"' if line else f"{self.status} ({self._kind})"
 
     @property
     def date(self) -> float | None:
@@ -86,38 +86,38 @@ class Answer:
     @property
     def _kind(self) -> str:
         kind = self.fields.get("content-type", "").partition(";")[0][:40]
-        return kind if kind and kind.isprintable() else "nothing else"
+        return kind if kind and kind.isprintable() else "no text"
 
 
-async def ask(
+async def request(
     reactor: Any,  # noqa: ANN401  # Twisted's reactors have no common type
-    way: Way,
+    server: HttpServer,
     target: str,
     headers: dict[str, str],
     timeout_seconds: float,
-) -> Answer:
+) -> ServerResponse:
     """Send a GET request and return the response.
 
     Raises:
         Gone: There is no response: ``timeout``, ``unreachable``, ``hung_up`` or ``not_http``.
     """
-    return await _exchange(reactor, way, target, {"Connection": "close", **headers}, None, timeout_seconds)
+    return await _exchange(reactor, server, target, {"Connection": "close", **headers}, None, timeout_seconds)
 
 
 async def open_websocket(
     reactor: Any,  # noqa: ANN401  # as above
-    way: Way,
+    server: HttpServer,
     target: str,
     headers: dict[str, str],
     timeout_seconds: float,
     *,
     key: str | None = None,
-) -> WsConnection | Answer:
+) -> WsConnection | ServerResponse:
     """Request a WebSocket.
 
     Args:
         reactor: Twisted's reactor.
-        way: How to connect.
+        server: The server.
         target: The request target.
         headers: Further header fields.
         timeout_seconds: Time limit for connecting and the response.
@@ -127,31 +127,38 @@ async def open_websocket(
         An open connection, which the caller aborts, or the response if it was no 101.
 
     Raises:
-        Gone: There is no response, as for ``ask``; ``not_http`` also for a 101 that does not match the key.
+        Gone: There is no response, as for ``request``; ``not_http`` also for a 101 that does not match the
+            key.
     """
     connection = WsConnection(reactor)
     fields = {**upgrade_fields(key), **headers}
-    answer = await _exchange(reactor, way, target, fields, connection, timeout_seconds)
+    answer = await _exchange(reactor, server, target, fields, connection, timeout_seconds)
     return connection if answer.status == 101 else answer
 
 
 async def _exchange(
     reactor: Any,  # noqa: ANN401  # as above
-    way: Way,
+    server: HttpServer,
     target: str,
     fields: dict[str, str],
     protocol: IProtocol | None,
     timeout_seconds: float,
-) -> Answer:
-    named = {"Host": way.host, "User-Agent": USER_AGENT, **fields}
+) -> ServerResponse:
+    named = {"Host": server.host, "User-Agent": USER_AGENT, **fields}
     try:
         response = await exchange(
-            reactor, way.endpoint, target, named, protocol, name=way.name, deadline_seconds=timeout_seconds
+            reactor,
+            server.endpoint,
+            target,
+            named,
+            protocol,
+            name=server.name,
+            deadline_seconds=timeout_seconds,
         )
     except Gone as gone:
         if gone.code != "unreachable":
             raise
-        why = words_of(gone.__cause__, timeout_seconds)
-        raise Gone(f"{way.name} does not take connections: {why}", code="unreachable") from gone
+        cause = describe_error(gone.__cause__, timeout_seconds)
+        raise Gone(f"{server.name} does not accept connections: {cause}", code="unreachable") from gone
     by_name = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.fields}
-    return Answer(response.status, response.body, response.seconds, by_name)
+    return ServerResponse(response.status, response.body, response.seconds, by_name)

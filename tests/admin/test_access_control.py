@@ -1,4 +1,4 @@
-"""Who may ask the admin port, and what those learn who may not."""
+"""Access to the admin port: tokens, hosts, limits, and what a refused client learns."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import Clock
 
 from seance.admin import site
-from seance.admin.access_control import EVERYTHING, Guard, check_change
-from seance.admin.site import MOST_BODY_BYTES, MOST_CONNECTIONS
+from seance.admin.access_control import FULL_ACCESS, AccessControl, check_change
+from seance.admin.site import MAX_BODY_BYTES, MAX_CONNECTIONS
 from seance.auth.service import AuthService
 from seance.core.interfaces import TokenRole
 from seance.errors import Refusal
@@ -22,7 +22,7 @@ from tests.auth.tokens import NOW, token
 from tests.relay.rig import Player, reactor, turn, until
 
 PATHS = ("/metrics", "/api/rooms", "/api/rooms/r", "/api/events", "/api/openapi.json", "/", "/nothing")
-"""Those that need a token where one is asked for, and one that is not there."""
+"""Paths that need a token if the port requires one, and one that does not exist."""
 
 
 def admin_token(**changes: object) -> str:
@@ -60,7 +60,7 @@ async def test_without_a_token_everything_is_401_and_nothing_leaks(service: Auth
                 bodies.add(answer.text)
             for path in ("/api/rooms/r", "/api/rooms/r/clients/1", "/api/rooms/nobody"):
                 assert (await rig.ask(path, "DELETE", headers=fields)).status_code == 401
-        assert len(bodies) == 1, "nobody learns what is wrong with a token, nor what is there"
+        assert len(bodies) == 1, "a response must not show what is wrong with a token, nor which rooms exist"
         assert rig.relay.rooms.room_count == 1
 
 
@@ -84,7 +84,7 @@ async def test_token_of_another_role_is_403(service: AuthService, role: str) -> 
 async def test_token_of_role_admin_opens_as_bearer_and_as_password(service: AuthService) -> None:
     async with rig_with_tokens(service) as rig:
         good = admin_token()
-        basic = base64.b64encode(f"anybody:{good}".encode()).decode()
+        basic = base64.b64encode(f"user:{good}".encode()).decode()
         for fields in (
             bearer(good),
             {"Authorization": f"Basic {basic}"},
@@ -96,7 +96,7 @@ async def test_token_of_role_admin_opens_as_bearer_and_as_password(service: Auth
 
 
 @ensureDeferred
-async def test_token_for_some_rooms_sees_and_closes_those_alone(service: AuthService) -> None:
+async def test_token_for_some_rooms_is_limited_to_them(service: AuthService) -> None:
     async with rig_with_tokens(service) as rig:
         await rig.attach(room="team-1")
         await rig.attach(room="team-2")
@@ -117,9 +117,7 @@ async def test_token_for_some_rooms_sees_and_closes_those_alone(service: AuthSer
 
 
 @ensureDeferred
-async def test_watcher_goes_when_its_token_is_taken_back(
-    service: AuthService, deny: Path, clock: Clock
-) -> None:
+async def test_stream_ends_when_its_token_is_revoked(service: AuthService, deny: Path, clock: Clock) -> None:
     async with rig_with_tokens(service) as rig:
         events = await rig.events(f"Authorization: Bearer {admin_token(jti='stolen')}")
         other = await rig.events(f"Authorization: Bearer {admin_token(jti='kept')}")
@@ -134,7 +132,7 @@ async def test_watcher_goes_when_its_token_is_taken_back(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""]
 )
 @ensureDeferred
-async def test_name_that_somebody_made_point_here_is_refused(host: str) -> None:
+async def test_host_of_another_domain_is_refused(host: str) -> None:
     async with AdminRig() as rig:
         for path in ("/healthz", "/metrics", "/api/rooms"):
             answer = await rig.ask(path, headers={"Host": host})
@@ -143,13 +141,13 @@ async def test_name_that_somebody_made_point_here_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:9090", "127.1.2.3", "[::1]:9090"])
 @ensureDeferred
-async def test_names_of_this_machine_are_taken(host: str) -> None:
+async def test_loopback_hosts_are_accepted(host: str) -> None:
     async with AdminRig() as rig:
         assert (await rig.ask("/api/rooms", headers={"Host": host})).status_code == 200
 
 
 @ensureDeferred
-async def test_two_hosts_are_none() -> None:
+async def test_two_host_fields_are_refused() -> None:
     async with AdminRig() as rig:
         answer = await raw(rig, b"GET /api/rooms HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n")
         assert b" 403 " in answer or b" 400 " in answer
@@ -162,15 +160,15 @@ async def test_page_of_another_origin_changes_nothing() -> None:
         for path in ("/api/rooms/r", "/api/rooms/r/clients/1"):
             answer = await rig.ask(path, "DELETE", headers={"Seance-Admin": ""})
             assert (answer.status_code, answer.json()["code"]) == (403, "admin_change")
-        # What a browser asks before it sends the field for another origin.
-        asked = await rig.ask("/api/rooms/r", "OPTIONS")
-        assert asked.status_code == 405
-        assert not [name for name in asked.headers if name.startswith("access-control")]
+        # The preflight request that a browser sends for another origin.
+        preflight = await rig.ask("/api/rooms/r", "OPTIONS")
+        assert preflight.status_code == 405
+        assert not [name for name in preflight.headers if name.startswith("access-control")]
         assert rig.relay.rooms.client_count == 1
 
 
 @ensureDeferred
-async def test_no_answer_may_be_kept_framed_or_read_by_others() -> None:
+async def test_responses_forbid_caching_framing_and_other_origins() -> None:
     async with AdminRig() as rig:
         for path in ("/healthz", "/metrics", "/api/rooms", "/nothing"):
             fields = (await rig.ask(path)).headers
@@ -188,15 +186,15 @@ async def test_bodies_are_bounded() -> None:
         small = await raw(rig, head + b"Content-Length: 3\r\n\r\nabc")
         assert b" 404 " in small
         player = await connection(rig)
-        player.send(head + b"Content-Length: 1000000000\r\n\r\n" + b"x" * (MOST_BODY_BYTES + 1))
+        player.send(head + b"Content-Length: 1000000000\r\n\r\n" + b"x" * (MAX_BODY_BYTES + 1))
         await player.goes()
         assert player.received == b""
 
 
 @ensureDeferred
-async def test_connections_are_bounded_and_places_come_back() -> None:
+async def test_number_of_connections_is_limited() -> None:
     async with AdminRig() as rig:
-        players = [await connection(rig) for _ in range(MOST_CONNECTIONS)]
+        players = [await connection(rig) for _ in range(MAX_CONNECTIONS)]
         one_more = await connection(rig)
         await one_more.ends()
         assert all(player.lost is None for player in players)
@@ -207,21 +205,21 @@ async def test_connections_are_bounded_and_places_come_back() -> None:
 
 
 @ensureDeferred
-async def test_idle_connections_are_closed_and_watchers_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_are_closed_but_streams_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "IDLE_SECONDS", 0.1)
     async with AdminRig(with_agent=False) as rig:
-        watcher = await rig.events()
+        subscriber = await rig.events()
         silent, slow = await connection(rig), await connection(rig)
         slow.send(b"GET /healthz HTTP/1.1\r\nHost: loc")
         await silent.ends()
         await slow.ends()
-        seen = len(watcher.all("figures"))
-        await until(lambda: len(watcher.all("figures")) > seen + 3)
-        assert watcher.player.lost is None
+        seen = len(subscriber.all("figures"))
+        await until(lambda: len(subscriber.all("figures")) > seen + 3)
+        assert subscriber.player.lost is None
 
 
 @ensureDeferred
-async def test_head_that_does_not_end_costs_the_connection() -> None:
+async def test_endless_head_closes_the_connection() -> None:
     async with AdminRig(with_agent=False) as rig:
         player = await connection(rig)
         player.send(b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 200_000)
@@ -230,16 +228,16 @@ async def test_head_that_does_not_end_costs_the_connection() -> None:
 
 
 @ensureDeferred
-async def test_verifier_that_takes_too_long_is_not_waited_for() -> None:
+async def test_slow_verifier_times_out() -> None:
     from twisted.internet.defer import Deferred
 
-    class NullObserver:
+    class Verifier:
         def verify(self, token: str, role: TokenRole, room: str) -> Deferred[object]:
             return Deferred()
 
     clock = Clock()
-    guard = Guard(clock, NullObserver(), is_local=False, asks_for_token=True)  # type: ignore[arg-type]  # enough of one
-    admitting = Deferred.fromCoroutine(guard.admit("Bearer x", None))
+    access_control = AccessControl(clock, Verifier(), is_local=False, requires_token=True)  # type: ignore[arg-type]  # only the method that is used
+    admitting = Deferred.fromCoroutine(access_control.admit("Bearer x", None))
     failures: list[object] = []
     admitting.addErrback(lambda failure: failures.append(failure.value))
     clock.advance(15.0)
@@ -248,11 +246,11 @@ async def test_verifier_that_takes_too_long_is_not_waited_for() -> None:
     assert (refusal.status, refusal.code) == (503, "token_wait")
 
 
-def test_everything_is_good_for_ever_and_for_every_room() -> None:
-    assert EVERYTHING.expires_at == math.inf
-    assert EVERYTHING.allows_room("whatever")
-    guard = Guard(Clock(), None, is_local=True, asks_for_token=False)
-    assert guard.is_still_good(EVERYTHING)
+def test_full_access_never_expires_and_allows_every_room() -> None:
+    assert FULL_ACCESS.expires_at == math.inf
+    assert FULL_ACCESS.allows_room("whatever")
+    access_control = AccessControl(Clock(), None, is_local=True, requires_token=False)
+    assert access_control.is_still_good(FULL_ACCESS)
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -275,7 +273,7 @@ async def connection(rig: AdminRig) -> Player:
 
 
 async def raw(rig: AdminRig, request: bytes) -> bytes:
-    """Send this and read the answer's head."""
+    """Send a request and return the response."""
     player = await connection(rig)
     player.send(request)
     await player.receives(b"\r\n\r\n")
@@ -297,14 +295,12 @@ async def raw(rig: AdminRig, request: bytes) -> bytes:
         ("POST /readyz HTTP/1.0", 405),
     ],
 )
-async def test_health_check_in_http_10_needs_no_host_and_nothing_else_does_without(
-    sent: str, expected: int
-) -> None:
+async def test_only_health_checks_in_http_10_may_omit_host(sent: str, expected: int) -> None:
     async with AdminRig(with_agent=False) as rig:
-        asker = Player()
-        rig.clients.append(asker)
+        player = Player()
+        rig.clients.append(player)
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", rig.admin_number)
-        await connectProtocol(endpoint, asker)
-        asker.send(sent.encode() + b"\r\n\r\n")
-        await asker.ends()
-        assert int(asker.received.split(b" ", 2)[1]) == expected
+        await connectProtocol(endpoint, player)
+        player.send(sent.encode() + b"\r\n\r\n")
+        await player.ends()
+        assert int(player.received.split(b" ", 2)[1]) == expected

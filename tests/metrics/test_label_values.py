@@ -1,4 +1,4 @@
-"""The words passed to a witness are those of the lists, and each word of the lists is used."""
+"""The reasons, limits and outcomes passed to an observer are those of the lists, and all are used."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def nodes() -> Iterator[ast.AST]:
         yield from ast.walk(ast.parse(path.read_text("utf-8")))
 
 
-def said_to(*methods: str) -> set[str]:
-    """The words that are passed to ``methods``."""
+def passed_to(*methods: str) -> set[str]:
+    """Return the string constants passed to ``methods``."""
     found = set()
     for node in nodes():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
@@ -50,20 +50,20 @@ def all_words() -> set[str]:
     return {node.value for node in nodes() if is_word(node)}
 
 
-def test_every_word_is_used() -> None:
+def test_every_value_is_used() -> None:
     for words in (CLIENT_REASONS, LINK_REASONS, RESUMPTIONS, LIMITS):
         assert set(words) <= all_words()
         assert len(set(words)) == len(words)
 
 
-def test_words_passed_to_a_witness_are_on_the_lists() -> None:
-    assert said_to("limit_hit", "_on_full") <= set(LIMITS)
-    assert {"connections", "stalled", "resume_bytes", "window_budget"} <= said_to("limit_hit")
-    assert said_to("resumption") <= set(RESUMPTIONS)
-    assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= said_to("resumption")
-    assert said_to("_report_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
-    assert {"left_early", "seen_off", "broken", "refused", "answered"} <= said_to(
-        "_report_end", "release_near", "_close_gracefully"
+def test_values_passed_to_an_observer_are_on_the_lists() -> None:
+    assert passed_to("limit_hit", "_on_full") <= set(LIMITS)
+    assert {"connections", "stalled", "resume_bytes", "window_budget"} <= passed_to("limit_hit")
+    assert passed_to("resumption") <= set(RESUMPTIONS)
+    assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= passed_to("resumption")
+    assert passed_to("_tell_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
+    assert {"left_early", "seen_off", "broken", "refused", "answered"} <= passed_to(
+        "_tell_end", "release_near", "_close_gracefully"
     )
 
 
@@ -71,25 +71,24 @@ def public(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
-def test_every_witness_has_all_methods() -> None:
-    """A type checker proves the same, but not everyone who writes a witness uses one."""
+def test_every_observer_has_all_methods() -> None:
     for kind in (NullObserver, MultiObserver, RelayMetrics):
         assert public(Observer) <= public(kind)
 
 
-def test_clients_have_all_that_a_witness_reads() -> None:
+def test_clients_have_all_that_an_observer_reads() -> None:
     for kind in (ClientConnection, LocalClient, test_relay.FakeClient):
         assert public(Client) <= public(kind), kind
 
 
-def test_several_witnesses_get_the_same_events() -> None:
-    heard: list[tuple[str, tuple[object, ...]]] = []
+def test_all_observers_get_the_same_events() -> None:
+    received: list[tuple[str, tuple[object, ...]]] = []
 
-    class Listening:
+    class Recorder:
         def __getattr__(self, name: str) -> object:
-            return lambda *words: heard.append((name, words))
+            return lambda *words: received.append((name, words))
 
-    both = MultiObserver(Listening(), Listening())  # type: ignore[arg-type]  # they take everything
+    both = MultiObserver(Recorder(), Recorder())  # type: ignore[arg-type]  # they have every method
     calls = {
         "refused": ("code",),
         "limit_hit": ("limit",),
@@ -104,7 +103,7 @@ def test_several_witnesses_get_the_same_events() -> None:
     assert calls.keys() == public(Observer)
     for name, words in calls.items():
         getattr(both, name)(*words)
-    assert heard == [(name, words) for name, words in calls.items() for _ in range(2)]
+    assert received == [(name, words) for name, words in calls.items() for _ in range(2)]
     assert all(getattr(NullObserver(), name)(*words) is None for name, words in calls.items())
 
 

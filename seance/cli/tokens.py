@@ -74,18 +74,8 @@ def token(arguments: Sequence[str]) -> int:
         default=[],
         help="origin of web pages that may use the token (repeatable)",
     )
-    add(
-        "--max-clients",
-        metavar="COUNT",
-        type=checked(parsers.count),
-        help="maximum number of simultaneous clients",
-    )
-    add(
-        "--max-rate",
-        metavar="SIZE",
-        type=checked(parsers.byte_count),
-        help="maximum data rate in bytes per second",
-    )
+    add("--max-clients", metavar="COUNT", type=checked(parsers.count), help="maximum number of clients")
+    add("--max-rate", metavar="SIZE", type=checked(parsers.byte_count), help="maximum bytes per second")
     add("--agent-identity", metavar="ID", help="id of the only agent that may serve the rooms")
     return parser.run(_make_token, arguments)
 

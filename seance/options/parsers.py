@@ -174,7 +174,7 @@ def token(text: str) -> str:
 
 
 def web_origin(text: str) -> str:
-    """Parse the origin of a web page as browsers send it: ``https://HOST`` or ``https://HOST:PORT``."""
+    """Parse the origin of a web page in the form of an Origin header: ``https://HOST`` or ``https://HOST:PORT``."""
     if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?", text):
         msg = f"{text!r} is not an origin; write https://HOST or https://HOST:PORT in lower case"
         raise ValueError(msg)

@@ -28,7 +28,7 @@ class ValueType:
     placeholder: str = ""
 
 
-FLAG = ValueType("truth")
+FLAG = ValueType("boolean")
 FILE = ValueType("file_path", "FILE")
 FILE_OR_URL = ValueType("file_path", "FILE|URL")
 SIZE = ValueType("byte_count", "SIZE")

@@ -26,6 +26,7 @@ __all__ = [
     "BARE_PORT",
     "admin_endpoint",
     "any_origin",
+    "boolean",
     "byte_count",
     "count",
     "file_path",
@@ -39,7 +40,6 @@ __all__ = [
     "seconds",
     "seconds_or_zero",
     "token",
-    "truth",
     "web_origin",
 ]
 
@@ -66,7 +66,7 @@ _BOOLEANS = {
 }
 
 
-def truth(text: str) -> bool:
+def boolean(text: str) -> bool:
     """Parse the value of a flag in the environment or in a file."""
     try:
         return _BOOLEANS[text.lower()]

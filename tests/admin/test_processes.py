@@ -90,8 +90,8 @@ def test_address_that_others_reach_is_refused_in_one_sentence_with_status_1(
     ("flags", "said"),
     [
         ({"admin": ["tcp:99999"]}, "--admin: '99999' is not a port"),
-        ({"admin": ["nowhere"]}, "--admin: 'nowhere' is not an endpoint"),
-        ({"admin": [""]}, "--admin: '' is not an endpoint"),
+        ({"admin": ["nowhere"]}, "--admin: 'nowhere' is not a Twisted endpoint"),
+        ({"admin": [""]}, "--admin: '' is not a Twisted endpoint"),
         ({"admin-ca": ["ca.pem"]}, "--admin-ca requires --tls-cert."),
     ],
 )

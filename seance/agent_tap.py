@@ -62,9 +62,8 @@ def makeService(options: Options) -> IService:
     use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     service = options.make_services()
-    StopOnSignal(reactor).setServiceParent(
-        service
-    )  # first: a program that waits for a log line may send a signal
+    # First, because a program that waits for a log line may then send a signal.
+    StopOnSignal(reactor).setServiceParent(service)
     ReopenLogsOnSignal(reactor).setServiceParent(service)
     # No functions to call: the agent reads its files before each connection attempt.
     ReloadOnSighup(reactor).setServiceParent(service)

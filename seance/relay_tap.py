@@ -67,14 +67,12 @@ def makeService(options: Options) -> IService:
         admin=settings.admin and resolve_interface(settings.admin),
     )
     wanted, limit = _connections(settings), descriptor_limit()
-    if limit is not None and limit < wanted != _connections(
-        RelaySettings()
-    ):  # the default is lowered silently
-        log_lowered("--connections and --reserved-connections", wanted, limit)  # the relay lowers them
+    # The relay lowers both limits itself; for the defaults that is not worth a warning.
+    if limit is not None and limit < wanted != _connections(RelaySettings()):
+        log_lowered("--connections and --reserved-connections", wanted, limit)
     service = options.make_services()
-    StopOnSignal(reactor).setServiceParent(
-        service
-    )  # first: a program that waits for a log line may send a signal
+    # First, because a program that waits for a log line may then send a signal.
+    StopOnSignal(reactor).setServiceParent(service)
     ReopenLogsOnSignal(reactor).setServiceParent(service)
     reload = ReloadOnSighup(reactor)
     reload.setServiceParent(service)

@@ -30,7 +30,7 @@ class Command:
 
     Attributes:
         target: ``module:function``; the function gets the arguments and returns the exit status.
-        help: What the command does, for ``seance --help``.
+        help: Description of the command, for ``seance --help``.
     """
 
     target: str

@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: The word after ``seance``.
-        description: What the command does, for ``--help``.
+        description: Description of the command, for ``--help``.
         status: The exit status after an invalid option.
         more: Arguments of ``ArgumentParser``.
     """

@@ -5,8 +5,7 @@ system, and disappears with the process. Its name has the process id and the pro
 several programs on a machine, and containers that share a network, do not collide. The event loop answers, so
 a process that hangs gives no answer. Other systems have no such sockets and run without one.
 
-``seance relay`` and ``seance agent`` start one; a relay or an agent that is embedded in another program does
-not.
+``seance relay`` and ``seance agent`` start one; a relay or an agent that is embedded in a program does not.
 """
 
 from __future__ import annotations
@@ -78,8 +77,8 @@ def health_of_relay(relay: Relay) -> Health:
 def health_of_agent(agent: Agent) -> Health:
     """Return that an agent runs, and whether it is connected to its relay.
 
-    An agent without a relay is healthy: it reconnects, and a restart would lose the clients that the relay
-    keeps.
+    An agent without a relay is healthy: it reconnects, and a restart would lose the clients that
+    the relay keeps.
     """
     attached = agent.relay_link is not None and agent.relay_link.is_attached
     status = agent.status

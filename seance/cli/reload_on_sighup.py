@@ -4,10 +4,10 @@ Twisted does not handle this signal, and the system's default ends the process w
 connections. A process has one handler per signal, so only the programs use this; a program that embeds Seance
 calls ``Relay.reread`` itself.
 
-Closing a terminal sends the same signal as ``kill -HUP``. The *controlling terminal* tells them apart (``man
-7 pty``, ``setsid(2)``): after a hangup the kernel has removed it from every process of the session, and
-``/dev/tty`` cannot be opened any more. Standard input is no indication, because IDEs, ``concurrently`` and
-foreman connect it to something else. A systemd service and a daemon have no terminal from the start.
+Closing a terminal sends the same signal as ``kill -HUP``. The *controlling terminal* tells them apart
+(``man 7 pty``, ``setsid(2)``): after a hangup the kernel has removed it from every process of the session,
+and ``/dev/tty`` cannot be opened any more. Standard input is no indication, because IDEs, ``concurrently``
+and foreman connect it to something else. A systemd service and a daemon have no terminal from the start.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class ReloadOnSighup(Service):
 
     * If the process had a controlling terminal and the terminal is gone, the reactor is stopped.
     * If the terminal disappeared earlier without a signal (``disown``, a shell that has ended), the process
-    counts
-      as detached, and SIGHUP makes it read its files again.
+      counts as detached, and SIGHUP makes it read its files again.
     * If SIGHUP is ignored from the start (``nohup``), it stays ignored.
 
     Args:
@@ -93,15 +92,13 @@ class ReloadOnSighup(Service):
             self._checks.stop()
 
     def _on_signal(self, *_: object) -> None:
-        # Decided here and not in the reactor's next turn: a check in between could count the process as
-        # detached.
+        # Not in the reactor's next turn: a check in between could count the process as detached.
         is_closed = self._had_terminal and not has_terminal()
         self._reactor.callFromThread(self._stop if is_closed else self._reread)
 
     def _stop(self) -> None:
         if self.running:
-            # The kernel and the shell each send a SIGHUP; the second must not end the process during the
-            # stop.
+            # The kernel and the shell each send a SIGHUP; the second must not end the process.
             self._restore = None
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._log.info("SIGHUP: the terminal is closed; stopping", event="process.terminal_closed")

@@ -55,7 +55,7 @@ class StatusSource(Protocol):
 class StatusLines(Service):
     """Writes a line for each status of an agent and each change of its number of clients.
 
-    Start it before the agent, whose last status it still writes after ``stopService``.
+    Start it before the agent. After ``stopService`` it still writes the last status of the agent.
 
     Args:
         reactor: Twisted's reactor.

@@ -70,8 +70,7 @@ def run(command: str, work: Callable[[Any], Coroutine[Deferred[Any], Any, int]])
     Args:
         command: The command as it was typed, for messages.
         work: Called with the reactor; returns the exit status. SIGINT and SIGTERM cancel it, and it has to
-        clean up
-            in that case too.
+            clean up in that case too.
 
     Returns:
         The exit status of the task, or 1 if it raised an exception or was interrupted.

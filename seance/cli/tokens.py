@@ -74,18 +74,8 @@ def token(arguments: Sequence[str]) -> int:
         default=[],
         help="origin of web pages that may use the token (repeatable)",
     )
-    add(
-        "--max-clients",
-        metavar="COUNT",
-        type=checked(parsers.count),
-        help="maximum number of simultaneous clients",
-    )
-    add(
-        "--max-rate",
-        metavar="SIZE",
-        type=checked(parsers.byte_count),
-        help="maximum data rate in bytes per second",
-    )
+    add("--max-clients", metavar="COUNT", type=checked(parsers.count), help="maximum number of clients")
+    add("--max-rate", metavar="SIZE", type=checked(parsers.byte_count), help="maximum bytes per second")
     add("--agent-identity", metavar="ID", help="id of the only agent that may serve the rooms")
     return parser.run(_make_token, arguments)
 
@@ -148,7 +138,7 @@ def _make_link(parsed: argparse.Namespace) -> None:
     if not parsed.no_qr:
         _show_code(link)
     until = datetime.fromtimestamp(now + parsed.ttl, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    _hint(
+    _print_to_stderr(
         f"This link gives read and write access to the room {parsed.room} until {until}. "
         "Treat it like a password."
     )
@@ -160,7 +150,7 @@ def _show_code(link: str) -> None:
     if not sys.stdout.isatty() or encoding != "utf8":
         return
     if find_spec("segno") is None:
-        _hint("The QR code needs segno: pip install 'seance-tunnel[share]'.")
+        _print_to_stderr("The QR code needs segno: pip install 'seance-tunnel[share]'.")
         return
     import segno  # noqa: PLC0415  # an extra
 
@@ -176,7 +166,7 @@ class _Parser(Parser):
         try:
             command(self.parse_args(list(arguments)))
         except ConfigError as error:
-            _hint(f"{self.prog}: {error.sentence}")
+            _print_to_stderr(f"{self.prog}: {error.sentence}")
             return 1
         return 0
 
@@ -221,5 +211,5 @@ def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def _hint(message: str) -> None:
+def _print_to_stderr(message: str) -> None:
     sys.stderr.write(message + "\n")

@@ -10,39 +10,14 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, TypeVar
 
-__all__ = [
-    "ADMIN_ENDPOINT",
-    "ANY_ORIGIN",
-    "COUNT",
-    "FILE",
-    "FILE_OR_URL",
-    "FLAG",
-    "LISTEN_ENDPOINT",
-    "LOCAL_SERVER",
-    "LOG_FORMAT",
-    "NETWORK",
-    "ORIGIN",
-    "RATE",
-    "RELAY_URL",
-    "ROOM",
-    "SECONDS",
-    "SECONDS_OR_ZERO",
-    "SIZE",
-    "TOKEN",
-    "OptionInfo",
-    "ValueType",
-    "describe",
-    "document_options",
-    "option",
-    "option_info",
-]
+__all__ = ["OptionInfo", "ValueType", "describe", "document_options", "option", "option_info"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """What the value of an option is.
+    """The type of an option's value.
 
     Attributes:
         parser: Name of the function in ``seance.options.parsers`` that parses the text.
@@ -53,7 +28,7 @@ class ValueType:
     placeholder: str = ""
 
 
-FLAG = ValueType("truth")
+FLAG = ValueType("boolean")
 FILE = ValueType("file_path", "FILE")
 FILE_OR_URL = ValueType("file_path", "FILE|URL")
 SIZE = ValueType("byte_count", "SIZE")
@@ -78,8 +53,8 @@ class OptionInfo:
     """The description of one option.
 
     Attributes:
-        value_type: What the value is.
-        help: What the option does, as a phrase without a full stop.
+        value_type: Type of the value.
+        help: Effect of the option, as a phrase without a full stop.
         note: Full sentences for the reference: exceptions, and the reason for the default.
         group: Title of the group that starts with this option; empty for an option in the group above.
         is_common: Whether ``--help`` lists the option; ``--help-all`` lists every option.

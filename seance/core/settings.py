@@ -71,7 +71,7 @@ class RelaySettings:
     tls_cert: str | None = option(
         None,
         of.FILE,
-        "certificate chain (PEM) for TLS on every --listen endpoint that is not ssl:",
+        "certificate chain (PEM) for TLS on every --listen endpoint except ssl: endpoints",
         is_common=True,
     )
     tls_key: str | None = option(
@@ -83,7 +83,7 @@ class RelaySettings:
     trusted_proxy: tuple[str, ...] = option(
         (),
         of.NETWORK,
-        "address or network of a reverse proxy whose X-Forwarded-For and PROXY protocol are trusted",
+        "address or network of a trusted reverse proxy: its X-Forwarded-For and PROXY protocol are used",
         is_common=True,
     )
     pad: Page | None = field(
@@ -433,16 +433,17 @@ class AgentSettings:
         is_common=True,
         aliases=("LOCAL_HOST", "LOCAL_PORT"),
     )
-    local_ca: str | None = option(
-        None, of.FILE, "CA certificates (PEM) to trust for a local server with tls://"
-    )
+    local_ca: str | None = option(None, of.FILE, "CA certificates (PEM) to trust for a tls:// local server")
     local_insecure: bool = option(
         False,
         of.FLAG,
-        "do not verify the certificate of a local server with tls://; only for a server on this machine",
+        "do not verify the certificate of a tls:// local server; only for a server on this machine",
     )
     keep_host: bool = option(
-        False, of.FLAG, "send the public Host to the local server instead of its own", is_common=True
+        False,
+        of.FLAG,
+        "send the public Host to the local server instead of the local server's address",
+        is_common=True,
     )
     rewrite_origin: bool = option(
         False,

@@ -6,8 +6,7 @@ empty file as well. ``AppendedLogFile`` opens its path again in both cases, and 
 is still at the path. It opens files for appending, so that a file truncated by ``copytruncate`` gets no gap
 of zeros.
 
-``ReopenLogsOnSignal`` handles SIGUSR1 in a program without a log file; the system's default would end the
-process.
+``ReopenLogsOnSignal`` handles SIGUSR1 in a program without a log file; the system's default would end it.
 """
 
 from __future__ import annotations

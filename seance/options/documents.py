@@ -48,15 +48,14 @@ relay = "wss://relay.example"
 local = "localhost:1234"
 ```
 
-- An option whose default is `on` or `off` takes no value: `--pad` turns it on and `--no-pad` turns it off.
-Its
-  variable is `yes` or `no`.
+- An option with the default `on` or `off` takes no value: `--pad` turns it on and `--no-pad` turns it off.
+  Its variable is `yes` or `no`.
 - A repeatable option can be given several times. Its variable holds the values separated by spaces.
 - A SIZE is a number of bytes, or a number with the unit `KiB` or `MiB`.
 - `LOCAL_HOST` and `LOCAL_PORT` set the two parts of `--local`.
 
-An invalid option ends the program with status 1 and a message that names the option, the value and the
-remedy.
+An invalid option ends the program with status 1 and a message that names the option, the value and
+the remedy.
 """
 
 _TABLE_TOP = "| flag | variable | default | description |\n| --- | --- | --- | --- |"

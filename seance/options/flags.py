@@ -148,10 +148,10 @@ class ProgramOptions(usage.Options, Generic[Settings]):
         """Return the common options, or with ``--help-all`` all options in groups."""
         options = options_of(self.program)
         shown = [option for option in options if option.info.is_common or self._show_all]
-        parts = [f"{self.longdesc}\n\n", "" if self._show_all else "Options:\n"]
+        parts = [f"{self.longdesc}\n", "" if self._show_all else "\nOptions:\n"]
         for option in shown:
             if self._show_all and option.info.group:
-                parts.append(f"{option.info.group}:\n")
+                parts.append(f"\n{option.info.group}:\n")
             again = " (repeatable)" if option.is_repeatable else ""
             variables = option.variables if self._show_all else ()
             notes = ", ".join(filter(None, (default_in_words(option), *variables)))
@@ -159,7 +159,7 @@ class ProgramOptions(usage.Options, Generic[Settings]):
                 _help_lines(option.flag, f"{option.info.help}{again}{f' [{notes}]' if notes else ''}")
             )
         parts += [
-            "General:\n" if self._show_all else "",
+            "\nGeneral:\n" if self._show_all else "",
             _help_lines("--config FILE", "read a config file (TOML) [SEANCE_CONFIG]"),
             _help_lines("--version", "print the version"),
             _help_lines("--help", "print the most used options"),

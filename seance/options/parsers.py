@@ -26,6 +26,7 @@ __all__ = [
     "BARE_PORT",
     "admin_endpoint",
     "any_origin",
+    "boolean",
     "byte_count",
     "count",
     "file_path",
@@ -39,7 +40,6 @@ __all__ = [
     "seconds",
     "seconds_or_zero",
     "token",
-    "truth",
     "web_origin",
 ]
 
@@ -66,7 +66,7 @@ _BOOLEANS = {
 }
 
 
-def truth(text: str) -> bool:
+def boolean(text: str) -> bool:
     """Parse the value of a flag in the environment or in a file."""
     try:
         return _BOOLEANS[text.lower()]
@@ -174,7 +174,7 @@ def token(text: str) -> str:
 
 
 def web_origin(text: str) -> str:
-    """Parse the origin of a web page as browsers send it: ``https://HOST`` or ``https://HOST:PORT``."""
+    """Parse the origin of a web page in the form of an Origin header: ``https://HOST`` or ``https://HOST:PORT``."""
     if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?", text):
         msg = f"{text!r} is not an origin; write https://HOST or https://HOST:PORT in lower case"
         raise ValueError(msg)

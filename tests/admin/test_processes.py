@@ -88,8 +88,8 @@ def test_public_address_without_tokens_is_an_error_with_status_1(command: str, t
     ("flags", "said"),
     [
         ({"admin": ["tcp:99999"]}, "--admin: '99999' is not a port"),
-        ({"admin": ["nowhere"]}, "--admin: 'nowhere' is not an endpoint"),
-        ({"admin": [""]}, "--admin: '' is not an endpoint"),
+        ({"admin": ["nowhere"]}, "--admin: 'nowhere' is not a Twisted endpoint"),
+        ({"admin": [""]}, "--admin: '' is not a Twisted endpoint"),
         ({"admin-ca": ["ca.pem"]}, "--admin-ca requires --tls-cert."),
     ],
 )

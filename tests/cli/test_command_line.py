@@ -15,7 +15,7 @@ import pytest
 
 from seance import __version__
 from seance.cli import COMMANDS
-from tests.processes import Process, environment
+from tests.processes import Process, environment, until
 
 pytestmark = pytest.mark.slow
 
@@ -103,8 +103,10 @@ def test_a_daemon_that_cannot_listen_logs_it_and_leaves_no_pid_file(taken_port: 
     finished = run([*TWISTD, "seance-relay", "--listen", f"127.0.0.1:{taken_port}"], tmp_path)
     assert finished.returncode == 1
     assert "Traceback" not in finished.stdout + finished.stderr
-    assert "Address already in use" in (tmp_path / "twistd.log").read_text("utf-8")
-    assert "Traceback" not in (tmp_path / "twistd.log").read_text("utf-8")
+    log = tmp_path / "twistd.log"
+    # The daemon writes its log after its parent, the command, has ended.
+    until("the error is logged", lambda: "Address already in use" in log.read_text("utf-8"))
+    assert "Traceback" not in log.read_text("utf-8")
     assert not (tmp_path / "twistd.pid").exists()
 
 

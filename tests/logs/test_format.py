@@ -132,14 +132,14 @@ def test_any_text_becomes_one_line_of_ascii() -> None:
 def test_a_failure_has_a_traceback() -> None:
     def write(log: Logger) -> None:
         try:
-            raise ValueError("what is wrong")
+            raise ValueError("the cause")
         except ValueError:
             log.failure("it failed", event="test.failed")
 
     entry = line(write)
     assert entry["level"] == "critical"
     assert entry["message"] == "it failed"
-    assert "ValueError: what is wrong" in entry["traceback"]
+    assert "ValueError: the cause" in entry["traceback"]
     assert "log_failure" not in entry["fields"]
 
 

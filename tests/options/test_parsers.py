@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from seance.options import parsers
 
 GOOD: list[tuple[Callable[[str], object], str, object]] = [
-    (parsers.truth, "Yes", True),
-    (parsers.truth, "0", False),
+    (parsers.boolean, "Yes", True),
+    (parsers.boolean, "0", False),
     (parsers.seconds, "2.5", 2.5),
     (parsers.seconds, "86400", 86400.0),
     (parsers.count, "1", 1),
@@ -44,8 +44,8 @@ GOOD: list[tuple[Callable[[str], object], str, object]] = [
 ]
 
 BAD: list[tuple[Callable[[str], object], str]] = [
-    (parsers.truth, "maybe"),
-    (parsers.truth, ""),
+    (parsers.boolean, "maybe"),
+    (parsers.boolean, ""),
     (parsers.seconds, ""),
     (parsers.seconds, "nan"),
     (parsers.seconds, "inf"),

@@ -61,9 +61,9 @@ def test_values_passed_to_an_observer_are_on_the_lists() -> None:
     assert {"connections", "stalled", "resume_bytes", "window_budget"} <= passed_to("limit_hit")
     assert passed_to("resumption") <= set(RESUMPTIONS)
     assert {"resumed", "resumed_early", "gap", "flaps", "unknown"} <= passed_to("resumption")
-    assert passed_to("_tell_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
+    assert passed_to("_report_end", "tell_end", "release_near", "_close_gracefully") <= set(CLIENT_REASONS)
     assert {"left_early", "seen_off", "broken", "refused", "answered"} <= passed_to(
-        "_tell_end", "release_near", "_close_gracefully"
+        "_report_end", "release_near", "_close_gracefully"
     )
 
 

@@ -26,7 +26,7 @@ from tests.rigs import OneByOne
 __all__ = ["Outcome", "Theatre", "perform", "play"]
 
 RELAY_PORT, CLIENT_PORT, LOCAL_PORT = 8080, 8081, 1234
-LONG_BYTES = 600
+LONG_BYTES = 200
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 

@@ -234,8 +234,10 @@ async def test_only_who_got_in_has_a_line_in_the_log() -> None:
     try:
         async with Rig() as rig:
             early = await rig.connect(request())
-            await rig.local()
+            early_local = await rig.local()
             early.leg.abortConnection()
+            await early_local.ends()
+            early_local.leg.loseConnection()
             await until(lambda: rig.agent.client_count == 0)
             client, _local = await rig.joined()
             client.leg.abortConnection()
@@ -262,11 +264,13 @@ async def test_client_that_is_sent_away_in_the_middle_of_another_answer_gets_no_
     async with Rig() as rig:
         rig.relay.observer = Noting(legs)
         client = await rig.connect(request())
-        (await rig.local()).send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
+        local = await rig.local()
+        local.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
         await client.receives(b"half a body")
         legs[0].end("Its token is no longer good.")
         await client.goes()
         assert client.received.count(b"HTTP/1.1") == 1
+        local.leg.loseConnection()
         await until(lambda: rig.relay.client_count == 0 and rig.agent.client_count == 0)
 
 

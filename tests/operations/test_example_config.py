@@ -1,4 +1,4 @@
-"""``deploy/relay.toml`` and ``deploy/agent.toml``: written from the options, and read back."""
+"""``deploy/relay.toml`` and ``deploy/agent.toml`` are generated from the options, and can be read."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ both = pytest.mark.parametrize("program", list(Program), ids=lambda program: pro
 @both
 def test_the_example_is_up_to_date(program: Program) -> None:
     written = (DEPLOY / f"{program.value}.toml").read_text("utf-8")
-    told = f"run: python -m seance.options {program.value} > deploy/{program.value}.toml"
-    assert written == example(program), told
+    command = f"run: python -m seance.options {program.value} > deploy/{program.value}.toml"
+    assert written == example(program), command
 
 
 @both
-def test_the_example_as_it_is_says_nothing_but_what_has_to_be_said(program: Program) -> None:
+def test_the_example_sets_only_required_options(program: Program) -> None:
     required = {option.name for option in options_of(program) if option.is_required}
     assert set(tomllib.loads(example(program))[program.value]) == required
 
 
 @both
-def test_a_line_that_is_woken_says_the_default(program: Program, tmp_path: Path) -> None:
-    awake = re.sub(r"^#(?=[a-z-]+ = )", "", example(program), flags=re.M)
-    table = tomllib.loads(awake)[program.value]
-    assert list(table) == [option.name for option in options_of(program)], "all of them, in order"
-    wanting = [
+def test_an_uncommented_line_sets_the_default(program: Program, tmp_path: Path) -> None:
+    uncommented = re.sub(r"^#(?=[a-z-]+ = )", "", example(program), flags=re.M)
+    table = tomllib.loads(uncommented)[program.value]
+    assert list(table) == [option.name for option in options_of(program)], "every option, in order"
+    placeholders = [
         option.name for option in options_of(program) if str(table[option.name]).strip("[]'").isupper()
     ]
-    assert set(wanting) <= {
+    assert set(placeholders) <= {
         option.name for option in options_of(program) if option.is_required or not option.default
     }
-    asleep = "\n".join(
-        line for line in awake.splitlines() if line.partition(" = ")[0] not in set(wanting) - {"room"}
+    without_placeholders = "\n".join(
+        line
+        for line in uncommented.splitlines()
+        if line.partition(" = ")[0] not in set(placeholders) - {"room"}
     )
     file = tmp_path / "seance.toml"
-    file.write_text(asleep, "utf-8")
+    file.write_text(without_placeholders, "utf-8")
     room = {"room": ["NAME"]} if program is Program.AGENT else {}
     read = READERS[program]
     assert read({"config": [str(file)]}, {}) == read(room, {})

@@ -93,6 +93,5 @@ def test_a_client_that_does_not_read_does_not_slow_down_others() -> None:
             return before_it, took
 
         before_it, took = stage.here.run(run(), deadline_seconds=60)
-    # Compared within one run, so that the speed of the machine does not matter. Waiting for 30 MB takes
-    # seconds.
+    # Compared within one run, so the speed of the machine does not matter. Waiting for 30 MB takes seconds.
     assert statistics.median(took) < 10 * statistics.median(before_it) + 0.05

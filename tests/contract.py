@@ -1,11 +1,11 @@
-"""How a transport behaves towards protocol, producer and consumer: the claims, and no transport.
+"""How a transport behaves towards protocol, producer and consumer, independent of its kind.
 
-Each claim is one that Twisted's TCP transport keeps and that applications lean on, knowingly or not; the same
-assertions run against all (``tests/test_contract.py``). Where TCP is loose, the claim is as loose: a producer
-that registers with a full transport need not be paused before its next write, and a push producer that is
-not paused does not hold back ``loseConnection``.
+Each claim holds for Twisted's TCP transport, and applications rely on it. ``tests/test_contract.py`` runs the
+same assertions for every kind of transport. Where TCP is lax, the claim is lax too: a producer that is
+registered with a full transport need not be paused before its next write, and a push producer that is not
+paused does not delay ``loseConnection``.
 
-Here is how connections end; ``tests/contract_flow.py`` has what goes on before.
+This file is about the ends of connections; ``tests/contract_flow.py`` is about data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["TransportContract"]
 
 
 class TransportContract(FlowContract):
-    """One subclass for each kind of transport; ``make_rig`` says how to connect two of them."""
+    """Make one subclass for each kind of transport; ``make_rig`` returns a rig that connects two of them."""
 
     # -- closing ---------------------------------------------------------------------------
 

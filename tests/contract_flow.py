@@ -1,7 +1,7 @@
 """The first half of the transport contract: data, producers and consumers.
 
-The rest is in ``tests/contract.py``. Here are also the fixtures of both: a rig for each test, and two
-protocols that it has joined.
+The second half is in ``tests/contract.py``. The fixtures of both are here: a rig for each test, and two
+connected protocols.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ __all__ = ["KIB", "MUCH", "FlowContract"]
 
 KIB = 1024
 MUCH = pattern(2 * KIB * KIB)
-"""More than any transport here, its peer and what is between them hold for a protocol that does not read."""
+"""More bytes than any transport here, its peer and the path between them hold for a protocol that does not
+read.
+"""
 
 
 class FlowContract:
-    """See the top of ``tests/contract.py``."""
+    """See ``tests/contract.py``."""
 
     def make_rig(self) -> Rig:
         raise NotImplementedError
@@ -44,7 +46,7 @@ class FlowContract:
 
     @pytest_twisted.async_yield_fixture
     async def ends(self, rig: Rig) -> Any:
-        """Two protocols that cannot tell half from whole, joined; never told anything re-entrantly."""
+        """Two connected protocols without half-close; no callback may be re-entrant."""
         near, far = Ear(), Ear()
         await rig.connect(near, far)
         yield near, far

@@ -1,7 +1,7 @@
-"""What an import of ours drags in: never a reactor, and for the pure floors not even Twisted.
+"""Imports of this project install no reactor, and the pure packages do not import Twisted.
 
-A program that embeds Seance installs the reactor it likes; it could not if importing us had
-installed one already. Each look is taken in a fresh interpreter.
+A program that embeds Seance installs a reactor of its choice, which fails if an import has installed one
+already. Each test imports in a new interpreter.
 """
 
 from __future__ import annotations
@@ -75,5 +75,5 @@ assert "twisted.internet.reactor" not in sys.modules
     assert run(code) == "module 'seance' has no attribute 'Nothing'"
 
 
-def test_the_command_imports_no_service_before_it_is_asked_for_one() -> None:
+def test_the_command_imports_a_service_only_when_it_runs_one() -> None:
     assert run(LOOK, "seance.cli", "twisted", "seance.relay_tap", "seance.demo") == ""

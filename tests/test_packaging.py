@@ -51,7 +51,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Install once for all workers of pytest-xdist, whose folders have one parent."""
+    """Install once for all workers of pytest-xdist; their folders have one parent."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "installed"
     folder.mkdir(exist_ok=True)

@@ -78,9 +78,7 @@ def answer_to(relay: RelayProcess, request: bytes) -> tuple[Head, str]:
 
 
 def is_message(text: str) -> bool:
-    """Return whether the text is one line, starts with a capital letter, ends with a full stop and has
-    several words.
-    """
+    """Return whether the text is one line of 3 to 49 words with a capital letter and a final full stop."""
     line = text.strip()
     return (
         line[0].isupper() and line.endswith((".", ")")) and 3 <= len(line.split()) < 50 and "\n" not in line

@@ -1,6 +1,6 @@
 """Relay or agent is killed, or is stopped with SIGSTOP and continues.
 
-A session survives neither the death of the relay nor that of the agent. What the tests require: every client
+A session survives neither the death of the relay nor that of the agent. The tests require that every client
 is disconnected, connects again, and nothing stays behind. A process that was only stopped for a while loses
 nothing.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,8 +18,11 @@ __all__ = ["Ear", "HalfEar", "PullSource", "PushSource", "pattern"]
 
 def pattern(size: int, seed: int = 0) -> bytes:
     """Return bytes in which every position is recognisable, so that a lost or moved piece shows."""
-    block = b"".join(b"%08x" % ((seed << 24) + number) for number in range(size // 8 + 1))
-    return block[:size]
+    first = (seed % 256) << 24
+    numbers = array("I", range(first, first + size // 8 + 1))
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes().hex().encode()[:size]
 
 
 class Ear(Protocol):

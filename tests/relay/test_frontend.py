@@ -80,7 +80,7 @@ async def test_health_is_ok() -> None:
 
 def _date_of(answer: bytearray) -> float:
     found = re.search(rb"\r\nDate: ([^\r]+)", answer)
-    assert found is not None, "whoever asks wants to compare clocks"
+    assert found is not None, "clients compare clocks by Date"
     return parsedate_to_datetime(found[1].decode()).timestamp()
 
 

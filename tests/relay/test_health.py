@@ -1,4 +1,4 @@
-"""The public health check, as load balancers and container platforms send it."""
+"""The public health check with the requests of load balancers and container platforms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.relay.rig import Player, Rig, request
 CHECKERS = {
     "HAProxy, option httpchk GET /health": b"GET /health HTTP/1.0\r\n\r\n",
     "HAProxy with HEAD": b"HEAD /health HTTP/1.0\r\n\r\n",
-    "HAProxy, option httpchk alone": b"OPTIONS / HTTP/1.0\r\n\r\n",
+    "HAProxy, only option httpchk": b"OPTIONS / HTTP/1.0\r\n\r\n",
     "HAProxy, option httpchk OPTIONS /health": b"OPTIONS /health HTTP/1.0\r\n\r\n",
     "HTTP/1.1 OPTIONS": b"OPTIONS / HTTP/1.1\r\nHost: relay.example\r\n\r\n",
     "monitoring plugin": b"GET /health HTTP/1.0\r\nUser-Agent: check_http/v2.3\r\nConnection: close\r\n\r\n",

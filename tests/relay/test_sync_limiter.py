@@ -41,7 +41,7 @@ class Tab:
     Attributes:
         missing_bytes: Rest of its document.
         link_seconds: Round trip between relay and agent: from its release to the 101.
-        round_trip_seconds: Round trip of its own connection.
+        round_trip_seconds: Round trip of the client connection.
     """
 
     missing_bytes: float = 0.0

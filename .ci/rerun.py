@@ -1,4 +1,4 @@
-"""Decides whether a failed pytest run failed for flaky tests only.
+"""Decide whether only flaky tests failed in a pytest run.
 
     rerun.py REPORT FLAKY [PYTEST ARGUMENTS...]
 
@@ -7,7 +7,7 @@ it runs again by itself, at most twice, in the current directory. A test that pa
 and its first failure are appended to FLAKY. Exit status 0 if every failed test turned out flaky and FLAKY,
 which all steps of one CI run share, lists at most three; otherwise 1, with the reason on standard output.
 
-A run that ended early (no report, a collection error, more failures than a flaky run has) is never excused.
+A run without a report, with a collection error or with more than three failures is never excused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MARK = "flaky: "
 
 
 def main(report: str, flaky: str, *arguments: str) -> str:
-    """Return why the run has failed, or an empty text."""
+    """Return the reason why the run failed, or an empty string."""
     try:
         failures = read_failures(Path(report))
     except (OSError, ValueError, ElementTree.ParseError) as error:
@@ -43,7 +43,7 @@ def read_failures(report: Path) -> dict[str, str]:
     """Return the node id of each failed test of a report, with its first failure.
 
     Raises:
-        ValueError: If something failed that is not a test, a collection for example.
+        ValueError: If something other than a test failed, for example collection.
     """
     failures: dict[str, str] = {}
     for case in ElementTree.parse(report).iter("testcase"):
@@ -53,7 +53,7 @@ def read_failures(report: Path) -> dict[str, str]:
         file, name = case.get("file"), case.get("name")
         module = (file or "").removesuffix(".py").replace("/", ".")
         if not file or not name or not case.get("classname", "").startswith(module):
-            raise ValueError(f"{name} is no test: {problem.text}")
+            raise ValueError(f"{name} is not a test: {problem.text}")
         classes = case.get("classname", "").removeprefix(module).split(".")[1:]
         failures.setdefault("::".join([file, *classes, name]), problem.text or "")
     return failures

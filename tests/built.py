@@ -1,7 +1,7 @@
-"""Programs in other languages that tests run, built once for every state of their source.
+"""Programs in other languages that tests run; each is built once per state of its source.
 
-A build stays in the machine's folder for temporary files, under a name made from the source, so the second
-run of the tests finds it and nothing is written into the checkout.
+A build stays in the folder for temporary files, under a name made from the source. The next test run finds
+it, and nothing is written into the checkout.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ __all__ = ["built_with", "go_program"]
 
 
 def go_program(name: str) -> Path:
-    """The path of ``record``, ``peer``, ``relay`` or ``agent`` of ``tests/go``; skips without Go."""
+    """Return the path of ``record``, ``peer``, ``relay`` or ``agent`` of ``tests/go``; skip the test
+    without Go.
+    """
     require("go")
     command = ["go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", "{into}/", "./..."]
     return built_with(ROOT / "tests" / "go", command) / name
 
 
 def built_with(source: Path, command: Sequence[str]) -> Path:
-    """The folder of what ``command``, run in ``source``, puts into ``{into}``.
+    """Return the folder into which ``command``, run in ``source``, writes as ``{into}``.
 
-    Two test runs at once may both build; the first to finish is used by all later ones.
+    Two test runs may build at the same time; later runs use the first complete build.
     """
     mark = hashlib.sha256("\0".join(command).encode())
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         mark.update(str(path.relative_to(source)).encode() + b"\0" + path.read_bytes() + b"\0")
-    # The user's number is in the name: on a shared machine nobody runs what somebody else built.
+    # The name has the user's number, so on a shared machine no user runs a build of another user.
     place = Path(tempfile.gettempdir()) / f"seance-tests-{os.getuid()}-{mark.hexdigest()[:16]}"
     if not place.exists():
         fresh = Path(tempfile.mkdtemp(prefix="seance-tests-"))
@@ -43,7 +45,7 @@ def built_with(source: Path, command: Sequence[str]) -> Path:
         assert result.returncode == 0, f"{' '.join(argv)} failed:\n{result.stdout}{result.stderr}"
         try:
             fresh.rename(place)
-        except OSError:  # somebody else was first
+        except OSError:  # another test run was first
             shutil.rmtree(fresh)
-    assert place.stat().st_uid == os.getuid(), f"{place} is somebody else's"
+    assert place.stat().st_uid == os.getuid(), f"{place} belongs to another user"
     return place

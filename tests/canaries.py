@@ -1,9 +1,8 @@
-"""Every output of the suite is searched for tokens: what tests log, and what their processes write.
+"""Every output of the suite is searched for tokens: logged events, and the output of processes.
 
-The tokens of a test are known by their look, because no place knows them all: a JWT, or whatever stands
-behind ``seance.token.``. ``tests/conftest.py`` asks about every event that is logged in the process of
-the tests, ``tests/processes.py`` about every line of every process that they start. What is not there
-although it was sent, in each place where a token may travel, is ``tests/attacks/test_canary.py``.
+Tokens are found by their form: a JWT, or the text behind ``seance.token.``. ``tests/conftest.py`` checks
+every event logged in the test process, ``tests/processes.py`` every line of the processes that tests start.
+``tests/attacks/test_canary.py`` sends tokens in each place where one may be.
 """
 
 from __future__ import annotations
@@ -16,5 +15,5 @@ _TOKEN = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}|seance\.token\.(?!\*|\.\.\.|…
 
 
 def tokens_in(text: str) -> list[str]:
-    """What looks like a token of ours in an output; only the beginnings, for this is an output too."""
+    """Return the beginnings of all tokens in an output; only beginnings, because the result is shown too."""
     return [found[:12] for found in _TOKEN.findall(text)]

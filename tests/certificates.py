@@ -1,7 +1,7 @@
-"""Certificates for tests: made on the spot, valid for an hour, trusted by nobody but the test.
+"""Certificates for tests: made on demand, valid for an hour, trusted only by the test.
 
-``Authority`` gives out certificates as a real one does and keeps them as PEM files, good ones and every
-kind of bad one. ``make_certificate`` is the short way to one that is its own authority.
+``Authority`` issues certificates and stores them as PEM files, valid ones and invalid ones of every kind.
+``make_certificate`` makes a single certificate that is its own authority.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HOUR = datetime.timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where a certificate was put: with its chain, its key, and both in one file."""
+    """The files of a certificate: its chain, its key, and both in one file."""
 
     chain: Path
     key: Path
@@ -34,12 +34,12 @@ class CertificateFiles:
 
 
 class Authority:
-    """Somebody who gives out certificates; ``file`` is what to believe them by.
+    """A certificate authority; ``file`` is its own certificate, for verification.
 
     Args:
-        folder: Where the files go.
-        name: Its own name, also for its file.
-        parent: Who vouches for this authority; None if it does so itself.
+        folder: Folder for the files.
+        name: Its name, also for its file.
+        parent: The authority that signs its certificate; None for a self-signed one.
     """
 
     def __init__(self, folder: Path, name: str = "authority", parent: Authority | None = None) -> None:
@@ -65,15 +65,15 @@ class Authority:
         for_servers: bool | None = None,
         key: Any = None,
     ) -> CertificateFiles:
-        """Makes a certificate for hosts, addresses or URIs.
+        """Issue a certificate for hosts, addresses or URIs.
 
         Args:
-            names: What it is for.
+            names: Subject alternative names.
             subject: Its CN.
-            file: What its files are called; those of that name are written over.
-            valid: From when to when, from now on.
-            for_servers: For servers alone, for clients alone, or for both (None).
-            key: Its key, where it shall be a particular one.
+            file: Prefix of its files; existing ones are overwritten.
+            valid: Start and end of its validity, relative to now.
+            for_servers: True for servers only, False for clients only, None for both.
+            key: A given private key; None for a new one.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(subject), self.name, key.public_key(), *valid)
@@ -88,9 +88,9 @@ class Authority:
         return self._put(file, certificate, chain, key)
 
     def self_signed(self, *names: str, file: str = "server") -> CertificateFiles:
-        """Makes a certificate that nobody vouches for; only its files are of this authority."""
+        """Make a self-signed certificate; this authority only stores its files."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("nobody")
+        name = _name("self-signed")
         general = x509.SubjectAlternativeName([_general_name(one) for one in names])
         certificate = (
             _builder(name, name, key.public_key(), -HOUR, HOUR)
@@ -107,7 +107,7 @@ class Authority:
 
 
 def make_certificate(*names: str) -> PrivateCertificate:
-    """Makes a self-signed certificate for host names and IP addresses; its own trust root."""
+    """Make a self-signed certificate for host names and IP addresses; it is its own trust root."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name("a test")
     certificate = (

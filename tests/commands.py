@@ -1,4 +1,4 @@
-"""Commands of ours as a person starts them, and what they all do with a wrong option."""
+"""Run ``seance`` commands as processes, and check how they handle a wrong option."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_one_sentence", "started"]
 
 
 def started(command: str, *options: str, may_show_tokens: bool = False, **more: str) -> Process:
-    """``seance COMMAND`` as a process; ``more`` is put into its environment."""
+    """Start ``seance COMMAND`` as a process; ``more`` is added to its environment."""
     argv = [sys.executable, "-m", "seance", command, *options]
     env = {**environment(), **more}
     return Process(argv, name=command, env=env, may_show_tokens=may_show_tokens)
@@ -27,7 +27,7 @@ def check_one_sentence(
     sentence: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """That these options end it with status 1 and one line on stderr, which has the sentence in it."""
+    """Check that these options end it with status 1 and one line on stderr, which contains the message."""
     with pytest.raises(SystemExit) as ended:
         main(options)
     assert ended.value.code == 1

@@ -1,10 +1,10 @@
-"""What every test of the suite is held to, and the two options of the command line.
+"""Checks that apply to every test, and the command line options ``--slow`` and ``--forbid-skips``.
 
-Not the place for fixtures of one room. pytest-twisted runs all tests in one reactor and sees
-neither logged failures, nor errors that no Deferred passed on, nor what a test leaves running
-there; the fixture ``watch`` below sees all of these and fails the test that caused them. It
-also ends a test that waits for ever: pytest-timeout can only stop the whole process, because
-the reactor swallows whatever its signal raises.
+Fixtures of one package belong to the package's ``conftest.py``. pytest-twisted runs all tests in one reactor.
+It does not see logged failures, errors that no Deferred passed on, or what a test leaves in the reactor. The
+fixture ``watch`` finds all of these and fails the test that caused them. Tests that wait too long are
+cancelled here: pytest-timeout can only stop the whole process, because the reactor swallows the exception of
+its signal.
 
 ``--slow`` runs the slow tests too, ``--forbid-skips`` turns a skip into a failure (``.ci/run``).
 """
@@ -50,20 +50,20 @@ __all__ = [
 ]
 
 SETTLE_SECONDS = 2.0
-"""How long a test's sockets and calls may take to go once it has returned; a clean one waits 0."""
+"""Time for a test's sockets and calls to disappear after its end; a clean test waits 0."""
 
 DEADLINE_SHARE = 0.5
-"""The part of pytest-timeout's time after which a test that waits for a Deferred is cancelled."""
+"""Fraction of pytest-timeout's time after which a test that waits for a Deferred is cancelled."""
 
 SLOW_SECONDS = 600
-"""pytest-timeout's time for a slow test that names none: with coverage, on a busy machine."""
+"""pytest-timeout's time for a slow test without its own; enough with coverage on a busy machine."""
 
 _call_failed = pytest.StashKey[bool]()
 _running: list[pytest.Item] = []
 
 
-# Property tests: no deadline, because a busy machine is no mistake; the slow run has Hypothesis' own
-# hundred examples of each, or a multiple of that, the quick run a quarter and ``make fuzz`` many more.
+# Property tests have no deadline, because a busy machine is not a failure. The quick run has a quarter of
+# Hypothesis' default of 100 examples, the slow run all of them, and ``make fuzz`` many more.
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.register_profile("suite", deadline=None, max_examples=100)
 settings.register_profile("fuzz", deadline=None, max_examples=1_500)
@@ -74,19 +74,19 @@ settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds ``--slow`` and ``--forbid-skips``."""
+    """Add ``--slow`` and ``--forbid-skips``."""
     group = parser.getgroup("seance")
     group.addoption("--slow", action="store_true", help="run the slow tests too")
     group.addoption("--forbid-skips", action="store_true", help="a skipped test is a failed test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Shows Twisted's log in the report of a failing test, and bounds every wait in the reactor."""
+    """Show Twisted's log in the report of a failing test, and bound every wait in the reactor."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts its background jobs so, and they theirs: what is interrupted here would not notice.
+        # A shell starts background jobs with SIGINT ignored, and child processes inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        # nohup starts its command so, and the programs under test keep a signal ignored that they inherit so.
+        # nohup starts its command with SIGHUP ignored, and the programs under test inherit that.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     observer = STDLibLogObserver()
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)
@@ -96,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the slow tests out unless they are asked for, and gives them more time if they are."""
+    """Deselect the slow tests unless ``--slow`` is given, and give them more time if it is."""
     if is_compiled():
         config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("interpreted")])
         items[:] = [one for one in items if not one.get_closest_marker("interpreted")]
@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Turns a skipped module into a failed one where skips are forbidden."""
+    """Turn a skipped module into a failed one if skips are forbidden."""
     report = yield
     if report.outcome == "skipped" and collector.config.getoption("--forbid-skips"):
         report.outcome = "failed"
@@ -126,7 +126,7 @@ def pytest_make_collect_report(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Notes what has failed already, and turns a skip into a failure where skips are forbidden."""
+    """Record failures, and turn a skip into a failure if skips are forbidden."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--forbid-skips"):
         report.outcome = "failed"
@@ -145,7 +145,7 @@ def _skip_reason(longrepr: object) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Remembers whose waits are to be bounded; between folders, lets the collector see everything again."""
+    """Record the running test for its deadline; between folders, unfreeze the objects of the collector."""
     if _running and _running[0].path.parent != item.path.parent:
         gc.unfreeze()
     _running[:] = [item]
@@ -153,7 +153,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _bound_waits() -> None:
-    """Gives every test and asynchronous fixture a deadline that the reactor itself keeps."""
+    """Give every test and asynchronous fixture a deadline that the reactor enforces."""
     from twisted.internet import reactor
 
     run: Callable[..., None] = pytest_twisted._run_inline_callbacks
@@ -163,7 +163,7 @@ def _bound_waits() -> None:
     def bounded(function: Callable[..., Any], *args: Any) -> None:
         def call(*args: Any) -> defer.Deferred[Any]:
             waiting = defer.maybeDeferred(function, *args)
-            return waiting.addTimeout(_deadline_seconds(), reactor, _say_what_was_waited_for)
+            return waiting.addTimeout(_deadline_seconds(), reactor, _explain_timeout)
 
         run(call, *args)
 
@@ -171,7 +171,7 @@ def _bound_waits() -> None:
     pytest_twisted._run_inline_callbacks = bounded
 
 
-def _say_what_was_waited_for(result: object, seconds: float) -> object:
+def _explain_timeout(result: object, seconds: float) -> object:
     if isinstance(result, Failure) and result.check(defer.CancelledError):
         msg = f"the test was still waiting after {seconds} s (see where it was cancelled)"
         raise TimeoutError(msg) from result.value
@@ -190,30 +190,30 @@ def _deadline_seconds() -> float:
 
 @implementer(ILogObserver)
 class Watch:
-    """Looks at one test's log and at what it leaves in the reactor.
+    """Records the log of one test and what it leaves in the reactor.
 
-    A test that provokes a failure on purpose takes it: ``watch.take(RuntimeError)`` returns the
-    logged events of that type (all of them for ``Exception``) and fails if there is none.
+    A test that causes a failure on purpose takes it: ``watch.take(RuntimeError)`` returns the logged events
+    of that type (all failures for ``Exception``), and fails if there is none.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._failures: list[LogEvent] = []
         self._tokens: list[str] = []
-        # The objects are kept, so that none of their ids is given away a second time.
+        # Keep references, so that no id is reused.
         self._before = [*reactor.getDelayedCalls(), *_selectables(reactor)]
         self._known = set(map(id, self._before))
         self._sockets = _open_sockets()
 
     def __call__(self, event: LogEvent) -> None:
-        """Keeps what was logged as an error or worse, and what shows a token."""
+        """Record events of level error or higher, and tokens in any event."""
         self._tokens += tokens_in(eventAsText(event))
         level = event.get("log_level")
         if event.get("isError") or (level is not None and level >= LogLevel.error):
             self._failures.append(event)
 
     def take(self, kind: type[BaseException] = Exception) -> list[LogEvent]:
-        """Returns and forgives the logged failures of one type, at least one."""
+        """Remove and return the logged failures of one type; fail if there is none."""
         gc.collect()
         taken = [event for event in self._failures if _is_of(event, kind)]
         self._failures = [event for event in self._failures if not _is_of(event, kind)]
@@ -222,20 +222,20 @@ class Watch:
         return taken
 
     def failures(self) -> list[str]:
-        """Says which failures were logged and not taken."""
+        """Return descriptions of the failures that were logged and not taken."""
         tokens = [f"a token was logged: {token}" for token in self._tokens]
         return tokens + [f"logged: {eventAsText(event)}" for event in self._failures]
 
     def leftovers(self) -> list[str]:
-        """Says what is in the reactor now and was not when the test began."""
+        """Return descriptions of what is in the reactor now and was not when the test began."""
         calls = [f"delayed call: {call}" for call in self._new_calls()]
         selectables = [f"in the reactor: {selectable!r}" for selectable in self._new_selectables()]
-        # A paused connection is in no list of the reactor; its socket still is in the process.
+        # No list of the reactor has a paused connection, but the process still has its socket.
         sockets = [] if selectables else [f"open: {name}" for name in _open_sockets() - self._sockets]
         return calls + selectables + sockets
 
     def clear(self) -> None:
-        """Ends what the test left, so that the next one does not trip over it."""
+        """End what the test left, so that it does not affect the next test."""
         for call in self._new_calls():
             call.cancel()
         for selectable in self._new_selectables():
@@ -256,13 +256,13 @@ class Watch:
 
 @pytest.fixture(autouse=True)
 def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
-    """Fails the test if it logs a failure, loses an error or leaves something running."""
+    """Fail the test if it logs a failure, loses an error or leaves anything running."""
     from twisted.internet import reactor
 
     watching = Watch(reactor)
     globalLogPublisher.addObserver(watching)
-    # What lives on from here is taken out of the collector's sight, so that the collection after the test
-    # looks at what the test made and at nothing else; the whole heap would take it seconds a hundred tests.
+    # Freeze the existing objects, so that the collection after the test visits only objects of the test.
+    # Collecting the whole heap would take seconds per hundred tests.
     gc.collect()
     gc.freeze()
     try:

@@ -1,11 +1,11 @@
-"""How a transport behaves towards protocol, producer and consumer: the claims, and no transport.
+"""How a transport behaves towards protocol, producer and consumer, independent of its kind.
 
-Each claim is one that Twisted's TCP transport keeps and that applications lean on, knowingly or not; the same
-assertions run against all (``tests/test_contract.py``). Where TCP is loose, the claim is as loose: a producer
-that registers with a full transport need not be paused before its next write, and a push producer that is
-not paused does not hold back ``loseConnection``.
+Each claim holds for Twisted's TCP transport, and applications rely on it. ``tests/test_contract.py`` runs the
+same assertions for every kind of transport. Where TCP is lax, the claim is lax too: a producer that is
+registered with a full transport need not be paused before its next write, and a push producer that is not
+paused does not delay ``loseConnection``.
 
-Here is how connections end; ``tests/contract_flow.py`` has what goes on before.
+This file is about the ends of connections; ``tests/contract_flow.py`` is about data.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["TransportContract"]
 
 
 class TransportContract(FlowContract):
-    """One subclass for each kind of transport; ``make_rig`` says how to connect two of them."""
+    """Make one subclass for each kind of transport; ``make_rig`` returns a rig that connects two of them."""
 
     # -- closing ---------------------------------------------------------------------------
 
     @pytest_twisted.ensureDeferred
-    async def test_closing_comes_after_everything_written(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_a_close_comes_after_all_written_bytes(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         with near.calling() as transport:
             transport.write(pattern(500 * KIB))
@@ -43,7 +43,7 @@ class TransportContract(FlowContract):
         assert far.told == ["made", "data", "lost"]
 
     @pytest_twisted.ensureDeferred
-    async def test_closing_twice_is_closing(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_a_second_close_has_no_effect(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         transport = near.transport
         transport.loseConnection()
@@ -56,7 +56,7 @@ class TransportContract(FlowContract):
         assert far.was_lost_with(ConnectionDone)
 
     @pytest_twisted.ensureDeferred
-    async def test_both_may_close_at_once(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_both_ends_may_close_at_the_same_time(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         near.transport.loseConnection()
         far.transport.loseConnection()
@@ -66,7 +66,7 @@ class TransportContract(FlowContract):
         assert far.was_lost_with(ConnectionDone)
 
     @pytest_twisted.ensureDeferred
-    async def test_stopping_it_as_a_producer_closes_it(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_stop_producing_closes(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         near.transport.stopProducing()
         await rig.until(lambda: near.is_lost and far.is_lost)
@@ -86,7 +86,7 @@ class TransportContract(FlowContract):
         assert far.was_lost_with(ConnectionDone)
 
     @pytest_twisted.ensureDeferred
-    async def test_after_closing_nothing_is_delivered(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_nothing_is_delivered_after_a_close(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         far.transport.write(b"too late")
         near.transport.loseConnection()
@@ -95,7 +95,7 @@ class TransportContract(FlowContract):
         assert near.told == ["made", "lost"]
 
     @pytest_twisted.ensureDeferred
-    async def test_a_write_after_the_end_is_dropped_quietly(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_a_write_after_the_end_is_dropped(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         transports = near.transport, far.transport
         near.transport.loseConnection()
@@ -112,9 +112,7 @@ class TransportContract(FlowContract):
         assert near.told == far.told == ["made", "lost"]
 
     @pytest_twisted.ensureDeferred
-    async def test_a_write_to_a_peer_that_is_closing_is_dropped_quietly(
-        self, rig: Rig, ends: tuple[Ear, Ear]
-    ) -> None:
+    async def test_a_write_to_a_closing_peer_is_dropped(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         near.transport.loseConnection()
         far_transport = far.transport
@@ -129,7 +127,7 @@ class TransportContract(FlowContract):
         assert near.data == b""
 
     @pytest_twisted.ensureDeferred
-    async def test_closing_waits_for_a_pull_producer(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_a_close_waits_for_a_pull_producer(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         pieces = [pattern(30 * KIB, seed) for seed in range(10)]
         expected = b"".join(pieces)
@@ -140,9 +138,7 @@ class TransportContract(FlowContract):
         assert far.was_lost_with(ConnectionDone)
 
     @pytest_twisted.ensureDeferred
-    async def test_closing_waits_for_a_push_producer_that_is_paused(
-        self, rig: Rig, ends: tuple[Ear, Ear]
-    ) -> None:
+    async def test_a_close_waits_for_a_paused_push_producer(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         far.transport.pauseProducing()
         source = PushSource(near.transport, MUCH, piece_bytes=len(MUCH) // 2)
@@ -159,7 +155,7 @@ class TransportContract(FlowContract):
     # -- cutting ---------------------------------------------------------------------------
 
     @pytest_twisted.ensureDeferred
-    async def test_cutting_is_told_as_such_to_both(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_an_abort_is_reported_to_both_ends(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         with near.calling() as transport:
             transport.abortConnection()
@@ -173,7 +169,7 @@ class TransportContract(FlowContract):
         assert far.data == b""
 
     @pytest_twisted.ensureDeferred
-    async def test_a_transport_that_is_closing_can_be_cut(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_a_closing_transport_can_be_aborted(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         far.transport.pauseProducing()
         near.transport.write(MUCH)
@@ -190,7 +186,7 @@ class TransportContract(FlowContract):
         assert len(far.data) < len(MUCH)
 
     @pytest_twisted.ensureDeferred
-    async def test_what_came_before_a_cut_is_delivered_before_it_to_a_protocol_that_was_paused(
+    async def test_bytes_before_an_abort_reach_a_paused_protocol(
         self, rig: Rig, ends: tuple[Ear, Ear]
     ) -> None:
         near, far = ends
@@ -207,7 +203,7 @@ class TransportContract(FlowContract):
         assert far.was_lost_with(ConnectionLost)
 
     @pytest_twisted.ensureDeferred
-    async def test_after_cutting_nothing_is_delivered(self, rig: Rig) -> None:
+    async def test_nothing_is_delivered_after_an_abort(self, rig: Rig) -> None:
         near, far = Ear(), Ear()
         far.on_data = lambda _: far.transport.abortConnection()
         await rig.connect(near, far)
@@ -220,7 +216,7 @@ class TransportContract(FlowContract):
         assert far.reentered == []
 
     @pytest_twisted.ensureDeferred
-    async def test_a_protocol_may_close_or_cut_as_soon_as_it_is_connected(self, rig: Rig) -> None:
+    async def test_a_protocol_may_close_or_abort_in_connection_made(self, rig: Rig) -> None:
         for end, reason in (("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)):
             near, far = Ear(on_made=lambda ear, end=end: getattr(ear.transport, end)()), Ear()
             await rig.connect(near, far)
@@ -229,7 +225,7 @@ class TransportContract(FlowContract):
             assert near.reentered == []
 
     @pytest_twisted.ensureDeferred
-    async def test_a_protocol_may_close_from_inside_data_received(self, rig: Rig) -> None:
+    async def test_a_protocol_may_close_in_data_received(self, rig: Rig) -> None:
         near, far = Ear(), Ear()
 
         def answer(_: bytes) -> None:
@@ -248,9 +244,7 @@ class TransportContract(FlowContract):
     # -- faults ----------------------------------------------------------------------------
 
     @pytest_twisted.ensureDeferred
-    async def test_a_failing_protocol_loses_its_own_connection_and_no_other(
-        self, rig: Rig, watch: Watch
-    ) -> None:
+    async def test_a_failing_protocol_loses_only_its_own_connection(self, rig: Rig, watch: Watch) -> None:
         def fail(data: bytes) -> None:
             raise ZeroDivisionError
 
@@ -266,7 +260,9 @@ class TransportContract(FlowContract):
         assert len(watch.take()) == 1
 
     @pytest_twisted.ensureDeferred
-    async def test_a_protocol_that_fails_at_its_end_harms_nobody(self, rig: Rig, watch: Watch) -> None:
+    async def test_a_protocol_that_fails_in_connection_lost_affects_no_other(
+        self, rig: Rig, watch: Watch
+    ) -> None:
         class Careless(Ear):
             def connectionLost(self, reason: Failure = connectionDone) -> None:
                 super().connectionLost(reason)
@@ -285,7 +281,7 @@ class TransportContract(FlowContract):
     # -- halves ----------------------------------------------------------------------------
 
     @pytest_twisted.ensureDeferred
-    async def test_each_half_ends_on_its_own(self, rig: Rig) -> None:
+    async def test_each_direction_ends_separately(self, rig: Rig) -> None:
         if not rig.can_half_close:
             return
         near, far = HalfEar(), HalfEar()
@@ -312,7 +308,7 @@ class TransportContract(FlowContract):
         assert far.was_lost_with(ConnectionDone)
 
     @pytest_twisted.ensureDeferred
-    async def test_whoever_cannot_tell_half_from_whole_is_closed_at_the_end_of_data(self, rig: Rig) -> None:
+    async def test_a_protocol_without_half_close_is_closed_at_the_end_of_data(self, rig: Rig) -> None:
         near, far = HalfEar(), Ear()
         await rig.connect(near, far)
         source = PushSource(far.transport, b"")
@@ -329,7 +325,7 @@ class TransportContract(FlowContract):
         assert near.was_lost_with(ConnectionDone)
 
     @pytest_twisted.ensureDeferred
-    async def test_a_half_closed_transport_can_be_paused_and_cut(self, rig: Rig) -> None:
+    async def test_a_half_closed_transport_can_be_paused_and_aborted(self, rig: Rig) -> None:
         if not rig.can_half_close:
             return
         near, far = HalfEar(), HalfEar()

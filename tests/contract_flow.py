@@ -1,7 +1,7 @@
 """The first half of the transport contract: data, producers and consumers.
 
-The rest is in ``tests/contract.py``. Here are also the fixtures of both: a rig for each test, and two
-protocols that it has joined.
+The second half is in ``tests/contract.py``. The fixtures of both are here: a rig for each test, and two
+connected protocols.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ __all__ = ["KIB", "MUCH", "FlowContract"]
 
 KIB = 1024
 MUCH = pattern(2 * KIB * KIB)
-"""More than any transport here, its peer and what is between them hold for a protocol that does not read."""
+"""More bytes than any transport here, its peer and the path between them hold for a protocol that does not
+read.
+"""
 
 
 class FlowContract:
-    """See the top of ``tests/contract.py``."""
+    """See ``tests/contract.py``."""
 
     def make_rig(self) -> Rig:
         raise NotImplementedError
@@ -44,7 +46,7 @@ class FlowContract:
 
     @pytest_twisted.async_yield_fixture
     async def ends(self, rig: Rig) -> Any:
-        """Two protocols that cannot tell half from whole, joined; never told anything re-entrantly."""
+        """Two connected protocols without half-close; no callback may be re-entrant."""
         near, far = Ear(), Ear()
         await rig.connect(near, far)
         yield near, far
@@ -53,7 +55,9 @@ class FlowContract:
     # -- data ------------------------------------------------------------------------------
 
     @pytest_twisted.ensureDeferred
-    async def test_what_is_written_arrives_whole_and_in_order(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_written_bytes_arrive_completely_and_in_order(
+        self, rig: Rig, ends: tuple[Ear, Ear]
+    ) -> None:
         near, far = ends
         with near.calling() as transport:
             for piece in (b"one ", b"", b"two ", pattern(200 * KIB)):
@@ -77,20 +81,20 @@ class FlowContract:
         await rig.until(lambda: far.data == b"bytes")
 
     @pytest_twisted.ensureDeferred
-    async def test_it_provides_what_it_says(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_it_provides_its_interfaces(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         for ear in ends:
             for interface in (ITransport, IConsumer, IPushProducer):
                 assert verifyObject(interface, ear.transport)
             assert IHalfCloseableDescriptor.providedBy(ear.transport) is rig.can_half_close
 
     @pytest_twisted.ensureDeferred
-    async def test_it_knows_where_it_is(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_it_has_host_and_peer_addresses(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         for ear in ends:
             assert IAddress.providedBy(ear.transport.getHost())
             assert IAddress.providedBy(ear.transport.getPeer())
 
     @pytest_twisted.ensureDeferred
-    async def test_a_protocol_may_write_from_inside_data_received(self, rig: Rig) -> None:
+    async def test_a_protocol_may_write_in_data_received(self, rig: Rig) -> None:
         near, far = Ear(), Ear()
         far.on_data = lambda data: far.transport.write(data)
         await rig.connect(near, far)
@@ -119,7 +123,7 @@ class FlowContract:
         assert source.stops == 0
 
     @pytest_twisted.ensureDeferred
-    async def test_a_push_producer_is_paused_again_and_again(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_a_push_producer_is_paused_repeatedly(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         source = PushSource(near.transport, MUCH)
         source.start()
@@ -128,7 +132,7 @@ class FlowContract:
         assert source.pauses > 3
 
     @pytest_twisted.ensureDeferred
-    async def test_a_pull_producer_is_asked_until_it_has_no_more(
+    async def test_a_pull_producer_is_resumed_until_it_is_empty(
         self, rig: Rig, ends: tuple[Ear, Ear]
     ) -> None:
         near, far = ends
@@ -139,7 +143,7 @@ class FlowContract:
         assert pieces == []
 
     @pytest_twisted.ensureDeferred
-    async def test_a_second_producer_is_an_error_until_the_first_has_gone(
+    async def test_a_second_producer_is_an_error_until_the_first_is_unregistered(
         self, rig: Rig, ends: tuple[Ear, Ear]
     ) -> None:
         near, far = ends
@@ -155,7 +159,7 @@ class FlowContract:
         assert first.stops == second.stops == 0
 
     @pytest_twisted.ensureDeferred
-    async def test_a_producer_that_comes_to_a_full_transport_is_paused_by_its_first_write(
+    async def test_a_producer_of_a_full_transport_is_paused_by_its_first_write(
         self, rig: Rig, ends: tuple[Ear, Ear]
     ) -> None:
         near, far = ends
@@ -182,7 +186,7 @@ class FlowContract:
             assert near.told == ["made", "lost"]
 
     @pytest_twisted.ensureDeferred
-    async def test_a_producer_that_comes_too_late_is_stopped_at_once(
+    async def test_a_producer_of_a_closed_transport_is_stopped_immediately(
         self, rig: Rig, ends: tuple[Ear, Ear]
     ) -> None:
         near, far = ends
@@ -196,7 +200,7 @@ class FlowContract:
     # -- a consumer on this side -----------------------------------------------------------
 
     @pytest_twisted.ensureDeferred
-    async def test_a_paused_transport_delivers_nothing_and_then_everything(
+    async def test_a_paused_transport_delivers_everything_after_the_pause(
         self, rig: Rig, ends: tuple[Ear, Ear]
     ) -> None:
         near, far = ends
@@ -215,7 +219,7 @@ class FlowContract:
         await rig.until(lambda: far.data == expected)
 
     @pytest_twisted.ensureDeferred
-    async def test_a_pause_from_inside_data_received_holds_at_once(self, rig: Rig) -> None:
+    async def test_a_pause_in_data_received_takes_effect_immediately(self, rig: Rig) -> None:
         near, far = Ear(), Ear()
         far.on_data = lambda _: far.transport.pauseProducing()
         await rig.connect(near, far)
@@ -235,7 +239,7 @@ class FlowContract:
         assert far.reentered == []
 
     @pytest_twisted.ensureDeferred
-    async def test_a_pause_and_a_resume_from_inside_data_received_change_nothing(self, rig: Rig) -> None:
+    async def test_a_pause_and_a_resume_in_data_received_have_no_effect(self, rig: Rig) -> None:
         near, far = Ear(), Ear()
 
         def hesitate(_: bytes) -> None:
@@ -251,7 +255,7 @@ class FlowContract:
         assert far.reentered == []
 
     @pytest_twisted.ensureDeferred
-    async def test_an_end_waits_behind_data_that_waits(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
+    async def test_an_end_of_data_waits_behind_paused_data(self, rig: Rig, ends: tuple[Ear, Ear]) -> None:
         near, far = ends
         far.on_data = lambda _: far.transport.pauseProducing()
         for number in range(20):

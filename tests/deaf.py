@@ -1,6 +1,6 @@
-"""A port at which a connection is neither taken nor refused, for whoever has to wait for one.
+"""A port at which a connection is neither accepted nor refused.
 
-Addresses that lead nowhere (RFC 5737) are no such thing on every machine: some refuse at once.
+Addresses without a host (RFC 5737) do not have this effect on every machine: some refuse immediately.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MORE_THAN_ENOUGH = 4
 
 @contextmanager
 def deaf_port(host: str = "127.0.0.1") -> Iterator[int]:
-    """A listening port whose queue is full: the kernel drops what else comes."""
+    """Provide a listening port with a full queue: the kernel drops further connections."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind((host, 0))

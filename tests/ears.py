@@ -1,7 +1,9 @@
-"""Protocols and producers that note what a transport does to them."""
+"""Protocols and producers that record the callbacks of a transport."""
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -15,20 +17,23 @@ __all__ = ["Ear", "HalfEar", "PullSource", "PushSource", "pattern"]
 
 
 def pattern(size: int, seed: int = 0) -> bytes:
-    """Bytes in which every piece is recognisable, so that a lost or moved one shows."""
-    block = b"".join(b"%08x" % ((seed << 24) + number) for number in range(size // 8 + 1))
-    return block[:size]
+    """Return bytes in which every position is recognisable, so that a lost or moved piece shows."""
+    first = (seed % 256) << 24
+    numbers = array("I", range(first, first + size // 8 + 1))
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes().hex().encode()[:size]
 
 
 class Ear(Protocol):
-    """Notes what it is told, and whether it was told from inside a call of its own.
+    """Records callbacks, and whether one came during another.
 
     Attributes:
-        data: All that was received.
-        told: What happened, in order: "made", "data" (once for any number), "lost" and, from ``HalfEar``,
-            "read ended" and "write ended".
+        data: All received bytes.
+        told: The events in order: "made", "data" (once for any number), "lost" and, from ``HalfEar``, "read
+            ended" and "write ended".
         reasons: The reasons of ``connectionLost``.
-        reentered: Callbacks that came while another, or a ``call``, was still running.
+        reentered: Callbacks that came while another, or a ``calling`` block, was still running.
         on_made: Called with this protocol when it is connected.
         on_data: Called with the bytes of each ``dataReceived``.
     """
@@ -56,7 +61,7 @@ class Ear(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         assert type(data) is bytes
-        assert data, "an empty piece of data is not data"
+        assert data, "dataReceived was called without data"
         with self._noting("data"):
             self.data += data
             if self.on_data is not None:
@@ -71,12 +76,12 @@ class Ear(Protocol):
         return bool(self.reasons)
 
     def was_lost_with(self, kind: type[BaseException]) -> bool:
-        """Whether ``connectionLost`` came once, with this reason, and nothing came after it."""
+        """Return whether ``connectionLost`` came once, with this reason, as the last callback."""
         return len(self.reasons) == 1 and self.told[-1] == "lost" and self.reasons[0].check(kind) is not None
 
     @contextmanager
     def calling(self) -> Iterator[Any]:
-        """Gives the transport, and takes note of callbacks that come before the block ends."""
+        """Yield the transport, and record callbacks that come before the block ends."""
         self._inside.append("call")
         try:
             yield self.transport
@@ -98,7 +103,7 @@ class Ear(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfEar(Ear):
-    """One that can tell half from whole."""
+    """An ``Ear`` with half-close."""
 
     def readConnectionLost(self) -> None:
         with self._noting("read ended"):
@@ -111,11 +116,11 @@ class HalfEar(Ear):
 
 @implementer(IPushProducer)
 class PushSource:
-    """Writes ``data`` in pieces as long as nobody stops it; then unregisters, if it may.
+    """Writes ``data`` in pieces until it is paused; then unregisters, unless told not to.
 
     Attributes:
-        written_bytes: How much of it was written.
-        pauses: How often it was paused, not counting repetitions.
+        written_bytes: Number of bytes written.
+        pauses: Number of pauses, without repetitions.
     """
 
     def __init__(self, consumer: IConsumer, data: bytes, *, piece_bytes: int = 16384) -> None:
@@ -157,7 +162,7 @@ class PushSource:
 
 @implementer(IPullProducer)
 class PullSource:
-    """Writes one of ``pieces`` whenever it is asked for more; unregisters when they are all gone."""
+    """Writes one of ``pieces`` for each request; unregisters after the last."""
 
     def __init__(self, consumer: IConsumer, pieces: list[bytes]) -> None:
         self._consumer = consumer

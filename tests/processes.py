@@ -1,16 +1,15 @@
-"""Real processes for tests: start them, read what they say, ask the kernel about them, end them.
+"""Real processes for tests: start them, read their output, query the kernel about them, end them.
 
-This is not a place for fakes: what a test starts here is what a person would start. Tests under
-``tests/e2e`` get it through the fixtures of their ``conftest.py``; any other test file may use the
-context managers directly::
+Tests start the same programs as users; fakes do not belong here. Tests under ``tests/e2e`` use the fixtures
+of their ``conftest.py``. Any other test file may use the context managers directly::
 
     with running_relay() as relay, running_agent(relay, "my-room", local_port=1234) as agent:
         dial(relay.client_url("my-room"))
 
-Nothing sleeps for a guessed time. A process is up when it has *said* so: a thread reads its output
-line by line and a test waits for a line, with a deadline that only a broken program meets. A process
-always ends with its context, and a relay or agent whose output holds a traceback fails the test that
-it ran for: that is the one way to see an error that Twisted logged and nobody was waiting for.
+No test sleeps for a guessed time. A process is ready when it prints so: a thread reads its output line by
+line, and a test waits for a line with a deadline that only a broken program misses. A process always ends
+with its context. A relay or agent whose output has a traceback fails the test, because that is the only sign
+of an error that Twisted logged and no code handled.
 """
 
 from __future__ import annotations
@@ -53,8 +52,9 @@ __all__ = [
 ]
 
 DEADLINE_SECONDS = 15.0
-"""How long a wait may last before the program counts as broken: no speed is asserted with it, and it
-stays below the 30 s after which Yjs clients give a socket up by themselves."""
+"""Time after which a waiting test counts the program as broken. It asserts no speed, and is below the 30 s
+after which Yjs clients drop a silent connection.
+"""
 
 PEERS = ROOT / "tests" / "peers"
 """The Node project with the stock Yjs clients and servers."""
@@ -63,15 +63,15 @@ _TROUBLE = re.compile(r"Traceback \(most recent call last\)|Unhandled|Main loop 
 
 
 class Process:
-    """A running program whose output is kept, line by line.
+    """A running program; its output is kept, line by line.
 
     Args:
         argv: The command; its first word is looked up on the PATH.
-        name: What failures call it.
+        name: Its name in failure messages.
         env: Added to the environment of the tests.
-        cwd: Where it runs; a fresh temporary directory if not said, never the checkout.
-        stdin: ``subprocess.PIPE`` for a program that is written to, or a file descriptor.
-        may_show_tokens: Whether it is a program that is there to print tokens.
+        cwd: Its working directory; a new temporary directory by default, never the checkout.
+        stdin: ``subprocess.PIPE`` for a program with input, or a file descriptor.
+        may_show_tokens: Whether the program prints tokens on purpose.
     """
 
     def __init__(
@@ -124,17 +124,17 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative is the signal that ended it."""
+        """None while it runs; a negative number is the signal that ended it."""
         return self._child.poll()
 
     @property
     def output(self) -> str:
-        """Everything it has said so far."""
+        """All output so far."""
         with self._news:
             return "\n".join(self._lines)
 
     def when_line(self, pattern: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> re.Match[str]:
-        """The next line that holds ``pattern``; lines before it count as read."""
+        """Return the next line that contains ``pattern``; earlier lines count as read."""
         wanted = re.compile(pattern)
         end = time.monotonic() + deadline_seconds
         while True:
@@ -153,7 +153,7 @@ class Process:
             raise AssertionError(msg)
 
     def when_exited(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> int:
-        """Its exit code, once it has ended by itself and all its output is read."""
+        """Return its exit code, once it has ended and all its output is read."""
         try:
             code = self._child.wait(deadline_seconds)
         except subprocess.TimeoutExpired:
@@ -163,7 +163,7 @@ class Process:
         return code
 
     def open_descriptors(self) -> dict[int, str]:
-        """Number and target of each of its open file descriptors, as the kernel sees them."""
+        """Return number and target of each of its open file descriptors."""
         found: dict[int, str] = {}
         for entry in Path(f"/proc/{self.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -171,23 +171,23 @@ class Process:
         return found
 
     def resident_bytes(self) -> int:
-        """Memory in use (RSS)."""
+        """Return its resident memory (RSS)."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         assert found is not None, f"{self.name} has no memory: it has ended"
         return int(found[1]) * 1024
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; a process that has ended does not mind."""
+        """Send a signal; do nothing if the process has ended."""
         self._child.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the kernel to have taken its sockets back."""
+        """Send SIGKILL, and wait until the kernel has closed its sockets."""
         self._child.kill()
         self._child.wait()
 
     def stop(self) -> int:
-        """SIGTERM, then SIGKILL if that is not heard; gives the exit code."""
+        """Send SIGTERM, then SIGKILL if it has no effect; return the exit code."""
         if self._child.poll() is None:
             self._child.terminate()
             try:
@@ -205,8 +205,8 @@ class Process:
         return self._child.returncode
 
     def check_quiet(self) -> None:
-        """Fail if it logged a traceback or an error that nobody handled."""
-        assert _TROUBLE.search(self.output) is None, f"{self.name} had trouble:\n{self.output}"
+        """Fail if it logged a traceback or an unhandled error."""
+        assert _TROUBLE.search(self.output) is None, f"{self.name} logged an error:\n{self.output}"
 
     def __enter__(self) -> Self:
         return self
@@ -218,7 +218,7 @@ class Process:
 
 
 class RelayProcess(Process):
-    """A relay that listens on a port of its own choice; ready when constructed."""
+    """A relay on a port that the kernel chooses; ready when constructed."""
 
     def __init__(self, *options: str, listen: str = "tcp:0:interface=127.0.0.1") -> None:
         listening = ["--listen", listen] if listen else []
@@ -235,12 +235,12 @@ class RelayProcess(Process):
         return f"ws://127.0.0.1:{self.port}"
 
     def client_url(self, room: str) -> str:
-        """Where a client dials: the share link, to which a provider may append its document."""
+        """Return the share link of a room, to which a provider may append its document."""
         return f"{self.url}/c/{room}"
 
 
 class AgentProcess(Process):
-    """An agent; ``when_connected()`` waits for the relay to have taken it."""
+    """An agent; ``when_connected()`` waits until the relay has accepted it."""
 
     def __init__(self, room: str, *options: str) -> None:
         self.room = room
@@ -248,24 +248,25 @@ class AgentProcess(Process):
         super().__init__(argv, name=f"agent of {room}", env=environment())
 
     def when_connected(self) -> None:
-        """Read on to the line that tells that the relay has taken us."""
+        """Read up to the line that reports the connection to the relay."""
         self.when_line(rf"\[Agent\] Connected to relay for room: {re.escape(self.room)}")
 
 
 def twistd(plugin: str, *options: str) -> list[str]:
-    """The command line of one of our twistd plugins, with the interpreter of the tests."""
+    """Return the command line of a twistd plugin, with the interpreter of the tests."""
     code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
     return [sys.executable, "-c", code, "-n", plugin, *options]
 
 
 _state = tempfile.TemporaryDirectory(prefix="seance-state-")
-"""Where agents keep their key: all of them one, as on a person's machine, and none of the person's."""
+"""The folder of agents' keys: the same for all, as on a user's machine, but not the user's own."""
 
 
 def environment() -> dict[str, str]:
-    """The checkout comes first on the path: the processes run the code that the other tests import.
+    """Return the environment of processes under test.
 
-    Nor do they fight over the default admin port; a test that wants one says so.
+    The checkout comes first on the path, so processes run the code that the tests import. The default admin
+    port is off; a test that needs it sets it.
     """
     path = os.environ.get("PYTHONPATH")
     return {
@@ -278,7 +279,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_relay(*options: str, listen: str = "tcp:0:interface=127.0.0.1") -> Iterator[RelayProcess]:
-    """A relay for the time of a ``with`` block; at its end it must have been quiet."""
+    """Run a relay for a ``with`` block; fail if it logged an error."""
     with RelayProcess(*options, listen=listen) as relay:
         yield relay
     relay.check_quiet()
@@ -288,7 +289,7 @@ def running_relay(*options: str, listen: str = "tcp:0:interface=127.0.0.1") -> I
 def running_agent(
     relay: RelayProcess, room: str, *options: str, local_port: int | None = None, local: str | None = None
 ) -> Iterator[AgentProcess]:
-    """A connected agent for the time of a ``with`` block; at its end it must have been quiet."""
+    """Run a connected agent for a ``with`` block; fail if it logged an error."""
     place = local if local is not None else f"127.0.0.1:{local_port}"
     with AgentProcess(room, "--relay", relay.url, "--local", place, *options) as agent:
         agent.when_connected()
@@ -306,7 +307,7 @@ def running_process(
     cwd: Path | None = None,
     stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Process]:
-    """Any program for the time of a ``with`` block, from the line on that tells it is ready."""
+    """Run any program for a ``with`` block, from the line that shows that it is ready."""
     with Process(argv, name=name, env=env, cwd=cwd, stdin=stdin) as process:
         process.when_line(ready)
         yield process
@@ -320,7 +321,7 @@ def running_node(
     env: Mapping[str, str] | None = None,
     stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Process]:
-    """A script of ``tests/peers`` (or of a package in it) under Node; see `node_modules`."""
+    """Run a script of ``tests/peers`` (or of a package in it) with Node; see ``node_modules``."""
     node_modules()
     argv = ["node", str(PEERS / script), *arguments]
     with running_process(argv, name=script, ready=ready, env=env, cwd=PEERS, stdin=stdin) as process:
@@ -328,9 +329,9 @@ def running_node(
 
 
 def node_modules() -> Path:
-    """The installed packages of ``tests/peers``, exactly those of its lock file.
+    """Return the installed packages of ``tests/peers``, as in its lock file.
 
-    Skips the test without Node. Installs once, whoever asks first; others of the same checkout wait.
+    Skips the test without Node. The first caller installs; others of the same checkout wait.
     """
     require("node", "npm")
     modules = PEERS / "node_modules"
@@ -346,7 +347,7 @@ def node_modules() -> Path:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for programs that cannot tell which one they took."""
+    """Return a port that was free a moment ago, for programs that cannot report a port that they choose."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -354,7 +355,7 @@ def free_port() -> int:
 
 
 def until(what: str, holds: Callable[[], bool], *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-    """Ask again and again until ``holds()``; for what only the kernel can tell, such as descriptors."""
+    """Call ``holds()`` until it is true; for conditions that only the kernel knows, such as descriptors."""
     end = time.monotonic() + deadline_seconds
     while not holds():
         assert time.monotonic() < end, f"after {deadline_seconds} s still not: {what}"

@@ -1,7 +1,7 @@
-"""Ways to connect two protocols, one for each kind of transport that ``tests/contract.py`` is about.
+"""Ways to connect two protocols, one for each kind of transport of ``tests/contract.py``.
 
-A rig connects pairs of protocols, as many as are asked for, and lets time pass until something is so. Those
-on a ``Clock`` are through with that at once; the one on real TCP takes a few turns of the reactor.
+A rig connects any number of pairs of protocols, and lets time pass until a condition holds. The rigs on a
+``Clock`` finish without waiting; the rig on real TCP takes a few turns of the reactor.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ __all__ = [
 
 ROOM = "room-1"
 SOCKET_BYTES = 128 * 1024
-"""Socket buffers on the loopback, which would else swallow megabytes before they push back."""
+"""Size of socket buffers on the loopback, which otherwise take megabytes before a writer is paused."""
 
 
 class OneByOne(Factory):
-    """Gives out the protocols that wait in ``coming``, and refuses when there are none."""
+    """Returns the protocols in ``coming`` in order, and refuses when there are none."""
 
     noisy = False
 
@@ -57,7 +57,7 @@ class OneByOne(Factory):
 
 
 class Rig:
-    """What the contract asks of each. ``flipped``: the protocols change places."""
+    """The interface of all rigs. With ``flipped`` the protocols change places."""
 
     can_half_close = True
 
@@ -65,27 +65,27 @@ class Rig:
         self._flipped = flipped
 
     async def connect(self, near: IProtocol, far: IProtocol) -> None:
-        """Connects two protocols; both have a transport then."""
+        """Connect two protocols; both have a transport then."""
         await self._connect(*((far, near) if self._flipped else (near, far)))
 
     async def _connect(self, near: IProtocol, far: IProtocol) -> None:
         raise NotImplementedError
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Lets things happen until ``condition`` is true, and fails if it does not become so."""
+        """Run events until ``condition`` is true; fail if it does not become true."""
         raise NotImplementedError
 
     async def settle(self) -> None:
-        """Lets everything happen that is under way."""
+        """Run all pending events."""
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Ends what the test has left, and looks whether anything is left then."""
+        """End what the test left, and check that nothing remains."""
         raise NotImplementedError
 
 
 class TcpRig(Rig):
-    """Real TCP on the loopback: what the others are compared with."""
+    """Real TCP on the loopback; the others are compared with it."""
 
     def __init__(self, *, flipped: bool = False, is_eager: bool = False) -> None:
         super().__init__(flipped=flipped)
@@ -119,7 +119,7 @@ class TcpRig(Rig):
         give_up_at = self._reactor.seconds() + 10
         while not condition():
             if self._reactor.seconds() > give_up_at:
-                pytest.fail("what was waited for did not happen")
+                pytest.fail("the condition did not become true")
             await task.deferLater(self._reactor, 0)
 
     async def settle(self) -> None:
@@ -135,7 +135,7 @@ class TcpRig(Rig):
 
 
 class ClockRig(Rig):
-    """What the rigs on a clock have in common. No second passes unless the test says so."""
+    """The common part of the rigs on a clock. No second passes unless the test says so."""
 
     def __init__(self, *, flipped: bool = False, **shape: int) -> None:
         super().__init__(flipped=flipped)
@@ -146,24 +146,24 @@ class ClockRig(Rig):
     async def until(self, condition: Callable[[], object]) -> None:
         run_until(self.clock, lambda: condition() or self._is_quiet())
         if not condition():
-            pytest.fail("what was waited for did not happen, and nothing else will")
+            pytest.fail("the condition is false, and no event is pending")
 
     async def settle(self) -> None:
         run_until(self.clock, self._is_quiet)
 
     def _is_quiet(self) -> bool:
-        # What waits for a second or more is a timer, and none of the contract's business.
+        # A call in a second or more is a timer, which the contract does not cover.
         return all(call.getTime() > self.clock.seconds() for call in self.clock.getDelayedCalls())
 
     async def stop(self) -> None:
         for wire in self.wires:
             wire.near.abortConnection()
         run(self.clock)
-        assert self.clock.getDelayedCalls() == [], "somebody left a delayed call"
+        assert self.clock.getDelayedCalls() == [], "a delayed call remains"
 
 
 class WireRig(ClockRig):
-    """The wire itself."""
+    """The in-memory wire itself."""
 
     async def _connect(self, near: IProtocol, far: IProtocol) -> None:
         wire = Wire(self.clock, **self.shape)
@@ -172,7 +172,7 @@ class WireRig(ClockRig):
 
 
 class AgentDoor(ProtocolSwitch):
-    """The relay's side of a carrier, reduced to what ``CarrierAnswerer`` needs."""
+    """The relay's end of a carrier, reduced to what ``CarrierAnswerer`` needs."""
 
     def __init__(self, answerer: CarrierAnswerer, make_protocol: Callable[[str | None], IProtocol]) -> None:
         self._reader = RequestReader()
@@ -191,7 +191,7 @@ class AgentDoor(ProtocolSwitch):
 
 
 class CarrierRig(ClockRig):
-    """A WebSocket over the wire, the far protocol on the relay's side."""
+    """A WebSocket over the wire, with the far protocol on the relay's side."""
 
     can_half_close = False
 
@@ -205,12 +205,12 @@ class CarrierRig(ClockRig):
         dialling.addErrback(lambda failure: failure.trap(CarrierLost)).addCallback(dialled.append)
         self.wires += endpoint.wires
         await self.until(lambda: dialled)
-        # The far protocol may cut the connection as soon as it has it, before anything of it has arrived.
+        # The far protocol may abort as soon as it is connected, before any of its bytes have arrived.
         assert dialled in ([near], [CarrierLost])
 
 
 def join_muxes(clock: Clock, wire: Wire, limits: Limits | None = None, **options: Any) -> tuple[Mux, Mux]:
-    """Connects an agent's mux, near, and a relay's, far."""
+    """Connects an agent's mux (near) and a relay's mux (far)."""
     agent = Mux(cast(IReactorTime, clock), Role.CLIENT, limits=limits, **options)
     relay = Mux(cast(IReactorTime, clock), Role.SERVER, limits=limits, **options)
     wire.join(agent, relay)
@@ -218,7 +218,7 @@ def join_muxes(clock: Clock, wire: Wire, limits: Limits | None = None, **options
 
 
 class MuxRig(ClockRig):
-    """Streams over one link, opened by the relay as clients are, or flipped, by the agent."""
+    """Streams over one link, opened by the relay as for clients, or, flipped, by the agent."""
 
     async def _connect(self, near: IProtocol, far: IProtocol) -> None:
         if not self.wires:

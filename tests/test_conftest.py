@@ -1,6 +1,6 @@
-"""The net under the suite holds: what ``tests/conftest.py`` says it catches, it catches.
+"""``tests/conftest.py`` finds every fault that its docstring names.
 
-A small test file with every fault is run by a pytest of its own, under the same ``conftest.py``.
+A small test file with every fault runs in a separate pytest, under the same ``conftest.py``.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def test_good_after_all_that(): pass
 
 
 def run_pytest(folder: Path, *flags: str) -> dict[str, str]:
-    """Runs the file of faults; gives the worst that was said of each test."""
+    """Run the file of faults; return the worst verdict on each test."""
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_faults.py").write_text(FAULTS)
     config = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-p", "no:cacheprovider"]
@@ -173,7 +173,7 @@ def test_a_test_without_a_fault_passes(name: str, verdicts: dict[str, str]) -> N
     assert verdicts[name] == "PASSED"
 
 
-def test_slow_tests_and_skips_are_as_usual_without_a_flag(verdicts: dict[str, str]) -> None:
+def test_without_flags_slow_tests_are_deselected_and_skips_allowed(verdicts: dict[str, str]) -> None:
     assert (verdicts["test_skip"], verdicts["test_known"]) == ("SKIPPED", "XFAIL")
     assert "test_slow" not in verdicts
 

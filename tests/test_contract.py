@@ -1,4 +1,4 @@
-"""The transport contract, held against real TCP and against everything that passes for it."""
+"""The transport contract, run against real TCP and against all transports of this project."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.rigs import CarrierRig, MuxRig, Rig, TcpRig, WireRig
 
 
 class TestTcp(TransportContract):
-    """The original: if this fails, the contract is wrong."""
+    """The reference: if this fails, the contract is wrong."""
 
     def make_rig(self) -> Rig:
         return TcpRig()
@@ -18,18 +18,18 @@ class TestTcpFromTheListeningSide(TransportContract):
         return TcpRig(flipped=True)
 
 
-class TestTcpThatWritesAtOnce(TransportContract):
+class TestTcpWithImmediateWrites(TransportContract):
     def make_rig(self) -> Rig:
         return TcpRig(is_eager=True)
 
 
-class TestTcpThatWritesAtOnceFromTheListeningSide(TransportContract):
+class TestTcpWithImmediateWritesFromTheListeningSide(TransportContract):
     def make_rig(self) -> Rig:
         return TcpRig(flipped=True, is_eager=True)
 
 
 class TestWire(TransportContract):
-    """What the other tests of this floor are run on: if this fails, they prove nothing."""
+    """Many tests use this transport: if it fails, they prove nothing."""
 
     def make_rig(self) -> Rig:
         return WireRig()

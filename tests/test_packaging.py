@@ -1,7 +1,9 @@
-"""What is installed by a plain ``pip install``, seen from another directory than the checkout."""
+"""The package after a plain ``pip install``, used outside the checkout."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import tarfile
@@ -27,16 +29,18 @@ SDIST = "import sys, setuptools.build_meta as backend; print(backend.build_sdist
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A fresh environment with nothing but us and what we need, and what was built for it."""
+    """A new virtual environment with only this package and its dependencies, and the built archives."""
 
     folder: Path
     wheel: Path
     sdist: Path
 
-    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs a program of the environment, far away from the checkout."""
+    def run(
+        self, program: str, *arguments: str, venv_folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment, outside the checkout."""
         return subprocess.run(
-            [str(self.folder / "venv" / "bin" / program), *arguments],
+            [str((venv_folder or self.folder / "venv") / "bin" / program), *arguments],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -47,7 +51,20 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("installed")
+    """Install once for all workers of pytest-xdist; their folders have one parent."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "installed"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            install(folder)
+            (folder / "complete").touch()
+    [wheel], [sdist] = (folder / "built").glob("*.whl"), (folder / "built").glob("*.tar.gz")
+    return Installed(folder, wheel, sdist)
+
+
+def install(folder: Path) -> None:
     source, built = folder / "source", folder / "built"
     shutil.copytree(ROOT, source, ignore=NOT_SOURCE)
     venv.create(folder / "venv", with_pip=True)
@@ -62,47 +79,45 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     run("-m", "pip", "install", "-q", str(source))
     run("-m", "pip", "install", "-q", "setuptools>=77")
     run("-c", SDIST, str(built), cwd=source)
-    [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
-    return Installed(folder, wheel, sdist)
 
 
 def test_twistd_has_both_plugins(installed: Installed) -> None:
-    said = installed.run("twistd", "--help").stdout
-    assert "seance-relay" in said
-    assert "seance-agent" in said
+    output = installed.run("twistd", "--help").stdout
+    assert "seance-relay" in output
+    assert "seance-agent" in output
 
 
 @pytest.mark.parametrize("plugin", ["seance-relay", "seance-agent"])
-def test_a_plugin_works_where_no_checkout_is(plugin: str, installed: Installed) -> None:
+def test_a_plugin_works_outside_the_checkout(plugin: str, installed: Installed) -> None:
     finished = installed.run("twistd", plugin, "--help")
     assert finished.returncode == 0, finished.stderr
     assert f"Usage: {plugin}" in finished.stdout
 
 
-def test_the_command_is_there(installed: Installed) -> None:
+def test_the_command_is_installed(installed: Installed) -> None:
     assert installed.run("seance", "--version").stdout == f"seance-tunnel {__version__}\n"
     assert installed.run("python", "-m", "seance", "--version").stdout == f"seance-tunnel {__version__}\n"
 
 
-def test_what_is_imported_is_what_was_installed(installed: Installed) -> None:
+def test_the_installed_package_is_imported(installed: Installed) -> None:
     where = installed.run("python", "-c", "import seance; print(seance.__file__)").stdout.strip()
     assert Path(where).is_relative_to(installed.folder / "venv")
 
 
-def test_no_extra_is_needed_for_relay_and_agent(installed: Installed) -> None:
+def test_relay_and_agent_need_no_extra(installed: Installed) -> None:
     assert installed.run("python", "-c", "import seance.relay_tap, seance.agent_tap").returncode == 0
     for missing in ("pycrdt", "segno", "pytest"):
         assert installed.run("python", "-c", f"import {missing}").returncode == 1
 
 
-def test_the_demo_without_its_extra_says_what_to_install(installed: Installed) -> None:
+def test_the_demo_without_its_extra_names_the_extra(installed: Installed) -> None:
     finished = installed.run("seance", "demo")
     assert finished.returncode == 1
     assert "seance-tunnel[demo]" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
-def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(installed: Installed) -> None:
+def test_the_wheel_contains_only_the_package_and_the_plugins(installed: Installed) -> None:
     names = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for path in python_files(ROOT / "seance")}
     pages = {str(path.relative_to(ROOT)) for path in (ROOT / "seance" / "pad").glob("*.html")}
@@ -113,7 +128,7 @@ def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(installed:
     assert names == modules | pages | {"seance/py.typed", "twisted/plugins/seance_plugins.py"}
 
 
-def test_the_wheel_says_who_we_are(installed: Installed) -> None:
+def test_the_wheel_has_name_version_license_and_extras(installed: Installed) -> None:
     with zipfile.ZipFile(installed.wheel) as wheel:
         inside = {name.split(".dist-info/")[1]: name for name in wheel.namelist() if ".dist-info/" in name}
         metadata = wheel.read(inside["METADATA"]).decode()
@@ -148,10 +163,17 @@ def test_the_source_distribution_builds_the_same_wheel(installed: Installed, tmp
     assert sorted(zipfile.ZipFile(wheel).namelist()) == sorted(zipfile.ZipFile(installed.wheel).namelist())
 
 
-def test_removing_us_leaves_twisted_whole(installed: Installed) -> None:
-    """Last, because it takes away what the others look at."""
-    assert installed.run("pip", "uninstall", "-q", "-y", "seance-tunnel").returncode == 0
-    assert installed.run("python", "-c", "import twisted.internet.reactor").returncode == 0
-    said = installed.run("twistd", "--help")
-    assert said.returncode == 0
-    assert "seance-" not in said.stdout
+def test_uninstalling_keeps_twisted_working(installed: Installed, tmp_path: Path) -> None:
+    copy = tmp_path / "venv"  # the other tests use the original
+    shutil.copytree(installed.folder / "venv", copy, symlinks=True)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return installed.run("python", *arguments, venv_folder=copy)
+
+    assert run("-m", "pip", "uninstall", "-q", "-y", "seance-tunnel").returncode == 0
+    assert run("-c", "import seance").returncode == 1
+    finished = run("-m", "twisted", "--help")
+    assert finished.returncode == 0, finished.stderr
+    finished = run("-c", "from twisted.scripts.twistd import run; run()", "--help")
+    assert finished.returncode == 0, finished.stderr
+    assert "seance-" not in finished.stdout

@@ -2,7 +2,7 @@
 
 OpenSSL does not allow that: a write while a read handles the session tickets of TLS 1.3 may never reach
 the wire. Twelve of 4,000 upgrades without any proxy hung so until their deadline (CPython 3.11,
-OpenSSL 3.0), none with this. It looks exactly like a proxy, or a relay, that leaves a client unread.
+OpenSSL 3.0), none with this. The effect looks like a proxy or a relay that does not read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["safe_in_threads", "trusting"]
 
 
 class SharedTLSSocket(ssl.SSLSocket):
-    """One thread at a time is inside OpenSSL, and none waits there for the network."""
+    """At most one thread is inside OpenSSL, and none waits there for the network."""
 
     turn: threading.Lock
     patience: float | None
-    """What ``settimeout`` said; below that the socket never waits."""
+    """The value of ``settimeout``; the socket below it is non-blocking."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         socket = super().__new__(cls, *args, **kwargs)
@@ -75,11 +75,11 @@ class SharedTLSSocket(ssl.SSLSocket):
 
 
 def safe_in_threads(context: ssl.SSLContext) -> ssl.SSLContext:
-    """The same context; its sockets may be read in one thread and written in another."""
+    """Return the same context; one thread may read its sockets while another writes."""
     context.sslsocket_class = SharedTLSSocket
     return context
 
 
 def trusting(authority: Path | str) -> ssl.SSLContext:
-    """A client's context that believes the authority in that file (its path)."""
+    """Return a client's context that trusts the authority in this file."""
     return safe_in_threads(ssl.create_default_context(cafile=str(authority)))

@@ -1,4 +1,4 @@
-"""What a test needs from the machine: external programs, or a skip that names them."""
+"""Requirements of tests: external programs. A test without them is skipped with their names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 __all__ = ["ROOT", "require"]
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The top of the checkout."""
+"""The root folder of the checkout."""
 
 
 def require(*programs: str) -> None:

@@ -1,11 +1,11 @@
-"""Two transports joined by memory, for tests on a ``Clock``: what TCP does, without a socket.
+"""Two transports connected in memory, for tests on a ``Clock``: the behaviour of TCP without a socket.
 
-Not a stub: it has a send buffer with a high-water mark, a bounded receive buffer behind it, half-close,
-reset and abort, and it can deliver in pieces of any size. ``tests/contract.py`` runs against it and against
-real TCP alike, so that what a test learns here holds there.
+Each has a send buffer with a high-water mark, a bounded receive buffer, half-close, reset and abort, and can
+deliver pieces of any size. ``tests/contract.py`` runs against it and against real TCP, so results of tests on
+it hold for TCP.
 
-Nothing happens inside a call. Every end has a turn of its own on the clock, in which it first sends and then
-receives, as a reactor would let it.
+Nothing happens inside a call. Each end has its own turn on the clock, in which it first sends and then
+receives, as in a reactor.
 """
 
 from __future__ import annotations
@@ -40,36 +40,36 @@ __all__ = ["Wire", "WireEnd", "WireEndpoint", "run", "run_until"]
 
 KIB = 1024
 WHOLE = 64 * KIB
-"""What a Twisted transport reads at once."""
+"""The number of bytes that a Twisted transport reads at a time."""
 
 
 def run(clock: Clock, turns: int = 50) -> None:
-    """Lets everything happen that is due now."""
+    """Run everything that is due now."""
     for _ in range(turns):
         clock.advance(0)
 
 
 def run_until(clock: Clock, condition: Callable[[], object], turns: int = 20_000) -> None:
-    """Lets everything happen that is due now until ``condition`` is true; fails if that takes too long."""
+    """Run everything that is due now until ``condition`` is true; fail if that takes too long."""
     for _ in range(turns):
         if condition():
             return
         clock.advance(0)
-    msg = f"what was waited for did not happen in {turns} turns"
+    msg = f"the condition did not become true in {turns} turns"
     raise AssertionError(msg)
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How the two ends behave, and the ends themselves once ``join`` has made them.
+    """The behaviour of the two ends, and the ends themselves after ``join``.
 
     Attributes:
-        clock: Where the turns are taken.
-        chop_bytes: The greatest piece that is delivered; each has 1 to that many, unless they are WHOLE.
-        seed: Of the sizes of the pieces.
+        clock: Schedules the turns.
+        chop_bytes: Maximum size of a delivered piece; sizes are random from 1 to this, unless it is WHOLE.
+        seed: Seed of the sizes.
         high_water_bytes: Above this, an end pauses its producer.
-        room_bytes: What one end takes for a protocol that does not read.
-        latency_seconds: How long anything takes.
+        room_bytes: Number of bytes that an end receives for a protocol that does not read.
+        latency_seconds: Delay of every piece and event.
     """
 
     clock: Clock
@@ -81,7 +81,7 @@ class Wire:
     ends: list[WireEnd] = field(default_factory=list)
 
     def join(self, near: IProtocol, far: IProtocol) -> None:
-        """Connects two protocols, the far one first."""
+        """Connect two protocols, the far one first."""
         ends = [WireEnd(self, 1), WireEnd(self, 2)]
         self.ends.extend(ends)
         ends[0].peer, ends[1].peer = ends[1], ends[0]
@@ -103,7 +103,7 @@ class WireEnd:
     """The transport of one of the two protocols.
 
     Attributes:
-        written: Every ``write`` and ``writeSequence``, for tests that count them.
+        written: The argument of every ``write`` and ``writeSequence``, for tests that count them.
     """
 
     _log = Logger()
@@ -140,7 +140,7 @@ class WireEnd:
 
     @property
     def dataBuffer(self) -> bytes:  # noqa: N802  # Twisted's name
-        """What waits to be sent, where ``seance.net.unsent_bytes`` looks for it."""
+        """The unsent bytes, with the name that ``seance.net.unsent_bytes`` reads."""
         return bytes(self.unsent)
 
     def write(self, data: bytes) -> None:
@@ -300,7 +300,7 @@ class WireEnd:
             self._lose(Failure(ConnectionAborted()))
 
     def _close(self, reason: Failure | None = None) -> None:
-        # As a kernel does it: closing with bytes that nobody has read is a reset.
+        # As in a kernel: closing with unread bytes is a reset.
         if self._arrived:
             self.peer._got_reset = True
         self.peer._got_end = True
@@ -320,7 +320,7 @@ class WireEnd:
 
 @implementer(IStreamClientEndpoint)
 class WireEndpoint:
-    """Connects to a factory over a wire, after one turn; to None it is refused.
+    """An endpoint that connects to a factory over a wire, after one turn. Without a factory it fails.
 
     Attributes:
         wires: Every connection so far.

@@ -12,7 +12,10 @@ from tests.relay.rig import Rig, request, until
 
 
 @ensureDeferred
-async def test_client_that_leaves_during_the_dial_of_the_local_server_leaves_nothing() -> None:
+async def test_client_that_leaves_while_the_local_server_is_dialled_frees_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seance.relay.edge.abandoned_upgrade.ORDERLY_SECONDS", 0.1)
     with deaf_port() as port:
         async with Rig(agent={"local": f"127.0.0.1:{port}", "local_dial_seconds": 60.0}) as rig:
             client = await rig.connect(request())

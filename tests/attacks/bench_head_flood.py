@@ -1,11 +1,10 @@
-"""How much slower is somebody innocent while strangers send heads without an end? One line of JSON.
+"""Measure by how much a flood of endless heads slows down other clients. Prints one line of JSON.
 
-``python -m tests.attacks.bench_head_flood`` runs a relay, an agent and an echo server as processes and
-visits them over and over: come, be upgraded, say hello, be answered, go. In turns of some seconds nobody
-else is there, or a further process sends heads over 20 connections that come again as soon as they are cut,
-at 100 MiB a second: what a line of 1 Gbit/s brings, and four times in each second what the relay before
-this one was flooded with. Everything is compared within one run, so that only the ratio counts;
-it is of no use as a test, since a busy machine is no mistake. docs/security.md has what it said.
+``python -m tests.attacks.bench_head_flood`` runs a relay, an agent and an echo server as processes. A client
+repeatedly connects, upgrades, sends, gets its echo and disconnects. For some seconds it is the only client;
+for some seconds another process sends heads over 20 connections, which it replaces when they are cut. The
+flood has 100 MiB/s, about what a line of 1 Gbit/s carries. Both phases are compared within one run, so only
+the ratio counts. As a test this would fail on a busy machine. docs/security.md has the results.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["main"]
 
 
 def flood(port: int, kind: str, rate: float, sent: multiprocessing.Value) -> None:  # type: ignore[valid-type]
-    """Send so many bytes a second for ever; a connection that was cut is replaced at once."""
+    """Send this many bytes per second until the process is ended; replace each connection that is cut."""
     strangers: list[socket.socket] = []
     piece = FLOODS[kind](1) * 16
     began, already = time.monotonic(), sent.value
@@ -50,7 +49,7 @@ def flood(port: int, kind: str, rate: float, sent: multiprocessing.Value) -> Non
 
 
 def visits(innocent: Innocent, seconds: float) -> list[float]:
-    """How long each visit took, one after the other."""
+    """Return the duration of each visit, one after the other."""
     taken = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -94,7 +93,7 @@ def measure(
 
 
 def main(arguments: list[str]) -> None:
-    """Measure one flood after the other."""
+    """Measure each kind of flood in turn."""
     parser = argparse.ArgumentParser(prog="bench_head_flood", description=__doc__.partition("\n")[0])
     parser.add_argument("--turns", type=int, default=3, help="with the flood and without it")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")

@@ -1,4 +1,4 @@
-"""Says at the end of a run with mutants how many there were, so that "a million" is seen and not believed."""
+"""Print the number of fuzz inputs at the end of a run."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import pytest
 __all__ = ["FuzzCount", "fuzz_count", "pytest_terminal_summary"]
 
 FuzzCount = dict[str, int]
-"""Inputs so far, by what was fuzzed with them."""
+"""Number of inputs so far for each fuzzed parser."""
 
 _COUNT = pytest.StashKey[FuzzCount]()
 
 
 @pytest.fixture
 def fuzz_count(pytestconfig: pytest.Config) -> FuzzCount:
-    """The count of this run, to be counted on."""
+    """The counts of this run; tests add to them."""
     return pytestconfig.stash.setdefault(_COUNT, {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the count."""
+    """Print the counts."""
     count = config.stash.get(_COUNT, {})
     if count:
         parts = ", ".join(f"{name} {inputs:,}" for name, inputs in count.items())

@@ -1,7 +1,6 @@
-"""Who takes part in an attack on real processes: a local server, somebody innocent, a raw agent.
+"""Participants of an attack on real processes: a local server, an ordinary client, a raw agent.
 
-All of them speak raw TCP: what an attacker sends must not be repaired by a library on its way, and
-what a victim receives must be seen as it came.
+All of them use raw TCP. A library would repair what an attacker sends, and would hide how it arrives.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ TEXT = 1
 
 
 class EchoServer:
-    """A local server that upgrades every request, repeats what comes then, and keeps what it was sent.
+    """A local server that accepts every upgrade, then echoes, and records what it received.
 
     Args:
-        keeps: Whether to keep what comes behind the heads.
-        pour_bytes: Sent to each client behind the 101, asked or not.
+        keeps: Whether to record the bytes behind the heads.
+        pour_bytes: Number of bytes sent to each client behind the 101.
 
     Attributes:
-        heads: Everything up to the end of a head, connection by connection.
-        received: Everything that came behind the heads, if it was to be kept.
-        transports: Of the connections that are open now.
+        heads: The heads, one per connection.
+        received: The bytes behind the heads, if ``keeps`` is set.
+        transports: The open connections.
     """
 
     def __init__(self, *, keeps: bool = False, pour_bytes: int = 0) -> None:
@@ -118,10 +117,10 @@ class _Echo(asyncio.Protocol):
 
 
 class Innocent:
-    """Somebody who uses the relay all the time: comes, says something, is answered, goes.
+    """An ordinary client that repeatedly connects, sends a message, gets its echo and disconnects.
 
-    ``with Innocent(address, target) as innocent:`` around an attack; at its end every visit must have
-    succeeded, and there must have been some. How long they took is printed, not judged.
+    Used as ``with Innocent(relay, target, name=...):`` around an attack. At its end every visit must have
+    succeeded, and there must be at least one. Durations are printed, not asserted.
     """
 
     def __init__(self, relay: RelayProcess, target: str, *, name: str) -> None:
@@ -138,13 +137,13 @@ class Innocent:
             began = time.monotonic()
             try:
                 self.visit()
-            except Exception as error:  # a visit must not fail in any way
+            except Exception as error:  # a visit must not fail at all
                 self.failures.append(repr(error))
             self.seconds.append(time.monotonic() - began)
             self._is_over.wait(0.02)
 
     def visit(self) -> None:
-        """Come, be answered, go."""
+        """Connect, exchange one message, disconnect."""
         with Wire.dial(self._address) as client:
             client.send(upgrade(self._target))
             head = client.read_head()
@@ -173,13 +172,13 @@ class Innocent:
 
 @contextlib.contextmanager
 def innocent_room(relay: RelayProcess, *options: str) -> Iterator[str]:
-    """A room with an agent and a local server of its own, apart from all attacks: gives its target."""
+    """Provide a separate room with an agent and a local server; yield its target."""
     with EchoServer() as server, running_agent(relay, "innocent", *options, local_port=server.port):
         yield "/c/innocent/doc"
 
 
 class RawAgent:
-    """An agent that does what the test says, over a real socket: a WebSocket that carries yamux frames."""
+    """An agent controlled by the test: a real WebSocket connection that carries yamux frames."""
 
     def __init__(self, relay: RelayProcess, room: str, fields: bytes = b"") -> None:
         self._wire = Wire.dial(("127.0.0.1", relay.port))
@@ -193,15 +192,15 @@ class RawAgent:
         return self._wire
 
     def say(self, *frames: bytes) -> None:
-        """Send yamux frames, in one WebSocket message."""
+        """Send yamux frames in one WebSocket message."""
         self._wire.send(frame(2, b"".join(frames), masked=True))
 
     def say_text(self, payload: bytes) -> None:
-        """Send link control."""
+        """Send a link control message."""
         self._wire.send(frame(TEXT, payload, masked=True))
 
     def hear(self) -> WireFrame | None:
-        """The next yamux frame; None once the relay has sent a close frame or ended the connection."""
+        """Return the next yamux frame; None once the relay has sent a close frame or ended the connection."""
         while not self._frames:
             try:
                 first, payload = read_frame(self._wire.read_exactly)
@@ -213,16 +212,16 @@ class RawAgent:
         return self._frames.pop(0)
 
     def take_stream(self) -> int:
-        """Wait for a client's stream, and accept it."""
+        """Wait for a client's stream and accept it."""
         heard = self.hear()
         while heard is not None and (heard.kind == PING or not heard.flags & SYN):
             heard = self.hear()
-        assert heard is not None, "the relay has gone"
+        assert heard is not None, "the relay has disconnected"
         self.say(window(heard.stream_id, ACK))
         return heard.stream_id
 
     def lingering_close(self) -> list[WireFrame]:
-        """What the relay still says before it ends the connection, which it must."""
+        """Return the frames that the relay sends before it ends the connection, which it must."""
         said = []
         while heard := self.hear():
             said.append(heard)
@@ -245,10 +244,10 @@ def say(name: str, **figures: object) -> None:
 
 
 def dial_quietly(relay: RelayProcess) -> socket.socket:
-    """A connection that says nothing yet."""
+    """Open a connection that sends nothing yet."""
     return socket.create_connection(("127.0.0.1", relay.port), DEADLINE_SECONDS)
 
 
 def settles(relay: RelayProcess, what: str, before: int) -> None:
-    """Wait until a relay has as many descriptors as before."""
-    until(f"{what}: no descriptor left", lambda: len(relay.open_descriptors()) <= before)
+    """Wait until a relay has no more descriptors than before."""
+    until(f"{what}: descriptors as before", lambda: len(relay.open_descriptors()) <= before)

@@ -1,8 +1,8 @@
-"""A token is seen by nobody but the relay: neither the logs, nor the local server, nor a refusal show one.
+"""Only the relay sees a token: no log, no local server and no refusal shows one.
 
-Each token here carries marks that occur nowhere else: its payload, its signature, or all of it where it
-is no JWT. They are sent in every place where a token may travel, good ones and bad ones, and then looked
-for in everything that anybody wrote down.
+Each token here carries marks that occur nowhere else: its payload, its signature, or all of it if it is not a
+JWT. Valid and invalid tokens are sent in every place where a token may be, and every output is searched for
+the marks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tests.relay.rig import until as when
 
 ROOM = "canary-room"
 QUERY = "canary-in-the-query"
-"""What an app keeps in its own query: its local server gets it, no log does."""
+"""The secret that an app has in its own query: its local server gets it, no log shows it."""
 
 PLACES = {
     "bearer": ("/c/{room}/doc", "Authorization: Bearer {token}"),
@@ -74,7 +74,7 @@ PLACES = {
 
 @dataclass
 class Canaries:
-    """Makes tokens and remembers by what each would be known."""
+    """Makes tokens and records the marks of each."""
 
     marks: list[str] = field(default_factory=lambda: [QUERY])
 
@@ -96,7 +96,7 @@ class Canaries:
         return token
 
     def bad(self) -> list[str]:
-        """Wrong in every way for a client of the room."""
+        """Return tokens that are invalid for a client of the room, each for another reason."""
         return [
             self.token(seconds=-3600),
             self.token(room="another-room"),
@@ -122,14 +122,16 @@ def canaries() -> Canaries:
 
 
 def asking(place: str, token: str) -> tuple[str, str]:
-    """Target and field of a request that carries the token in this place, and the app's own secret."""
+    """Return target and header line of a request with the token in this place, and with the app's own
+    secret.
+    """
     target, line = PLACES[place]
     filled = target.format(room=ROOM, token=token, escaped="".join(f"%{ord(one):02X}" for one in token))
     return f"{filled}{'&' if '?' in filled else '?'}q={QUERY}", line.format(token=token)
 
 
 def ask(relay: RelayProcess, target: str, line: str) -> tuple[int, str]:
-    """The status of the answer, and all of it as text."""
+    """Return the status of the answer, and all of it as text."""
     with Wire.dial(("127.0.0.1", relay.port)) as client:
         client.send(upgrade(target, f"{line}\r\n".encode() if line else b""))
         head = client.read_head()
@@ -138,11 +140,11 @@ def ask(relay: RelayProcess, target: str, line: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("log_format", ["text", "json"])
-def test_token_is_in_no_output_of_relay_and_agent(
-    log_format: str, key_file: str, tmp_path: Path, canaries: Canaries
+def test_no_output_of_relay_and_agent_shows_a_token(
+    key_file: str, tmp_path: Path, canaries: Canaries
 ) -> None:
-    log = ("--log-format", log_format)
+    """Refused agents log as text; ``tests/logs`` tests the formats."""
+    log = ("--log-format", "json")
     file = tmp_path / "token"
     file.write_text(canaries.token(role="agent") + "\n")
     with EchoServer(keeps=True) as server, running_relay("--auth-key", key_file, *log) as relay:
@@ -160,7 +162,8 @@ def test_token_is_in_no_output_of_relay_and_agent(
                     answers.append(text)
             assert len(server.heads) == len(PLACES)
             relay.when_line("left after")
-            # The agent renews its token over the link, with a good one and with one of somebody else.
+            # The agent renews its token over the link: with a valid token, one of another subject, and
+            # garbage.
             file.write_text(canaries.token(role="agent"))
             relay.when_line("has renewed its token")
             file.write_text(canaries.token(role="agent", agt="somebody-else"))
@@ -184,7 +187,7 @@ def test_token_is_in_no_output_of_relay_and_agent(
 
 
 def refused_agent(relay: RelayProcess, *options: str) -> str:
-    """What an agent says that does not get in, at its first attempt and as it ends."""
+    """Return the output of an agent that is refused, from its start to its end."""
     with AgentProcess("another-room", "--relay", relay.url, "--local", "127.0.0.1:9", *options) as agent:
         agent.when_line(r"\[Agent\] Next attempt")
     agent.check_quiet()
@@ -192,7 +195,7 @@ def refused_agent(relay: RelayProcess, *options: str) -> str:
 
 
 @pytest.mark.slow
-def test_token_that_cannot_be_one_is_not_repeated_on_stderr(canaries: Canaries) -> None:
+def test_an_invalid_token_is_not_shown_on_stderr(canaries: Canaries) -> None:
     for wrong in (f"{canaries.garbage()} {canaries.garbage()}", canaries.garbage() * 500):
         argv = twistd("seance-agent", "--room", ROOM, "--token", wrong)
         with Process(argv, name="agent", env=environment()) as agent:
@@ -202,7 +205,7 @@ def test_token_that_cannot_be_one_is_not_repeated_on_stderr(canaries: Canaries) 
 
 
 def test_link_control_shows_no_token(key_file: str, canaries: Canaries) -> None:
-    """An agent of somebody else's making, which renews with anything."""
+    """The agent is not ours, and renews with any text."""
     with running_relay("--auth-key", key_file) as relay:
         bearer = f"Authorization: Bearer {canaries.token(role='agent')}\r\n"
         control = b"Sec-WebSocket-Protocol: seance.link.v1\r\n"
@@ -219,14 +222,14 @@ def test_link_control_shows_no_token(key_file: str, canaries: Canaries) -> None:
 
 @ensureDeferred
 @pytest.mark.timeout(40)
-async def test_token_is_in_no_log_event_whatever_its_level(
+async def test_no_log_event_of_any_level_shows_a_token(
     key_file: str,
     tmp_path: Path,
     canaries: Canaries,
     monkeypatch: pytest.MonkeyPatch,
     watch: Watch,
 ) -> None:
-    """With every event written out, DEBUG and tracebacks included, and with every field that it holds."""
+    """Every event is rendered with all its fields, including DEBUG events and tracebacks."""
     written: list[str] = []
 
     @implementer(ILogObserver)
@@ -280,7 +283,7 @@ def fail(room: str) -> None:
 
 
 class Parrot:
-    """A relay behind a debugging proxy, or an error page, that refuses and sends the request back as text."""
+    """A server that refuses and returns the request as text, as a debugging proxy or an error page does."""
 
     def __enter__(self) -> Parrot:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -311,7 +314,7 @@ class Parrot:
                     client.sendall(self.answer(head))
 
     def answer(self, head: bytes) -> bytes:
-        # On one line, the worst of it first: what quotes it cuts it short.
+        # All on one line, because the programs cut it short when they quote it.
         lines = sorted(head.split(b"\r\n"), key=lambda line: b"eyJ" not in line)
         status, body = "403 Forbidden" if b"eyJ" in head else "400 Bad Request", b" ".join(lines)
         if head.startswith(b"GET /health"):
@@ -331,7 +334,7 @@ class Parrot:
         "bench --url {url}/c/{room}?access_token={token}&q={query} --quick",
     ],
 )
-def test_token_that_a_peer_sends_back_is_not_shown(words: str, tmp_path: Path, canaries: Canaries) -> None:
+def test_a_token_that_a_peer_returns_is_not_shown(words: str, tmp_path: Path, canaries: Canaries) -> None:
     file = tmp_path / "token"
     token = canaries.token(role="agent" if words.startswith("agent") else "client")
     file.write_text(token)
@@ -343,13 +346,15 @@ def test_token_that_a_peer_sends_back_is_not_shown(words: str, tmp_path: Path, c
                 process.when_line('"code":"http_403"')
                 process.stop()
             assert process.when_exited() != 0 or words.startswith("agent")
-        assert any(canaries.marks[-1] in head.decode("latin-1") for head in parrot.heard), "it was told"
+        assert any(canaries.marks[-1] in head.decode("latin-1") for head in parrot.heard), (
+            "the token was not sent"
+        )
     canaries.check_unseen(process.output)
 
 
 @pytest.mark.slow
-def test_operators_see_no_token(key_file: str, tmp_path: Path, canaries: Canaries) -> None:
-    """What the admin ports tell, the status of the room, and what the agent tells its parent process."""
+def test_admin_pages_and_status_show_no_token(key_file: str, tmp_path: Path, canaries: Canaries) -> None:
+    """The admin ports, the status of the room, and the status lines of the agent for its parent process."""
     file = tmp_path / "token"
     file.write_text(canaries.token(role="agent"))
     pages: list[str] = []
@@ -387,10 +392,10 @@ def test_operators_see_no_token(key_file: str, tmp_path: Path, canaries: Canarie
         canaries.check_unseen(text)
 
 
-# The net under the whole suite
+# The search for tokens in the whole suite
 
 
-def test_process_that_shows_a_token_fails_its_test(canaries: Canaries) -> None:
+def test_a_process_that_shows_a_token_fails_its_test(canaries: Canaries) -> None:
     code = f"print('GET /doc?access_token={canaries.token()}')"
     with (
         pytest.raises(AssertionError, match="careless shows a token"),
@@ -407,14 +412,14 @@ def test_process_that_shows_a_token_fails_its_test(canaries: Canaries) -> None:
         ("seance.token.eyJ0eXAi.e30.x", True),
         ("Sec-WebSocket-Protocol: yjs, seance.token.garbage-canary", True),
         ("offer seance.v1, seance.token.*** or seance.token.<jwt>", False),
-        ("the module seance.cli.tokens, an eyJ alone", False),
+        ("the module seance.cli.tokens, only an eyJ", False),
     ],
 )
-def test_token_is_known_by_its_look(text: str, is_one: bool) -> None:
+def test_tokens_in_text_are_found(text: str, is_one: bool) -> None:
     assert bool(tokens_in(text)) == is_one
 
 
-def test_token_that_is_logged_anywhere_is_noticed(canaries: Canaries) -> None:
+def test_a_logged_token_fails_the_test(canaries: Canaries) -> None:
     watching = Watch(reactor)
     watching({"log_format": "Upgrade for {target}", "target": f"/c/r?access_token={canaries.token()}"})
     [noticed] = watching.failures()

@@ -1,4 +1,4 @@
-"""A relay that may have few descriptors, and more strangers than those: it neither fails nor spins."""
+"""A relay with few descriptors and more connections than that: it does not fail, and does not use the CPU."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.processes import Process, RelayProcess, environment, running_agent, t
 
 DESCRIPTORS = 200
 CONNECTIONS = 160
-"""What remains of them; a fifth is for files, listeners and libraries."""
+"""The rest; a fifth of the descriptors is for files, listeners and libraries."""
 
 CLIENTS = 128
-"""Of those; a fifth is for agents."""
+"""For clients; a fifth of the connections is for agents."""
 
 
 class NarrowRelay(RelayProcess):
-    """A relay that was started with few descriptors."""
+    """A relay process with a low limit of descriptors."""
 
     def __init__(self) -> None:
         options = ("--listen", "tcp:0:interface=127.0.0.1", "--upgrades-per-room", "100000")
@@ -38,7 +38,7 @@ def cpu_seconds(process: Process) -> float:
 
 
 @pytest.mark.slow
-def test_relay_without_descriptors_waits_quietly_and_agents_get_in() -> None:
+def test_a_relay_without_free_descriptors_idles_and_accepts_agents() -> None:
     with (
         EchoServer() as server,
         NarrowRelay() as relay,
@@ -49,10 +49,10 @@ def test_relay_without_descriptors_waits_quietly_and_agents_get_in() -> None:
         for client in inside:
             client.send(upgrade("/c/crowded"))
             assert client.read_head().status == 101
-        # Twice as many as there are places, who do not read that they are refused, and do not go.
+        # Twice the limit of connections, by clients that do not read their refusal and do not close.
         for _ in range(2 * CONNECTIONS):
             stack.enter_context(Wire.dial(("127.0.0.1", relay.port))).send(upgrade("/c/crowded"))
-        until("the last places are taken", lambda: open_sockets(relay) > CLIENTS + 10)
+        until("the last descriptors are used", lambda: open_sockets(relay) > CLIENTS + 10)
         began, used = time.monotonic(), cpu_seconds(relay)
         most = 0
         while time.monotonic() - began < 1:
@@ -60,9 +60,9 @@ def test_relay_without_descriptors_waits_quietly_and_agents_get_in() -> None:
             time.sleep(0.05)
         used = cpu_seconds(relay) - used
         say("no descriptors left", cpu_share=round(used / (time.monotonic() - began), 2), sockets=most)
-        # Accepting that fails for want of descriptors, again and again, would be all of a second.
+        # A loop of accepts that fail for lack of descriptors would use the whole second.
         assert used < 0.5
-        # Besides: the listening socket, and what the reactor wakes itself up with.
+        # Also the listening socket, and the reactor's own wake-up sockets.
         assert most <= CONNECTIONS + 4
         with RawAgent(relay, "other") as agent:
             assert agent.head.status == 101

@@ -1,4 +1,4 @@
-"""Whatever an agent says on its link beside yamux: it is understood, or ends that link, and nothing else."""
+"""Any link control message of an agent is understood, or ends that link and nothing else."""
 
 from __future__ import annotations
 
@@ -54,18 +54,20 @@ def is_understood(payload: bytes) -> bool:
 
 
 @given(PAYLOADS)
-def test_any_payload(payload: bytes) -> None:
+def test_any_payload_is_understood_or_refused(payload: bytes) -> None:
     is_understood(payload)
 
 
 @given(st.dictionaries(st.text(max_size=8), JSON, max_size=4), st.text(max_size=20))
-def test_any_object_with_a_word(message: dict[str, Any], word: str) -> None:
+def test_any_object_with_a_type_is_understood_or_refused(message: dict[str, Any], word: str) -> None:
     assert is_understood(json.dumps({**message, "t": word}).encode())
 
 
 @given(st.lists(PAYLOADS, min_size=1, max_size=4), st.lists(st.integers(0, 200), max_size=4))
-def test_any_messages_in_any_fragments(payloads: list[bytes], cuts: list[int]) -> None:
-    """The carrier hands on those before the first that is wrong, and closes at that one."""
+def test_any_fragments_deliver_the_messages_before_the_first_wrong_one(
+    payloads: list[bytes], cuts: list[int]
+) -> None:
+    """The carrier delivers the messages before the first wrong one, and closes at that one."""
     ends = Answered()
     heard: list[dict[str, object]] = []
     ends.carrier.on_control = heard.append
@@ -90,7 +92,7 @@ def test_any_messages_in_any_fragments(payloads: list[bytes], cuts: list[int]) -
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> AuthService:
-    """A service that lives through all examples."""
+    """One relay service for all examples."""
     keys = write_jwks(tmp_path_factory.mktemp("fuzz") / "keys", secret_key())
     service = auth_service(Clock(), keys=[Path(keys)])
     service.startService()
@@ -98,8 +100,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> AuthService:
 
 
 @given(SCRAPS | st.binary(max_size=50), st.integers(0, 300))
-def test_any_token_that_json_can_hold(service: AuthService, scrap: bytes, start: int) -> None:
-    """Also what no header could carry: JSON has lone surrogates and NUL."""
+def test_any_token_that_json_can_encode_is_understood_or_refused(
+    service: AuthService, scrap: bytes, start: int
+) -> None:
+    """Includes tokens that no header can carry: JSON has lone surrogates and NUL."""
     good = token(role="agent")
     text = good[:start] + scrap.decode("latin-1").replace("\xff", "\ud800") + good[start:]
     results: list[Any] = []

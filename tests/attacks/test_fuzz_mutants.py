@@ -1,14 +1,13 @@
-"""A million mutants: good and hostile inputs of every public parser, bent at random, many a second.
+"""Mutants: valid and hostile inputs of every public parser, changed at random, thousands per second.
 
-The property tests beside each parser know what an answer should be; they make hundreds of inputs a
-second. Here only one thing is asked, that an input is taken or refused in the parser's own words, so
-that ten thousands a second can be asked. ``make fuzz`` asks for 200,000 of each parser and says at its
-end how many there were; the suite for 2,500.
+The property tests of each parser know the expected result, and make hundreds of inputs per second. The only
+claim here is that a parser accepts an input or refuses it with its own error. ``make fuzz`` makes 200,000
+inputs for each parser and prints their number; the suite makes 2,500.
 
-What an input came to is its outcome, such as the code of a refusal. The corpus (``corpus/*.json``) keeps
-the shortest input that is known for each. Mutants are made of it too, and it has to come to the same for
-ever; where a change on purpose has changed that, delete its entry. ``make fuzz`` writes what it has found
-there, for whoever ran it to commit, and an input that failed, which then fails in every run.
+The result of an input is its outcome, such as the code of a refusal. The corpus (``corpus/*.json``) keeps the
+shortest known input for each outcome. Mutants are made from it too, and each entry must keep its outcome. If
+a change alters one on purpose, delete the entry. ``make fuzz`` writes new outcomes there, to be committed,
+and also an input that failed, which then fails in every run.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ pytestmark = pytest.mark.fuzz
 
 MUTANTS = 2_500
 FUZZ_MUTANTS = 200_000
-"""Of each parser: in the suite, and in ``make fuzz``."""
+"""Inputs per parser: in the suite, and in ``make fuzz``."""
 
 MOST_KEPT = 200
 FAILED = "failed: "
@@ -73,11 +72,11 @@ MAGIC = [
 ]
 
 Fuzz = Callable[[bytes], str]
-"""Takes an input and says what it came to; whatever it raises is a fault."""
+"""Parses an input and returns its outcome; any exception is a failure."""
 
 
 def mutant(dice: random.Random, seeds: list[bytes]) -> bytes:
-    """A seed with one to five pieces changed, doubled, lost, or taken from another seed."""
+    """Return a seed with one to five pieces changed, duplicated, removed, or taken from another seed."""
     mutated = bytearray(dice.choice(seeds))
     for _ in range(dice.randint(1, 5)):
         start = dice.randint(0, len(mutated))
@@ -226,13 +225,13 @@ def token_seeds() -> list[bytes]:
 
 
 def corpus(name: str) -> dict[str, bytes]:
-    """What is kept for a parser: an input for each outcome."""
+    """The stored inputs of a parser, one for each outcome."""
     kept: dict[str, str] = json.loads((CORPUS / f"{name}.json").read_text(encoding="ascii"))
     return {outcome: raw.encode("latin-1") for outcome, raw in kept.items()}
 
 
 def keep(name: str, found: dict[str, bytes]) -> None:
-    """Write a corpus, in a form in which a difference can be read."""
+    """Write a corpus in a form that gives readable diffs."""
     kept = {outcome: raw.decode("latin-1") for outcome, raw in sorted(found.items())[:MOST_KEPT]}
     (CORPUS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="ascii")
 
@@ -259,7 +258,7 @@ def check(name: str, fuzz: Fuzz, seeds: list[bytes], count: FuzzCount) -> None:
 
 
 @pytest.mark.parametrize("name", FUZZED)
-def test_mutants_are_taken_or_refused(name: str, fuzz_count: FuzzCount) -> None:
+def test_mutants_are_accepted_or_refused(name: str, fuzz_count: FuzzCount) -> None:
     check(name, *FUZZED[name], fuzz_count)
 
 
@@ -274,9 +273,9 @@ def check_corpus(name: str, fuzz: Fuzz) -> None:
 
 
 @pytest.mark.parametrize("name", FUZZED)
-def test_corpus_comes_to_what_it_came_to(name: str) -> None:
+def test_each_corpus_entry_keeps_its_outcome(name: str) -> None:
     check_corpus(name, FUZZED[name][0])
 
 
-def test_corpus_of_tokens_comes_to_what_it_came_to(fuzz_token: Fuzz) -> None:
+def test_each_corpus_token_keeps_its_outcome(fuzz_token: Fuzz) -> None:
     check_corpus("token", fuzz_token)

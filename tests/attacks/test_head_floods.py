@@ -1,4 +1,4 @@
-"""Strangers who never finish a head: fast ones, slow ones and many, against a real relay."""
+"""Clients that never finish a head, against a real relay: fast ones, slow ones, and many of them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ def many(relay: RelayProcess, count: int) -> Iterator[list[socket.socket]]:
         for number in range(count):
             strangers.append(stack.enter_context(dial_quietly(relay)))
             if number % 20 == 19:
-                time.sleep(0.01)  # or the kernel's queue runs over, and tries again a second later
+                time.sleep(
+                    0.01
+                )  # otherwise the kernel's accept queue overflows, and the SYN is repeated a second later
         yield strangers
 
 
 def push(stranger: socket.socket, piece: bytes, count: int) -> int:
-    """Sends ``piece`` again and again until the relay hangs up or all is sent; returns the bytes sent."""
+    """Send ``piece`` repeatedly until the relay closes or ``count`` bytes are sent; return the number
+    sent.
+    """
     sent = 0
     with contextlib.suppress(ConnectionError):
         while sent < count:
@@ -52,8 +56,8 @@ FLOODS: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flood", FLOODS)
-def test_endless_heads_cost_no_memory(flood: str) -> None:
-    """A8: what the old relay was measured with, 20 connections with 23 MiB in all."""
+def test_endless_heads_do_not_use_memory(flood: str) -> None:
+    """23 MiB over 20 connections, the load with which an earlier relay was measured."""
     with running_relay() as relay, innocent_room(relay) as target:
         Innocent(relay, target, name="warm").visit()
         before = relay.resident_bytes()
@@ -61,7 +65,7 @@ def test_endless_heads_cost_no_memory(flood: str) -> None:
         with Innocent(relay, target, name=f"head flood: {flood}"):
             sent = grown = 0
             while sent < FLOOD_BYTES:
-                # Those that are cut come again: the attacker sends all of it, whatever we do.
+                # The attacker replaces connections that are cut, until all bytes are sent.
                 with many(relay, CONNECTIONS) as strangers:
                     for number, stranger in enumerate(strangers):
                         stranger.sendall(START)
@@ -73,8 +77,8 @@ def test_endless_heads_cost_no_memory(flood: str) -> None:
 
 
 @pytest.mark.slow
-def test_slow_heads_are_cut_by_their_time_however_busy_they_look() -> None:
-    """A7: 500 connections, one byte at a time; the seconds are scaled down."""
+def test_slow_heads_time_out_although_bytes_arrive() -> None:
+    """500 connections send one byte at a time; the timeouts are scaled down."""
     count = 500
     options = ("--head-seconds", "3", "--unanswered-connections", "400")
     with running_relay(*options) as relay, innocent_room(relay) as target:
@@ -104,16 +108,16 @@ def test_slow_heads_are_cut_by_their_time_however_busy_they_look() -> None:
                     cut[stranger] = time.monotonic() - began
             watching.close()
         seconds = sorted(cut.values())
-        at_once = sum(second < 2 for second in seconds)
-        say("slowloris", first_s=round(seconds[0], 2), last_s=round(seconds[-1], 2), over_the_bound=at_once)
-        assert at_once >= count - 400
-        # 400 of them, one innocent visitor in and out, and whatever is being closed at this moment.
+        evicted = sum(second < 2 for second in seconds)
+        say("slowloris", first_s=round(seconds[0], 2), last_s=round(seconds[-1], 2), over_the_bound=evicted)
+        assert evicted >= count - 400
+        # 400 of them, one ordinary client, and the connections that are being closed.
         assert most <= 400 + 60
         settles(relay, "slowloris", descriptors)
 
 
 def hung_up(stranger: socket.socket) -> bool:
-    """Whether the relay has ended it: at once, to make room, or with 408 when its time was over."""
+    """Return whether the relay has closed it: immediately, to make room, or with 408 after the timeout."""
     try:
         said = stranger.recv(1024)
     except ConnectionError:
@@ -122,9 +126,9 @@ def hung_up(stranger: socket.socket) -> bool:
 
 
 def test_the_next_silent_connection_closes_the_oldest() -> None:
-    """Slow heads do not keep good ones out: each newcomer gets in.
+    """Slow heads do not keep others out: each new connection is served.
 
-    Each has said one letter, for the kernel keeps those who say nothing at all to itself for a second.
+    Each has sent one byte, because the kernel holds back connections without data for a second.
     """
     options = ("--unanswered-connections", "3", "--head-seconds", "60")
     with running_relay(*options) as relay, many(relay, 3) as strangers:

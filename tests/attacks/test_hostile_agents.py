@@ -1,7 +1,7 @@
-"""Agents that break the protocol or take nothing: they lose their link, and nobody else notices.
+"""Agents that violate the protocol or read nothing lose their link, and do not affect other rooms.
 
-The agents are raw, the relay is a real process. What yamux itself makes of every wrong frame is in
-``tests/yamux``; here it is about the process around it: its memory, its rooms, its other clients.
+The agents are raw, the relay is a real process. ``tests/yamux`` has the effect of each wrong frame on a
+session. These tests cover the process: its memory, its rooms, its other clients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 KIB = 1024
 CREDIT = 256 * KIB
-MOST = 0xFFFFFFFF
+MAX_UINT32 = 0xFFFFFFFF
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +41,20 @@ def target(relay: RelayProcess) -> Iterator[str]:
 
 
 BREACHES: dict[str, Callable[[int], bytes]] = {
-    "A26 SYN with more data than credit": lambda _: yamux(DATA, SYN, 1, CREDIT + 1, b"x" * (CREDIT + 1)),
-    "A26 SYN that announces 4 GiB": lambda _: yamux(DATA, SYN, 1, MOST),
-    "A23 data that announces 4 GiB": lambda stream: yamux(DATA, 0, stream, MOST),
-    "A24 data beyond the window": lambda stream: yamux(DATA, 0, stream, CREDIT + 1, b"x" * (CREDIT + 1)),
-    "A25 window updates past 2^32": lambda stream: window(stream, 0, MOST) * 2,
-    "A25 a window a little past 2^32": lambda stream: window(stream, 0, MOST - CREDIT + KIB),
-    "A29 a stream of the relay's numbers": lambda _: window(1000, SYN),
-    "A29 unknown version": lambda stream: yamux(DATA, 0, stream, 0, version=1),
-    "A29 unknown type": lambda stream: yamux(9, 0, stream, 0),
+    "SYN with more data than credit": lambda _: yamux(DATA, SYN, 1, CREDIT + 1, b"x" * (CREDIT + 1)),
+    "SYN that announces 4 GiB": lambda _: yamux(DATA, SYN, 1, MAX_UINT32),
+    "data that announces 4 GiB": lambda stream: yamux(DATA, 0, stream, MAX_UINT32),
+    "data beyond the window": lambda stream: yamux(DATA, 0, stream, CREDIT + 1, b"x" * (CREDIT + 1)),
+    "window updates past 2^32": lambda stream: window(stream, 0, MAX_UINT32) * 2,
+    "a window a little past 2^32": lambda stream: window(stream, 0, MAX_UINT32 - CREDIT + KIB),
+    "a stream of the relay's numbers": lambda _: window(1000, SYN),
+    "unknown version": lambda stream: yamux(DATA, 0, stream, 0, version=1),
+    "unknown type": lambda stream: yamux(9, 0, stream, 0),
 }
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_agent_that_breaks_yamux_is_sent_away_and_its_room_is_free(
+def test_an_agent_that_violates_yamux_is_disconnected_and_its_room_is_free(
     breach: str, relay: RelayProcess, target: str
 ) -> None:
     before = relay.resident_bytes()
@@ -75,15 +75,15 @@ def test_agent_that_breaks_yamux_is_sent_away_and_its_room_is_free(
 
 
 def is_free(relay: RelayProcess, room: str) -> bool:
-    """Nobody has it: a client finds no agent, or waits for one in vain where there was one before."""
+    """Return whether no agent has the room: a client gets 404, or 503 if the room had an agent before."""
     with Wire.dial(("127.0.0.1", relay.port)) as client:
         client.send(upgrade(f"/c/{room}"))
         return client.read_head().status in (404, 503)
 
 
 @pytest.mark.slow
-def test_agent_that_takes_nothing_gets_no_memory_and_no_time(relay: RelayProcess, target: str) -> None:
-    """A27: it completes the upgrade and stops. Its clients are refused, and their bytes go."""
+def test_an_agent_that_reads_nothing_costs_no_memory_and_is_cut(relay: RelayProcess, target: str) -> None:
+    """It completes the upgrade and then stops. Its clients are refused, and their bytes are freed."""
     count = 300
     before, descriptors = relay.resident_bytes(), len(relay.open_descriptors())
     with Innocent(relay, target, name="deaf agent"), RawAgent(relay, "deaf") as agent:
@@ -100,8 +100,8 @@ def test_agent_that_takes_nothing_gets_no_memory_and_no_time(relay: RelayProcess
         say(
             "deaf agent", **{f"refused_{status}": count for status, count in counts.items()}, kib=grown // KIB
         )
-        # 502 for clients that the agent was asked to serve before it was cut for its silence, 503 for clients
-        # that waited for it meanwhile, 429 for more than may wait in one room (--parked-per-room).
+        # 502 for clients with an open stream when the agent was cut for its silence, 503 for clients that
+        # waited for it afterwards, 429 for more clients than may wait in one room (--parked-per-room).
         assert set(counts) <= {502, 503, 429}
         assert counts[502] >= 2
         assert grown < 256 * 2 * 64 * KIB
@@ -110,11 +110,11 @@ def test_agent_that_takes_nothing_gets_no_memory_and_no_time(relay: RelayProcess
 
 
 @pytest.mark.slow
-def test_agent_that_answers_but_takes_nothing_holds_its_clients_back() -> None:
-    """A27: it says 101 blindly, so the clients may talk; what they say waits with them, not with us."""
+def test_an_agent_that_answers_but_reads_nothing_pauses_its_clients() -> None:
+    """It answers 101 without reading, so clients may send; their bytes stay in their own kernels."""
     count, each_bytes = 40, 4 * MIB
     with (
-        running_relay() as relay,  # a fresh one: what others have freed would hide what this one takes
+        running_relay() as relay,  # a new process: memory freed by other tests would hide the growth
         innocent_room(relay) as target,
         Innocent(relay, target, name="agent that takes nothing"),
         RawAgent(relay, "mute") as agent,
@@ -134,16 +134,17 @@ def test_agent_that_answers_but_takes_nothing_holds_its_clients_back() -> None:
             for client in clients:
                 with contextlib.suppress(BlockingIOError):
                     sent += client.send(b"x" * min(each_bytes, MIB))
-            agent.say(window(2, 0, 1))  # a sign of life, now and then
+            agent.say(window(2, 0, 1))  # a frame now and then, so the link counts as alive
             Innocent(relay, target, name="between").visit()
             grown = max(grown, relay.resident_bytes() - before)
         say("agent that takes nothing", sent_mib=round(sent / MIB, 1), grown_kib=grown // KIB)
-        # High water (64 KiB) and one more read of at most 64 KiB for each client, the carrier's own buffer.
+        # The high-water mark (64 KiB) and one read of at most 64 KiB for each client, and the carrier's
+        # buffer.
         assert grown < count * 2 * 64 * KIB + 4 * MIB
 
 
-def test_link_control_of_any_length_costs_no_memory(relay: RelayProcess, target: str) -> None:
-    """A text message that never ends, in fragments: 16 KiB are read, then the link is over."""
+def test_an_endless_link_control_message_ends_the_link(relay: RelayProcess, target: str) -> None:
+    """A text message that never ends, in fragments: the relay reads 16 KiB, then ends the link."""
     before = relay.resident_bytes()
     control = b"Sec-WebSocket-Protocol: seance.link.v1\r\n"
     with Innocent(relay, target, name="endless text"), RawAgent(relay, "talker", control) as agent:
@@ -157,8 +158,8 @@ def test_link_control_of_any_length_costs_no_memory(relay: RelayProcess, target:
     until("its room is free", lambda: is_free(relay, "talker"))
 
 
-def test_answers_to_nobody_are_no_way_in(relay: RelayProcess, target: str) -> None:
-    """Acknowledgements and data for streams that never were: counted, then the link ends (A31)."""
+def test_frames_for_unknown_streams_end_the_link(relay: RelayProcess, target: str) -> None:
+    """Acknowledgements and data for streams that never existed are counted, and then the link ends."""
     with Innocent(relay, target, name="stray frames"), RawAgent(relay, "stray") as agent:
         with contextlib.suppress(ConnectionError):
             for _ in range(40):

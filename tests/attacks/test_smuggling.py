@@ -1,8 +1,8 @@
-"""Request smuggling from end to end: a hostile client, a hostile local server, relay and agent between.
+"""Request smuggling end to end: a hostile client, a hostile local server, and relay and agent between them.
 
-``tests/heads/test_smuggling.py`` shows what the parsers do with each attack; here the same bytes go
-through sockets, and the raw local server says what reached it. The claim is always the same: a
-connection carries one request to it, ever, and one answer back.
+``tests/heads/test_smuggling.py`` tests the parsers with each attack. Here the same bytes go through sockets,
+and the local server records what reaches it. The claim is always the same: a connection carries one request
+to the local server, and one answer back.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tests.tools import require
 pytestmark = pytest.mark.timeout(20)
 
 MORE = upgrade() + INNER
-"""What a smuggler sends behind everything else: it would be served if the connection went on."""
+"""A second request behind the attack: the local server would serve it if it arrived."""
 
 
 def only_answer(received: bytes | bytearray) -> h11.Response:
-    """The one answer of a connection that is over; fails if there is more or less."""
+    """Return the only answer of a closed connection; fail if there is more or less."""
     connection = h11.Connection(h11.CLIENT)
     request = h11.Request(method=b"GET", target=b"/", headers=[("Host", "a"), ("Connection", "close")])
     connection.send(request)
@@ -50,7 +50,7 @@ def only_answer(received: bytes | bytearray) -> h11.Response:
 
 
 def check_one_request(head: bytes | bytearray) -> None:
-    """That these bytes are one upgrade request without a body, and nothing else."""
+    """Check that these bytes are one upgrade request without a body, and nothing else."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(bytes(head))
     request = connection.next_event()
@@ -61,7 +61,7 @@ def check_one_request(head: bytes | bytearray) -> None:
 
 
 async def whole_head(rig: Rig) -> Player:
-    """The only connection of the local server, with all that it gets of a client that waits."""
+    """Return the only connection of the local server, with all bytes that a waiting client sent."""
     local = await rig.local()
     await turn(0.02)
     return local
@@ -69,7 +69,7 @@ async def whole_head(rig: Rig) -> Player:
 
 @ensureDeferred
 @pytest.mark.parametrize("raw", [*BODIES.values(), *OTHERS.values()], ids=[*BODIES, *OTHERS])
-async def test_local_server_never_hears_of_a_refused_request(raw: bytes) -> None:
+async def test_a_refused_request_does_not_reach_the_local_server(raw: bytes) -> None:
     async with Rig(agent={"room": "a"}) as rig:
         client = await rig.connect(raw + MORE)
         await client.ends()
@@ -84,7 +84,7 @@ async def test_local_server_never_hears_of_a_refused_request(raw: bytes) -> None
 
 @ensureDeferred
 @pytest.mark.parametrize("raw", PASSING.values(), ids=PASSING)
-async def test_local_server_sees_one_request_and_nothing_behind_it_before_its_101(raw: bytes) -> None:
+async def test_the_local_server_gets_one_request_and_no_early_bytes(raw: bytes) -> None:
     behind = raw.partition(b"\r\n\r\n")[2]
     async with Rig(agent={"room": "a"}) as rig:
         client = await rig.connect(raw)
@@ -118,7 +118,9 @@ REFUSING = {
         b"HTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     ),
 }
-"""What a local server answers that does not upgrade. Each is whole, so what follows is another answer."""
+"""Answers of a local server that does not upgrade. Each is complete, so the bytes behind it are another
+answer.
+"""
 
 FORGED = {
     "A12 no accept": b"HTTP/1.1 101 x\r\n" + FIELDS + b"\r\n",
@@ -146,8 +148,8 @@ FORGED = {
 @ensureDeferred
 @pytest.mark.parametrize("answer", [*REFUSING.values(), *FORGED.values()], ids=[*REFUSING, *FORGED])
 @pytest.mark.parametrize("is_first", [False, True], ids=["", "before it is asked"])
-async def test_answer_that_does_not_open_the_way_ends_both_sides(answer: bytes, is_first: bool) -> None:
-    """What the client sent behind its request goes nowhere, and no second answer comes back."""
+async def test_an_answer_other_than_101_ends_both_sides(answer: bytes, is_first: bool) -> None:
+    """Bytes of the client behind its request are dropped, and no second answer reaches it."""
     async with Rig(agent={"room": "a"}) as rig:
         client = await rig.connect(upgrade() + INNER)
         if is_first:
@@ -177,7 +179,7 @@ async def test_answer_that_does_not_open_the_way_ends_both_sides(answer: bytes, 
 @ensureDeferred
 @pytest.mark.parametrize("field", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
 async def test_fields_of_a_body_on_a_101_do_not_reach_the_client(field: bytes) -> None:
-    """A14: a 101 has no body (RFC 9110, 8.6), and whoever believed one would swallow frames for it."""
+    """A 101 has no body (RFC 9110, 8.6). A client that expected one would take frames for it."""
     async with Rig(agent={"room": "a"}) as rig:
         client = await rig.connect(upgrade())
         local = await whole_head(rig)
@@ -190,7 +192,7 @@ async def test_fields_of_a_body_on_a_101_do_not_reach_the_client(field: bytes) -
 
 @ensureDeferred
 async def test_every_parser_reads_the_same_request() -> None:
-    """Differential: what the local server was sent, as Node (and so ``ws``) and h11 read it."""
+    """Compare how Node (and so ``ws``) and h11 parse the bytes that the local server gets."""
     require("node")
     heads: list[bytes] = []
 

@@ -1,9 +1,9 @@
 """Request smuggling with stock servers behind the tunnel: Node's HTTP server, and the ws package on it.
 
-``test_smuggling.py`` has a local server that the test plays, byte by byte; this one shows what real
-parsers count. Relay, agent and server are processes. What a server has seen it says itself, and the
-claim is the same: one request a connection, ever, whether it upgrades, refuses, or does not know what an
-upgrade is and would go on to serve whatever comes next on the connection.
+``test_smuggling.py`` has a scripted local server; this file tests how real parsers count requests. Relay,
+agent and server are processes, and the server reports its requests. The claim is the same: one request per
+connection, whether the server upgrades, refuses, or ignores upgrades and would serve the next bytes of the
+connection as a request.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from tests.processes import Process, RelayProcess, running_agent, running_node, 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOM = "a"
-"""The one that the attacks ask for."""
+"""The target of the attacks."""
 
 STATUS = {"ws": 101, "refuse": 401, "plain": 200}
 
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """A tunnel to a server that says what it has seen."""
+    """A tunnel to a server that reports its requests."""
 
     relay: RelayProcess
     server: Process
     mode: str
 
     def attack(self, raw: bytes) -> int:
-        """Send an attack and, in one piece with it, a second request; gives the status of the only answer."""
+        """Send an attack and, in the same segment, a second request; return the status of the only answer."""
         with Wire.dial(("127.0.0.1", self.relay.port)) as client:
             client.send(raw + MORE)
             head = client.read_head()
@@ -53,11 +53,14 @@ class Attacked:
         return head.status
 
     def seen(self) -> list[dict[str, Any]]:
-        """What the server has seen, up to a request that is sent now."""
+        """Return the requests that the server has seen, up to one that is sent now."""
         with contextlib.suppress(ConnectionError), Wire.dial(("127.0.0.1", self.relay.port)) as client:
             client.send(upgrade(f"/c/{ROOM}/last"))
             client.read_head()
-        until("the server has seen all", lambda: self._lines()[-1:] == [{"saw": "end", "requests": 1}])
+        until(
+            "the server has reported all requests",
+            lambda: self._lines()[-1:] == [{"saw": "end", "requests": 1}],
+        )
         lines = self._lines()
         assert [one["url"] for one in lines if "url" in one][-1] == "/last"
         return lines
@@ -78,7 +81,7 @@ def attacked(request: pytest.FixtureRequest) -> Iterator[Attacked]:
             yield Attacked(relay, server, mode)
 
 
-def test_stock_server_sees_one_request_for_each_that_passes_and_none_of_the_others(
+def test_a_stock_server_gets_one_request_per_forwarded_attack_and_no_other(
     attacked: Attacked,
 ) -> None:
     for name, raw in (BODIES | OTHERS).items():
@@ -92,5 +95,5 @@ def test_stock_server_sees_one_request_for_each_that_passes_and_none_of_the_othe
     assert {one.get("glued", 0) for one in requests} == {0}
     assert not any("admin" in one["url"] for one in requests)
     assert [one["requests"] for one in lines if one["saw"] == "end"] == [1] * len(requests)
-    # A refused connection may be cut; bytes that make no sense must not arrive.
+    # The server may cut a connection that it refuses; bytes that are no request must not arrive.
     assert {one["code"] for one in lines if one["saw"] == "error"} <= {"ECONNRESET"}

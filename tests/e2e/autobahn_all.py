@@ -28,7 +28,7 @@ Verdict = tuple[str, str, int | None]
 
 def verdicts(url: str, *cases: str, timeout_seconds: float = 500) -> dict[str, Verdict]:
     """Run cases against a server, by default the core ones, and return the verdict on each."""
-    # In another process: kosoku brings its own Autobahn, which must not meet the real one.
+    # In another process: kosoku contains its own Autobahn, which conflicts with the installed one.
     command = [sys.executable, "-m", "tests.e2e.autobahn_client", url, *cases]
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_seconds, check=False

@@ -1,7 +1,7 @@
-"""Runs the cases of the Autobahn test suite against a URL and prints each verdict, as one line of JSON.
+"""Run cases of the Autobahn test suite against a URL and print one line of JSON per verdict.
 
-A program, started by ``autobahn_all``: kosoku puts a small Autobahn of its own into the
-process, which works only where the real one has not been imported.
+``autobahn_all`` starts this as a program: kosoku loads its own small Autobahn into the process, which works
+only where the installed one has not been imported.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ if __name__ == "__main__":
         for result in asyncio.run(run(sys.argv[1], sys.argv[2:]))
     }
     print(json.dumps(verdicts), flush=True)
-    # Not through the interpreter's own end: kosoku's native part has been seen to abort there.
+    # Skip the interpreter's exit handlers: kosoku's native part has been seen to abort there.
     os._exit(0)

@@ -1,7 +1,7 @@
-"""Fixtures of the tests with real processes: one relay, one agent for each local server.
+"""Fixtures of the tests with real processes: one relay, and one agent per local server.
 
-``SEANCE_E2E=direct`` takes the tunnel away: clients then dial the local server itself. It is the
-control: a test that fails that way tells nothing about the tunnel.
+``SEANCE_E2E=direct`` removes the tunnel: clients then connect to the local server itself. This is the control
+run: a test that fails in it says nothing about the tunnel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _rooms = (f"room-{number}" for number in itertools.count(1))
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A local server as the outside sees it; without relay and agent in a control run."""
+    """A local server as clients see it; without relay and agent in a control run."""
 
     room: str
     local_port: int
@@ -38,20 +38,20 @@ class Tunnel:
 
     @property
     def client_url(self) -> str:
-        """The base that a client is given: the share link."""
+        """The base URL for a client: the share link."""
         return self.direct_url if self.relay is None else self.relay.client_url(self.room)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where a client's TCP connection goes."""
+        """The address of a client's TCP connection."""
         return "127.0.0.1", self.local_port if self.relay is None else self.relay.port
 
     def target(self, local_target: str) -> str:
-        """What a client asks for so that the local server is asked for ``local_target``."""
+        """Return the target that a client requests to reach ``local_target`` at the local server."""
         return local_target if self.relay is None else f"/c/{self.room}{local_target}"
 
     def without(self) -> Tunnel:
-        """The same local server, dialled directly."""
+        """Return the same local server, connected to directly."""
         return Tunnel(self.room, self.local_port, None, None)
 
 
@@ -60,13 +60,13 @@ class TunnelMaker(Protocol):
 
 
 def is_control_run() -> bool:
-    """Whether this run leaves the tunnel out."""
+    """Return whether this run leaves the tunnel out."""
     return os.environ.get("SEANCE_E2E") == "direct"
 
 
 @pytest.fixture(scope="session")
 def relay() -> Iterator[RelayProcess]:
-    """A relay for all tests that do not harm it."""
+    """A relay for all tests that do not disturb it."""
     if is_control_run():
         pytest.skip("needs a relay, and this is the control run without one")
     with running_relay() as process:
@@ -75,13 +75,13 @@ def relay() -> Iterator[RelayProcess]:
 
 @pytest.fixture
 def new_room() -> str:
-    """A room that no other test uses."""
+    """A room name that no other test uses."""
     return next(_rooms)
 
 
 @pytest.fixture(scope="module")
 def tunnel(request: pytest.FixtureRequest) -> Iterator[TunnelMaker]:
-    """``tunnel(local_port)`` puts a local server behind the relay, for the rest of the module."""
+    """``tunnel(local_port)`` connects a local server to the relay, for the rest of the module."""
     made: dict[int, Tunnel] = {}
     with contextlib.ExitStack() as stack:
 

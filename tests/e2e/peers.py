@@ -1,8 +1,7 @@
-"""The test's end of a process full of Yjs clients (``tests/peers/peer.mjs`` and ``peer.py``).
+"""The test's end of a process with Yjs clients (``tests/peers/peer.mjs`` and ``peer.py``).
 
-A test reads as a script: open a client here and one there, edit, wait until they are equal. Questions
-are asked one at a time and answered in order; a question that is answered with an error fails the
-test with the answer's own words.
+A test reads as a script: open clients, edit, wait until they are equal. Requests are sent one at a time and
+answered in order. An error in an answer fails the test with its message.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ __all__ = ["Asked", "LocalAddress", "Peer", "node_crowd", "node_peer", "python_p
 
 
 class Asked:
-    """A process that answers questions, one JSON object a line."""
+    """A process that answers requests, one JSON object per line."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._asked = 0
 
     def ask(self, question: str, **rest: Any) -> Any:
-        """Ask and wait for the answer; the questions are in the scripts of ``tests/peers``.
+        """Send a request and wait for its answer; the scripts of ``tests/peers`` define the requests.
 
-        Those that wait do so for at most ``seconds`` and answer with the ``ms`` that it took.
+        Requests that wait do so for at most ``seconds``, and answer with the ``ms`` that it took.
         """
         self._asked += 1
         rest.setdefault("seconds", DEADLINE_SECONDS)
@@ -53,40 +52,40 @@ class Asked:
 
 
 class Peer(Asked):
-    """Stock Yjs clients in a process of their own, each with a name."""
+    """Stock Yjs clients in a separate process, each with a name."""
 
     def open(self, name: str, kind: str, url: str, doc: str, **options: Any) -> None:
         """Make a document and connect it; ``when_synced`` waits for the first synchronization."""
         self.ask("open", name=name, kind=kind, url=url, doc=doc, **options)
 
     def when_equal(self, *names: str) -> dict[str, Any]:
-        """Wait until the documents of these clients have the same bytes; gives that state."""
+        """Wait until the documents of these clients have the same bytes; return that state."""
         answer: dict[str, Any] = self.ask("when_equal", names=names)
         return answer
 
     def when_synced(self, *names: str) -> None:
-        """Wait until each of these clients says that it is synchronized."""
+        """Wait until each of these clients reports that it is synchronized."""
         for name in names:
             self.ask("when_synced", name=name)
 
 
 @contextlib.contextmanager
 def node_peer() -> Iterator[Peer]:
-    """Clients of the kinds y-websocket-3, y-websocket-1 and hocuspocus."""
+    """Start clients of the kinds y-websocket-3, y-websocket-1 and hocuspocus."""
     with running_node("peer.mjs", ready='"ready":true', stdin=subprocess.PIPE) as process:
         yield Peer(process)
 
 
 @contextlib.contextmanager
 def node_crowd() -> Iterator[Asked]:
-    """Many plain WebSocket clients that echo, all alike."""
+    """Start many identical WebSocket clients that send messages to an echo server."""
     with running_node("crowd.mjs", ready='"ready":true', stdin=subprocess.PIPE) as process:
         yield Asked(process)
 
 
 @contextlib.contextmanager
 def python_peer() -> Iterator[Peer]:
-    """Clients of the kind pycrdt."""
+    """Start clients of the kind pycrdt."""
     argv = [sys.executable, str(PEERS / "peer.py")]
     ready = '"ready": true'
     with running_process(argv, name="peer.py", ready=ready, stdin=subprocess.PIPE) as process:
@@ -94,7 +93,7 @@ def python_peer() -> Iterator[Peer]:
 
 
 class LocalAddress:
-    """A stock Yjs server on a port that it keeps over a restart; it never outlives its context."""
+    """A stock Yjs server that keeps its port over a restart; it ends with its context."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -118,15 +117,15 @@ class LocalAddress:
 
     @property
     def url(self) -> str:
-        """Where a client beside the server connects, without any tunnel."""
+        """The URL for a client that connects without the tunnel."""
         return f"ws://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye to anybody, documents in memory are gone."""
+        """Send SIGKILL; documents in memory are lost."""
         self._process.kill()
 
     def restart(self) -> None:
-        """Start again on the same port, with no documents."""
+        """Start again on the same port, without documents."""
         self._process.stop()
         self._process = self._start()
 

@@ -1,8 +1,8 @@
-"""What a real browser makes of our token among its subprotocols: Chromium, our heads, stock servers.
+"""How Chromium handles our token among its subprotocols, with ``seance.heads`` and stock servers.
 
-A browser that offers protocols fails a connection whose answer selects none of them, or one that it
-did not offer. So this cannot be shown with a client of our own. There is no relay here and no agent:
-a few lines of asyncio stand in for them, so that a failure is a failure of ``seance.heads``.
+A browser that offers subprotocols fails a connection if the answer selects none of them, or one that it did
+not offer. Only a browser can prove this. No relay and no agent take part: a few lines of asyncio replace
+them, so a failure is a failure of ``seance.heads``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
 server.on('connection', socket => socket.on('message', message => socket.send(String(message))))
 server.on('listening', () => console.log(`running on port ${server.address().port}`))
 """
-"""``ws`` as it comes: it selects the first protocol of the offer."""
+"""``ws`` with its defaults: it selects the first offered subprotocol."""
 
 DIAL = """([address, protocols]) => new Promise(resolve => {
   const socket = new WebSocket(address.replace('http', 'ws'), protocols)
@@ -63,14 +63,14 @@ DIAL = """([address, protocols]) => new Promise(resolve => {
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What went through the door: what the client presented, and the head that went on."""
+    """A request that was forwarded: the credentials found in it, and the head that was sent on."""
 
     presented: PresentedToken
     head: bytes
 
 
-class Door:
-    """Does with heads what a relay does, in a thread of its own; serves an empty page besides."""
+class RewritingProxy:
+    """Rewrites heads as a relay does, in a separate thread; also serves an empty page."""
 
     def __init__(self) -> None:
         self.local_port = 0
@@ -155,21 +155,23 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def module_door(browser: Browser) -> Iterator[Door]:
-    with contextlib.closing(Door()) as door:
+def module_door(browser: Browser) -> Iterator[RewritingProxy]:
+    with contextlib.closing(RewritingProxy()) as door:
         browser.ask("open", who="ada", url=door.url)
         yield door
 
 
 @pytest.fixture
-def door(module_door: Door) -> Door:
+def door(module_door: RewritingProxy) -> RewritingProxy:
     module_door.selects = True
     module_door.passages.clear()
     return module_door
 
 
-def dialled(browser: Browser, door: Door, offer: list[str], target: str = "/c/ID/doc") -> dict[str, Any]:
-    """Let the page open a WebSocket, say something and close; says what came of it."""
+def dialled(
+    browser: Browser, door: RewritingProxy, offer: list[str], target: str = "/c/ID/doc"
+) -> dict[str, Any]:
+    """Let the page open a WebSocket, send a message and close; return the result."""
     arguments = json.dumps([door.url + target, offer])
     answer: dict[str, Any] = browser.ask("evaluate", who="ada", expression=f"({DIAL})({arguments})")
     assert len(door.passages) == 1
@@ -191,8 +193,8 @@ def dialled(browser: Browser, door: Door, offer: list[str], target: str = "/c/ID
     ],
     ids=["token", "token first", "app last", "app first", "among", "app alone", "none"],
 )
-def test_server_that_selects_the_first_offer_suits_the_browser(
-    browser: Browser, door: Door, first_offer_server: int, offer: list[str], selected: str
+def test_a_browser_connects_to_a_server_that_selects_the_first_offer(
+    browser: Browser, door: RewritingProxy, first_offer_server: int, offer: list[str], selected: str
 ) -> None:
     door.local_port = first_offer_server
     assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
@@ -205,22 +207,24 @@ def test_server_that_selects_the_first_offer_suits_the_browser(
     [(OFFER, "seance.v1"), ([*OFFER, "yjs"], "seance.v1"), ([*OFFER, "yjs", "y.chosen"], "y.chosen")],
     ids=["token", "app not selected", "app selected"],
 )
-def test_server_that_selects_what_it_knows_suits_the_browser(
-    browser: Browser, door: Door, choosing_server: int, offer: list[str], selected: str
+def test_a_browser_connects_to_a_server_that_selects_a_known_protocol(
+    browser: Browser, door: RewritingProxy, choosing_server: int, offer: list[str], selected: str
 ) -> None:
     door.local_port = choosing_server
     assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
 
 
-def test_browser_fails_where_nothing_is_selected(browser: Browser, door: Door, choosing_server: int) -> None:
-    """The reason for all this, and the proof that the tests above could fail."""
+def test_a_browser_fails_if_no_protocol_is_selected(
+    browser: Browser, door: RewritingProxy, choosing_server: int
+) -> None:
+    """The reason for the selection, and the proof that the tests above can fail."""
     door.local_port, door.selects = choosing_server, False
     assert dialled(browser, door, OFFER) == {"error": True}
 
 
 @pytest.mark.parametrize("app", ["token=own", f"access_token={APP.decode()}"])
-def test_token_in_the_address_is_found_and_the_apps_own_goes_on(
-    browser: Browser, door: Door, first_offer_server: int, app: str
+def test_a_token_in_the_url_is_found_and_the_apps_token_is_forwarded(
+    browser: Browser, door: RewritingProxy, first_offer_server: int, app: str
 ) -> None:
     door.local_port = first_offer_server
     target = f"/c/ID/doc?{app}&access_token={TOKEN}"

@@ -1,7 +1,8 @@
-"""A token from where a page can put it, through a relay that asks for one: Chromium, and stock providers.
+"""Tokens from each place where a page can put them, through a relay that requires one: Chromium and stock
+providers.
 
-``test_browser_protocols.py`` shows the same of ``seance.heads`` alone. Here everything is what a person
-would start: a relay with a key, an agent with a token of its own, ws servers as they come.
+``test_browser_protocols.py`` tests ``seance.heads`` without processes. Here all programs are real: a relay
+with a key, an agent with a token, and ws servers with their defaults.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ROOM = "tokens"
 
 
 def token(**changes: Any) -> str:
-    """A good token for the room, but for ``changes``."""
+    """Return a valid token for the room, apart from ``changes``."""
     key = secret_key()
     said = claims(**{"room": ROOM, "exp": int(time.time()) + 600, **changes})
     return sign(said, material=key.signing, algorithm="HS256", kid=key.key_id)
@@ -39,13 +40,13 @@ def offer(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the relay's own origin in a browser."""
+    """A page of the relay's origin in a browser."""
 
     browser: Browser
     relay: RelayProcess
 
     def dial(self, offered: list[str], target: str = f"/c/{ROOM}/doc") -> dict[str, Any]:
-        """Let the page open a WebSocket, say something and close; says what came of it."""
+        """Let the page open a WebSocket, send a message and close; return the result."""
         arguments = json.dumps([f"http://127.0.0.1:{self.relay.port}{target}", offered])
         answer: dict[str, Any] = self.browser.ask("evaluate", who="ada", expression=f"({DIAL})({arguments})")
         return answer
@@ -53,7 +54,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayProcess]:
-    """A relay that asks for tokens."""
+    """A relay that requires tokens."""
     keys = write_jwks(tmp_path_factory.mktemp("keys") / "keys", secret_key())
     with running_relay("--auth-key", str(keys)) as relay:
         yield relay
@@ -75,7 +76,7 @@ def page(locked: RelayProcess) -> Iterator[Page]:
 
 @pytest.fixture
 def observer(locked: RelayProcess, token_file: Path) -> Iterator[Process]:
-    """``ws`` as it comes, which selects the first protocol of the offer, and says what it was offered."""
+    """``ws`` with its defaults: it selects the first offered subprotocol, and reports the offer."""
     with running_node("witness.mjs", ready=r"running on port \d+") as server:
         port = int(server.output.rpartition(" ")[2])
         with running_agent(locked, ROOM, "--token-file", str(token_file), local_port=port):
@@ -91,7 +92,7 @@ def choosing(locked: RelayProcess, token_file: Path) -> Iterator[None]:
             yield
 
 
-def test_page_with_a_token_gets_through_to_a_server_that_selects_the_first_offer(
+def test_a_page_with_a_token_reaches_a_server_that_selects_the_first_offer(
     page: Page, observer: Process
 ) -> None:
     secret = token()
@@ -111,7 +112,7 @@ def test_page_with_a_token_gets_through_to_a_server_that_selects_the_first_offer
 
 
 @pytest.mark.usefixtures("choosing")
-def test_page_with_a_token_gets_through_to_a_server_that_selects_what_it_knows(page: Page) -> None:
+def test_a_page_with_a_token_reaches_a_server_that_selects_a_known_protocol(page: Page) -> None:
     for offered, selected in (
         (offer(token()), "seance.v1"),
         ([*offer(token()), "yjs"], "seance.v1"),
@@ -120,7 +121,7 @@ def test_page_with_a_token_gets_through_to_a_server_that_selects_what_it_knows(p
         assert page.dial(offered) == {"protocol": selected, "data": "hello"}
 
 
-def test_page_without_a_good_token_stays_outside(page: Page, observer: Process) -> None:
+def test_a_page_without_a_valid_token_is_refused(page: Page, observer: Process) -> None:
     other_page = "https://elsewhere.example"
     for offered in (
         [],
@@ -137,7 +138,7 @@ def test_page_without_a_good_token_stays_outside(page: Page, observer: Process) 
 
 @pytest.mark.parametrize(
     ("kind", "place"),
-    # y-websocket 1 knows no protocols.
+    # y-websocket 1 has no protocols option.
     [("y-websocket-3", "protocols"), ("y-websocket-3", "params"), ("y-websocket-1", "params")],
 )
 def test_provider_with_a_token_in_its_options_shares_a_document(

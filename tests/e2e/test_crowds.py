@@ -1,4 +1,4 @@
-"""Crowds that join a room on a fast line: real processes, raw sockets, and nothing sent but the 101."""
+"""Many clients that join a room at the same moment on a fast line; nothing is sent but the 101."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from tests.processes import DEADLINE_SECONDS, RelayProcess, running_agent, runni
 ROOM = "crowd"
 
 LATE_SECONDS = 9.0
-"""A needlessly held client waits for up to 15 s; a very busy machine needs some for 300 upgrades."""
+"""A client that waits in the initial-sync queue without need waits for up to 15 s. 300 upgrades take some
+seconds.
+"""
 
 
 class Crowd:
-    """A local server that accepts every upgrade and says nothing, and clients that stay."""
+    """A local server that accepts every upgrade and sends nothing, and clients that stay connected."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -37,7 +39,7 @@ class Crowd:
         writer.close()
 
     async def join(self, relay: RelayProcess) -> float:
-        """Connects one client; gives the seconds until its 101."""
+        """Connect one client; return the seconds until its 101."""
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
         self._writers.append(writer)
@@ -54,7 +56,7 @@ class Crowd:
 
 
 @contextlib.asynccontextmanager
-async def a_room(*options: str) -> AsyncIterator[tuple[Crowd, RelayProcess]]:
+async def crowd_behind_tunnel(*options: str) -> AsyncIterator[tuple[Crowd, RelayProcess]]:
     crowd = Crowd()
     await crowd.listen()
     relay = running_relay(*options)
@@ -75,16 +77,16 @@ async def a_room(*options: str) -> AsyncIterator[tuple[Crowd, RelayProcess]]:
     ("offset_seconds", "count"),
     [
         (0.4, 30),
-        (0.05, 300),
-        *(pytest.param(offset, 30, marks=pytest.mark.slow) for offset in (0.05, 0.15, 0.3, 0.6)),
-        *(pytest.param(offset, 300, marks=pytest.mark.slow) for offset in (0.3, 0.6)),
+        pytest.param(0.05, 300, marks=[pytest.mark.slow, pytest.mark.alone]),
+        pytest.param(0.15, 30, marks=[pytest.mark.slow, pytest.mark.alone]),
+        pytest.param(0.6, 300, marks=[pytest.mark.slow, pytest.mark.alone]),
     ],
 )
-def test_a_crowd_that_joins_an_idle_link_is_not_held(offset_seconds: float, count: int) -> None:
-    """One client, a second one some time later, then many at the same moment."""
+def test_clients_that_join_an_idle_link_together_do_not_queue(offset_seconds: float, count: int) -> None:
+    """One client, a second one after the offset, then many at the same moment."""
 
     async def run() -> list[float]:
-        async with a_room() as (crowd, relay):
+        async with crowd_behind_tunnel() as (crowd, relay):
             took = [await crowd.join(relay)]
             await asyncio.sleep(offset_seconds)
             took.append(await crowd.join(relay))

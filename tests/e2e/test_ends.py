@@ -1,4 +1,4 @@
-"""How connections end, between real processes: no last message is lost, and a refusal is no reset."""
+"""Ends of connections between real processes: no last message is lost, and a refusal is not a reset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def dial(relay: RelayProcess, target: str, more: bytes = b"") -> socket.socket:
-    """A raw client that has asked for an upgrade, and sent ``more`` behind its head."""
+    """Connect a raw client that sends an upgrade request, followed by ``more``."""
     client = socket.create_connection(("127.0.0.1", relay.port), SECONDS)
     head = f"GET {target} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     head += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -35,7 +35,7 @@ def dial(relay: RelayProcess, target: str, more: bytes = b"") -> socket.socket:
 
 
 def rest_of(client: socket.socket) -> bytes:
-    """All that comes, to an end or a reset."""
+    """Read until the end of data or a reset."""
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while more := client.recv(65_536):
@@ -45,7 +45,7 @@ def rest_of(client: socket.socket) -> bytes:
 
 @pytest.fixture(scope="module")
 def refusing() -> Iterator[tuple[RelayProcess, Process]]:
-    """A relay, an agent, and a document server in Node that refuses everybody."""
+    """A relay, an agent, and a document server in Node that refuses every client."""
     port = free_port()
     with (
         running_node("refusing_server.mjs", ready="running", env={"PORT": str(port)}) as server,
@@ -78,9 +78,8 @@ def test_a_local_server_that_refuses_sees_an_orderly_end(
 
 
 @pytest.mark.parametrize("form", FORMS, ids=["share link", "parameter"])
-@pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("early", [b"", b"\x81\x80early"], ids=["nothing behind the head", "early bytes"])
-def test_so_does_one_whose_client_has_gone_meanwhile(
+@pytest.mark.parametrize(("how", "early"), [("close", b"\x81\x80early"), ("reset", b"")])
+def test_a_local_server_that_refuses_a_disconnected_client_sees_an_orderly_end(
     refusing: tuple[RelayProcess, Process], form: str, how: str, early: bytes
 ) -> None:
     relay, server = refusing
@@ -96,10 +95,10 @@ def test_so_does_one_whose_client_has_gone_meanwhile(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["/c/{room}", "/client/?room={room}"])
-def test_an_edit_right_before_a_reset_arrives_while_a_large_document_comes_down(
+def test_an_edit_right_before_a_reset_arrives_during_a_large_download(
     node: Peer, y_websocket_server: LocalAddress, tunnel: TunnelMaker, form: str
 ) -> None:
-    """y-websocket sends the edit at once; without a tunnel, none of 20 was lost."""
+    """y-websocket sends the edit immediately; without a tunnel, none of 20 was lost."""
     shared: Tunnel = tunnel(y_websocket_server.port)
     doc = f"large {form.split('{')[0].strip('/?=')}".replace(" ", "-").replace("/", "-").replace("?", "-")
     writer = f"writer {form}"

@@ -1,4 +1,4 @@
-"""The last message before a reset arrives with TLS on the client, on the carrier and on the local server."""
+"""The last message before a reset arrives, with TLS on the client, on the carrier and on the local server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def reset(connection: ssl.SSLSocket) -> None:
 
 
 class LocalAddress:
-    """A document server with TLS. ``/down`` sends a document and reads; ``/up`` hangs up on a sender."""
+    """A document server with TLS. ``/down`` sends a document and reads; ``/up`` resets a client that
+    sends.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -106,7 +108,7 @@ class LocalAddress:
 def tunnel(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[LocalAddress, Callable[[str], ssl.SSLSocket]]]:
-    """The local server, and a function that opens a WebSocket to it through the tunnel."""
+    """Start the local server, and return a function that opens a WebSocket to it through the tunnel."""
     authority = Authority(tmp_path_factory.mktemp("tls"))
     files = authority.issue("localhost")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -165,7 +167,7 @@ def test_close_frame_of_a_local_server_that_resets_arrives(
         received = read_head(client)
         assert b" 101 " in received
 
-        # It fits into the buffers of the path: OpenSSL reads nothing more after a write that failed.
+        # It fits into the buffers of the path: OpenSSL reads no more after a failed write.
         client.sendall(b"\x82\xff" + struct.pack(">Q", BYTES) + b"\0\0\0\0" + b"x" * UPLOADED_BYTES)
         received += read_rest(client)
         client.close()

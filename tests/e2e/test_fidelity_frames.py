@@ -1,7 +1,7 @@
-"""After the 101 the tunnel is a wire: frames, closes, ends and resets arrive as they were sent.
+"""After the 101 the tunnel copies bytes: frames, closes, ends and resets arrive as they were sent.
 
-Bytes are compared, not messages: a tunnel that took WebSocket messages apart and put them together again
-would change masks, fragments or extension bits and fail here.
+The tests compare bytes, not messages. A tunnel that decoded and re-encoded WebSocket messages would change
+masks, fragments or extension bits and fail here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def exchange(listener: Listener, shared: Tunnel) -> Iterator[Exchange]:
 
 
 def carried(exchange: Exchange, from_client: bytes, from_server: bytes) -> None:
-    """Send both at once, from threads, and read both: each end gets exactly what the other sent."""
+    """Send in both directions from threads, and read both: each end gets exactly the bytes that the other
+    sent.
+    """
     sending = [
         threading.Thread(target=exchange.client.send, args=(from_client,)),
         threading.Thread(target=exchange.server.send, args=(from_server,)),
@@ -60,12 +62,12 @@ def carried(exchange: Exchange, from_client: bytes, from_server: bytes) -> None:
     at_client = exchange.client.read_exactly(len(from_server))
     for thread in sending:
         thread.join()
-    # A comparison of megabytes that fails should not print them.
+    # Without the comparison in the message: a failure would print megabytes.
     assert (at_server == from_client, at_client == from_server) == (True, True)
 
 
 def silent_to_the_end(exchange: Exchange) -> None:
-    """Nothing came that nobody sent."""
+    """Check that no further bytes arrived."""
     exchange.client.finish()
     assert exchange.server.read_to_end() == b""
     exchange.server.finish()
@@ -83,11 +85,11 @@ def test_a_message_of_any_size_keeps_its_bytes(exchange: Exchange, opcode: int, 
     silent_to_the_end(exchange)
 
 
-def test_bulk_never_waits_for_a_timer(listener: Listener, shared: Tunnel) -> None:
-    """A window that closes opens again when its bytes are taken, not when a keepalive is due.
+def test_a_bulk_transfer_never_waits_for_a_timer(listener: Listener, shared: Tunnel) -> None:
+    """A closed window opens when its bytes are read, not when the next keepalive is due.
 
-    Every connection fills its windows anew. One that waits for a 5 s keepalive does so each time, and
-    that is seen here; how fast 64 MiB pass otherwise is not asked.
+    Every connection fills its windows again. A transfer that waits for a 5 s keepalive exceeds the bound; the
+    test asserts no other speed for the 64 MiB.
     """
     message = frame(BINARY, bytes(8 * MIB))
     began_seconds = time.monotonic()
@@ -97,7 +99,7 @@ def test_bulk_never_waits_for_a_timer(listener: Listener, shared: Tunnel) -> Non
     assert time.monotonic() - began_seconds < DEADLINE_SECONDS
 
 
-def test_fragments_with_a_ping_between_stay_fragments(exchange: Exchange) -> None:
+def test_fragments_with_a_ping_between_them_are_unchanged(exchange: Exchange) -> None:
     def conversation(*, masked: bool) -> bytes:
         return b"".join(
             [
@@ -115,7 +117,7 @@ def test_fragments_with_a_ping_between_stay_fragments(exchange: Exchange) -> Non
 
 
 def test_pings_and_unsolicited_pongs_pass_unanswered(exchange: Exchange) -> None:
-    """Up to 125 bytes of payload, and the answer is the other end's, not the tunnel's."""
+    """Up to 125 bytes of payload. The other end answers, not the tunnel."""
     pings = [b"", b"x", os.urandom(125)]
     at_client = b"".join(frame(opcode, payload) for opcode in (PING, PONG) for payload in pings)
     at_server = b"".join(frame(opcode, payload, masked=True) for opcode in (PING, PONG) for payload in pings)
@@ -124,7 +126,7 @@ def test_pings_and_unsolicited_pongs_pass_unanswered(exchange: Exchange) -> None
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-def test_permessage_deflate_is_agreed_on_and_stays_compressed(
+def test_permessage_deflate_is_negotiated_and_data_stays_compressed(
     compressed: bool, listener: Listener, shared: Tunnel
 ) -> None:
     offer = b"permessage-deflate; client_max_window_bits; server_max_window_bits=10"
@@ -156,10 +158,10 @@ def test_permessage_deflate_is_agreed_on_and_stays_compressed(
 
 @pytest.mark.parametrize("offered", [b"y.two, y.chosen", b"only", b""])
 @pytest.mark.parametrize("chosen", [b"y.chosen", b"not-offered", b""])
-def test_subprotocols_are_between_the_two_ends(
+def test_subprotocols_are_negotiated_by_the_two_ends(
     offered: bytes, chosen: bytes, listener: Listener, shared: Tunnel
 ) -> None:
-    """The tunnel invents none, and a choice that was never offered is the client's to reject."""
+    """The tunnel adds none, and the client rejects a choice that it did not offer."""
     header = b"Sec-WebSocket-Protocol"
     opening = Exchange.open(
         shared.address,
@@ -182,7 +184,7 @@ def test_close_codes_and_reasons_arrive_both_ways(listener: Listener, shared: Tu
             assert read_frame(exchange.client.read_exactly) == (0x88, payload)
             exchange.client.send(frame(CLOSE, payload, masked=True))
             assert read_frame(exchange.server.read_exactly) == (0x88, payload)
-            # After the closing handshake the server ends the connection, and the client hears it.
+            # After the closing handshake the server ends the connection, and the client sees that end.
             exchange.server.finish()
             assert exchange.client.read_to_end() == b""
 
@@ -223,7 +225,7 @@ def test_a_reset_of_the_server_is_a_reset_at_the_client(exchange: Exchange) -> N
 
 @pytest.mark.parametrize("deflate", ["0", "1"], ids=["plain", "deflate"])
 def test_two_websocket_libraries_agree_through_the_tunnel(deflate: str, tunnel: TunnelMaker) -> None:
-    """websockets for Python as the client, ws for Node as the server: what they negotiate holds."""
+    """websockets for Python is the client and ws for Node the server; the negotiated options work."""
     env = {"PORT": "0", "DEFLATE": deflate}
     with running_node("echo_server.mjs", ready="running at", env=env) as server:
         port = int(server.output.rsplit(" ", 1)[1])
@@ -238,8 +240,8 @@ def test_two_websocket_libraries_agree_through_the_tunnel(deflate: str, tunnel: 
             assert client.subprotocol is None
 
 
-def test_a_subprotocol_that_was_not_offered_fails_at_the_client(listener: Listener, shared: Tunnel) -> None:
-    """The mismatch survives the tunnel: the client's own library is the one that complains."""
+def test_a_client_rejects_a_subprotocol_that_it_did_not_offer(listener: Listener, shared: Tunnel) -> None:
+    """The tunnel passes the mismatch on, and the client's library raises the error."""
 
     def answer() -> None:
         with listener.accept() as server:

@@ -1,8 +1,9 @@
-"""The local server sees the client's request as if it had been asked directly, and so for the answer.
+"""The local server sees the client's request as if it were connected directly, and the client sees its answer
+so.
 
-The same exchange runs twice, past the tunnel and through it; then the two records are compared. What
-may differ is listed here: ``Host`` is the local server's, ``X-Forwarded-*`` are the relay's own, and
-the hop-by-hop fields are rebuilt.
+The same exchange runs twice, directly and through the tunnel, and the two records are compared. Allowed
+differences: ``Host`` is the local server's, ``X-Forwarded-*`` are the relay's, and hop-by-hop fields are
+rebuilt.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def shared(listener: Listener, tunnel: TunnelMaker) -> Tunnel:
 
 
 TARGETS = [
-    # What y-websocket 3.1 sends for the addresses in tests/e2e/test_links.py and odder ones.
+    # The targets that y-websocket 3.1 requests for the URLs in tests/e2e/test_links.py, and unusual ones.
     ("/client/doc?room={room}&token=T", "/doc?token=T"),
     ("/client?room={room}/doc", "/doc"),
     ("/client?room={room}/doc?token=T", "/doc?token=T"),
@@ -95,7 +96,7 @@ SERVER_FIELDS = (
 
 
 def both_heads(way: Tunnel, listener: Listener) -> tuple[Head, Head]:
-    """The request as the local server saw it and the answer as the client saw it."""
+    """The request as the local server received it, and the answer as the client received it."""
     opening = Exchange.open(
         way.address, way.target("/doc?x=1"), listener, offered=CLIENT_FIELDS, chosen=SERVER_FIELDS
     )
@@ -113,8 +114,10 @@ def test_headers_arrive_in_order_case_and_number(listener: Listener, shared: Tun
     assert answer.all(b"Sec-WebSocket-Accept") == [accept_for(KEY)]
 
 
-def test_host_and_forwarded_fields_are_ours(listener: Listener, shared: Tunnel, relay: RelayProcess) -> None:
-    """What a client claims about who it is or where it comes from does not reach the local server."""
+def test_host_and_forwarded_fields_are_set_by_the_tunnel(
+    listener: Listener, shared: Tunnel, relay: RelayProcess
+) -> None:
+    """A client's own claims about its address do not reach the local server."""
     forged = (
         b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: forged\r\nX-Forwarded-Proto: https\r\n"
         b"X-Private: 1\r\nTE: trailers\r\nKeep-Alive: 300\r\n"
@@ -148,7 +151,7 @@ REFUSALS = [
 def refusal_seen(
     way: Tunnel, listener: Listener, status: bytes, fields: bytes, body: bytes, *, chunked: bool
 ) -> tuple[Head, bytes]:
-    """How a client sees an answer of the local server that is not a 101."""
+    """Return an answer of the local server other than 101, as a client receives it."""
     with Wire.dial(way.address) as client:
         client.send(upgrade(way.target("/doc")))
         with listener.accept() as server:
@@ -160,7 +163,7 @@ def refusal_seen(
                 framing, sent = b"Content-Length: %d\r\n" % len(body), body
             server.send(b"HTTP/1.1 " + status + b"\r\n" + fields + framing + b"\r\n" + sent)
             with contextlib.suppress(OSError):
-                # Who has the whole answer may have hung up already.
+                # A client that has the whole answer may have closed already.
                 server.finish()
             head = client.read_head()
             rest = client.read_to_end()
@@ -170,7 +173,7 @@ def refusal_seen(
 
 
 def unchunked(raw: bytes) -> bytes:
-    """The body of a chunked answer that has arrived whole."""
+    """Return the body of a chunked answer that has arrived completely."""
     body = b""
     while raw:
         size, _, raw = raw.partition(b"\r\n")
@@ -180,7 +183,7 @@ def unchunked(raw: bytes) -> bytes:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 @pytest.mark.parametrize(("status", "fields", "body"), REFUSALS, ids=[row[0].decode() for row in REFUSALS])
-def test_a_refusal_of_the_local_server_passes_whole(
+def test_a_refusal_of_the_local_server_passes_completely(
     status: bytes, fields: bytes, body: bytes, chunked: bool, listener: Listener, shared: Tunnel
 ) -> None:
     head, seen = refusal_seen(shared, listener, status, fields, body, chunked=chunked)
@@ -189,7 +192,7 @@ def test_a_refusal_of_the_local_server_passes_whole(
     assert head.first_line == head_direct.first_line
     expected = head_direct.without(*per_hop)
     if shared.relay is not None:
-        # Addresses and cookies are limited to the room; everything else stays as it is.
+        # URLs and cookies are limited to the room; all other fields are unchanged.
         room = shared.target("/doc").removesuffix("/doc").encode()
         added = {(b"Location", b"/elsewhere"): (b"Location", room + b"/elsewhere")}
         added |= {(b"Set-Cookie", one): (b"Set-Cookie", one + b"; Path=" + room) for one in (b"a=1", b"b=2")}
@@ -199,7 +202,7 @@ def test_a_refusal_of_the_local_server_passes_whole(
 
 
 def test_a_101_that_does_not_fit_the_key_opens_nothing(listener: Listener, shared: Tunnel) -> None:
-    """A local server that says 101 without having read the key is no WebSocket server."""
+    """A local server that answers 101 without reading the key is not a WebSocket server."""
     if shared.relay is None:
         pytest.skip("needs a relay, and this is the control run without one")
     with Wire.dial(shared.address) as client:
@@ -216,8 +219,8 @@ def test_a_101_that_does_not_fit_the_key_opens_nothing(listener: Listener, share
                 server.read_exactly(1)
 
 
-def test_nothing_of_the_client_passes_before_the_101(listener: Listener, shared: Tunnel) -> None:
-    """A second request hidden behind the first never reaches a local server that refuses."""
+def test_no_early_bytes_of_the_client_pass_before_the_101(listener: Listener, shared: Tunnel) -> None:
+    """A second request behind the first never reaches a local server that refuses."""
     if shared.relay is None:
         pytest.skip("needs a relay, and this is the control run without one")
     with Wire.dial(shared.address) as client:
@@ -233,7 +236,7 @@ def test_nothing_of_the_client_passes_before_the_101(listener: Listener, shared:
             assert seen == b""
 
 
-def test_a_frame_glued_to_the_101_is_never_lost(listener: Listener, shared: Tunnel) -> None:
+def test_a_frame_in_the_same_segment_as_the_101_arrives(listener: Listener, shared: Tunnel) -> None:
     for number in range(100):
         first = frame(2, b"step one %d" % number)
         opening = Exchange.open(shared.address, shared.target("/doc"), listener, after_answer=first)
@@ -241,7 +244,7 @@ def test_a_frame_glued_to_the_101_is_never_lost(listener: Listener, shared: Tunn
             assert exchange.client.read_exactly(len(first)) == first
 
 
-def test_a_frame_glued_to_the_request_is_never_lost(listener: Listener, shared: Tunnel) -> None:
+def test_a_frame_in_the_same_segment_as_the_request_arrives(listener: Listener, shared: Tunnel) -> None:
     for number in range(100):
         first = frame(2, b"step one %d" % number, masked=True)
         opening = Exchange.open(shared.address, shared.target("/doc"), listener, after_request=first)

@@ -1,4 +1,4 @@
-"""The same agent and another one, as processes: who gets the room, and what a bad key says."""
+"""The same agent and another one as processes: which of them gets the room, and the message for a bad key."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def relay() -> Iterator[RelayProcess]:
 
 def agent_process(relay: RelayProcess, listener: Listener, room: str, key: Path) -> AgentProcess:
     place = f"127.0.0.1:{listener.port}"
-    # An agent that was replaced is in no hurry: its waits are random up to the cap, which is 30 s else.
+    # A replaced agent waits for a random time up to the cap, which is 30 s by default.
     quickly = ("--backoff-cap-seconds", "1")
     return AgentProcess(room, "--relay", relay.url, "--local", place, "--identity", str(key), *quickly)
 
 
-def test_agent_that_was_started_again_takes_its_room_back_from_the_frozen_one(
+def test_a_restarted_agent_takes_its_room_from_a_stopped_process(
     relay: RelayProcess, listener: Listener, tmp_path: Path
 ) -> None:
     key = tmp_path / "key"
@@ -65,7 +65,7 @@ def test_agent_that_was_started_again_takes_its_room_back_from_the_frozen_one(
     again.check_quiet()
 
 
-def test_room_is_kept_for_an_agent_that_has_gone(
+def test_a_room_is_kept_for_a_disconnected_agent(
     relay: RelayProcess, listener: Listener, tmp_path: Path
 ) -> None:
     with agent_process(relay, listener, "kept", tmp_path / "mine") as mine:
@@ -78,7 +78,7 @@ def test_room_is_kept_for_an_agent_that_has_gone(
 
 
 @pytest.mark.parametrize("way", ["twistd", "seance"])
-def test_key_that_others_can_read_is_one_sentence_and_exit_1(way: str, tmp_path: Path) -> None:
+def test_a_key_file_that_others_can_read_is_one_message_and_exit_1(way: str, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("seance-agent-key-v1 " + "A" * 43)
     key.chmod(0o644)

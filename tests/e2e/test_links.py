@@ -1,4 +1,4 @@
-"""Every form of address that a client may be given leads to the document of the same name."""
+"""Every form of client URL leads to the document of the same name."""
 
 from __future__ import annotations
 
@@ -30,15 +30,22 @@ HOCUSPOCUS_FORMS = [
 
 
 def filled(form: Any, relay: RelayProcess, room: str) -> Any:
-    """The form with this relay and this room in it."""
+    """Return the form with the relay's URL and the room filled in."""
     if isinstance(form, dict):
         return {name: filled(value, relay, room) for name, value in form.items()}
     return form.format(relay=relay.url, room=room)
 
 
-@pytest.mark.parametrize("doc", ["doc", "folder/doc 1", "ünï"])
-@pytest.mark.parametrize("kind", ["y-websocket-3", "y-websocket-1"])
-def test_y_websocket_meets_the_local_client_by_every_form(
+@pytest.mark.parametrize(
+    ("kind", "doc"),
+    [
+        ("y-websocket-3", "doc"),
+        ("y-websocket-3", "folder/doc 1"),
+        ("y-websocket-3", "ünï"),
+        ("y-websocket-1", "ünï"),
+    ],
+)
+def test_every_form_opens_the_document_of_a_local_y_websocket_client(
     kind: str,
     doc: str,
     relay: RelayProcess,
@@ -46,7 +53,7 @@ def test_y_websocket_meets_the_local_client_by_every_form(
     tunnel: TunnelMaker,
     y_websocket_server: LocalAddress,
 ) -> None:
-    """A document that the local client knows as ``doc`` is ``doc`` from afar, not ``client/doc``."""
+    """The document ``doc`` of a local client is ``doc`` through the tunnel, not ``client/doc``."""
     shared = tunnel(y_websocket_server.port)
     local = f"local {kind} {doc}"
     node.open(local, kind, shared.direct_url, doc)
@@ -60,29 +67,29 @@ def test_y_websocket_meets_the_local_client_by_every_form(
     node.ask("leave", name=local)
 
 
-@pytest.mark.parametrize("form", HOCUSPOCUS_FORMS)
-def test_hocuspocus_meets_the_local_client_by_every_form(
-    form: str, relay: RelayProcess, node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalAddress
+def test_every_form_opens_the_document_of_a_local_hocuspocus_client(
+    relay: RelayProcess, node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalAddress
 ) -> None:
     shared = tunnel(hocuspocus_server.port)
-    local, far = f"local {form}", f"far {form}"
-    node.open(local, "hocuspocus", shared.direct_url, "doc")
-    node.ask("insert", name=local, text=f"<{form}>")
-    node.open(far, "hocuspocus", filled(form, relay, shared.room), "doc")
-    node.ask("when_text", name=far, part=f"<{form}>")
-    assert node.ask("trace", name=far)["dials"] == 1
-    node.ask("leave", name=far)
-    node.ask("leave", name=local)
+    node.open("local", "hocuspocus", shared.direct_url, "doc")
+    for form in HOCUSPOCUS_FORMS:
+        remote = f"remote {form}"
+        node.ask("insert", name="local", text=f"<{form}>")
+        node.open(remote, "hocuspocus", filled(form, relay, shared.room), "doc")
+        node.ask("when_text", name=remote, part=f"<{form}>")
+        assert node.ask("trace", name=remote)["dials"] == 1
+        node.ask("leave", name=remote)
+    node.ask("leave", name="local")
 
 
 def test_a_token_that_hocuspocus_refuses_is_refused_in_band(
     node: Peer, tunnel: TunnelMaker, hocuspocus_server: LocalAddress
 ) -> None:
-    """The refusal is a message of the local server's on an open socket; the tunnel adds no close."""
+    """The local server refuses by a message on the open connection; the tunnel adds no close."""
     shared = tunnel(hocuspocus_server.port)
-    node.open("uninvited", "hocuspocus", shared.client_url, "doc", token="wrong")
-    node.ask("when_refused", name="uninvited", times=1)
-    trace = node.ask("trace", name="uninvited")
+    node.open("unauthorized", "hocuspocus", shared.client_url, "doc", token="wrong")
+    node.ask("when_refused", name="unauthorized", times=1)
+    trace = node.ask("trace", name="unauthorized")
     assert trace["opens"] == trace["dials"] == 1
     assert trace["closes"] == []
-    node.ask("leave", name="uninvited")
+    node.ask("leave", name="unauthorized")

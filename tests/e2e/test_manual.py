@@ -1,4 +1,4 @@
-"""The manual test of the original, word for word: default ports, ``wscat``, type, see the echo.
+"""The manual test of the original program: default ports, ``wscat``, type, see the echo.
 
 ::
 
@@ -38,7 +38,7 @@ URL = "ws://localhost:8080/client?room=test-room"
 
 
 def check_free(port: int) -> None:
-    """The defaults are what is tested, so another program on one of them is in the way."""
+    """The test uses the default ports, so another program on one of them prevents it."""
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with contextlib.suppress(OSError), socket.socket(family) as probe:
             probe.settimeout(DEADLINE_SECONDS)
@@ -48,7 +48,7 @@ def check_free(port: int) -> None:
 
 
 class Typist:
-    """``wscat`` on a terminal of its own, as a person has it."""
+    """``wscat`` on a pseudo-terminal."""
 
     def __init__(self, *arguments: str) -> None:
         master, slave = pty.openpty()
@@ -75,7 +75,7 @@ class Typist:
         try:
             self._seen += os.read(self._terminal, 65536)
         except OSError as error:
-            # EIO is how a terminal says that its last program has gone.
+            # A pseudo-terminal reports EIO when its last program has exited.
             if error.errno not in (errno.EAGAIN, errno.EIO):
                 raise
         return self._seen
@@ -97,7 +97,7 @@ def echo_server() -> Iterator[Process]:
 
 
 @pytest.mark.slow
-def test_what_is_typed_into_wscat_comes_back(echo_server: Process) -> None:
+def test_text_typed_into_wscat_is_echoed(echo_server: Process) -> None:
     check_free(8080)
     node_modules()
     with RelayProcess(listen="") as relay:
@@ -120,7 +120,7 @@ def test_what_is_typed_into_wscat_comes_back(echo_server: Process) -> None:
 
 
 @pytest.mark.slow
-def test_wscat_is_told_that_nobody_serves_the_room() -> None:
+def test_wscat_shows_that_the_room_has_no_agent() -> None:
     check_free(8080)
     node_modules()
     with RelayProcess(listen="") as relay, Typist("-c", URL) as wscat:
@@ -128,8 +128,8 @@ def test_wscat_is_told_that_nobody_serves_the_room() -> None:
     relay.check_quiet()
 
 
-def test_wscat_shows_the_echo_of_a_server_beside_it() -> None:
-    """The typing and reading of this file, without a tunnel and on a free port."""
+def test_wscat_shows_the_echo_without_a_tunnel() -> None:
+    """The control for the typing and reading of this file, on a free port."""
     with running_node("echo_server.mjs", ready="running at", env={"PORT": "0"}) as server:
         port = server.output.rsplit(" ", 1)[1]
         with Typist("-c", f"ws://127.0.0.1:{port}/") as wscat:

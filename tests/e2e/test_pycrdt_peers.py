@@ -1,7 +1,7 @@
-"""pycrdt-websocket behind the tunnel: Python and JavaScript clients share one document with a local one.
+"""pycrdt-websocket behind the tunnel: Python and JavaScript clients share one document with a local client.
 
-Yjs and pycrdt write the same document in bytes of their own, so bytes are compared among clients of one
-kind, and across kinds by reading one's update into an empty document of the other.
+Yjs and pycrdt encode the same document differently. Bytes are therefore compared between clients of one kind.
+Across kinds, one client's update is read into an empty document of the other kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def shared(pycrdt_server: LocalAddress, tunnel: TunnelMaker) -> Tunnel:
     return tunnel(pycrdt_server.port)
 
 
-def test_python_and_javascript_clients_end_in_one_document(node: Peer, python: Peer, shared: Tunnel) -> None:
+def test_python_and_javascript_clients_converge(node: Peer, python: Peer, shared: Tunnel) -> None:
     python.open("far", "pycrdt", shared.client_url, "both")
     python.open("near", "pycrdt", shared.direct_url, "both")
     node.open("js far", "y-websocket-3", shared.client_url, "both")
@@ -44,7 +44,7 @@ def test_python_and_javascript_clients_end_in_one_document(node: Peer, python: P
         python.ask("when_text", name="near", part=part)
         node.ask("when_text", name="js near", part=part)
 
-    # The last insertions were each other's, so by now everybody has everything or something is lost.
+    # Each side's last insertion has reached the other one, so all edits have arrived or one is lost.
     in_python = python.when_equal("far", "near")
     in_javascript = node.when_equal("js far", "js near")
     node.ask("when_length", name="js far", length=in_python["length"])
@@ -54,7 +54,7 @@ def test_python_and_javascript_clients_end_in_one_document(node: Peer, python: P
     assert read_by_javascript["sha256"] == in_javascript["sha256"]
 
 
-def test_a_document_of_5_mb_goes_up_and_comes_down(node: Peer, python: Peer, shared: Tunnel) -> None:
+def test_a_document_of_5_mb_is_uploaded_and_downloaded(node: Peer, python: Peer, shared: Tunnel) -> None:
     node.open("author", "y-websocket-3", shared.client_url, "large", offline=True)
     node.ask("insert", name="author", text="0123456789abcdef" * (5 * MIB // 16))
     node.ask("online", name="author")
@@ -67,8 +67,10 @@ def test_a_document_of_5_mb_goes_up_and_comes_down(node: Peer, python: Peer, sha
     assert node.ask("trace", name="author")["closes"] == []
 
 
-def test_a_cursor_appears_and_goes(node: Peer, shared: Tunnel) -> None:
-    """This server passes a goodbye on, but does not make one up for a client that is cut off."""
+def test_a_cursor_appears_and_disappears(node: Peer, shared: Tunnel) -> None:
+    """This server forwards a client's awareness removal, but does not create one for a client that was
+    reset.
+    """
     node.open("watcher", "y-websocket-3", shared.direct_url, "presence")
     node.open("guest", "y-websocket-3", shared.client_url, "presence")
     node.when_synced("watcher", "guest")
@@ -78,7 +80,7 @@ def test_a_cursor_appears_and_goes(node: Peer, shared: Tunnel) -> None:
     node.ask("when_absent", name="watcher", user="guest")
 
 
-def test_nothing_is_lost_when_the_local_server_is_killed_under_edits(node: Peer, tunnel: TunnelMaker) -> None:
+def test_no_edit_is_lost_when_the_local_server_is_killed(node: Peer, tunnel: TunnelMaker) -> None:
     names = ["alice", "bob", "beside"]
     with LocalAddress("pycrdt") as server:
         shared = tunnel(server.port)
@@ -99,8 +101,8 @@ def test_nothing_is_lost_when_the_local_server_is_killed_under_edits(node: Peer,
             node.ask("leave", name=name)
 
 
-def test_the_bytes_of_one_kind_are_the_digest_that_is_compared(node: Peer) -> None:
-    """The comparison itself: a state is the digest of the whole encoded document."""
+def test_a_state_is_the_digest_of_the_encoded_document(node: Peer) -> None:
+    """The control of the comparison."""
     node.open("alone", "y-websocket-3", "ws://127.0.0.1:9", "nowhere", offline=True)
     node.ask("insert", name="alone", text="hello")
     update = base64.b64decode(node.ask("update", name="alone"))

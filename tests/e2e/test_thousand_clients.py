@@ -1,7 +1,7 @@
-"""A thousand clients at once on one agent, and what is left when they have gone: nothing.
+"""A thousand concurrent clients of one agent; they leave no file descriptor behind in relay and agent.
 
-Here the kernel is asked, from outside: file descriptors of the real relay and agent. Streams and delayed
-calls, which only the inside shows, are counted where both run in the reactor of the tests.
+The descriptors are read from /proc. Tests that run relay and agent in the reactor of the tests count streams
+and delayed calls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDINGS = ["close", "fin", "reset"]
 
 @pytest.fixture(scope="module", autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """The processes inherit the limit: each holds a socket or two for each client."""
+    """Raise the limit that the processes inherit: each has one or two sockets per client."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     assert enough >= 2 * CLIENTS + 200, (
@@ -60,6 +60,7 @@ def crowd(many_descriptors: None) -> Iterator[Asked]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_thousand_clients_of_one_agent_echo_at_the_same_time(echo_port: int, crowd: Asked) -> None:
     with running_relay() as relay, running_agent(relay, "crowded", local_port=echo_port):
         before = len(relay.open_descriptors())
@@ -68,20 +69,21 @@ def test_a_thousand_clients_of_one_agent_echo_at_the_same_time(echo_port: int, c
         assert crowd.ask("echo", bytes=64, rounds=3, seconds=60) == 3 * CLIENTS
         assert crowd.ask("echo", bytes=20_000, seconds=60) == CLIENTS
         crowd.ask("end", how="close", seconds=60)
-        until("the relay has let them go", lambda: len(relay.open_descriptors()) == before)
+        until("the relay has closed them", lambda: len(relay.open_descriptors()) == before)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_hundred_rounds_leave_no_descriptor_behind(
     echo_server: Process, echo_port: int, crowd: Asked
 ) -> None:
-    """Closed, ended and reset by turns; the first round of each kind is not counted."""
+    """Clients close, end TCP or reset in turn; the first round of each kind is not counted."""
     with (
         running_relay() as relay,
         running_agent(relay, "churning", local_port=echo_port) as agent,
     ):
         # A port, the link and the health socket; the link and the health socket; a port.
-        alone = {relay: 3, agent: 2, echo_server: 1}
+        idle_sockets = {relay: 3, agent: 2, echo_server: 1}
 
         def rounds(count: int) -> None:
             for number in range(count):
@@ -90,24 +92,24 @@ def test_a_hundred_rounds_leave_no_descriptor_behind(
                 crowd.ask("end", how=ENDINGS[number % len(ENDINGS)])
 
         rounds(len(ENDINGS))
-        before = {process: settled(process, sockets) for process, sockets in alone.items()}
+        before = {process: settled(process, sockets) for process, sockets in idle_sockets.items()}
         rounds(100)
-        assert {process: settled(process, sockets) for process, sockets in alone.items()} == before
+        assert {process: settled(process, sockets) for process, sockets in idle_sockets.items()} == before
 
 
 def settled(process: Process, sockets: int) -> int:
-    """How many descriptors a process has open, once so many of them are sockets."""
+    """Wait until a process has this number of sockets, and return its number of descriptors."""
     until(f"{process.name} has {sockets} sockets", lambda: sockets_of(process) == sockets)
     return len(process.open_descriptors())
 
 
 def sockets_of(process: Process) -> int:
-    """How many sockets a process holds, listening ones included."""
+    """Count the sockets of a process, listening ones included."""
     return sum(target.startswith("socket:") for target in process.open_descriptors().values())
 
 
 def test_fifty_clients_of_one_agent_echo_and_leave(echo_port: int, crowd: Asked, tunnel: TunnelMaker) -> None:
-    """The same in small, for every run."""
+    """The small variant, for the quick run."""
     shared = tunnel(echo_port)
     for how in ENDINGS:
         assert crowd.ask("dial", url=shared.client_url, count=50) == 50

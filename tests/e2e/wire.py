@@ -1,7 +1,7 @@
-"""Raw TCP ends for tests that compare bytes: a client that says anything, a local server that repeats it.
+"""Raw TCP ends for tests that compare bytes: a client that sends any bytes, and a scripted local server.
 
-No WebSocket library is between the test and the wire, so nothing is repaired on the way. Both ends are
-in the test's own thread: it writes at one and reads at the other, and every read has a deadline.
+No WebSocket library is between the test and the connection, so nothing is repaired on the way. The test's
+thread writes at one end and reads at the other; every read has a deadline.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-"""A key for upgrades whose answer the test need not vary."""
+"""A fixed ``Sec-WebSocket-Key``."""
 
 
 class Wire:
@@ -54,7 +54,7 @@ class Wire:
         self._socket.sendall(data)
 
     def read_exactly(self, count: int) -> bytes:
-        """The next ``count`` bytes; EOFError with what there was if there are fewer."""
+        """Return the next ``count`` bytes; raise EOFError with the received bytes if there are fewer."""
         pieces, missing = [self._unread[:count]], count - len(self._unread[:count])
         self._unread = self._unread[count:]
         while missing > 0:
@@ -66,7 +66,7 @@ class Wire:
         return b"".join(pieces)
 
     def read_head(self) -> Head:
-        """An HTTP head; what follows it stays to be read."""
+        """Return an HTTP head; the bytes behind it stay unread."""
         while b"\r\n\r\n" not in self._unread:
             piece = self._socket.recv(65536)
             if not piece:
@@ -76,7 +76,7 @@ class Wire:
         return Head.parse(head)
 
     def read_to_end(self) -> bytes:
-        """Everything up to the peer's FIN; ConnectionResetError if it resets instead."""
+        """Return all bytes up to the peer's FIN; raise ConnectionResetError if it resets instead."""
         pieces = [self._unread]
         self._unread = b""
         while piece := self._socket.recv(1 << 20):
@@ -84,11 +84,11 @@ class Wire:
         return b"".join(pieces)
 
     def finish(self) -> None:
-        """Send FIN; the other direction goes on."""
+        """Send FIN; the other direction stays open."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
-        """Send RST, now."""
+        """Send RST immediately."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -103,7 +103,7 @@ class Wire:
 
 
 class Listener:
-    """The local server: it accepts and the test says the rest."""
+    """A local server that only accepts connections; the test plays the rest."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=200)
@@ -122,7 +122,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a request or an answer as it came."""
+    """The head of a request or an answer, unchanged."""
 
     first_line: bytes
     fields: tuple[tuple[bytes, bytes], ...]
@@ -142,17 +142,17 @@ class Head:
         return int(self.first_line.split(b" ")[1])
 
     def all(self, name: bytes) -> list[bytes]:
-        """The values of every field of that name, in order."""
+        """Return the values of every field of that name, in order."""
         return [value for field, value in self.fields if field.lower() == name.lower()]
 
     def without(self, *names: bytes) -> tuple[tuple[bytes, bytes], ...]:
-        """The fields in their order and spelling, but for those of these names."""
+        """Return the fields in their order and spelling, without the fields of these names."""
         left_out = {name.lower() for name in names}
         return tuple((name, value) for name, value in self.fields if name.lower() not in left_out)
 
 
 class Exchange:
-    """A client and the local server on the two ends of one connection, upgraded."""
+    """A client and the local server at the two ends of one upgraded connection."""
 
     def __init__(self, client: Wire, server: Wire, request: Head, answer: Head) -> None:
         self.client = client
@@ -173,7 +173,9 @@ class Exchange:
         after_request: bytes = b"",
         after_answer: bytes = b"",
     ) -> Iterator[Exchange]:
-        """Shake hands; ``offered`` and ``chosen`` are header lines, the ``after_`` bytes glued on."""
+        """Complete the handshake; ``offered`` and ``chosen`` are header lines, the ``after_`` bytes follow
+        in the same segment.
+        """
         with Wire.dial(address) as client:
             client.send(upgrade(target, offered) + after_request)
             with listener.accept() as server:
@@ -184,7 +186,7 @@ class Exchange:
 
 
 def upgrade(target: str, fields: bytes = b"", *, host: bytes = b"relay.example") -> bytes:
-    """A client's request to upgrade; ``fields`` are whole lines."""
+    """Return a client's upgrade request; ``fields`` are whole lines."""
     return (
         b"GET " + target.encode("latin-1") + b" HTTP/1.1\r\n"
         b"Host: " + host + b"\r\n"
@@ -194,7 +196,7 @@ def upgrade(target: str, fields: bytes = b"", *, host: bytes = b"relay.example")
 
 
 def switching(key: bytes, fields: bytes = b"") -> bytes:
-    """A local server's 101."""
+    """Return a local server's 101."""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept_for(key) + b"\r\n" + fields + b"\r\n"
@@ -202,7 +204,7 @@ def switching(key: bytes, fields: bytes = b"") -> bytes:
 
 
 def accept_for(key: bytes) -> bytes:
-    """RFC 6455, 4.2.2: the answer that proves that the key was read."""
+    """Return the accept value that proves that the key was read (RFC 6455, 4.2.2)."""
     magic = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     return base64.b64encode(hashlib.sha1(key + magic, usedforsecurity=False).digest())
 
@@ -210,14 +212,14 @@ def accept_for(key: bytes) -> bytes:
 def frame(
     opcode: int, payload: bytes = b"", *, final: bool = True, rsv1: bool = False, masked: bool = False
 ) -> bytes:
-    """Return one WebSocket frame; ``masked`` masks it with a random key, as clients have to."""
+    """Return one WebSocket frame; ``masked`` masks it with a random key, as clients must."""
     mask = os.urandom(4) if masked else None
     header = encode_header(opcode, len(payload), is_final=final, reserved=4 if rsv1 else 0, mask=mask)
     return header + (apply_mask(payload, mask) if mask else payload)
 
 
 def read_frame(read: Callable[[int], bytes]) -> tuple[int, bytes]:
-    """Read one frame and return its first byte and its unmasked payload."""
+    """Read one frame; return its first byte and its unmasked payload."""
     first, second = read(2)
     length = second & 0x7F
     if length == 126:

@@ -1,8 +1,8 @@
-"""Faults on purpose: what relay, agent and the people behind them go through when something breaks.
+"""Fault injection: the behaviour of relay, agent, clients and local server when a part fails.
 
-Each scenario makes one thing fail in a way that can be repeated (a seed, a byte count, a signal), says in
-a line of JSON what it saw (``tests.faults.figures``), and asserts what must hold whatever the machine's
-speed. The tools, from the inside out: ``memory`` (both programs on a clock, without a socket),
-``cutter`` (a cutting proxy between real processes), ``conversations`` (clients that notice a single lost or
-doubled message), ``namespaces`` and ``emulator`` (two machines with a bad line between them).
+Each scenario makes one part fail in a repeatable way (a seed, a byte count, a signal), prints its figures as
+a line of JSON (``tests.faults.figures``), and asserts what must hold on a machine of any speed. The tools:
+``memory`` (both programs on a clock, without sockets), ``cutter`` (a proxy between real processes that cuts
+connections), ``conversations`` (clients that detect each lost or duplicated message), ``namespaces`` and
+``emulator`` (two machines with a bad line between them).
 """

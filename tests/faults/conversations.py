@@ -1,10 +1,10 @@
-"""Clients that notice everything: each exchanges numbered messages with the local server, both ways.
+"""Clients that exchange numbered messages with the local server in both directions, and detect each loss.
 
-Clients and local server share one process, so each conversation is one object that knows what both
-ends have sent; ``tests.faults.numbered`` harms what is between them. Messages are WebSocket frames of one
-length each way, masked with a key of zeros, so that a thousand clients cost little: the tunnel
-must not care, and a frame that is bent in any way does not parse. A client that loses its connection dials
-again with a new conversation, and is counted.
+Clients and local server share one process, so each conversation is one object that knows what both ends have
+sent. ``tests.faults.numbered`` and other scenarios break the path between them. Messages are WebSocket frames
+of fixed length, masked with a key of zeros, so that a thousand clients use little CPU. The tunnel does not
+interpret them, and a damaged frame does not parse. A client that loses its connection connects again with a
+new conversation; the loss is counted.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ TICK_SECONDS = 0.05
 
 
 class Sequence:
-    """What arrived at one end, judged by its numbers, which must be 0, 1, 2, ...
+    """Checks the numbers of the messages at one end, which must be 0, 1, 2, ...
 
     Attributes:
-        next: The number that has to come next; so many have arrived, or were given up.
+        next: The next expected number.
         duplicated: Messages that had arrived before.
         misordered: Messages that arrived after a later one.
     """
@@ -50,11 +50,11 @@ class Sequence:
 
     @property
     def lost(self) -> int:
-        """Messages that were passed over and have not come since."""
+        """Messages that were skipped and have not arrived since."""
         return len(self._missing)
 
     def take(self, number: int) -> None:
-        """Judges one message."""
+        """Count one message."""
         if number == self.next:
             self.next += 1
         elif number in self._missing:
@@ -72,10 +72,10 @@ class Conversation:
     """One connection of one client, seen from both ends.
 
     Attributes:
-        is_lost: Whether it ended although nobody wanted it to.
-        broken: What did not parse, in words; empty as it should be.
-        longest_gap_seconds: The longest time in which the client heard nothing.
-        servers: The local servers, by port, that took part; one, or somebody mixed two rooms up.
+        is_lost: Whether it ended without being closed by the test.
+        broken: Description of bytes that did not parse; empty if all did.
+        longest_gap_seconds: The longest time in which the client received nothing.
+        servers: The ports of the local servers that took part; more than one means that rooms were mixed up.
     """
 
     number: int
@@ -100,7 +100,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Toll:
-    """What a fault has cost all clients together. The oracle: all of ``fates`` are 0."""
+    """The damage of a fault for all clients together. All of ``fates`` must be 0."""
 
     clients_disconnected: int
     messages_lost: int
@@ -115,7 +115,7 @@ class Toll:
 
     @property
     def fates(self) -> dict[str, int]:
-        """What must not happen to anybody, and how often it did."""
+        """The number of each kind of damage."""
         return {
             "clients_disconnected": self.clients_disconnected,
             "messages_lost": self.messages_lost,
@@ -129,12 +129,11 @@ class Numbered:
     """A local server and its clients.
 
     Args:
-        loop: Where the clients run.
-        server_loop: Where the local server runs, if that is another machine. It then only has its own
-            end of each conversation, which is enough: the objects are shared.
-        count: How many clients.
-        every_seconds: From one message of a client to its next, each way.
-        host: Where the local server listens.
+        loop: The loop of the clients.
+        server_loop: The loop of the local server, if that is on another machine. The objects are shared.
+        count: Number of clients.
+        every_seconds: Interval between messages of a client, in each direction.
+        host: Address of the local server.
     """
 
     def __init__(
@@ -162,27 +161,27 @@ class Numbered:
         self.server_ends: set[_ServerEnd] = set()
         self._servers: list[asyncio.Server] = []
 
-    # -- from the test ---------------------------------------------------------------------
+    # -- called by tests --------------------------------------------------------------------
 
     def dial(self, address: tuple[str, int], room: str, *, deadline_seconds: float = 60.0) -> None:
-        """Lets every client in, fifty at a time, and starts the messages."""
+        """Connect every client, fifty at a time, and start the messages."""
         self._address, self._room = address, room
         self._loop.run(self._dial_all(), deadline_seconds=deadline_seconds)
 
     def settle(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-        """Sends no more, and waits until everything has arrived that was sent; fails if it does not."""
+        """Stop sending, and wait until everything sent has arrived; fail if it does not."""
         self._loop.run(self._settle(deadline_seconds), deadline_seconds=deadline_seconds + 5)
 
     def hang_up(self) -> None:
-        """Ends every connection in an orderly way."""
+        """Close every connection in order."""
         self._loop.call(self._hang_up)
 
     def listen_again(self) -> int:
-        """Another local server of the same kind: gives its port."""
+        """Start another local server of the same kind; return its port."""
         return self._server_loop.run(self._listen())
 
     def drop_at_server(self, holds: Callable[[int], bool]) -> int:
-        """Resets the connections of some clients from the local server's side; says how many there were."""
+        """Reset the connections of some clients from the local server's side; return their number."""
 
         def drop() -> int:
             dropped = [
@@ -197,40 +196,40 @@ class Numbered:
         return self._server_loop.call(drop)
 
     def stop_listening(self) -> None:
-        """Kills the local server: nobody is let in, and every connection is reset."""
+        """Stop the local server: it refuses new connections, and every connection is reset."""
         self._server_loop.call(self._servers.pop(0).close)
         self.drop_at_server(lambda _: True)
 
     def resume_listening(self) -> None:
-        """Starts it again, on its port."""
+        """Start it again, on its port."""
         self._server_loop.run(self._listen(self.port))
 
     @property
     def servers_of_each(self) -> list[set[int]]:
-        """The local servers that each conversation has met."""
+        """The local servers of each conversation."""
         return [one.servers for one in list(self._conversations) if one.servers]
 
     @property
     def connected_count(self) -> int:
-        """Clients that have a conversation now."""
+        """The number of connected clients."""
         return sum(one.client is not None and not one.is_lost for one in list(self._current.values()))
 
     @property
     def local_count(self) -> int:
-        """Connections that the local server holds now."""
+        """The number of connections at the local server."""
         return len(self.server_ends)
 
     @property
     def message_count(self) -> int:
-        """Messages that have arrived, both ways together."""
+        """The number of messages that have arrived, both directions together."""
         return sum(one.at_client.next + one.at_server.next for one in list(self._conversations))
 
     def heard_counts(self) -> dict[int, int]:
-        """How many messages each connection that is open has brought to its client."""
+        """Return the number of messages that each open connection has delivered to its client."""
         return {id(one): one.at_client.next for one in list(self._current.values()) if not one.is_lost}
 
     def toll(self) -> Toll:
-        """What it has cost so far."""
+        """Return the damage so far."""
         every = list(self._conversations)
         ends = [end for one in every for end in (one.at_client, one.at_server)]
         gaps = sorted(1000 * one.longest_gap_seconds for one in every) or [0.0]
@@ -297,11 +296,11 @@ class Numbered:
             await asyncio.sleep(REDIAL_SECONDS)
 
     def conversation(self, index: int) -> Conversation:
-        """The conversation that a client has named in its request."""
+        """Return the conversation that a client has named in its request."""
         return self._conversations[index]
 
     def lost(self, conversation: Conversation) -> None:
-        """A client's connection has ended; it comes back if nobody wanted that."""
+        """Handle the end of a client's connection: connect again unless the test closed it."""
         if not self._is_over and self._current.get(conversation.number) is conversation:
             conversation.is_lost = True
             task = asyncio.ensure_future(self._dial(conversation.number))
@@ -309,7 +308,7 @@ class Numbered:
             task.add_done_callback(self._dialling.discard)
 
     async def _tick(self, is_client: bool) -> None:
-        # A slice of the clients at each tick, so that they do not all speak at once.
+        # A part of the clients in each tick, so that they do not all send at the same moment.
         ticks = max(1, round(self._every_seconds / TICK_SECONDS))
         turn = 0
         while not self._is_over:
@@ -358,7 +357,7 @@ class Numbered:
 
 
 class _End(asyncio.Protocol):
-    """What both ends do once the upgrade is through: cut the bytes into messages, and judge them."""
+    """The common part of both ends: parse messages after the upgrade, and count them."""
 
     prefix: bytes
     transport: asyncio.Transport
@@ -405,7 +404,7 @@ class _End(asyncio.Protocol):
         conversation.seconds.append(now - sent_at)
 
     def upgraded(self, head: bytes) -> bool:
-        """Reads the head; False ends the connection."""
+        """Read the head; False ends the connection."""
         raise NotImplementedError
 
 

@@ -1,11 +1,11 @@
-"""A proxy that breaks what passes through it, on command: stands between an agent and a relay.
+"""A proxy between agent and relay that breaks connections on command.
 
-Real sockets and real processes, without root: it can reset every connection now, swallow what passes
-in one direction or both while the connections stay, leave new ones unanswered meanwhile, act at an
-exact byte, delay and dribble. A swallowed connection is as quiet as a cut cable: its ends are not told
-when the other goes. What it cannot do is lose packets *under* TCP; that is ``tests.faults.namespaces``.
+With real sockets and processes, and without root, it can: reset every connection; pass nothing in one or both
+directions while connections stay open, with new ones unanswered; act at an exact byte; delay; and limit the
+rate. A silent connection is like a cut cable: its ends do not notice when the other one closes. It cannot
+lose packets below TCP; ``tests.faults.namespaces`` does that.
 
-It keeps a list of when somebody dialled, which is how a test sees from outside that a fault was noticed.
+It records when the agent dials. This shows tests that a fault was noticed.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ ESTABLISHED = 1
 
 
 class Direction(enum.Enum):
-    """From whoever dials, or to it."""
+    """From the dialling side (up) or to it (down)."""
 
     UP = "up"
     DOWN = "down"
 
 
 class Cutter:
-    """Listens on a loopback port and passes everything on to ``target``, until it is told otherwise.
+    """Listens on a loopback port and forwards connections to ``target``, apart from the commanded faults.
 
-    Every method may be called from the test's thread; what it does has happened when it returns.
+    Tests may call every method from their thread; its effect is complete when it returns.
 
     Args:
-        loop: Where it runs.
-        target: Host and port of what stands behind it. May be changed by assignment.
+        loop: The loop in which it runs.
+        target: Host and port behind it. May be assigned.
 
     Attributes:
-        port: Where to dial.
-        dials: When somebody dialled (``time.monotonic``), in order.
+        port: The port of the proxy.
+        dials: The times of connections to the proxy (``time.monotonic``), in order.
     """
 
     def __init__(self, loop: Loop, target: tuple[str, int]) -> None:
@@ -65,11 +65,11 @@ class Cutter:
 
     @property
     def pair_count(self) -> int:
-        """Connections that are open now."""
+        """The number of open connections."""
         return len(self._pairs)
 
     def reset(self) -> int:
-        """Resets every connection, at both ends; says how many there were."""
+        """Reset every connection at both ends; return their number."""
         return self._loop.call(self._reset)
 
     def _reset(self) -> int:
@@ -79,27 +79,27 @@ class Cutter:
         return len(pairs)
 
     def swallow(self, *directions: Direction) -> None:
-        """Passes nothing on from now on, in these directions or in both; nothing is lost by it.
+        """Pass nothing from now on, in these directions or in both; the bytes are kept.
 
-        While anything is swallowed, new connections are taken and left without an answer.
+        Meanwhile new connections are accepted and get no answer.
         """
         for direction in directions or tuple(Direction):
             self._loop.call(self._open[direction].clear)
 
     def strand(self) -> None:
-        """Swallows what the connections of now carry; those to come pass. The half-open carrier of F4."""
+        """Pass nothing on the present connections; later ones pass. The old carrier is half-open then."""
         for pair in self._loop.call(lambda: list(self._pairs)):
             self._loop.call(pair.passes.clear)
 
     def heal(self) -> None:
-        """Passes everything on again, what was held back included."""
+        """Pass everything again, including the kept bytes."""
         for gate in self._open.values():
             self._loop.call(gate.set)
         for pair in self._loop.call(lambda: list(self._pairs)):
             self._loop.call(pair.passes.set)
 
     def cut_at(self, direction: Direction, count: int) -> None:
-        """Resets the next connection when exactly ``count`` bytes of a direction have passed."""
+        """Reset the next connection after exactly ``count`` bytes of a direction."""
 
         def cut(pair: _Pair, data: bytes, until: int) -> None:
             pair.far_of(direction).send(data[:until])
@@ -108,7 +108,7 @@ class Cutter:
         self._marks.append((direction, count, cut))
 
     def flip_at(self, direction: Direction, count: int) -> None:
-        """Turns one bit of the byte after ``count`` bytes of a direction of the next connection."""
+        """Flip one bit of the byte after ``count`` bytes of a direction of the next connection."""
 
         def flip(_: _Pair, data: bytes, until: int) -> bytes:
             return data[:until] + bytes([data[until] ^ 0x10]) + data[until + 1 :]
@@ -116,7 +116,7 @@ class Cutter:
         self._marks.append((direction, count, flip))
 
     def stop_listening(self) -> None:
-        """Refuses whoever dials from now on."""
+        """Refuse connections from now on."""
         self._loop.call(self._listener.close)
 
     # -- from and to the network -----------------------------------------------------------
@@ -183,7 +183,7 @@ class Cutter:
             self._pairs.discard(pair)
 
     async def _answer(self, near: socket.socket) -> None:
-        """Waits until nothing is swallowed; whoever gave up meanwhile has never dialled."""
+        """Wait until everything passes; fail if the client has closed before that."""
         for gate in self._open.values():
             await gate.wait()
         if near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != ESTABLISHED:
@@ -238,22 +238,22 @@ class _Pair:
         self.passes.set()
 
     def near_of(self, direction: Direction) -> socket.socket:
-        """Where the bytes of a direction come from."""
+        """Return the socket from which a direction reads."""
         return self._near if direction is Direction.UP else self._far
 
     def far_of(self, direction: Direction) -> socket.socket:
-        """Where the bytes of a direction go to."""
+        """Return the socket to which a direction writes."""
         return self._far if direction is Direction.UP else self._near
 
     def reset(self) -> None:
-        """RST to both ends; nothing happens the second time."""
+        """Send RST to both ends; do nothing the second time."""
         for task in self.tasks:
             task.cancel()
         loop = asyncio.get_running_loop()
         for one in (self._near, self._far):
             if one.fileno() < 0:
                 continue
-            # Before the number can be given to the next socket, and its callbacks be taken off instead.
+            # Before the descriptor can be reused: otherwise the new socket would lose its callbacks.
             loop.remove_reader(one)
             loop.remove_writer(one)
             with contextlib.suppress(OSError):

@@ -1,9 +1,8 @@
-"""A line between two machines, in user space: it loses, delays and cuts what ``tc netem`` would.
+"""A line between two machines, in user space: it loses, delays and cuts packets as ``tc netem`` does.
 
-Each machine is a network namespace with a TUN device; a thread reads IP packets from one device
-and writes them to the other, or does not. A kernel without the netem module (those of many CI machines) needs
-nothing more. The faults are under TCP, so the kernels of both ends retransmit, probe and time out as they do
-on a bad network.
+Each machine is a network namespace with a TUN device. A thread reads IP packets from one device and writes
+them to the other, or drops them. It does not need the netem module, which the kernels of many CI machines
+lack. The faults are below TCP, so both kernels retransmit, probe and time out as on a bad network.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ LOOK_SECONDS = 0.05
 
 
 class Line:
-    """Carries packets between two TUN devices for the time of a ``with`` block.
+    """Carries packets between two TUN devices during a ``with`` block.
 
     Args:
-        near: The device of whoever dials.
-        far: The other.
-        seed: Of the losses.
+        near: The device of the dialling side.
+        far: The other device.
+        seed: Seed of the losses.
 
     Attributes:
         cuts_up: Whether packets from near to far are lost.
-        cuts_down: Whether those from far to near are.
-        delay_seconds: How long each packet takes.
-        up_bytes_per_second: How much fits through from near to far; 0 for all there is.
-        down_bytes_per_second: The same from far to near.
-        queue_bytes: What waits before a narrow line at most, in each direction; more is lost.
-        loss: Which share of the packets is lost, from 0 to 1.
-        lost: How many packets were lost.
+        cuts_down: Whether packets from far to near are lost.
+        delay_seconds: Delay of each packet.
+        up_bytes_per_second: Rate limit from near to far; 0 for none.
+        down_bytes_per_second: Rate limit from far to near; 0 for none.
+        queue_bytes: Limit of the queue before a rate limit, in each direction; packets beyond it are lost.
+        loss: Share of lost packets, from 0 to 1.
+        lost: Number of lost packets.
     """
 
     def __init__(self, near: int, far: int, *, seed: int = 1) -> None:
@@ -59,11 +58,11 @@ class Line:
         self.lost = 0
 
     def cut(self) -> None:
-        """Loses everything, both ways."""
+        """Lose every packet, in both directions."""
         self.cuts_up = self.cuts_down = True
 
     def heal(self) -> None:
-        """Carries everything again."""
+        """Pass every packet again."""
         self.cuts_up = self.cuts_down = False
         self.loss = 0.0
 
@@ -76,7 +75,7 @@ class Line:
         self._thread.join()
 
     def run(self) -> None:
-        """Carries packets until it is told to stop; for the thread, or a process, that it is in."""
+        """Carry packets until the block ends; runs in a thread or a process."""
         poll = select.epoll()
         for device in (self._near, self._far):
             poll.register(device, select.EPOLLIN)
@@ -116,5 +115,5 @@ class Line:
             _, _, device, packet = heapq.heappop(self._on_the_way)
             try:
                 os.write(device, packet)
-            except OSError:  # full, or its address was just taken away
+            except OSError:  # the queue is full, or the address was just removed
                 self.lost += 1

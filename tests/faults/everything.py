@@ -1,9 +1,9 @@
-"""A whole exchange in memory: two clients and the local server, scripted, over a carrier that may be cut.
+"""A complete exchange in memory: two clients and the local server, scripted, over a carrier that is cut.
 
-``play(cuts)`` runs it from the first byte of the agent's upgrade to the last close and tells what each end
-has received. Played without cuts it is the recording that all others are compared with. What is in it is what
-a carrier carries in real life: upgrades, small messages both ways, a longer answer, a client that comes in
-the middle, one that ends in an orderly way, one that is reset.
+``play(cuts)`` runs from the first byte of the agent's upgrade to the last close, and returns what each end
+has received. The result without cuts is the reference. The exchange has what a carrier carries in practice:
+upgrades, small messages in both directions, a longer answer, a client that connects in the middle, one that
+closes, one that is reset.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from tests.rigs import OneByOne
 __all__ = ["Outcome", "Theatre", "perform", "play"]
 
 RELAY_PORT, CLIENT_PORT, LOCAL_PORT = 8080, 8081, 1234
-LONG_BYTES = 600
+LONG_BYTES = 200
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one performance has come to.
+    """The result of one exchange.
 
     Attributes:
-        digests: SHA-256 of all that each end has received, by the end's name.
-        ends: How each end was lost: the name of the reason's type.
+        digests: SHA-256 of the bytes that each end has received, by the end's name.
+        ends: The type of the reason with which each end was lost, by name.
         carried: Bytes of each carrier, both directions together, before the two programs were stopped.
-        left: What is still there although everybody has gone; nothing, as it should be.
+        left: Descriptions of what remains at the end; empty if nothing does.
     """
 
     digests: dict[str, str]
@@ -48,12 +48,12 @@ class Outcome:
 
 
 class Theatre:
-    """Relay and agent in memory, and a door for clients.
+    """Relay and agent in memory, and a port for clients.
 
     Args:
-        weather: On the way from the agent to the relay.
-        relay: Fields of the relay's settings that are not as usual; with ``tls_cert`` its agent dials wss://.
-        agent: The same for the agent.
+        weather: Faults between agent and relay.
+        relay: Non-default fields of the relay's settings; with ``tls_cert`` its agent dials wss://.
+        agent: Non-default fields of the agent's settings.
     """
 
     def __init__(
@@ -78,25 +78,25 @@ class Theatre:
         self.agent.startService()
 
     def start_relay(self) -> None:
-        """Starts a relay, on the same ports as the one before."""
-        # Clients come in by another port of the same relay, where the weather is fine.
+        """Start a relay on the same ports as the one before."""
+        # Clients use another port of the same relay, which has no faults.
         ports = (RELAY_PORT,) if self._has_tls else (RELAY_PORT, CLIENT_PORT)
         listen = tuple(f"tcp:{port}:interface=127.0.0.1" for port in ports)
         self.relay = Relay(self.reactor, RelaySettings(listen=listen, **self._relay_options))
         self.relay.startService()
         if self._has_tls:
-            self.reactor.listenTCP(CLIENT_PORT, self.relay.front)  # and need no TLS for that
+            self.reactor.listenTCP(CLIENT_PORT, self.relay.front)  # clients use no TLS
 
     def kill_relay(self) -> None:
-        """Ends the relay as SIGKILL does: its connections are reset, and it says nothing.
+        """End the relay as SIGKILL does: its connections are reset, and it sends nothing.
 
-        The object lives on until ``close``, cut off from everything, and so do its timers.
+        The object and its timers exist until ``close``, without connections.
         """
         self.reactor.kill(RELAY_PORT, CLIENT_PORT)
         self._killed.append(self.relay)
 
     def client(self, name: str) -> HalfEar:
-        """A client that has sent its upgrade; ``join`` waits for the other end."""
+        """Return a client that has sent its upgrade; ``join`` also waits for the local server."""
         ear = HalfEar()
         coming = OneByOne()
         coming.coming.append(ear)
@@ -106,12 +106,12 @@ class Theatre:
         return ear
 
     def join(self, name: str) -> tuple[HalfEar, HalfEar]:
-        """A client and its connection at the local server, upgraded."""
+        """Return an upgraded client and its connection at the local server."""
         number = len(self.locals)
         client = self.client(name)
 
         def asked() -> bool:
-            assert not client.is_lost, f"{name} was sent away: {bytes(client.data)!r}"
+            assert not client.is_lost, f"{name} was refused: {bytes(client.data)!r}"
             return len(self.locals) > number and b"\r\n\r\n" in self.locals[number].data
 
         self.reactor.pass_until(asked)
@@ -123,7 +123,7 @@ class Theatre:
         return client, local
 
     def close(self) -> tuple[str, ...]:
-        """Stops both programs; tells what is left in them and on the clock then."""
+        """Stop both programs; return descriptions of what remains in them and on the clock."""
         for service in (self.agent, self.relay, *self._killed):
             stopping = service.stopService()
             self.reactor.pass_until(lambda stopping=stopping: stopping.called)  # type: ignore[misc]
@@ -138,12 +138,12 @@ class Theatre:
 
 
 def play(cuts: tuple[int, ...] = ()) -> Outcome:
-    """Performs the exchange over carriers that are cut after so many bytes.
+    """Perform the exchange over carriers that are cut after these numbers of bytes.
 
     Raises:
-        AssertionError: It did not come to its end.
+        AssertionError: The exchange did not finish.
     """
-    random.seed(1)  # of the agent's waits
+    random.seed(1)  # for the agent's retry delays
     theatre = Theatre(Weather(cuts))
     ears: dict[str, HalfEar] = {}
     perform(theatre, ears)
@@ -158,7 +158,7 @@ def play(cuts: tuple[int, ...] = ()) -> Outcome:
 
 
 def perform(theatre: Theatre, ears: dict[str, HalfEar]) -> None:
-    """The script; ``ears`` gets its players as they come."""
+    """Run the script; ``ears`` gets the ends as they connect."""
     reactor = theatre.reactor
     # An agent without a key whose first 101 is lost finds its room reserved for the resume window (45 s).
     reactor.pass_until(lambda: theatre.agent.when_connected().called, at_most_seconds=120)
@@ -183,7 +183,7 @@ def perform(theatre: Theatre, ears: dict[str, HalfEar]) -> None:
     heard(ben, LONG_BYTES)
     heard(at_ben, 200)
     heard(at_ada, 130)
-    reactor.pass_seconds(1)  # for acknowledgements
+    reactor.pass_seconds(1)  # until the acknowledgements have arrived
     ada.transport.write(b"the last word")
     ada.transport.loseConnection()
     reactor.pass_until(lambda: at_ada.told[-1:] == ["read ended"] or at_ada.is_lost)
@@ -193,7 +193,7 @@ def perform(theatre: Theatre, ears: dict[str, HalfEar]) -> None:
 
 
 class _Locals(Factory):
-    """The local server: notes each connection, and the script says what they say."""
+    """The local server: records each connection; the script sends its answers."""
 
     noisy = False
 

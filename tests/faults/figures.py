@@ -1,7 +1,7 @@
-"""What a scenario saw, as one line of JSON: for people and for comparing runs, never for assertions.
+"""The figures of a scenario as one line of JSON, for readers and for comparing runs, never for assertions.
 
-The line is printed (pytest shows it with ``-rP`` or ``-s``) and, with ``SEANCE_FAULT_FIGURES`` set to
-a file, appended there as well. Names carry their unit; reliability.md 5.3 lists those that are used.
+The line is printed (pytest shows it with ``-rP`` or ``-s``) and also appended to the file in
+``SEANCE_FAULT_FIGURES``, if that is set. Names contain their unit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE_VARIABLE = "SEANCE_FAULT_FIGURES"
 
 
 def report(scenario: str, **figures: object) -> None:
-    """Says what a scenario saw. Floats are cut to milliseconds."""
+    """Print the figures of a scenario, with floats rounded to three digits."""
     rounded = {
         name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()
     }
@@ -30,13 +30,13 @@ def report(scenario: str, **figures: object) -> None:
 
 
 def share(values: list[float], percent: int) -> float | None:
-    """The value that ``percent`` of all do not exceed; None if there are none."""
+    """Return the value that ``percent`` of all values do not exceed; None if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else None
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Measures the seconds since it was made."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()

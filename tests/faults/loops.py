@@ -1,9 +1,8 @@
-"""An asyncio loop in a thread of its own, for what has to go on while a test waits.
+"""An asyncio loop in a separate thread, for proxies, local servers and clients that run during a test.
 
-The tests with real processes are plain functions that block; proxies, local servers and clients must run
-meanwhile. A thread, and not the reactor of the tests, so that a stalled test does not stall the
-network, and because a thread can live in a network namespace: every socket that it makes then
-belongs to that machine.
+Tests with real processes are plain functions that block. They do not use the reactor of the tests, because a
+blocked test would block the network. A thread can also enter a network namespace: every socket that it makes
+then belongs to that machine.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ class Loop:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop itself, for what other loops want of it."""
+        """The asyncio loop itself."""
         return self._loop
 
     def run(self, work: Coroutine[Any, Any, Result], *, deadline_seconds: float = DEADLINE_SECONDS) -> Result:
-        """What a coroutine gives, run in the loop."""
+        """Run a coroutine in the loop and return its result."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(deadline_seconds)
@@ -67,7 +66,7 @@ class Loop:
             raise AssertionError(msg) from None
 
     def call(self, function: Callable[..., Result], *args: Any) -> Result:
-        """What a plain function gives, called in the loop."""
+        """Call a plain function in the loop and return its result."""
 
         async def calling() -> Result:
             return function(*args)

@@ -1,12 +1,12 @@
-"""A reactor without an operating system: relay, agent, local server and clients on one clock, in memory.
+"""A reactor in memory: relay, agent, local server and clients on one clock, without an operating system.
 
-``MemoryReactor`` gives what the programs ask of Twisted's reactor (time, ``listenTCP``, ``connectTCP``,
-names), so that the real ``Relay`` and the real ``Agent`` run unchanged, from the first byte of the
-upgrade on, and everything that happens is the same in every run. Connections are
-``tests.wire.Wire``s: TCP as it behaves, with buffers, half-close and reset.
+``MemoryReactor`` has the parts of Twisted's reactor that the programs use (time, ``listenTCP``,
+``connectTCP``, names). The real ``Relay`` and ``Agent`` run on it unchanged, from the first byte of the
+upgrade, and every run is the same. Connections are ``tests.wire.Wire`` objects, which behave as TCP with
+buffers, half-close and reset.
 
-Connections to a port that has a ``Weather`` are at its mercy: they can be cut after an exact number of
-bytes, or go quiet. This is what a proxy between real processes cannot do a thousand times a minute.
+A ``Weather`` causes faults on the connections of a port: it cuts them after an exact number of bytes, or
+makes them silent. This takes milliseconds, where a proxy between real processes takes seconds.
 """
 
 # ruff: noqa: N802, N803  # Twisted's names
@@ -41,17 +41,15 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass
 class Weather:
-    """What happens to the connections of one port.
+    """The faults of the connections of one port.
 
     Attributes:
-        cuts: How many bytes each connection, in the order in which they come, carries in both
-            directions together before it is reset; connections beyond the list are left alone. What was
-            carried arrives; what was only written is lost.
-        is_quiet: Whether nothing is carried, and nobody told, for the time being.
-        bend: Called with the number of the connection, whether it is the dialling end that sends, the
-            number of the piece that it sends, and the piece, which is what one turn has written; what it
-            returns is carried instead.
-        carried: How many bytes each connection has carried.
+        cuts: For each connection in order, the number of bytes, both directions together, after which it is
+            reset. Later connections are not cut. Carried bytes arrive; bytes still in a send buffer are lost.
+        is_quiet: Whether nothing is carried at present, without any error.
+        bend: Function of the connection's number, whether the dialling end sends, the piece's number and the
+            piece (the bytes written in one turn). The piece is replaced by its result.
+        carried: The number of bytes that each connection has carried.
     """
 
     cuts: tuple[int, ...] = ()
@@ -61,7 +59,7 @@ class Weather:
     wires: list[Wire] = field(default_factory=list)
 
     def clear(self) -> None:
-        """Carries again, what has waited included."""
+        """Carry everything again, including the waiting bytes."""
         self.is_quiet = False
         for wire in self.wires:
             for end in wire.ends:
@@ -69,7 +67,7 @@ class Weather:
 
 
 class RoughWire(Wire):
-    """A wire in some weather."""
+    """A wire with faults."""
 
     __slots__ = ("index", "weather")
 
@@ -83,7 +81,7 @@ class RoughWire(Wire):
 
 
 class RoughEnd(WireEnd):
-    """An end that carries no more than the weather lets it."""
+    """An end that carries no more than its weather allows."""
 
     _pieces = 0
 
@@ -116,7 +114,7 @@ class RoughEnd(WireEnd):
             super()._receive()
 
     def cut(self) -> None:
-        """Ends it with a reset, once what was carried has been read."""
+        """Reset it, after the carried bytes have been read."""
         self.unsent.clear()
         self._got_reset = True
         self._stir()
@@ -124,7 +122,7 @@ class RoughEnd(WireEnd):
 
 @implementer(IReactorTime, IReactorTCP, IReactorPluggableNameResolver)
 class MemoryReactor(Clock):
-    """Twisted's reactor, as far as a relay and an agent use one."""
+    """The parts of Twisted's reactor that relay and agent use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,11 +132,11 @@ class MemoryReactor(Clock):
         self.nameResolver = _Names()
 
     def weather_at(self, port: int, weather: Weather) -> None:
-        """Exposes the connections to a port, from now on."""
+        """Apply faults to the connections of a port, from now on."""
         self._weather[port] = weather
 
     def kill(self, *ports: int) -> None:
-        """Does to these ports and all their connections what a kernel does when their program is killed."""
+        """Do to these ports and their connections what a kernel does when their process is killed."""
         for number in ports:
             port = self._ports.pop(number, None)
             for wire in [] if port is None else port.wires:
@@ -182,7 +180,7 @@ class MemoryReactor(Clock):
             wire = Wire(self)
         else:
             wire = RoughWire(self)
-            # A frozen dataclass beneath: these two are no part of how it behaves.
+            # The class is a frozen dataclass; these two attributes are no part of its behaviour.
             object.__setattr__(wire, "weather", weather)
             object.__setattr__(wire, "index", len(weather.wires))
             weather.wires.append(wire)
@@ -196,17 +194,17 @@ class MemoryReactor(Clock):
     # -- time ------------------------------------------------------------------------------
 
     def pass_until(self, condition: Callable[[], object], *, at_most_seconds: float = 60.0) -> None:
-        """Lets time pass, from one thing that is due to the next, until something is so."""
+        """Advance the clock from one scheduled call to the next until a condition holds."""
         end = self.seconds() + at_most_seconds
         while not condition():
             due = [call.getTime() for call in self.getDelayedCalls()]
             if not due or min(due) > end:
-                msg = f"what was waited for did not happen within {at_most_seconds} s, nor will it"
+                msg = f"the condition is false after {at_most_seconds} s, or no call is scheduled"
                 raise AssertionError(msg)
             self.advance(max(0.0, min(due) - self.seconds()))
 
     def pass_seconds(self, seconds: float) -> None:
-        """Lets that much time pass, each thing happening when it is due."""
+        """Advance the clock by this time; each call runs when it is due."""
         end = self.seconds() + seconds
         while (due := [call.getTime() for call in self.getDelayedCalls()]) and min(due) <= end:
             self.advance(max(0.0, min(due) - self.seconds()))
@@ -258,7 +256,7 @@ class _Connector:
 
 
 class _Names:
-    """Every name is this machine."""
+    """Resolves every name to this machine."""
 
     def resolveHostName(
         self, receiver: Any, hostName: str, portNumber: int = 0, *_: object, **__: object

@@ -1,7 +1,7 @@
-"""Two machines of the test's own: network namespaces, joined by a ``Line``. Needs root and ``ip``.
+"""Two machines for a test: network namespaces, joined by a ``Line``. Needs root and ``ip``.
 
-Addresses are from 192.0.2.0/24, which RFC 5737 keeps for documentation: nothing outside has one, and the
-namespaces have no way out. They are named after the test's process and are gone when it is.
+Addresses are from 192.0.2.0/24, which RFC 5737 reserves for documentation, and the namespaces have no route
+to the outside. Their names contain the test's process id; they are removed at the end.
 """
 
 from __future__ import annotations
@@ -59,33 +59,33 @@ class Namespace:
         return device
 
     def enter(self) -> None:
-        """Moves the calling thread to this machine, with all sockets that it makes from then on."""
+        """Move the calling thread to this machine, with all sockets that it makes from then on."""
         with open(f"/run/netns/{self.name}", "rb") as place:
             _set_namespace(place.fileno())
 
     def argv(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs a command on this machine."""
+        """Return the command line that runs a command on this machine."""
         return ["ip", "netns", "exec", self.name, *command]
 
     def ip(self, *words: str) -> None:
-        """Configures it."""
+        """Run ``ip`` on this machine."""
         ip("-n", self.name, *words)
 
     def move_to(self, address: str) -> None:
-        """Takes its address away and gives it another: what a laptop goes through between two networks."""
+        """Replace its address, as when a laptop changes networks."""
         self.ip("addr", "flush", "dev", DEVICE)
         self.ip("addr", "add", f"{address}/24", "dev", DEVICE)
         self.address = address
 
     def remove(self) -> None:
-        """Takes it down. What still runs in it is not ended."""
+        """Remove it. Processes that still run in it are not ended."""
         os.close(self.device)
         ip("netns", "del", self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """The agent's and the relay's, and what is between them."""
+    """The agent's machine, the relay's machine, and the line between them."""
 
     home: Namespace
     relay: Namespace
@@ -94,7 +94,7 @@ class Machines:
 
 @contextlib.contextmanager
 def two_machines() -> Iterator[Machines]:
-    """Makes both; skips the test where that is not allowed."""
+    """Make both machines; skip the test if that is not allowed."""
     require("ip")
     if os.geteuid() != 0:
         pytest.skip("needs root, to make network namespaces")

@@ -1,11 +1,11 @@
-"""Many clients through a carrier that is reset again and again and then goes silent: nobody notices.
+"""Many clients over a carrier that is reset repeatedly and then silent; no client is disconnected.
 
     python -m tests.faults.numbered --clients 1000
 
-puts a thousand clients through a real relay and a real agent, resets the carrier between the two six times,
-swallows everything for nine seconds, and ends with a line of figures; the status is 1 if any client lost its
-connection or any message was lost, doubled or out of order. ``tests/faults/test_numbered.py`` does the same
-with a hundred. A second at most passes between two messages of a client, each way.
+connects a thousand clients through a real relay and a real agent, resets the carrier six times, makes it
+silent for nine seconds, and prints a line of figures. The status is 1 if any client was disconnected or any
+message was lost, duplicated or out of order. ``tests/faults/test_numbered.py`` uses a hundred clients. Each
+client sends and receives at least one message per second.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.faults.stage import Stage
 __all__ = ["RESET_EVERY_SECONDS", "endure", "raise_descriptor_limit"]
 
 RESET_EVERY_SECONDS = 3.5
-"""Three attachments in ten seconds are what rule 11 lets one session have."""
+"""A session may be attached three times in ten seconds."""
 
 
 def endure(*, clients: int, resets: int, swallow_seconds: float, every_seconds: float) -> Toll:
-    """Runs the scenario; fails if clients do not get through at all. The toll is the caller's to judge."""
+    """Run the scenario and return the damage; fail if clients cannot connect at all."""
     scenario = f"numbered, {clients} clients"
     restores: list[float] = []
     with Stage(clients=clients, every_seconds=every_seconds) as stage:
@@ -68,7 +68,7 @@ def endure(*, clients: int, resets: int, swallow_seconds: float, every_seconds: 
 
 
 def raise_descriptor_limit(clients: int) -> None:
-    """Lets this process and those it starts hold as many sockets as so many clients take."""
+    """Raise the descriptor limit of this process and its children for this number of clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * clients + 500
     if soft != resource.RLIM_INFINITY and soft < wanted:

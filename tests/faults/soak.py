@@ -1,11 +1,10 @@
-"""A random fault every few seconds, for as long as is asked: F30, by command for twenty minutes.
+"""A random fault every few seconds, for a given time; by command for twenty minutes.
 
     python -m tests.faults.soak --seconds 1200 --seed 7
 
-Faults are those of the other scenarios, drawn from a seed. Most must go unnoticed; some may cost clients
-their connection (``COSTLY``). Whatever happens, no message is lost, doubled or out of order *within* a
-connection, everybody is back after each fault, and at the end relay and agent hold no more than at the
-beginning.
+A seed selects the faults of the other scenarios. Most must not disconnect any client; those in ``COSTLY``
+may. In every case no message is lost, duplicated or out of order *within* a connection, all clients are
+connected again after each fault, and relay and agent use no more memory at the end than at the beginning.
 """
 
 from __future__ import annotations
@@ -29,8 +28,9 @@ PAUSE_SECONDS = (3.0, 8.0)
 MIB = 1024 * 1024
 
 GROWTH_BYTES = 16 * MIB
-"""What a process may have grown by from its first quarter to its end; a leak of a stream or a buffer for
-each fault is far more in twenty minutes, and less in one."""
+"""Allowed growth of a process from its first quarter to its end. A leak of a stream or a buffer per fault
+exceeds it in twenty minutes, but not in one.
+"""
 
 
 def reset(stage: Stage, dice: random.Random) -> None:
@@ -56,7 +56,7 @@ def strand(stage: Stage, dice: random.Random) -> None:
 
 
 def cut_in_mid_frame(stage: Stage, dice: random.Random) -> None:
-    """The carrier after this one is cut early: in its handshake, or while it replays."""
+    """Cut the next carrier early: in its handshake, or during replay."""
     stage.cutter.cut_at(dice.choice(list(Direction)), dice.randrange(1, 4000))
     stage.cutter.reset()
 
@@ -107,7 +107,7 @@ COSTLY_SHARE = 0.2
 
 
 def soak(seconds: float, seed: int) -> None:
-    """Runs it; fails as tests do."""
+    """Run it; raise AssertionError on damage."""
     dice = random.Random(seed)
     faults: list[str] = []
     restores: list[float] = []
@@ -153,7 +153,9 @@ def soak(seconds: float, seed: int) -> None:
 
 
 def slope_of(readings: list[tuple[float, int]]) -> float | None:
-    """MiB an hour from the first quarter on; None for a process that has not lived for a minute since."""
+    """Return MiB per hour from the first quarter on; None for a process that has not run for a minute
+    since then.
+    """
     later = readings[len(readings) // 4 :]
     seconds = later[-1][0] - later[0][0]
     return (later[-1][1] - later[0][1]) / MIB / seconds * 3600 if seconds >= 60 else None

@@ -1,8 +1,9 @@
-"""A relay, a cutting proxy, an agent and numbered clients, as real processes where people have them.
+"""A relay, a cutting proxy, an agent and numbered clients; relay and agent are real processes.
 
-``Stage`` is a context; what a scenario breaks, it breaks by name (``stage.cutter.reset()``,
-``stage.agent.kill()``). At its end relay and agent must have been quiet and must hold as many
-descriptors as before the clients came, about as much memory, and the local server no connection.
+Tests use ``Stage`` as a context, and break its parts by name (``stage.cutter.reset()``,
+``stage.agent.kill()``). At its end relay and agent must have logged no error, and must have as many
+descriptors as before the clients connected and about as much memory; the local server must have no
+connection.
 """
 
 from __future__ import annotations
@@ -27,23 +28,25 @@ ROOM = "stage"
 MIB = 1024 * 1024
 
 SLACK_BYTES = 24 * MIB
-"""What a process may keep when its clients have gone: Python gives little memory back to the system.
-The first clients of a fresh process cost a few MiB of code and caches whatever becomes of them."""
+"""Allowed growth of a process after its clients have disconnected: Python returns little memory to the
+system. The first clients of a new process cost a few MiB of code and caches.
+"""
 
 RESTORE_SECONDS = 30.0
-"""How long the next message after a fault may take before the tunnel counts as broken: no speed is
-asserted, and browsers would have given up by then."""
+"""Time for the next message after a fault before the tunnel counts as broken. No speed is asserted;
+browsers give up after this time.
+"""
 
 
 class Stage:
-    """Everything between the clients and the local server, each piece breakable.
+    """Everything between the clients and the local server; each part can be broken.
 
     Args:
-        clients: How many numbered clients.
-        every_seconds: From one message of a client to its next.
-        relay_options: Of the relay, as on its command line.
-        agent_options: Of the agent.
-        slack_bytes: What relay and agent may each have grown by when the clients have gone.
+        clients: Number of clients.
+        every_seconds: Interval between messages of a client.
+        relay_options: Command line options of the relay.
+        agent_options: Command line options of the agent.
+        slack_bytes: Allowed growth of relay and agent after the clients have disconnected.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Stage:
         return self
 
     def _prepare(self, stack: contextlib.ExitStack) -> None:
-        """Makes the loop, the relay, the way to it and the clients."""
+        """Make the loop, the relay, the proxy and the clients."""
         loop = stack.enter_context(Loop())
         self.relay = RelayProcess(*self._relay_options)
         self.cutter = stack.enter_context(Cutter(loop, ("127.0.0.1", self.relay.port)))
@@ -95,7 +98,7 @@ class Stage:
 
     @property
     def relay_address(self) -> tuple[str, int]:
-        """Where clients dial: the relay itself, because the fault is on the agent's side."""
+        """The address for clients: the relay itself, because the fault is on the agent's side."""
         return "127.0.0.1", self.relay.port
 
     @property
@@ -104,12 +107,12 @@ class Stage:
         return f"ws://127.0.0.1:{self.cutter.port}"
 
     def let_clients_in(self, *, deadline_seconds: float = 60.0) -> None:
-        """Connects the clients and waits until each has heard something."""
+        """Connect the clients and wait until each has received a message."""
         self.load.dial(self.relay_address, ROOM, deadline_seconds=deadline_seconds)
         self.when_messages_pass()
 
     def when_messages_pass(self, *, deadline_seconds: float = RESTORE_SECONDS) -> float:
-        """Waits until every client has heard something new; says how long that took."""
+        """Wait until every client has received a new message; return the seconds."""
         watch = Stopwatch()
         before = self.load.heard_counts()
 
@@ -121,26 +124,26 @@ class Stage:
         return watch.seconds
 
     def new_agent(self, *options: str) -> AgentProcess:
-        """A further agent of the room, which dials through the cutter."""
+        """Start another agent of the room, which connects through the cutter."""
         local = f"127.0.0.1:{self.load.port}"
         told = ("--relay", self.agent_dials, "--local", local, *self._agent_options, *options)
         return AgentProcess(ROOM, *told)
 
     def replace_agent(self) -> None:
-        """Starts an agent in place of one that has been killed."""
+        """Start an agent in place of one that was killed."""
         self._ended.append(self.agent)
         self.agent.stop()
         self.agent = self.new_agent()
 
     def replace_relay(self) -> None:
-        """Starts a relay in place of one that has been killed, on the same port."""
+        """Start a relay in place of one that was killed, on the same port."""
         port = self.relay.port
         self._ended.append(self.relay)
         self.relay.stop()
         self.relay = RelayProcess(*self._relay_options, listen=f"tcp:{port}:interface=127.0.0.1")
 
     def restart_relay(self) -> RelayProcess:
-        """SIGTERM, and another one on its port as soon as it does not listen there; gives the old one."""
+        """Send SIGTERM, and start another relay on its port as soon as it is free; return the old one."""
         old = self.relay
         self._ended.append(old)
         old.signal(signal.SIGTERM)
@@ -149,7 +152,7 @@ class Stage:
         return old
 
     def figures(self) -> dict[str, object]:
-        """What the kernel says about relay and agent now."""
+        """Return descriptors and memory of relay and agent."""
         running = [process for process in (self.relay, self.agent) if process.exit_code is None]
         return {
             "fds": [len(process.open_descriptors()) for process in running],
@@ -160,9 +163,9 @@ class Stage:
         return len(process.open_descriptors()), process.resident_bytes()
 
     def check_baseline(self) -> None:
-        """Waits until everything holds what it held before the clients came.
+        """Wait until all parts have the descriptors and memory of before the clients connected.
 
-        A process that was started since is compared with the one that it stands for.
+        A restarted process is compared with the one that it replaced.
         """
         until("the local server has been left", lambda: self.load.local_count == 0)
         for process, (descriptors, memory) in zip((self.relay, self.agent), self._before, strict=True):
@@ -173,7 +176,7 @@ class Stage:
 
 
 class SecureStage(Stage):
-    """The same, but the agent dials ``wss://`` and looks at the relay's certificate."""
+    """The same, but the agent dials ``wss://`` and verifies the relay's certificate."""
 
     def _prepare(self, stack: contextlib.ExitStack) -> None:
         authority = Authority(Path(stack.enter_context(tempfile.TemporaryDirectory())))
@@ -191,7 +194,7 @@ class SecureStage(Stage):
 
 
 def settles(process: Process, descriptors: int) -> None:
-    """Waits until a process holds no more descriptors than that."""
+    """Wait until a process has no more descriptors than that."""
     try:
         until("as before", lambda: len(process.open_descriptors()) <= descriptors)
     except AssertionError:
@@ -201,7 +204,7 @@ def settles(process: Process, descriptors: int) -> None:
 
 @contextlib.contextmanager
 def frozen(process: Process) -> Iterator[None]:
-    """SIGSTOP for the time of a ``with`` block: to everybody else it has fallen silent in mid-word."""
+    """Stop a process with SIGSTOP during a ``with`` block: it is silent, and its connections stay open."""
     process.signal(signal.SIGSTOP)
     try:
         yield

@@ -1,7 +1,7 @@
-"""F13 and F14: what stands at the two ends of the tunnel fails; the link between them does not mind.
+"""The local server or a client fails; the link between agent and relay stays up.
 
-The local server dies, refuses, hangs or drops some of its clients; clients are killed in crowds, never read,
-or read a few bytes a second.
+The local server dies, refuses, hangs or drops some of its clients. Clients are killed in large numbers, never
+read, or read a few bytes per second.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ MIB = 1024 * 1024
 
 
 def status_of(stage: Stage, target: str = f"/c/{ROOM}/0") -> int:
-    """What a client is answered."""
+    """Return the status that a client gets."""
     with Wire.dial(stage.relay_address) as client:
         client.send(upgrade(target))
         return client.read_head().status
 
 
-def test_clients_that_the_local_server_drops_are_told_and_the_others_stay() -> None:
-    """F13."""
+def test_clients_dropped_by_the_local_server_are_disconnected_and_others_stay() -> None:
     with Stage(clients=20) as stage:
         stage.let_clients_in()
         assert stage.load.drop_at_server(lambda number: number % 2 == 0) == 10
-        until("they were told", lambda: stage.load.toll().clients_disconnected == 10)
+        until("they were disconnected", lambda: stage.load.toll().clients_disconnected == 10)
         restore = stage.when_messages_pass()
         stage.load.settle()
         toll = stage.load.toll()
@@ -47,13 +46,13 @@ def test_clients_that_the_local_server_drops_are_told_and_the_others_stay() -> N
         assert stage.cutter.pair_count == 1
 
 
-def test_a_local_server_that_is_killed_costs_its_clients_and_not_the_link() -> None:
-    """F13: whoever comes meanwhile is refused before any 101."""
+def test_the_death_of_the_local_server_disconnects_clients_but_not_the_link() -> None:
+    """A client that connects in the meantime is refused before any 101."""
     with Stage(clients=20) as stage:
         stage.let_clients_in()
         dials = len(stage.cutter.dials)
         stage.load.stop_listening()
-        until("all were told", lambda: stage.load.connected_count == 0)
+        until("all were disconnected", lambda: stage.load.connected_count == 0)
         assert status_of(stage) == 502
         stage.load.resume_listening()
         restore = stage.when_messages_pass()
@@ -66,8 +65,8 @@ def test_a_local_server_that_is_killed_costs_its_clients_and_not_the_link() -> N
         assert len(stage.cutter.dials) == dials
 
 
-def test_a_local_server_that_hangs_is_an_answer_in_time() -> None:
-    """F13: the kernel takes the connection, nobody answers."""
+def test_a_hanging_local_server_is_502_after_the_timeout() -> None:
+    """The kernel accepts the connection, and the server does not answer."""
     with (
         Stage(clients=5, relay_options=("--upgrade-seconds", "2")) as stage,
         socket.create_server(("127.0.0.1", 0)) as hung,
@@ -84,10 +83,10 @@ def test_a_local_server_that_hangs_is_an_answer_in_time() -> None:
 
 @contextlib.contextmanager
 def full_backlog() -> Iterator[tuple[socket.socket, list[socket.socket]]]:
-    """A local server that has not accepted for so long that its kernel answers no further SYN.
+    """Make a local server with a full backlog, whose kernel answers no further SYN.
 
     Yields:
-        It, and those who wait for it.
+        The server, and the connections in its backlog.
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -98,15 +97,15 @@ def full_backlog() -> Iterator[tuple[socket.socket, list[socket.socket]]]:
             try:
                 dialled.connect(server.getsockname())
             except TimeoutError:
-                dialled.close()  # or its SYN would come again, before that of the agent
+                dialled.close()  # otherwise its SYN is repeated before that of the agent
                 break
             waiting.append(dialled)
-        assert len(waiting) < 8, "this kernel takes connections for whoever does not accept them"
+        assert len(waiting) < 8, "this kernel accepts more connections than the backlog"
         yield server, waiting
 
 
-def test_a_local_server_that_does_not_accept_is_an_answer_in_time() -> None:
-    """F13: its backlog is full, so that not even TCP answers."""
+def test_a_local_server_with_a_full_backlog_is_502_after_the_timeout() -> None:
+    """With a full backlog not even TCP answers."""
     with (
         Stage(clients=5) as stage,
         full_backlog() as (server, _),
@@ -123,8 +122,8 @@ def test_a_local_server_that_does_not_accept_is_an_answer_in_time() -> None:
         settles(agent, before)
 
 
-def test_a_local_server_that_accepts_late_has_its_client_in_the_end() -> None:
-    """F13: the client's upgrade waits for as long as the kernel repeats its SYN."""
+def test_a_client_waits_for_a_local_server_that_accepts_late() -> None:
+    """The client's upgrade waits while the kernel repeats its SYN."""
     with (
         Stage(clients=5) as stage,
         full_backlog() as (server, waiting),
@@ -148,12 +147,15 @@ def test_a_local_server_that_accepts_late_has_its_client_in_the_end() -> None:
 
 
 @pytest.mark.slow
-def test_crowds_that_are_killed_or_do_not_read_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """F14: a hundred vanish at once, others take nothing or next to nothing of what is poured on them.
+def test_many_clients_that_are_killed_or_do_not_read_leave_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hundred clients are killed together; others read nothing or little of 4 MiB each.
 
-    Twice, because Python keeps what it has once had: the second crowd may not cost what the first did, which
-    is the windows of a hundred streams, some 30 MiB. The allocator gives large pieces back here, as it does
-    not by itself (docs/operations.md, "Memory"): holes in the heap would hide a leak, or look like one.
+    Twice, because Python keeps memory that it has used once: the second time must not cost what the first
+    did, which is the windows of a hundred streams, about 30 MiB. The environment makes the allocator return
+    large pieces, which it does not by default (docs/operations.md, "Memory"); holes in the heap would hide a
+    leak, or look like one.
     """
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")

@@ -1,7 +1,8 @@
-"""F1 to F4 through the cutting proxy: resets, silence both ways, one way, and a carrier that comes back late.
+"""Carrier faults made by a proxy: resets, silence in one or both directions, and a late return of the old
+carrier.
 
-The proxy's sockets stay open, so nobody is told by the kernel: what notices is the programs themselves.
-``test_two_machines.py`` has the same with packets that are lost under TCP.
+The proxy's sockets stay open, so the kernel reports nothing: relay and agent have to notice by themselves.
+``test_two_machines.py`` has the same with packets that are lost below TCP.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from tests.processes import until
 pytestmark = pytest.mark.slow
 
 DETECTION_SECONDS = 12.0
-"""Ten for a carrier that is idle, and two for a machine that is busy."""
+"""Ten for an idle carrier, and two for a busy machine."""
 
 
 def check(scenario: str, stage: Stage, **figures: object) -> None:
-    """Everything that was sent has arrived, once, in order, over one carrier, and nobody was thrown out."""
+    """Check that all messages arrived once and in order, and that no client was disconnected."""
     stage.load.settle()
     toll = stage.load.toll()
     report(
@@ -33,12 +34,9 @@ def check(scenario: str, stage: Stage, **figures: object) -> None:
     until("there is one carrier", lambda: stage.cutter.pair_count == 1)
 
 
-either_way = pytest.mark.parametrize("made", [Stage, SecureStage], ids=["ws", "wss"])
-
-
-@either_way
-def test_resets_are_a_pause(made: type[Stage]) -> None:
-    with made() as stage:
+@pytest.mark.parametrize("stage_type", [Stage, SecureStage], ids=["ws", "wss"])
+def test_carrier_resets_disconnect_no_client(stage_type: type[Stage]) -> None:
+    with stage_type() as stage:
         stage.let_clients_in()
         restores = []
         for _ in range(3):
@@ -49,39 +47,39 @@ def test_resets_are_a_pause(made: type[Stage]) -> None:
         assert stage.agent.output.count("Resumed") == 3
 
 
-@either_way
-@pytest.mark.parametrize("seconds", [15])
-def test_silence_both_ways_is_a_pause(seconds: int, made: type[Stage]) -> None:
-    with made() as stage:
+def test_silence_in_both_directions_disconnects_no_client() -> None:
+    """With TLS; ``test_two_machines.py`` has it without."""
+    seconds = 15
+    with SecureStage() as stage:
         stage.let_clients_in()
         dials, began = len(stage.cutter.dials), time.monotonic()
         stage.cutter.swallow()
         time.sleep(seconds)
         stage.cutter.heal()
         restore = stage.when_messages_pass()
-        noticed = [at - began for at in stage.cutter.dials[dials:]]
+        noticed = [at - began for at in stage.cutter.dials[dials:] if at - began <= DETECTION_SECONDS]
         check(f"F2 silence of {seconds} s", stage, detect_s=noticed[:1], restore_s=restore)
-        assert seconds < DETECTION_SECONDS or noticed, "nobody has noticed"
+        assert noticed, f"the agent has not dialled within {DETECTION_SECONDS} s"
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_silence_in_one_direction_is_a_pause(direction: Direction) -> None:
-    """Whoever still hears something is told by the other side, or learns it from its own unanswered bytes."""
+def test_silence_in_one_direction_disconnects_no_client(direction: Direction) -> None:
+    """The side that still receives notices by its own unacknowledged bytes, or by the other side's close."""
     with Stage() as stage:
         stage.let_clients_in()
         dials, began = len(stage.cutter.dials), time.monotonic()
         stage.cutter.swallow(direction)
-        until("somebody has noticed", lambda: len(stage.cutter.dials) > dials, deadline_seconds=20)
+        until("the agent has dialled", lambda: len(stage.cutter.dials) > dials, deadline_seconds=20)
         detect = time.monotonic() - began
         stage.cutter.heal()
         restore = stage.when_messages_pass()
         check(f"F3 silence {direction.value}", stage, detect_s=detect, restore_s=restore)
 
 
-def test_an_idle_carrier_that_is_dead_is_noticed() -> None:
-    """No client, so nothing but the sign of life itself is in flight."""
+def test_the_agent_notices_a_dead_idle_carrier() -> None:
+    """No client is connected, so only heartbeats are in flight."""
     with Stage(clients=0) as stage:
-        time.sleep(4)  # until nothing is said any more that belongs to the beginning
+        time.sleep(4)  # until the exchange after the handshake is over
         dials, began = len(stage.cutter.dials), time.monotonic()
         stage.cutter.swallow()
         until("the agent has noticed", lambda: len(stage.cutter.dials) > dials, deadline_seconds=20)
@@ -91,10 +89,9 @@ def test_an_idle_carrier_that_is_dead_is_noticed() -> None:
         until("there is one carrier", lambda: stage.cutter.pair_count == 1)
 
 
-@either_way
-def test_what_an_old_carrier_brings_late_is_dropped(made: type[Stage]) -> None:
-    """F4: the old one comes back to life when the new one has been up for a while."""
-    with made() as stage:
+def test_late_bytes_of_an_old_carrier_are_dropped() -> None:
+    """The old carrier passes bytes again when the new one has been up for a while."""
+    with Stage() as stage:
         stage.let_clients_in()
         dials, began = len(stage.cutter.dials), time.monotonic()
         stage.cutter.strand()
@@ -108,14 +105,13 @@ def test_what_an_old_carrier_brings_late_is_dropped(made: type[Stage]) -> None:
         check("F4 healed late", stage, detect_s=detect, restore_s=restore)
 
 
-def test_a_session_whose_time_is_over_ends_cleanly_and_a_new_one_serves_all() -> None:
-    """F2, longer than a session is kept: every client is told once, and finds its way back."""
+def test_an_expired_session_disconnects_each_client_once_and_a_new_one_serves_all() -> None:
     clients = 20
     short = ("--resume-seconds", "3")
     with Stage(clients=clients, relay_options=short) as stage:
         stage.let_clients_in()
         stage.cutter.swallow()
-        until("all clients were told", lambda: stage.load.connected_count == 0, deadline_seconds=25)
+        until("all clients were disconnected", lambda: stage.load.connected_count == 0, deadline_seconds=25)
         stage.cutter.heal()
         restore = stage.when_messages_pass()
         until("the old connections have gone", lambda: stage.load.local_count == clients)

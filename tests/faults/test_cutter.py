@@ -1,4 +1,4 @@
-"""The cutting proxy does what it is told, at the byte: else the scenarios would show nothing."""
+"""The cutting proxy acts at the exact byte; otherwise the scenarios would prove nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dial(cutter: Cutter) -> Wire:
     return Wire.dial(("127.0.0.1", cutter.port))
 
 
-def test_what_passes_is_what_was_sent_and_dials_are_counted(cutter: Cutter, listener: Listener) -> None:
+def test_bytes_pass_unchanged_and_dials_are_recorded(cutter: Cutter, listener: Listener) -> None:
     before = time.monotonic()
     with dial(cutter) as near, listener.accept() as far:
         near.send(pattern(300_000))
@@ -43,7 +43,7 @@ def test_what_passes_is_what_was_sent_and_dials_are_counted(cutter: Cutter, list
     until("the connection has gone", lambda: cutter.pair_count == 0)
 
 
-def test_reset_is_told_to_both_ends(cutter: Cutter, listener: Listener) -> None:
+def test_a_reset_reaches_both_ends(cutter: Cutter, listener: Listener) -> None:
     with dial(cutter) as near, listener.accept() as far:
         near.send(b"hello")
         assert far.read_exactly(5) == b"hello"
@@ -54,7 +54,7 @@ def test_reset_is_told_to_both_ends(cutter: Cutter, listener: Listener) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_cut_comes_after_exactly_so_many_bytes(cutter: Cutter, listener: Listener, count: int) -> None:
+def test_a_cut_comes_after_the_exact_number_of_bytes(cutter: Cutter, listener: Listener, count: int) -> None:
     cutter.cut_at(Direction.UP, count)
     with dial(cutter) as near, listener.accept() as far:
         near.send(pattern(3000))
@@ -63,7 +63,7 @@ def test_cut_comes_after_exactly_so_many_bytes(cutter: Cutter, listener: Listene
             far.read_to_end()
 
 
-def test_one_bit_is_turned_where_it_is_said_and_only_once(cutter: Cutter, listener: Listener) -> None:
+def test_one_bit_is_flipped_once_at_the_given_byte(cutter: Cutter, listener: Listener) -> None:
     cutter.flip_at(Direction.DOWN, 5)
     for turned in (True, False):
         with dial(cutter) as near, listener.accept() as far:
@@ -71,33 +71,31 @@ def test_one_bit_is_turned_where_it_is_said_and_only_once(cutter: Cutter, listen
             assert near.read_exactly(10) == (b"\0\0\0\0\0\x10\0\0\0\0" if turned else b"\0" * 10)
 
 
-def test_swallowed_bytes_come_when_it_is_healed_and_nobody_is_answered_before(
-    cutter: Cutter, listener: Listener
-) -> None:
+def test_held_bytes_arrive_after_healing_and_new_connections_wait(cutter: Cutter, listener: Listener) -> None:
     with dial(cutter) as near, listener.accept() as far:
         cutter.swallow(Direction.UP)
         near.send(b"late")
-        far.send(b"at once")
-        assert near.read_exactly(7) == b"at once"
+        far.send(b"now....")
+        assert near.read_exactly(7) == b"now...."
         with dial(cutter) as given_up:
-            given_up.send(b"is anybody there?")
+            given_up.send(b"an early request")
         with dial(cutter) as patient:
             patient.send(b"me too")
             until("both have dialled", lambda: len(cutter.dials) == 3)
             cutter.heal()
             assert far.read_exactly(4) == b"late"
             with listener.accept() as next_one:
-                assert next_one.read_exactly(6) == b"me too", "who gave up has never dialled"
+                assert next_one.read_exactly(6) == b"me too", "a client that gave up was connected"
 
 
-def test_stranded_connections_are_dead_and_new_ones_live(cutter: Cutter, listener: Listener) -> None:
+def test_stranded_connections_are_silent_and_new_ones_pass(cutter: Cutter, listener: Listener) -> None:
     with dial(cutter) as near, listener.accept() as far:
         near.send(b"before")
         assert far.read_exactly(6) == b"before"
         cutter.strand()
         near.send(b"late")
         with dial(cutter) as other, listener.accept() as other_far:
-            other.send(b"at once")
-            assert other_far.read_exactly(7) == b"at once"
+            other.send(b"now....")
+            assert other_far.read_exactly(7) == b"now...."
         cutter.heal()
         assert far.read_exactly(4) == b"late"

@@ -1,7 +1,7 @@
-"""F15 and F16: a relay is told to stop, alone or with another one to take its place.
+"""A relay gets SIGTERM, with or without a new relay on its port.
 
-Agents move, clients cannot: each is told once that the service restarts, comes back to the new relay, and
-loses nothing that was said after that. Whatever is going on at the time, the old one ends in order.
+Agents move to the new relay; clients cannot. Each client is closed once with "service restart", connects to
+the new relay, and loses nothing that is sent after that. The old relay exits with status 0 in every state.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ CLIENTS = 20
 DRAIN_SECONDS = 30.0
 
 
-@pytest.mark.parametrize("count", [CLIENTS, pytest.param(500, marks=pytest.mark.slow)])
-def test_everybody_goes_over_to_the_relay_that_takes_the_place(count: int) -> None:
-    """F15, with one relay after the other."""
+@pytest.mark.alone
+def test_500_clients_move_to_the_relay_that_takes_the_port() -> None:
+    count = 500
     with Stage(clients=count, every_seconds=0.1 * count / CLIENTS) as stage:
         stage.let_clients_in()
         watch = Stopwatch()
@@ -47,14 +47,15 @@ def test_everybody_goes_over_to_the_relay_that_takes_the_place(count: int) -> No
             **stage.figures(),
         )
         fates = toll.fates
-        assert fates.pop("clients_disconnected") == count, "each once"
+        assert fates.pop("clients_disconnected") == count, "each client once"
         assert not any(fates.values()), toll
         until("the old connections have gone", lambda: stage.load.local_count == count)
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.slow)])
-def test_stock_clients_are_told_once_and_come_back(count: int) -> None:
-    """F15 with y-websocket: code 1012, one further dial for each, one document in the end."""
+@pytest.mark.alone
+def test_stock_clients_get_1012_once_and_reconnect() -> None:
+    """With y-websocket: each connection ends with code 1012, and all clients have one document at the end."""
+    count = 200
     with LocalAddress("y-websocket") as server, node_peer() as node:
         old = RelayProcess()
         with old, running_agent(old, "room", local_port=server.port) as agent:
@@ -70,7 +71,7 @@ def test_stock_clients_are_told_once_and_come_back(count: int) -> None:
                 assert old.when_exited(deadline_seconds=DRAIN_SECONDS) == 0
                 gone = watch.seconds
                 agent.when_connected()
-                until("all are told", lambda: all(node.ask("trace", name=name)["closes"] for name in names))
+                until("all are closed", lambda: all(node.ask("trace", name=name)["closes"] for name in names))
                 node.when_synced(*names)
                 node.when_equal(*names)
                 restore = watch.seconds
@@ -89,18 +90,17 @@ def test_stock_clients_are_told_once_and_come_back(count: int) -> None:
         dials_most=max(dials),
         close_codes=closes,
     )
-    assert closes == [1012]
-    assert all(len(trace["closes"]) == 1 for trace in traces), "each is told once"
+    for trace in traces:
+        # A dial that the new process does not accept yet is an error and a close with 1006.
+        assert trace["closes"] == [1012] + [1006] * len(trace["refusals"])
 
 
-@pytest.mark.parametrize("who", ["relay", "agent"])
+@pytest.mark.parametrize("name", ["relay", "agent"])
 @pytest.mark.parametrize("later_seconds", [0.0, 0.1, 0.4])
-def test_a_process_that_is_stopped_while_a_session_is_resumed_ends_in_order(
-    who: str, later_seconds: float
-) -> None:
-    """F16: the carrier was cut, and the agent comes back, replays, or has just done so.
+def test_a_process_that_is_stopped_during_a_resumption_exits_with_0(name: str, later_seconds: float) -> None:
+    """The carrier was cut; the agent dials, replays, or has just finished.
 
-    Whoever is away when the other side stops cannot be told, and finds out when the session expires.
+    A side that is disconnected when the other one stops gets no message; for it the session expires.
     """
     options = ("--drain-try-seconds", "0.2", "--resume-seconds", "2", "--park-seconds", "1")
     with Stage(clients=CLIENTS, relay_options=options) as stage:
@@ -108,10 +108,10 @@ def test_a_process_that_is_stopped_while_a_session_is_resumed_ends_in_order(
         stage.cutter.reset()
         time.sleep(later_seconds)
         watch = Stopwatch()
-        stopped = getattr(stage, who)
+        stopped = getattr(stage, name)
         stopped.signal(signal.SIGTERM)
         assert stopped.when_exited() == 0
-        until("all clients were told", lambda: stage.load.connected_count == 0)
-        report(f"F16 {who} stopped {later_seconds} s after a cut", exit_s=watch.seconds)
+        until("all clients were disconnected", lambda: stage.load.connected_count == 0)
+        report(f"F16 {name} stopped {later_seconds} s after a cut", exit_s=watch.seconds)
         stopped.check_quiet()
         stage.load.hang_up()

@@ -1,4 +1,6 @@
-"""Real Yjs goes through it: browsers while the host's network is cut, providers while the relay is killed."""
+"""Yjs clients during faults: browsers while the host's network is cut, providers while the relay is
+killed.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,14 @@ CUT_SECONDS = 10
 
 PROVIDERS, DOCUMENTS = 200, 10
 DIALS_EACH_A_SECOND = 5
-"""y-websocket's own waits begin at 0.1 s and double: four dials in its first second. A relay that
-accepts and then closes makes it nine and more, for ever (yjs.md, fact 1)."""
+"""y-websocket's delays begin at 0.1 s and double: four dials in its first second. A relay that accepts and
+then closes causes nine or more per second, for ever.
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_two_browsers_do_not_notice_that_the_hosts_network_is_cut() -> None:
+def test_two_browsers_stay_connected_while_the_hosts_network_is_cut() -> None:
     argv = [sys.executable, "-m", "tests.yserver.program"]
     with (
         running_relay("--pad") as relay,
@@ -82,21 +85,21 @@ def test_two_browsers_do_not_notice_that_the_hosts_network_is_cut() -> None:
 
 
 def say(browser: Browser, who: str, text: str) -> None:
-    """Types at the end of the text."""
+    """Type at the end of the text."""
     browser.ask("focus", who=who)
     browser.ask("press", who=who, keys=["Control+End"])
     browser.ask("type", who=who, text=text)
 
 
 def sockets_of(browser: Browser) -> list[tuple[int, int]]:
-    """How many WebSockets each page has opened so far, and how many of them are closed."""
+    """Return the number of WebSockets that each page has opened so far, and the number of closed ones."""
     every = [browser.ask("notes", who=who) for who in ("Ada", "Ben")]
     return [(sum(url.startswith("ws") for url in one["requests"]), one["closes"]) for one in every]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_two_hundred_providers_come_back_to_a_relay_that_was_killed() -> None:
+def test_200_providers_reconnect_to_a_relay_that_was_killed() -> None:
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(Loop())
         server = stack.enter_context(LocalAddress("y-websocket"))
@@ -143,13 +146,13 @@ def test_two_hundred_providers_come_back_to_a_relay_that_was_killed() -> None:
         for group in groups:
             for name in group:
                 node.ask("leave", name=name)
-        until("the relay has let them go", lambda: front.pair_count == 0)
+        until("the relay has closed them", lambda: front.pair_count == 0)
         relay.check_quiet()
         agent.check_quiet()
 
 
 def open_everybody(node: Peer, url: str) -> list[list[str]]:
-    """Providers for every document, each of which has read what another has written."""
+    """Open providers for every document; each has received an edit of another."""
     each = PROVIDERS // DOCUMENTS
     groups = [[f"{doc}-{number}" for number in range(each)] for doc in range(DOCUMENTS)]
     for doc, group in enumerate(groups):
@@ -163,8 +166,8 @@ def open_everybody(node: Peer, url: str) -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("away_seconds", [0.5, 2.0])
-def test_agent_is_soon_back_at_a_relay_that_was_killed(away_seconds: float) -> None:
-    """On a clock, so the seconds are those of the agent's waits and no machine's: 95 of 100 within two."""
+def test_95_of_100_agents_return_to_a_killed_relay_within_2_s(away_seconds: float) -> None:
+    """On a clock, so the result depends on the agent's delays only."""
     waits = []
     for seed in range(100):
         random.seed(seed)

@@ -81,8 +81,10 @@ async def test_relays_counts_are_exact() -> None:
         (await rig.local(5)).send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
         await refused.receives(b" 403 ")
         impatient = await rig.connect(request())
-        await rig.local(6)
+        deserted = await rig.local(6)
         impatient.leg.abortConnection()
+        await deserted.ends()
+        deserted.leg.loseConnection()
         for _ in range(3):
             await (await rig.connect(request("/client?room=nobody"))).receives(b"agent not connected")
         await until(lambda: rig.relay.rooms.client_count == 2)

@@ -1,7 +1,7 @@
-"""Both ends of what passes a proxy: plain WebSocket clients in threads, and an echo server in one.
+"""Both ends of a connection through a proxy: WebSocket clients in threads, and an echo server.
 
-They are the ``websockets`` library's, which we have nothing to do with: whatever a proxy or the tunnel
-does to them, a stranger's client would see too.
+They use the ``websockets`` library, which is independent of this project: an error that a proxy or the tunnel
+causes here also affects other clients.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["PATIENCE_SECONDS", "EchoServer", "Talker", "dial", "talkers"]
 
 PATIENCE_SECONDS = 60.0
-"""For a crowd on a slow machine; no speed is asserted with it."""
+"""For many clients on a slow machine; the tests assert no speed with it."""
 
 
 class EchoServer:
-    """The local server: sends back what it gets, and keeps the heads of the requests.
+    """The local server: an echo server that records the heads of requests.
 
     Args:
-        ping_seconds: How often it pings who is connected; None for never.
+        ping_seconds: Interval of its pings to clients; None for no pings.
     """
 
     def __init__(self, ping_seconds: float | None = None) -> None:
@@ -60,13 +60,13 @@ class EchoServer:
 def dial(
     url: str, context: ssl.SSLContext | None, *, claims: str | None = None, **options: Any
 ) -> Iterator[ClientConnection]:
-    """A WebSocket for the time of a ``with`` block.
+    """A WebSocket connection for a ``with`` block.
 
     Args:
         url: Its address.
-        context: By what to believe the certificate; None without TLS.
-        claims: The address that a PROXY line in front says; None for no such line.
-        options: The library's. It sends no pings of its own unless told to.
+        context: TLS context; None without TLS.
+        claims: Client address in a PROXY line before the handshake; None for no such line.
+        options: Options of the library. It sends no pings unless they say so.
     """
     options = {"ping_interval": None, "compression": None, "open_timeout": DEADLINE_SECONDS, **options}
     if claims is not None:
@@ -78,9 +78,9 @@ def dial(
 
 
 class Talker:
-    """A client that says one number after the other, each when the one before it has come back.
+    """A client that sends one number after the other, each when the one before it has been echoed.
 
-    ``stop()`` says what became of it: how many came back, and by what it was ended if it was.
+    ``stop()`` returns None, or the error that ended the connection.
     """
 
     def __init__(self, url: str, context: ssl.SSLContext | None) -> None:
@@ -110,13 +110,13 @@ class Talker:
 
 @contextlib.contextmanager
 def talkers(count: int, url: str, context: ssl.SSLContext | None) -> Iterator[list[Talker]]:
-    """Several of them; at the end of the ``with`` block none may have had trouble."""
+    """Several talkers; none may have had an error at the end of the ``with`` block."""
     crowd = [Talker(url, context) for _ in range(count)]
 
     def talk() -> bool:
         return all(talker.count or talker.trouble for talker in crowd)
 
-    until("all talk", talk, deadline_seconds=PATIENCE_SECONDS)
+    until("all have answers", talk, deadline_seconds=PATIENCE_SECONDS)
     yield crowd
     troubles = [trouble for talker in crowd if (trouble := talker.stop())]
     assert not troubles, "\n".join(troubles)

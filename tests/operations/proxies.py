@@ -1,7 +1,7 @@
-"""Real nginx, HAProxy and Caddy with the files of ``deploy/``: ports, paths and times replaced, nothing else.
+"""nginx, HAProxy and Caddy with the files of ``deploy/``; only ports, paths and times are replaced.
 
-What the tests run is what a person is told to copy. A replacement whose original is not in the file is a
-failure, so the files cannot drift away from what is tested. ``Frontend`` is what the three have in common.
+The tests run the files that users copy. A replacement fails if its original is not in the file, so the files
+cannot diverge from the tested ones. ``Frontend`` is the common interface of the three.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ __all__ = ["DEPLOY", "FRONTS", "Frontend", "Place", "caddy", "deployed", "haprox
 DEPLOY = ROOT / "deploy"
 
 IDLE_SECONDS = 8
-"""What the two minutes become that a connection may be silent: above the 4 s after which a carrier of ours
-is asked whether it is still there."""
+"""The idle timeout in place of two minutes. It is longer than the 4 s after which an idle carrier sends a
+ping.
+"""
 
 NGINX_AROUND = """
 daemon off;
@@ -42,19 +43,19 @@ http {{
     {temporary}
 }}
 """
-"""In place of the distribution's ``nginx.conf``, which includes files like ours in the same way."""
+"""Replaces the distribution's ``nginx.conf``, which includes files in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a proxy is told.
+    """The parameters of a proxy.
 
     Attributes:
-        folder: Where it may write.
+        folder: Folder for its files.
         certificate: For ``localhost`` and 127.0.0.1.
-        authority: The file by which to believe that certificate.
-        relays: The ports of the relays behind it.
-        speaks_proxy: Whether the connections that it takes begin with a PROXY line.
+        authority: File of the authority of that certificate.
+        relays: Ports of the relays behind it.
+        speaks_proxy: Whether connections to the proxy begin with a PROXY line.
     """
 
     folder: Path
@@ -69,11 +70,11 @@ class Frontend:
     """A running proxy.
 
     Attributes:
-        port: Where it listens, with TLS.
-        authority: By what its certificate is believed.
-        process: The program, for signals.
-        reload: Have it read its configuration again; comes back when that is done.
-        log: Where it logs requests; None if it does not.
+        port: Its port, with TLS.
+        authority: File of the authority of its certificate.
+        process: The process, for signals.
+        reload: Makes it read its configuration again; returns when that is done.
+        log: File of its request log; None if it has none.
     """
 
     port: int
@@ -92,7 +93,7 @@ class Frontend:
 
 
 def deployed(name: str, replacements: Mapping[str, str]) -> str:
-    """A file of ``deploy/`` with some of its words replaced, each of which must be there."""
+    """Return a file of ``deploy/`` with some of its words replaced, each of which must be there."""
     text = (DEPLOY / name).read_text("utf-8")
     for old, new in replacements.items():
         assert old in text, f"deploy/{name} does not have {old!r} any more"
@@ -102,7 +103,7 @@ def deployed(name: str, replacements: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def nginx(place: Place) -> Iterator[Frontend]:
-    """``deploy/nginx/seance.conf`` inside a minimal ``nginx.conf``."""
+    """Run ``deploy/nginx/seance.conf`` inside a minimal ``nginx.conf``."""
     require("nginx")
     port = free_port()
     log = place.folder / "access.log"
@@ -140,7 +141,7 @@ def nginx(place: Place) -> Iterator[Frontend]:
 
 @contextlib.contextmanager
 def haproxy(place: Place) -> Iterator[Frontend]:
-    """``deploy/haproxy/haproxy.cfg``; blue is the first relay, green the second."""
+    """Run ``deploy/haproxy/haproxy.cfg``; blue is the first relay, green the second."""
     port = free_port()
     blue, green = place.relays[0], (*place.relays, free_port())[1]
     bind = f"bind 127.0.0.1:{port} ssl crt {place.certificate.both} alpn http/1.1"
@@ -157,7 +158,7 @@ def haproxy(place: Place) -> Iterator[Frontend]:
 
 @contextlib.contextmanager
 def passthrough(place: Place) -> Iterator[Frontend]:
-    """``deploy/haproxy/passthrough.cfg``; the relay has the certificate."""
+    """Run ``deploy/haproxy/passthrough.cfg``; the relay has the certificate."""
     port = free_port()
     replacements = {
         "bind :443": f"bind 127.0.0.1:{port}" + (" accept-proxy" if place.speaks_proxy else ""),
@@ -189,7 +190,7 @@ def _haproxy(place: Place, name: str, replacements: Mapping[str, str], port: int
 
 @contextlib.contextmanager
 def caddy(place: Place) -> Iterator[Frontend]:
-    """``deploy/caddy/Caddyfile``, without fetching a certificate."""
+    """Run ``deploy/caddy/Caddyfile``, without requesting a certificate."""
     require("caddy")
     port, admin = free_port(), free_port()
     options = f"{{\n\tadmin 127.0.0.1:{admin}\n\tauto_https off\n}}\n\n"
@@ -209,7 +210,7 @@ def caddy(place: Place) -> Iterator[Frontend]:
     with _running(argv, "caddy", "serving initial configuration", env) as process:
 
         def reload() -> None:
-            # The same file again changes nothing, and Caddy knows that.
+            # Caddy ignores a reload of an unchanged file.
             again = ["caddy", "reload", "--force", "--adapter", "caddyfile", "--config", str(file)]
             with Process([*again, "--address", f"127.0.0.1:{admin}"], name="caddy reload", env=env) as told:
                 assert told.when_exited() == 0, told.output
@@ -228,4 +229,4 @@ def _running(
 
 
 FRONTS = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}
-"""Those that end TLS."""
+"""The proxies that terminate TLS."""

@@ -1,8 +1,8 @@
-"""Runs a program under the system call filter of a unit, without systemd: ``sandbox.py UNIT COMMAND...``.
+"""Run a program under the system call filter of a unit, without systemd: ``sandbox.py UNIT COMMAND...``.
 
-What systemd makes of ``SystemCallFilter=`` is a seccomp filter, and so is this: the same sets
-(``systemd-analyze`` tells what is in them), the same error, the same libseccomp. So a test sees whether our
-programs can live with it where no systemd runs. The rest of a unit is not here.
+systemd turns ``SystemCallFilter=`` into a seccomp filter. This program makes the same filter with the same
+sets (from ``systemd-analyze``), the same error and the same libseccomp. A test thus shows whether our
+programs run under the filter on machines without systemd. Other settings of the unit are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DENY = 0x00050000 | errno.EPERM
 
 
 def allowed_calls(unit: str) -> set[str]:
-    """The names of the system calls that a unit's ``SystemCallFilter=`` lines leave."""
+    """Return the names of the system calls that a unit's ``SystemCallFilter=`` lines allow."""
     sets = _sets()
     allowed: set[str] = set()
     for line in unit.splitlines():
@@ -56,7 +56,7 @@ def _expanded(word: str, sets: dict[str, list[str]]) -> set[str]:
 
 
 def confine(names: set[str]) -> None:
-    """Lets this process, and what it becomes, make these system calls and no others."""
+    """Allow this process and its successors only these system calls."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_load.argtypes = [ctypes.c_void_p]

@@ -1,4 +1,4 @@
-"""``deploy/relay.toml`` and ``deploy/agent.toml``: written from the options, and read back."""
+"""``deploy/relay.toml`` and ``deploy/agent.toml`` are generated from the options, and can be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_example_is_up_to_date(program: Program) -> None:
 
 
 @both
-def test_the_example_as_it_is_says_nothing_but_what_has_to_be_said(program: Program) -> None:
+def test_the_example_sets_only_required_options(program: Program) -> None:
     required = {option.name for option in options_of(program) if option.is_required}
     assert set(tomllib.loads(config_template(program))[program.value]) == required
 
@@ -39,14 +39,16 @@ def test_a_line_that_is_woken_says_the_default(program: Program, tmp_path: Path)
     wanting = [
         option.name for option in options_of(program) if str(table[option.name]).strip("[]'").isupper()
     ]
-    assert set(wanting) <= {
+    assert set(placeholders) <= {
         option.name for option in options_of(program) if option.is_required or not option.default
     }
-    asleep = "\n".join(
-        line for line in awake.splitlines() if line.partition(" = ")[0] not in set(wanting) - {"room"}
+    without_placeholders = "\n".join(
+        line
+        for line in uncommented.splitlines()
+        if line.partition(" = ")[0] not in set(placeholders) - {"room"}
     )
     file = tmp_path / "seance.toml"
-    file.write_text(asleep, "utf-8")
+    file.write_text(without_placeholders, "utf-8")
     room = {"room": ["NAME"]} if program is Program.AGENT else {}
     read = READERS[program]
     assert read({"config": [str(file)]}, {}) == read(room, {})

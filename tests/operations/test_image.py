@@ -1,4 +1,4 @@
-"""The container image and the compose file: all that can be seen of them without an engine."""
+"""The container image and the compose file, as far as they can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text("ut
 
 
 def instructions(name: str) -> list[str]:
-    """What stands behind an instruction, each time, on one line."""
+    """Return the arguments of each use of an instruction, each on one line."""
     joined = re.sub(r"\\\n\s*", " ", DOCKERFILE)
     return re.findall(rf"^{name}\s+(.*)$", joined, re.M)
 
@@ -41,7 +41,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
-def test_the_base_has_a_version_that_we_support_and_both_stages_the_same() -> None:
+def test_both_stages_use_the_same_supported_python() -> None:
     bases = {line.partition(" AS ")[0] for line in instructions("FROM")}
     [base] = bases
     version = re.fullmatch(r"python:(\d+)\.(\d+)\.\d+-slim-\w+", base)
@@ -49,14 +49,16 @@ def test_the_base_has_a_version_that_we_support_and_both_stages_the_same() -> No
     assert (int(version[1]), int(version[2])) >= (3, 11)
 
 
-def test_it_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_an_unprivileged_user() -> None:
     assert instructions("USER") == ["10001:10001"]
     last = DOCKERFILE.index("ENTRYPOINT")
     assert DOCKERFILE.index("USER") < last
 
 
-def test_what_runs_gets_the_signals_itself() -> None:
-    """The form with a shell in between would keep SIGTERM from the relay, and nobody would be told."""
+def test_the_program_gets_signals_directly() -> None:
+    """The shell form of CMD would keep SIGTERM from the relay, and clients would not be disconnected in
+    order.
+    """
     [entrypoint], [command] = instructions("ENTRYPOINT"), instructions("CMD")
     assert json.loads(entrypoint) == ["seance"]
     program, *options = json.loads(command)
@@ -64,7 +66,7 @@ def test_what_runs_gets_the_signals_itself() -> None:
 
 
 def health_check(process: Process) -> int:
-    """Run the image's check. In a container there is one program; here it is named."""
+    """Run the image's health check. A container has one program; here its process is named."""
     [line] = instructions("HEALTHCHECK")
     program, *rest = json.loads(line[line.index("[") :])
     assert program == "seance"
@@ -72,13 +74,13 @@ def health_check(process: Process) -> int:
     return subprocess.run(argv, capture_output=True, check=False, cwd=ROOT).returncode
 
 
-def test_the_health_check_tells_a_relay_from_none_wherever_it_listens(tmp_path: Path) -> None:
+def test_the_health_check_finds_a_relay_on_any_port(tmp_path: Path) -> None:
     with running_relay(listen="tcp:0:interface=127.0.0.2") as relay:
         assert health_check(relay) == 0
     assert health_check(relay) == 1
 
 
-def test_the_health_check_leaves_an_agent_alone_that_dials_its_relay() -> None:
+def test_the_health_check_accepts_an_agent_that_dials_its_relay() -> None:
     with AgentProcess("r", "--relay", "ws://127.0.0.1:1") as agent:
         agent.when_line("Nothing listens")
         assert health_check(agent) == 0
@@ -86,7 +88,7 @@ def test_the_health_check_leaves_an_agent_alone_that_dials_its_relay() -> None:
 
 
 def copied(folder: Path) -> None:
-    """What the first stage has, with what ``.dockerignore`` keeps out left out."""
+    """Return the files of the build context, without those that ``.dockerignore`` excludes."""
     ignored = (FOLDER / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
     allowed = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
@@ -94,7 +96,7 @@ def copied(folder: Path) -> None:
         if line.startswith("--from"):
             continue
         *sources, target = line.split()
-        assert set(sources) <= allowed, "the image needs what is kept from it"
+        assert set(sources) <= allowed, "a file that the image needs is in .dockerignore"
         for source in sources:
             if (ROOT / source).is_dir():
                 unwanted = shutil.ignore_patterns("__pycache__", "src")
@@ -104,14 +106,14 @@ def copied(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_image_is_made_of_is_enough(tmp_path: Path) -> None:
+def test_the_build_context_is_sufficient(tmp_path: Path) -> None:
     copied(tmp_path)
     argv = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "out"), "."]
     result = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
     [wheel] = (tmp_path / "out").glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert any(name.startswith("twisted/plugins/") for name in names), "or twistd has no seance-relay"
+    assert any(name.startswith("twisted/plugins/") for name in names), "twistd has no seance-relay"
     assert any(name.startswith("seance/pad/") and name.endswith(".html") for name in names)
 
 
@@ -123,7 +125,7 @@ def known(program: str) -> set[str]:
     return {f"--{option.name}" for option in options_of(Program(program))}
 
 
-def test_compose_asks_for_what_there_is() -> None:
+def test_compose_refers_to_existing_services_and_files() -> None:
     relay = COMPOSE["services"]["relay"]
     program, *options = relay["command"]
     assert flags(options) <= known(program)
@@ -136,23 +138,23 @@ def test_compose_asks_for_what_there_is() -> None:
     assert set(variables) == set(caddy["environment"])
 
 
-def test_the_relay_believes_the_address_of_caddy_and_no_other() -> None:
+def test_the_relay_trusts_only_the_address_of_caddy() -> None:
     told = [word for word in COMPOSE["services"]["relay"]["command"] if "trusted-proxy" in word]
     address = COMPOSE["services"]["caddy"]["networks"]["inside"]["ipv4_address"]
     assert told == [f"--trusted-proxy={address}"]
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
-def test_a_service_may_do_little(name: str) -> None:
+def test_services_have_few_privileges(name: str) -> None:
     service = COMPOSE["services"][name]
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert "privileged" not in service
     image = service.get("image")
-    assert image is None or re.search(r":\d+\.\d+\.\d+", image), "by its version"
+    assert image is None or re.search(r":\d+\.\d+\.\d+", image), "a fixed version"
 
 
-def test_a_container_gets_more_time_than_a_relay_takes_and_enough_descriptors() -> None:
+def test_a_container_has_enough_stop_time_and_descriptors() -> None:
     relay = COMPOSE["services"]["relay"]
     settings = RelaySettings()
     assert int(relay["stop_grace_period"].removesuffix("s")) > settings.drain_seconds

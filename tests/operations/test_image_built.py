@@ -1,4 +1,4 @@
-"""The container image, built and run; ``.ci/run`` leaves this file out where no engine runs."""
+"""Build and run the container image; ``.ci/run`` leaves this file out on machines without an engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def engine() -> str:
-    """Docker or Podman, if one is here and runs; else the test is skipped."""
+    """Return docker or podman if one runs; otherwise skip the test."""
     for name in ("docker", "podman"):
         if (
             shutil.which(name)
@@ -26,7 +26,7 @@ def engine() -> str:
     raise AssertionError
 
 
-def test_the_image_can_be_built_and_is_small_and_its_relay_is_healthy_and_drains() -> None:
+def test_the_built_image_is_small_and_its_relay_is_healthy_and_drains() -> None:
     program = engine()
 
     def say(*words: str, seconds: float = 60) -> str:
@@ -42,11 +42,9 @@ def test_the_image_can_be_built_and_is_small_and_its_relay_is_healthy_and_drains
     container = say("run", "-d", image, "relay", "--open", "--listen", "tcp:8080:interface=0.0.0.0")
     try:
         health = ("inspect", "--format", "{{.State.Health.Status}}", container)
-        until(
-            "the image's own check finds it healthy", lambda: say(*health) == "healthy", deadline_seconds=60
-        )
+        until("the image's health check passes", lambda: say(*health) == "healthy", deadline_seconds=60)
         say("stop", "-t", "45", container)
-        assert say("wait", container) == "0", "it was killed, or failed"
+        assert say("wait", container) == "0", "the relay was killed or failed"
     finally:
         say("rm", "-f", container)
     container = say("run", "-d", image, "agent", "--room", "r", "--relay", "ws://192.0.2.1")

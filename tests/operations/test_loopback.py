@@ -1,4 +1,4 @@
-"""Machines whose loopback interface has one address family only; every program has its defaults."""
+"""Machines whose loopback interface has one address family only; the programs run with their defaults."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ with connect("ws://localhost:8080/client?room=r", proxy=None) as client:
 
 @contextmanager
 def relay_on(host: str, folder: Path) -> Iterator[Process]:
-    """Run a relay with no option at all, in a separate network namespace."""
+    """Run a relay without options, in a separate network namespace."""
     require("unshare")
     require("ip")
     if os.geteuid() != 0:
@@ -61,6 +61,7 @@ def relay_on(host: str, folder: Path) -> Iterator[Process]:
         yield relay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
 def test_relay_agent_and_status_work_with_their_defaults(host: str, tmp_path: Path) -> None:
     with relay_on(host, tmp_path) as relay:
@@ -72,13 +73,14 @@ def test_relay_agent_and_status_work_with_their_defaults(host: str, tmp_path: Pa
         with server, agent:
             server.when_line("ready")
             agent.when_line("Connected to relay")
-            for argv, said in (([sys.executable, "-c", CLIENT], "here"), ([SEANCE, "status"], "1 room")):
-                asked = [*inside, *argv]
-                result = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
-                assert said in result.stdout, (result.stderr, agent.output)
+            for argv, expected in (([sys.executable, "-c", CLIENT], "here"), ([SEANCE, "status"], "1 room")):
+                result = subprocess.run(
+                    [*inside, *argv], capture_output=True, text=True, check=False, timeout=30
+                )
+                assert expected in result.stdout, (result.stderr, agent.output)
 
 
-def test_machine_without_loopback_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_relay_without_any_loopback_address_exits_with_one_message(tmp_path: Path) -> None:
     with relay_on("neither", tmp_path) as relay:
         assert relay.when_exited() == 1
         relay.when_line(r"seance relay: .*neither 127\.0\.0\.1 nor ::1\. Bring its loopback interface up")

@@ -1,4 +1,4 @@
-"""The proxies of ``deploy/`` with a relay, an agent and clients: what a person gets who copies the files."""
+"""nginx, HAProxy and Caddy with the files of ``deploy/`` in front of a relay, with an agent and clients."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 BEHIND_A_PROXY = ("--trusted-proxy", "127.0.0.1", "--head-seconds", "30")
-"""The second for slow machines: through a proxy with TLS everybody is there a little later."""
+"""``--head-seconds`` is raised for slow machines: a proxy with TLS adds a delay."""
 
 
 @dataclass(slots=True)
 class Tunnel:
-    """A proxy, a relay behind it, an agent that came through it, and the local server."""
+    """A proxy, a relay behind it, an agent that is connected through the proxy, and the local server."""
 
     front: Frontend
     relay: RelayProcess
@@ -74,39 +74,63 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_clients_and_the_agent_itself_pass(tmp_path: Path, name: str) -> None:
-    with tunnel(tmp_path, name) as here, here.dial(source_address=("127.0.0.7", 0)) as client:
+@pytest.fixture(scope="module", params=sorted(FRONTS))
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tunnel]:
+    """A tunnel through each proxy, for tests that do not disturb it."""
+    with tunnel(tmp_path_factory.mktemp(request.param), request.param) as here:
+        yield here
+
+
+def test_messages_and_forwarded_fields_pass_through_the_proxy(shared: Tunnel) -> None:
+    with shared.dial(source_address=("127.0.0.7", 0)) as client:
         for message in ("text", b"\x00binary", "x" * 1_000_000):
             client.send(message)
             assert client.recv(DEADLINE_SECONDS) == message
-        [head] = here.local.heads
-        assert head["X-Forwarded-For"] == "127.0.0.7"
-        assert head["X-Forwarded-Proto"] == "https"
-        assert head["X-Forwarded-Host"] == f"localhost:{here.front.port}", "Host was left alone"
+    head = shared.local.heads[-1]
+    assert head["X-Forwarded-For"] == "127.0.0.7"
+    assert head["X-Forwarded-Proto"] == "https"
+    assert head["X-Forwarded-Host"] == f"localhost:{shared.front.port}", "the proxy changed Host"
 
 
-def test_a_claim_of_the_clients_own_is_not_believed(tmp_path: Path, name: str) -> None:
-    lies = {"X-Forwarded-For": "203.0.113.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example"}
-    with tunnel(tmp_path, name) as here, here.dial(additional_headers=lies):
-        [head] = here.local.heads
-        told = [head[f"X-Forwarded-{what}"] for what in ("For", "Proto", "Host")]
-        assert told == ["127.0.0.1", "https", f"localhost:{here.front.port}"]
+def test_the_proxy_replaces_forwarded_fields_of_the_client(shared: Tunnel) -> None:
+    forged = {
+        "X-Forwarded-For": "203.0.113.1",
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-Host": "evil.example",
+    }
+    with shared.dial(additional_headers=forged):
+        pass
+    head = shared.local.heads[-1]
+    values = [head[f"X-Forwarded-{field}"] for field in ("For", "Proto", "Host")]
+    assert values == ["127.0.0.1", "https", f"localhost:{shared.front.port}"]
 
 
-def test_refusals_pass_with_their_status_and_sentence(tmp_path: Path, name: str) -> None:
-    with tunnel(tmp_path, name) as here:
-        with pytest.raises(InvalidStatus) as refused, dial(f"{here.front.url}/c/nobody", here.front.context):
-            pass
-        assert refused.value.response.status_code == 404
-        assert b"agent not connected" in (refused.value.response.body or b"")
+def test_a_refusal_passes_with_its_status_and_message(shared: Tunnel) -> None:
+    with pytest.raises(InvalidStatus) as refused, dial(f"{shared.front.url}/c/nobody", shared.front.context):
+        pass
+    assert refused.value.response.status_code == 404
+    assert b"agent not connected" in (refused.value.response.body or b"")
+
+
+@pytest.mark.parametrize("shared", ["nginx", "haproxy"], indirect=True)
+def test_the_log_of_the_proxy_has_no_query(shared: Tunnel) -> None:
+    with dial(f"{shared.link}?access_token=SECRET", shared.front.context):
+        pass
+    log = shared.front.log
+
+    def logged() -> str:
+        return log.read_text("utf-8") if log else shared.front.process.output
+
+    until("the request is logged", lambda: "/c/room" in logged())
+    assert "SECRET" not in logged()
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
-def test_pings_keep_silent_connections_beyond_the_proxys_patience(tmp_path: Path, name: str) -> None:
-    """The local server's pings keep its clients, the carrier's own keep the agent."""
+def test_pings_keep_idle_connections_open_beyond_the_idle_timeout(tmp_path: Path, name: str) -> None:
+    """Pings of the local server keep the clients, and pings of the carrier keep the agent."""
     with tunnel(tmp_path, name, ping_seconds=IDLE_SECONDS / 4) as here:
         with here.dial() as client:
-            time.sleep(2.5 * IDLE_SECONDS)
+            time.sleep(1.5 * IDLE_SECONDS)
             client.send("still there")
             assert client.recv(DEADLINE_SECONDS) == "still there"
         assert "Disconnected" not in here.agent.output
@@ -114,8 +138,10 @@ def test_pings_keep_silent_connections_beyond_the_proxys_patience(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
-def test_without_pings_the_proxy_cuts_a_silent_client_and_the_agent_stays(tmp_path: Path, name: str) -> None:
-    """So the test above shows something; and why the time in the files is as long as it is."""
+def test_without_pings_the_idle_timeout_closes_the_client_but_not_the_agent(
+    tmp_path: Path, name: str
+) -> None:
+    """The control for the test above, and the reason for the long timeout in the files."""
     with tunnel(tmp_path, name) as here, here.dial() as client:
         with pytest.raises(ConnectionClosed):
             client.recv(3 * IDLE_SECONDS)
@@ -124,24 +150,24 @@ def test_without_pings_the_proxy_cuts_a_silent_client_and_the_agent_stays(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
-def test_nobody_is_lost_when_the_proxy_reads_its_configuration_again(tmp_path: Path, name: str) -> None:
+def test_a_reload_of_the_proxy_disconnects_no_client(tmp_path: Path, name: str) -> None:
     with tunnel(tmp_path, name) as here, talkers(20, here.link, here.front.context) as crowd:
         for _ in range(3):
             here.front.reload()
             check_echo(here)
-            until_all_go_on(crowd)
+            wait_for_all(crowd)
         assert here.agent.output.count("Connected to relay") == 1
 
 
-def until_all_go_on(crowd: list[Talker]) -> None:
-    """Each was heard five times from now on, or has something else to tell."""
+def wait_for_all(crowd: list[Talker]) -> None:
+    """Wait until each client has had five more answers, or has failed."""
     counts = [talker.count for talker in crowd]
 
-    def have_gone_on() -> bool:
+    def have_answers() -> bool:
         pairs = zip(crowd, counts, strict=True)
         return all(talker.count > count + 5 or talker.trouble for talker, count in pairs)
 
-    until("all go on", have_gone_on, deadline_seconds=PATIENCE_SECONDS)
+    until("all have answers", have_answers, deadline_seconds=PATIENCE_SECONDS)
 
 
 def check_echo(here: Tunnel) -> None:
@@ -150,20 +176,20 @@ def check_echo(here: Tunnel) -> None:
         assert client.recv(DEADLINE_SECONDS) == "hello"
 
 
-def test_whom_caddy_closes_at_its_reload_is_back_at_once(tmp_path: Path) -> None:
-    """It tells clients and agents 1001, unless there is a ``stream_close_delay``, which needs Caddy 2.7."""
+def test_an_agent_resumes_after_a_reload_of_caddy(tmp_path: Path) -> None:
+    """Caddy closes clients and agents with 1001, unless ``stream_close_delay`` (Caddy 2.7) is set."""
     with tunnel(tmp_path, "caddy") as here, here.dial() as client:
         here.front.reload()
-        with pytest.raises(ConnectionClosed) as told:
+        with pytest.raises(ConnectionClosed) as closed:
             client.recv(DEADLINE_SECONDS)
-        # Once in a while it closes without having said it.
-        assert told.value.rcvd is None or told.value.rcvd.code == 1001
+        # Sometimes Caddy closes without a close frame.
+        assert closed.value.rcvd is None or closed.value.rcvd.code == 1001
         here.agent.when_line(r"\[Agent\] Resumed")
         check_echo(here)
 
 
-def test_the_status_of_a_room_comes_as_it_happens(tmp_path: Path, name: str) -> None:
-    """A proxy that collects an answer would hold the first event back until the next."""
+def test_the_proxy_passes_status_events_without_buffering(tmp_path: Path, name: str) -> None:
+    """A proxy that buffers the answer delays each event until the next."""
     with tunnel(tmp_path, name) as here:
         browser = http.client.HTTPSConnection(
             "localhost", here.front.port, context=here.front.context, timeout=6
@@ -184,22 +210,8 @@ def next_event(answer: http.client.HTTPResponse) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["nginx", "haproxy"])
-def test_no_query_is_in_the_proxys_log(tmp_path: Path, name: str) -> None:
-    with tunnel(tmp_path, name) as here:
-        with dial(f"{here.link}?access_token=SECRET", here.front.context):
-            pass
-        log = here.front.log
-
-        def logged() -> str:
-            return log.read_text("utf-8") if log else here.front.process.output
-
-        until("the request is logged", lambda: "/c/room" in logged())
-        assert "SECRET" not in logged()
-
-
 @pytest.mark.parametrize("make_front", [nginx, haproxy], ids=lambda front: front.__name__)
-def test_limits_count_the_address_that_a_balancer_in_front_of_the_proxy_says(
+def test_limits_count_the_address_from_a_balancer_in_front_of_the_proxy(
     tmp_path: Path, make_front: Any
 ) -> None:
     """PROXY lines to the proxy, ``X-Forwarded-For`` to the relay."""
@@ -214,7 +226,7 @@ def test_limits_count_the_address_that_a_balancer_in_front_of_the_proxy_says(
 
 
 def check_limits(url: str, context: ssl.SSLContext) -> None:
-    """With two connections for each address, the third of one is refused and the first of another is not."""
+    """With two connections per address, the third from one address is refused, the first from another not."""
     with dial(url, context, claims="203.0.113.7"), dial(url, context, claims="203.0.113.7"):
         with pytest.raises(InvalidStatus) as refused, dial(url, context, claims="203.0.113.7"):
             pass
@@ -225,7 +237,7 @@ def check_limits(url: str, context: ssl.SSLContext) -> None:
 
 @contextlib.contextmanager
 def behind_passthrough(folder: Path, *, speaks_proxy: bool, agent_port: int = 0) -> Iterator[Tunnel]:
-    """A relay with TLS of its own; the agent comes through HAProxy, or by a port that it has besides."""
+    """A relay that terminates TLS; the agent connects through HAProxy, or to ``agent_port``."""
     authority = Authority(folder)
     certificate = authority.issue("localhost", "127.0.0.1")
     listen = ("--listen", f"tcp:{agent_port}:interface=127.0.0.1") if agent_port else ()
@@ -234,14 +246,14 @@ def behind_passthrough(folder: Path, *, speaks_proxy: bool, agent_port: int = 0)
     with EchoServer() as local, running_relay(*options, listen="haproxy:tcp:0:interface=127.0.0.1") as relay:
         place = Place(folder, certificate, authority.file, (relay.port,), speaks_proxy)
         with passthrough(place) as front:
-            door = agent_port or front.port
-            through = ("--relay", f"wss://localhost:{door}", "--tls-ca", str(authority.file))
+            port = agent_port or front.port
+            through = ("--relay", f"wss://localhost:{port}", "--tls-ca", str(authority.file))
             with running_agent(relay, "room", *through, local_port=local.port) as agent:
                 yield Tunnel(front, relay, agent, local)
 
 
-def test_the_proxy_protocol_tells_a_relay_with_tls_of_its_own_who_comes(tmp_path: Path) -> None:
-    """Bytes pass; the PROXY header is the one thing that HAProxy adds. The agent comes the same way."""
+def test_a_relay_with_tls_gets_the_client_address_by_the_proxy_protocol(tmp_path: Path) -> None:
+    """HAProxy adds only the PROXY header. The agent connects the same way."""
     with behind_passthrough(tmp_path, speaks_proxy=False) as here, here.dial(source_address=("127.0.0.7", 0)):
         [head] = here.local.heads
         assert (head["X-Forwarded-For"], head["X-Forwarded-Proto"]) == ("127.0.0.7", "https")

@@ -1,6 +1,6 @@
-"""Upgrading without losing anybody: two relays behind HAProxy that take turns, with ``haproxy.cfg`` as it is.
+"""Upgrade without interruption: two relays behind HAProxy that alternate, with ``haproxy.cfg`` unchanged.
 
-The steps are those of "Upgrading" in ``docs/operations.md``: start the one that rests, stop the other.
+The steps are those of "Upgrading" in ``docs/operations.md``: start the idle relay, stop the other.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 DRAIN_SECONDS = 40.0
-"""``--drain-seconds`` and a little for the process to end."""
+"""``--drain-seconds`` and some time for the process to end."""
 
 BACK_SECONDS = 20.0
-"""What is still "within seconds" on a slow machine; the figure in the page is measured, not asserted."""
+"""Bound for "within seconds" on a slow machine; the page has the measured figure."""
 
 
 class Pair:
-    """Blue and green behind one HAProxy. A relay is started on its own port each time."""
+    """Two relays, blue and green, behind one HAProxy. Each is started on its fixed port."""
 
     def __init__(self, front: Frontend, ports: tuple[int, int]) -> None:
         self.front = front
@@ -54,7 +54,7 @@ class Pair:
 
 @contextlib.contextmanager
 def pair(folder: Path) -> Iterator[tuple[Pair, tuple[str, ...]]]:
-    """The proxy, and what an agent is told to come through it."""
+    """Yield the proxy, and the options of an agent that connects through it."""
     authority = Authority(folder)
     ports = free_port(), free_port()
     place = Place(folder, authority.issue("localhost"), authority.file, ports)
@@ -62,28 +62,28 @@ def pair(folder: Path) -> Iterator[tuple[Pair, tuple[str, ...]]]:
         yield Pair(front, ports), ("--relay", front.url, "--tls-ca", str(authority.file))
 
 
-def until_it_is(state: str, name: str, front: Frontend) -> None:
-    """HAProxy has seen that this relay is there, or is not; as ``show stat`` would tell a person."""
+def wait_for_state(state: str, name: str, front: Frontend) -> None:
+    """Wait until HAProxy reports this relay as UP or DOWN."""
     front.process.when_line(rf"Server relays/{name} is {state}")
 
 
 def replace(old: RelayProcess, agent: AgentProcess) -> float:
-    """SIGTERM; gives the seconds until its agent was taken by the other one."""
+    """Send SIGTERM; return the seconds until the agent is connected to the other relay."""
     began = time.monotonic()
     old.signal(signal.SIGTERM)
     agent.when_connected()
     return time.monotonic() - began
 
 
-def is_back(url: str, front: Frontend) -> bool:
+def is_served(url: str, front: Frontend) -> bool:
     with contextlib.suppress(Exception), dial(url, front.context, open_timeout=2.0) as client:
         client.send("here")
         return client.recv(2.0) == "here"
     return False
 
 
-def test_everybody_moves_to_the_other_relay_and_stays_there(tmp_path: Path) -> None:
-    """Blue to green and back again; HAProxy is reloaded in between, and nobody returns by themselves."""
+def test_agent_and_clients_move_to_the_other_relay_and_stay(tmp_path: Path) -> None:
+    """Blue to green and back; HAProxy is reloaded in between, and no client returns to the old relay."""
     with contextlib.ExitStack() as stack:
         local = stack.enter_context(EchoServer())
         here, through = stack.enter_context(pair(tmp_path))
@@ -92,28 +92,36 @@ def test_everybody_moves_to_the_other_relay_and_stays_there(tmp_path: Path) -> N
         stack.enter_context(agent)
         agent.when_connected()
         talker = Talker(here.link, here.front.context)
-        until("it talks", lambda: talker.count > 10)
-        until_it_is("DOWN", "green", here.front)
+        until("the client has answers", lambda: talker.count > 10)
+        wait_for_state("DOWN", "green", here.front)
         green = stack.enter_context(here.start(1))
-        until_it_is("UP", "green", here.front)
+        wait_for_state("UP", "green", here.front)
         replace(blue, agent)
-        until_it_is("DOWN", "blue", here.front)
-        until("the client was told", lambda: talker.trouble is not None, deadline_seconds=DRAIN_SECONDS)
+        wait_for_state("DOWN", "blue", here.front)
+        until("the client was closed", lambda: talker.trouble is not None, deadline_seconds=DRAIN_SECONDS)
         assert talker.trouble is not None
         assert "1012" in talker.trouble
-        until("clients come back", lambda: is_back(here.link, here.front), deadline_seconds=BACK_SECONDS)
+        until(
+            "clients are served again",
+            lambda: is_served(here.link, here.front),
+            deadline_seconds=BACK_SECONDS,
+        )
         assert blue.when_exited(deadline_seconds=DRAIN_SECONDS) == 0
         green.when_line("An agent serves room")
         here.front.reload()
-        assert is_back(here.link, here.front), "where one relay runs, nobody has to remember"
-        until_it_is("DOWN", "blue", here.front)
+        assert is_served(here.link, here.front), "one running relay serves all after a reload"
+        wait_for_state("DOWN", "blue", here.front)
         blue = stack.enter_context(here.start(0))
-        until_it_is("UP", "blue", here.front)
+        wait_for_state("UP", "blue", here.front)
         for _ in range(5):
-            assert is_back(here.link, here.front), "all go where the agent is"
+            assert is_served(here.link, here.front), "a client went to the relay without the agent"
         assert "An agent serves room" not in blue.output
         replace(green, agent)
-        until("clients come back", lambda: is_back(here.link, here.front), deadline_seconds=BACK_SECONDS)
+        until(
+            "clients are served again",
+            lambda: is_served(here.link, here.front),
+            deadline_seconds=BACK_SECONDS,
+        )
         assert green.when_exited(deadline_seconds=DRAIN_SECONDS) == 0
         blue.when_line("An agent serves room")
         talker.stop()
@@ -121,10 +129,8 @@ def test_everybody_moves_to_the_other_relay_and_stays_there(tmp_path: Path) -> N
         agent.when_exited()
 
 
-def test_nothing_that_is_typed_during_an_upgrade_is_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stock y-websocket clients type while the relay behind them is replaced, and are equal in the end."""
+def test_no_edit_during_an_upgrade_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stock y-websocket clients edit while the relay behind them is replaced, and are equal at the end."""
     names = [f"client {number}" for number in range(8)]
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(LocalAddress("y-websocket"))
@@ -136,9 +142,9 @@ def test_nothing_that_is_typed_during_an_upgrade_is_lost(
         for name in names:
             node.open(name, "y-websocket-3", here.link, "doc")
         node.when_synced(*names)
-        until_it_is("DOWN", "green", here.front)
+        wait_for_state("DOWN", "green", here.front)
         stack.enter_context(here.start(1))
-        until_it_is("UP", "green", here.front)
+        wait_for_state("UP", "green", here.front)
         restarting = time.monotonic()
         replace(blue, agent)
         for _ in range(10):
@@ -149,7 +155,7 @@ def test_nothing_that_is_typed_during_an_upgrade_is_lost(
         node.when_equal(*names)
         report("relay replaced behind haproxy", restore_s=time.monotonic() - restarting, clients=len(names))
         closes = {code for name in names for code in node.ask("trace", name=name)["closes"]}
-        assert 1012 in closes, "who was connected was told that the service restarts"
-        assert closes <= {1012, 1006}, "and 1006 is a dial that came to nothing"
+        assert 1012 in closes, "connected clients were closed with 1012"
+        assert closes <= {1012, 1006}, "1006 is a failed dial"
         agent.signal(signal.SIGTERM)
         agent.when_exited()

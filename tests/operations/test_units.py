@@ -1,4 +1,4 @@
-"""The systemd units: systemd understands each line, and our programs can live with them."""
+"""The systemd units: systemd accepts each line, and our programs run under their restrictions."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.tools import require
 UNITS = sorted((DEPLOY / "systemd").rglob("*.service"))
 
 EXPOSURE = 2.0
-"""Of ten, as ``systemd-analyze security`` counts; what it finds bad above 5 it calls MEDIUM."""
+"""Exposure out of 10 as ``systemd-analyze security`` counts; above 5 it reports MEDIUM."""
 
 by_name = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: f"{unit.parent.name}/{unit.name}")
 
 
 def installed(unit: Path, folder: Path) -> Path:
-    """The unit with a program that is there, in a folder of its own."""
+    """Write the unit with an existing program, into the test's folder."""
     text, count = re.subn(
         r"(?<=^ExecStart=)\S+/bin/seance", sys.executable, unit.read_text("utf-8"), flags=re.M
     )
@@ -40,7 +40,7 @@ def installed(unit: Path, folder: Path) -> Path:
 
 
 def verified(unit: Path, *, is_of_a_person: bool) -> str:
-    """What systemd has to say against it."""
+    """Return systemd's complaints about the unit."""
     require("systemd-analyze")
     manager = ["--user"] if is_of_a_person else []
     argv = ["systemd-analyze", "verify", "--man=no", *manager, str(unit)]
@@ -50,12 +50,12 @@ def verified(unit: Path, *, is_of_a_person: bool) -> str:
 
 
 @by_name
-def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
     assert verified(installed(unit, tmp_path), is_of_a_person=unit.parent.name == "user") == ""
 
 
 @by_name
-def test_a_line_that_systemd_does_not_know_would_be_found(unit: Path, tmp_path: Path) -> None:
+def test_an_unknown_line_is_reported(unit: Path, tmp_path: Path) -> None:
     place = installed(unit, tmp_path)
     place.write_text(place.read_text("utf-8").replace("UMask=", "Umask="), "utf-8")
     assert "Umask" in verified(place, is_of_a_person=unit.parent.name == "user")
@@ -64,7 +64,7 @@ def test_a_line_that_systemd_does_not_know_would_be_found(unit: Path, tmp_path: 
 @pytest.mark.parametrize(
     "unit", [unit for unit in UNITS if unit.parent.name == "systemd"], ids=lambda unit: unit.stem
 )
-def test_little_is_left_that_a_process_could_do(unit: Path, tmp_path: Path) -> None:
+def test_the_unit_has_few_privileges(unit: Path, tmp_path: Path) -> None:
     require("systemd-analyze")
     place = installed(unit, tmp_path)
     argv = ["systemd-analyze", "security", "--no-pager", "--offline=true", str(place)]
@@ -87,7 +87,7 @@ def test_the_commands_of_the_unit_exist(unit: Path) -> None:
     assert set(re.findall(r"SEANCE_\w+", text)) <= variables
 
 
-def test_systemd_waits_longer_than_a_relay_takes_and_leaves_it_its_descriptors() -> None:
+def test_the_unit_has_enough_stop_time_and_descriptors() -> None:
     text = (DEPLOY / "systemd" / "seance-relay@.service").read_text("utf-8")
     found = dict(re.findall(r"^(TimeoutStopSec|LimitNOFILE)=(\d+)$", text, re.M))
     settings = RelaySettings()
@@ -95,7 +95,7 @@ def test_systemd_waits_longer_than_a_relay_takes_and_leaves_it_its_descriptors()
     assert int(found["LimitNOFILE"]) > settings.connections + settings.reserved_connections
 
 
-def test_every_file_that_a_unit_names_is_told_in_the_page() -> None:
+def test_every_file_in_a_unit_is_documented() -> None:
     page = (DEPLOY.parent / "docs" / "operations.md").read_text("utf-8")
     for unit in UNITS:
         for path in re.findall(r"(?:/etc|/opt)/seance/[\w.%/-]+", unit.read_text("utf-8")):
@@ -104,8 +104,8 @@ def test_every_file_that_a_unit_names_is_told_in_the_page() -> None:
 
 
 @pytest.mark.slow
-def test_relay_and_agent_do_all_their_work_under_the_system_call_filter(tmp_path: Path) -> None:
-    """TLS, files that are read again, a key that is made, clients, and an orderly end."""
+def test_relay_and_agent_work_under_the_system_call_filter(tmp_path: Path) -> None:
+    """With TLS, files that are read again, a new key, clients, and an orderly end."""
     require("systemd-analyze")
     authority = Authority(tmp_path)
     certificate = authority.issue("localhost")
@@ -140,13 +140,13 @@ def test_relay_and_agent_do_all_their_work_under_the_system_call_filter(tmp_path
 
 
 def confined(unit: str, *command: str) -> list[str]:
-    """A command under the filter of a unit."""
+    """Return the command line of a command under the filter of a unit."""
     sandbox = Path(__file__).with_name("sandbox.py")
     return [sys.executable, str(sandbox), str(DEPLOY / "systemd" / unit), *command]
 
 
 @pytest.mark.slow
-def test_the_filter_of_the_test_above_is_in_force(tmp_path: Path) -> None:
+def test_the_filter_blocks_a_forbidden_call(tmp_path: Path) -> None:
     require("systemd-analyze")
     assert "reboot" not in allowed_calls((DEPLOY / "systemd" / "seance-relay@.service").read_text("utf-8"))
     code = "import os; os.sched_setaffinity(0, os.sched_getaffinity(0))"

@@ -1,4 +1,4 @@
-// A process full of plain WebSocket clients (ws) that echo through whatever is at the URL.
+// A process with many plain WebSocket clients (ws), for an echo server at the given URL.
 
 import WebSocket from 'ws'
 
@@ -14,7 +14,7 @@ const dial = url => new Promise((resolve, reject) => {
   socket.once('error', reject)
 })
 
-// One round trip: the answer must be the very message, and only that.
+// One round trip: the answer must be exactly the message, and nothing else.
 const echo = (socket, message) => new Promise((resolve, reject) => {
   const gone = code => reject(new Error(`closed with ${code} before the echo`))
   socket.once('close', gone)
@@ -39,7 +39,7 @@ serve({
     }
     return sockets.length
   },
-  // All at once; gives how many echoes were right.
+  // All clients at the same time; returns the number of correct echoes.
   echo: async ({ bytes, rounds = 1 }) => {
     let right = 0
     for (let round = 0; round < rounds; round += 1) {

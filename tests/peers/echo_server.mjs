@@ -1,5 +1,5 @@
-// The echo server of the ws package's own examples: what comes in goes out, text as text.
-// PORT 0 picks a free port; DEFLATE=1 agrees to permessage-deflate.
+// The echo server from the examples of the ws package: it returns each message, text as text. PORT 0 picks a free
+// port; DEFLATE=1 accepts permessage-deflate.
 
 import { WebSocketServer } from 'ws'
 

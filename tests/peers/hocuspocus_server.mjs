@@ -1,4 +1,4 @@
-// A stock Hocuspocus server on HOST and PORT. The token "wrong" is not let in, any other is.
+// A stock Hocuspocus server on HOST and PORT. It refuses the token "wrong" and accepts any other.
 
 import { Server } from '@hocuspocus/server'
 

@@ -1,8 +1,6 @@
-// A process full of stock Yjs clients that a test drives over standard input and output.
-//
-// Waits report how many milliseconds they took; whether that is too long is the test's to say.
-// questions.mjs has the protocol, tests/e2e/peers.py is the other end, and peer.py answers the same
-// questions with pycrdt.
+// A process with stock Yjs clients that a test controls over standard input and output.
+// Waits report how many milliseconds they took; the test decides whether that is too long. questions.mjs has the
+// protocol, tests/e2e/peers.py is the other end, and peer.py answers the same requests with pycrdt.
 
 import { createHash } from 'node:crypto'
 import * as Y from 'yjs'
@@ -20,7 +18,7 @@ const named = name => {
 
 const digest = bytes => createHash('sha256').update(bytes).digest('hex')
 
-// Different sketches mean different documents, and cost next to nothing; equal ones mean nothing.
+// Different sketches mean different documents, and are cheap; equal sketches mean nothing.
 const sketchOf = ydoc => `${digest(Y.encodeStateVector(ydoc))} ${ydoc.getText('text').length}`
 
 const stateOf = ydoc => {
@@ -30,7 +28,7 @@ const stateOf = ydoc => {
 
 const sha256Of = ydoc => stateOf(ydoc).sha256
 
-// A small generator of our own: the same seed makes the same edits in every run.
+// A small random generator: the same seed makes the same edits in every run.
 const newDice = seed => sides => {
   seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
   return Math.floor((seed / 2 ** 32) * sides)
@@ -68,7 +66,7 @@ const answers = {
     until(`${name} refused ${times} times`, seconds, () => named(name).trace.refusals.length >= times),
 
   insert: ({ name, text, at = 0 }) => { named(name).ydoc.getText('text').insert(at, text) },
-  // An edit and a reset while the document comes down: the kernel resets what is closed with bytes unread.
+  // An edit and a reset during a download: the kernel sends RST for a socket that is closed with unread bytes.
   insert_and_cut: async ({ name, text, seconds }) => {
     const client = named(name)
     await until(`${name} connected`, seconds, () => client.connected)
@@ -89,7 +87,7 @@ const answers = {
   text: ({ name }) => named(name).ydoc.getText('text').toString(),
   state: ({ name }) => stateOf(named(name).ydoc),
   update: ({ name }) => Buffer.from(Y.encodeStateAsUpdate(named(name).ydoc)).toString('base64'),
-  // What a document made of somebody else's update looks like here.
+  // The state of a document made from another client's update.
   read_update: ({ update }) => {
     const ydoc = new Y.Doc()
     Y.applyUpdate(ydoc, Buffer.from(update, 'base64'))

@@ -1,7 +1,7 @@
-"""A process full of pycrdt clients, driven over standard input and output as ``peer.mjs`` is.
+"""A process with pycrdt clients, controlled over standard input and output as ``peer.mjs`` is.
 
-It knows the questions that the tests ask of a Python client, no more. The clients are the stock
-``Provider`` over the stock ``HttpxWebsocket``; neither dials again by itself, and so neither do we.
+It supports the requests that the tests send to a Python client. The clients are the stock ``Provider`` over
+the stock ``HttpxWebsocket``; neither reconnects by itself.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Client:
 
 
 class Peer:
-    """Answers one question at a time, each by the method of its name."""
+    """Answers one request at a time, each by the method of its name."""
 
     def __init__(self) -> None:
         self.clients: dict[str, Client] = {}
@@ -141,7 +141,7 @@ class Peer:
 
 
 async def until(what: str, seconds: float, holds: Callable[[], bool]) -> dict[str, int]:
-    """Wait until ``holds()``, at most so many seconds; the answer says how long it took."""
+    """Wait until ``holds()``, for at most ``seconds``; return the duration."""
     start = time.monotonic()
     while not holds():
         if time.monotonic() - start > seconds:
@@ -158,7 +158,7 @@ def say(answer: dict[str, Any]) -> None:
 
 
 async def main() -> None:
-    """Answer questions until standard input ends."""
+    """Answer requests until standard input ends."""
     peer = Peer()
     say({"ready": True})
     while line := await asyncio.to_thread(sys.stdin.readline):

@@ -1,8 +1,7 @@
-// One face for the stock Yjs providers, so that a test can name the kind and nothing else changes.
-//
-// Every provider dials through a WebSocket class that only counts: dials, opens, closes, the HTTP
-// statuses of refused upgrades, the largest message received. Nothing is repaired or retried here.
-// BroadcastChannel is off in all of them: two documents of one process must meet on the server.
+// A common interface of the stock Yjs providers, so that a test only names the kind.
+// Every provider uses a WebSocket class that records: dials, opens, closes, HTTP statuses of refused upgrades, and
+// the largest message received. It repairs and retries nothing. BroadcastChannel is off in all of them: two documents
+// of one process must meet on the server.
 
 import { HocuspocusProvider, HocuspocusProviderWebsocket } from '@hocuspocus/provider'
 import WebSocket from 'ws'

@@ -33,7 +33,7 @@ class RoomTable(WebsocketServer):
 
 
 async def main() -> None:
-    """Serve until killed; hypercorn itself logs the line that tells we are up."""
+    """Serve until killed; hypercorn itself logs the line that shows that it is ready."""
     config = Config()
     config.bind = [f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ['PORT']}"]
     async with RoomTable() as rooms:

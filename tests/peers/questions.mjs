@@ -1,5 +1,5 @@
-// How a test drives a Node process: one JSON object a line in ({"id", "do", ...}), one a line out
-// ({"id", "ok"} or {"id", "error"}). The process ends when its standard input does.
+// How a test controls a Node process: it writes one JSON object per line ({"id", "do", ...}) and gets one per line
+// ({"id", "ok"} or {"id", "error"}). The process ends with its standard input.
 
 import { createInterface } from 'node:readline'
 

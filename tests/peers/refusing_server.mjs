@@ -1,5 +1,6 @@
-// A document server that refuses every upgrade, as people write one: no `error` listener on the sockets, so that a
-// reset ends the process. The path says how: /STATUS/MODE?delay=MS. Each socket's end is one line of JSON.
+// A document server that refuses every upgrade. As in many applications, its sockets have no `error` listener, so a
+// reset ends the process. The path selects the way: /STATUS/MODE?delay=MS. It prints one line of JSON for the end of
+// each socket.
 
 import { createServer } from 'node:http'
 
@@ -7,10 +8,10 @@ const { PORT: port = '0' } = process.env
 const CRLF = '\r\n'
 
 const answers = {
-  // Closes at once, as the examples of ws do.
+  // Closes immediately, as the examples of ws do.
   end: (socket, status) => socket.end(`HTTP/1.1 ${status} No${CRLF}Connection: close${CRLF}Content-Length: 3${CRLF}${CRLF}no\n`),
   destroy: (socket, status) => { socket.write(`HTTP/1.1 ${status} No${CRLF}${CRLF}no\n`); socket.destroySoon() },
-  // Says how long the answer is and leaves it to the client to close.
+  // Sends Content-Length and waits for the client to close.
   wait: (socket, status) => socket.write(`HTTP/1.1 ${status} No${CRLF}Content-Length: 3${CRLF}${CRLF}no\n`),
   malformed: socket => socket.write(`this is no HTTP${CRLF}${CRLF}`),
   long: (socket, status) => socket.write(`HTTP/1.1 ${status} No${CRLF}X: ${'x'.repeat(100_000)}${CRLF}${CRLF}`),

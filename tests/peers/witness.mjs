@@ -1,6 +1,6 @@
-// A local server that says what reaches it, a line of JSON for each request and each end of a connection.
-// MODE is what it does with upgrades: "ws" leaves them to the ws package, "refuse" has ws say no, and
-// "plain" is Node without ws, which answers them like any request and keeps the connection alive.
+// A local server that prints a line of JSON for each request and each end of a connection. MODE selects how it
+// handles upgrades: "ws" passes them to the ws package, "refuse" lets ws refuse them, and "plain" is Node without ws,
+// which answers them as any request and keeps the connection open.
 
 import { createServer } from 'node:http'
 import { WebSocketServer } from 'ws'

@@ -1,8 +1,7 @@
-"""A whole tunnel in the test's own reactor, with both ends played by the test.
+"""A whole tunnel in the test's own reactor; the test controls both ends byte by byte.
 
-``Rig`` starts a relay and an agent on loopback, port 0. The local server and the clients are raw
-TCP ``Player``s, so that a test says byte by byte what each does and sees what arrived, when it
-ended and how.
+``Rig`` starts a relay and an agent on loopback, port 0. The local server and the clients are raw TCP
+``Player`` objects. A test writes each byte, and sees what arrived, when each connection ended and how.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ KEY = base64.b64encode(b"0123456789abcdef")
 
 
 def request(target: str = "/client?room=r", *fields: str, host: str = "relay.example") -> bytes:
-    """A sound upgrade request."""
+    """Return a valid upgrade request."""
     lines = [
         f"GET {target} HTTP/1.1",
         f"Host: {host}",
@@ -49,7 +48,7 @@ def request(target: str = "/client?room=r", *fields: str, host: str = "relay.exa
 
 
 def answer_101(key: bytes = KEY) -> bytes:
-    """The answer that opens the way."""
+    """Return the answer that accepts the upgrade."""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept_for_key(key) + b"\r\n\r\n"
@@ -57,19 +56,19 @@ def answer_101(key: bytes = KEY) -> bytes:
 
 
 def turn(seconds: float = 0.0) -> Deferred[None]:
-    """Let the reactor turn once."""
+    """Let the reactor run for some seconds; 0 for one turn."""
     return deferLater(reactor, seconds)
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor turn until something holds; the test's own deadline bounds it."""
+    """Let the reactor turn until a condition holds; the test's own deadline bounds it."""
     while not condition():
         await turn(0.002)
 
 
 @implementer(IHalfCloseableProtocol)
 class Player(Protocol):
-    """One end of a raw connection, played by the test."""
+    """One end of a raw connection, controlled by the test."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -104,7 +103,7 @@ class Player(Protocol):
         self.leg.write(data)
 
     async def receives(self, data: bytes) -> None:
-        """Wait until ``data`` is among what has arrived."""
+        """Wait until ``data`` has arrived."""
         await until(lambda: data in self.received or self.lost)
         assert data in self.received, f"the connection went before: {self.lost}"
 
@@ -112,7 +111,7 @@ class Player(Protocol):
         await until(lambda: self.has_ended or self.lost)
 
     async def closes_in_order(self) -> None:
-        """Wait for the end of data, close, and see that no reset came: not before, and not with the close."""
+        """Wait for the end of data, close, and check that no reset came, before or after the close."""
         await self.ends()
         assert self.lost is None, f"an end was expected: {self.lost}"
         await turn(0.02)
@@ -126,9 +125,9 @@ class Player(Protocol):
 
 
 def check_is_prompt(carrier: Any) -> None:
-    """That what is below a carrier writes at once, and holds back what the kernel need not have yet.
+    """Check that the transport below a carrier writes immediately, and limits what the kernel buffers.
 
-    Where this was missed, under TLS, a keystroke waited for 1.6 s beside a transfer at 1 Mbit/s.
+    Without this, under TLS, a keystroke waited for 1.6 s behind a transfer at 1 Mbit/s.
     """
     lowest = carrier
     while (below := getattr(lowest, "transport", None)) is not None:
@@ -139,7 +138,7 @@ def check_is_prompt(carrier: Any) -> None:
 
 
 class Rig:
-    """A relay, an agent, a local server and any number of clients; ``async with Rig() as rig``."""
+    """A relay, an agent, a local server and any number of clients; use ``async with Rig() as rig``."""
 
     def __init__(
         self,
@@ -186,9 +185,9 @@ class Rig:
         await until(self._cut_all)
 
     def _cut_all(self) -> bool:
-        """Whether every player's connection is gone; if not, it soon is.
+        """Close every connection of the players; return whether all are closed.
 
-        A local connection may be accepted after its dial was given up: it hears an end and would wait on.
+        A local connection may be accepted after its dial was given up: it gets an end and would wait.
         """
         left = [player for player in self.clients + self.locals if player.transport and not player.lost]
         for player in left:
@@ -213,7 +212,7 @@ class Rig:
         return agent
 
     async def connect(self, first: bytes = b"", *, bind: str = "127.0.0.1") -> Player:
-        """Open a raw connection to the relay, from an address of this machine, and write ``first`` on it."""
+        """Open a raw connection to the relay, from an address of this machine, and write ``first`` to it."""
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port, bindAddress=(bind, 0))
         player = Player()
         self.clients.append(player)
@@ -228,7 +227,7 @@ class Rig:
         return self.locals[number]
 
     async def while_local_server_is_away(self) -> None:
-        """Let one client find no local server behind the agent; then that listens again, at the same port."""
+        """Let one client find no local server behind the agent; then listen again at the same port."""
         port: Any = self.local_port
         number = port.getHost().port
         await port.stopListening()
@@ -237,7 +236,9 @@ class Rig:
         self.local_port = reactor.listenTCP(number, port.factory, interface="127.0.0.1")
 
     async def joined(self, target: str = "/client?room=r") -> tuple[Player, Player]:
-        """A client and the local server, spliced, with everything before it cleared."""
+        """Return an upgraded client and its local connection, with the handshake removed from the received
+        bytes.
+        """
         number = len(self.locals)
         client = await self.connect(request(target))
         local = await self.local(number)

@@ -1,4 +1,4 @@
-"""Who is inside on which token, and what ends with it."""
+"""Connections by token: their limits, and what ends when a token ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def status(received: bytes) -> int:
 
 
 class Verifier:
-    """Judges tokens as the test says; the real one is in ``seance.auth``."""
+    """A verifier controlled by the test; the real one is in ``seance.auth``."""
 
     def __init__(self, grants: dict[str, Grant]) -> None:
         self.grants = grants
@@ -68,7 +68,7 @@ def bearer(token: str) -> str:
 
 
 JWT = "eyJ0eXAiOiJzZWFuY2Urand0In0.e30."
-"""A token that looks like ours (header ``{"typ":"seance+jwt"}``); its end says whose it is."""
+"""Return a token that looks like ours (header ``{"typ":"seance+jwt"}``); its end names its grant."""
 
 
 async def attach_raw(rig: Rig, token: str = JWT + "a") -> Any:
@@ -78,7 +78,7 @@ async def attach_raw(rig: Rig, token: str = JWT + "a") -> Any:
 
 
 @ensureDeferred
-async def test_nobody_enters_without_a_good_token() -> None:
+async def test_a_connection_without_a_valid_token_is_refused() -> None:
     verifier = Verifier({JWT + "a": AGENT})
     async with TokenRig(verifier) as rig:
         for target in ("/agent?room=r", "/client?room=r", "/client?room=unknown"):
@@ -90,7 +90,7 @@ async def test_nobody_enters_without_a_good_token() -> None:
 
 
 @ensureDeferred
-async def test_session_ends_when_its_token_is_no_longer_good() -> None:
+async def test_a_client_ends_when_its_token_becomes_invalid() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
@@ -108,7 +108,7 @@ async def test_session_ends_when_its_token_is_no_longer_good() -> None:
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_agent_ends_with_its_token_within_a_second_or_two() -> None:
+async def test_an_agent_ends_within_two_seconds_of_its_token() -> None:
     verifier = Verifier({JWT + "a": AGENT})
     async with TokenRig(verifier) as rig:
         agent = await attach_raw(rig)
@@ -120,7 +120,9 @@ async def test_agent_ends_with_its_token_within_a_second_or_two() -> None:
 
 
 @ensureDeferred
-async def test_token_bounds_its_own_connections() -> None:
+async def test_a_token_limits_its_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The raw agent does not answer, so an ended client counts until its stream has lingered.
+    monkeypatch.setattr("seance.relay.edge.abandoned_upgrade.ORDERLY_SECONDS", 0.1)
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, max_clients=1)})
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
@@ -136,7 +138,7 @@ async def test_token_bounds_its_own_connections() -> None:
 
 
 @ensureDeferred
-async def test_agents_token_bounds_the_clients_of_its_room() -> None:
+async def test_an_agents_token_limits_the_clients_of_its_room() -> None:
     verifier = Verifier({JWT + "a": replace(AGENT, max_clients=1), JWT + "c": CLIENT})
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
@@ -149,7 +151,7 @@ async def test_agents_token_bounds_the_clients_of_its_room() -> None:
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> None:
+async def test_the_same_subject_replaces_its_link_and_another_is_refused() -> None:
     other = Grant(TokenRole.AGENT, ("r",), 0.0, subject="other")
     verifier = Verifier({JWT + "a": AGENT, JWT + "b": other})
     async with TokenRig(verifier) as rig:
@@ -169,7 +171,7 @@ async def test_same_subject_replaces_its_own_link_and_another_is_kept_out() -> N
 
 
 @ensureDeferred
-async def test_web_page_of_another_origin_than_the_tokens_is_refused() -> None:
+async def test_a_page_of_an_origin_that_the_token_does_not_allow_is_refused() -> None:
     only = replace(CLIENT, origins=("https://app.example",))
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": only})
     async with TokenRig(verifier) as rig:
@@ -180,7 +182,7 @@ async def test_web_page_of_another_origin_than_the_tokens_is_refused() -> None:
 
 
 @ensureDeferred
-async def test_client_may_leave_and_send_while_its_token_is_looked_at() -> None:
+async def test_a_client_may_send_or_disconnect_while_its_token_is_verified() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
     async with TokenRig(verifier) as rig:
         agent = await attach_raw(rig)
@@ -210,7 +212,7 @@ async def test_client_may_leave_and_send_while_its_token_is_looked_at() -> None:
 
 
 @ensureDeferred
-async def test_room_can_be_closed_by_hand() -> None:
+async def test_a_room_can_be_closed_by_an_operator() -> None:
     async with Rig() as rig:
         client, _ = await rig.joined()
         assert rig.relay.rooms.close_room("r", "closed by hand")
@@ -220,21 +222,22 @@ async def test_room_can_be_closed_by_hand() -> None:
 
 
 @ensureDeferred
-async def test_token_bounds_the_bytes_of_its_client() -> None:
+async def test_a_token_limits_the_byte_rate_of_its_client() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, max_bytes_per_second=1_000_000)})
     async with TokenRig(verifier) as rig:
         await rig.attach(token=JWT + "a")
         client = await rig.connect(request("/client?room=r", bearer(JWT + "c")))
         local = await rig.local()
         began = reactor.seconds()
-        # A second's worth comes at once, and the last read, of up to 256 KiB, before it is counted.
+        # The burst of one second arrives immediately, and the last read of up to 256 KiB before it is
+        # counted.
         local.send(answer_101() + b"x" * 1_600_000)
         await until(lambda: len(client.received) > 1_600_000)
         assert reactor.seconds() - began > 0.2
 
 
 @ensureDeferred
-async def test_agents_have_the_same_rates_as_clients() -> None:
+async def test_agents_have_the_same_rate_limits_as_clients() -> None:
     verifier = Verifier({JWT + "a": AGENT})
     async with TokenRig(verifier, relay={"upgrades_per_room": 1}) as rig:
         for _ in range(int(BURST_SECONDS)):
@@ -245,7 +248,7 @@ async def test_agents_have_the_same_rates_as_clients() -> None:
 
 
 @ensureDeferred
-async def test_agent_whose_token_is_looked_at_while_the_relay_stops_is_not_taken() -> None:
+async def test_an_agent_whose_token_is_verified_during_the_stop_is_refused() -> None:
     verifier = Verifier({JWT + "a": AGENT})
     async with TokenRig(verifier) as rig:
         verifier.waiting = Deferred()
@@ -262,7 +265,7 @@ async def test_agent_whose_token_is_looked_at_while_the_relay_stops_is_not_taken
 
 
 @ensureDeferred
-async def test_verifier_that_hangs_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_verifier_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_module, "VERIFY_SECONDS", 0.05)
     verifier = Verifier({JWT + "a": AGENT})
     async with TokenRig(verifier) as rig:

@@ -1,4 +1,4 @@
-"""Who may come in and how often; who is inside on which token; how fast and how long they may be."""
+"""Admission: addresses, rates and limits of connections, trusted proxies, byte rates and stalls."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def code_of(call: Any, *args: Any) -> str:
         ("local", "local"),
     ],
 )
-def test_addresses_are_counted_as_their_owners_hold_them(address: str, holder: str) -> None:
+def test_addresses_are_grouped_as_they_are_assigned(address: str, holder: str) -> None:
     assert holder_of(address) == holder
 
 
-def test_one_address_has_only_so_many_connections() -> None:
+def test_connections_per_address_are_limited() -> None:
     admission = Admission(RelaySettings(connections_per_address=2))
     held = [admission.enter("203.0.113.7"), admission.enter("203.0.113.7")]
     assert code_of(admission.enter, "203.0.113.7") == "address_full"
@@ -63,7 +63,7 @@ def test_one_address_has_only_so_many_connections() -> None:
     assert admission.open_count == 3
 
 
-def test_loopback_is_not_counted_by_address() -> None:
+def test_loopback_is_exempt_from_the_limit_per_address() -> None:
     admission = Admission(RelaySettings(connections_per_address=1, upgrades_per_address=1))
     for _ in range(50):
         admission.enter("127.0.0.1")
@@ -71,7 +71,7 @@ def test_loopback_is_not_counted_by_address() -> None:
     assert admission.open_count == 50
 
 
-def test_clients_leave_a_reserve_for_agents() -> None:
+def test_reserved_connections_are_for_agents_only() -> None:
     admission = Admission(RelaySettings(connections=2, reserved_connections=1))
     for _ in range(3):
         assert not admission.is_full
@@ -82,7 +82,7 @@ def test_clients_leave_a_reserve_for_agents() -> None:
     admission.count_visit(Visit.AGENT, "127.0.0.1", 0.0)
 
 
-def test_descriptors_bound_what_settings_promise() -> None:
+def test_descriptors_limit_the_connections_in_the_settings() -> None:
     admission = Admission(RelaySettings(connections=1000, reserved_connections=10), descriptors=100)
     assert (admission.max_connections, admission.max_clients) == (100, 90)
     few = Admission(RelaySettings(), descriptors=205)
@@ -90,8 +90,8 @@ def test_descriptors_bound_what_settings_promise() -> None:
 
 
 @pytest.mark.parametrize("visit", Visit)
-def test_upgrades_have_a_rate_and_a_burst(visit: Visit) -> None:
-    """Each kind of visit has its own: the other two are not charged."""
+def test_upgrades_have_a_rate_limit_with_a_burst(visit: Visit) -> None:
+    """Each kind of visit has its own bucket: the other two are not charged."""
     admission = Admission(RelaySettings(upgrades_per_address=1, upgrades_per_room=1))
     for kind, count, name in (
         ("address_rate", admission.count_visit, "203.0.113.7"),
@@ -106,14 +106,14 @@ def test_upgrades_have_a_rate_and_a_burst(visit: Visit) -> None:
             count(other, name, 0.0)
 
 
-def test_visit_that_is_taken_back_does_not_count() -> None:
+def test_a_refunded_visit_does_not_count() -> None:
     admission = Admission(RelaySettings(upgrades_per_address=1))
     for _ in range(100):
         admission.count_visit(Visit.CLIENT, "203.0.113.7", 0.0)
         admission.take_back_visit(Visit.CLIENT, "203.0.113.7", 0.0)
 
 
-def test_agents_that_are_told_apart_have_rates_apart() -> None:
+def test_agents_with_identities_have_separate_rates() -> None:
     admission = Admission(RelaySettings(upgrades_per_room=1))
     for _ in range(int(BURST_SECONDS)):
         admission.count_for_room(Visit.AGENT, "r", 0.0, identity="stranger")
@@ -123,7 +123,7 @@ def test_agents_that_are_told_apart_have_rates_apart() -> None:
     admission.count_for_room(Visit.AGENT, "r", 0.0, identity="host")
 
 
-def test_agents_are_asked_to_come_again_soon() -> None:
+def test_a_limited_agent_gets_a_short_retry_time() -> None:
     """A session is kept for 45 s."""
     admission = Admission(RelaySettings(connections_per_address=0, upgrades_per_room=0))
     with pytest.raises(Refusal) as unread:
@@ -136,7 +136,7 @@ def test_agents_are_asked_to_come_again_soon() -> None:
         assert refusal.value.headers == ((b"Retry-After", seconds),)
 
 
-def test_remembered_rates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_buckets_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "MAX_RATES", 4)
     admission = Admission(RelaySettings())
     for number in range(100):
@@ -145,7 +145,7 @@ def test_remembered_rates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(admission._rates) == 4
 
 
-def test_bucket_lends_and_says_for_how_long() -> None:
+def test_a_bucket_returns_the_time_until_it_has_a_token() -> None:
     bucket = TokenBucket(100, 100, 0.0)
     assert bucket.charge(100, 0.0) == 0.0
     assert bucket.charge(50, 0.0) == 0.5
@@ -175,19 +175,19 @@ def sent_with(*fields: str) -> Any:
         ("local", ("X-Forwarded-For: 203.0.113.7",), "local"),
     ],
 )
-def test_client_address_is_read_from_the_right_behind_trusted_networks_only(
+def test_forwarded_addresses_are_read_from_the_right_behind_trusted_proxies(
     peer: str, fields: tuple[str, ...], client: str
 ) -> None:
     assert TrustedProxies(("10.0.0.0/8",)).client_of(peer, sent_with(*fields)) == client
 
 
-def test_trusted_proxy_that_is_no_network_is_a_sentence() -> None:
+def test_an_invalid_trusted_proxy_is_one_message() -> None:
     with pytest.raises(ConfigError, match="not an address or network"):
         TrustedProxies(("proxy.example",))
 
 
 @ensureDeferred
-async def test_local_server_is_told_the_client_of_a_trusted_proxy() -> None:
+async def test_the_local_server_gets_the_client_address_from_a_trusted_proxy() -> None:
     async with Rig(relay={"trusted_proxy": ("127.0.0.1",)}) as rig:
         fields = ("X-Forwarded-For: 203.0.113.7", "X-Forwarded-Proto: https")
         await rig.connect(request("/client?room=r", *fields))
@@ -197,7 +197,7 @@ async def test_local_server_is_told_the_client_of_a_trusted_proxy() -> None:
 
 
 @ensureDeferred
-async def test_clients_behind_a_trusted_proxy_are_counted_by_their_own_addresses() -> None:
+async def test_clients_behind_a_trusted_proxy_count_by_their_own_addresses() -> None:
     async with Rig(relay={"trusted_proxy": ("127.0.0.1",), "connections_per_address": 1}) as rig:
         for expected, client in ((101, "203.0.113.7"), (429, "203.0.113.7"), (101, "203.0.113.8")):
             player = await rig.connect(request("/client?room=r", f"X-Forwarded-For: {client}"))
@@ -210,7 +210,7 @@ async def test_clients_behind_a_trusted_proxy_are_counted_by_their_own_addresses
 
 
 @ensureDeferred
-async def test_proxy_protocol_is_believed_from_trusted_proxy_only() -> None:
+async def test_the_proxy_protocol_is_accepted_from_a_trusted_proxy_only() -> None:
     listen = ("haproxy:tcp:0:interface=127.0.0.1",)
     line = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
     async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}, with_agent=False) as rig:
@@ -224,7 +224,7 @@ async def test_proxy_protocol_is_believed_from_trusted_proxy_only() -> None:
 
 
 @ensureDeferred
-async def test_carrier_behind_the_proxy_protocol_is_as_prompt_as_another() -> None:
+async def test_a_carrier_behind_the_proxy_protocol_writes_immediately() -> None:
     listen = ("haproxy:tcp:0:interface=127.0.0.1",)
     async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}, with_agent=False) as rig:
         agent = await rig.connect(b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n" + request("/agent?room=a"))
@@ -235,8 +235,8 @@ async def test_carrier_behind_the_proxy_protocol_is_as_prompt_as_another() -> No
 
 
 @ensureDeferred
-async def test_who_comes_by_a_unix_socket_is_of_this_machine(tmp_path: Path) -> None:
-    """So it is not counted as one stranger, and a proxy there can be trusted."""
+async def test_a_connection_over_a_unix_socket_is_local(tmp_path: Path) -> None:
+    """It is exempt from the limit per address, and a proxy there can be trusted."""
     path = tmp_path / "relay"
     limits = {"listen": (f"unix:{path}",), "connections_per_address": 1, "trusted_proxy": ("127.0.0.1",)}
     relay = Relay(reactor, RelaySettings(**limits))  # type: ignore[arg-type]
@@ -257,11 +257,11 @@ async def test_who_comes_by_a_unix_socket_is_of_this_machine(tmp_path: Path) -> 
     await relay.stopService()
 
 
-# The front
+# The frontend
 
 
 @ensureDeferred
-async def test_accepting_pauses_when_full_and_goes_on_when_somebody_leaves() -> None:
+async def test_a_full_relay_stops_accepting_until_a_connection_closes() -> None:
     limits = {"connections": 1, "reserved_connections": 1}
     async with Rig(relay=limits, with_agent=False) as rig:
         first = await rig.connect(request("/agent?room=a"))
@@ -279,7 +279,7 @@ async def test_accepting_pauses_when_full_and_goes_on_when_somebody_leaves() -> 
 
 
 @ensureDeferred
-async def test_address_with_too_many_connections_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_with_too_many_connections_gets_429(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission_module, "holder_of", lambda address: address)
     async with Rig(relay={"connections_per_address": 1}, with_agent=False) as rig:
         await rig.connect(b"GET /")
@@ -291,7 +291,7 @@ async def test_address_with_too_many_connections_is_told_so(monkeypatch: pytest.
 
 
 @ensureDeferred
-async def test_web_page_that_may_not_connect_is_refused() -> None:
+async def test_a_page_of_a_forbidden_origin_is_refused() -> None:
     async with Rig(relay={"origins": ("https://app.example",)}) as rig:
         client = await rig.connect(request("/client?room=r", "Origin: https://evil.example"))
         await client.ends()
@@ -300,7 +300,7 @@ async def test_web_page_that_may_not_connect_is_refused() -> None:
         await rig.local()
 
 
-# Rate limits and stalled consumers
+# Byte rates and stalls
 
 
 class Leg:
@@ -311,7 +311,7 @@ class Leg:
         return lambda: self.calls.append(name)
 
 
-def test_gate_resumes_only_when_neither_reason_holds() -> None:
+def test_a_gate_resumes_only_when_all_reasons_are_gone() -> None:
     clock, leg = Clock(), Leg()
     gate = FlowGate(clock, leg)  # type: ignore[arg-type]
     gate.pause_for(1.0)
@@ -331,7 +331,7 @@ def test_gate_resumes_only_when_neither_reason_holds() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_consumer_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_not() -> None:
+def test_a_consumer_that_takes_nothing_times_out_and_a_slow_one_does_not() -> None:
     clock, given_up = Clock(), []
     held = [100]
     gate = FlowGate(
@@ -355,7 +355,7 @@ def test_consumer_that_takes_nothing_is_given_up_and_one_that_takes_a_little_is_
     assert clock.getDelayedCalls() == []
 
 
-def test_pace_lets_a_seconds_worth_through_and_then_asks_for_rest() -> None:
+def test_a_rate_limit_allows_one_second_of_bytes_and_then_pauses() -> None:
     clock = Clock()
     pace = RateLimit(clock, 1000)
     assert pace.spend(1000) == 0.0
@@ -363,7 +363,7 @@ def test_pace_lets_a_seconds_worth_through_and_then_asks_for_rest() -> None:
 
 
 @ensureDeferred
-async def test_client_that_takes_nothing_is_cut() -> None:
+async def test_a_client_that_reads_nothing_is_cut() -> None:
     async with Rig(relay={"stalled_seconds": 0.2}) as rig:
         client, local = await rig.joined()
         quick, quick_local = await rig.joined()
@@ -377,7 +377,7 @@ async def test_client_that_takes_nothing_is_cut() -> None:
 
 
 @ensureDeferred
-async def test_room_with_a_pace_keeps_it_and_loses_nothing() -> None:
+async def test_a_room_with_a_byte_rate_keeps_it_and_loses_nothing() -> None:
     async with Rig(relay={"bytes_per_second_per_room": 1_000_000}) as rig:
         client, local = await rig.joined()
         began = reactor.seconds()

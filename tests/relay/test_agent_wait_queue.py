@@ -1,4 +1,4 @@
-"""Clients that wait for their agent: how long, how many, in which order they are let go."""
+"""Clients that wait for their agent: for how long, how many, and in which order they are served."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def longest_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Lot:
-    """A parking with a clock, and a note of what became of each who waited."""
+    """A wait queue on a clock, and a record of the result for each client."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
@@ -49,7 +49,7 @@ class Lot:
         self.wait_queue.note_back(room)
 
     def pass_seconds(self, seconds: float) -> None:
-        """Let time pass in small steps, as a reactor does."""
+        """Advance the clock in small steps, as a reactor does."""
         for _ in range(round(seconds / RELEASE_SECONDS)):
             self.clock.advance(RELEASE_SECONDS)
 
@@ -64,7 +64,7 @@ def lot() -> Iterator[Lot]:
     assert lot.wait_queue._rooms == {}
 
 
-def test_client_is_let_go_when_the_agent_is_back(lot: Lot) -> None:
+def test_a_client_is_released_when_the_agent_is_back(lot: Lot) -> None:
     lot.park("a")
     lot.pass_seconds(10.0)
     assert not lot.let_go
@@ -74,13 +74,13 @@ def test_client_is_let_go_when_the_agent_is_back(lot: Lot) -> None:
     assert lot.clock.getDelayedCalls() == []
 
 
-def test_nobody_is_let_go_before_the_code_that_brought_the_agent_back_has_returned(lot: Lot) -> None:
+def test_clients_are_released_in_a_later_turn_of_the_reactor(lot: Lot) -> None:
     lot.park("a")
     lot.bring_back()
     assert not lot.let_go
 
 
-def test_clients_are_let_go_one_by_one_in_order_of_arrival(lot: Lot) -> None:
+def test_clients_are_released_one_by_one_in_order_of_arrival(lot: Lot) -> None:
     names = [f"{number}" for number in range(100)]
     for name in names:
         lot.park(name)
@@ -93,7 +93,7 @@ def test_clients_are_let_go_one_by_one_in_order_of_arrival(lot: Lot) -> None:
     assert lot.let_go == names
 
 
-def test_rooms_that_are_back_take_turns(lot: Lot) -> None:
+def test_rooms_whose_agents_are_back_alternate(lot: Lot) -> None:
     for name in ("a1", "a2", "a3", "b1", "b2"):
         lot.park(name, name[0])
     lot.bring_back("a")
@@ -102,7 +102,7 @@ def test_rooms_that_are_back_take_turns(lot: Lot) -> None:
     assert lot.let_go == ["a1", "b1", "a2", "b2", "a3"]
 
 
-def test_agent_that_goes_again_while_its_clients_are_let_go_leaves_the_rest_waiting(lot: Lot) -> None:
+def test_clients_keep_waiting_if_the_agent_disconnects_again(lot: Lot) -> None:
     for name in ("a", "b"):
         lot.park(name)
     lot.bring_back()
@@ -115,7 +115,7 @@ def test_agent_that_goes_again_while_its_clients_are_let_go_leaves_the_rest_wait
     assert lot.let_go == ["a", "b"]
 
 
-def test_who_has_waited_for_fifteen_seconds_is_refused_and_nobody_else(lot: Lot) -> None:
+def test_only_clients_that_have_waited_for_15_s_are_refused(lot: Lot) -> None:
     lot.park("a")
     lot.pass_seconds(10.0)
     lot.park("b", "other")
@@ -148,7 +148,7 @@ def test_retry_time_is_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seconds == {2, 3, 4, 5}
 
 
-def test_clients_that_wait_for_one_room_are_bounded() -> None:
+def test_waiting_clients_per_room_are_limited() -> None:
     lot = Lot(parked_per_room=2)
     for name in ("a", "b", "c"):
         lot.park(name)
@@ -159,7 +159,7 @@ def test_clients_that_wait_for_one_room_are_bounded() -> None:
     lot.wait_queue.close()
 
 
-def test_clients_that_wait_are_bounded_in_all() -> None:
+def test_waiting_clients_in_total_are_limited() -> None:
     lot = Lot(parked=2)
     for name in ("a", "b", "c"):
         lot.park(name, name)
@@ -168,7 +168,7 @@ def test_clients_that_wait_are_bounded_in_all() -> None:
     lot.wait_queue.close()
 
 
-def test_who_hangs_up_frees_its_place_at_once() -> None:
+def test_a_client_that_disconnects_frees_its_place_immediately() -> None:
     lot = Lot(parked=1)
     lot.park("a").cancel()
     assert len(lot.wait_queue) == 0
@@ -178,7 +178,7 @@ def test_who_hangs_up_frees_its_place_at_once() -> None:
     lot.wait_queue.close()
 
 
-def test_who_hangs_up_costs_the_others_no_turn(lot: Lot) -> None:
+def test_a_client_that_disconnects_does_not_delay_the_others(lot: Lot) -> None:
     places = [lot.park(name) for name in ("a", "b", "c")]
     lot.bring_back()
     places[0].cancel()
@@ -188,7 +188,7 @@ def test_who_hangs_up_costs_the_others_no_turn(lot: Lot) -> None:
     assert lot.clock.getDelayedCalls() == []
 
 
-def test_closing_refuses_all_at_once_and_whoever_comes_later(lot: Lot) -> None:
+def test_closing_refuses_all_waiting_and_later_clients(lot: Lot) -> None:
     lot.park("a")
     lot.park("b", "other")
     lot.wait_queue.close()
@@ -213,7 +213,7 @@ async def agent_goes(rig: Rig) -> None:
 
 
 @ensureDeferred
-async def test_client_of_an_absent_agent_is_served_when_it_is_back() -> None:
+async def test_a_waiting_client_is_served_when_its_agent_is_back() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         client = await rig.connect(request("/client/doc?room=r") + b"early")
@@ -233,7 +233,7 @@ async def test_client_of_an_absent_agent_is_served_when_it_is_back() -> None:
 
 
 @ensureDeferred
-async def test_room_that_was_never_served_is_refused_at_once() -> None:
+async def test_an_unknown_room_is_refused_immediately() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         client = await rig.connect(request("/client?room=other"))
@@ -243,7 +243,7 @@ async def test_room_that_was_never_served_is_refused_at_once() -> None:
 
 
 @ensureDeferred
-async def test_room_whose_agent_has_gone_long_ago_is_refused_at_once() -> None:
+async def test_a_room_whose_agent_left_long_ago_is_refused_immediately() -> None:
     async with Rig(relay={"known_room_seconds": 0.05}) as rig:
         await agent_goes(rig)
         await turn(0.06)
@@ -253,7 +253,7 @@ async def test_room_whose_agent_has_gone_long_ago_is_refused_at_once() -> None:
 
 
 @ensureDeferred
-async def test_client_whose_agent_stays_away_is_told_when_to_come_again() -> None:
+async def test_a_client_whose_agent_does_not_return_gets_503_with_retry_after() -> None:
     async with Rig(relay={"park_seconds": 0.1}) as rig:
         await agent_goes(rig)
         client = await rig.connect(request())
@@ -264,7 +264,7 @@ async def test_client_whose_agent_stays_away_is_told_when_to_come_again() -> Non
 
 
 @ensureDeferred
-async def test_client_that_hangs_up_while_it_waits_is_forgotten() -> None:
+async def test_a_client_that_disconnects_while_it_waits_is_removed() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         hasty = await rig.connect(request())
@@ -276,7 +276,7 @@ async def test_client_that_hangs_up_while_it_waits_is_forgotten() -> None:
 
 
 @ensureDeferred
-async def test_client_that_sends_too_much_while_it_waits_is_cut() -> None:
+async def test_a_client_that_sends_too_much_while_it_waits_is_cut() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         client = await rig.connect(request() + b"x" * 100_000)
@@ -285,7 +285,7 @@ async def test_client_that_sends_too_much_while_it_waits_is_cut() -> None:
 
 
 @ensureDeferred
-async def test_stopping_relay_tells_those_who_wait() -> None:
+async def test_a_stopping_relay_refuses_waiting_clients() -> None:
     async with Rig() as rig:
         await agent_goes(rig)
         client = await rig.connect(request())
@@ -297,7 +297,7 @@ async def test_stopping_relay_tells_those_who_wait() -> None:
 
 
 @ensureDeferred
-async def test_checks_come_before_the_wait() -> None:
+async def test_a_request_is_checked_before_it_waits() -> None:
     async with Rig(relay={"origins": ("https://app.example",)}) as rig:
         await agent_goes(rig)
         page = await rig.connect(request("/client?room=r", "Origin: https://evil.example"))
@@ -306,7 +306,7 @@ async def test_checks_come_before_the_wait() -> None:
 
 
 @ensureDeferred
-async def test_room_that_is_full_when_the_wait_is_over_is_refused_as_ever() -> None:
+async def test_a_client_gets_429_if_the_room_is_full_after_the_wait() -> None:
     async with Rig(relay={"streams_per_agent": 1}) as rig:
         await agent_goes(rig)
         clients = [await rig.connect(request()) for _ in range(2)]
@@ -317,7 +317,7 @@ async def test_room_that_is_full_when_the_wait_is_over_is_refused_as_ever() -> N
 
 
 @ensureDeferred
-async def test_token_that_ends_while_its_client_waits_ends_the_wait() -> None:
+async def test_a_token_that_ends_ends_the_wait_of_its_client() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
     async with TokenRig(verifier) as rig:
         agent = await attach_raw(rig)
@@ -338,7 +338,7 @@ async def test_token_that_ends_while_its_client_waits_ends_the_wait() -> None:
 
 
 @ensureDeferred
-async def test_permit_of_a_client_that_waited_in_vain_is_given_back() -> None:
+async def test_the_grant_of_a_client_that_waited_in_vain_is_released() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
     async with TokenRig(verifier, relay={"park_seconds": 0.1}) as rig:
         agent = await attach_raw(rig)

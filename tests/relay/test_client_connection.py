@@ -1,4 +1,4 @@
-"""A client's way through relay and agent: the upgrade, its refusals, and both kinds of end."""
+"""A client's connection through relay and agent: the upgrade, its refusals, and both kinds of end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def status(received: bytes) -> int:
 
 
 @ensureDeferred
-async def test_local_server_sees_one_rebuilt_request_and_client_its_own_answer() -> None:
+async def test_the_local_server_gets_one_rebuilt_request_and_the_client_its_answer() -> None:
     async with Rig() as rig:
         client = await rig.connect(request("/client/doc?room=r&x=1", "X-App: Yes", host="public.example"))
         local = await rig.local()
@@ -37,14 +37,14 @@ async def test_local_server_sees_one_rebuilt_request_and_client_its_own_answer()
 
 
 @ensureDeferred
-async def test_host_is_kept_when_the_agent_is_told_so() -> None:
+async def test_keep_host_passes_the_clients_host() -> None:
     async with Rig(agent={"keep_host": True}) as rig:
         await rig.connect(request(host="public.example"))
         assert b"Host: public.example\r\n" in (await rig.local()).received
 
 
 @ensureDeferred
-async def test_nothing_of_the_client_passes_before_the_101() -> None:
+async def test_early_bytes_pass_after_the_101_only() -> None:
     async with Rig() as rig:
         client = await rig.connect(request() + b"glued")
         local = await rig.local()
@@ -56,7 +56,7 @@ async def test_nothing_of_the_client_passes_before_the_101() -> None:
 
 
 @ensureDeferred
-async def test_client_that_sends_too_much_before_the_101_is_paused_and_loses_nothing() -> None:
+async def test_a_client_with_too_many_early_bytes_is_paused_and_loses_nothing() -> None:
     async with Rig(relay={"early_bytes": 1000}) as rig:
         early = b"x" * 3_000_000
         client = await rig.connect(request() + early)
@@ -70,7 +70,7 @@ async def test_client_that_sends_too_much_before_the_101_is_paused_and_loses_not
 
 
 @ensureDeferred
-async def test_client_that_ended_before_the_101_is_ended_after_it() -> None:
+async def test_an_end_before_the_101_passes_after_it() -> None:
     async with Rig() as rig:
         client = await rig.connect(request() + b"all I have")
         local = await rig.local()
@@ -85,7 +85,7 @@ async def test_client_that_ended_before_the_101_is_ended_after_it() -> None:
 
 
 @ensureDeferred
-async def test_refusal_of_the_local_server_passes_with_its_body_and_closes_both_sides() -> None:
+async def test_a_refusal_of_the_local_server_passes_with_its_body_and_closes_both_sides() -> None:
     async with Rig() as rig:
         client = await rig.connect(request() + b"GET /smuggled HTTP/1.1\r\n\r\n")
         local = await rig.local()
@@ -99,7 +99,7 @@ async def test_refusal_of_the_local_server_passes_with_its_body_and_closes_both_
 
 
 @ensureDeferred
-async def test_long_refusal_without_a_length_passes_whole_under_back_pressure() -> None:
+async def test_a_long_refusal_without_a_length_passes_under_backpressure() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -114,7 +114,7 @@ async def test_long_refusal_without_a_length_passes_whole_under_back_pressure() 
 
 
 @ensureDeferred
-async def test_refusal_that_breaks_off_cuts_the_client() -> None:
+async def test_an_incomplete_refusal_cuts_the_client() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -125,7 +125,7 @@ async def test_refusal_that_breaks_off_cuts_the_client() -> None:
 
 
 @ensureDeferred
-async def test_refusal_whose_stream_is_cut_cuts_the_client() -> None:
+async def test_a_refusal_with_a_reset_stream_cuts_the_client() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -136,7 +136,7 @@ async def test_refusal_whose_stream_is_cut_cuts_the_client() -> None:
 
 
 @ensureDeferred
-async def test_101_for_another_key_is_refused() -> None:
+async def test_a_101_for_another_key_is_502() -> None:
     async with Rig() as rig:
         client = await rig.connect(request() + b"secret")
         local = await rig.local()
@@ -148,7 +148,7 @@ async def test_101_for_another_key_is_refused() -> None:
 
 
 @ensureDeferred
-async def test_local_server_that_closes_before_it_answers_is_a_502() -> None:
+async def test_a_local_server_that_closes_before_it_answers_is_502() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         (await rig.local()).leg.loseConnection()
@@ -158,7 +158,7 @@ async def test_local_server_that_closes_before_it_answers_is_a_502() -> None:
 
 
 @ensureDeferred
-async def test_local_server_that_resets_before_it_answers_is_a_502() -> None:
+async def test_a_local_server_that_resets_before_it_answers_is_502() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         (await rig.local()).leg.abortConnection()
@@ -168,7 +168,7 @@ async def test_local_server_that_resets_before_it_answers_is_a_502() -> None:
 
 
 @ensureDeferred
-async def test_agent_that_does_not_accept_a_stream_is_a_502_that_does_not_blame_the_local_server(
+async def test_an_agent_that_does_not_accept_a_stream_is_502_with_its_own_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("seance.agent.relay_link.REFUSED_STREAMS", 0)
@@ -183,7 +183,7 @@ async def test_agent_that_does_not_accept_a_stream_is_a_502_that_does_not_blame_
 
 
 @ensureDeferred
-async def test_local_server_that_does_not_listen_is_a_502_and_only_that() -> None:
+async def test_a_local_server_that_does_not_listen_is_502() -> None:
     async with Rig(agent={"local": "127.0.0.1:1"}) as rig:
         news = []
         rig.agent.on_status(lambda status: news.append(status.sentence))
@@ -196,7 +196,7 @@ async def test_local_server_that_does_not_listen_is_a_502_and_only_that() -> Non
 
 
 @ensureDeferred
-async def test_local_server_that_never_answers_is_a_502() -> None:
+async def test_a_local_server_that_never_answers_is_502() -> None:
     async with Rig(relay={"upgrade_seconds": 0.1}) as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -207,7 +207,7 @@ async def test_local_server_that_never_answers_is_a_502() -> None:
 
 
 @ensureDeferred
-async def test_answer_that_never_finishes_is_cut() -> None:
+async def test_an_answer_that_never_finishes_is_cut() -> None:
     async with Rig(relay={"upgrade_seconds": 0.2}) as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -218,7 +218,7 @@ async def test_answer_that_never_finishes_is_cut() -> None:
 
 
 @ensureDeferred
-async def test_client_that_does_not_wait_for_the_answer_frees_everything() -> None:
+async def test_a_client_that_disconnects_before_the_answer_leaves_nothing_behind() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -228,14 +228,16 @@ async def test_client_that_does_not_wait_for_the_answer_frees_everything() -> No
 
 
 @ensureDeferred
-async def test_only_who_got_in_has_a_line_in_the_log() -> None:
+async def test_only_upgraded_clients_are_logged_at_their_end() -> None:
     events: list[LogEvent] = []
     globalLogPublisher.addObserver(events.append)
     try:
         async with Rig() as rig:
             early = await rig.connect(request())
-            await rig.local()
+            early_local = await rig.local()
             early.leg.abortConnection()
+            await early_local.ends()
+            early_local.leg.loseConnection()
             await until(lambda: rig.agent.client_count == 0)
             client, _local = await rig.joined()
             client.leg.abortConnection()
@@ -247,7 +249,7 @@ async def test_only_who_got_in_has_a_line_in_the_log() -> None:
 
 
 class Noting(NullObserver):
-    """Keeps the clients that begin."""
+    """Records each new client connection."""
 
     def __init__(self, legs: list[ClientConnection]) -> None:
         self._legs = legs
@@ -257,21 +259,23 @@ class Noting(NullObserver):
 
 
 @ensureDeferred
-async def test_client_that_is_sent_away_in_the_middle_of_another_answer_gets_no_second_one() -> None:
+async def test_a_client_that_is_ended_within_an_answer_gets_no_second_answer() -> None:
     legs: list[ClientConnection] = []
     async with Rig() as rig:
         rig.relay.context.observer = Noting(legs)
         client = await rig.connect(request())
-        (await rig.local()).send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
+        local = await rig.local()
+        local.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
         await client.receives(b"half a body")
         legs[0].end("Its token is no longer good.")
         await client.goes()
         assert client.received.count(b"HTTP/1.1") == 1
+        local.leg.loseConnection()
         await until(lambda: rig.relay.rooms.client_count == 0 and rig.agent.client_count == 0)
 
 
 @ensureDeferred
-async def test_agent_that_dies_during_the_upgrade_is_a_503() -> None:
+async def test_an_agent_that_disconnects_during_the_upgrade_is_503() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         await rig.local()
@@ -282,7 +286,7 @@ async def test_agent_that_dies_during_the_upgrade_is_a_503() -> None:
 
 
 @ensureDeferred
-async def test_end_of_data_passes_as_end_of_data() -> None:
+async def test_an_end_of_data_passes_as_an_end_of_data() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         client.send(b"question")
@@ -298,7 +302,7 @@ async def test_end_of_data_passes_as_end_of_data() -> None:
 
 
 @ensureDeferred
-async def test_close_by_the_local_server_reaches_the_client_after_its_last_byte() -> None:
+async def test_a_close_of_the_local_server_reaches_the_client_after_the_last_byte() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         local.send(b"y" * 500_000)
@@ -310,7 +314,7 @@ async def test_close_by_the_local_server_reaches_the_client_after_its_last_byte(
 
 
 @ensureDeferred
-async def test_reset_by_the_client_is_a_reset_at_the_local_server() -> None:
+async def test_a_reset_of_the_client_is_a_reset_at_the_local_server() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         client.leg.abortConnection()
@@ -318,7 +322,7 @@ async def test_reset_by_the_client_is_a_reset_at_the_local_server() -> None:
 
 
 @ensureDeferred
-async def test_reset_by_the_local_server_is_a_reset_at_the_client() -> None:
+async def test_a_reset_of_the_local_server_is_a_reset_at_the_client() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         local.leg.abortConnection()
@@ -326,7 +330,7 @@ async def test_reset_by_the_local_server_is_a_reset_at_the_client() -> None:
 
 
 @ensureDeferred
-async def test_silence_after_one_end_is_bounded() -> None:
+async def test_a_half_closed_silent_connection_times_out() -> None:
     async with Rig(relay={"half_close_seconds": 0.1}) as rig:
         client, local = await rig.joined()
         local.leg.loseWriteConnection()
@@ -336,7 +340,7 @@ async def test_silence_after_one_end_is_bounded() -> None:
 
 
 @ensureDeferred
-async def test_one_end_does_not_hurry_a_side_that_still_talks() -> None:
+async def test_a_half_closed_connection_that_still_sends_does_not_time_out() -> None:
     async with Rig(relay={"half_close_seconds": 0.2}) as rig:
         client, local = await rig.joined()
         client.leg.loseWriteConnection()
@@ -348,7 +352,7 @@ async def test_one_end_does_not_hurry_a_side_that_still_talks() -> None:
 
 
 @ensureDeferred
-async def test_client_that_does_not_read_stops_its_local_server_and_nobody_else() -> None:
+async def test_a_client_that_does_not_read_pauses_its_local_server_only() -> None:
     async with Rig() as rig:
         slow, slow_local = await rig.joined()
         quick, quick_local = await rig.joined()
@@ -365,7 +369,7 @@ async def test_client_that_does_not_read_stops_its_local_server_and_nobody_else(
 
 
 @ensureDeferred
-async def test_agent_that_goes_ends_its_clients_and_tells_them_to_come_again(
+async def test_a_disconnected_agent_closes_its_clients_with_1012(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("seance.relay.edge.client_connection.GRACEFUL_CLOSE_SECONDS", 1000.0)
@@ -383,7 +387,7 @@ async def test_agent_that_goes_ends_its_clients_and_tells_them_to_come_again(
 
 
 @ensureDeferred
-async def test_frame_that_began_behind_the_101_is_followed_to_its_end() -> None:
+async def test_a_frame_that_began_behind_the_101_is_parsed_to_its_end() -> None:
     async with Rig() as rig:
         client = await rig.connect(request())
         local = await rig.local()
@@ -397,8 +401,8 @@ async def test_frame_that_began_behind_the_101_is_followed_to_its_end() -> None:
 
 
 @ensureDeferred
-async def test_agent_that_stops_lets_leave_what_is_queued() -> None:
-    """Also to a client that takes nothing for a while: its window, the queues and the sockets are full."""
+async def test_an_agent_that_stops_sends_its_queued_bytes() -> None:
+    """Also to a client that does not read for a while: its window, the queues and the sockets are full."""
     size = 6_000_000
     async with Rig(agent={"drain_seconds": 40.0}) as rig:
         client, local = await rig.joined()
@@ -417,7 +421,7 @@ async def test_agent_that_stops_lets_leave_what_is_queued() -> None:
 
 
 @ensureDeferred
-async def test_what_had_arrived_for_a_client_that_takes_nothing_is_not_lost_with_the_link() -> None:
+async def test_bytes_that_have_arrived_at_the_relay_survive_the_end_of_the_link() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         client.leg.pauseProducing()
@@ -435,7 +439,7 @@ async def test_what_had_arrived_for_a_client_that_takes_nothing_is_not_lost_with
 
 
 @ensureDeferred
-async def test_agent_that_goes_in_the_middle_of_a_frame_ends_its_clients_without_a_word() -> None:
+async def test_an_agent_that_disconnects_within_a_frame_ends_its_clients_without_a_close_frame() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         local.send(b"\x82\x05hel")
@@ -446,7 +450,7 @@ async def test_agent_that_goes_in_the_middle_of_a_frame_ends_its_clients_without
 
 
 @ensureDeferred
-async def test_client_whose_local_server_had_ended_gets_nothing_more_when_the_agent_goes() -> None:
+async def test_a_client_of_an_ended_local_connection_gets_no_close_frame() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         local.send(b"\x82\x05hello")
@@ -458,7 +462,7 @@ async def test_client_whose_local_server_had_ended_gets_nothing_more_when_the_ag
 
 
 @ensureDeferred
-async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes(
+async def test_a_half_closed_client_is_closed_in_order_when_the_agent_disconnects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("seance.relay.edge.client_connection.GRACEFUL_CLOSE_SECONDS", 1000.0)
@@ -474,8 +478,8 @@ async def test_client_that_had_ended_is_closed_in_order_when_the_agent_goes(
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_hundred_rounds_leave_nothing_behind() -> None:
-    """Streams, descriptors and delayed calls; the fixture ``watch`` looks for the last two."""
+async def test_100_rounds_leave_nothing_behind() -> None:
+    """Streams, descriptors and delayed calls; the fixture ``watch`` checks the last two."""
     async with Rig() as rig:
         for number in range(100):
             client, local = await rig.joined()

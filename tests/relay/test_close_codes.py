@@ -1,6 +1,6 @@
 """Each close code has one meaning: the close frames that relay and agent send to a plain peer.
 
-Every test plays the other side byte by byte, so that it also counts what a quiet carrier costs.
+Each test plays the other side byte by byte, and so also counts the messages of an idle carrier.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.yamux.frame_bytes import (
 
 
 class RelaySide(Answered):
-    """A link of the relay's; the test plays the agent."""
+    """A link of the relay; the test plays the agent."""
 
     def __init__(self, *, is_plain: bool = True) -> None:
         self.sentences: list[str] = []
@@ -62,12 +62,12 @@ class RelaySide(Answered):
         return cast(Any, self.link)._mux
 
     def serve(self) -> int:
-        """Opens a stream to the agent; returns its id."""
+        """Open a stream to the agent; return its id."""
         return self.link.open_stream(Protocol()).stream_id
 
 
 class AgentSide(Dialled):
-    """An attachment of the agent's; the test plays the relay."""
+    """A link of the agent; the test plays the relay."""
 
     def __init__(self, *, is_plain: bool = True) -> None:
         super().__init__(make_protocol=self._attach)
@@ -91,7 +91,7 @@ class AgentSide(Dialled):
         return self.relay_link.mux
 
     def serve(self) -> int:
-        """Has the relay open a stream; returns its id."""
+        """Let the relay open a stream; return its id."""
         self.hear(peers.frame(window(2, SYN), is_masked=False))
         return 2
 
@@ -106,19 +106,19 @@ both_sides = pytest.mark.parametrize("make", [RelaySide, AgentSide])
 
 
 def says(side: Side, *frames: bytes) -> None:
-    """Has the peer write yamux."""
+    """Let the peer write yamux frames."""
     side.hear(*(peers.frame(one, BINARY, is_masked=side.masks) for one in frames))
 
 
 def yamux_of(side: Side) -> list[WireFrame]:
-    """All yamux frames that the peer has got."""
+    """Return all yamux frames that the peer has received."""
     frames, rest = read_frames(b"".join(one.payload for one in side.far.frames if one.opcode == BINARY))
     assert rest == b""
     return frames
 
 
 def let_pass(side: Side, seconds: int, *, answering: bool = True) -> None:
-    """Lets time pass; the peer's WebSocket answers pings, and its yamux does not."""
+    """Advance the clock; the peer's WebSocket answers pings, its yamux does not."""
     answered = sum(one.opcode == peers.PING for one in side.far.frames)
     for _ in range(seconds):
         side.clock.advance(1)
@@ -130,7 +130,7 @@ def let_pass(side: Side, seconds: int, *, answering: bool = True) -> None:
 
 
 def closing(side: Side) -> tuple[int, str]:
-    """The close frame that the peer got, after which nothing came."""
+    """Return the close frame that the peer received, after which nothing came."""
     last = side.far.frames[-1]
     assert last.opcode == CLOSE, side.far.frames
     assert sum(one.opcode == CLOSE for one in side.far.frames) == 1
@@ -142,12 +142,12 @@ def finish(side: Side) -> None:
     side.end()
 
 
-# Signs of life
+# Keepalive
 
 
 @both_sides
-def test_quiet_plain_peer_is_asked_by_one_layer(make: type[Side]) -> None:
-    """It was pinged by both: 24 messages a minute each way instead of 12."""
+def test_an_idle_plain_peer_gets_pings_of_one_layer_only(make: type[Side]) -> None:
+    """Both layers sent pings before: 24 messages a minute in each direction instead of 12."""
     side = make()
     let_pass(side, 120)
     assert [one for one in yamux_of(side) if one.kind == PING] == []
@@ -158,7 +158,7 @@ def test_quiet_plain_peer_is_asked_by_one_layer(make: type[Side]) -> None:
 
 @both_sides
 @pytest.mark.parametrize("late_seconds", [8, 30, 55])
-def test_peer_that_is_late_with_a_yamux_pong_lives(make: type[Side], late_seconds: int) -> None:
+def test_a_peer_with_a_late_yamux_pong_stays_connected(make: type[Side], late_seconds: int) -> None:
     side = make()
     side.session.ping()
     side.run()
@@ -171,7 +171,7 @@ def test_peer_that_is_late_with_a_yamux_pong_lives(make: type[Side], late_second
 
 
 @both_sides
-def test_any_yamux_byte_stands_for_the_pong(make: type[Side]) -> None:
+def test_any_yamux_byte_counts_as_the_pong(make: type[Side]) -> None:
     side = make()
     stream_id = side.serve()
     side.session.ping()
@@ -184,8 +184,8 @@ def test_any_yamux_byte_stands_for_the_pong(make: type[Side]) -> None:
 
 
 @both_sides
-def test_peer_without_any_yamux_answer_is_told_so(make: type[Side]) -> None:
-    """It was closed with 1000 and without a word after ten seconds."""
+def test_a_peer_without_any_yamux_answer_gets_the_reason(make: type[Side]) -> None:
+    """Before, it was closed with 1000 and no reason after ten seconds."""
     side = make()
     side.session.ping()
     side.run()
@@ -197,7 +197,7 @@ def test_peer_without_any_yamux_answer_is_told_so(make: type[Side]) -> None:
 
 
 @both_sides
-def test_peer_whose_websocket_is_silent_is_cut_without_a_word(make: type[Side]) -> None:
+def test_a_peer_with_a_silent_websocket_is_cut_without_a_close_frame(make: type[Side]) -> None:
     side = make()
     let_pass(side, 11, answering=False)
     assert side.far.is_lost
@@ -205,7 +205,7 @@ def test_peer_whose_websocket_is_silent_is_cut_without_a_word(make: type[Side]) 
     finish(side)
 
 
-# What the peer did
+# Errors of the peer
 
 
 @both_sides
@@ -218,7 +218,7 @@ def test_peer_whose_websocket_is_silent_is_cut_without_a_word(make: type[Side]) 
         (lambda stream_id: frame(DATA, 0, stream_id, 1 << 30), "window_exceeded"),
     ],
 )
-def test_peer_that_breaks_yamux_is_told_which_rule(
+def test_a_peer_that_violates_yamux_gets_the_rule(
     make: type[Side], wrong: Callable[[int], bytes], code: str
 ) -> None:
     side = make()
@@ -235,7 +235,7 @@ def test_peer_that_breaks_yamux_is_told_which_rule(
 
 @both_sides
 @pytest.mark.parametrize("goaway", [1, 2, 77])
-def test_peer_that_ends_the_session_with_an_error_reads_that_it_did(make: type[Side], goaway: int) -> None:
+def test_a_peer_that_ends_the_session_with_an_error_gets_that_reason(make: type[Side], goaway: int) -> None:
     side = make()
     says(side, go_away(goaway))
     assert closing(side) == (CloseCode.PEER_ENDED, f"your GoAway {goaway} has ended the session")
@@ -253,7 +253,7 @@ def test_peer_that_ends_the_session_with_an_error_reads_that_it_did(make: type[S
         (3, b"", True, CloseCode.PROTOCOL_ERROR),
     ],
 )
-def test_peer_that_breaks_the_websocket_is_told_so(
+def test_a_peer_that_violates_websocket_gets_the_reason(
     make: type[Side], opcode: int, payload: bytes, is_plain: bool, code: CloseCode
 ) -> None:
     side = make(is_plain=is_plain)
@@ -264,11 +264,11 @@ def test_peer_that_breaks_the_websocket_is_told_so(
     finish(side)
 
 
-# What our side does
+# Ends by our side
 
 
 class ActiveGrants:
-    """Remembers how to end the session that stands on a grant."""
+    """Records how to end the connection of a grant."""
 
     def add(self, grant: Grant, end: Callable[[str], None]) -> Any:
         self.end = end
@@ -297,7 +297,7 @@ def end_of_token(link: AgentLink) -> None:
         ),
     ],
 )
-def test_relay_says_why_it_closes(
+def test_the_relay_sends_a_code_and_a_reason(
     act: Callable[[AgentLink], None], code: CloseCode, reason: str, is_plain: bool
 ) -> None:
     side = RelaySide(is_plain=is_plain)
@@ -310,7 +310,7 @@ def test_relay_says_why_it_closes(
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-def test_agent_says_why_it_closes(is_plain: bool) -> None:
+def test_the_agent_sends_a_code_and_a_reason(is_plain: bool) -> None:
     side = AgentSide(is_plain=is_plain)
     side.relay_link.leave(CloseCode.GOING_AWAY, "the agent is stopping")
     side.run()
@@ -319,11 +319,11 @@ def test_agent_says_why_it_closes(is_plain: bool) -> None:
     finish(side)
 
 
-# An agent at a plain relay
+# An agent with a plain relay
 
 
-def test_agent_takes_as_many_streams_from_a_plain_relay_as_it_is_told() -> None:
-    """The 257th was reset with every value of ``--streams``."""
+def test_an_agent_accepts_streams_from_a_plain_relay_up_to_its_limit() -> None:
+    """Before, the 257th was reset with every value of ``--streams``."""
     side = AgentSide()
     says(side, b"".join(window(2 * number, SYN) for number in range(1, 301)))
     answers = [(one.kind, one.flags) for one in yamux_of(side)]
@@ -335,7 +335,7 @@ def test_agent_takes_as_many_streams_from_a_plain_relay_as_it_is_told() -> None:
     finish(side)
 
 
-# The source
+# The source code
 
 
 def test_no_close_code_is_written_as_a_number() -> None:

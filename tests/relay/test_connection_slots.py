@@ -1,4 +1,4 @@
-"""Whose connections are counted where: by address, before the head, behind proxies, at the last places."""
+"""Connection slots: limits by address, before the head, behind proxies, and for the last slots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def status(player: Player) -> int:
 
 @pytest.fixture
 def loopback_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback is an address like any other."""
+    """Count loopback like any other address."""
     monkeypatch.setattr(admission_module, "holder_of", lambda address: address)
 
 
@@ -36,7 +36,7 @@ def loopback_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @ensureDeferred
 @pytest.mark.usefixtures("loopback_counts")
-async def test_silent_connections_of_one_address_are_bounded_and_others_are_left_alone() -> None:
+async def test_silent_connections_per_address_are_limited_and_others_unaffected() -> None:
     limits = {"unanswered_connections_per_address": 2, "listen": ("tcp:0:interface=0.0.0.0",), "open": True}
     async with Rig(relay=limits, with_agent=False) as rig:
         front = rig.relay.front
@@ -57,7 +57,7 @@ async def test_silent_connections_of_one_address_are_bounded_and_others_are_left
 
 @ensureDeferred
 @pytest.mark.usefixtures("loopback_counts")
-async def test_trusted_proxy_may_have_as_many_silent_connections_as_all() -> None:
+async def test_a_trusted_proxy_has_only_the_total_limit_of_silent_connections() -> None:
     limits = {"unanswered_connections_per_address": 1, "trusted_proxy": ("127.0.0.1",)}
     async with Rig(relay=limits, with_agent=False) as rig:
         for _ in range(3):
@@ -66,7 +66,7 @@ async def test_trusted_proxy_may_have_as_many_silent_connections_as_all() -> Non
 
 
 @ensureDeferred
-async def test_head_that_has_begun_and_does_not_end_is_told_so_in_time() -> None:
+async def test_an_incomplete_head_gets_408_after_the_timeout() -> None:
     async with Rig(relay={"head_seconds": 0.1}, with_agent=False) as rig:
         client = await rig.connect(b"GET /client?ro")
         await client.ends()
@@ -78,7 +78,7 @@ async def test_head_that_has_begun_and_does_not_end_is_told_so_in_time() -> None
 @ensureDeferred
 @pytest.mark.usefixtures("loopback_counts")
 async def test_too_many_connections_of_one_address_are_cut_before_the_handshake(tmp_path: Path) -> None:
-    """They are not counted, so they may not wait for a handshake that never comes."""
+    """They are not counted, so they must not wait for a handshake that never comes."""
     async with TlsRig(Authority(tmp_path), relay={"connections_per_address": 1}, with_agent=False) as rig:
         await rig.connect_plainly()
         await until(lambda: rig.relay.front.admission.open_count == 1)
@@ -87,11 +87,11 @@ async def test_too_many_connections_of_one_address_are_cut_before_the_handshake(
         assert rig.relay.front.admission.open_count == 1
 
 
-# At the last places
+# The last slots
 
 
 @ensureDeferred
-async def test_silence_does_not_keep_an_agent_out_of_a_full_relay() -> None:
+async def test_silent_connections_do_not_keep_an_agent_out_of_a_full_relay() -> None:
     limits = {"connections": 1, "reserved_connections": 3, "head_seconds": 60.0}
     async with Rig(relay=limits, with_agent=False) as rig:
         silent = [await rig.connect(b"GET /") for _ in range(12)]
@@ -119,7 +119,7 @@ async def test_refused_clients_that_stay_do_not_keep_an_agent_out_of_a_full_rela
 
 
 @ensureDeferred
-async def test_local_server_is_told_the_address_of_the_proxy_protocol() -> None:
+async def test_the_local_server_gets_the_address_of_the_proxy_protocol() -> None:
     async with Rig(relay=PROXIED, with_agent=False) as rig:
         agent = await rig.connect(LINE + request("/agent?room=r"))
         await agent.receives(b"\r\n\r\n")
@@ -129,7 +129,7 @@ async def test_local_server_is_told_the_address_of_the_proxy_protocol() -> None:
 
 
 @ensureDeferred
-async def test_clients_of_the_proxy_protocol_are_counted_by_their_own_addresses() -> None:
+async def test_clients_of_the_proxy_protocol_count_by_their_own_addresses() -> None:
     async with Rig(relay={**PROXIED, "connections_per_address": 1}, with_agent=False) as rig:
         agent = await rig.connect(LINE.replace(b".7", b".9") + request("/agent?room=r"))
         await agent.receives(b"\r\n\r\n")
@@ -143,7 +143,7 @@ async def test_clients_of_the_proxy_protocol_are_counted_by_their_own_addresses(
 
 
 @ensureDeferred
-async def test_room_of_our_own_agent_has_the_bound_that_was_given() -> None:
+async def test_a_room_of_our_agent_has_the_configured_limit() -> None:
     async with Rig(relay={"streams_per_agent": 2}) as rig:
         await rig.joined()
         await rig.joined()
@@ -158,11 +158,11 @@ async def test_room_of_our_own_agent_has_the_bound_that_was_given() -> None:
 
 
 @ensureDeferred
-async def test_relay_that_stops_waits_for_nobody_whom_it_has_refused() -> None:
+async def test_a_stopping_relay_does_not_wait_for_refused_clients() -> None:
     async with Rig(with_agent=False) as rig:
         client = await rig.connect(request("/nowhere"))
         await client.receives(b"Unknown path")
-        # It does not close, so two seconds would be spent on it.
+        # It does not close, so the relay would wait for two seconds.
         assert len(rig.relay.front.closing) == 1
         await rig.relay.stopService()
         await turn()

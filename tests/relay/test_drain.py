@@ -1,4 +1,4 @@
-"""Leave-taking: the slots of agents, the pace of clients, the bounds of both; with a clock of the test's."""
+"""Draining: the slots of agents, the rate of client closes, and the limits of both, on a clock."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Agent:
         return self._lost.when()
 
     def go(self) -> None:
-        """The carrier is gone: its clients lose their streams, then the link is over."""
+        """Lose the carrier: its clients lose their streams, then the link is removed."""
         for client in self.clients:
             if not client.seen_off_at:
                 self._departures.lost_agent(client)
@@ -59,7 +59,7 @@ class Agent:
 
 
 class Client:
-    """A client, whose connection is gone as soon as it was sent away."""
+    """A client; its connection ends as soon as the drain closes it."""
 
     def __init__(self, clock: Clock, departures: Departures, agent: Agent, *, stays: bool = False) -> None:
         self._clock = clock
@@ -122,21 +122,21 @@ def most_in_a_second(times: list[float]) -> int:
     return max(sum(start <= time < start + 1 for time in times) for start in times)
 
 
-def test_a_relay_without_anybody_is_done_at_once() -> None:
+def test_a_relay_without_connections_finishes_immediately() -> None:
     scene = Scene()
     scene.begin()
     scene.check_clean()
 
 
 @given(st.integers(0, 500), st.floats(0, 45), st.randoms(use_true_random=False))
-def test_slots_lie_one_in_each_part_of_the_time(count: int, spread: float, numbers: random.Random) -> None:
+def test_slots_are_one_per_equal_part_of_the_time(count: int, spread: float, numbers: random.Random) -> None:
     times = slots(count, spread, numbers.random)
     assert len(times) == count
     for number, time in enumerate(times):
         assert number * spread / count <= time <= (number + 1) * spread / count
 
 
-def test_agents_are_told_one_in_each_part_of_the_spread() -> None:
+def test_agents_are_notified_one_per_equal_part_of_the_spread() -> None:
     scene = Scene(agents=200, drain_spread_seconds=5.0, drain_try_seconds=4.0)
     scene.begin()
     scene.run(5)
@@ -158,7 +158,7 @@ def test_few_agents_do_not_wait_for_the_whole_spread() -> None:
     assert all(agent.told for agent in scene.agents)
 
 
-def test_a_plain_agent_gets_a_close_that_says_restart_at_its_slot() -> None:
+def test_a_plain_agent_gets_1012_at_its_slot() -> None:
     scene = Scene(agents=1, is_plain=True)
     scene.begin()
     scene.run(0.2)
@@ -168,7 +168,7 @@ def test_a_plain_agent_gets_a_close_that_says_restart_at_its_slot() -> None:
     scene.check_clean()
 
 
-def test_clients_are_sent_away_at_the_pace_that_is_set() -> None:
+def test_clients_are_closed_at_the_configured_rate() -> None:
     scene = Scene(agents=2, clients=150, drain_clients_per_second=50)
     scene.begin()
     scene.run(0.2)
@@ -183,7 +183,7 @@ def test_clients_are_sent_away_at_the_pace_that_is_set() -> None:
     scene.check_clean()
 
 
-def test_a_pace_of_less_than_one_in_a_tick_is_kept() -> None:
+def test_a_rate_below_one_per_tick_is_kept() -> None:
     scene = Scene(agents=1, clients=5, drain_clients_per_second=1)
     scene.begin()
     scene.agents[0].go()
@@ -193,7 +193,7 @@ def test_a_pace_of_less_than_one_in_a_tick_is_kept() -> None:
     scene.check_clean()
 
 
-def test_an_agent_that_finds_no_other_relay_is_sent_away_after_its_clients() -> None:
+def test_an_agent_that_finds_no_other_relay_is_closed_after_its_clients() -> None:
     scene = Scene(agents=1, clients=10, drain_try_seconds=3.0)
     scene.begin()
     scene.run(3.0)
@@ -206,7 +206,7 @@ def test_an_agent_that_finds_no_other_relay_is_sent_away_after_its_clients() -> 
     scene.check_clean()
 
 
-def test_a_session_without_a_carrier_cannot_come_back_and_is_not_waited_for() -> None:
+def test_the_drain_does_not_wait_for_a_session_without_a_carrier() -> None:
     scene = Scene(agents=1, clients=3)
     scene.agents[0].is_attached = False
     scene.begin()
@@ -215,7 +215,7 @@ def test_a_session_without_a_carrier_cannot_come_back_and_is_not_waited_for() ->
     scene.check_clean()
 
 
-def test_what_would_be_too_late_goes_faster() -> None:
+def test_the_rate_rises_if_the_time_would_not_suffice() -> None:
     scene = Scene(agents=1, clients=1000, drain_clients_per_second=10, drain_seconds=10.0)
     scene.begin()
     scene.run(1.0)
@@ -225,7 +225,7 @@ def test_what_would_be_too_late_goes_faster() -> None:
     assert not any(client.was_cut for client in scene.clients)
 
 
-def test_agents_with_the_last_slots_are_sent_away_before_the_time_is_over() -> None:
+def test_agents_with_the_last_slots_are_closed_before_the_timeout() -> None:
     scene = Scene(agents=80, drain_seconds=4.0)
     scene.begin()
     scene.run(3.2)
@@ -233,7 +233,7 @@ def test_agents_with_the_last_slots_are_sent_away_before_the_time_is_over() -> N
     assert all(agent.left and not agent.was_cut for agent in scene.agents)
 
 
-def test_a_loop_that_was_busy_does_not_make_up_for_it_in_one_burst() -> None:
+def test_a_blocked_reactor_does_not_cause_a_burst_afterwards() -> None:
     scene = Scene(agents=1, clients=1000, drain_clients_per_second=100, drain_seconds=60.0)
     scene.begin()
     scene.agents[0].go()
@@ -243,7 +243,7 @@ def test_a_loop_that_was_busy_does_not_make_up_for_it_in_one_burst() -> None:
     scene.check_clean()
 
 
-def test_when_the_time_is_over_everybody_is_cut() -> None:
+def test_all_remaining_connections_are_cut_after_the_timeout() -> None:
     scene = Scene(agents=1, drain_seconds=4.0)
     deaf = scene.client(scene.agents[0], stays=True)
     scene.agents[0].leaves_when_asked = False
@@ -257,7 +257,7 @@ def test_when_the_time_is_over_everybody_is_cut() -> None:
     scene.check_clean()
 
 
-def test_a_client_that_goes_by_itself_takes_nobodys_turn() -> None:
+def test_a_client_that_disconnects_does_not_use_a_slot() -> None:
     scene = Scene(agents=1, clients=4, drain_clients_per_second=1)
     scene.begin()
     scene.agents[0].go()
@@ -270,7 +270,7 @@ def test_a_client_that_goes_by_itself_takes_nobodys_turn() -> None:
     scene.check_clean()
 
 
-def test_while_nothing_is_drained_a_client_without_its_agent_goes_at_once() -> None:
+def test_without_a_drain_a_client_without_its_agent_is_closed_immediately() -> None:
     scene = Scene(agents=1, clients=3)
     scene.agents[0].go()
     assert all(client.seen_off_at == 0.0 for client in scene.clients)
@@ -279,8 +279,8 @@ def test_while_nothing_is_drained_a_client_without_its_agent_goes_at_once() -> N
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_whatever_agents_and_clients_do_all_are_gone_in_time(seed: int) -> None:
-    """Agents that move, stay, or come and go at random; clients that do or do not close."""
+def test_all_connections_end_in_time_for_any_behaviour(seed: int) -> None:
+    """Agents that move, stay, or disconnect and return at random; clients that close or do not."""
     numbers = random.Random(seed)
     scene = Scene(
         agents=numbers.randrange(20),
@@ -305,7 +305,7 @@ def test_whatever_agents_and_clients_do_all_are_gone_in_time(seed: int) -> None:
 
 
 @ensureDeferred
-async def test_clients_that_come_while_the_relay_drains_are_told_to_come_again() -> None:
+async def test_new_clients_during_the_drain_get_503_with_retry_after() -> None:
     async with Rig(relay={"drain_seconds": 1.0}) as rig:
         late = await rig.connect(b"GET /health HTTP/1.1\r\n")
         later = await rig.connect(request()[:-2])
@@ -326,8 +326,8 @@ async def test_clients_that_come_while_the_relay_drains_are_told_to_come_again()
 
 
 @ensureDeferred
-async def test_an_agent_moves_to_the_relay_that_takes_the_place_of_the_old_one() -> None:
-    """Both in one process, on one port, one after the other: the new one listens while the old one drains."""
+async def test_an_agent_moves_to_the_relay_that_takes_the_port() -> None:
+    """Both in one process on one port: the new one listens while the old one drains."""
     async with Rig() as rig:
         client, local = await rig.joined()
         local.send(b"\x82\x05hello")
@@ -353,7 +353,7 @@ async def test_an_agent_moves_to_the_relay_that_takes_the_place_of_the_old_one()
 
 
 @ensureDeferred
-async def test_clients_are_served_until_their_turn_although_the_agent_has_moved() -> None:
+async def test_clients_are_served_until_their_slot_after_the_agent_has_moved() -> None:
     async with Rig(relay={"drain_clients_per_second": 4.0}) as rig:
         joined = [await rig.joined() for _ in range(6)]
         [agent] = rig._agents
@@ -387,7 +387,7 @@ async def test_clients_are_served_until_their_turn_although_the_agent_has_moved(
 
 
 @ensureDeferred
-async def test_agent_that_is_stopping_moves_nowhere() -> None:
+async def test_a_stopping_agent_does_not_move() -> None:
     async with Rig() as rig:
         await rig.joined()
         [agent] = rig._agents

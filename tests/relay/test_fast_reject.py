@@ -1,4 +1,4 @@
-"""What is refused on the doorstep is refused in the very bytes of the long way, and nothing else is."""
+"""The fast reject refuses with the same bytes as the full request path, and refuses nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Transport(StringTransport):
     """A connection as far as a refusal looks at it."""
 
     def unregisterProducer(self) -> None:
-        """Nobody is one."""
+        """Nothing is registered."""
 
 
 def token(name: str) -> str:
@@ -48,7 +48,7 @@ def token(name: str) -> str:
 
 
 def grants() -> dict[str, Grant]:
-    """What the tokens of these tests are worth."""
+    """The grants of the tokens in these tests."""
     of_all = Grant(TokenRole.CLIENT, ("*",), 0.0)
     return {
         token("good"): of_all,
@@ -64,7 +64,7 @@ def shortest_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
-    """A relay with a clock, one room that is served and one that was."""
+    """A relay on a clock, with one room that has an agent and one that had."""
     verifier = Verifier(grants()) if has_keys else None
     relay = Relay(Clock(), RelaySettings(**settings), verifier=verifier)
     for room in ("known", "gone"):
@@ -75,7 +75,7 @@ def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
 
 
 def long_way(relay: Relay, head: bytes, address: str) -> bytes:
-    """What ``Frontend`` answers at once."""
+    """Return the bytes that ``Frontend`` answers immediately."""
     front = relay.front.buildProtocol(None)
     transport = Transport(peerAddress=IPv4Address("TCP", address, 1))
     front.makeConnection(transport)
@@ -87,7 +87,7 @@ def long_way(relay: Relay, head: bytes, address: str) -> bytes:
 
 
 class Way:
-    """Past the doorstep, and through the front if it lets one through."""
+    """Return the bytes of the fast reject, or of the frontend if the request is passed on."""
 
     def __init__(self, **settings: Any) -> None:
         self.relay = make_relay(**settings)
@@ -102,7 +102,7 @@ class Way:
         return answer
 
 
-# Whatever comes
+# Random heads
 
 ROOMS = ["unknown", "other", "gone", "a" * 128, "a" * 129, "", ".", "a%7E", "a b"]
 TARGETS = st.one_of(
@@ -144,7 +144,7 @@ SOUND = [FIELDS[0], FIELDS[1], FIELDS[3], FIELDS[5], FIELDS[7]]
 
 @st.composite
 def heads(draw: st.DrawFn) -> bytes:
-    """Sound heads, nearly sound ones and others."""
+    """Strategy for valid heads, nearly valid ones and others."""
     target = draw(TARGETS).format(draw(st.sampled_from(ROOMS)))
     method, version = (
         draw(st.sampled_from(["GET"] * 8 + ["POST", "HEAD", "get"])),
@@ -206,10 +206,10 @@ SETTINGS = st.sampled_from(
     {"has_keys": True, "upgrades_per_room": 1},
     [(request("/c/unknown", bearer(token(name))), "192.0.2.1") for name in ["bad"] * 14 + ["good"] * 14],
 )
-def test_every_answer_is_that_of_the_long_way(
+def test_every_answer_equals_that_of_the_full_path(
     settings: dict[str, Any], asked: list[tuple[bytes, str]]
 ) -> None:
-    """One relay has a doorstep, the other has none; they are asked the same, in the same order."""
+    """One relay has a fast reject, the other has none; both get the same requests in the same order."""
     way, other = Way(**settings), make_relay(**settings)
     for head, address in asked:
         assert way.go(head, address) == long_way(other, head, address)
@@ -217,7 +217,7 @@ def test_every_answer_is_that_of_the_long_way(
 
 
 @pytest.mark.parametrize("head", [UNKNOWN, request("/client?room=unknown", "Cookie: a=b", "X-Y: z")])
-def test_upgrade_for_an_unknown_room_is_refused_on_the_doorstep(head: bytes) -> None:
+def test_an_upgrade_for_an_unknown_room_is_refused_fast(head: bytes) -> None:
     way = Way()
     assert way.go(head, "192.0.2.1").startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert way.refused_count == 1
@@ -225,10 +225,10 @@ def test_upgrade_for_an_unknown_room_is_refused_on_the_doorstep(head: bytes) -> 
 
 @pytest.mark.parametrize("bound", ["parked", "parked_per_room"])
 @pytest.mark.parametrize("is_kept", [False, True])
-def test_room_that_nobody_else_may_wait_for_is_refused_on_the_doorstep(
+def test_a_room_with_a_full_wait_queue_is_refused_fast(
     bound: str, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its agent has gone, or has lost its carrier."""
+    """Its agent has disconnected, or has lost its carrier."""
     monkeypatch.setattr(AgentLink, "is_resuming", is_kept)
     way = Way(**{bound: 1})
     room = request("/c/known" if is_kept else "/c/gone")
@@ -256,7 +256,7 @@ def test_room_that_nobody_else_may_wait_for_is_refused_on_the_doorstep(
         request("/c/unknown", "Cookie: " + "c" * MAX_HEAD_BYTES),
     ],
 )
-def test_everything_else_is_let_through(head: bytes) -> None:
+def test_every_other_request_is_passed_on(head: bytes) -> None:
     assert Way().doorstep._answer_to(head[:MAX_HEAD_BYTES], "192.0.2.1") is None
 
 
@@ -266,14 +266,14 @@ PRESENTED = {name: request("/c/unknown", bearer(token(name))) for name in ("good
 @pytest.mark.parametrize(
     ("head", "status"), [(UNKNOWN, 401), (PRESENTED["bad"], 401), (PRESENTED["good"], 404)]
 )
-def test_relay_with_keys_refuses_on_the_doorstep_too(head: bytes, status: int) -> None:
+def test_a_relay_with_keys_refuses_fast_too(head: bytes, status: int) -> None:
     way = Way(has_keys=True)
     for _ in range(3):
         assert way.go(head, "192.0.2.1").startswith(f"HTTP/1.1 {status} ".encode())
     assert way.refused_count == 3
 
 
-def test_good_token_is_verified_once_and_asked_for_each_time() -> None:
+def test_a_valid_token_is_verified_once_and_required_each_time() -> None:
     way = Way(has_keys=True)
     verifier = cast(Verifier, way.relay.context.verifier)
     for _ in range(3):
@@ -285,11 +285,11 @@ def test_good_token_is_verified_once_and_asked_for_each_time() -> None:
     assert b" 404 " in way.go(PRESENTED["good"], "192.0.2.1")
 
 
-def test_token_that_bounds_its_connections_is_let_through() -> None:
+def test_a_token_with_a_connection_limit_is_passed_on() -> None:
     assert Way(has_keys=True).doorstep._answer_to(PRESENTED["bounded"], "192.0.2.1") is None
 
 
-def test_token_that_cannot_be_judged_at_once_is_let_through_and_not_waited_for() -> None:
+def test_a_token_that_needs_a_fetch_is_passed_on_without_waiting() -> None:
     way = Way(has_keys=True)
     cancelled: list[object] = []
     cast(Verifier, way.relay.context.verifier).waiting = Deferred(cancelled.append)
@@ -298,13 +298,13 @@ def test_token_that_cannot_be_judged_at_once_is_let_through_and_not_waited_for()
     assert way.relay.front.admission.open_count == 0
 
 
-def test_relay_that_stops_lets_all_through() -> None:
+def test_a_stopping_relay_passes_all_requests_on() -> None:
     way = Way()
     way.relay.front.is_draining = True
     assert way.doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
 
 
-def test_key_does_not_count_and_everything_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_ignores_only_the_websocket_key(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[bytes] = []
     monkeypatch.setattr(doorstep_module, "upgrade_of", lambda head: judged.append(head) or upgrade_of(head))
     way = Way()
@@ -318,7 +318,9 @@ def test_key_does_not_count_and_everything_else_does(monkeypatch: pytest.MonkeyP
     assert way.refused_count == 4
 
 
-def test_verdicts_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_cached_verdicts_is_limited_and_the_oldest_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(doorstep_module, "MAX_CACHED", 2)
     way = Way()
     for room in ("one", "two", "three"):
@@ -326,7 +328,7 @@ def test_verdicts_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatc
     assert [one.room for one in way.doorstep._upgrades.values() if one] == ["two", "three"]
 
 
-def test_room_that_comes_to_be_served_is_let_through() -> None:
+def test_a_room_that_gets_an_agent_is_passed_on() -> None:
     way = Way()
     assert b"404" in way.go(UNKNOWN, "192.0.2.1")
     way.relay.rooms._table.claim("unknown", cast(Any, AgentLink()))
@@ -340,7 +342,7 @@ needs_linux = pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason
 
 
 class CountingRig(Rig):
-    """A rig that counts who came as far as the front."""
+    """A rig that counts the connections that reach the frontend."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(with_agent=False, **options)
@@ -366,7 +368,7 @@ async def refused(rig: Rig, sent: bytes = UNKNOWN) -> Player:
 
 @needs_linux
 @ensureDeferred
-async def test_refused_client_reads_the_whole_answer_and_the_front_never_knew() -> None:
+async def test_a_refused_client_gets_the_whole_answer_without_the_frontend() -> None:
     async with CountingRig() as rig:
         players = [await refused(rig) for _ in range(5)]
         assert {bytes(player.received) for player in players} == {
@@ -378,7 +380,7 @@ async def test_refused_client_reads_the_whole_answer_and_the_front_never_knew() 
 
 @needs_linux
 @ensureDeferred
-async def test_head_in_pieces_and_a_health_check_come_to_the_front() -> None:
+async def test_a_head_in_pieces_and_a_health_check_reach_the_frontend() -> None:
     async with CountingRig() as rig:
         player = await rig.connect(UNKNOWN[:10])
         await until(lambda: rig.front_count == 1)
@@ -391,7 +393,7 @@ async def test_head_in_pieces_and_a_health_check_come_to_the_front() -> None:
 
 @needs_linux
 @ensureDeferred
-async def test_what_a_refused_client_sends_afterwards_does_not_destroy_its_answer() -> None:
+async def test_later_bytes_of_a_refused_client_do_not_destroy_its_answer() -> None:
     async with CountingRig() as rig:
         player = await rig.connect(UNKNOWN)
         player.leg.pauseProducing()
@@ -418,7 +420,7 @@ async def test_answered_connections_are_closed_after_a_while(monkeypatch: pytest
 
 @needs_linux
 @ensureDeferred
-async def test_answered_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_answered_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorstep_module, "MAX_HELD", 2)
     async with CountingRig() as rig:
         for _ in range(5):
@@ -428,7 +430,7 @@ async def test_answered_connections_are_bounded(monkeypatch: pytest.MonkeyPatch)
 
 @needs_linux
 @ensureDeferred
-async def test_storm_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_refusals_do_not_delay_other_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorstep_module, "MAX_REJECTS_PER_TURN", 2)
     async with CountingRig() as rig:
         players = [await rig.connect(UNKNOWN) for _ in range(7)]
@@ -439,7 +441,7 @@ async def test_storm_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -
 
 @needs_linux
 @ensureDeferred
-async def test_client_that_is_gone_before_its_answer_harms_nobody() -> None:
+async def test_a_client_that_disconnects_before_its_answer_causes_no_error() -> None:
     async with CountingRig() as rig:
         port = cast(Any, rig.relay._listeners._ports[0])
         port.stopReading()
@@ -453,7 +455,7 @@ async def test_client_that_is_gone_before_its_answer_harms_nobody() -> None:
 
 @needs_linux
 @ensureDeferred
-async def test_client_without_a_token_reads_that_it_needs_one() -> None:
+async def test_a_client_without_a_valid_token_gets_401() -> None:
     async with TokenRig(Verifier({})) as rig:
         player = await refused(rig)
         assert player.received.startswith(b"HTTP/1.1 401")
@@ -462,7 +464,7 @@ async def test_client_without_a_token_reads_that_it_needs_one() -> None:
 
 @needs_linux
 @ensureDeferred
-async def test_wrapped_listeners_have_no_doorstep() -> None:
+async def test_wrapped_listeners_have_no_fast_reject() -> None:
     listen = ("tcp:0:interface=127.0.0.1", "haproxy:tcp:0:interface=127.0.0.1")
     async with CountingRig(relay={"listen": listen}) as rig:
         plain, wrapped = cast(Any, rig.relay._listeners._ports)
@@ -470,7 +472,7 @@ async def test_wrapped_listeners_have_no_doorstep() -> None:
         assert not isinstance(getattr(wrapped, "socket", None), FastReject)
 
 
-def test_port_that_is_not_a_tcp_port_is_left_alone() -> None:
+def test_a_port_other_than_tcp_is_unchanged() -> None:
     relay = make_relay()
 
     class Port:

@@ -1,4 +1,4 @@
-"""Clients behind a trusted proxy are counted by their own addresses, in every notation, and have a limit."""
+"""Clients behind a trusted proxy are counted by their own addresses, in every notation, and are limited."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def warnings() -> Iterator[list[LogEvent]]:
         ("198.51.100.1", ["unknown"], "198.51.100.1", 0),
     ],
 )
-def test_client_is_the_last_entry_that_is_no_proxy_and_an_unreadable_one_is_told(
+def test_the_client_is_the_last_entry_that_is_no_proxy_and_an_unreadable_one_is_logged(
     peer: str, fields: list[str], client: str, complaints: int
 ) -> None:
     told: list[tuple[str, str]] = []
@@ -67,7 +67,7 @@ def test_client_is_the_last_entry_that_is_no_proxy_and_an_unreadable_one_is_told
 
 
 @pytest.mark.parametrize("field", ["Forwarded: for=203.0.113.7", "X-Real-IP: 203.0.113.7"])
-def test_proxy_that_sends_another_field_only_is_told_which_one_is_read(field: str) -> None:
+def test_a_proxy_that_sends_only_another_field_is_logged(field: str) -> None:
     told: list[str] = []
     proxies = TrustedProxies(("127.0.0.1",), lambda _, what: told.append(what))
     assert proxies.client_of("127.0.0.1", sent_with(field)) == UNKNOWN
@@ -79,8 +79,8 @@ def test_proxy_that_sends_another_field_only_is_told_which_one_is_read(field: st
 
 @ensureDeferred
 @pytest.mark.parametrize("form", ["203.0.113.{}:5678", '"[2001:db8:{}::1]:443"', "::ffff:203.0.113.{}"])
-async def test_limit_per_address_holds_in_every_notation(form: str) -> None:
-    """The doorstep and the front count alike: one client of each address, however it is written."""
+async def test_the_limit_per_address_holds_in_every_notation(form: str) -> None:
+    """Fast reject and frontend count alike: one client per address, in every notation."""
     async with Rig(relay=BEHIND_PROXY) as rig:
         for number, expected in (("7", 101), ("7", 429), ("8", 101)):
             before = rig.relay.rooms.client_count
@@ -94,7 +94,7 @@ async def test_limit_per_address_holds_in_every_notation(form: str) -> None:
 
 
 @ensureDeferred
-async def test_clients_that_the_proxy_does_not_name_have_a_limit_and_one_warning() -> None:
+async def test_clients_without_an_address_from_the_proxy_have_a_limit_and_one_warning() -> None:
     async with Rig(relay=BEHIND_PROXY) as rig:
         with warnings() as lines:
             await rig.connect(request("/client?room=r", "X-Forwarded-For: unix:"))
@@ -110,7 +110,7 @@ async def test_clients_that_the_proxy_does_not_name_have_a_limit_and_one_warning
 
 
 @ensureDeferred
-async def test_refusal_at_the_doorstep_counts_and_warns_as_well() -> None:
+async def test_a_fast_refusal_counts_and_warns_too() -> None:
     async with Rig(relay={**BEHIND_PROXY, "upgrades_per_address": 1}, with_agent=False) as rig:
         with warnings() as lines:
             seen = []
@@ -118,14 +118,14 @@ async def test_refusal_at_the_doorstep_counts_and_warns_as_well() -> None:
                 client = await rig.connect(request("/client?room=none", "X-Forwarded-For: unknown"))
                 await client.ends()
                 seen.append(status(client))
-        assert seen.count(404) == 10  # ten seconds' worth at a time
+        assert seen.count(404) == 10  # the burst of ten seconds
         assert seen.count(429) == 2
         assert len(lines) == 1
 
 
 @ensureDeferred
 @pytest.mark.parametrize(("sent", "told"), [("wss", b"https"), ("http, https", b"https"), ("ftp", b"http")])
-async def test_local_server_is_told_the_scheme_that_the_proxy_saw(sent: str, told: bytes) -> None:
+async def test_the_local_server_gets_the_scheme_from_the_proxy(sent: str, told: bytes) -> None:
     async with Rig(relay={"trusted_proxy": ("127.0.0.1",)}) as rig:
         fields = ("X-Forwarded-For: 203.0.113.7", f"X-Forwarded-Proto: {sent}")
         await rig.connect(request("/client?room=r", *fields))

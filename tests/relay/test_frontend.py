@@ -1,4 +1,4 @@
-"""The relay's door: what is refused, with which status, and that nobody else notices."""
+"""The frontend: which requests are refused, with which status, and that other connections are unaffected."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ REFUSED = [
 
 @ensureDeferred
 @pytest.mark.parametrize(("sent", "expected", "sentence"), REFUSED)
-async def test_bad_request_gets_a_status_and_a_sentence_and_the_connection_ends(
+async def test_a_bad_request_gets_a_status_and_a_message_and_the_connection_ends(
     sent: bytes, expected: int, sentence: str
 ) -> None:
     async with Rig() as rig:
@@ -80,7 +80,7 @@ async def test_health_is_ok() -> None:
 
 def _date_of(answer: bytearray) -> float:
     found = re.search(rb"\r\nDate: ([^\r]+)", answer)
-    assert found is not None, "whoever asks wants to compare clocks"
+    assert found is not None, "clients compare clocks by Date"
     return parsedate_to_datetime(found[1].decode()).timestamp()
 
 
@@ -94,7 +94,7 @@ async def test_health_answers_head_without_a_body() -> None:
 
 
 @ensureDeferred
-async def test_connection_that_says_nothing_is_cut_in_time() -> None:
+async def test_a_silent_connection_times_out() -> None:
     async with Rig(relay={"head_seconds": 0.1}, with_agent=False) as rig:
         client = await rig.connect()
         assert (await client.goes()).check(ConnectionLost)
@@ -102,7 +102,7 @@ async def test_connection_that_says_nothing_is_cut_in_time() -> None:
 
 
 @ensureDeferred
-async def test_silent_connections_are_bounded_and_the_oldest_goes() -> None:
+async def test_silent_connections_are_limited_and_the_oldest_is_closed() -> None:
     async with Rig(relay={"unanswered_connections": 3}, with_agent=False) as rig:
         clients = []
         for number in range(5):
@@ -114,7 +114,7 @@ async def test_silent_connections_are_bounded_and_the_oldest_goes() -> None:
 
 
 @ensureDeferred
-async def test_client_that_leaves_before_its_head_is_whole_is_forgotten() -> None:
+async def test_a_client_that_disconnects_within_its_head_leaves_nothing_behind() -> None:
     async with Rig(with_agent=False) as rig:
         client = await rig.connect(b"GET /")
         await until(lambda: rig.relay.front.unanswered_count == 1)
@@ -124,7 +124,7 @@ async def test_client_that_leaves_before_its_head_is_whole_is_forgotten() -> Non
 
 
 @ensureDeferred
-async def test_head_flood_is_read_only_up_to_a_bound_after_the_refusal() -> None:
+async def test_after_a_refusal_only_a_limited_number_of_bytes_is_read() -> None:
     async with Rig(with_agent=False) as rig:
         client = await rig.connect(b"GET / HTTP/1.1\r\n")
         for _ in range(200):
@@ -133,7 +133,7 @@ async def test_head_flood_is_read_only_up_to_a_bound_after_the_refusal() -> None
 
 
 @ensureDeferred
-async def test_allowed_web_page_may_attach_as_an_agent() -> None:
+async def test_a_page_of_an_allowed_origin_may_connect_as_an_agent() -> None:
     async with Rig(relay={"agent_origins": ("app://desktop",)}, with_agent=False) as rig:
         agent = await rig.connect(request("/agent?room=r", "Origin: app://desktop"))
         await agent.receives(b"\r\n\r\n")
@@ -142,7 +142,7 @@ async def test_allowed_web_page_may_attach_as_an_agent() -> None:
 
 
 @ensureDeferred
-async def test_plain_agent_is_spoken_to_without_a_subprotocol_and_only_in_binary() -> None:
+async def test_a_plain_agent_gets_no_subprotocol_and_only_binary_messages() -> None:
     async with Rig(with_agent=False) as rig:
         agent = await rig.connect(request("/agent?room=r"))
         await agent.receives(b"\r\n\r\n")
@@ -156,7 +156,7 @@ async def test_plain_agent_is_spoken_to_without_a_subprotocol_and_only_in_binary
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_agent_that_does_not_speak_yamux_is_told_so_and_frees_its_room() -> None:
+async def test_an_agent_that_does_not_speak_yamux_is_closed_and_its_room_freed() -> None:
     async with Rig(with_agent=False) as rig:
         masked = b"\x82\x8e\x00\x00\x00\x00HELLO IS IT ME"
         agent = await rig.connect(request("/agent?room=r") + masked)
@@ -166,7 +166,7 @@ async def test_agent_that_does_not_speak_yamux_is_told_so_and_frees_its_room() -
 
 
 @ensureDeferred
-async def test_room_is_full_at_the_bound_of_a_plain_agent() -> None:
+async def test_a_room_of_a_plain_agent_is_full_at_its_limit() -> None:
     async with Rig(relay={"streams_per_plain_agent": 2}, with_agent=False) as rig:
         await rig.connect(request("/agent?room=r"))
         await until(lambda: rig.relay.rooms.room_count == 1)
@@ -180,7 +180,7 @@ async def test_room_is_full_at_the_bound_of_a_plain_agent() -> None:
 
 
 @ensureDeferred
-async def test_agent_that_said_go_away_gets_no_more_clients() -> None:
+async def test_an_agent_gets_no_new_clients_after_its_go_away() -> None:
     async with Rig() as rig:
         assert rig.agent._relay_link is not None
         rig.agent._relay_link.mux.go_away()
@@ -196,7 +196,7 @@ PAGE = Page(b"<!doctype html><title>pad</title>", ((b"Content-Security-Policy", 
 
 
 @ensureDeferred
-async def test_browser_gets_the_page_at_the_share_link() -> None:
+async def test_a_browser_gets_the_page_at_the_share_link() -> None:
     async with Rig(relay={"pad": PAGE}, with_agent=False) as rig:
         client = await rig.connect(b"GET /c/r HTTP/1.1\r\nHost: h\r\nAccept: text/html,*/*\r\n\r\n")
         await client.ends()
@@ -209,7 +209,7 @@ async def test_browser_gets_the_page_at_the_share_link() -> None:
 @pytest.mark.parametrize(
     "target_and_accept", [("/c/r", "*/*"), ("/client?room=r", "text/html"), ("/c/", "text/html")]
 )
-async def test_page_is_nowhere_else(target_and_accept: tuple[str, str]) -> None:
+async def test_the_page_is_at_no_other_path(target_and_accept: tuple[str, str]) -> None:
     target, accept = target_and_accept
     async with Rig(relay={"pad": PAGE}, with_agent=False) as rig:
         client = await rig.connect(f"GET {target} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\n\r\n".encode())
@@ -218,14 +218,14 @@ async def test_page_is_nowhere_else(target_and_accept: tuple[str, str]) -> None:
 
 
 @ensureDeferred
-async def test_upgrade_at_the_share_link_is_a_client_and_no_page() -> None:
+async def test_an_upgrade_at_the_share_link_is_a_client() -> None:
     async with Rig(relay={"pad": PAGE}) as rig:
         await rig.connect(request("/c/r/doc", "Accept: text/html"))
         assert (await rig.local()).received.startswith(b"GET /doc HTTP/1.1\r\n")
 
 
 @ensureDeferred
-async def test_one_byte_at_a_time_is_as_good_as_all_at_once() -> None:
+async def test_a_head_may_arrive_byte_by_byte() -> None:
     async with Rig() as rig:
         client = await rig.connect()
         for byte in request():
@@ -235,7 +235,7 @@ async def test_one_byte_at_a_time_is_as_good_as_all_at_once() -> None:
 
 
 @ensureDeferred
-async def test_running_client_goes_on_while_strangers_are_refused() -> None:
+async def test_a_connected_client_is_unaffected_by_refusals() -> None:
     async with Rig() as rig:
         client, local = await rig.joined()
         strangers = [await rig.connect(request("/client?room=unknown")) for _ in range(200)]

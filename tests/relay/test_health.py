@@ -1,4 +1,4 @@
-"""The public health check, as load balancers and container platforms send it."""
+"""The public health check with the requests of load balancers and container platforms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.relay.rig import Player, Rig, request
 CHECKERS = {
     "HAProxy, option httpchk GET /health": b"GET /health HTTP/1.0\r\n\r\n",
     "HAProxy with HEAD": b"HEAD /health HTTP/1.0\r\n\r\n",
-    "HAProxy, option httpchk alone": b"OPTIONS / HTTP/1.0\r\n\r\n",
+    "HAProxy, only option httpchk": b"OPTIONS / HTTP/1.0\r\n\r\n",
     "HAProxy, option httpchk OPTIONS /health": b"OPTIONS /health HTTP/1.0\r\n\r\n",
     "HTTP/1.1 OPTIONS": b"OPTIONS / HTTP/1.1\r\nHost: relay.example\r\n\r\n",
     "monitoring plugin": b"GET /health HTTP/1.0\r\nUser-Agent: check_http/v2.3\r\nConnection: close\r\n\r\n",
@@ -36,7 +36,7 @@ def status(player: Player) -> int:
 
 @ensureDeferred
 @pytest.mark.parametrize("sent", CHECKERS.values(), ids=CHECKERS.keys())
-async def test_health_check_of_every_kind_is_answered_with_200(sent: bytes) -> None:
+async def test_every_form_of_health_check_gets_200(sent: bytes) -> None:
     async with Rig(with_agent=False) as rig:
         for pieces in ([sent], [sent[:7], sent[7:]]):
             client = await rig.connect()
@@ -77,7 +77,7 @@ async def test_another_method_at_the_health_check_is_405_with_allow(method: byte
         (b"GET /health\r\n\r\n", 400),
     ],
 )
-async def test_what_is_no_health_check_is_refused(sent: bytes, expected: int) -> None:
+async def test_other_requests_without_upgrade_are_refused(sent: bytes, expected: int) -> None:
     async with Rig(with_agent=False) as rig:
         client = await rig.connect(sent)
         await client.ends()
@@ -86,8 +86,8 @@ async def test_what_is_no_health_check_is_refused(sent: bytes, expected: int) ->
 
 @ensureDeferred
 @pytest.mark.parametrize("target", ["/client?room=r", "/c/r/", "/agent?room=new"])
-async def test_upgrade_in_http_10_is_refused_with_the_version_it_needs(target: str) -> None:
-    """RFC 9110, 7.8: Upgrade in HTTP/1.0 is to be ignored."""
+async def test_an_upgrade_in_http_10_is_refused_with_the_required_version(target: str) -> None:
+    """A server ignores Upgrade in HTTP/1.0 (RFC 9110, 7.8)."""
     async with Rig() as rig:
         client = await rig.connect(request(target).replace(b"HTTP/1.1", b"HTTP/1.0"))
         await client.ends()
@@ -98,7 +98,7 @@ async def test_upgrade_in_http_10_is_refused_with_the_version_it_needs(target: s
 
 @ensureDeferred
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_status_of_a_room_is_told_in_http_10_without_a_host(method: str) -> None:
+async def test_the_status_of_a_room_needs_no_host_in_http_10(method: str) -> None:
     async with Rig() as rig:
         client = await rig.connect(f"{method} /c/r/status HTTP/1.0\r\n\r\n".encode())
         await client.ends()
@@ -107,7 +107,7 @@ async def test_status_of_a_room_is_told_in_http_10_without_a_host(method: str) -
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
-def test_relay_that_stops_says_so_whatever_the_method(method: bytes) -> None:
+def test_a_stopping_relay_answers_503_to_every_method(method: bytes) -> None:
     response = health_response(Request(method, b"/health", (), b"1.0"), is_draining=True)
     assert response.startswith(b"HTTP/1.1 503 ")
     assert response.endswith(b"\r\n\r\n" if method == b"HEAD" else b"draining")

@@ -1,4 +1,4 @@
-"""Clients that a relay holds while another one loads: what they and the local server see of it."""
+"""Clients in the initial-sync queue of a relay, seen by themselves and by the local server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.relay.rig import Player, Rig, answer_101, reactor, request, turn, unt
 
 
 class Full:
-    """A local server that sends one long message slowly: the client loads."""
+    """A local server that sends one long message slowly, so its client is in its initial sync."""
 
     def __init__(self, local: Player) -> None:
         self._local = local
@@ -31,7 +31,7 @@ class Full:
 
 
 async def loading(rig: Rig) -> tuple[Player, Player, Full]:
-    """A client that loads, and a relay that knows it."""
+    """Connect a client in its initial sync, and wait until the relay has found that."""
     first, local = await rig.joined()
     full = Full(local)
     link: Any = rig.relay.rooms.link_of("r")
@@ -40,7 +40,7 @@ async def loading(rig: Rig) -> tuple[Player, Player, Full]:
 
 
 @ensureDeferred
-async def test_a_held_client_is_not_answered_and_the_local_server_knows_nothing_of_it() -> None:
+async def test_a_queued_client_gets_no_answer_and_reaches_no_local_server() -> None:
     async with Rig(relay={"initial_syncs": 1, "hold_seconds": 2.0}) as rig:
         first, local, full = await loading(rig)
         second = await rig.connect(request())
@@ -55,7 +55,7 @@ async def test_a_held_client_is_not_answered_and_the_local_server_knows_nothing_
 
 
 @ensureDeferred
-async def test_a_held_client_that_goes_is_forgotten() -> None:
+async def test_a_queued_client_that_disconnects_is_removed() -> None:
     async with Rig(relay={"initial_syncs": 1, "hold_seconds": 2.0}) as rig:
         _, _, full = await loading(rig)
         second = await rig.connect(request())
@@ -69,7 +69,7 @@ async def test_a_held_client_that_goes_is_forgotten() -> None:
 
 
 @ensureDeferred
-async def test_a_held_client_whose_agent_goes_waits_for_it_to_come_back() -> None:
+async def test_a_queued_client_waits_for_its_agent_to_return() -> None:
     async with Rig(relay={"initial_syncs": 1}) as rig:
         _, _, full = await loading(rig)
         second = await rig.connect(request())
@@ -86,10 +86,10 @@ async def test_a_held_client_whose_agent_goes_waits_for_it_to_come_back() -> Non
 
 
 @ensureDeferred
-async def test_held_clients_whose_agent_is_replaced_are_held_by_the_next_link_too(
+async def test_queued_clients_of_a_replaced_agent_are_queued_by_the_next_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not all let in by the end of the old one: they may all be about to load."""
+    """The end of the old link does not release all of them: each may begin its initial sync."""
     monkeypatch.setattr(sync_limiter, "MOST_ROUND_SECONDS", 10.0)
     async with Rig(relay={"initial_syncs": 1}, agent={"resume": False}) as rig:
         _, _, full = await loading(rig)
@@ -109,7 +109,7 @@ async def test_held_clients_whose_agent_is_replaced_are_held_by_the_next_link_to
 
 
 @ensureDeferred
-async def test_the_time_of_being_held_is_a_part_of_the_time_for_an_agent_that_goes() -> None:
+async def test_the_time_in_the_queue_counts_for_the_wait_for_the_agent() -> None:
     settings = {"initial_syncs": 1, "hold_seconds": 2.0, "park_seconds": 2.0}
     async with Rig(relay=settings, agent={"resume": False}) as rig:
         _, _, full = await loading(rig)
@@ -125,7 +125,7 @@ async def test_the_time_of_being_held_is_a_part_of_the_time_for_an_agent_that_go
 
 
 @ensureDeferred
-async def test_who_is_refused_after_it_was_let_in_keeps_nobody_waiting() -> None:
+async def test_a_refused_client_does_not_hold_a_slot_in_the_queue() -> None:
     async with Rig(relay={"initial_syncs": 1}) as rig:
         await until(lambda: rig.relay.rooms.link_of("r"))
         link: Any = rig.relay.rooms.link_of("r")

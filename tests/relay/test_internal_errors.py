@@ -1,4 +1,4 @@
-"""What our own mistakes cost: one client, at once, and nothing of it stays."""
+"""An internal error ends one client immediately and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.relay.rig import Rig, answer_101, request, until
 
 
 class Faulty(NullObserver):
-    """A witness that fails over one thing."""
+    """An observer that fails at one event."""
 
     def __init__(self, what: str) -> None:
         setattr(self, what, lambda *_: 1 // 0)
@@ -20,7 +20,7 @@ class Faulty(NullObserver):
 @pytest.mark.parametrize("what", ["client_answered", "client_joined"])
 @pytest.mark.parametrize("glued", [b"", b"\x82\x05glued"])
 @ensureDeferred
-async def test_a_client_whose_witness_fails_is_cut_and_its_place_is_free(
+async def test_a_client_whose_observer_fails_is_cut_and_its_slot_is_free(
     what: str, glued: bytes, watch: Watch
 ) -> None:
     async with Rig() as rig:

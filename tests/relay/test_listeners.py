@@ -1,4 +1,4 @@
-"""Where a relay and its admin port listen: on stale UNIX sockets, and on the loopback that a machine has."""
+"""Listening of a relay and its admin port: stale UNIX sockets, and machines with one loopback address."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Machine:
     """The test's reactor on a machine that lacks some addresses.
 
     Args:
-        errors: What binding an address fails with.
+        errors: The error of binding each address.
     """
 
     def __init__(self, errors: dict[str, OSError]) -> None:
@@ -56,7 +56,7 @@ def leave_stale_socket(path: Path) -> None:
 
 
 @ensureDeferred
-async def test_relay_listens_again_after_it_was_killed_in_a_container(tmp_path: Path) -> None:
+async def test_a_relay_listens_again_after_it_was_killed_in_a_container(tmp_path: Path) -> None:
     path = tmp_path / "relay.sock"
     leave_stale_socket(path)
     lines: list[LogEvent] = []
@@ -76,7 +76,7 @@ async def test_relay_listens_again_after_it_was_killed_in_a_container(tmp_path: 
 
 
 @ensureDeferred
-async def test_urls_are_those_of_the_first_port_that_has_a_number(tmp_path: Path) -> None:
+async def test_urls_use_the_first_port_with_a_number(tmp_path: Path) -> None:
     lines: list[LogEvent] = []
     globalLogPublisher.addObserver(lines.append)
     relay = Relay(reactor, RelaySettings(listen=(f"unix:{tmp_path}/sock", "tcp:0:interface=127.0.0.1")))
@@ -94,7 +94,7 @@ async def test_urls_are_those_of_the_first_port_that_has_a_number(tmp_path: Path
 
 
 @ensureDeferred
-async def test_admin_port_listens_again_likewise_and_leaves_other_files_alone(tmp_path: Path) -> None:
+async def test_the_admin_port_removes_a_stale_socket_but_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     leave_stale_socket(path)
     admin = RelayAdmin(reactor, RelaySettings(admin=f"unix:{path}"))
@@ -116,7 +116,7 @@ def hosts(ports: list[IListeningPort]) -> list[str]:
 @ensureDeferred
 @pytest.mark.parametrize("why", [NO_ADDRESS, NO_FAMILY], ids=["no address", "no family"])
 @pytest.mark.parametrize(("lacking", "rest"), [("127.0.0.1", "::1"), ("::1", "127.0.0.1")])
-async def test_relay_listens_on_the_loopback_address_that_there_is(
+async def test_a_relay_listens_on_the_available_loopback_address(
     lacking: str, rest: str, why: OSError
 ) -> None:
     relay = Relay(Machine({lacking: why}), RelaySettings(port=0))
@@ -126,7 +126,7 @@ async def test_relay_listens_on_the_loopback_address_that_there_is(
 
 
 @ensureDeferred
-async def test_relay_on_a_machine_without_loopback_says_what_is_missing() -> None:
+async def test_a_relay_without_loopback_names_the_missing_addresses() -> None:
     relay = Relay(Machine({"127.0.0.1": NO_ADDRESS, "::1": NO_ADDRESS}), RelaySettings(port=0))
     with pytest.raises(ConfigError, match=r"neither 127\.0\.0\.1 nor ::1\. Bring its loopback interface up"):
         relay.startService()
@@ -135,7 +135,7 @@ async def test_relay_on_a_machine_without_loopback_says_what_is_missing() -> Non
 
 @ensureDeferred
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
-async def test_loopback_port_that_is_taken_ends_the_start(taken: str) -> None:
+async def test_a_loopback_port_in_use_ends_the_start(taken: str) -> None:
     relay = Relay(Machine({taken: TAKEN}), RelaySettings(port=0))
     with pytest.raises(ConfigError, match=r"Address already in use\. Stop the program that uses it"):
         relay.startService()
@@ -144,7 +144,7 @@ async def test_loopback_port_that_is_taken_ends_the_start(taken: str) -> None:
 
 
 @ensureDeferred
-async def test_address_of_another_machine_is_not_called_taken() -> None:
+async def test_an_address_of_another_machine_has_its_own_message() -> None:
     relay = Relay(reactor, RelaySettings(listen=("tcp:0:interface=192.0.2.1",)))
     with pytest.raises(ConfigError, match="This machine does not have that address; choose another") as found:
         relay.startService()
@@ -160,7 +160,7 @@ async def admin_on(machine: Machine, endpoint: str | None) -> tuple[RelayAdmin, 
 
 
 @ensureDeferred
-async def test_admin_port_is_on_the_loopback_address_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_admin_port_uses_the_available_loopback_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seance.admin.service.DEFAULT_ENDPOINT", "tcp:0:interface=127.0.0.1")
     for endpoint in (None, "tcp:0:interface=127.0.0.1"):
         admin, where = await admin_on(Machine({"127.0.0.1": NO_ADDRESS}), endpoint)
@@ -178,7 +178,7 @@ async def test_admin_port_is_on_the_loopback_address_that_there_is(monkeypatch: 
 
 @ensureDeferred
 @pytest.mark.parametrize(("error", "says"), [(TAKEN, "Stop the program"), (NO_ADDRESS, "does not have")])
-async def test_default_admin_port_that_cannot_be_had_says_why(
+async def test_an_unavailable_default_admin_port_logs_the_reason(
     error: OSError, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seance.admin.service.DEFAULT_ENDPOINT", "tcp:0:interface=127.0.0.1")

@@ -1,4 +1,4 @@
-"""The local server's answer on its way through relay and agent: addresses, cookies, time."""
+"""The local server's answer through relay and agent: URLs, cookies, times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lines_of(player: Player) -> list[str]:
 
 
 async def answered(rig: Rig, target: str, *lines: str, host: str = "relay.example") -> list[str]:
-    """Return the head that a client gets when the local server answers a 307 with these lines."""
+    """Return the head that a client gets when the local server answers 307 with these lines."""
     number = len(rig.locals)
     client = await rig.connect(request(target, host=host))
     local = await rig.local(number)
@@ -39,7 +39,7 @@ async def answered(rig: Rig, target: str, *lines: str, host: str = "relay.exampl
 )
 @pytest.mark.parametrize(("target", "mapped"), FORMS.items())
 @ensureDeferred
-async def test_redirect_of_the_local_server_stays_in_the_tunnel(
+async def test_a_redirect_within_the_local_server_stays_in_the_tunnel(
     target: str, mapped: str, location: str
 ) -> None:
     async with Rig() as rig:
@@ -52,7 +52,7 @@ async def test_redirect_of_the_local_server_stays_in_the_tunnel(
     "location", ["ws://other.example/doc", "//other.example/doc", "http://127.0.0.1:1/doc"]
 )
 @ensureDeferred
-async def test_redirect_to_another_server_stays_as_it_is(location: str) -> None:
+async def test_a_redirect_to_another_server_is_unchanged(location: str) -> None:
     async with Rig() as rig:
         assert f"Location: {location}" in await answered(rig, "/c/r/doc", f"Location: {location}")
 
@@ -73,7 +73,7 @@ TOKEN = JWT + "c"
     ],
 )
 @ensureDeferred
-async def test_redirect_holds_the_token_of_an_address_and_leads_where_it_is_good(
+async def test_a_redirect_keeps_the_token_of_the_url_where_it_is_valid(
     target: str, fields: tuple[str, ...], mapped: str
 ) -> None:
     async with TokenRig(Verifier({JWT + "a": AGENT, TOKEN: CLIENT})) as rig:
@@ -94,7 +94,7 @@ async def test_redirect_holds_the_token_of_an_address_and_leads_where_it_is_good
 
 
 @ensureDeferred
-async def test_token_of_a_client_is_in_no_redirect_to_another_server() -> None:
+async def test_a_redirect_to_another_server_has_no_token() -> None:
     async with TokenRig(Verifier({JWT + "a": AGENT, TOKEN: CLIENT})) as rig:
         await rig.attach(token=JWT + "a")
         for location in (
@@ -108,7 +108,7 @@ async def test_token_of_a_client_is_in_no_redirect_to_another_server() -> None:
 
 
 @ensureDeferred
-async def test_local_server_that_sees_the_public_host_may_redirect_by_that() -> None:
+async def test_a_local_server_with_the_public_host_may_redirect_to_it() -> None:
     async with Rig(agent={"keep_host": True}) as rig:
         head = await answered(rig, "/c/r/doc", "Location: http://{host}/doc/", host="relay.example:8443")
         assert "Location: /c/r/doc/" in head
@@ -122,7 +122,7 @@ async def test_local_server_that_sees_the_public_host_may_redirect_by_that() -> 
 )
 @pytest.mark.parametrize("start", ["101 Switching Protocols", "401 Unauthorized"])
 @ensureDeferred
-async def test_cookie_of_one_room_is_not_for_another(target: str, cookies: list[str], start: str) -> None:
+async def test_a_cookie_is_limited_to_its_room(target: str, cookies: list[str], start: str) -> None:
     lines = "Set-Cookie: sid=1; Path=/; HttpOnly\r\nSet-Cookie: __Host-a=b; Path=/\r\nClear-Site-Data: *\r\n"
     answer = (
         answer_101().decode().replace("101 Switching Protocols", start).replace("\r\n", "\r\n" + lines, 1)
@@ -140,7 +140,7 @@ async def test_cookie_of_one_room_is_not_for_another(target: str, cookies: list[
     "start", ["HTTP/1.0 101 Switching Protocols", "HTTP/1.0 101", "HTTP/1.1 101", "HTTP/1.1 101 x"]
 )
 @ensureDeferred
-async def test_101_in_any_spelling_of_its_first_line_opens_the_way(start: str) -> None:
+async def test_a_101_with_any_spelling_of_its_first_line_is_accepted(start: str) -> None:
     answer = answer_101().replace(b"HTTP/1.1 101 Switching Protocols", start.encode())
     async with Rig() as rig:
         client = await rig.connect(request())
@@ -154,7 +154,7 @@ async def test_101_in_any_spelling_of_its_first_line_opens_the_way(start: str) -
 
 @pytest.mark.parametrize("count", [97, 98, 99, 100])
 @ensureDeferred
-async def test_as_many_fields_as_the_relay_takes_pass_the_agent(count: int) -> None:
+async def test_the_agent_accepts_as_many_fields_as_the_relay(count: int) -> None:
     """The relay adds three fields."""
     fields = [f"X-{number}: 1" for number in range(count - 5)]
     async with Rig() as rig:
@@ -170,7 +170,7 @@ async def test_as_many_fields_as_the_relay_takes_pass_the_agent(count: int) -> N
 
 
 @ensureDeferred
-async def test_head_as_long_as_a_relay_can_take_passes_the_agent() -> None:
+async def test_the_agent_accepts_a_head_as_long_as_the_relay_does() -> None:
     async with Rig(relay={"head_bytes": 256 * 1024}) as rig:
         rest = 256 * 1024 - len(request("/c/r/doc", "X-Long: "))
         client = await rig.connect(request("/c/r/doc", "X-Long: " + "x" * rest))
@@ -193,7 +193,7 @@ async def _answer_after(
 
 
 @ensureDeferred
-async def test_agent_asks_for_more_time_for_the_first_answer() -> None:
+async def test_an_agent_can_request_more_time_for_the_first_answer() -> None:
     relay = {"upgrade_seconds": 0.05, "max_upgrade_seconds": 5.0}
     assert (await _answer_after(0.2, relay=relay)).startswith(b"HTTP/1.1 502 ")
     assert (await _answer_after(0.2, relay=relay, agent={"upgrade_seconds": 4.0})).startswith(
@@ -202,7 +202,7 @@ async def test_agent_asks_for_more_time_for_the_first_answer() -> None:
 
 
 @ensureDeferred
-async def test_relay_bounds_what_an_agent_may_ask_for() -> None:
+async def test_the_relay_limits_the_requested_time() -> None:
     relay = {"upgrade_seconds": 0.05, "max_upgrade_seconds": 0.1}
     answer = await _answer_after(0.3, relay=relay, agent={"upgrade_seconds": 60.0})
     assert answer.startswith(b"HTTP/1.1 502 ")
@@ -210,7 +210,7 @@ async def test_relay_bounds_what_an_agent_may_ask_for() -> None:
 
 
 @ensureDeferred
-async def test_agent_may_ask_for_less_time() -> None:
+async def test_an_agent_can_request_less_time() -> None:
     answer = await _answer_after(0.3, agent={"upgrade_seconds": 0.1})
     assert b"did not answer within 0.1 s" in answer
 
@@ -228,7 +228,9 @@ async def test_agent_may_ask_for_less_time() -> None:
     ],
 )
 @ensureDeferred
-async def test_public_origin_becomes_the_local_servers_and_others_stay(origin: str, seen: str) -> None:
+async def test_the_public_origin_is_mapped_to_the_local_server_and_others_are_unchanged(
+    origin: str, seen: str
+) -> None:
     async with Rig(agent={"rewrite_origin": True}) as rig:
         await rig.connect(request("/c/r/doc", f"Origin: {origin}", host="relay.example:8443"))
         head = lines_of(await rig.local())
@@ -238,7 +240,7 @@ async def test_public_origin_becomes_the_local_servers_and_others_stay(origin: s
 
 
 @ensureDeferred
-async def test_origin_stays_without_the_option() -> None:
+async def test_the_origin_is_unchanged_without_the_option() -> None:
     async with Rig() as rig:
         await rig.connect(request("/c/r/doc", "Origin: http://relay.example"))
         assert "Origin: http://relay.example" in lines_of(await rig.local())
@@ -256,7 +258,7 @@ async def test_origin_stays_without_the_option() -> None:
     ],
 )
 @ensureDeferred
-async def test_offer_of_another_protocol_is_ignored_where_the_relay_answers_itself(
+async def test_an_upgrade_to_another_protocol_is_ignored_if_the_relay_answers(
     offer: tuple[str, ...],
 ) -> None:
     def plain(target: str, accept: str = "text/html") -> bytes:
@@ -277,7 +279,7 @@ async def test_offer_of_another_protocol_is_ignored_where_the_relay_answers_itse
 
 @pytest.mark.parametrize("scheme", ["http", "https", "ws", "WSS"])
 @ensureDeferred
-async def test_absolute_target_is_served_and_its_host_is_what_the_local_server_hears(scheme: str) -> None:
+async def test_the_host_of_an_absolute_target_reaches_the_local_server(scheme: str) -> None:
     async with Rig() as rig:
         client = await rig.connect(request(f"{scheme}://relay.example:80/c/r/doc?x=1", host="other.example"))
         local = await rig.local()

@@ -1,4 +1,4 @@
-"""A relay behind a load balancer that speaks the PROXY protocol: every header, segmentation and end."""
+"""A relay behind a load balancer with the PROXY protocol: every header, segmentation and end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEALTH = b"GET /health HTTP/1.0\r\n\r\n"
 
 @contextmanager
 def refusals() -> Iterator[list[LogEvent]]:
-    """Collect the lines about refused connections."""
+    """Collect the log lines about refused connections."""
     lines: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -45,12 +45,12 @@ def status(player: Player) -> int:
     return int(player.received.split(b" ", 2)[1])
 
 
-# What is accepted
+# Accepted headers
 
 
 @ensureDeferred
 @pytest.mark.parametrize("header", [data for data, _ in LEGAL.values()], ids=LEGAL.keys())
-async def test_legal_header_is_accepted_whole_and_in_pieces(header: bytes) -> None:
+async def test_a_valid_header_is_accepted_whole_and_in_pieces(header: bytes) -> None:
     async with Rig(relay=PROXIED, with_agent=False) as rig:
         whole = header + HEALTH
         for pieces in ([whole], [header, HEALTH], [header[:3], header[3:9], header[9:] + HEALTH]):
@@ -64,7 +64,7 @@ async def test_legal_header_is_accepted_whole_and_in_pieces(header: bytes) -> No
 
 @ensureDeferred
 @pytest.mark.parametrize("name", ["UNKNOWN", "TCP6", "v2 TCP4 with TLVs"])
-async def test_header_may_come_byte_by_byte(name: str) -> None:
+async def test_a_header_may_arrive_byte_by_byte(name: str) -> None:
     async with Rig(relay=PROXIED, with_agent=False) as rig:
         client = await rig.connect()
         for byte in LEGAL[name][0] + HEALTH:
@@ -88,7 +88,7 @@ async def test_header_may_come_byte_by_byte(name: str) -> None:
         ("TCP6, mapped", "203.0.113.7"),
     ],
 )
-async def test_local_server_is_told_the_source_of_the_header_or_else_of_the_connection(
+async def test_the_local_server_gets_the_address_of_the_header_or_of_the_connection(
     name: str, expected: str
 ) -> None:
     async with Rig(relay=PROXIED, with_agent=False) as rig:
@@ -99,8 +99,10 @@ async def test_local_server_is_told_the_source_of_the_header_or_else_of_the_conn
 
 
 @ensureDeferred
-async def test_header_is_followed_by_tls(tmp_path: Path) -> None:
-    """The header comes in clear before the handshake, in one segment with its first bytes or before it."""
+async def test_tls_may_follow_the_header(tmp_path: Path) -> None:
+    """The header is not encrypted. It comes in the same segment as the handshake's first bytes, or before
+    it.
+    """
     authority = Authority(tmp_path)
     async with TlsRig(authority, relay=PROXIED, with_agent=False) as rig:
         for header in (b"PROXY UNKNOWN\r\n", LEGAL["v2 TCP4"][0], LEGAL["v2 LOCAL"][0]):
@@ -114,7 +116,7 @@ async def test_header_is_followed_by_tls(tmp_path: Path) -> None:
 
 
 @ensureDeferred
-async def test_half_close_of_a_client_behind_a_header_stays_a_half_close() -> None:
+async def test_a_half_close_behind_a_header_stays_a_half_close() -> None:
     """The agent uses another port."""
     listen = ("tcp:0:interface=127.0.0.1", *LISTEN)
     async with Rig(relay={"listen": listen, "trusted_proxy": ("127.0.0.1",)}) as rig:
@@ -133,14 +135,14 @@ async def test_half_close_of_a_client_behind_a_header_stays_a_half_close() -> No
         local.leg.loseConnection()
 
 
-# What is refused, and what the log says
+# Refused headers, and their log lines
 
 
 @ensureDeferred
 @pytest.mark.parametrize(
     "name", ["HTTP", "lower case", "v6 in TCP4", "too long", "family 4", "TCP4 too short"]
 )
-async def test_illegal_header_is_cut_and_the_log_names_the_fault(name: str) -> None:
+async def test_an_invalid_header_is_cut_and_the_log_names_the_fault(name: str) -> None:
     data, why = ILLEGAL[name]
     async with Rig(relay=PROXIED, with_agent=False) as rig:
         with refusals() as lines:
@@ -154,7 +156,7 @@ async def test_illegal_header_is_cut_and_the_log_names_the_fault(name: str) -> N
 
 
 @ensureDeferred
-async def test_sender_that_is_not_trusted_is_cut_and_the_log_names_the_option() -> None:
+async def test_an_untrusted_sender_is_cut_and_the_log_names_the_option() -> None:
     async with Rig(relay={"listen": LISTEN}, with_agent=False) as rig:
         with refusals() as lines:
             client = await rig.connect(LINE + HEALTH)
@@ -167,7 +169,7 @@ async def test_sender_that_is_not_trusted_is_cut_and_the_log_names_the_option() 
 
 @ensureDeferred
 @pytest.mark.parametrize(("sent", "why"), [(b"", "was no PROXY header"), (b"PROXY TC", "was incomplete")])
-async def test_header_that_does_not_come_in_time_is_cut_and_logged(sent: bytes, why: str) -> None:
+async def test_a_late_header_is_cut_and_logged(sent: bytes, why: str) -> None:
     async with Rig(relay={**PROXIED, "head_seconds": 0.1}, with_agent=False) as rig:
         with refusals() as lines:
             client = await rig.connect(sent)
@@ -178,7 +180,7 @@ async def test_header_that_does_not_come_in_time_is_cut_and_logged(sent: bytes, 
 
 
 @ensureDeferred
-async def test_header_that_ends_half_way_is_logged_and_a_check_that_only_connects_is_not() -> None:
+async def test_an_incomplete_header_is_logged_and_a_tcp_check_is_not() -> None:
     async with Rig(relay=PROXIED, with_agent=False) as rig:
         with refusals() as lines:
             client = await rig.connect()
@@ -194,7 +196,7 @@ async def test_header_that_ends_half_way_is_logged_and_a_check_that_only_connect
 
 
 @ensureDeferred
-async def test_a_crowd_of_illegal_headers_is_one_line() -> None:
+async def test_many_invalid_headers_are_one_log_line() -> None:
     async with Rig(relay=PROXIED, with_agent=False) as rig:
         with refusals() as lines:
             for _ in range(5):
@@ -207,7 +209,7 @@ async def test_a_crowd_of_illegal_headers_is_one_line() -> None:
 
 
 @ensureDeferred
-async def test_header_over_a_unix_socket_is_read(tmp_path: Path) -> None:
+async def test_a_header_over_a_unix_socket_is_accepted(tmp_path: Path) -> None:
     """Connections over a UNIX socket count as 127.0.0.1."""
     path = os.fspath(tmp_path / "relay.sock")
     listen = ("tcp:0:interface=127.0.0.1", f"haproxy:unix:{path}")

@@ -1,4 +1,4 @@
-"""No crowd keeps an agent from its room: neither clients, nor questions, nor strangers."""
+"""Clients, status requests and other agents cannot keep an agent from its room by using up rates."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.relay.test_active_grants import AGENT, CLIENT, JWT, TokenRig, Verifie
 from tests.relay.test_resumption import QUICK, back, raw_of
 
 ONE_EACH = {"upgrades_per_address": 0, "upgrades_per_room": 0}
-"""A bucket that is never filled again; one is in it."""
+"""A bucket with one token that is never filled again."""
 
 STATUS = b"GET /c/r/status HTTP/1.1\r\nHost: relay.example\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
 def far_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody is counted by address, though all of us dial from loopback."""
+    """Count all connections by address, although the tests dial from loopback."""
     monkeypatch.setattr(admission_module, "_is_loopback", lambda holder: False)
     return
 
 
 async def answer(rig: Rig, sent: bytes) -> bytes:
-    """What somebody is told."""
+    """Return the status and the retry time of a refusal."""
     player = await rig.connect(sent)
     await player.receives(b"\r\n\r\n")
     player.leg.abortConnection()
@@ -44,13 +44,13 @@ async def status(rig: Rig, sent: bytes) -> int:
 
 
 def resuming(resume_request: ResumeRequest, *fields: str) -> bytes:
-    """The dial of an agent that can resume, and wants to."""
+    """Return the upgrade request of an agent that resumes a session."""
     offer = "Sec-WebSocket-Protocol: " + ", ".join(SUBPROTOCOLS)
     return request("/agent?room=r", offer, f"Seance-Resume: {resume_request.written()}", *fields)
 
 
 @ensureDeferred
-async def test_agent_resumes_however_often_others_have_come() -> None:
+async def test_an_agent_resumes_although_the_rate_is_used_up() -> None:
     async with Rig(relay=ONE_EACH, agent=QUICK) as rig:
         client, local = await rig.joined()
         for sent in (request("/c/r"), request("/agent?room=r"), STATUS, STATUS):
@@ -65,8 +65,8 @@ async def test_agent_resumes_however_often_others_have_come() -> None:
 
 
 @ensureDeferred
-async def test_agent_that_does_not_prove_its_session_pays_and_comes_again_soon() -> None:
-    """Longer than a session is kept no agent waits between two attempts."""
+async def test_an_agent_without_proof_of_its_session_is_limited_with_a_short_retry_time() -> None:
+    """An agent never waits for longer between two attempts than a session is kept."""
     resume_request = ResumeRequest("s" * 22, "t" * 43, 0, 0)
     async with Rig(relay=ONE_EACH) as rig:
         said = await answer(rig, resuming(resume_request))
@@ -80,7 +80,7 @@ async def test_agent_that_does_not_prove_its_session_pays_and_comes_again_soon()
 
 
 @ensureDeferred
-async def test_clients_agents_and_questions_do_not_pay_for_each_other() -> None:
+async def test_clients_agents_and_status_requests_have_separate_rates() -> None:
     async with Rig(relay=ONE_EACH, with_agent=False) as rig:
         assert await status(rig, STATUS) == 200
         assert await status(rig, STATUS) == 429
@@ -91,7 +91,7 @@ async def test_clients_agents_and_questions_do_not_pay_for_each_other() -> None:
 
 
 @ensureDeferred
-async def test_room_pays_only_for_those_who_may_enter_it() -> None:
+async def test_only_authorized_clients_use_up_the_rate_of_a_room() -> None:
     verifier = Verifier({JWT + "agent": AGENT, JWT + "client": CLIENT})
     rates = {"upgrades_per_address": 100, "upgrades_per_room": 0}
     async with TokenRig(verifier, relay=rates) as rig:
@@ -110,7 +110,7 @@ async def test_room_pays_only_for_those_who_may_enter_it() -> None:
 
 
 @ensureDeferred
-async def test_forged_tokens_are_bounded_by_address() -> None:
+async def test_forged_tokens_are_limited_by_address() -> None:
     verifier = Verifier({})
     async with TokenRig(verifier, relay=ONE_EACH) as rig:
         for target in ("/agent?room=r", "/c/r"):
@@ -120,7 +120,7 @@ async def test_forged_tokens_are_bounded_by_address() -> None:
 
 
 @ensureDeferred
-async def test_stranger_with_a_key_of_its_own_does_not_use_up_what_the_host_has() -> None:
+async def test_an_agent_with_another_key_does_not_use_up_the_hosts_rate() -> None:
     host, stranger = AgentKey(b"h" * 32), AgentKey(b"s" * 32)
     async with IdentityRig(relay={"upgrades_per_address": 100, "upgrades_per_room": 0}) as rig:
         claim = lambda: stranger.prove(rig.nonce(), "r", rig.host)  # noqa: E731
@@ -134,7 +134,7 @@ async def test_stranger_with_a_key_of_its_own_does_not_use_up_what_the_host_has(
 
 
 @ensureDeferred
-async def test_those_who_wait_leave_room_where_descriptors_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_clients_are_limited_by_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 50 connections 40 are for clients, and of those 8 for waiting ones."""
     monkeypatch.setattr(relay_module, "descriptor_limit", lambda: 50)
     async with Rig(relay={"upgrades_per_address": 1000}) as rig:

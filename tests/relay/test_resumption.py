@@ -1,4 +1,4 @@
-"""An agent that loses its carrier comes back, and nobody who is connected notices."""
+"""An agent that loses its carrier resumes, and no connected client is affected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = {"backoff_base_seconds": 0.02, "resume_backoff_cap_seconds": 0.02}
 
 
 def raw_of(link: AgentLink) -> Any:
-    """The relay's socket of a link."""
+    """Return the relay's transport of a link."""
     lasting: Any = link._mux.transport  # type: ignore[union-attr]  # it is attached
     return lasting.carrier.transport
 
@@ -27,7 +27,7 @@ def session_of(link: AgentLink) -> Any:
 
 
 async def cut_off(kept: RelayLink | None) -> RelayLink:
-    """What a dial leads to where there is no network."""
+    """An endpoint that fails, as without a network."""
     raise CarrierLost("The network is gone.")
 
 
@@ -36,7 +36,7 @@ async def back(rig: Rig, link: AgentLink) -> None:
 
 
 @ensureDeferred
-async def test_clients_notice_nothing_of_a_cut_and_no_byte_is_lost_or_doubled() -> None:
+async def test_a_cut_disconnects_no_client_and_loses_no_byte() -> None:
     async with Rig(agent=QUICK) as rig:
         pairs = [await rig.joined() for _ in range(5)]
         link = rig.relay.rooms._table.find("r")
@@ -62,7 +62,7 @@ async def test_clients_notice_nothing_of_a_cut_and_no_byte_is_lost_or_doubled() 
 
 
 @ensureDeferred
-async def test_agent_that_is_cut_off_says_that_it_resumes_and_not_that_it_waits() -> None:
+async def test_a_cut_agent_reports_resuming_and_not_waiting() -> None:
     async with Rig(agent=QUICK) as rig:
         await rig.joined()
         news: list[AgentStatus] = []
@@ -75,7 +75,7 @@ async def test_agent_that_is_cut_off_says_that_it_resumes_and_not_that_it_waits(
 
 
 @ensureDeferred
-async def test_client_that_comes_or_goes_meanwhile_is_served_or_forgotten() -> None:
+async def test_a_client_may_connect_or_disconnect_during_the_resumption() -> None:
     async with Rig(agent=QUICK | {"backoff_base_seconds": 0.3, "resume_backoff_cap_seconds": 0.3}) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -91,7 +91,7 @@ async def test_client_that_comes_or_goes_meanwhile_is_served_or_forgotten() -> N
 
 
 @ensureDeferred
-async def test_agent_that_does_not_come_back_in_time_loses_its_clients() -> None:
+async def test_an_agent_that_does_not_return_in_time_loses_its_clients() -> None:
     async with Rig(relay={"resume_seconds": 0.2}, agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -106,7 +106,7 @@ async def test_agent_that_does_not_come_back_in_time_loses_its_clients() -> None
 
 
 @ensureDeferred
-async def test_session_that_the_relay_has_not_kept_ends_at_the_agent_too() -> None:
+async def test_a_session_that_the_relay_has_dropped_ends_at_the_agent_too() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -121,7 +121,7 @@ async def test_session_that_the_relay_has_not_kept_ends_at_the_agent_too() -> No
 
 
 @ensureDeferred
-async def test_stranger_with_a_wrong_secret_harms_nobody() -> None:
+async def test_a_wrong_resume_secret_is_refused_and_affects_no_client() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -143,7 +143,7 @@ async def test_stranger_with_a_wrong_secret_harms_nobody() -> None:
 
 
 @ensureDeferred
-async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has() -> None:
+async def test_an_agent_whose_101_was_lost_resumes_with_the_previous_secret() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -153,7 +153,7 @@ async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has()
         await until(lambda: link.is_resuming)
         await back(rig, link)
         assert relay_link._session.token != before.token
-        # Before anything is acknowledged on the new carrier, it is as if the 101 had never come.
+        # Before an acknowledgement on the new carrier, the relay assumes that the 101 was lost.
         relay_link._session = before
         raw_of(link).abortConnection()
         await until(lambda: relay_link._session is not before)
@@ -164,7 +164,7 @@ async def test_agent_whose_101_was_lost_comes_back_with_the_secret_that_it_has()
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_session_that_flaps_is_told_to_wait_and_lives() -> None:
+async def test_a_session_that_resumes_too_often_must_wait_and_survives() -> None:
     async with Rig(agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -182,7 +182,7 @@ async def test_session_that_flaps_is_told_to_wait_and_lives() -> None:
 
 
 @ensureDeferred
-async def test_relay_that_keeps_no_sessions_serves_the_same_agent_as_before() -> None:
+async def test_a_relay_without_resumption_serves_the_agent() -> None:
     async with Rig(relay={"resume_seconds": 0.0}, agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -197,7 +197,7 @@ async def test_relay_that_keeps_no_sessions_serves_the_same_agent_as_before() ->
 
 
 @ensureDeferred
-async def test_agent_that_does_not_want_to_resume_is_served_as_before() -> None:
+async def test_an_agent_without_resumption_is_served() -> None:
     async with Rig(agent=QUICK | {"resume": False}) as rig:
         client, _ = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -209,7 +209,7 @@ async def test_agent_that_does_not_want_to_resume_is_served_as_before() -> None:
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_client_that_does_not_read_while_its_agent_is_away_keeps_memory_bounded() -> None:
+async def test_a_client_that_does_not_read_during_the_resumption_costs_limited_memory() -> None:
     async with Rig(relay={"resume_bytes": 128 * 1024}, agent=QUICK | {"resume_bytes": 128 * 1024}) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -232,7 +232,7 @@ async def test_client_that_does_not_read_while_its_agent_is_away_keeps_memory_bo
 
 
 @ensureDeferred
-async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() -> None:
+async def test_the_longest_disconnected_agents_are_dropped_when_memory_is_short() -> None:
     async with Rig(relay={"resume_bytes_in_all": 300_000}, agent=QUICK) as rig:
         client, local = await rig.joined()
         link = rig.relay.rooms._table.find("r")
@@ -251,7 +251,7 @@ async def test_agents_that_are_away_longest_are_given_up_when_memory_is_short() 
 
 
 @ensureDeferred
-async def test_no_agent_is_let_in_when_memory_is_used_up() -> None:
+async def test_agents_are_refused_when_the_resume_memory_is_used_up() -> None:
     async with Rig(with_agent=False) as rig:
         rig.relay.rooms.resume_memory._max_bytes = 0
         agent = rig.make_agent()

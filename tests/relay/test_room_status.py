@@ -1,4 +1,4 @@
-"""What a page is told about the agent of a room: once, as a stream, and to whom."""
+"""The status of a room for web pages: one answer or a stream of events, and access to it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def events(player: Player) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
-# Asked once
+# One answer
 
 
 @ensureDeferred
@@ -84,13 +84,13 @@ async def test_status_follows_the_agent() -> None:
 @pytest.mark.parametrize(
     "target", ["/c/r/status", "/c/r/status?x=1", "/client/status?room=r", "/client?room=r/status"]
 )
-async def test_status_is_at_every_form_of_the_address(target: str) -> None:
+async def test_the_status_is_at_every_form_of_the_url(target: str) -> None:
     async with Rig() as rig:
         assert (await state_of(rig, target))["state"] == "online"
 
 
 @ensureDeferred
-async def test_upgrade_at_the_same_address_is_the_apps_own() -> None:
+async def test_an_upgrade_at_the_status_path_reaches_the_local_server() -> None:
     async with Rig() as rig:
         await rig.connect(request("/c/r/status", "Accept: text/event-stream"))
         assert (await rig.local()).received.startswith(b"GET /status HTTP/1.1\r\n")
@@ -100,13 +100,13 @@ async def test_upgrade_at_the_same_address_is_the_apps_own() -> None:
 @pytest.mark.parametrize(
     "target", ["/c/r", "/c/r/", "/c/r/status/", "/c/r/statuses", "/c/r/a/status", "/status"]
 )
-async def test_status_is_nowhere_else(target: str) -> None:
+async def test_the_status_is_at_no_other_path(target: str) -> None:
     async with Rig() as rig:
         assert (await answer(rig, plain(target)))[0] in (404, 426)
 
 
 @ensureDeferred
-async def test_head_has_no_body_and_other_methods_are_refused() -> None:
+async def test_head_gets_no_body_and_other_methods_are_refused() -> None:
     async with Rig() as rig:
         status, fields, body = await answer(rig, plain("/c/r/status", method="HEAD"))
         assert (status, body) == (200, "")
@@ -117,7 +117,7 @@ async def test_head_has_no_body_and_other_methods_are_refused() -> None:
 
 
 @ensureDeferred
-async def test_asking_counts_as_an_upgrade_does() -> None:
+async def test_status_requests_have_a_rate_limit() -> None:
     async with Rig(relay={"upgrades_per_room": 1}) as rig:
         seen = [(await answer(rig, plain("/c/other/status")))[0] for _ in range(11)]
         assert seen == [200] * 10 + [429]
@@ -128,7 +128,7 @@ async def test_asking_counts_as_an_upgrade_does() -> None:
 
 
 @ensureDeferred
-async def test_every_page_may_read_it_where_every_page_may_connect() -> None:
+async def test_any_page_may_read_the_status_if_any_page_may_connect() -> None:
     async with Rig() as rig:
         for target in ("/c/r/status", "/c/r/status?room=x"):
             _, fields, _ = await answer(rig, plain(target, "Origin: https://app.example"))
@@ -136,7 +136,7 @@ async def test_every_page_may_read_it_where_every_page_may_connect() -> None:
 
 
 @ensureDeferred
-async def test_only_listed_pages_may_read_it_where_there_is_a_list() -> None:
+async def test_only_listed_origins_may_read_the_status() -> None:
     async with Rig(relay={"origins": ("https://app.example", "https://two.example")}) as rig:
         _, fields, _ = await answer(rig, plain("/c/r/status", "Origin: https://two.example"))
         assert (fields["Access-Control-Allow-Origin"], fields["Vary"]) == ("https://two.example", "Origin")
@@ -149,7 +149,7 @@ async def test_only_listed_pages_may_read_it_where_there_is_a_list() -> None:
 
 
 @ensureDeferred
-async def test_browser_that_asks_before_it_sends_a_token_is_told_that_it_may() -> None:
+async def test_a_preflight_request_for_a_token_is_allowed() -> None:
     async with Rig() as rig:
         preflight = plain(
             "/c/r/status",
@@ -169,7 +169,7 @@ async def test_browser_that_asks_before_it_sends_a_token_is_told_that_it_may() -
 
 
 @ensureDeferred
-async def test_token_is_needed_as_for_a_client_and_nothing_is_told_without() -> None:
+async def test_the_status_needs_the_token_of_a_client() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": CLIENT})
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
@@ -185,7 +185,7 @@ async def test_token_is_needed_as_for_a_client_and_nothing_is_told_without() -> 
 
 
 @ensureDeferred
-async def test_page_of_another_origin_than_the_tokens_is_refused() -> None:
+async def test_a_page_of_an_origin_that_the_token_does_not_allow_is_refused() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, origins=("https://app.example",))})
     async with TokenRig(verifier) as rig:
         status, _, body = await answer(
@@ -196,7 +196,7 @@ async def test_page_of_another_origin_than_the_tokens_is_refused() -> None:
 
 
 @ensureDeferred
-async def test_watcher_ends_with_its_token_and_takes_no_place_of_a_client() -> None:
+async def test_a_watcher_ends_with_its_token_and_uses_no_client_slot() -> None:
     verifier = Verifier({JWT + "a": AGENT, JWT + "c": replace(CLIENT, max_clients=1)})
     async with TokenRig(verifier) as rig:
         await attach_raw(rig)
@@ -217,11 +217,11 @@ async def test_watcher_ends_with_its_token_and_takes_no_place_of_a_client() -> N
         assert rig.relay.front.presence.watcher_count == 0
 
 
-# Watched
+# Streams of events
 
 
 @ensureDeferred
-async def test_watcher_is_told_every_change() -> None:
+async def test_a_watcher_gets_every_change() -> None:
     async with Rig() as rig:
         watcher = await rig.connect(watching())
         await watcher.receives(b"online")
@@ -240,7 +240,7 @@ async def test_watcher_is_told_every_change() -> None:
 
 
 @ensureDeferred
-async def test_watcher_is_told_that_the_link_resumes_while_a_newcomer_waits() -> None:
+async def test_a_watcher_gets_resuming_while_a_new_client_waits() -> None:
     slow = {"backoff_base_seconds": 0.5, "resume_backoff_cap_seconds": 0.5}
     async with Rig(agent=slow) as rig:
         watcher = await rig.connect(watching())
@@ -257,7 +257,7 @@ async def test_watcher_is_told_that_the_link_resumes_while_a_newcomer_waits() ->
 
 
 @ensureDeferred
-async def test_watcher_of_one_room_hears_nothing_of_another() -> None:
+async def test_a_watcher_gets_events_of_its_room_only() -> None:
     async with Rig() as rig:
         watcher = await rig.connect(watching("/c/other/status"))
         await watcher.receives(b"unknown")
@@ -268,7 +268,7 @@ async def test_watcher_of_one_room_hears_nothing_of_another() -> None:
 
 
 @ensureDeferred
-async def test_watchers_are_bounded_for_each_room_and_in_all_and_places_come_back() -> None:
+async def test_watchers_are_limited_per_room_and_in_total_and_slots_are_freed() -> None:
     async with Rig(relay={"watchers_per_room": 1, "watchers": 2}) as rig:
         first = await rig.connect(watching())
         await first.receives(b"online")
@@ -285,7 +285,7 @@ async def test_watchers_are_bounded_for_each_room_and_in_all_and_places_come_bac
 
 
 @ensureDeferred
-async def test_watcher_that_says_something_is_cut() -> None:
+async def test_a_watcher_that_sends_data_is_cut() -> None:
     async with Rig() as rig:
         watcher = await rig.connect(watching())
         await watcher.receives(b"online")
@@ -295,7 +295,7 @@ async def test_watcher_that_says_something_is_cut() -> None:
 
 
 @ensureDeferred
-async def test_stopping_relay_ends_its_watchers_and_takes_none() -> None:
+async def test_a_stopping_relay_ends_its_watchers_and_refuses_new_ones() -> None:
     async with Rig(with_agent=False) as rig:
         watcher = await rig.connect(watching())
         await watcher.receives(b"unknown")
@@ -309,18 +309,18 @@ async def test_stopping_relay_ends_its_watchers_and_takes_none() -> None:
         await again.ends()
 
 
-# With a clock
+# On a clock
 
 
 class Seat:
-    """A link as far as presence looks at it."""
+    """A link, as presence sees it."""
 
     is_attached = True
     is_resuming = False
 
 
 class Wire:
-    """A transport that keeps what was written."""
+    """A transport that records what was written."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -338,7 +338,7 @@ class Wire:
 
 
 class Stage:
-    """One watcher of a room in front of a clock."""
+    """One watcher of a room, on a clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -363,7 +363,7 @@ class Stage:
         ]
 
 
-def test_carrier_that_is_lost_and_comes_back_is_told_as_resuming() -> None:
+def test_a_lost_carrier_is_reported_as_resuming() -> None:
     stage = Stage()
     stage.rooms.claim("r", stage.seat, now=0.0)
     stage.watch()
@@ -379,7 +379,7 @@ def test_carrier_that_is_lost_and_comes_back_is_told_as_resuming() -> None:
     assert stage.told() == ["online", "resuming", "online"]
 
 
-def test_heartbeat_is_a_comment_and_tells_what_changes_by_itself() -> None:
+def test_the_heartbeat_is_a_comment_or_a_change_by_time() -> None:
     stage = Stage()
     stage.rooms.claim("r", stage.seat, now=0.0)
     stage.rooms.release("r", stage.seat, now=0.0)
@@ -391,7 +391,7 @@ def test_heartbeat_is_a_comment_and_tells_what_changes_by_itself() -> None:
     assert stage.told() == ["unknown"]
 
 
-def test_watcher_that_does_not_read_is_cut() -> None:
+def test_a_watcher_that_does_not_read_is_cut() -> None:
     stage = Stage()
     stage.watch()
     stage.wire.producer.pauseProducing()

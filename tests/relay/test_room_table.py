@@ -1,4 +1,4 @@
-"""Whose room is whose: while an agent is there, and in the grace time after."""
+"""The owner of a room: while its agent is connected, and in the grace time afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def refused(rooms: RoomTable[str], room: str, link: str, **who: object) -> str:
     return refusal.value.code
 
 
-def test_same_identity_replaces_its_own_link_at_once() -> None:
+def test_the_same_identity_replaces_its_link_immediately() -> None:
     rooms: RoomTable[str] = RoomTable()
     assert rooms.claim("r", "old", identity="a") is None
     assert rooms.claim("r", "new", identity="a") == "old"
@@ -26,19 +26,19 @@ def test_same_identity_replaces_its_own_link_at_once() -> None:
 
 
 @pytest.mark.parametrize("identity", [None, "b"])
-def test_any_other_is_refused_while_the_first_is_there(identity: str | None) -> None:
+def test_another_identity_is_refused_while_the_first_is_connected(identity: str | None) -> None:
     rooms: RoomTable[str] = RoomTable()
     rooms.claim("r", "first", identity="a")
     assert refused(rooms, "r", "second", identity=identity) == "room_taken"
 
 
-def test_nameless_agent_never_replaces_a_nameless_agent() -> None:
+def test_an_agent_without_identity_never_replaces_another() -> None:
     rooms: RoomTable[str] = RoomTable()
     rooms.claim("r", "first")
     assert refused(rooms, "r", "second") == "room_taken"
 
 
-def test_room_is_kept_for_its_owner_for_the_grace_time() -> None:
+def test_a_room_is_reserved_for_its_owner_for_the_grace_time() -> None:
     rooms: RoomTable[str] = RoomTable(grace_seconds=60.0)
     rooms.claim("r", "first", identity="a", now=0.0)
     rooms.release("r", "first", now=100.0)
@@ -50,21 +50,21 @@ def test_room_is_kept_for_its_owner_for_the_grace_time() -> None:
     assert rooms.find("r") == "again"
 
 
-def test_room_is_free_after_the_grace_time() -> None:
+def test_a_room_is_free_after_the_grace_time() -> None:
     rooms: RoomTable[str] = RoomTable(grace_seconds=60.0)
     rooms.claim("r", "first", identity="a", now=0.0)
     rooms.release("r", "first", now=100.0)
     assert rooms.claim("r", "second", identity="b", now=160.0) is None
 
 
-def test_room_of_a_nameless_agent_is_free_at_once() -> None:
+def test_a_room_of_an_agent_without_identity_is_free_immediately() -> None:
     rooms: RoomTable[str] = RoomTable()
     rooms.claim("r", "first")
     rooms.release("r", "first")
     assert rooms.claim("r", "second", identity="b") is None
 
 
-def test_kept_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reservations_are_limited_and_the_oldest_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms_module, "MAX_RESERVED", 2)
     rooms: RoomTable[str] = RoomTable()
     for room in ("r1", "r2", "r3"):
@@ -74,7 +74,7 @@ def test_kept_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPa
     assert refused(rooms, "r2", "b", identity="b", now=1.0) == "room_reserved"
 
 
-def test_old_reservations_are_forgotten() -> None:
+def test_expired_reservations_are_removed() -> None:
     rooms: RoomTable[str] = RoomTable(grace_seconds=1.0)
     for number in range(3):
         rooms.claim(f"r{number}", "x", identity="a", now=number * 10.0)
@@ -82,7 +82,7 @@ def test_old_reservations_are_forgotten() -> None:
     assert list(rooms._reserved) == ["r2"]
 
 
-def test_room_is_known_for_a_while_after_any_agent_has_gone() -> None:
+def test_a_room_is_known_for_a_while_after_its_agent_disconnected() -> None:
     rooms: RoomTable[str] = RoomTable(known_seconds=600.0)
     assert rooms.since("r", 0.0) is None
     rooms.claim("r", "nameless", now=1.0)
@@ -93,14 +93,14 @@ def test_room_is_known_for_a_while_after_any_agent_has_gone() -> None:
     assert rooms.since("r", 5600.0) is None
 
 
-def test_being_known_keeps_a_room_for_nobody() -> None:
+def test_a_known_room_is_not_reserved() -> None:
     rooms: RoomTable[str] = RoomTable()
     rooms.claim("r", "nameless", now=0.0)
     rooms.release("r", "nameless", now=1.0)
     assert rooms.claim("r", "stranger", identity="b", now=1.0) is None
 
 
-def test_link_that_never_came_up_makes_no_room_known_and_none_forgotten() -> None:
+def test_a_failed_link_does_not_change_the_known_rooms() -> None:
     rooms: RoomTable[str] = RoomTable()
     rooms.claim("r", "stillborn", now=0.0)
     rooms.release("r", "stillborn", now=1.0, was_served=False)
@@ -112,7 +112,7 @@ def test_link_that_never_came_up_makes_no_room_known_and_none_forgotten() -> Non
     assert rooms.since("r", 5.0) == 3.0
 
 
-def test_known_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_rooms_are_limited_and_the_oldest_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms_module, "MAX_KNOWN", 2)
     rooms: RoomTable[str] = RoomTable()
     for now, room in enumerate(("r1", "r2", "r3")):
@@ -121,7 +121,7 @@ def test_known_rooms_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyP
     assert [rooms.since(room, 3.0) for room in ("r1", "r2", "r3")] == [None, 1.0, 2.0]
 
 
-def test_old_known_rooms_are_forgotten_in_the_order_in_which_they_went() -> None:
+def test_known_rooms_expire_in_the_order_of_disconnection() -> None:
     rooms: RoomTable[str] = RoomTable(known_seconds=10.0)
     for room in ("r1", "r2"):
         rooms.claim(room, room, now=0.0)
@@ -135,7 +135,7 @@ def test_old_known_rooms_are_forgotten_in_the_order_in_which_they_went() -> None
     assert list(rooms._gone_at) == ["r1", "r3"]
 
 
-def test_every_change_of_a_room_is_told() -> None:
+def test_every_change_of_a_room_is_reported() -> None:
     rooms: RoomTable[str] = RoomTable()
     told: list[str] = []
     stop = rooms.on_change(told.append)

@@ -1,4 +1,4 @@
-"""The relay as a service: where it listens, how it fails to, and how it stops."""
+"""The relay as a service: listening, its errors, and stopping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.relay.rig import Rig, reactor, request, until
 
 
 @ensureDeferred
-async def test_default_is_loopback_on_both_families_and_one_port() -> None:
+async def test_the_default_is_loopback_in_both_families_on_one_port() -> None:
     relay = Relay(reactor, RelaySettings(port=0))
     relay.startService()
     hosts = [port.getHost() for port in await relay.when_listening()]
@@ -31,7 +31,7 @@ async def test_default_is_loopback_on_both_families_and_one_port() -> None:
 
 
 @ensureDeferred
-async def test_machine_without_ipv6_listens_on_the_other_family(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     listen = reactor.listenTCP
 
     def without_six(port: int, factory: object, backlog: int = 50, interface: str = "") -> object:
@@ -49,7 +49,7 @@ async def test_machine_without_ipv6_listens_on_the_other_family(monkeypatch: pyt
 
 
 @ensureDeferred
-async def test_port_in_use_is_a_sentence_at_once_and_leaves_nothing_open() -> None:
+async def test_a_port_in_use_is_an_error_immediately_and_leaves_nothing_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         listen = ("tcp:0:interface=127.0.0.1", f"tcp:{number}:interface=127.0.0.1")
@@ -62,7 +62,7 @@ async def test_port_in_use_is_a_sentence_at_once_and_leaves_nothing_open() -> No
 
 
 @ensureDeferred
-async def test_second_family_in_use_is_a_sentence_too() -> None:
+async def test_a_port_in_use_in_the_second_family_is_an_error_too() -> None:
     try:
         taken = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:
@@ -74,7 +74,7 @@ async def test_second_family_in_use_is_a_sentence_too() -> None:
 
 
 @pytest.mark.parametrize("text", ["nonsense", "tcp:x", "bogus:1", "ssl:0:privateKey=/nowhere.pem"])
-def test_listen_address_that_cannot_be_read_is_a_sentence(text: str) -> None:
+def test_an_invalid_listen_endpoint_is_one_message(text: str) -> None:
     relay = Relay(reactor, RelaySettings(listen=(text,)))
     with pytest.raises(ConfigError, match="cannot be read"):
         relay.startService()
@@ -82,7 +82,7 @@ def test_listen_address_that_cannot_be_read_is_a_sentence(text: str) -> None:
 
 @pytest.mark.slow
 @ensureDeferred
-async def test_stopping_tells_agents_and_cuts_strangers() -> None:
+async def test_stopping_closes_agents_and_cuts_other_connections() -> None:
     async with Rig(relay={"drain_try_seconds": 0.1}) as rig:
         stranger = await rig.connect(b"GET /")
         client, local = await rig.joined()
@@ -98,7 +98,7 @@ async def test_stopping_tells_agents_and_cuts_strangers() -> None:
 
 
 @ensureDeferred
-async def test_agent_that_does_not_say_goodbye_is_not_waited_for() -> None:
+async def test_stopping_does_not_wait_for_an_agent_that_does_not_close() -> None:
     async with Rig(relay={"drain_seconds": 0.05}) as rig:
         relay_link = rig.agent._relay_link
         assert relay_link is not None
@@ -112,7 +112,7 @@ async def test_agent_that_does_not_say_goodbye_is_not_waited_for() -> None:
 
 
 @ensureDeferred
-async def test_stopped_relay_can_be_started_again() -> None:
+async def test_a_stopped_relay_can_be_started_again() -> None:
     async with Rig(with_agent=False) as rig:
         await rig.relay.stopService()
         rig.relay.startService()
@@ -123,7 +123,7 @@ async def test_stopped_relay_can_be_started_again() -> None:
 
 
 @ensureDeferred
-async def test_rooms_do_not_see_each_other() -> None:
+async def test_rooms_are_separate() -> None:
     async with Rig() as rig:
         await rig.attach(room="other")
         assert rig.relay.rooms.room_count == 2
@@ -135,10 +135,10 @@ async def test_rooms_do_not_see_each_other() -> None:
 
 
 @ensureDeferred
-async def test_address_that_cannot_be_had_after_all_is_told_to_who_waits_and_logged(
+async def test_an_endpoint_that_fails_later_is_logged_and_fails_the_deferred(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twisted's endpoints know at once; others, that ask somebody first, do not."""
+    """Twisted's endpoints fail immediately; others, that ask another service first, fail later."""
     listening: Deferred[Any] = Deferred()
     late = SimpleNamespace(listen=lambda factory: listening)
     monkeypatch.setattr(listeners, "server_endpoint", lambda *_, **__: late)

@@ -1,18 +1,18 @@
-"""What an agent is told whose place was taken, or is kept, while it was away from its relay."""
+"""Agents that return to the relay while another agent has their room, or their old session is kept."""
 
 from __future__ import annotations
 
 from pytest_twisted import ensureDeferred
 
 from seance.agent.service import AgentState, AgentStatus
-from tests.agent.test_identity import ALICE, IdentityRig, status_of
+from tests.agent.test_identity import ALICE, status_of
 from tests.relay.rig import until
 
 
 @ensureDeferred
-async def test_process_that_asks_for_its_session_is_told_that_another_has_its_place() -> None:
-    """It has not read why its carrier was closed: it slept, or the carrier led nowhere by then."""
-    async with IdentityRig() as rig:
+async def test_a_replaced_process_that_resumes_gets_room_replaced() -> None:
+    """It has not read the reason of the close: it was suspended, or the carrier was dead by then."""
+    async with Known() as rig:
         wishes = []
         for _ in range(3):
             agent = await rig.attach_as(ALICE)
@@ -34,8 +34,8 @@ async def test_process_that_asks_for_its_session_is_told_that_another_has_its_pl
 
 
 @ensureDeferred
-async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
-    async with IdentityRig() as rig:
+async def test_a_replaced_agent_waits_until_the_other_has_disconnected() -> None:
+    async with Known() as rig:
         first = await rig.attach_as(ALICE)
         news: list[AgentStatus] = []
         first.on_status(news.append)
@@ -58,8 +58,8 @@ async def test_agent_that_is_told_so_waits_until_the_other_has_left() -> None:
 
 
 @ensureDeferred
-async def test_agent_without_an_identity_is_told_that_its_own_session_still_waits_for_it() -> None:
-    async with IdentityRig(relay={"resume_seconds": 1.0}) as rig:
+async def test_an_agent_without_identity_is_refused_while_its_old_session_is_kept() -> None:
+    async with Known(relay={"resume_seconds": 1.0}) as rig:
         agent = await rig.attach_as(None, backoff_base_seconds=60.0, resume_backoff_cap_seconds=60.0)
         assert agent.relay_link is not None
         agent.relay_link.drop_carrier()

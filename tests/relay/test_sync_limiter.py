@@ -1,4 +1,4 @@
-"""Which clients wait while others load, for how long, and when none does."""
+"""The initial-sync queue: which clients wait, for how long, and when none does."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ STEP_SECONDS = 0.01
 
 @dataclass(eq=False)
 class Tab:
-    """A client that loads as fast as the link delivers.
+    """A client that downloads its document as fast as the link delivers.
 
     Attributes:
-        missing_bytes: What is left of its document.
-        link_seconds: Round trip between relay and agent: from being let in to the 101.
-        round_trip_seconds: Of its own connection.
+        missing_bytes: Rest of its document.
+        link_seconds: Round trip between relay and agent: from its release to the 101.
+        round_trip_seconds: Round trip of the client connection.
     """
 
     missing_bytes: float = 0.0
@@ -65,13 +65,13 @@ class Tab:
         return self.let_in_seconds - self.came_seconds
 
     def asks_at(self) -> float:
-        """When its document begins to arrive, if the link is free."""
+        """Return when its document begins to arrive, if the link is free."""
         joined = 1e9 if self.joined_seconds is None else self.joined_seconds
         return joined + self.round_trip_seconds + self.link_seconds
 
 
 class Door:
-    """A link with a clock. Its agent sends one document after the other: decision 15, simplified."""
+    """A link on a clock. Its agent sends one document after the other, as in decision 15, simplified."""
 
     def __init__(self, bytes_per_second: float = SLOW, **settings: Any) -> None:
         self.clock = Clock()
@@ -117,7 +117,7 @@ class Door:
         return sum(tab.let_in_seconds is not None for tab in tabs)
 
     def full(self, count: int = 2) -> list[Tab]:
-        """Have so many clients load without end, and wait until that is known."""
+        """Start endless downloads of some clients, and wait until the limiter knows them."""
         tabs = [self.come(1e12) for _ in range(count)]
         self.pass_seconds(LOAD_SECONDS + 2 * LOOK_SECONDS)
         return tabs
@@ -128,7 +128,7 @@ def door() -> Iterator[Door]:
     door = Door()
     yield door
     door.syncs.close()
-    door.clock.advance(1.0)  # for the 101 of those that this let in
+    door.clock.advance(1.0)  # for the 101 of the clients that this released
     assert door.clock.getDelayedCalls() == []
 
 
@@ -140,10 +140,12 @@ def door() -> Iterator[Door]:
     link_seconds=st.sampled_from([0.0, 0.001, 0.04, 0.2]),
     client_seconds=st.sampled_from([0.0, 0.05, 0.3]),
 )
-def test_clients_that_load_nothing_join_at_any_offsets(
+def test_clients_without_a_document_join_at_any_offsets(
     offsets: list[float], link_seconds: float, client_seconds: float
 ) -> None:
-    """No client waits while at most four are new; a crowd of sixty is in after two rounds of observation."""
+    """No client waits while at most four are new; sixty clients are connected after two rounds of
+    observation.
+    """
     door = Door()
     tabs = []
     for offset in sorted(offsets):
@@ -164,8 +166,8 @@ def test_clients_that_load_nothing_join_at_any_offsets(
     count=st.sampled_from([3, 30, 300]),
     size=st.sampled_from([0.0, 300.0, 20_000.0]),
 )
-def test_a_crowd_joins_an_idle_fast_link_at_any_offset(offset: float, count: int, size: float) -> None:
-    """One client, a second one, then many at the same moment: all are in within 0.2 s."""
+def test_many_clients_join_an_idle_fast_link_at_any_offset(offset: float, count: int, size: float) -> None:
+    """One client, a second one, then many at the same moment: all are connected within 0.2 s."""
     door = Door(bytes_per_second=200e6)
     tabs = [door.come(size, 0.001)]
     door.pass_seconds(offset)
@@ -184,7 +186,7 @@ def test_a_page_that_opens_a_few_documents_never_waits(door: Door) -> None:
         door.pass_seconds(1.0)
 
 
-def test_clients_that_receive_whole_messages_do_not_load(door: Door) -> None:
+def test_clients_that_receive_small_messages_are_not_in_initial_sync(door: Door) -> None:
     """Two clients get 200 kB/s each, as cursors and edits: the link is not full."""
     talking = [door.come() for _ in range(2)]
     for _ in range(100):
@@ -196,14 +198,14 @@ def test_clients_that_receive_whole_messages_do_not_load(door: Door) -> None:
     assert door.let_in(*tabs) == 100
 
 
-def test_a_local_server_that_is_slow_to_answer_holds_no_client(door: Door) -> None:
+def test_a_slow_local_server_queues_no_client(door: Door) -> None:
     tabs = [door.come(0.0, 2.0) for _ in range(100)]
     door.pass_seconds(4 * (UPGRADE_SECONDS + TICK_SECONDS))
     assert door.let_in(*tabs) == 100
     door.pass_seconds(3.0)
 
 
-def test_clients_that_join_a_slow_local_server_are_limited_as_soon_as_their_documents_come(
+def test_clients_of_a_slow_local_server_are_limited_once_documents_arrive(
     door: Door,
 ) -> None:
     tabs = [door.come(5e6, 0.4) for _ in range(8)]
@@ -213,7 +215,7 @@ def test_clients_that_join_a_slow_local_server_are_limited_as_soon_as_their_docu
     assert door.let_in(*tabs) == 8
 
 
-def test_a_load_that_is_over_or_small_holds_no_client(door: Door) -> None:
+def test_a_finished_or_small_sync_queues_no_client(door: Door) -> None:
     for size in (5e6, 50_000):
         first = door.come(size)
         door.pass_seconds(size / SLOW + 0.1)
@@ -224,8 +226,8 @@ def test_a_load_that_is_over_or_small_holds_no_client(door: Door) -> None:
         door.pass_seconds(PROOF_SECONDS + 1)
 
 
-def test_a_message_that_does_not_move_holds_no_client(door: Door) -> None:
-    """A local server hangs in the middle of a message, or the agent is away: nothing is delivered."""
+def test_a_stalled_message_queues_no_client(door: Door) -> None:
+    """A local server hangs within a message, or the agent is disconnected: nothing is delivered."""
     door.full()
     door.bytes_per_second = 0
     door.pass_seconds(3 * LOOK_SECONDS)
@@ -234,7 +236,7 @@ def test_a_message_that_does_not_move_holds_no_client(door: Door) -> None:
     assert door.let_in(*tabs) == 4
 
 
-def test_a_link_that_has_shown_to_be_fast_holds_no_client() -> None:
+def test_a_fast_link_queues_no_client() -> None:
     door = Door(bytes_per_second=2 * FAST_BYTES / LOOK_SECONDS)
     tabs = [door.come(1e9) for _ in range(NEWCOMERS + 1)]
     assert door.let_in(*tabs) == NEWCOMERS
@@ -244,7 +246,7 @@ def test_a_link_that_has_shown_to_be_fast_holds_no_client() -> None:
     door.syncs.close()
 
 
-def test_what_was_known_about_a_fast_link_is_forgotten_with_its_carrier() -> None:
+def test_a_new_carrier_resets_the_measured_speed() -> None:
     door = Door(bytes_per_second=2 * FAST_BYTES / LOOK_SECONDS)
     door.full()
     door.syncs.note_carrier()
@@ -254,20 +256,20 @@ def test_what_was_known_about_a_fast_link_is_forgotten_with_its_carrier() -> Non
     door.syncs.close()
 
 
-def test_who_reads_slowly_holds_no_client(door: Door) -> None:
+def test_a_slow_reader_queues_no_client(door: Door) -> None:
     for tab in door.full():
         tab.is_behind = True
     door.pass_seconds(3 * LOOK_SECONDS)
     assert door.come(5e6).let_in_seconds is not None
 
 
-def test_a_transfer_that_does_not_end_is_no_initial_sync(door: Door) -> None:
+def test_an_endless_transfer_is_not_an_initial_sync(door: Door) -> None:
     door.full()
     door.pass_seconds(WATCHED_SECONDS)
     assert door.come(5e6).let_in_seconds is not None
 
 
-def test_a_quiet_client_is_not_checked_for_long(door: Door) -> None:
+def test_an_idle_client_is_checked_for_a_short_time_only(door: Door) -> None:
     door.come(2000)
     door.pass_seconds((FORGET_LOOKS + 2) * LOOK_SECONDS)
     assert door.clock.getDelayedCalls() == []
@@ -278,10 +280,10 @@ def test_a_quiet_client_is_not_checked_for_long(door: Door) -> None:
 
 @pytest.mark.parametrize("link_seconds", [0.001, 0.04, 0.15])
 @pytest.mark.parametrize("client_seconds", [0.0, 0.04, 0.2])
-def test_eight_tabs_that_begin_together_each_have_their_document_within_their_patience(
+def test_eight_tabs_that_begin_together_each_sync_within_30_s(
     door: Door, link_seconds: float, client_seconds: float
 ) -> None:
-    """40 s of the path, for clients that give up 30 s after their 101."""
+    """Together 40 s of transfer, for clients that give up 30 s after their 101."""
     tabs = [door.come(5e6, link_seconds, client_seconds) for _ in range(8)]
     door.pass_seconds(45.0)
     assert all(tab.done_seconds is not None for tab in tabs)
@@ -289,13 +291,13 @@ def test_eight_tabs_that_begin_together_each_have_their_document_within_their_pa
     assert max(tab.waited_seconds for tab in tabs) <= 15.1
 
 
-def test_eight_tabs_of_different_distance_each_have_their_document_within_their_patience(door: Door) -> None:
+def test_eight_tabs_with_different_round_trips_each_sync_within_30_s(door: Door) -> None:
     tabs = [door.come(5e6, 0.04, 0.03 * number) for number in range(8)]
     door.pass_seconds(45.0)
     assert max((tab.done_seconds or 99) - (tab.joined_seconds or 0) for tab in tabs) < 30.0
 
 
-def test_a_crowd_that_joins_while_one_really_loads_is_held_and_is_in_when_that_is_over(door: Door) -> None:
+def test_clients_that_join_during_an_initial_sync_wait_until_it_ends(door: Door) -> None:
     first = door.come(5e6, 0.04)
     door.pass_seconds(1.0)
     crowd = [door.come(5e6, 0.04) for _ in range(7)]
@@ -306,7 +308,7 @@ def test_a_crowd_that_joins_while_one_really_loads_is_held_and_is_in_when_that_i
     assert door.let_in(*crowd) == 2
 
 
-def test_two_load_and_the_next_waits_until_one_is_done(door: Door) -> None:
+def test_two_clients_sync_and_the_third_waits_until_one_is_done(door: Door) -> None:
     first, _ = (door.come(5e6) for _ in range(2))
     door.pass_seconds(1.0)
     third = door.come(5e6)
@@ -333,7 +335,7 @@ def test_time_spent_waiting_for_the_agent_counts(door: Door) -> None:
     assert door.syncs.when_let_in(door.clock.seconds() - 15.0).called
 
 
-def test_they_are_let_in_in_order_of_arrival(door: Door) -> None:
+def test_clients_are_released_in_order_of_arrival(door: Door) -> None:
     for _ in range(2):
         door.come(5e6)
     door.pass_seconds(1.0)
@@ -342,7 +344,7 @@ def test_they_are_let_in_in_order_of_arrival(door: Door) -> None:
     assert [tab.let_in_seconds is not None for tab in waiting] == [True, False, False]
 
 
-def test_a_hiccup_of_the_line_is_no_end(door: Door) -> None:
+def test_a_short_pause_of_the_line_is_not_the_end_of_a_sync(door: Door) -> None:
     door.full()
     third = door.come(5e6)
     door.pass_seconds(1.0)
@@ -353,7 +355,7 @@ def test_a_hiccup_of_the_line_is_no_end(door: Door) -> None:
     assert third.let_in_seconds is None
 
 
-def test_who_leaves_makes_room_at_once(door: Door) -> None:
+def test_a_client_that_disconnects_frees_its_slot_immediately(door: Door) -> None:
     first, _ = door.full()
     third = door.come(5e6)
     door.pass_seconds(1.0)
@@ -365,7 +367,7 @@ def test_who_leaves_makes_room_at_once(door: Door) -> None:
     assert third.let_in_seconds == door.clock.seconds()
 
 
-def test_who_gives_up_waiting_gives_the_place_back(door: Door) -> None:
+def test_a_waiting_client_that_disconnects_is_removed(door: Door) -> None:
     door.full()
     waiting: Deferred[Sync] = door.syncs.when_let_in(door.clock.seconds())
     waiting.addErrback(lambda failure: None)
@@ -373,7 +375,7 @@ def test_who_gives_up_waiting_gives_the_place_back(door: Door) -> None:
     assert len(door.syncs) == 0
 
 
-def test_clients_that_wait_are_bounded_and_the_next_ones_pass() -> None:
+def test_the_queue_is_limited_and_further_clients_pass() -> None:
     door = Door(parked_per_room=3)
     door.full()
     tabs = [door.come(5e6) for _ in range(4)]
@@ -385,7 +387,7 @@ def test_clients_that_wait_are_bounded_and_the_next_ones_pass() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"hold_seconds": 0.0}, {"initial_syncs": 1000}])
-def test_it_can_be_turned_off_or_up(settings: dict[str, Any]) -> None:
+def test_the_limit_can_be_disabled_or_raised(settings: dict[str, Any]) -> None:
     door = Door(**settings)
     door.full()
     assert door.let_in(*(door.come(5e6) for _ in range(50))) == 50
@@ -393,7 +395,7 @@ def test_it_can_be_turned_off_or_up(settings: dict[str, Any]) -> None:
     assert door.clock.getDelayedCalls() == []
 
 
-def test_after_the_end_of_the_link_nobody_waits(door: Door) -> None:
+def test_no_client_waits_after_the_end_of_the_link(door: Door) -> None:
     door.full()
     tabs = [door.come(5e6) for _ in range(5)]
     door.syncs.close()

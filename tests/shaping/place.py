@@ -1,8 +1,9 @@
-"""A relay here and an agent far away, with a line between them that is narrow or long.
+"""A relay and a distant agent, with a line between them that is narrow or long.
 
-Two network namespaces and a ``Line`` in user space (``tests.faults``), with real processes at its ends and
-real kernels under them. The line has a process of its own: it handles each packet, and would otherwise wait
-for whoever measures. Used by ``tests/shaping`` and by ``benchmarks/shaping.py``; needs root and ``ip``."""
+Two network namespaces and a ``Line`` in user space (``tests.faults``), with real processes and two kernels.
+The line runs in its own process: it handles each packet, and must not wait for the measuring code. Used by
+``tests/shaping`` and ``benchmarks/shaping.py``; needs root and ``ip``.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +39,16 @@ PIECE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What the line is like.
+    """The properties of the line.
 
     Attributes:
-        up_mbit: From the agent to the relay; 0 for all there is.
+        up_mbit: From the agent to the relay; 0 for no limit.
         down_mbit: From the relay to the agent.
         round_trip_seconds: Without a queue.
-        queue_bytes: What waits before the narrow line at most; beyond, packets are lost.
-        send_buffer_bytes: What the kernels keep for a connection at most; Linux has 4 MiB unless told
-            otherwise.
-        packet_bytes: The MTU. Large ones are for lines on which a Python program could not keep up with
-            small ones.
+        queue_bytes: Limit of the queue before the narrow line; packets beyond it are lost.
+        send_buffer_bytes: Limit of the kernels' send buffer per connection; the default of Linux is 4 MiB.
+        packet_bytes: The MTU. Large packets are for lines that are too fast for a Python program with small
+            ones.
     """
 
     up_mbit: float = 0.0
@@ -60,8 +60,9 @@ class Link:
 
 
 class LocalAddress:
-    """Sends what it is asked for (``bytes N``), or without end at ``/stream``; swallows what comes to
-    ``/sink``, and echoes the rest."""
+    """Sends the requested number of bytes (``bytes N``), or an endless stream at ``/stream``; discards
+    input at ``/sink``, and echoes everything else.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -96,12 +97,12 @@ class LocalAddress:
 
 @dataclass
 class Far:
-    """What runs.
+    """The running parts.
 
     Attributes:
         here: A loop on the relay's machine, for clients.
         there: A loop on the agent's machine.
-        trust: What clients believe, where everything goes over TLS; else None.
+        trust: The TLS context of clients; None without TLS.
     """
 
     relay: Process
@@ -113,18 +114,18 @@ class Far:
     trust: ssl.SSLContext | None = None
 
     def url(self, path: str = "doc") -> str:
-        """Where a client on the relay's machine dials."""
+        """Return the URL for a client on the relay's machine."""
         host, port = self.relay_address
         return f"{'wss' if self.trust else 'ws'}://{host}:{port}/c/{ROOM}/{path}"
 
     def cpu_seconds(self) -> tuple[float, float]:
-        """CPU that relay and agent have had."""
+        """Return the CPU time of relay and agent."""
         return _cpu_seconds(self.relay.pid), _cpu_seconds(self.agent.pid)
 
 
 @contextlib.asynccontextmanager
 async def client(url: str, trust: ssl.SSLContext | None = None) -> AsyncIterator[ClientConnection]:
-    """A client that takes messages of any size and sends no pings of its own."""
+    """A client that accepts messages of any size and sends no pings."""
     async with connect(
         url, ssl=trust, max_size=None, compression=None, ping_interval=None, open_timeout=60, proxy=None
     ) as connection:
@@ -139,8 +140,9 @@ def throttled(
     agent_options: tuple[str, ...] = (),
     authority: Authority | None = None,
 ) -> Iterator[Far]:
-    """The same on one machine with a proxy that is slow, which needs no root; ``link.queue_bytes`` is
-    nothing. With an ``authority`` all speak TLS."""
+    """The same on one machine, with a slow proxy; needs no root, and ``link.queue_bytes`` is ignored. With
+    an ``authority`` all connections use TLS.
+    """
     scheme, host, trust = "ws", "127.0.0.1", None
     with contextlib.ExitStack() as stack:
         if authority is not None:
@@ -175,7 +177,7 @@ def throttled(
 def far(
     link: Link, *, relay_options: tuple[str, ...] = (), agent_options: tuple[str, ...] = ()
 ) -> Iterator[Far]:
-    """A relay, an agent and a local server that are ready, for the time of a ``with`` block."""
+    """Start a relay, an agent and a local server for a ``with`` block."""
     with contextlib.ExitStack() as stack:
         places = []
         for role, address in (("home", AGENT_ADDRESS), ("relay", RELAY_ADDRESS)):

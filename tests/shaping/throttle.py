@@ -1,8 +1,9 @@
-"""A proxy that is a slow line: so many bytes a second, some time on the way, and little that waits.
+"""A proxy that acts as a slow line: a limited rate, a delay, and small buffers.
 
-It reads no faster than the line is, and its sockets hold little, so the sender's own kernel has to keep
-what the line does not take: what a narrow uplink with a short queue does. Unlike ``tests.faults.emulator``
-it needs no root, and loses nothing."""
+It reads no faster than the rate, and its socket buffers are small, so the sender's kernel keeps the excess,
+as with a narrow uplink with a short queue. Unlike ``tests.faults.emulator`` it needs no root and loses
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +15,19 @@ __all__ = ["Throttle"]
 
 PIECE_BYTES = 1448
 UNREAD_BYTES = 4096
-"""``SO_RCVBUF``; the system doubles it for itself."""
+"""``SO_RCVBUF``; the kernel doubles it."""
 
 LATE_SECONDS = 0.02
 
 
 class Throttle:
-    """Listens, and brings each connection to ``target`` over the line. ``listen`` it in a loop.
+    """Listens, and forwards each connection to ``target`` over the line. Call ``listen`` in a loop.
 
     Args:
         target: Host and port.
-        up_bytes_per_second: Of all connections together, towards the target; 0 for all there is.
-        down_bytes_per_second: The other way.
-        round_trip_seconds: How long a byte is on the way, there and back.
+        up_bytes_per_second: For all connections together, towards the target; 0 for no limit.
+        down_bytes_per_second: The other direction.
+        round_trip_seconds: Delay of a byte, both directions together.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Throttle:
         self._start(self._accept(listener))
 
     async def close(self) -> None:
-        """Cut everything."""
+        """Close all connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -80,7 +81,7 @@ class Throttle:
 
 
 class _Lane:
-    """One direction."""
+    """Forward one direction."""
 
     def __init__(self, bytes_per_second: float, delay_seconds: float) -> None:
         self._bytes_per_second = bytes_per_second
@@ -95,7 +96,7 @@ class _Lane:
             while data := await loop.sock_recv(source, PIECE_BYTES if self._bytes_per_second else 65536):
                 now = loop.time()
                 if self._bytes_per_second:
-                    # Who slept too long makes up for it: the line was free meanwhile.
+                    # If the sleep was too long, the line was free in that time: send the difference now.
                     self._free_at = (
                         max(self._free_at, now - LATE_SECONDS) + len(data) / self._bytes_per_second
                     )
@@ -124,7 +125,7 @@ class _Lane:
 
 
 def _small(sock: socket.socket) -> socket.socket:
-    """Let a socket hold little, in pieces as an Ethernet has them."""
+    """Set small buffers, and segments of Ethernet size."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, PIECE_BYTES)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

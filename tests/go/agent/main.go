@@ -1,5 +1,5 @@
-// Agent is what an agent in a foreign language looks like: a yamux library, a WebSocket library,
-// and a loop that accepts a stream, dials the local server and copies bytes both ways.
+// Agent is a minimal agent in another language: a yamux library, a WebSocket library, and a loop
+// that accepts a stream, connects to the local server and copies bytes in both directions.
 package main
 
 import (

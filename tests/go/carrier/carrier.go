@@ -1,5 +1,5 @@
-// Package carrier is what a Go program needs to carry yamux over a WebSocket: the WebSocket as a
-// byte stream, and two byte streams joined.
+// Package carrier has the parts of a Go program that carries yamux over a WebSocket: the WebSocket
+// as a byte stream, and a function that joins two byte streams.
 package carrier
 
 import (
@@ -12,14 +12,14 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// A Conn is a WebSocket read and written as a byte stream. Every Write is one binary message; on
-// reading, the borders between messages are lost, as they should be.
+// A Conn is a WebSocket read and written as a byte stream. Every Write is one binary message; reads
+// ignore the boundaries of messages.
 type Conn struct {
 	socket  *websocket.Conn
 	message io.Reader
 }
 
-// Over makes the byte stream of a WebSocket that is open.
+// Over returns the byte stream of an open WebSocket.
 func Over(socket *websocket.Conn) *Conn { return &Conn{socket: socket} }
 
 func (c *Conn) Read(into []byte) (int, error) {
@@ -39,7 +39,7 @@ func (c *Conn) Read(into []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if kind != websocket.BinaryMessage {
-			// We negotiated no subprotocol, so nothing but yamux may come.
+			// No subprotocol was negotiated, so only yamux is allowed.
 			return 0, errors.New("a text message on a plain carrier")
 		}
 		c.message = message
@@ -57,19 +57,19 @@ func (c *Conn) Write(text []byte) (int, error) {
 func (c *Conn) Close() error { return c.socket.Close() }
 
 // Splice joins a TCP connection and a stream until both directions have ended. The end of one
-// direction is passed on as such; the other may go on.
+// direction is passed on, and the other direction stays open.
 func Splice(tcp *net.TCPConn, stream *yamux.Stream) {
 	var both sync.WaitGroup
 	both.Add(2)
 	go func() {
 		defer both.Done()
 		_, _ = io.Copy(stream, tcp)
-		_ = stream.Close() // FIN; reading goes on
+		_ = stream.Close() // FIN; reading continues
 	}()
 	go func() {
 		defer both.Done()
 		if _, err := io.Copy(tcp, stream); err != nil {
-			// The stream was reset, or the TCP peer is gone: either way nobody is left to talk to.
+			// The stream was reset or the TCP peer disconnected: no receiver is left.
 			_ = tcp.SetLinger(0)
 			_ = tcp.Close()
 			return

@@ -12,10 +12,10 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// Patience is how long any one step may take.
+// Patience is the timeout of any step.
 const Patience = 20 * time.Second
 
-// A Party owns one session. Its methods are for one goroutine.
+// A Party owns one session. Only one goroutine may call its methods.
 type Party struct {
 	Session *yamux.Session
 	streams map[uint32]*stream
@@ -23,8 +23,8 @@ type Party struct {
 
 type stream struct {
 	*yamux.Stream
-	written, read int           // how far the pattern has come, each way
-	writing       chan struct{} // closed when the last write given so far is done
+	written, read int           // position in the pattern, in each direction
+	writing       chan struct{} // closed when the last write so far is complete
 	failed        *failure      // the first error of any write
 }
 
@@ -60,7 +60,7 @@ func New(role string, conn io.ReadWriteCloser, config *yamux.Config) (*Party, er
 	return &Party{Session: session, streams: map[uint32]*stream{}}, nil
 }
 
-// Do carries one step out and fills in its Stream, Count and Outcome.
+// Do runs one step and fills in its Stream, Count and Outcome.
 func (p *Party) Do(step *Step) {
 	if err := p.do(step); err != nil {
 		step.Outcome = err.Error()
@@ -106,7 +106,7 @@ func (p *Party) do(step *Step) error {
 	return chosen.do(step)
 }
 
-// meet keeps a new stream; a step that names one insists on it.
+// meet keeps a new stream; if the step names one, it must be that stream.
 func (p *Party) meet(step *Step, found *yamux.Stream) error {
 	id := found.StreamID()
 	if step.Stream != 0 && step.Stream != id {
@@ -119,7 +119,7 @@ func (p *Party) meet(step *Step, found *yamux.Stream) error {
 	return nil
 }
 
-// echo accepts so many streams and sends back on each what it brings, with its end.
+// echo accepts the given number of streams and returns the bytes of each, with its end.
 func (p *Party) echo(count int) {
 	for ; count > 0; count-- {
 		accepted, err := p.Session.AcceptStream()
@@ -133,7 +133,7 @@ func (p *Party) echo(count int) {
 	}
 }
 
-// over waits for the end of the session and gives the error that hashicorp/yamux ended it with.
+// over waits for the end of the session and returns the error with which hashicorp/yamux ended it.
 func (p *Party) over() error {
 	select {
 	case <-p.Session.CloseChan():
@@ -141,7 +141,7 @@ func (p *Party) over() error {
 		return errors.New("the session is still open")
 	}
 	for tries := 0; ; tries++ {
-		// Streams that came before the end may still be given out first; their own error says nothing.
+		// Streams that were opened before the end may be returned first; their own errors do not matter.
 		_, err := p.Session.AcceptStream()
 		if err != nil && (err != yamux.ErrSessionShutdown || tries > 1000) {
 			return err
@@ -165,7 +165,7 @@ func (s *stream) do(step *Step) error {
 	case "reset":
 		return s.expect(yamux.ErrConnectionReset)
 	case "end":
-		// Not before what was written has left: Close would overtake it.
+		// Wait until the writes have left: Close would overtake them.
 		if err := s.flush(); err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (s *stream) do(step *Step) error {
 	return fmt.Errorf("no such step: %q", step.What)
 }
 
-// write returns at once: a write past the window ends only when the other side reads.
+// write returns immediately: a write past the window ends only when the other side reads.
 func (s *stream) write(count int) {
 	before, done := s.writing, make(chan struct{})
 	text := Pattern(s.written, count)
@@ -213,14 +213,14 @@ func (s *stream) readPattern(count int) error {
 	return nil
 }
 
-// discard reads bytes that are no pattern.
+// discard reads bytes that are not part of the pattern.
 func (s *stream) discard(count int) error {
 	_ = s.SetReadDeadline(time.Now().Add(Patience))
 	_, err := io.CopyN(io.Discard, s, int64(count))
 	return err
 }
 
-// expect reads once more and wants just this error.
+// expect reads once more and expects this error.
 func (s *stream) expect(wanted error) error {
 	_ = s.SetReadDeadline(time.Now().Add(Patience))
 	got, err := s.Read(make([]byte, 1))
@@ -230,8 +230,8 @@ func (s *stream) expect(wanted error) error {
 	return fmt.Errorf("expected %v, got %d bytes and %v", wanted, got, err)
 }
 
-// closeTimeout waits until StreamCloseTimeout has cut a stream that only this side closed; it is
-// the one way in which hashicorp/yamux lets a program send RST.
+// closeTimeout waits until StreamCloseTimeout has ended a stream that only this side closed. No
+// other call of hashicorp/yamux sends RST.
 func (s *stream) closeTimeout() error {
 	deadline := time.Now().Add(Patience)
 	for s.Session().NumStreams() > 0 {

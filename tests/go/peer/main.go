@@ -1,7 +1,6 @@
 // Peer is one end of a hashicorp/yamux session over TCP, for the live test.
-//
-// It connects to -connect, then carries out the steps it reads as JSON lines from standard input
-// and answers each with the same step and its outcome, as a JSON line. It ends with its input.
+// It connects to -connect, reads steps as JSON lines from standard input, and answers each with the
+// same step and its outcome, as a JSON line. It ends with its input.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Record plays scenarios on hashicorp/yamux and writes what went over the wire as JSON vectors.
+// Record plays scenarios on hashicorp/yamux and writes the exchanged bytes as JSON vectors.
 //
-// It is run by hand when a scenario is added, and by a test that expects the same vectors again:
+// Run it by hand when a scenario is added. A test runs it too, and expects the same vectors:
 //
 //	go run ./record -into ../vectors
 //
@@ -26,14 +26,14 @@ import (
 	"seance-tests/party"
 )
 
-// provenance says where a vector comes from.
+// provenance is the origin of a vector.
 type provenance struct {
 	Module  string `json:"module"`
 	Go      string `json:"go"`
 	Command string `json:"command"`
 }
 
-// recording is one playing of a scenario.
+// recording is one run of a scenario.
 type recording struct {
 	Opener  string
 	Script  string
@@ -47,7 +47,7 @@ func main() {
 	flag.Parse()
 	source := provenance{yamuxVersion(), runtime.Version(), "go run ./record -into ../vectors"}
 	var group sync.WaitGroup
-	turns := make(chan struct{}, 8) // a recording mostly waits for silence
+	turns := make(chan struct{}, 8) // most of a recording is waiting for silence
 	for _, each := range append(conversations(), monologues()...) {
 		group.Add(1)
 		go func(each scenario) {
@@ -76,7 +76,7 @@ func yamuxVersion() string {
 	return ""
 }
 
-// play runs the scenario; a step that ends otherwise than the scenario says is fatal.
+// play runs the scenario. An unexpected outcome of a step is fatal.
 func (s scenario) play(opener string) recording {
 	wire := newWire()
 	parties := map[string]*party.Party{}
@@ -114,7 +114,7 @@ func (s scenario) play(opener string) recording {
 		}
 		fresh, alive := wire.settle()
 		if !alive {
-			// hashicorp/yamux queues a GoAway and closes; chance decides whether it is written.
+			// hashicorp/yamux queues a GoAway and closes; it may or may not be written.
 			fresh = only(s.script, fresh)
 		}
 		played.Steps = append(played.Steps, bytesOf(fresh)...)
@@ -154,7 +154,7 @@ func only(who string, writes []write) []write {
 	return kept
 }
 
-// bytesOf groups what was written into one step for every change of the writer.
+// bytesOf groups the writes into one step per change of the writer.
 func bytesOf(writes []write) []party.Step {
 	var steps []party.Step
 	for _, each := range writes {
@@ -167,11 +167,11 @@ func bytesOf(writes []write) []party.Step {
 	return steps
 }
 
-// spelled writes a long stretch of the pattern as run:START:COUNT, with its header's hex before it, so that a vector
-// with a full window in it stays readable.
+// spelled writes a long part of the pattern as run:START:COUNT, behind the hex of its header, so
+// that a vector with a full window stays readable.
 func spelled(text []byte) string {
 	if len(text) > 44 {
-		for _, at := range []int{0, 12, 24} { // a body alone, behind its header, behind another too
+		for _, at := range []int{0, 12, 24} { // only a body, one behind its header, one behind another body too
 			run := text[at:]
 			if start := int(run[0]); start < party.PatternPeriod && bytes.Equal(run, party.Pattern(start, len(run))) {
 				return fmt.Sprintf("%srun:%d:%d", hex.EncodeToString(text[:at]), start, len(run))
@@ -181,7 +181,7 @@ func spelled(text []byte) string {
 	return hex.EncodeToString(text)
 }
 
-// vector lays a scenario out as JSON with one step on a line.
+// vector formats a scenario as JSON with one step per line.
 func vector(s scenario, played []recording, source provenance) []byte {
 	var out bytes.Buffer
 	put := func(value interface{}) string {

@@ -7,8 +7,8 @@ import (
 	"seance-tests/party"
 )
 
-// A scenario is told from the opener's side, with the client as opener; turned gives the same one
-// with the server as opener.
+// A scenario is written from the opener's side, with the client as opener; turned returns the same
+// one with the server as opener.
 type scenario struct {
 	name, claim string
 	moves       []move
@@ -17,7 +17,7 @@ type scenario struct {
 	backlog      int           // the acceptor's AcceptBacklog, 0 for the default
 	closeTimeout time.Duration // the opener's StreamCloseTimeout, 0 for the default
 	keepAlive    time.Duration // the opener's KeepAliveInterval, 0 for no keepalive
-	script       string        // the side that is no session but writes what it is told
+	script       string        // the side that is not a session but writes given frames
 }
 
 // A move is a step of a session, or frames that a script writes.
@@ -104,7 +104,7 @@ func order(who, what string, stream uint32, count []int) move {
 	return made
 }
 
-// fails says how a step must end.
+// fails sets the expected error of a step.
 func (m move) fails(outcome string) move {
 	m.Outcome = outcome
 	return m
@@ -124,7 +124,7 @@ func body(flags uint16, stream uint32, start, count int) frame {
 	return frame{kind: kindData, flags: flags, stream: stream, length: uint32(count), body: text}
 }
 
-// closing is how a stream ends well: the opener first.
+// closing is the orderly end of a stream: the opener closes first.
 func closing(stream uint32) []move {
 	return []move{c("end", stream), s("eof", stream), s("end", stream), c("eof", stream)}
 }
@@ -149,7 +149,7 @@ func conversations() []scenario {
 		many = append(many, c("open", id), s("accept", id))
 	}
 	for round := 0; round < 2; round++ {
-		for id := uint32(15); id < 17; id -= 2 { // backwards, until it wraps below zero
+		for id := uint32(15); id < 17; id -= 2 { // downwards, until it wraps below zero
 			many = append(many, c("write", id, 20), s("read", id, 20), s("write", id, 7), c("read", id, 7))
 		}
 	}
@@ -207,8 +207,8 @@ func conversations() []scenario {
 	}
 }
 
-// monologues are frames that no session of hashicorp/yamux would write, and how one takes them.
-// Only those are here whose outcome we want to share; where we differ, a unit test says so.
+// monologues are frames that no session of hashicorp/yamux writes, and its reaction to them. Only
+// outcomes that we share are here; unit tests have the differences.
 func monologues() []scenario {
 	made := []scenario{
 		{name: "data_on_syn", claim: "a payload that rides on the SYN is delivered",

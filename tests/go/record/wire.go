@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A wire is two pipes in memory that remember every write. A write never blocks, so one side's
-// pace does not change what the other says, and a recording comes out the same every time.
+// A wire is two pipes in memory that record every write. A write never blocks, so the speed of one
+// side does not change the bytes of the other, and every recording is the same.
 type wire struct {
 	changed *sync.Cond
 	written []write
@@ -20,16 +20,16 @@ type write struct {
 	text []byte
 }
 
-// An end is what one session reads from and writes to.
+// An end is the connection of one session.
 type end struct {
 	who    string
 	wire   *wire
 	inbox  []byte
-	parked bool // the reader took everything and came back for more
+	parked bool // the reader has read everything and waits for more
 }
 
-// stillness is how long nothing may happen before a step counts as over. Sessions answer through
-// goroutines of their own, so "both readers wait" alone does not say that no answer is coming.
+// stillness is how long both sides must be idle before a step counts as complete. Sessions answer
+// from other goroutines, so an answer may follow although both readers wait.
 const stillness = 40 * time.Millisecond
 
 func newWire() *wire {
@@ -80,8 +80,8 @@ func (e *end) Close() error {
 	return nil
 }
 
-// settle waits until both sides have read everything and stay silent; it gives what was written
-// since the settle before, and whether both sessions are still there.
+// settle waits until both sides have read everything and are idle. It returns the bytes written
+// since the previous settle, and whether both sessions still exist.
 func (w *wire) settle() (fresh []write, alive bool) {
 	before, still := -1, time.Time{}
 	for {
@@ -107,7 +107,7 @@ func (w *wire) settle() (fresh []write, alive bool) {
 	}
 }
 
-// awaitWrite waits until anybody writes unasked.
+// awaitWrite waits until a side writes without a step.
 func (w *wire) awaitWrite() {
 	w.changed.L.Lock()
 	defer w.changed.L.Unlock()

@@ -1,6 +1,6 @@
-// Relay is a foreign relay, as small as the protocol lets it be: one agent for a room, a stream
-// for every client, the client's request head with its target mapped, then bytes both ways. It
-// leaves out what protects a relay from the public (bounds, deadlines, a verified 101).
+// Relay is a minimal relay in another language: one agent per room, a stream per client, the
+// client's request head with a mapped target, then bytes in both directions. It has none of the
+// protections of a public relay (limits, timeouts, a verified 101).
 package main
 
 import (
@@ -80,7 +80,7 @@ func (r *rooms) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	carrier.Splice(client.(*net.TCPConn), stream)
 }
 
-// agent keeps a carrier until its session is over.
+// agent keeps a carrier until its session ends.
 func (r *rooms) agent(answer http.ResponseWriter, request *http.Request) {
 	room := request.URL.Query().Get("room")
 	r.Lock()
@@ -110,8 +110,8 @@ func (r *rooms) agent(answer http.ResponseWriter, request *http.Request) {
 	r.Unlock()
 }
 
-// mapped gives the room that a client asks for and the target that its local server gets, which is
-// empty where no client belongs.
+// mapped returns the room of a client's request and the target for the local server. The target is
+// empty if the path is not for clients.
 func mapped(path, query string) (room, target string) {
 	switch {
 	case strings.HasPrefix(path, "/c/"):

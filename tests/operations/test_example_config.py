@@ -33,10 +33,10 @@ def test_the_example_sets_only_required_options(program: Program) -> None:
 
 @both
 def test_a_line_that_is_woken_says_the_default(program: Program, tmp_path: Path) -> None:
-    awake = re.sub(r"^#(?=[a-z-]+ = )", "", config_template(program), flags=re.M)
-    table = tomllib.loads(awake)[program.value]
+    uncommented = re.sub(r"^#(?=[a-z-]+ = )", "", config_template(program), flags=re.M)
+    table = tomllib.loads(uncommented)[program.value]
     assert list(table) == [option.name for option in options_of(program)], "all of them, in order"
-    wanting = [
+    placeholders = [
         option.name for option in options_of(program) if str(table[option.name]).strip("[]'").isupper()
     ]
     assert set(placeholders) <= {

@@ -12,7 +12,7 @@ from tests.relay.rig import until
 @ensureDeferred
 async def test_a_replaced_process_that_resumes_gets_room_replaced() -> None:
     """It has not read the reason of the close: it was suspended, or the carrier was dead by then."""
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         wishes = []
         for _ in range(3):
             agent = await rig.attach_as(ALICE)
@@ -35,7 +35,7 @@ async def test_a_replaced_process_that_resumes_gets_room_replaced() -> None:
 
 @ensureDeferred
 async def test_a_replaced_agent_waits_until_the_other_has_disconnected() -> None:
-    async with Known() as rig:
+    async with IdentityRig() as rig:
         first = await rig.attach_as(ALICE)
         news: list[AgentStatus] = []
         first.on_status(news.append)
@@ -59,7 +59,7 @@ async def test_a_replaced_agent_waits_until_the_other_has_disconnected() -> None
 
 @ensureDeferred
 async def test_an_agent_without_identity_is_refused_while_its_old_session_is_kept() -> None:
-    async with Known(relay={"resume_seconds": 1.0}) as rig:
+    async with IdentityRig(relay={"resume_seconds": 1.0}) as rig:
         agent = await rig.attach_as(None, backoff_base_seconds=60.0, resume_backoff_cap_seconds=60.0)
         assert agent.relay_link is not None
         agent.relay_link.drop_carrier()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_twisted import ensureDeferred
 
 from seance.agent.service import AgentState, AgentStatus
-from tests.agent.test_identity import ALICE, status_of
+from tests.agent.test_identity import ALICE, IdentityRig, status_of
 from tests.relay.rig import until
 
 

@@ -92,7 +92,7 @@ async def test_each_attempt_after_a_loss_is_reported() -> None:
     async with Rig(agent={"resume": False, "backoff_base_seconds": 0.05}) as rig:
         news: list[AgentStatus] = []
         rig.agent.on_status(news.append)
-        rig.relay.find("r").cut()
+        rig.relay.rooms._table.find("r").cut()
         await until(lambda: news and news[-1].state is AgentState.CONNECTED)
         states = [status.state for status in news]
         assert states == [AgentState.WAITING, AgentState.CONNECTING, AgentState.CONNECTED]

@@ -213,7 +213,7 @@ def test_link_control_shows_no_token(key_file: str, canaries: Canaries) -> None:
             assert agent.head.status == 101
             for token in (canaries.token(role="agent"), *canaries.bad()):
                 agent.say_text(json.dumps({"t": "token", "token": token}).encode())
-                relay.when_line(r"has renewed its token|not good|somebody else's")
+                relay.when_line(r"has renewed its token|invalid token|the token of another agent")
             agent.say_text(b'{"t": "token", "token": "%s"' % canaries.garbage().encode())
             assert agent.lingering_close() == []
         until("the link is over", lambda: "has left" in relay.output)

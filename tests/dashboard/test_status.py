@@ -144,7 +144,7 @@ def test_all_rooms_are_read_page_by_page(fake: FakeAdmin, capsys: pytest.Capture
 
 
 def test_number_of_rooms_is_limited(fake: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seance.cli.status_client.MOST_ROOMS", 5)
+    monkeypatch.setattr("seance.cli.status_client.MAX_ROOMS", 5)
     fake.says("/api/rooms", {"rooms": [ROOM], "next": "r"})
     assert len(Admin(fake.url).rooms()) == 5
     assert MAX_ROOMS > 5

@@ -14,7 +14,7 @@ from twisted.internet.error import ConnectingCancelledError
 
 from seance.doctor import network_checks
 from seance.doctor.findings import DoctorReport, Hop, HopStatus
-from seance.relay.edge.room_status import RoomState
+from seance.relay.rooms.directory import RoomState
 from tests.certificates import Authority
 from tests.doctor.rig import (
     HEALTHY,
@@ -280,7 +280,7 @@ async def test_agent_that_disconnects_between_two_requests_is_reported() -> None
         (["localhost"], {"valid": (timedelta(-2), timedelta(-1))}, "has expired, on ", "was not renewed"),
         (["localhost"], {"valid": (timedelta(1), timedelta(2))}, "is not valid before ", "NTP"),
         (["other.example"], {}, "is for another name: it is for other.example", "in --relay"),
-        (["localhost"], {"for_servers": False}, "is not one for servers", "Replace it"),
+        (["localhost"], {"for_servers": False}, "is not a server certificate", "Replace it"),
     ],
 )
 @ensureDeferred

@@ -1,4 +1,4 @@
-"""The OpenAPI description matches the routes, docs/operations.md, and a running relay (schemathesis)."""
+"""The OpenAPI description matches the routes, docs/admin-port.md, and a running relay (schemathesis)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ time, so it reads no configuration file and no environment variables.
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from twisted.python.failure import Failure
 
 from seance.cli.arguments import Parser, checked, port_number
 from seance.cli.reload_on_sighup import stop_on_hangup
+from seance.cli.stop_on_signal import end_at_next_signal
 from seance.cli.terminal import show_warnings_only
 from seance.errors import ConfigError
 from seance.heads import redact
@@ -100,8 +100,7 @@ class _Run:
 
     def _stop(self) -> Deferred[None]:
         # A second Ctrl-C ends the process immediately.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_at_next_signal()
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()

@@ -207,7 +207,7 @@ class RelaySettings:
     reserved_connections: int = option(
         200,
         of.COUNT,
-        "additional connections that clients cannot use",
+        "additional connections, reserved for agents",
         note="The relay stops accepting connections when these are used up too.",
     )
     connections_per_address: int = option(

@@ -39,7 +39,7 @@ LOST_SECONDS = 1.0
 
 
 class Relay(Service):
-    """The public process.
+    """The relay service: accepts public connections and joins clients to agents.
 
     Args:
         reactor: Twisted's reactor.

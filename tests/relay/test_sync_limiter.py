@@ -15,10 +15,10 @@ from twisted.internet.task import Clock
 from seance.core.settings import RelaySettings
 from seance.relay.rooms.sync_limiter import (
     FAST_BYTES,
-    FORGET_LOOKS,
+    FORGET_CHECKS,
     LOAD_SECONDS,
-    LOOK_SECONDS,
-    MOST_ROUND_SECONDS,
+    CHECK_SECONDS,
+    MAX_ROUND_SECONDS,
     NEWCOMERS,
     PROOF_SECONDS,
     TICK_SECONDS,
@@ -95,7 +95,7 @@ class Door:
             assert tab.sync is not None
             tab.sync.joined(tab)
 
-        self.syncs.when_let_in(self.clock.seconds()).addCallback(let_in)
+        self.syncs.when_admitted(self.clock.seconds()).addCallback(let_in)
         return tab
 
     def pass_seconds(self, seconds: float) -> None:
@@ -119,7 +119,7 @@ class Door:
     def full(self, count: int = 2) -> list[Tab]:
         """Start endless downloads of some clients, and wait until the limiter knows them."""
         tabs = [self.come(1e12) for _ in range(count)]
-        self.pass_seconds(LOAD_SECONDS + 2 * LOOK_SECONDS)
+        self.pass_seconds(LOAD_SECONDS + 2 * CHECK_SECONDS)
         return tabs
 
 
@@ -156,7 +156,7 @@ def test_clients_without_a_document_join_at_any_offsets(
             assert tabs[-1].let_in_seconds is not None, "held, though few came lately"
     door.pass_seconds(2.5)
     assert door.let_in(*tabs) == len(tabs)
-    round_seconds = link_seconds + MOST_ROUND_SECONDS + min(0.5, 2 * client_seconds) + TICK_SECONDS
+    round_seconds = link_seconds + MAX_ROUND_SECONDS + min(0.5, 2 * client_seconds) + TICK_SECONDS
     assert max(tab.waited_seconds for tab in tabs) <= 2 * round_seconds + 1e-6
     door.syncs.close()
 
@@ -230,28 +230,28 @@ def test_a_stalled_message_queues_no_client(door: Door) -> None:
     """A local server hangs within a message, or the agent is disconnected: nothing is delivered."""
     door.full()
     door.bytes_per_second = 0
-    door.pass_seconds(3 * LOOK_SECONDS)
+    door.pass_seconds(3 * CHECK_SECONDS)
     tabs = [door.come() for _ in range(4)]
     door.pass_seconds(LOAD_SECONDS + TICK_SECONDS)
     assert door.let_in(*tabs) == 4
 
 
 def test_a_fast_link_queues_no_client() -> None:
-    door = Door(bytes_per_second=2 * FAST_BYTES / LOOK_SECONDS)
+    door = Door(bytes_per_second=2 * FAST_BYTES / CHECK_SECONDS)
     tabs = [door.come(1e9) for _ in range(NEWCOMERS + 1)]
     assert door.let_in(*tabs) == NEWCOMERS
-    door.pass_seconds(LOOK_SECONDS + 2 * TICK_SECONDS)
+    door.pass_seconds(CHECK_SECONDS + 2 * TICK_SECONDS)
     assert door.let_in(*tabs) == NEWCOMERS + 1
     assert door.let_in(*(door.come(1e9) for _ in range(50))) == 50
     door.syncs.close()
 
 
 def test_a_new_carrier_resets_the_measured_speed() -> None:
-    door = Door(bytes_per_second=2 * FAST_BYTES / LOOK_SECONDS)
+    door = Door(bytes_per_second=2 * FAST_BYTES / CHECK_SECONDS)
     door.full()
     door.syncs.note_carrier()
     door.bytes_per_second = SLOW
-    door.pass_seconds(LOOK_SECONDS)
+    door.pass_seconds(CHECK_SECONDS)
     assert door.let_in(*(door.come(1e9) for _ in range(50))) == 0
     door.syncs.close()
 
@@ -259,7 +259,7 @@ def test_a_new_carrier_resets_the_measured_speed() -> None:
 def test_a_slow_reader_queues_no_client(door: Door) -> None:
     for tab in door.full():
         tab.is_behind = True
-    door.pass_seconds(3 * LOOK_SECONDS)
+    door.pass_seconds(3 * CHECK_SECONDS)
     assert door.come(5e6).let_in_seconds is not None
 
 
@@ -271,7 +271,7 @@ def test_an_endless_transfer_is_not_an_initial_sync(door: Door) -> None:
 
 def test_an_idle_client_is_checked_for_a_short_time_only(door: Door) -> None:
     door.come(2000)
-    door.pass_seconds((FORGET_LOOKS + 2) * LOOK_SECONDS)
+    door.pass_seconds((FORGET_CHECKS + 2) * CHECK_SECONDS)
     assert door.clock.getDelayedCalls() == []
 
 
@@ -332,7 +332,7 @@ def test_no_client_waits_for_longer_than_the_bound(door: Door) -> None:
 def test_time_spent_waiting_for_the_agent_counts(door: Door) -> None:
     door.full()
     door.pass_seconds(20.0)
-    assert door.syncs.when_let_in(door.clock.seconds() - 15.0).called
+    assert door.syncs.when_admitted(door.clock.seconds() - 15.0).called
 
 
 def test_clients_are_released_in_order_of_arrival(door: Door) -> None:
@@ -369,7 +369,7 @@ def test_a_client_that_disconnects_frees_its_slot_immediately(door: Door) -> Non
 
 def test_a_waiting_client_that_disconnects_is_removed(door: Door) -> None:
     door.full()
-    waiting: Deferred[Sync] = door.syncs.when_let_in(door.clock.seconds())
+    waiting: Deferred[Sync] = door.syncs.when_admitted(door.clock.seconds())
     waiting.addErrback(lambda failure: None)
     waiting.cancel()
     assert len(door.syncs) == 0

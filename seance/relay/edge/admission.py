@@ -100,7 +100,9 @@ class Admission:
         return self._open_count >= self.max_connections
 
     def count_visit(self, visit: Visit, address: str, now: float) -> None:
-        """Count a request for its address. Agents may use the reserved connections.
+        """Count an upgrade or status request against the rate of its address.
+
+        Only agents may use the reserved connections.
 
         Raises:
             Refusal: 429, the relay is full, or the rate of the address is exceeded.

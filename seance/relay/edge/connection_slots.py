@@ -53,7 +53,7 @@ class ConnectionSlots:
         admission: Has the counts and limits.
         accepting: Paused while there is no slot.
         observer: Receives ``limit_hit("connections")``.
-        make_room: Called for each connection that takes the last slot.
+        free_slot: Called for each connection that takes the last slot.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class ConnectionSlots:
         admission: Admission,
         accepting: Accepting,
         observer: Callable[[], Observer],
-        make_room: Callable[[], None],
+        free_slot: Callable[[], None],
     ) -> None:
         self._admission = admission
         self._accepting = accepting
         self._observer = observer
-        self._make_room = make_room
+        self._free_slot = free_slot
         self._is_paused = False
 
     def take(self, address: str) -> ConnectionSlot:
         """Count a connection in, and pause accepting if it has the last slot.
 
-        ``make_room`` then closes a connection, because the last slots are for agents.
+        ``free_slot`` then closes a connection, because the last slots are for agents.
 
         Raises:
             Refusal: 429, the address has too many connections.
@@ -83,7 +83,7 @@ class ConnectionSlots:
                 self._is_paused = True
                 self._observer().limit_hit("connections")
                 self._accepting.pause()
-            self._make_room()
+            self._free_slot()
         return slot
 
     def released(self, holder: str) -> None:

@@ -178,7 +178,7 @@ class FastReject:
             raise BlockingIOError(errno.EAGAIN, "enough for one turn")
         for _ in range(MAX_REJECTS_PER_TURN):
             if self._front.admission.is_full:
-                # The port is paused, but continues for up to a hundred connections in this turn.
+                # The port was paused, but Twisted still accepts up to a hundred connections in this turn.
                 raise BlockingIOError(errno.EAGAIN, "there is no free slot")
             connection, address = self._listener.accept()
             try:

@@ -144,7 +144,7 @@ class FrontendFactory(Factory):
         self._deciding: dict[Frontend, None] = {}
         self.closing: dict[Frontend, None] = {}
         self.slots = ConnectionSlots(
-            admission, accepting, lambda: context.observer, make_room=self._make_room
+            admission, accepting, lambda: context.observer, free_slot=self._free_slot
         )
         self.is_draining = False
 
@@ -172,11 +172,11 @@ class FrontendFactory(Factory):
         for front in [*self._deciding, *self.closing]:
             front.cut()
 
-    def _make_room(self) -> None:
-        """Close one connection for the next: one that has its refusal, else one that has sent no whole head.
+    def _free_slot(self) -> None:
+        """Close the oldest refused connection, or else the oldest connection without a complete head.
 
-        Clients that keep a refused connection open would otherwise hold the last places, two seconds each,
-        and an agent behind 300 of them would wait for 18 s.
+        Otherwise clients that do not close a refused connection would hold the last slots for two seconds
+        each, and an agent behind 300 of them would wait 18 s.
         """
         oldest = next(iter(self.closing), None)
         if oldest is None:

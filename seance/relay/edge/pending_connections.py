@@ -17,7 +17,7 @@ class Cuttable(Protocol):
     """A connection without a whole head."""
 
     def cut(self) -> None:
-        """Cut it; it removes itself first."""
+        """Reset the connection. It first removes itself from ``PendingConnections``."""
 
 
 class PendingConnections:

@@ -2,12 +2,12 @@
 
 A Yjs document is one WebSocket message, and a Yjs client that receives no whole message for 30 s redials.
 When eight tabs that load 5 MB each share 8 Mbit/s, the last ones are too late in any order in which the
-scheduler serves them, because their 30 s begin with the 101. Before the 101 a browser waits patiently
-(yjs.md, fact 2). So while two clients of a room load over a full link, further upgrades wait here, in order
+scheduler serves them, because their 30 s begin with the 101. Before the 101 a browser waits
+. So while two clients of a room load over a full link, further upgrades wait here, in order
 of arrival and for at most fifteen seconds. Decision 19 has the figures.
 
-A client *loads* if it has been in the middle of a WebSocket message for a quarter of a second and takes
-what it is sent: the frame header has announced bytes that the link has not delivered yet. The relay sees
+A client *loads* if it has been in the middle of a WebSocket message for a quarter of a second and reads
+its data: the frame header has announced bytes that the link has not delivered yet. The relay sees
 this for every agent, plain ones included. A client that receives whole messages, however many, does not
 load.
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InitialSyncLimiter", "Loading", "Sync"]
 
-LOOK_SECONDS: Final = 0.25
+CHECK_SECONDS: Final = 0.25
 """Interval at which all recent clients are checked."""
 
 TICK_SECONDS: Final = 0.02
@@ -46,19 +46,19 @@ LOAD_SECONDS: Final = 0.25
 """Time for which a message has to be incomplete before its client counts as loading: 250 kB at 8 Mbit/s."""
 
 MOVING_BYTES: Final = 2048
-"""A look with less than this brought nothing: thirty cursors are 6 kB/s (yjs.md, fact 9)."""
+"""A check with less than this counts as idle: thirty cursors are 6 kB/s ."""
 
-IDLE_LOOKS: Final = 2
-"""After this number of looks without data for any client the link is not full; one may be a Wi-Fi glitch."""
+IDLE_CHECKS: Final = 2
+"""After this number of checks without data for any client the link is not full; one may be a Wi-Fi glitch."""
 
-QUIET_LOOKS: Final = 4
-"""After this number of looks without data a client does not count as loading until data comes again."""
+QUIET_CHECKS: Final = 4
+"""After this number of checks without data a client does not count as loading until data comes again."""
 
-BEHIND_LOOKS: Final = 2
-"""After this number of looks at which a client left data unread, its own line is slow and not the link."""
+BEHIND_CHECKS: Final = 2
+"""After this number of checks at which a client left data unread, its own line is slow and not the link."""
 
-FORGET_LOOKS: Final = 20
-"""After this number of looks without data a client is not checked any more: 5 s."""
+FORGET_CHECKS: Final = 20
+"""After this number of checks without data a client is not checked any more: 5 s."""
 
 WATCHED_SECONDS: Final = 30.0
 """A longer transfer is no initial sync: a Yjs client has disconnected by then."""
@@ -76,21 +76,22 @@ PROOFS: Final = 15
 PROOF_SECONDS: Final = 10.0
 """Time for which that holds after the latest of them."""
 
-LEAST_ROUND_SECONDS, MOST_ROUND_SECONDS = 0.02, 0.25
+MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 0.02, 0.25
 ROUND_TRIPS: Final = 4
 """After its 101 a newcomer is observed for four times what the fastest upgrade on this link took, within
-these bounds but for one and a half times that upgrade at least, and for two round trips of the client's
+these bounds, at least one and a half times that upgrade, plus two round trips of the client's
 connection: request and first bytes of the document take one of each."""
 
 UPGRADE_SECONDS: Final = 0.5
 """A client without a 101 stays a newcomer for this time. Documents that a slower local server sends load at
 the same time; to hold clients longer would hold all clients of such a server."""
 
-MOST_CLIENT_SECONDS: Final = 0.5
+MAX_CLIENT_SECONDS: Final = 0.5
 """The round trips of a client's connection add no more than this."""
 
 FAST_BYTES: Final = 1024 * 1024
-"""A link that delivers so much in one look, 32 Mbit/s, holds no client: eight documents of 5 MB take 10 s."""
+"""A link that delivers this in one check interval (32 Mbit/s) holds no client: eight documents of 5 MB
+take 10 s."""
 
 FAST_SECONDS: Final = 60.0
 """Time for which that holds."""
@@ -107,11 +108,11 @@ class Loading(Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether it takes less than there is for it."""
+        """Whether data for it waits in its transport."""
 
     @property
     def is_in_message(self) -> bool:
-        """Whether the local server has begun a message that has not arrived here in full."""
+        """Whether a message of the local server has arrived only in part."""
 
     @property
     def round_trip_seconds(self) -> float:
@@ -122,11 +123,11 @@ class Sync:
     """One admitted client. Call ``joined`` with the 101 and ``left`` at the end."""
 
     __slots__ = (
-        "_behind_looks",
+        "_behind_checks",
         "_client",
         "_had_bytes",
         "_message_since",
-        "_quiet_looks",
+        "_quiet_checks",
         "_since_seconds",
         "_syncs",
         "observed_until",
@@ -137,8 +138,8 @@ class Sync:
         self._client: Loading | None = None
         self._since_seconds = now
         self._had_bytes = 0
-        self._quiet_looks = 0
-        self._behind_looks = 0
+        self._quiet_checks = 0
+        self._behind_checks = 0
         self._message_since: float | None = None
         self.observed_until = now
 
@@ -169,14 +170,14 @@ class Sync:
         return now - self._message_since
 
     def is_loading(self, now: float) -> bool:
-        """Whether it has been in the middle of a message for long, and takes what it is sent."""
+        """Whether a message has been incomplete for ``LOAD_SECONDS`` while the client reads its data."""
         seconds = self.message_seconds(now)
         if seconds is None or seconds < LOAD_SECONDS:
             return False
-        return self._quiet_looks < QUIET_LOOKS and self._behind_looks < BEHIND_LOOKS
+        return self._quiet_checks < QUIET_CHECKS and self._behind_checks < BEHIND_CHECKS
 
-    def look(self, now: float) -> int | None:
-        """Return the bytes sent to it since the last look; None if it needs no further checks."""
+    def check(self, now: float) -> int | None:
+        """Return the bytes sent to it since the last check; None if it needs no further checks."""
         client = self._client
         if now - self._since_seconds >= WATCHED_SECONDS:
             return None
@@ -184,9 +185,9 @@ class Sync:
             return 0
         count = client.sent_bytes - self._had_bytes
         self._had_bytes += count
-        self._quiet_looks = 0 if count >= MOVING_BYTES else self._quiet_looks + 1
-        self._behind_looks = self._behind_looks + 1 if client.is_behind else 0
-        return None if self._quiet_looks >= FORGET_LOOKS else count
+        self._quiet_checks = 0 if count >= MOVING_BYTES else self._quiet_checks + 1
+        self._behind_checks = self._behind_checks + 1 if client.is_behind else 0
+        return None if self._quiet_checks >= FORGET_CHECKS else count
 
 
 class InitialSyncLimiter:
@@ -203,15 +204,15 @@ class InitialSyncLimiter:
         self._reactor = reactor
         self._at_once = settings.initial_syncs if settings.hold_seconds else 0
         self._hold_seconds = settings.hold_seconds
-        self._most_waiting = settings.parked_per_room
+        self._max_waiting = settings.parked_per_room
         self._watched: dict[Sync, None] = {}
         self._newcomers: dict[Sync, None] = {}
         self._loading: dict[Sync, None] = {}
         self._waiting: deque[tuple[float, Deferred[Sync]]] = deque()
         self._timer: IDelayedCall | None = None
-        self._going_on: IDelayedCall | None = None
-        self._looked_at = 0.0
-        self._idle_looks = 0
+        self._admit_call: IDelayedCall | None = None
+        self._checked_at = 0.0
+        self._idle_checks = 0
         self._fast_until = 0.0
         self._proofs = 0
         self._proven_at = 0.0
@@ -222,8 +223,8 @@ class InitialSyncLimiter:
         """Clients that wait."""
         return len(self._waiting)
 
-    def when_let_in(self, since_seconds: float) -> Deferred[Sync]:
-        """Wait until a client may come in. Cancelling gives the place back.
+    def when_admitted(self, since_seconds: float) -> Deferred[Sync]:
+        """Wait until a client is admitted. Cancelling leaves the queue.
 
         Args:
             since_seconds: When the client began to wait, for its agent or for this; it is admitted
@@ -234,9 +235,9 @@ class InitialSyncLimiter:
         """
         now = self.seconds()
         until_seconds = since_seconds + self._hold_seconds
-        may_pass = not self._at_once or now >= until_seconds or len(self._waiting) >= self._most_waiting
+        may_pass = not self._at_once or now >= until_seconds or len(self._waiting) >= self._max_waiting
         if may_pass or self._is_closed or (not self._waiting and self._free(now) > 0):
-            return succeed(self._let_in(now))
+            return succeed(self._admit(now))
         one: Deferred[Sync] = Deferred(lambda _: self._give_up(one))
         self._waiting.append((until_seconds, one))
         self._arm(TICK_SECONDS)
@@ -245,8 +246,8 @@ class InitialSyncLimiter:
     def observe(self, sync: Sync, upgrade_seconds: float, client_seconds: float) -> None:
         """Note that the local server has accepted a client; called by ``Sync`` only."""
         fastest = self._upgrade_seconds = min(self._upgrade_seconds, upgrade_seconds)
-        within = min(max(ROUND_TRIPS * fastest, LEAST_ROUND_SECONDS), MOST_ROUND_SECONDS)
-        own_seconds = min(2 * client_seconds, MOST_CLIENT_SECONDS)
+        within = min(max(ROUND_TRIPS * fastest, MIN_ROUND_SECONDS), MAX_ROUND_SECONDS)
+        own_seconds = min(2 * client_seconds, MAX_CLIENT_SECONDS)
         sync.observed_until = self.seconds() + max(within, 1.5 * fastest) + own_seconds
         if sync in self._watched:
             self._newcomers[sync] = None
@@ -261,26 +262,27 @@ class InitialSyncLimiter:
         """A client is gone; called by ``Sync`` only."""
         for group in (self._watched, self._newcomers, self._loading):
             group.pop(sync, None)
-        # In the next turn: it may have gone because the link is going, and that is known only then.
-        if self._going_on is None and not self._is_closed:
-            self._going_on = self._reactor.callLater(0, self._go_on)
+        # Admit the next clients in the next turn: if the client ended because the link is lost, ``close`` has
+        # run by then.
+        if self._admit_call is None and not self._is_closed:
+            self._admit_call = self._reactor.callLater(0, self._admit_in_next_turn)
 
     def close(self) -> None:
-        """Let every client go: the link is over, and those that wait have to ask the next one."""
+        """Admit every waiting client: the link is over, and each client then asks for the next link."""
         self._is_closed = True
         for group in (self._watched, self._newcomers, self._loading):
             group.clear()
         while self._waiting:
-            self._let_first_in(self.seconds())
-        for call in (self._timer, self._going_on):
+            self._admit_first(self.seconds())
+        for call in (self._timer, self._admit_call):
             if call is not None:
                 call.cancel()
-        self._timer = self._going_on = None
+        self._timer = self._admit_call = None
 
     # -- inside ----------------------------------------------------------------------------
 
     def _free(self, now: float) -> int:
-        """Return how many more may come in now."""
+        """Return how many more clients may be admitted now."""
         if now < self._fast_until:
             return UNLIMITED
         if self._proofs >= PROOFS and not self._loading and now - self._proven_at < PROOF_SECONDS:
@@ -296,7 +298,7 @@ class InitialSyncLimiter:
         if now - self._proven_at >= PROOF_SECONDS:
             self._proofs = 0
         self._loading = {sync: None for sync in self._loading if sync.is_loading(now)}
-        is_idle = self._idle_looks >= IDLE_LOOKS
+        is_idle = self._idle_checks >= IDLE_CHECKS
         in_message = 0
         for sync in list(self._newcomers):
             seconds = sync.message_seconds(now)
@@ -317,18 +319,18 @@ class InitialSyncLimiter:
                 self._proofs += not self._loading
                 self._proven_at = now
 
-    def _let_in(self, now: float) -> Sync:
+    def _admit(self, now: float) -> Sync:
         sync = Sync(self, now)
         if self._at_once and not self._is_closed:
             if self._timer is None:
-                self._looked_at = now
+                self._checked_at = now
             self._watched[sync] = self._newcomers[sync] = None
-            self._arm(LOOK_SECONDS)
+            self._arm(CHECK_SECONDS)
         return sync
 
-    def _let_first_in(self, now: float) -> None:
+    def _admit_first(self, now: float) -> None:
         _, one = self._waiting.popleft()
-        one.callback(self._let_in(now))
+        one.callback(self._admit(now))
 
     def _arm(self, seconds: float) -> None:
         """Have the timer run within ``seconds``."""
@@ -340,30 +342,30 @@ class InitialSyncLimiter:
     def _on_timer(self) -> None:
         self._timer = None
         now = self.seconds()
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._look(now)
-        self._let_in_who_may()
+        if now - self._checked_at >= CHECK_SECONDS:
+            self._check(now)
+        self._admit_waiting()
         if self._waiting:
             self._arm(TICK_SECONDS)
         elif self._watched:
-            self._arm(LOOK_SECONDS)
+            self._arm(CHECK_SECONDS)
 
-    def _look(self, now: float) -> None:
-        seconds, self._looked_at = now - self._looked_at, now
+    def _check(self, now: float) -> None:
+        seconds, self._checked_at = now - self._checked_at, now
         had_bytes = 0
         for sync in list(self._watched):
-            count = sync.look(now)
+            count = sync.check(now)
             if count is None:
                 del self._watched[sync]
                 self._newcomers.pop(sync, None)
                 self._loading.pop(sync, None)
             else:
                 had_bytes += count
-        # A late look has seen more than a look's worth.
-        if had_bytes * LOOK_SECONDS >= FAST_BYTES * seconds:
+        # A late check has seen more than one interval.
+        if had_bytes * CHECK_SECONDS >= FAST_BYTES * seconds:
             self._fast_until = now + FAST_SECONDS
-        self._idle_looks = self._idle_looks + 1 if had_bytes < MOVING_BYTES else 0
-        if self._idle_looks >= IDLE_LOOKS:
+        self._idle_checks = self._idle_checks + 1 if had_bytes < MOVING_BYTES else 0
+        if self._idle_checks >= IDLE_CHECKS:
             self._loading = {}
         else:
             self._loading = {sync: None for sync in self._watched if sync.is_loading(now)}
@@ -371,18 +373,18 @@ class InitialSyncLimiter:
                 self._newcomers.pop(sync, None)
         self._sort(now)
 
-    def _go_on(self) -> None:
-        self._going_on = None
-        self._let_in_who_may()
+    def _admit_in_next_turn(self) -> None:
+        self._admit_call = None
+        self._admit_waiting()
         if not self._waiting and not self._watched and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _let_in_who_may(self) -> None:
+    def _admit_waiting(self) -> None:
         now = self.seconds()
         free = self._free(now) if self._waiting else 0
         while self._waiting and (free > 0 or self._waiting[0][0] <= now):
-            self._let_first_in(now)
+            self._admit_first(now)
             free -= 1
 
     def _give_up(self, one: Deferred[Sync]) -> None:

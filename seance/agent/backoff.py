@@ -32,7 +32,7 @@ class Backoff:
         self._bound_seconds = base_seconds
 
     def next_seconds(self) -> float:
-        """Return the next wait, and double the bound for the one after it."""
+        """Return the delay before the next attempt in seconds, and double the maximum for the next one."""
         bound = min(self._bound_seconds, self._cap_seconds)
         self._bound_seconds = min(self._bound_seconds * 2, self._cap_seconds)
         return bound * self._random()

@@ -264,7 +264,7 @@ class Agent(Service):
             return error.sentence, error.code
 
     async def _reconnect(self) -> RelayLink:
-        """Dial to resume the session if it is kept, or for a new one."""
+        """Dial the relay: resume the session if it is kept, otherwise open a new one."""
         kept = self._kept_link()
         self._advance(AgentEvent.DIAL if kept is None else AgentEvent.DIAL_TO_RESUME)
         self._set_status(f"Connecting to {self._relay.host_header}.")
@@ -320,7 +320,7 @@ class Agent(Service):
         )
 
     async def _serve(self, relay_link: RelayLink) -> str:
-        """Serve clients over ``relay_link`` until its carrier is lost; return a message how that ended."""
+        """Serve clients over ``relay_link`` until its carrier is lost; return the reason as a message."""
         is_resumed = relay_link is self._relay_link
         self._advance(AgentEvent.ATTACHED)
         self._relay_link = relay_link

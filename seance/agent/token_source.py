@@ -115,7 +115,11 @@ class TokenSource:
 
     def _note_watch_failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) is None:
-            self._log.failure("The token file is no longer watched", failure, event="file.mistake")
+            self._log.failure(
+                "Watching the token file failed; restart the agent to use a new token",
+                failure,
+                event="file.mistake",
+            )
 
     def _read_unless_pipe(self) -> str | None:
         return None if is_pipe(Path(self._path)) else self._read()

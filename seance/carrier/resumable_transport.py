@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ResumableTransport"]
 
-# Constants for each message's checks, because reading an enum's member takes 0.1 us before Python 3.12.
+# Constants for checks on each message: before Python 3.12, reading an enum member takes 0.1 us.
 OPEN: Final = TransportState.OPEN
 CLOSING: Final = TransportState.CLOSING
 CLOSED: Final = TransportState.CLOSED

@@ -97,7 +97,7 @@ class StatusLines(Service):
     # -- IService --------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Start the checks."""
+        """Start the periodic check of the client count and of the reader."""
         super().startService()
         self._check()
 

@@ -159,7 +159,7 @@ def read_token(path: Path | None) -> str | None:
     except OSError as error:
         raise ConfigError(f"The token file {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ConfigError(f"The token file {path} has no token.") from error
+        raise ConfigError(f"The token file {path} does not contain a valid token.") from error
 
 
 def write_file(path: Path, text: str) -> None:

@@ -51,7 +51,7 @@ class RateLimit:
 
 @implementer(IPushProducer)
 class FlowGate:
-    """A leg as a producer that can also be paused for a time.
+    """Makes one side of a splice a push producer that can also be paused for a number of seconds.
 
     Args:
         reactor: Provides the time.

@@ -88,7 +88,7 @@ class LingeringClose(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class ResetAfterFlush(Protocol):
-    """Resets a connection once everything that was written to it has left; drops the data that still arrives.
+    """Resets a connection once all data written to it has been sent; drops the data that still arrives.
 
     Args:
         reactor: Provides the time.

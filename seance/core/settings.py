@@ -129,8 +129,8 @@ class RelaySettings:
         (),
         of.ORIGIN,
         "origin of web pages that may connect as agents; without this option only programs may",
-        note="Programs send no Origin. A hostile page could otherwise host a room on a relay that only the "
-        "page's visitor can reach.",
+        note="Programs send no Origin. Without this check, a hostile web page could act as an agent on a relay "
+        "that only its visitor can reach.",
     )
     admin: str | None = option(
         None,
@@ -271,7 +271,7 @@ class RelaySettings:
     park_seconds: float = option(
         15.0,
         of.SECONDS,
-        "time that a client waits for the agent of a known room",
+        "time that a client waits for an agent that was connected within --known-room-seconds",
         note="Firefox closes a pending upgrade after 20 s.",
     )
     parked_per_room: int = option(

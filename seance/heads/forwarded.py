@@ -60,6 +60,6 @@ def forwarded_entries(request: Request) -> list[str]:
 
 
 def forwarded_proto(request: Request) -> str | None:
-    """Return ``http`` or ``https`` by the last element of X-Forwarded-Proto, or None if it is neither."""
+    """Return ``http`` or ``https`` from the last element of X-Forwarded-Proto; None for any other value."""
     protos = list_tokens(request.values(b"x-forwarded-proto"))
     return _PROTO.get(protos[-1]) if protos else None

@@ -8,4 +8,4 @@ __all__ = ["StreamRefused"]
 
 
 class StreamRefused(ConnectionLost):
-    """The peer reset the stream, or did not answer in time, without a frame that accepts it."""
+    """The peer reset the stream, or the timeout expired, before the peer accepted the stream."""

@@ -425,7 +425,7 @@ class StreamTransport:
             self._lose(Failure(ConnectionDone()))
 
     def _stop_lingering(self) -> None:
-        # The peer has not sent its end in time. A reset frees the stream on both sides.
+        # The peer has not sent its FIN in time. An RST frees the stream on both sides.
         self._linger = None
         self._mux.session.reset_stream(self.stream_id)
         self._mux.flush_soon()

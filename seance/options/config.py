@@ -1,7 +1,7 @@
 """Makes the settings of a relay or an agent from flags, environment variables and a config file.
 
-A flag takes precedence over the variable ``SEANCE_<OPTION>``, this over the further variables of an option,
-these over the TOML file, and the file over the default. Every error is a ``ConfigError`` with one message
+Precedence, highest first: flag, ``SEANCE_<OPTION>``, the option's other environment variables, the TOML file,
+the default. Every error is a ``ConfigError`` with one message
 that names the source, the value and what to write instead. The callers pass the environment; nothing here
 reads ``os.environ``.
 """

@@ -133,7 +133,9 @@ class Document:
             if not isinstance(error, RuntimeError) and type(error).__name__ != "PanicException":
                 raise
             self._open()
-            raise RemoteProtocolError("pycrdt failed on an update.", code=REOPENED) from error
+            raise RemoteProtocolError(
+                "pycrdt could not apply the update; reconnect.", code=REOPENED
+            ) from error
 
     def _receive(self, connection: Connection, message: Message | None) -> None:
         match message:

@@ -89,7 +89,7 @@ def decode(payload: bytes) -> Message | None:
             check(body)
             return message_type(body)
     if payload in (b"", b"\x00"):
-        raise RemoteProtocolError("A message ends too early.", code="bad_message")
+        raise RemoteProtocolError("The message is truncated.", code="bad_message")
     return None
 
 
@@ -180,7 +180,7 @@ class _Reader:
     def _take(self, count: int) -> bytes:
         end = self._position + count
         if end > len(self._payload):
-            raise RemoteProtocolError("A message ends too early.", code="bad_message")
+            raise RemoteProtocolError("The message is truncated.", code="bad_message")
         taken = self._payload[self._position : end]
         self._position = end
         return taken

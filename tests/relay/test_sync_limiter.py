@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 
 from seance.core.settings import RelaySettings
 from seance.relay.rooms.sync_limiter import (
+    CHECK_SECONDS,
     FAST_BYTES,
     FORGET_CHECKS,
     LOAD_SECONDS,
-    CHECK_SECONDS,
     MAX_ROUND_SECONDS,
     NEWCOMERS,
     PROOF_SECONDS,

@@ -129,8 +129,8 @@ class RelaySettings:
         (),
         of.ORIGIN,
         "origin of web pages that may connect as agents; without this option only programs may",
-        note="Programs send no Origin. Without this check, a hostile web page could act as an agent on a relay "
-        "that only its visitor can reach.",
+        note="Programs send no Origin. Without this check, a hostile web page could act as an agent on a "
+        "relay that only its visitor can reach.",
     )
     admin: str | None = option(
         None,

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.agent.service import AgentState
-from seance.core.interfaces import Client, ClientReport, LinkChange
-from seance.core.observers import CLIENT_REASONS, NullObserver
+from seance.core.events import (
+    CLIENT_REASONS,
+    Client,
+    ClientBegan,
+    ClientEnded,
+    ClientJoined,
+    Event,
+    LinkChange,
+    LinkChanged,
+    Refused,
+)
 from seance.metrics.catalogue import AGENT
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels
 from seance.metrics.lag import ReactorLag
@@ -25,7 +34,7 @@ LOCAL_REFUSAL = "local_server_refused"
 """Has a series of value 0 from the start, because Prometheus sees no increase from nothing to 1."""
 
 
-class AgentMetrics(NullObserver):
+class AgentMetrics:
     """An observer that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
 
     Attributes:
@@ -52,34 +61,24 @@ class AgentMetrics(NullObserver):
         """Read the values of ``agent`` from now on."""
         self._agent = agent
 
-    # -- Observer ---------------------------------------------------------------------------
-
-    def refused(self, code: str) -> None:
-        """See ``Observer``."""
-        self._refusals.labels(bounded(self._codes, code)).inc()
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-        self._opened.inc()
-        self._clients[client] = False
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._clients[client] = True
-        self._dial.observe(seconds)
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
-        del self._clients[client]
-        self._received_bytes += report.received_bytes
-        self._sent_bytes += report.sent_bytes
-        self._ended.labels(report.reason).inc()
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-        self._changes.labels(change.value).inc()
-
-    # -- values ----------------------------------------------------------------------------
+    def notify(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case Refused(code):
+                self._refusals.labels(bounded(self._codes, code)).inc()
+            case ClientBegan(client):
+                self._opened.inc()
+                self._clients[client] = False
+            case ClientJoined(client, seconds):
+                self._clients[client] = True
+                self._dial.observe(seconds)
+            case ClientEnded(client, reason):
+                del self._clients[client]
+                self._received_bytes += client.received_bytes
+                self._sent_bytes += client.sent_bytes
+                self._ended.labels(reason).inc()
+            case LinkChanged(change=change):
+                self._changes.labels(change.value).inc()
 
     def _read(self) -> Reading:
         clients = self._clients

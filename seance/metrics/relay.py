@@ -12,8 +12,24 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from seance.core.interfaces import Client, ClientReport, LinkChange
-from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from seance.core.events import (
+    CLIENT_REASONS,
+    LIMITS,
+    LINK_REASONS,
+    RESUMPTIONS,
+    Client,
+    ClientAnswered,
+    ClientBegan,
+    ClientEnded,
+    ClientJoined,
+    ClientWaiting,
+    Event,
+    LimitHit,
+    LinkChange,
+    LinkChanged,
+    Refused,
+    ResumptionEnded,
+)
 from seance.metrics.catalogue import RELAY
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels, counts, sample
 from seance.metrics.lag import ReactorLag
@@ -59,7 +75,7 @@ class RelayMetrics:
         self._opened = counter("seance_streams_opened_total")
         self._attached = counter("seance_links_attached_total")
         self._detached = counter("seance_links_detached_total")
-        self._parked = counter("seance_clients_parked_total")
+        self._waiting = counter("seance_clients_parked_total")
         self._ended = counter("seance_streams_ended_total", CLIENT_REASONS)
         self._lost = counter("seance_links_lost_total", LINK_REASONS)
         self._resumptions = counter("seance_resumptions_total", RESUMPTIONS)
@@ -72,59 +88,45 @@ class RelayMetrics:
         """Read the values of ``relay`` from now on."""
         self._relay = relay
 
-    # -- Observer ---------------------------------------------------------------------------
+    def notify(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case Refused(code):
+                self._refusals.labels(bounded(self._codes, code)).inc()
+            case LimitHit(limit):
+                self._limits.labels(limit).inc()
+            case ClientWaiting():
+                self._waiting.inc()
+            case ClientBegan(client):
+                self._opened.inc()
+                self._clients[client] = False
+            case ClientJoined(client, seconds):
+                self._clients[client] = True
+                self._upgrade.observe(seconds)
+            case ClientAnswered(_, seconds):
+                self._first_byte.observe(seconds)
+            case ClientEnded(client, reason):
+                self._count_ended(client, reason)
+            case LinkChanged(room, LinkChange.ATTACHED):
+                self._attached.inc()
+                if self._by_room:
+                    self._room_entry(room)
+            case LinkChanged(_, LinkChange.DETACHED):
+                self._detached.inc()
+            case LinkChanged(_, LinkChange.LOST, reason):
+                self._lost.labels(reason).inc()
+            case ResumptionEnded(outcome):
+                self._resumptions.labels(outcome).inc()
 
-    def refused(self, code: str) -> None:
-        """See ``Observer``."""
-        self._refusals.labels(bounded(self._codes, code)).inc()
-
-    def limit_hit(self, limit: str) -> None:
-        """See ``Observer``."""
-        self._limits.labels(limit).inc()
-
-    def parked(self, room: str) -> None:
-        """See ``Observer``."""
-        self._parked.inc()
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-        self._opened.inc()
-        self._clients[client] = False
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._clients[client] = True
-        self._upgrade.observe(seconds)
-
-    def client_answered(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._first_byte.observe(seconds)
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
+    def _count_ended(self, client: Client, reason: str) -> None:
         del self._clients[client]
-        self._received_bytes += report.received_bytes
-        self._sent_bytes += report.sent_bytes
-        self._ended.labels(report.reason).inc()
+        self._received_bytes += client.received_bytes
+        self._sent_bytes += client.sent_bytes
+        self._ended.labels(reason).inc()
         if self._by_room:
             entry = self._room_entry(client.room)
-            entry[0] += report.received_bytes
-            entry[1] += report.sent_bytes
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-        if change is LinkChange.ATTACHED:
-            self._attached.inc()
-            if self._by_room:
-                self._room_entry(room)
-        elif change is LinkChange.DETACHED:
-            self._detached.inc()
-        elif change is LinkChange.LOST:
-            self._lost.labels(reason).inc()
-
-    def resumption(self, outcome: str) -> None:
-        """See ``Observer``."""
-        self._resumptions.labels(outcome).inc()
+            entry[0] += client.received_bytes
+            entry[1] += client.sent_bytes
 
     # -- values ----------------------------------------------------------------------------
 

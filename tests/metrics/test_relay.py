@@ -12,8 +12,21 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from seance.agent.service import AgentState
-from seance.core.interfaces import ClientReport, LinkChange
-from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from seance.core.events import (
+    CLIENT_REASONS,
+    LIMITS,
+    LINK_REASONS,
+    RESUMPTIONS,
+    ClientAnswered,
+    ClientBegan,
+    ClientEnded,
+    ClientJoined,
+    ClientWaiting,
+    Event,
+    LinkChange,
+    LinkChanged,
+    Refused,
+)
 from seance.metrics import relay as relay_module
 from seance.metrics.catalogue import PROCESS, RELAY, Kind
 from seance.metrics.exposition import MAX_LABEL_VALUES, OTHER
@@ -273,15 +286,18 @@ class FakeClient:
 
 def report_events(metrics: RelayMetrics, room: str) -> None:
     """Report each event of a room once."""
-    metrics.link_changed(room, LinkChange.ATTACHED)
     client = FakeClient(room)
-    metrics.parked(room)
-    metrics.client_began(client)
-    metrics.client_joined(client, 0.1)
-    metrics.client_answered(client, 0.1)
-    metrics.client_ended(client, ClientReport("ended", 1.0, 3, 5))
-    metrics.refused("room_not_found")
-    metrics.link_changed(room, LinkChange.LOST, "left")
+    for event in (
+        LinkChanged(room, LinkChange.ATTACHED),
+        ClientWaiting(room),
+        ClientBegan(client),
+        ClientJoined(client, 0.1),
+        ClientAnswered(client, 0.1),
+        ClientEnded(client, "ended", 1.0),
+        Refused("room_not_found"),
+        LinkChanged(room, LinkChange.LOST, "left"),
+    ):
+        metrics.notify(event)
 
 
 def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
@@ -300,8 +316,8 @@ def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
 def test_codes_of_refusals_are_limited() -> None:
     metrics = RelayMetrics(Clock())
     for number in range(MAX_LABEL_VALUES + 100):
-        metrics.refused(f"code-{number}")
-    metrics.refused("code-0")
+        metrics.notify(Refused(f"code-{number}"))
+    metrics.notify(Refused("code-0"))
     found = counts(metrics.exposition.page().decode(), "seance_refusals_total")
     assert len(found) == MAX_LABEL_VALUES + 1
     assert (found["code-0"], found[OTHER]) == (2, 100)
@@ -337,15 +353,14 @@ async def test_traffic_causes_no_events() -> None:
     async with AdminRig() as rig:
         client, local = await rig.joined()
         await exchange(client, local, 10, 10)
-        events: list[str] = []
+        events: list[Event] = []
         observer: Any = rig.relay.context.observer
-        for name in [name for name in dir(type(observer)) if not name.startswith("_")]:
-            method = getattr(observer, name)
-            setattr(observer, name, lambda *args, n=name, f=method: (events.append(n), f(*args)))
+        notify = observer.notify
+        observer.notify = lambda event: (events.append(event), notify(event))
         client.received = local.received = b""
         await exchange(client, local, 3_000_000, 3_000_000)
         assert events == []
         client.leg.abortConnection()
         await until(lambda: events)
-        assert events == ["client_ended"]
+        assert [type(event) for event in events] == [ClientEnded]
         assert value(await page(rig), "seance_client_received_bytes_total") == 3_000_010

@@ -82,55 +82,37 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A connection or an upgrade request was refused.
-
-    Attributes:
-        code: The code of the ``Refusal``.
-    """
+    """A connection or an upgrade request was refused; ``code`` is that of the ``Refusal``."""
 
     code: str
 
 
 @dataclass(frozen=True, slots=True)
 class LimitHit:
-    """A limit was reached that is enforced without a response.
-
-    Attributes:
-        limit: One of ``LIMITS``.
-    """
+    """A limit that is enforced without a response was reached; ``limit`` is one of ``LIMITS``."""
 
     limit: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClientWaiting:
-    """A client has started to wait for the agent of its room.
-
-    Attributes:
-        room: The name of the room.
-    """
+    """A client has started to wait for the agent of ``room``."""
 
     room: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClientBegan:
-    """A stream was opened for a client. A ``ClientEnded`` always follows.
-
-    Attributes:
-        client: The client.
-    """
+    """A stream was opened for ``client``. A ``ClientEnded`` always follows."""
 
     client: Client
 
 
 @dataclass(frozen=True, slots=True)
 class ClientJoined:
-    """A client was spliced.
+    """``client`` was spliced, ``seconds`` after its stream was opened.
 
-    Attributes:
-        client: The client.
-        seconds: From the opening of the stream to the 101; on an agent, to the local server's accept.
+    A relay reports this at the 101, an agent when the local server has accepted the connection.
     """
 
     client: Client
@@ -139,11 +121,9 @@ class ClientJoined:
 
 @dataclass(frozen=True, slots=True)
 class ClientAnswered:
-    """The first byte after the 101 has arrived from the local server. Agents do not report this.
+    """The first byte after the 101 has arrived, ``seconds`` after the stream of ``client`` was opened.
 
-    Attributes:
-        client: The client.
-        seconds: From the opening of the stream.
+    Agents do not report this.
     """
 
     client: Client
@@ -152,12 +132,9 @@ class ClientAnswered:
 
 @dataclass(frozen=True, slots=True)
 class ClientEnded:
-    """A client has ended, with or without a ``ClientJoined``. Its byte counts are final.
+    """``client`` has ended, with or without a ``ClientJoined``. Its byte counts are final.
 
-    Attributes:
-        client: The client.
-        reason: One of ``CLIENT_REASONS``.
-        seconds: From the opening of the stream.
+    ``reason`` is one of ``CLIENT_REASONS``, ``seconds`` the time since its stream was opened.
     """
 
     client: Client
@@ -167,13 +144,7 @@ class ClientEnded:
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """A link was attached, has lost its carrier, was resumed, or has ended.
-
-    Attributes:
-        room: The name of its room.
-        change: The change.
-        reason: One of ``LINK_REASONS`` for ``LinkChange.LOST``, otherwise empty.
-    """
+    """The link of ``room`` has changed; for ``LOST``, ``reason`` is one of ``LINK_REASONS``."""
 
     room: str
     change: LinkChange
@@ -182,11 +153,7 @@ class LinkChanged:
 
 @dataclass(frozen=True, slots=True)
 class ResumptionEnded:
-    """An agent has resumed its session, or failed to. Only relays report this.
-
-    Attributes:
-        outcome: One of ``RESUMPTIONS``.
-    """
+    """An agent has resumed its session, or has not; ``outcome`` is one of ``RESUMPTIONS``. Only on relays."""
 
     outcome: str
 

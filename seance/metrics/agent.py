@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.agent.service import AgentState
-from seance.core.events import (
-    CLIENT_REASONS,
-    Client,
-    ClientBegan,
-    ClientEnded,
-    ClientJoined,
-    Event,
-    LinkChange,
-    LinkChanged,
-    Refused,
-)
+from seance.core import events
 from seance.metrics.catalogue import AGENT
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels
 from seance.metrics.lag import ReactorLag
@@ -44,7 +34,7 @@ class AgentMetrics:
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._agent: Agent | None = None
-        self._clients: dict[Client, bool] = {}
+        self._clients: dict[events.Client, bool] = {}
         self._received_bytes = 0
         self._sent_bytes = 0
         self._codes = {LOCAL_REFUSAL}
@@ -52,8 +42,8 @@ class AgentMetrics:
         self.exposition = Exposition(AGENT, self._read)
         counter = self.exposition.counter
         self._opened = counter("seance_agent_streams_opened_total")
-        self._ended = counter("seance_agent_streams_ended_total", CLIENT_REASONS)
-        self._changes = counter("seance_agent_links_total", (change.value for change in LinkChange))
+        self._ended = counter("seance_agent_streams_ended_total", events.CLIENT_REASONS)
+        self._changes = counter("seance_agent_links_total", (change.value for change in events.LinkChange))
         self._refusals = counter("seance_agent_refusals_total", self._codes)
         self._dial = self.exposition.histogram("seance_agent_local_dial_seconds")
 
@@ -61,23 +51,23 @@ class AgentMetrics:
         """Read the values of ``agent`` from now on."""
         self._agent = agent
 
-    def notify(self, event: Event) -> None:
+    def notify(self, event: events.Event) -> None:
         """Count an event."""
         match event:
-            case Refused(code):
+            case events.Refused(code):
                 self._refusals.labels(bounded(self._codes, code)).inc()
-            case ClientBegan(client):
+            case events.ClientBegan(client):
                 self._opened.inc()
                 self._clients[client] = False
-            case ClientJoined(client, seconds):
+            case events.ClientJoined(client, seconds):
                 self._clients[client] = True
                 self._dial.observe(seconds)
-            case ClientEnded(client, reason):
+            case events.ClientEnded(client, reason):
                 del self._clients[client]
                 self._received_bytes += client.received_bytes
                 self._sent_bytes += client.sent_bytes
                 self._ended.labels(reason).inc()
-            case LinkChanged(change=change):
+            case events.LinkChanged(change=change):
                 self._changes.labels(change.value).inc()
 
     def _read(self) -> Reading:

@@ -12,24 +12,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from seance.core.events import (
-    CLIENT_REASONS,
-    LIMITS,
-    LINK_REASONS,
-    RESUMPTIONS,
-    Client,
-    ClientAnswered,
-    ClientBegan,
-    ClientEnded,
-    ClientJoined,
-    ClientWaiting,
-    Event,
-    LimitHit,
-    LinkChange,
-    LinkChanged,
-    Refused,
-    ResumptionEnded,
-)
+from seance.core import events
 from seance.metrics.catalogue import RELAY
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels, counts, sample
 from seance.metrics.lag import ReactorLag
@@ -64,7 +47,7 @@ class RelayMetrics:
         self._by_room = by_room
         self._measured_at = -MEASURE_SECONDS
         self._relay: Relay | None = None
-        self._clients: dict[Client, bool] = {}
+        self._clients: dict[events.Client, bool] = {}
         self._received_bytes = 0
         self._sent_bytes = 0
         self._codes: set[str] = set()
@@ -76,10 +59,10 @@ class RelayMetrics:
         self._attached = counter("seance_links_attached_total")
         self._detached = counter("seance_links_detached_total")
         self._waiting = counter("seance_clients_parked_total")
-        self._ended = counter("seance_streams_ended_total", CLIENT_REASONS)
-        self._lost = counter("seance_links_lost_total", LINK_REASONS)
-        self._resumptions = counter("seance_resumptions_total", RESUMPTIONS)
-        self._limits = counter("seance_limits_hit_total", LIMITS)
+        self._ended = counter("seance_streams_ended_total", events.CLIENT_REASONS)
+        self._lost = counter("seance_links_lost_total", events.LINK_REASONS)
+        self._resumptions = counter("seance_resumptions_total", events.RESUMPTIONS)
+        self._limits = counter("seance_limits_hit_total", events.LIMITS)
         self._refusals = counter("seance_refusals_total")
         self._upgrade = histogram("seance_upgrade_seconds")
         self._first_byte = histogram("seance_first_byte_seconds")
@@ -88,37 +71,37 @@ class RelayMetrics:
         """Read the values of ``relay`` from now on."""
         self._relay = relay
 
-    def notify(self, event: Event) -> None:
+    def notify(self, event: events.Event) -> None:
         """Count an event."""
         match event:
-            case Refused(code):
+            case events.Refused(code):
                 self._refusals.labels(bounded(self._codes, code)).inc()
-            case LimitHit(limit):
+            case events.LimitHit(limit):
                 self._limits.labels(limit).inc()
-            case ClientWaiting():
+            case events.ClientWaiting():
                 self._waiting.inc()
-            case ClientBegan(client):
+            case events.ClientBegan(client):
                 self._opened.inc()
                 self._clients[client] = False
-            case ClientJoined(client, seconds):
+            case events.ClientJoined(client, seconds):
                 self._clients[client] = True
                 self._upgrade.observe(seconds)
-            case ClientAnswered(_, seconds):
+            case events.ClientAnswered(_, seconds):
                 self._first_byte.observe(seconds)
-            case ClientEnded(client, reason):
+            case events.ClientEnded(client, reason):
                 self._count_ended(client, reason)
-            case LinkChanged(room, LinkChange.ATTACHED):
+            case events.LinkChanged(room, events.LinkChange.ATTACHED):
                 self._attached.inc()
                 if self._by_room:
                     self._room_entry(room)
-            case LinkChanged(_, LinkChange.DETACHED):
+            case events.LinkChanged(_, events.LinkChange.DETACHED):
                 self._detached.inc()
-            case LinkChanged(_, LinkChange.LOST, reason):
+            case events.LinkChanged(_, events.LinkChange.LOST, reason):
                 self._lost.labels(reason).inc()
-            case ResumptionEnded(outcome):
+            case events.ResumptionEnded(outcome):
                 self._resumptions.labels(outcome).inc()
 
-    def _count_ended(self, client: Client, reason: str) -> None:
+    def _count_ended(self, client: events.Client, reason: str) -> None:
         del self._clients[client]
         self._received_bytes += client.received_bytes
         self._sent_bytes += client.sent_bytes

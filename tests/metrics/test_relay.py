@@ -12,21 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from seance.agent.service import AgentState
-from seance.core.events import (
-    CLIENT_REASONS,
-    LIMITS,
-    LINK_REASONS,
-    RESUMPTIONS,
-    ClientAnswered,
-    ClientBegan,
-    ClientEnded,
-    ClientJoined,
-    ClientWaiting,
-    Event,
-    LinkChange,
-    LinkChanged,
-    Refused,
-)
+from seance.core import events
 from seance.metrics import relay as relay_module
 from seance.metrics.catalogue import PROCESS, RELAY, Kind
 from seance.metrics.exposition import MAX_LABEL_VALUES, OTHER
@@ -267,10 +253,10 @@ async def test_promtool_accepts_the_page(by_room: bool) -> None:
 def test_known_label_values_start_at_zero() -> None:
     text = RelayMetrics(Clock()).exposition.page().decode()
     for name, label, words in (
-        ("seance_streams_ended_total", "reason", CLIENT_REASONS),
-        ("seance_links_lost_total", "reason", LINK_REASONS),
-        ("seance_resumptions_total", "outcome", RESUMPTIONS),
-        ("seance_limits_hit_total", "limit", LIMITS),
+        ("seance_streams_ended_total", "reason", events.CLIENT_REASONS),
+        ("seance_links_lost_total", "reason", events.LINK_REASONS),
+        ("seance_resumptions_total", "outcome", events.RESUMPTIONS),
+        ("seance_limits_hit_total", "limit", events.LIMITS),
     ):
         assert [value(text, name, **{label: word}) for word in words] == [0.0] * len(words)
 
@@ -288,14 +274,14 @@ def report_events(metrics: RelayMetrics, room: str) -> None:
     """Report each event of a room once."""
     client = FakeClient(room)
     for event in (
-        LinkChanged(room, LinkChange.ATTACHED),
-        ClientWaiting(room),
-        ClientBegan(client),
-        ClientJoined(client, 0.1),
-        ClientAnswered(client, 0.1),
-        ClientEnded(client, "ended", 1.0),
-        Refused("room_not_found"),
-        LinkChanged(room, LinkChange.LOST, "left"),
+        events.LinkChanged(room, events.LinkChange.ATTACHED),
+        events.ClientWaiting(room),
+        events.ClientBegan(client),
+        events.ClientJoined(client, 0.1),
+        events.ClientAnswered(client, 0.1),
+        events.ClientEnded(client, "ended", 1.0),
+        events.Refused("room_not_found"),
+        events.LinkChanged(room, events.LinkChange.LOST, "left"),
     ):
         metrics.notify(event)
 
@@ -316,8 +302,8 @@ def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
 def test_codes_of_refusals_are_limited() -> None:
     metrics = RelayMetrics(Clock())
     for number in range(MAX_LABEL_VALUES + 100):
-        metrics.notify(Refused(f"code-{number}"))
-    metrics.notify(Refused("code-0"))
+        metrics.notify(events.Refused(f"code-{number}"))
+    metrics.notify(events.Refused("code-0"))
     found = counts(metrics.exposition.page().decode(), "seance_refusals_total")
     assert len(found) == MAX_LABEL_VALUES + 1
     assert (found["code-0"], found[OTHER]) == (2, 100)
@@ -353,14 +339,14 @@ async def test_traffic_causes_no_events() -> None:
     async with AdminRig() as rig:
         client, local = await rig.joined()
         await exchange(client, local, 10, 10)
-        events: list[Event] = []
+        received: list[events.Event] = []
         observer: Any = rig.relay.context.observer
         notify = observer.notify
-        observer.notify = lambda event: (events.append(event), notify(event))
+        observer.notify = lambda event: (received.append(event), notify(event))
         client.received = local.received = b""
         await exchange(client, local, 3_000_000, 3_000_000)
-        assert events == []
+        assert received == []
         client.leg.abortConnection()
-        await until(lambda: events)
-        assert [type(event) for event in events] == [ClientEnded]
+        await until(lambda: received)
+        assert [type(event) for event in received] == [events.ClientEnded]
         assert value(await page(rig), "seance_client_received_bytes_total") == 3_000_010

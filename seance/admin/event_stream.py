@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
 from seance.admin.room_registry import RoomRegistry
-from seance.core.interfaces import Client, ClientReport, Grant, LinkChange
-from seance.core.observers import NullObserver
+from seance.core.events import Client, ClientEnded, ClientJoined, Event, LimitHit, LinkChange, LinkChanged
+from seance.core.interfaces import Grant
 from seance.errors import Refusal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ MAX_AWAY_ROOMS = 4096
 RETRY_MILLISECONDS = 2000
 
 
-class EventStream(NullObserver):
+class EventStream:
     """An observer of a relay. Call ``add`` for each subscriber and ``close`` at the end.
 
     Args:
@@ -104,39 +104,40 @@ class EventStream(NullObserver):
         for subscriber in list(self._subscribers):
             subscriber.end()
 
-    # -- Observer ---------------------------------------------------------------------------
+    def notify(self, event: Event) -> None:
+        """Send an event to the subscribers.
 
-    def refused(self, code: str) -> None:
-        """Send nothing: the figures count refusals, and an attack would cause one event for each."""
+        Refusals are not sent: the figures count them, and an attack would cause one event for each.
+        """
+        match event:
+            case LimitHit(limit) if self._subscribers:
+                self._send_limit(limit)
+            case ClientJoined(client, seconds):
+                self._send_client(client, {"state": "in", "upgrade_seconds": round(seconds, 6)})
+            case ClientEnded(client, reason, seconds):
+                if cast("ClientConnection", client).upgrade_seconds is not None:
+                    content = {
+                        "state": "out",
+                        "reason": reason,
+                        "seconds": round(seconds, 3),
+                        "received_bytes": client.received_bytes,
+                        "sent_bytes": client.sent_bytes,
+                    }
+                    self._send_client(client, content)
+            case LinkChanged(room, change, reason):
+                self._send_room(room, change, reason)
 
-    def limit_hit(self, limit: str) -> None:
+    # -- internal ----------------------------------------------------------------------------
+
+    def _send_limit(self, limit: str) -> None:
         """Send the first hit of a limit immediately; further ones are counted and sent once a second."""
-        if not self._subscribers:
-            return
         if limit in self._limits:
             self._limits[limit] += 1
         else:
             self._limits[limit] = 0
             self._send("limit", None, {"limit": limit, "count": 1})
 
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._send_client(client, {"state": "in", "upgrade_seconds": round(seconds, 6)})
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
-        if cast("ClientConnection", client).upgrade_seconds is not None:
-            content = {
-                "state": "out",
-                "reason": report.reason,
-                "seconds": round(report.seconds, 3),
-                "received_bytes": report.received_bytes,
-                "sent_bytes": report.sent_bytes,
-            }
-            self._send_client(client, content)
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
+    def _send_room(self, room: str, change: LinkChange, reason: str) -> None:
         if change is LinkChange.LOST:
             if reason != "replaced":
                 self._away[room] = None
@@ -148,8 +149,6 @@ class EventStream(NullObserver):
         self._away.pop(room, None)
         state = "resuming" if change is LinkChange.DETACHED else "online"
         self._send("room", room, {"room": room, "state": state, "reason": change.value})
-
-    # -- internal ----------------------------------------------------------------------------
 
     def _send_client(self, client: Client, content: dict[str, object]) -> None:
         number = cast("ClientConnection", client).number

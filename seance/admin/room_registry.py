@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IReactorTime
 
-from seance.core.interfaces import Client, ClientReport, Grant, LinkChange
-from seance.core.observers import NullObserver
+from seance.core.events import Client, ClientBegan, ClientEnded, Event, LinkChange, LinkChanged
+from seance.core.interfaces import Grant
 
 if TYPE_CHECKING:
     from seance.relay.edge.client_connection import ClientConnection
@@ -33,7 +33,7 @@ class _RoomEntry:
     is_served: bool = False
 
 
-class RoomRegistry(NullObserver):
+class RoomRegistry:
     """An observer of a relay; pass it to the relay's constructor, then call ``watch``.
 
     Args:
@@ -49,30 +49,25 @@ class RoomRegistry(NullObserver):
         """Set the relay to read from."""
         self._relay = relay
 
-    # -- Observer ---------------------------------------------------------------------------
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-        room = self._rooms.setdefault(client.room, _RoomEntry())
-        room.clients[cast("ClientConnection", client).number] = client
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
-        room = self._rooms[client.room]
-        del room.clients[cast("ClientConnection", client).number]
-        room.received_bytes += report.received_bytes
-        room.sent_bytes += report.sent_bytes
-        self._forget(client.room, room)
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-        if change is LinkChange.ATTACHED:
-            self._rooms.setdefault(room, _RoomEntry()).is_served = True
-        elif change is LinkChange.LOST and (known := self._rooms.get(room)):
-            # LOST of a replaced link precedes ATTACHED of its successor, which may fail to attach.
-            link = None if self._relay is None else self._relay.rooms.link_of(room)
-            known.is_served = link is not None and link.is_alive
-            self._forget(room, known)
+    def notify(self, event: Event) -> None:
+        """Update the rooms and clients."""
+        match event:
+            case ClientBegan(client):
+                room = self._rooms.setdefault(client.room, _RoomEntry())
+                room.clients[cast("ClientConnection", client).number] = client
+            case ClientEnded(client):
+                room = self._rooms[client.room]
+                del room.clients[cast("ClientConnection", client).number]
+                room.received_bytes += client.received_bytes
+                room.sent_bytes += client.sent_bytes
+                self._forget(client.room, room)
+            case LinkChanged(name, LinkChange.ATTACHED):
+                self._rooms.setdefault(name, _RoomEntry()).is_served = True
+            case LinkChanged(name, LinkChange.LOST) if known := self._rooms.get(name):
+                # LOST of a replaced link precedes ATTACHED of its successor, which may fail to attach.
+                link = None if self._relay is None else self._relay.rooms.link_of(name)
+                known.is_served = link is not None and link.is_alive
+                self._forget(name, known)
 
     # -- reading -----------------------------------------------------------------------------
 

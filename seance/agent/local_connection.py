@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 
 from seance.agent.answer_watch import AnswerWatch
 from seance.agent.local_trouble import LocalTrouble, too_many_clients, trouble_of
-from seance.core.interfaces import ClientReport, Observer
+from seance.core.events import ClientBegan, ClientEnded, ClientJoined, Refused
+from seance.core.interfaces import Observer
 from seance.core.local_address import LocalAddress
 from seance.core.observers import NullObserver
 from seance.core.per_turn_limiter import PerTurnLimiter
@@ -219,7 +220,7 @@ class LocalConnection(ProtocolSwitch):
     def _refuse(self, refusal: Refusal) -> None:
         self._stop_timer()
         self._is_refused = True
-        self._factory.observer.refused(refusal.code)
+        self._factory.observer.notify(Refused(refusal.code))
         self._client.tell_end("refused")
         stream = cast(Leg, self.transport)
         stream.write(refusal_response(refusal))
@@ -270,19 +271,19 @@ class LocalClient:
         """Its stream was opened."""
         self._factory.client_count += 1
         self._began_seconds = self._factory.reactor.seconds()
-        self._factory.observer.client_began(self)
+        self._factory.observer.notify(ClientBegan(self))
 
     def join(self, splice: Splice) -> None:
         """The local server has accepted the connection."""
         self._splice = splice
-        self._factory.observer.client_joined(self, self._factory.reactor.seconds() - self._began_seconds)
+        seconds = self._factory.reactor.seconds() - self._began_seconds
+        self._factory.observer.notify(ClientJoined(self, seconds))
 
     def tell_end(self, reason: str) -> None:
         """Report the end of this client, or of a failed attempt, to the observer."""
         self._factory.client_count -= 1
         seconds = self._factory.reactor.seconds() - self._began_seconds
-        report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
-        self._factory.observer.client_ended(self, report)
+        self._factory.observer.notify(ClientEnded(self, reason, seconds))
 
     # -- SpliceOwner -----------------------------------------------------------------------
 

@@ -44,7 +44,8 @@ from seance.agent.subprotocol_offer import SubprotocolOffer
 from seance.agent.token_source import TokenSource
 from seance.agent.wake_detector import WakeDetector, address_towards
 from seance.carrier import CloseCode, RelayAddress, dial
-from seance.core.interfaces import AgentIdentity, LinkChange, Observer
+from seance.core.events import LinkChange, LinkChanged, Refused
+from seance.core.interfaces import AgentIdentity, Observer
 from seance.core.observers import NullObserver
 from seance.core.settings import AgentSettings
 from seance.errors import CarrierLost, NegotiationFailed, Refusal
@@ -257,7 +258,7 @@ class Agent(Service):
             self._waits.set_retry_after(retry_after_seconds(error))
             if isinstance(error, Refusal) and not no_relay_answers(error):
                 self._waits.note_rejected()
-            self._observer.refused(error.code)
+            self._observer.notify(Refused(error.code))
             self._log.warn("[Agent] {sentence}", sentence=error.sentence, event="link.refused")
             if (command := self._hint.command(error)) is not None:
                 self._log.info("[Agent] To see why: {command}", command=command, event="link.hint")
@@ -341,7 +342,7 @@ class Agent(Service):
         finally:
             is_lost = relay_link.is_lost or relay_link.has_moved
             change = LinkChange.LOST if is_lost else LinkChange.DETACHED
-            self._observer.link_changed(self.settings.room, change, "left" if is_lost else "")
+            self._observer.notify(LinkChanged(self.settings.room, change, "left" if is_lost else ""))
             self._stop_search()
             if self._renewing is not None:
                 self._renewing.cancel()
@@ -356,9 +357,8 @@ class Agent(Service):
         return message
 
     def _report_connected(self, is_resumed: bool) -> None:
-        self._observer.link_changed(
-            self.settings.room, LinkChange.RESUMED if is_resumed else LinkChange.ATTACHED
-        )
+        change = LinkChange.RESUMED if is_resumed else LinkChange.ATTACHED
+        self._observer.notify(LinkChanged(self.settings.room, change))
         if is_resumed:
             self._log.info(
                 "[Agent] Resumed; {clients} clients stayed connected",

@@ -1,4 +1,4 @@
-"""What the tunnel asks of the floors above it, so that it need not know them."""
+"""Interfaces that the tunnel uses and that other packages or a program implement, with their data types."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from seance.core.events import Event
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 __all__ = [
     "AgentIdentity",
-    "Client",
-    "ClientReport",
     "Grant",
     "IdentityVerifier",
-    "LinkChange",
     "Observer",
     "Page",
     "TokenRole",
@@ -26,7 +25,7 @@ __all__ = [
 
 
 class TokenRole(enum.Enum):
-    """What the bearer of a token may be. One role does not include another."""
+    """The role for which a token is valid. One role does not include another."""
 
     AGENT = "agent"
     CLIENT = "client"
@@ -35,19 +34,19 @@ class TokenRole(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a verified token allows.
+    """The permissions of a verified token. The names of its claims are in parentheses.
 
     Attributes:
-        role: What the bearer may be.
-        rooms: Exact names, or beginnings of names that end in one ``*``; empty means no room.
-        expires_at: Unix seconds; a session ends then.
-        subject: Whom the token was made for (``sub``).
-        token_id: The token's own name, by which it can be revoked (``jti``).
-        key_id: The key that signed it (``kid``).
-        origins: Web pages that may use it (``org``); None means any.
-        max_clients: Clients at a time for what it opens (``max.clients``); None means unlimited.
-        max_bytes_per_second: (``max.bps``); None means unlimited.
-        agent_identity: The one agent that its rooms belong to (``agt``).
+        role: The role of the bearer (``role``).
+        rooms: Exact names, or prefixes that end with ``*`` (``room``). Empty: no room.
+        expires_at: Unix time at which the bearer's connections end, in seconds (``exp``).
+        subject: The user or machine that the token was made for (``sub``).
+        token_id: The token's ID, by which it can be revoked (``jti``).
+        key_id: The ID of the key that signed it (``kid``).
+        origins: Origins of the web pages that may use it (``org``); None: all.
+        max_clients: Limit of simultaneous clients of this bearer (``max.clients``); None: no limit.
+        max_bytes_per_second: Rate limit (``max.bps``); None: no limit.
+        agent_identity: The only agent that may serve its rooms (``agt``).
     """
 
     role: TokenRole
@@ -62,189 +61,111 @@ class Grant:
     agent_identity: str | None = None
 
     def allows_room(self, room: str) -> bool:
-        """Whether ``room`` is one of the rooms; the empty name never is."""
+        """Return whether ``rooms`` includes ``room``. The empty name is never included."""
         return bool(room) and any(
             room.startswith(one[:-1]) if one.endswith("*") else room == one for one in self.rooms
         )
 
 
 def identity_of(grant: Grant) -> str | None:
-    """Return the agent identity that a token names: ``agt``, or else whom it was made for."""
+    """Return the agent identity that a token names: ``agt``, or else ``sub``."""
     return grant.agent_identity or grant.subject
 
 
 class Verifier(Protocol):
-    """Who says what a token is worth. ``seance.auth`` has one."""
+    """Verifies tokens. Implemented by ``seance.auth.service.AuthService``."""
 
     def verify(self, token: str, role: TokenRole, room: str) -> Deferred[Grant]:
-        """Say what a token allows to whoever wants to be ``role`` in ``room``.
+        """Verify a token for a role in a room.
 
-        Nearly always fires at once; a token signed with an unknown key may wait for one fetch of
-        the key set, 5 s at most. Cancelling ends the waiting.
+        The Deferred usually has its result already. A token signed with an unknown key may wait for a
+        download of the key set, at most 5 s. The caller may cancel the Deferred.
 
         Args:
-            token: As it came from the peer, whatever it is; empty for none.
-            role: What the bearer wants to be.
-            room: A room's name. For ``ADMIN`` alone it may be empty: then only the role is
-                looked at, and the caller asks ``allows_room`` for each room it shows.
+            token: The unchecked token from the peer; empty if there is none.
+            role: The requested role.
+            room: The requested room. It may be empty for ``ADMIN`` only: then only the role is checked, and
+                the caller has to call ``allows_room`` for each room that it shows.
 
         Returns:
-            A Grant; fails with ``Refusal``: 401 with one sentence for whatever is wrong with the
-            token, 403 with one sentence for a good token that is not for this room or role.
+            The Grant. Fails with ``Refusal``: 401 if the token is invalid, 403 if it is valid but not for
+            this room or role. The message does not say which of several possible reasons applies.
         """
 
     def is_still_good(self, grant: Grant) -> bool:
-        """Whether what ``verify`` returned would be granted again now. Cheap; ask every second.
+        """Return whether a grant of ``verify`` is still valid. Fast enough to be called every second.
 
-        It is not once the token has expired, its key is gone, or it or its room is denied.
+        It becomes invalid when the token expires, its key is removed, or the token or its room is denied.
         """
 
     def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have ``listener`` called when keys or the deny list have changed; returns its remover."""
+        """Call ``listener`` after changes of keys or the deny list; return a function that removes it."""
 
 
 class AgentIdentity(Protocol):
-    """Who an agent is, on its own side. ``seance.auth.agent_key`` has one."""
+    """Proves an agent's identity to a relay. Implemented by ``seance.auth.agent_key``."""
 
     def announce(self, host: str) -> str:
-        """Return the ``Seance-Agent`` for the relay at ``host`` that proves nothing yet."""
+        """Return the ``Seance-Agent`` that names the identity to the relay at ``host``, without proof."""
 
     def prove(self, nonce: str, room: str, host: str) -> str:
-        """Return the ``Seance-Agent`` that proves it, once.
+        """Return a ``Seance-Agent`` with a proof, which is valid once.
 
         Args:
-            nonce: What the relay at ``host`` sent in ``Seance-Nonce``.
-            room: The room that the agent is to serve.
-            host: Host and port of the relay, as they are dialled.
+            nonce: The value of ``Seance-Nonce`` in the last response of the relay.
+            room: The room that the agent asks for.
+            host: The host and port of the relay that the agent dials.
         """
 
 
 class IdentityVerifier(Protocol):
-    """Who tells agents apart, on the relay's side. ``seance.auth.identity`` has one.
+    """Verifies identities of agents on a relay. Implemented by ``seance.auth.identity``.
 
-    Nothing of it waits, and both take about as long as a head takes to parse.
+    The methods do not block. Each takes about as long as parsing a request head.
     """
 
     def challenge(self, now: float) -> str:
-        """Return a fresh nonce, for the 101 of an agent, which spares its next dial a round trip.
+        """Return a new nonce for the 101 of an agent. It saves the agent's next dial a round trip.
 
         Args:
-            now: Seconds, monotonic.
+            now: Monotonic time in seconds.
         """
 
     def check(self, claim: str, room: str, host: str, now: float) -> str:
-        """Return who the agent has proven to be; a proof is good once.
+        """Verify a proof and return the identity of the agent. A proof is valid once.
 
         Args:
-            claim: The value of ``Seance-Agent`` as it came. Without that field an agent has no
-                identity, and nobody is asked.
-            room: The room it asks for.
-            host: The ``Host`` it asked for.
-            now: Seconds, by the same clock as for ``challenge``.
+            claim: The unchecked value of ``Seance-Agent``. This method is not called for a request without
+                that field: its agent has no identity.
+            room: The requested room.
+            host: The value of ``Host`` in the request.
+            now: Time in seconds, of the same clock as for ``challenge``.
 
         Raises:
-            Refusal: 401 ``identity_question`` or ``identity_proof``, with a fresh nonce in ``Seance-Nonce``.
+            Refusal: 401 ``identity_question`` or ``identity_proof``, with a new nonce in ``Seance-Nonce``.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A web page that the relay shows at a share link.
+    """A web page that the relay serves at a share link.
 
     Attributes:
-        body: The whole document, UTF-8 HTML.
-        headers: Header fields besides ``Content-Type`` and ``Content-Length``, such as a
-            content security policy.
+        body: The whole document, HTML in UTF-8.
+        headers: Further header fields, such as a content security policy. The relay adds ``Content-Type`` and
+            ``Content-Length``.
     """
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class LinkChange(enum.Enum):
-    """What has happened to a link. ``LOST`` is its end; a link without resumption is never ``DETACHED``."""
-
-    ATTACHED = "attached"
-    DETACHED = "detached"
-    RESUMED = "resumed"
-    LOST = "lost"
-
-
-class Client(Protocol):
-    """A client, as a witness sees it: an object to know it again by, with its figures so far."""
-
-    @property
-    def room(self) -> str:
-        """Its room."""
-
-    @property
-    def received_bytes(self) -> int:
-        """What it has sent since the 101; on an agent, what its local server has been sent."""
-
-    @property
-    def sent_bytes(self) -> int:
-        """What was written to it since the 101; on an agent, what its local server has said."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientReport:
-    """How a client has ended.
-
-    Attributes:
-        reason: One of ``seance.core.observers.CLIENT_REASONS``.
-        seconds: How long it was there, from the stream's opening.
-        received_bytes: See ``Client``.
-        sent_bytes: See ``Client``.
-    """
-
-    reason: str
-    seconds: float
-    received_bytes: int = 0
-    sent_bytes: int = 0
-
-
 class Observer(Protocol):
-    """Who is told what happens, on a relay or an agent. ``seance.metrics`` has some.
+    """Receives the events of a relay or an agent, for example to count them in ``seance.metrics``."""
 
-    Called once for each event and never for each byte; what can be read at any time, such as how many
-    rooms there are, is not told. A witness must not raise, and must not call back.
-    """
+    def notify(self, event: Event) -> None:
+        """Handle an event, one of the classes in ``seance.core.events``.
 
-    def refused(self, code: str) -> None:
-        """A connection or an upgrade was answered with a ``Refusal`` of this code."""
-
-    def limit_hit(self, limit: str) -> None:
-        """A bound was reached that answers nobody: one of ``seance.core.observers.LIMITS``."""
-
-    def parked(self, room: str) -> None:
-        """A client has begun to wait for the agent of a room."""
-
-    def client_began(self, client: Client) -> None:
-        """A stream was opened for a client. ``client_ended`` follows, whatever happens."""
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """The client is spliced.
-
-        Args:
-            client: Who.
-            seconds: From the stream's opening to the 101; on an agent, to the local server's taking
-                the connection.
+        Called once for each event of a connection, client or link, and never for each message. It must not
+        raise, and must not call methods of the relay or agent that change something.
         """
-
-    def client_answered(self, client: Client, seconds: float) -> None:
-        """The first byte behind the 101 has come, so many seconds after the stream's opening."""
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """The client is no longer spliced, or never came to be."""
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """A link has come, lost its carrier, got it back, or is over.
-
-        Args:
-            room: Its room.
-            change: What has happened.
-            reason: With ``LOST``, one of ``seance.core.observers.LINK_REASONS``.
-        """
-
-    def resumption(self, outcome: str) -> None:
-        """An agent came back, or did not: one of ``seance.core.observers.RESUMPTIONS``."""

@@ -1,143 +1,43 @@
-"""The words of ``seance.core.interfaces.Observer``, a witness who says nothing, and several as one.
-
-The words are what metrics, the admin API and the log call things, so each list is complete: a test
-compares it with the source and with docs/logging.md.
-"""
+"""An observer that ignores all events, one that forwards them to several others, and the hash of a room."""
 
 from __future__ import annotations
 
 import hashlib
 
-from seance.core.interfaces import Client, ClientReport, LinkChange, Observer
+from seance.core.events import Event
+from seance.core.interfaces import Observer
 
-__all__ = [
-    "CLIENT_REASONS",
-    "LIMITS",
-    "LINK_REASONS",
-    "RESUMPTIONS",
-    "MultiObserver",
-    "NullObserver",
-    "room_hash",
-]
-
-CLIENT_REASONS = (
-    "ended",
-    "near_gone",
-    "far_gone",
-    "half_close_timeout",
-    "stalled",
-    "sent_away",
-    "seen_off",
-    "left_early",
-    "refused",
-    "answered",
-    "broken",
-)
-"""Why a client ended. ``left_early``: it went before the 101; ``refused``: it got a refusal instead of it;
-``answered``: the local server answered something else; ``broken``: that answer broke off."""
-
-LINK_REASONS = ("left", "cut", "failed", "desync", "expired", "replaced", "sent_away", "no_memory")
-"""Why a link is over."""
-
-RESUMPTIONS = ("resumed", "resumed_early", "unknown", "gap", "flaps", "expired", "no_memory")
-"""What came of a lost carrier. ``resumed_early``: the agent was back before the relay knew of the loss."""
-
-LIMITS = ("connections", "unanswered", "unanswered_of_address", "resume_bytes", "stalled", "window_budget")
-"""Bounds that answer nobody; those that do are refusals."""
+__all__ = ["MultiObserver", "NullObserver", "room_hash"]
 
 HASH_BYTES = 4
 
 
 class NullObserver:
-    """A witness who keeps nothing and tells nobody."""
+    """An observer that ignores all events."""
 
-    def refused(self, code: str) -> None:
-        """See ``Observer``."""
-
-    def limit_hit(self, limit: str) -> None:
-        """See ``Observer``."""
-
-    def parked(self, room: str) -> None:
-        """See ``Observer``."""
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-
-    def client_answered(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-
-    def resumption(self, outcome: str) -> None:
-        """See ``Observer``."""
+    def notify(self, event: Event) -> None:
+        """Do nothing."""
 
 
 class MultiObserver:
-    """Several witnesses, told one after the other.
+    """Passes each event to several observers, in their order.
 
     Args:
-        ones: Who they are.
+        observers: The observers.
     """
 
-    def __init__(self, *ones: Observer) -> None:
-        self._ones = ones
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
 
-    def refused(self, code: str) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.refused(code)
-
-    def limit_hit(self, limit: str) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.limit_hit(limit)
-
-    def parked(self, room: str) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.parked(room)
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.client_began(client)
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.client_joined(client, seconds)
-
-    def client_answered(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.client_answered(client, seconds)
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.client_ended(client, report)
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.link_changed(room, change, reason)
-
-    def resumption(self, outcome: str) -> None:
-        """See ``Observer``."""
-        for one in self._ones:
-            one.resumption(outcome)
+    def notify(self, event: Event) -> None:
+        """Pass ``event`` to each observer."""
+        for observer in self._observers:
+            observer.notify(event)
 
 
 def room_hash(room: str) -> str:
-    """Return eight characters that stand for a room where its name is nobody's business, such as a log.
+    """Return eight hexadecimal digits that stand for a room's name in the log, so that the log has no names.
 
-    The same for the same name everywhere and always, so that lines can be found again by whoever knows it.
+    A name has the same hash on every relay and agent, so the lines of a known room can be found.
     """
     return hashlib.blake2b(room.encode(), digest_size=HASH_BYTES).hexdigest()

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from seance.agent.service import AgentState
-from seance.core.interfaces import Client, ClientReport, LinkChange
-from seance.core.observers import CLIENT_REASONS, NullObserver
+from seance.core import events
 from seance.metrics.catalogue import AGENT
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels
 from seance.metrics.lag import ReactorLag
@@ -25,7 +24,7 @@ LOCAL_REFUSAL = "local_server_refused"
 """Has a series of value 0 from the start, because Prometheus sees no increase from nothing to 1."""
 
 
-class AgentMetrics(NullObserver):
+class AgentMetrics:
     """An observer that counts. Pass it to the agent, then call ``watch``, and run ``lag`` as a service.
 
     Attributes:
@@ -35,7 +34,7 @@ class AgentMetrics(NullObserver):
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._agent: Agent | None = None
-        self._clients: dict[Client, bool] = {}
+        self._clients: dict[events.Client, bool] = {}
         self._received_bytes = 0
         self._sent_bytes = 0
         self._codes = {LOCAL_REFUSAL}
@@ -43,8 +42,8 @@ class AgentMetrics(NullObserver):
         self.exposition = Exposition(AGENT, self._read)
         counter = self.exposition.counter
         self._opened = counter("seance_agent_streams_opened_total")
-        self._ended = counter("seance_agent_streams_ended_total", CLIENT_REASONS)
-        self._changes = counter("seance_agent_links_total", (change.value for change in LinkChange))
+        self._ended = counter("seance_agent_streams_ended_total", events.CLIENT_REASONS)
+        self._changes = counter("seance_agent_links_total", (change.value for change in events.LinkChange))
         self._refusals = counter("seance_agent_refusals_total", self._codes)
         self._dial = self.exposition.histogram("seance_agent_local_dial_seconds")
 
@@ -52,34 +51,24 @@ class AgentMetrics(NullObserver):
         """Read the values of ``agent`` from now on."""
         self._agent = agent
 
-    # -- Observer ---------------------------------------------------------------------------
-
-    def refused(self, code: str) -> None:
-        """See ``Observer``."""
-        self._refusals.labels(bounded(self._codes, code)).inc()
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-        self._opened.inc()
-        self._clients[client] = False
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._clients[client] = True
-        self._dial.observe(seconds)
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
-        del self._clients[client]
-        self._received_bytes += report.received_bytes
-        self._sent_bytes += report.sent_bytes
-        self._ended.labels(report.reason).inc()
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-        self._changes.labels(change.value).inc()
-
-    # -- values ----------------------------------------------------------------------------
+    def notify(self, event: events.Event) -> None:
+        """Count an event."""
+        match event:
+            case events.Refused(code):
+                self._refusals.labels(bounded(self._codes, code)).inc()
+            case events.ClientBegan(client):
+                self._opened.inc()
+                self._clients[client] = False
+            case events.ClientJoined(client, seconds):
+                self._clients[client] = True
+                self._dial.observe(seconds)
+            case events.ClientEnded(client, reason):
+                del self._clients[client]
+                self._received_bytes += client.received_bytes
+                self._sent_bytes += client.sent_bytes
+                self._ended.labels(reason).inc()
+            case events.LinkChanged(change=change):
+                self._changes.labels(change.value).inc()
 
     def _read(self) -> Reading:
         clients = self._clients

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from seance.core.interfaces import Client, ClientReport, LinkChange
-from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from seance.core import events
 from seance.metrics.catalogue import RELAY
 from seance.metrics.exposition import Exposition, Reading, bounded, build_labels, counts, sample
 from seance.metrics.lag import ReactorLag
@@ -48,7 +47,7 @@ class RelayMetrics:
         self._by_room = by_room
         self._measured_at = -MEASURE_SECONDS
         self._relay: Relay | None = None
-        self._clients: dict[Client, bool] = {}
+        self._clients: dict[events.Client, bool] = {}
         self._received_bytes = 0
         self._sent_bytes = 0
         self._codes: set[str] = set()
@@ -59,11 +58,11 @@ class RelayMetrics:
         self._opened = counter("seance_streams_opened_total")
         self._attached = counter("seance_links_attached_total")
         self._detached = counter("seance_links_detached_total")
-        self._parked = counter("seance_clients_parked_total")
-        self._ended = counter("seance_streams_ended_total", CLIENT_REASONS)
-        self._lost = counter("seance_links_lost_total", LINK_REASONS)
-        self._resumptions = counter("seance_resumptions_total", RESUMPTIONS)
-        self._limits = counter("seance_limits_hit_total", LIMITS)
+        self._waiting = counter("seance_clients_parked_total")
+        self._ended = counter("seance_streams_ended_total", events.CLIENT_REASONS)
+        self._lost = counter("seance_links_lost_total", events.LINK_REASONS)
+        self._resumptions = counter("seance_resumptions_total", events.RESUMPTIONS)
+        self._limits = counter("seance_limits_hit_total", events.LIMITS)
         self._refusals = counter("seance_refusals_total")
         self._upgrade = histogram("seance_upgrade_seconds")
         self._first_byte = histogram("seance_first_byte_seconds")
@@ -72,59 +71,45 @@ class RelayMetrics:
         """Read the values of ``relay`` from now on."""
         self._relay = relay
 
-    # -- Observer ---------------------------------------------------------------------------
+    def notify(self, event: events.Event) -> None:
+        """Count an event."""
+        match event:
+            case events.Refused(code):
+                self._refusals.labels(bounded(self._codes, code)).inc()
+            case events.LimitHit(limit):
+                self._limits.labels(limit).inc()
+            case events.ClientWaiting():
+                self._waiting.inc()
+            case events.ClientBegan(client):
+                self._opened.inc()
+                self._clients[client] = False
+            case events.ClientJoined(client, seconds):
+                self._clients[client] = True
+                self._upgrade.observe(seconds)
+            case events.ClientAnswered(_, seconds):
+                self._first_byte.observe(seconds)
+            case events.ClientEnded(client, reason):
+                self._count_ended(client, reason)
+            case events.LinkChanged(room, events.LinkChange.ATTACHED):
+                self._attached.inc()
+                if self._by_room:
+                    self._room_entry(room)
+            case events.LinkChanged(_, events.LinkChange.DETACHED):
+                self._detached.inc()
+            case events.LinkChanged(_, events.LinkChange.LOST, reason):
+                self._lost.labels(reason).inc()
+            case events.ResumptionEnded(outcome):
+                self._resumptions.labels(outcome).inc()
 
-    def refused(self, code: str) -> None:
-        """See ``Observer``."""
-        self._refusals.labels(bounded(self._codes, code)).inc()
-
-    def limit_hit(self, limit: str) -> None:
-        """See ``Observer``."""
-        self._limits.labels(limit).inc()
-
-    def parked(self, room: str) -> None:
-        """See ``Observer``."""
-        self._parked.inc()
-
-    def client_began(self, client: Client) -> None:
-        """See ``Observer``."""
-        self._opened.inc()
-        self._clients[client] = False
-
-    def client_joined(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._clients[client] = True
-        self._upgrade.observe(seconds)
-
-    def client_answered(self, client: Client, seconds: float) -> None:
-        """See ``Observer``."""
-        self._first_byte.observe(seconds)
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        """See ``Observer``."""
+    def _count_ended(self, client: events.Client, reason: str) -> None:
         del self._clients[client]
-        self._received_bytes += report.received_bytes
-        self._sent_bytes += report.sent_bytes
-        self._ended.labels(report.reason).inc()
+        self._received_bytes += client.received_bytes
+        self._sent_bytes += client.sent_bytes
+        self._ended.labels(reason).inc()
         if self._by_room:
             entry = self._room_entry(client.room)
-            entry[0] += report.received_bytes
-            entry[1] += report.sent_bytes
-
-    def link_changed(self, room: str, change: LinkChange, reason: str = "") -> None:
-        """See ``Observer``."""
-        if change is LinkChange.ATTACHED:
-            self._attached.inc()
-            if self._by_room:
-                self._room_entry(room)
-        elif change is LinkChange.DETACHED:
-            self._detached.inc()
-        elif change is LinkChange.LOST:
-            self._lost.labels(reason).inc()
-
-    def resumption(self, outcome: str) -> None:
-        """See ``Observer``."""
-        self._resumptions.labels(outcome).inc()
+            entry[0] += client.received_bytes
+            entry[1] += client.sent_bytes
 
     # -- values ----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 
 from seance.admin import event_stream
 from seance.auth.service import AuthService
-from seance.core.interfaces import LinkChange
+from seance.core.events import LimitHit, LinkChange, LinkChanged
 from tests.admin.rig import AdminRig
 from tests.admin.test_access_control import admin_token, rig_with_tokens
 from tests.auth.tokens import token
@@ -92,15 +92,15 @@ async def test_reached_limit_is_an_event() -> None:
 @ensureDeferred
 async def test_repeated_limit_events_are_combined() -> None:
     async with AdminRig(with_agent=False) as rig:
-        rig.admin._events.limit_hit("unanswered")
+        rig.admin._events.notify(LimitHit("unanswered"))
         events = await rig.events()
         for _ in range(1000):
-            rig.admin._events.limit_hit("unanswered")
+            rig.admin._events.notify(LimitHit("unanswered"))
         await events.until("limit", limit="unanswered", count=999)
         assert [one["count"] for one in events.all("limit")] == [1, 999]
         seen = len(events.all("figures"))
         await until(lambda: len(events.all("figures")) > seen + 1)
-        rig.admin._events.limit_hit("unanswered")
+        rig.admin._events.notify(LimitHit("unanswered"))
         await until(lambda: len(events.all("limit")) == 3)
         assert [one["count"] for one in events.all("limit")] == [1, 999, 1]
 
@@ -149,7 +149,7 @@ async def test_subscriber_that_does_not_read_is_disconnected() -> None:
         deaf.player.leg.pauseProducing()
         events = rig.admin._events
         for _ in range(2_000):
-            events.link_changed("x" * 20_000, LinkChange.ATTACHED)
+            events.notify(LinkChanged("x" * 20_000, LinkChange.ATTACHED))
             await turn()
             if events.subscriber_count == 1:
                 break
@@ -185,9 +185,9 @@ def test_number_of_away_rooms_is_limited() -> None:
     unused: Any = None
     events = event_stream.EventStream(unused, unused, dict, lambda grant: True)
     for number in range(event_stream.MAX_AWAY_ROOMS + 10):
-        events.link_changed(f"r{number}", LinkChange.LOST, "left")
+        events.notify(LinkChanged(f"r{number}", LinkChange.LOST, "left"))
     assert len(events._away) == event_stream.MAX_AWAY_ROOMS
-    events.link_changed("r100", LinkChange.ATTACHED)
+    events.notify(LinkChanged("r100", LinkChange.ATTACHED))
     assert len(events._away) == event_stream.MAX_AWAY_ROOMS - 1
 
 

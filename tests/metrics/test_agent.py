@@ -13,6 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from seance.admin.port import AgentAdmin
 from seance.agent.service import Agent, AgentState
+from seance.core.events import Refused
 from seance.metrics.catalogue import AGENT, PROCESS
 from seance.metrics.exposition import counts
 from tests.admin.rig import ask_at
@@ -142,7 +143,7 @@ async def test_page_has_exactly_the_metrics_of_the_catalogue_and_promtool_accept
         await rig.page()
         relay_link: Any = rig.agent.relay_link
         await until(lambda: relay_link.round_trip_seconds is not None)
-        rig.admin.observer.refused("test")
+        rig.admin.observer.notify(Refused("test"))
         text = await rig.page()
         found = families(text)
         assert found.keys() == {metric.name.removesuffix("_total") for metric in (*AGENT, *PROCESS)}

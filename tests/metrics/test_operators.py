@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seance.core.interfaces import LinkChange
-from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from seance.core.events import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS, LinkChange
 from seance.metrics.agent import LINK_STATES
 from seance.metrics.catalogue import AGENT, PROCESS, RELAY, Kind, Metric
 from tests.docs.pages import DOCS, table

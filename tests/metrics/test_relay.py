@@ -12,8 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from seance.agent.service import AgentState
-from seance.core.interfaces import ClientReport, LinkChange
-from seance.core.observers import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS
+from seance.core import events
 from seance.metrics import relay as relay_module
 from seance.metrics.catalogue import PROCESS, RELAY, Kind
 from seance.metrics.exposition import MAX_LABEL_VALUES, OTHER
@@ -254,10 +253,10 @@ async def test_promtool_accepts_the_page(by_room: bool) -> None:
 def test_known_label_values_start_at_zero() -> None:
     text = RelayMetrics(Clock()).exposition.page().decode()
     for name, label, words in (
-        ("seance_streams_ended_total", "reason", CLIENT_REASONS),
-        ("seance_links_lost_total", "reason", LINK_REASONS),
-        ("seance_resumptions_total", "outcome", RESUMPTIONS),
-        ("seance_limits_hit_total", "limit", LIMITS),
+        ("seance_streams_ended_total", "reason", events.CLIENT_REASONS),
+        ("seance_links_lost_total", "reason", events.LINK_REASONS),
+        ("seance_resumptions_total", "outcome", events.RESUMPTIONS),
+        ("seance_limits_hit_total", "limit", events.LIMITS),
     ):
         assert [value(text, name, **{label: word}) for word in words] == [0.0] * len(words)
 
@@ -273,15 +272,18 @@ class FakeClient:
 
 def report_events(metrics: RelayMetrics, room: str) -> None:
     """Report each event of a room once."""
-    metrics.link_changed(room, LinkChange.ATTACHED)
     client = FakeClient(room)
-    metrics.parked(room)
-    metrics.client_began(client)
-    metrics.client_joined(client, 0.1)
-    metrics.client_answered(client, 0.1)
-    metrics.client_ended(client, ClientReport("ended", 1.0, 3, 5))
-    metrics.refused("room_not_found")
-    metrics.link_changed(room, LinkChange.LOST, "left")
+    for event in (
+        events.LinkChanged(room, events.LinkChange.ATTACHED),
+        events.ClientWaiting(room),
+        events.ClientBegan(client),
+        events.ClientJoined(client, 0.1),
+        events.ClientAnswered(client, 0.1),
+        events.ClientEnded(client, "ended", 1.0),
+        events.Refused("room_not_found"),
+        events.LinkChanged(room, events.LinkChange.LOST, "left"),
+    ):
+        metrics.notify(event)
 
 
 def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
@@ -300,8 +302,8 @@ def test_ten_thousand_room_names_leave_the_number_of_series_unchanged() -> None:
 def test_codes_of_refusals_are_limited() -> None:
     metrics = RelayMetrics(Clock())
     for number in range(MAX_LABEL_VALUES + 100):
-        metrics.refused(f"code-{number}")
-    metrics.refused("code-0")
+        metrics.notify(events.Refused(f"code-{number}"))
+    metrics.notify(events.Refused("code-0"))
     found = counts(metrics.exposition.page().decode(), "seance_refusals_total")
     assert len(found) == MAX_LABEL_VALUES + 1
     assert (found["code-0"], found[OTHER]) == (2, 100)
@@ -337,15 +339,14 @@ async def test_traffic_causes_no_events() -> None:
     async with AdminRig() as rig:
         client, local = await rig.joined()
         await exchange(client, local, 10, 10)
-        events: list[str] = []
+        received: list[events.Event] = []
         observer: Any = rig.relay.context.observer
-        for name in [name for name in dir(type(observer)) if not name.startswith("_")]:
-            method = getattr(observer, name)
-            setattr(observer, name, lambda *args, n=name, f=method: (events.append(n), f(*args)))
+        notify = observer.notify
+        observer.notify = lambda event: (received.append(event), notify(event))
         client.received = local.received = b""
         await exchange(client, local, 3_000_000, 3_000_000)
-        assert events == []
+        assert received == []
         client.leg.abortConnection()
-        await until(lambda: events)
-        assert events == ["client_ended"]
+        await until(lambda: received)
+        assert [type(event) for event in received] == [events.ClientEnded]
         assert value(await page(rig), "seance_client_received_bytes_total") == 3_000_010

@@ -9,8 +9,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import LogEvent, globalLogPublisher
 
-from seance.core.observers import NullObserver
-from seance.relay.edge.client_connection import ClientConnection
+from seance.core.events import ClientBegan, Event
 from tests.relay.rig import KEY, Rig, answer_101, reactor, request, turn, until
 
 
@@ -248,26 +247,26 @@ async def test_only_upgraded_clients_are_logged_at_their_end() -> None:
     assert ended == ["near_gone"]
 
 
-class Noting(NullObserver):
-    """Records each new client connection."""
+class Recorder:
+    """An observer that records the client connections."""
 
-    def __init__(self, legs: list[ClientConnection]) -> None:
-        self._legs = legs
+    def __init__(self) -> None:
+        self.clients: list[Any] = []
 
-    def client_began(self, client: Any) -> None:
-        self._legs.append(client)
+    def notify(self, event: Event) -> None:
+        if isinstance(event, ClientBegan):
+            self.clients.append(event.client)
 
 
 @ensureDeferred
 async def test_a_client_that_is_ended_within_an_answer_gets_no_second_answer() -> None:
-    legs: list[ClientConnection] = []
     async with Rig() as rig:
-        rig.relay.context.observer = Noting(legs)
+        rig.relay.context.observer = recorder = Recorder()
         client = await rig.connect(request())
         local = await rig.local()
         local.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf a body")
         await client.receives(b"half a body")
-        legs[0].end("Its token is no longer good.")
+        recorder.clients[0].end("Its token is no longer good.")
         await client.goes()
         assert client.received.count(b"HTTP/1.1") == 1
         local.leg.loseConnection()

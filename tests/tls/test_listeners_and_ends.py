@@ -8,14 +8,14 @@ counted once, and its slot is released.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
 
-from seance.core.interfaces import Client, ClientReport
-from seance.core.observers import NullObserver
+from seance.core.events import ClientBegan, ClientEnded, Event
 from tests.certificates import Authority
 from tests.ears import pattern
 from tests.relay.rig import Player, Rig, answer_101, reactor, request, until
@@ -26,18 +26,18 @@ PROXY_LINE = b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n"
 LONG_BYTES = 300_000
 
 
-class Notes(NullObserver):
+class Notes:
     """An observer that records the clients and how each ended."""
 
     def __init__(self) -> None:
-        self.clients: list[Client] = []
+        self.clients: list[Any] = []
         self.ends: list[str] = []
 
-    def client_began(self, client: Client) -> None:
-        self.clients.append(client)
-
-    def client_ended(self, client: Client, report: ClientReport) -> None:
-        self.ends.append(report.reason)
+    def notify(self, event: Event) -> None:
+        if isinstance(event, ClientBegan):
+            self.clients.append(event.client)
+        elif isinstance(event, ClientEnded):
+            self.ends.append(event.reason)
 
 
 async def dial(rig: Rig, *, is_proxied: bool, first: bytes) -> Player:

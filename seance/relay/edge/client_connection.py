@@ -22,8 +22,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from seance.core.events import ClientAnswered, ClientBegan, ClientEnded, ClientJoined, LimitHit, Refused
 from seance.core.flow_gate import RateLimit
-from seance.core.interfaces import ClientReport, Observer
+from seance.core.interfaces import Observer
 from seance.core.lingering_close import LingeringClose, ResetAfterFlush
 from seance.core.observers import NullObserver, room_hash
 from seance.core.settings import RelaySettings
@@ -196,7 +197,7 @@ class ClientConnection:
         """
         self._stream = self._upstream.open_stream(self._pending_stream)
         self._departures.add(self, self._upstream)
-        self._observer.client_began(self)
+        self._observer.notify(ClientBegan(self))
         self._stream.write(head)
         self._timer = self._reactor.callLater(self._upstream.upgrade_seconds, self._timed_out)
         self._door.hand_over(self._waiting_client)
@@ -310,7 +311,7 @@ class ClientConnection:
     def receive(self, data: bytes) -> None:
         """Note the first data after the 101; from then on only the frame walk sees what passes."""
         walk = cast(Splice, self._splice).far.watch = FrameTracker()
-        self._observer.client_answered(self, self._reactor.seconds() - self.began_seconds)
+        self._observer.notify(ClientAnswered(self, self._reactor.seconds() - self.began_seconds))
         walk.receive(data)
 
     def far_cut(self) -> bool:
@@ -333,7 +334,7 @@ class ClientConnection:
     def splice_ended(self, reason: str) -> None:
         """Both sides are gone."""
         if reason == "stalled":
-            self._observer.limit_hit("stalled")
+            self._observer.notify(LimitHit("stalled"))
         self._report_end(reason)
         if not self._is_closing_gracefully:
             self._leave()
@@ -373,7 +374,7 @@ class ClientConnection:
             splice.far.received_bytes = len(glued)
             self.receive(glued)
         splice.start()
-        self._observer.client_joined(self, self.upgrade_seconds)
+        self._observer.notify(ClientJoined(self, self.upgrade_seconds))
         self._sync.joined(self)
         if early.held:
             held, early.held = bytes(early.held), bytearray()
@@ -403,7 +404,7 @@ class ClientConnection:
     def _refuse(self, refusal: Refusal) -> None:
         self._stop()
         self._drop_stream()
-        self._observer.refused(refusal.code)
+        self._observer.notify(Refused(refusal.code))
         self._close_gracefully(refusal_response(refusal), "refused")
 
     def _cut(self) -> None:
@@ -446,8 +447,7 @@ class ClientConnection:
             self._on_end()
         self._sync.left()
         seconds = self._reactor.seconds() - self.began_seconds
-        report = ClientReport(reason, seconds, self.received_bytes, self.sent_bytes)
-        self._observer.client_ended(self, report)
+        self._observer.notify(ClientEnded(self, reason, seconds))
         # Clients without a 101 are only counted: otherwise a reconnecting crowd would fill the log.
         if self.upgrade_seconds is None:
             return
@@ -456,9 +456,9 @@ class ClientConnection:
             "{received_bytes} bytes from it, {sent_bytes} to it ({reason})",
             event="client.ended",
             room_hash=room_hash(self.room),
-            seconds=report.seconds,
-            received_bytes=report.received_bytes,
-            sent_bytes=report.sent_bytes,
+            seconds=seconds,
+            received_bytes=self.received_bytes,
+            sent_bytes=self.sent_bytes,
             reason=reason,
         )
 

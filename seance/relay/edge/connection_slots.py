@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from seance.core.events import LimitHit
+
 if TYPE_CHECKING:
     from seance.core.interfaces import Observer
     from seance.relay.edge.admission import Admission
@@ -52,7 +54,7 @@ class ConnectionSlots:
     Args:
         admission: Has the counts and limits.
         accepting: Paused while there is no slot.
-        observer: Receives ``limit_hit("connections")``.
+        observer: Receives ``LimitHit("connections")``.
         free_slot: Called for each connection that takes the last slot.
     """
 
@@ -81,7 +83,7 @@ class ConnectionSlots:
         if self._admission.is_full:
             if not self._is_paused:
                 self._is_paused = True
-                self._observer().limit_hit("connections")
+                self._observer().notify(LimitHit("connections"))
                 self._accepting.pause()
             self._free_slot()
         return slot

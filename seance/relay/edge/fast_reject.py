@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from seance.core.events import Refused
 from seance.core.interfaces import Grant, TokenRole, Verifier
 from seance.core.per_turn_limiter import MAX_PER_TURN
 from seance.errors import Refusal
@@ -217,7 +218,7 @@ class FastReject:
                 return None
         except Refusal as earlier:
             refusal = earlier
-        front.context.observer.refused(refusal.code)
+        front.context.observer.notify(Refused(refusal.code))
         return _written(refusal.status, refusal.sentence, refusal.headers)
 
     def _passes_checks(self, upgrade: Upgrade, peer: str) -> bool:

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from seance.carrier import RESUMABLE, CarrierAnswerer, negotiated
+from seance.core.events import LimitHit, Refused
 from seance.core.handshake_fields import REPLACE_FIELD
 from seance.core.interfaces import Grant, TokenRole, identity_of
 from seance.core.lingering_close import LingeringClose
@@ -139,7 +140,7 @@ class FrontendFactory(Factory):
         self.pending = PendingConnections(
             settings.unanswered_connections,
             settings.unanswered_connections_per_address,
-            on_full=lambda limit: context.observer.limit_hit(limit),
+            on_full=lambda limit: context.observer.notify(LimitHit(limit)),
         )
         self._deciding: dict[Frontend, None] = {}
         self.closing: dict[Frontend, None] = {}
@@ -232,7 +233,7 @@ class Frontend(ProtocolSwitch):
         try:
             self._slot = self._factory.slots.take(self._peer)
         except Refusal as refusal:
-            self._context.observer.refused(refusal.code)
+            self._context.observer.notify(Refused(refusal.code))
             # It has no slot, so it may not stay: neither until its response has arrived nor for a TLS
             # handshake. The reset reaches only the client; no local server was asked.
             if ISSLTransport.providedBy(transport):
@@ -558,7 +559,7 @@ class Frontend(ProtocolSwitch):
         return late
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._context.observer.refused(refusal.code)
+        self._context.observer.notify(Refused(refusal.code))
         self._close_gracefully(refusal_response(refusal))
 
     def _close_gracefully(self, answer: bytes) -> None:

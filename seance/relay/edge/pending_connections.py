@@ -26,7 +26,7 @@ class PendingConnections:
     Args:
         max_connections: The limit for all connections.
         max_per_holder: The limit for one holder; see ``seance.relay.edge.admission.holder_of``.
-        on_full: Called with the name of the limit, of ``seance.core.observers.LIMITS``, when a connection is
+        on_full: Called with the name of the limit, of ``seance.core.events.LIMITS``, when a connection is
             cut.
     """
 

@@ -23,9 +23,10 @@ from seance.carrier import (
     CloseCode,
     ResumableTransport,
 )
+from seance.core.events import LinkChange
 from seance.core.flow_gate import RateLimit
 from seance.core.handshake_fields import REPLACE_FIELD
-from seance.core.interfaces import Grant, LinkChange, TokenRole, Verifier, identity_of
+from seance.core.interfaces import Grant, TokenRole, Verifier, identity_of
 from seance.core.link_session import link_session
 from seance.core.local_info import LocalServerInfo
 from seance.core.observers import room_hash
@@ -181,7 +182,7 @@ class AgentLink:
 
     @property
     def lost_reason(self) -> str:
-        """Why the link is over: one of ``seance.core.observers.LINK_REASONS``."""
+        """Why the link is over: one of ``seance.core.events.LINK_REASONS``."""
         if self._why_lost:
             return self._why_lost
         if self.change is LinkChange.DETACHED:

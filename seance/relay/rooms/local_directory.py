@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from seance.core.interfaces import LinkChange
+from seance.core.events import ClientWaiting, LimitHit, LinkChange, LinkChanged, ResumptionEnded
 from seance.core.observers import room_hash
 from seance.errors import Refusal
 from seance.relay.refusals import refusal
@@ -60,9 +60,9 @@ class LocalRoomDirectory:
         self.resume_memory = ResumeMemoryLimit(
             context.reactor, settings.resume_bytes_in_all, lambda: self._table
         )
-        self.resume_memory.on_tight = lambda: context.observer.limit_hit("resume_bytes")
+        self.resume_memory.on_tight = lambda: context.observer.notify(LimitHit("resume_bytes"))
         self.windows = WindowBudget()
-        self.windows.on_exhausted = lambda: context.observer.limit_hit("window_budget")
+        self.windows.on_exhausted = lambda: context.observer.notify(LimitHit("window_budget"))
 
     def start(self) -> None:
         """Accept agents and clients."""
@@ -158,16 +158,16 @@ class LocalRoomDirectory:
         if link is not None:
             link.check_not_replaced(resume_request)
         if link is None or not self._is_open or not link.is_asked_for(resume_request, grant):
-            observer.resumption("unknown")
+            observer.notify(ResumptionEnded("unknown"))
             self._rejections.session_unknown(room, address)
             return Resumption(reason="unknown")
         try:
             headers = link.resume(resume_request, grant, self._context.grants)
         except Refusal:
-            observer.resumption("flaps")
+            observer.notify(ResumptionEnded("flaps"))
             raise
         if headers is None:
-            observer.resumption("gap")
+            observer.notify(ResumptionEnded("gap"))
             link.make_way()
             return Resumption(reason="gap")
         return Resumption(link, headers)
@@ -189,7 +189,7 @@ class LocalRoomDirectory:
         if self._is_away(room):
             waiting = self.wait_queue.when_back(room, since_seconds)
             if not waiting.called:
-                self._context.observer.parked(room)
+                self._context.observer.notify(ClientWaiting(room))
             await waiting
         return self._table.find(room)
 
@@ -240,9 +240,10 @@ class LocalRoomDirectory:
     def _note_changed(self, link: AgentLink) -> None:
         change = link.change or LinkChange.ATTACHED
         self._table.note_change(link.room, link, self._reactor.seconds())
-        self._context.observer.link_changed(link.room, change)
+        self._context.observer.notify(LinkChanged(link.room, change))
         if change is LinkChange.RESUMED:
-            self._context.observer.resumption("resumed_early" if link.came_back_early else "resumed")
+            outcome = "resumed_early" if link.came_back_early else "resumed"
+            self._context.observer.notify(ResumptionEnded(outcome))
 
     def _note_room(self, room: str) -> None:
         if self._is_served(room):
@@ -251,9 +252,9 @@ class LocalRoomDirectory:
     def _note_lost(self, link: AgentLink, message: str) -> None:
         self.release(link)
         reason = link.lost_reason
-        self._context.observer.link_changed(link.room, LinkChange.LOST, reason)
+        self._context.observer.notify(LinkChanged(link.room, LinkChange.LOST, reason))
         if reason in ("expired", "no_memory"):
-            self._context.observer.resumption(reason)
+            self._context.observer.notify(ResumptionEnded(reason))
         self._log.info(
             "The agent of room {room} ({room_hash}) has left: {reason}",
             room=link.room,

@@ -201,5 +201,5 @@ async def test_who_asks_for_the_head_does_not_watch(method: str) -> None:
 
 
 def test_every_event_is_on_the_page() -> None:
-    rows = table(DOCS / "operations.md", "Events")
+    rows = table(DOCS / "admin-port.md", "Events")
     assert tuple(row[0].strip("`") for row in rows) == event_stream.EVENTS

@@ -1,4 +1,4 @@
-"""The OpenAPI description matches the routes, docs/operations.md, and a running relay (schemathesis)."""
+"""The OpenAPI description matches the routes, docs/admin-port.md, and a running relay (schemathesis)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_description_matches_the_routes() -> None:
 
 
 def test_docs_list_exactly_these_paths() -> None:
-    rows = table(DOCS / "operations.md", "What can be asked")
+    rows = table(DOCS / "admin-port.md", "What can be asked")
     written = {
         (re.sub("ROOM", "{room}", row[0].strip("`")).replace("/N", "/{client}"), row[1]) for row in rows
     }

@@ -1,4 +1,4 @@
-"""Alert rules, Grafana dashboards and the metrics tables of docs/operations.md match the code."""
+"""Alert rules, Grafana dashboards and the metrics tables of docs/metrics.md match the code."""
 
 from __future__ import annotations
 

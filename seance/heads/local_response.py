@@ -158,7 +158,7 @@ class LocalResponse:
                 # A complete head is one event or an error, never NEED_DATA.
                 event = cast(h11.InformationalResponse | h11.Response, self._reader.next_event())
             except (RemoteProtocolError, h11.RemoteProtocolError) as error:
-                raise self._malformed() from error
+                raise self._refusal("local_server_malformed") from error
             data, self._head.trailing = self._head.trailing, b""
             if isinstance(event, h11.Response):
                 return self._begin(event) + self._receive_body(data)
@@ -167,14 +167,11 @@ class LocalResponse:
             self._limit_bytes -= len(head)
             self._head = HeadBuffer(self._limit_bytes)
 
-    def _malformed(self) -> Refusal:
-        return self._refusal("local_server_malformed")
-
     def _switch(self, event: h11.InformationalResponse) -> bytes:
         fields = tuple(event.headers.raw_items())
         # Some servers send HTTP/1.0 with a 101, and clients accept it. The head is written anew as 1.1.
         if not event.http_version.startswith(b"1.") or not is_upgrade(fields):
-            raise self._malformed()
+            raise self._refusal("local_server_malformed")
         if field_values(fields, b"sec-websocket-accept") != [self._accept]:
             raise self._refusal("accept_mismatch")
         self._phase = _Phase.SWITCHED
@@ -187,7 +184,7 @@ class LocalResponse:
     def _begin(self, event: h11.Response) -> bytes:
         fields = tuple(event.headers.raw_items())
         if not event.http_version.startswith(b"1."):
-            raise self._malformed()
+            raise self._refusal("local_server_malformed")
         kept = self._kept(fields)
         if field_values(fields, b"transfer-encoding"):
             # Transfer-Encoding overrides Content-Length (RFC 9112, 6.3), and so does h11's reader.

@@ -15,9 +15,9 @@ HOLE = "…"
 
 
 def as_written(kind: str) -> tuple[int, str, str]:
-    """Return status, code and message of a row of the table, with ``…`` for the fields of the message."""
-    row = REFUSALS[kind]
-    return row.status, kind.partition(".")[0], re.sub(r"\{.*?\}", HOLE, row.message)
+    """Return status, code and message of an entry of the table, with ``…`` for the fields of the message."""
+    entry = REFUSALS[kind]
+    return entry.status, kind.partition(".")[0], re.sub(r"\{.*?\}", HOLE, entry.message)
 
 
 def codes_of(error: str, package: str) -> set[str]:

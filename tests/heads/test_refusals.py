@@ -1,4 +1,4 @@
-"""Every refusal is a row of the table, and every row is used."""
+"""Every refusal is in the table, and every entry of the table is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BENCH = {"bench/local_server.py"}
 """The local server of ``seance bench`` refuses a request for documents if it has none."""
 
 
-def test_every_row_is_used_with_the_fields_of_its_message() -> None:
+def test_every_entry_is_used_with_the_fields_of_its_message() -> None:
     used = set()
     for path, text in SOURCES.items():
         for call in ast.walk(ast.parse(text)):
@@ -42,7 +42,7 @@ def test_no_other_module_makes_a_refusal() -> None:
     assert made == {"heads/refusals.py", *COPIED, *BENCH}
 
 
-def test_fields_of_the_row_come_first_and_retry_after_last() -> None:
+def test_fields_of_the_entry_come_first_and_retry_after_last() -> None:
     made = refusal("method_not_allowed", retry=Retry.LATER, headers=((b"Seance-Test", b"1"),))
     assert (made.status, made.code) == (405, "method_not_allowed")
     assert made.headers == ((b"Allow", b"GET"), (b"Seance-Test", b"1"), (b"Retry-After", b"5"))
@@ -54,7 +54,7 @@ def test_given_seconds_override_the_policy() -> None:
     assert made.headers == ((b"Retry-After", b"7"),)
 
 
-def test_random_retry_time_is_between_the_bounds_of_the_row() -> None:
+def test_random_retry_time_is_between_the_bounds_of_the_entry() -> None:
     bounds = []
     refusal("agent_away", random=lambda least, most: bounds.append((least, most)) or most)
     assert bounds == [(2, 5)]

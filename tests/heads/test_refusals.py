@@ -8,7 +8,11 @@ import re
 from seance.heads.refusals import REFUSALS, Retry, refusal
 from tests.tools import ROOT
 
-SOURCES = {path: path.read_text("utf-8") for path in (ROOT / "seance").rglob("*.py")}
+SOURCES = {
+    path: path.read_text("utf-8")
+    for path in (ROOT / "seance").rglob("*.py")
+    if "node_modules" not in path.parts
+}
 
 OPTIONS = {"retry", "retry_seconds", "random", "headers"}
 
@@ -55,6 +59,6 @@ def test_given_seconds_override_the_policy() -> None:
 
 
 def test_random_retry_time_is_between_the_bounds_of_the_entry() -> None:
-    bounds = []
+    bounds: list[tuple[int, int]] = []
     refusal("agent_away", random=lambda least, most: bounds.append((least, most)) or most)
     assert bounds == [(2, 5)]

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from seance.core.interfaces import Grant, TokenRole, Verifier
 from seance.errors import Refusal
+from seance.heads.refusals import refusal
 from seance.net import peer_certificate
 
 __all__ = ["CHANGE_FIELD", "FULL_ACCESS", "AccessControl", "check_change"]
@@ -37,11 +38,6 @@ VERIFY_SECONDS = 15.0
 MAX_AUTHORIZATION_CHARACTERS = 8192
 
 _OWN_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
-
-CHALLENGES = (
-    (b"WWW-Authenticate", b'Bearer realm="seance"'),
-    (b"WWW-Authenticate", b'Basic realm="seance: any name, and a token of role admin", charset="UTF-8"'),
-)
 
 
 class AccessControl:
@@ -69,8 +65,7 @@ class AccessControl:
             Refusal: 403 for another name.
         """
         if self._is_local and not _OWN_HOST.fullmatch(host):
-            message = "This port accepts only Host: localhost; configure a proxy in front of it to send that."
-            raise Refusal(403, message, code="admin_host")
+            raise refusal("admin_host")
 
     async def admit(self, authorization: str, transport: object) -> Grant:
         """Return what a request may access.
@@ -86,17 +81,16 @@ class AccessControl:
             return FULL_ACCESS
         token = _token_of(authorization)
         if self._verifier is None or not token:
-            raise _no_token()
+            raise refusal("admin_token")
         try:
             deciding = self._verifier.verify(token, TokenRole.ADMIN, "")
             return await deciding.addTimeout(VERIFY_SECONDS, _clock(self._reactor))
         except TimeoutError as error:
-            message = "The token could not be verified in time; try again."
-            raise Refusal(503, message, code="token_wait") from error
-        except Refusal as refusal:
-            if refusal.status == 401:
-                raise _no_token() from refusal  # the reason would help an attacker to guess
-            raise Refusal(403, str(refusal), code="admin_role") from refusal
+            raise refusal("token_wait.admin") from error
+        except Refusal as error:
+            if error.status == 401:
+                raise refusal("admin_token") from error  # the reason would help an attacker to guess
+            raise refusal("admin_role", reason=error) from error
 
     def is_still_good(self, grant: Grant) -> bool:
         """Whether a grant that ``admit`` returned is still valid."""
@@ -113,13 +107,7 @@ def check_change(value: str | None) -> None:
         Refusal: 403 without the field.
     """
     if not value:
-        message = f"This request needs the header field {CHANGE_FIELD}, with any value."
-        raise Refusal(403, message, code="admin_change")
-
-
-def _no_token() -> Refusal:
-    message = "A valid token of role admin is required, as Authorization: Bearer or as a password."
-    return Refusal(401, message, code="admin_token", headers=CHALLENGES)
+        raise refusal("admin_change", field=CHANGE_FIELD)
 
 
 def _token_of(authorization: str) -> str:

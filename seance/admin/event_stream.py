@@ -19,7 +19,7 @@ from zope.interface import implementer
 from seance.admin.room_registry import RoomRegistry
 from seance.core.events import Client, ClientEnded, ClientJoined, Event, LimitHit, LinkChange, LinkChanged
 from seance.core.interfaces import Grant
-from seance.errors import Refusal
+from seance.heads.refusals import refusal
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -83,8 +83,7 @@ class EventStream:
         if not self._subscribers:
             self._pop_unknown()  # rooms that have gone before this subscriber are not reported
         if len(self._subscribers) >= MAX_SUBSCRIBERS:
-            message = "Too many event streams of this relay; close another dashboard first."
-            raise Refusal(429, message, code="admin_watchers", headers=((b"Retry-After", b"5"),))
+            raise refusal("admin_watchers")
         subscriber = _Subscriber(self, request, grant)
         self._subscribers[subscriber] = None
         subscriber.start()

@@ -11,7 +11,7 @@ from seance.admin.openapi import description
 from seance.admin.responses import AdminResponse, json_response
 from seance.admin.room_registry import RoomRegistry
 from seance.admin.site import AdminRequest, AdminRoute
-from seance.errors import Refusal
+from seance.heads.refusals import refusal
 
 __all__ = ["MAX_ITEMS", "common_routes", "page_routes", "relay_routes"]
 
@@ -19,8 +19,6 @@ MAX_ITEMS = 1000
 """Limit of rooms, or of clients of a room, in one response."""
 
 DEFAULT_ITEMS = 100
-
-NO_ROOM = "This room has no agent, or the token does not permit access to it."
 
 
 def common_routes(
@@ -40,8 +38,7 @@ def common_routes(
 
     def metrics(request: AdminRequest) -> AdminResponse:
         if "*" not in request.grant.rooms:
-            message = "The metrics cover all rooms, but the token is limited to some rooms."
-            raise Refusal(403, message, code="admin_rooms")
+            raise refusal("admin_rooms")
         return AdminResponse(200, page(), content_type)
 
     return (
@@ -79,19 +76,19 @@ def relay_routes(registry: RoomRegistry, stream: EventStream) -> tuple[AdminRout
         limit = request.number("limit", DEFAULT_ITEMS, MAX_ITEMS)
         found = registry.room(request.names["room"], request.grant, limit)
         if found is None:
-            raise Refusal(404, NO_ROOM, code="admin_room")
+            raise refusal("admin_room")
         return json_response(found)
 
     def close_room(request: AdminRequest) -> AdminResponse:
         if not registry.close_room(request.names["room"], request.grant):
-            raise Refusal(404, NO_ROOM, code="admin_room")
+            raise refusal("admin_room")
         return AdminResponse(204)
 
     def close_client(request: AdminRequest) -> AdminResponse:
         text = request.names["client"]
         number = int(text) if re.fullmatch(r"[0-9]{1,15}", text) else 0
         if not registry.close_client(request.names["room"], number, request.grant):
-            raise Refusal(404, "This room has no such client.", code="admin_client")
+            raise refusal("admin_client")
         return AdminResponse(204)
 
     def events(request: AdminRequest) -> AdminResponse | None:

@@ -26,6 +26,7 @@ from seance.admin.access_control import CHANGE_FIELD, FULL_ACCESS, AccessControl
 from seance.admin.responses import AdminResponse, refusal_response
 from seance.core.interfaces import Grant
 from seance.errors import Refusal
+from seance.heads.refusals import refusal
 
 __all__ = ["MAX_BODY_BYTES", "MAX_CONNECTIONS", "AdminRequest", "AdminRoute", "AdminSite"]
 
@@ -75,7 +76,7 @@ class AdminRequest:
         if text is None:
             return default
         if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= maximum:
-            raise Refusal(400, f"{name} must be a number from 1 to {maximum}.", code="admin_parameter")
+            raise refusal("admin_parameter.number", name=name, maximum=maximum)
         return int(text)
 
     def text(self, name: str) -> str | None:
@@ -86,7 +87,7 @@ class AdminRequest:
         """
         values = (self.request.args or {}).get(name.encode(), [])
         if len(values) > 1:
-            raise Refusal(400, f"The parameter {name} occurs twice.", code="admin_parameter")
+            raise refusal("admin_parameter.twice", name=name)
         return values[0].decode("utf-8", "replace") if values else None
 
 
@@ -199,15 +200,13 @@ class _Root(Resource):
             request.setHeader(name, value)
         try:
             response = await self._dispatch(request)
-        except Refusal as refusal:
-            response = refusal_response(refusal)
+        except Refusal as error:
+            response = refusal_response(error)
         except CancelledError:
             raise
         except Exception:  # noqa: BLE001  # any other error of a handler becomes a 500
             self._log.failure("A request to the admin port failed", event="admin.failed")
-            response = refusal_response(
-                Refusal(500, "The request failed; the relay's log has the details.", code="admin_failed")
-            )
+            response = refusal_response(refusal("admin_failed"))
         if response is not None:
             _write(request, response)
 
@@ -224,15 +223,15 @@ class _Root(Resource):
         if route is None or not route.is_open:
             grant = await access_control.admit(_field(request, "authorization") or "", request.channel)
         if route is None:
-            raise Refusal(404, "Not found.", code="admin_path")
+            raise refusal("admin_path")
         handler = route.handlers.get("GET" if method == "HEAD" else method)
         if handler is None:
             allowed = ", ".join(["HEAD", *route.handlers] if "GET" in route.handlers else route.handlers)
             headers = ((b"Allow", allowed.encode()),)
-            raise Refusal(405, f"Use {allowed}.", code="admin_method", headers=headers)
+            raise refusal("admin_method", methods=allowed, headers=headers)
         unknown = [name for name in request.args or {} if name.decode("latin-1") not in route.parameters]
         if unknown:
-            raise Refusal(400, "Unknown query parameter.", code="admin_parameter")
+            raise refusal("admin_parameter")
         if method not in ("GET", "HEAD"):
             check_change(_field(request, CHANGE_FIELD))
         return handler(AdminRequest(request, names, grant))

@@ -39,6 +39,7 @@ from seance.heads import (
     request_with_host,
 )
 from seance.heads.boundary import DEFAULT_HEAD_BYTES
+from seance.heads.refusals import refusal
 from seance.net import ClientTls, Leg, ProtocolSwitch, switch_protocol, tune
 from seance.net.log_limiter import LogLimiter
 
@@ -229,7 +230,7 @@ class LocalConnection(ProtocolSwitch):
     def _head_timed_out(self) -> None:
         self._timer = None
         seconds = self._settings.head_seconds
-        self._refuse(Refusal(400, f"No request head came within {seconds:g} s.", code="head_timeout"))
+        self._refuse(refusal("head_timeout.stream", seconds=seconds))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

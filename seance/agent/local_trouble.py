@@ -17,19 +17,13 @@ from twisted.python.failure import Failure
 
 from seance.core.local_address import LocalAddress
 from seance.errors import Refusal, SeanceError
+from seance.heads.refusals import refusal
 from seance.net import limit_reached
 from seance.net.log_limiter import LogLimiter
 
 __all__ = ["DialLog", "LocalTrouble", "too_many_clients", "trouble_of"]
 
-RETRY_AFTER = (b"Retry-After", b"5")
-
-_AT_LIMIT = Refusal(
-    503,
-    "The agent of this room has reached a limit of its process or machine; try again later.",
-    code="agent_limit",
-    headers=(RETRY_AFTER,),
-)
+_AT_LIMIT = refusal("agent_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +70,7 @@ def trouble_of(failure: Failure, local: LocalAddress, dial_seconds: float) -> Lo
         elif failure.check(DNSLookupError) is not None:
             reason, why = "name", f"the name {local.host} cannot be resolved."
         message = f"The local server {local} does not take connections: {why}"
-    refusal = Refusal(
-        502,
-        "The local server behind this room does not take connections: is it running?",
-        code="local_server_refused",
-    )
-    return LocalTrouble(reason, message, refusal)
+    return LocalTrouble(reason, message, refusal("local_server_refused"))
 
 
 class DialLog:

@@ -24,10 +24,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from seance.auth.refusals import not_accepted
 from seance.auth.strict_json import object_from_json
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import Refusal
+from seance.heads.refusals import refusal
 
 __all__ = ["AUDIENCE", "CLOCK_SKEW_SECONDS", "ROOM_PATTERN", "grant_from_claims"]
 
@@ -64,7 +64,7 @@ def grant_from_claims(payload: bytes, *, key_id: str | None, now: float) -> Gran
     try:
         claims = object_from_json(payload)
     except ValueError:
-        raise not_accepted("token_claims") from None
+        raise refusal("token_claims") from None
     _check_audience(claims)
     expires_at = _check_times(claims, now)
     return Grant(
@@ -83,7 +83,7 @@ def grant_from_claims(payload: bytes, *, key_id: str | None, now: float) -> Gran
 
 def _check_audience(claims: Mapping[str, object]) -> None:
     if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):
-        raise not_accepted("token_audience")
+        raise refusal("token_audience")
 
 
 def _check_times(claims: Mapping[str, object], now: float) -> int:
@@ -91,11 +91,11 @@ def _check_times(claims: Mapping[str, object], now: float) -> int:
     if expires_at is None:
         raise _wrong("exp")
     if expires_at <= now:
-        raise not_accepted("token_expired")
+        raise refusal("token_expired")
     for name in ("nbf", "iat"):
         begins_at = _seconds(claims, name)
         if begins_at is not None and begins_at > now + CLOCK_SKEW_SECONDS:
-            raise not_accepted("token_not_yet_valid")
+            raise refusal("token_not_yet_valid")
     return expires_at
 
 
@@ -154,4 +154,4 @@ def _number(claims: Mapping[str, object], name: str, *, least: int, most: int) -
 
 
 def _wrong(name: str) -> Refusal:
-    return not_accepted(f"token_claim_{name}")
+    return refusal(f"token_claim_{name}")

@@ -27,6 +27,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from seance.errors import Refusal
+from seance.heads.refusals import refusal
 
 __all__ = [
     "MAX_USED_NONCES",
@@ -49,15 +50,6 @@ connections, needs no second request."""
 MAX_USED_NONCES = 65_536
 """Used nonces that are stored, about 8 MB. One address at the default rate limit of a relay (50 upgrades a
 second) uses 30,000 before the first of them expires."""
-
-_PROOF_REQUIRED = (
-    "This relay requires a proof of the agent's identity: sign the value of Seance-Nonce and send the request"
-    " again."
-)
-_PROOF_INVALID = (
-    "The proof of the agent's identity is not valid: it was used before, has expired, or is for another room"
-    " or host; a proxy in front of the relay must not change Host."
-)
 
 _PROOF = re.compile(r"v1\.([\w-]{43})(?:\.([\w-]{43})\.([\w-]{86}))?", re.ASCII)
 
@@ -116,9 +108,9 @@ class IdentityChecker:
         self._advance(now)
         match = _PROOF.fullmatch(claim)
         if match is None:
-            raise self._refusal(_PROOF_INVALID, now, "identity_proof")
+            raise self._refusal("identity_proof", now)
         if match[2] is None:
-            raise self._refusal(_PROOF_REQUIRED, now, "identity_question")
+            raise self._refusal("identity_question", now)
         public, nonce, signature = (_decoded(part) for part in match.groups())
         created_at = int.from_bytes(nonce[:_TIME_BYTES], "big")
         if not (
@@ -127,7 +119,7 @@ class IdentityChecker:
             and created_at not in self._used
             and _is_signed(public, signature, proof_message(match[2], room, host))
         ):
-            raise self._refusal(_PROOF_INVALID, now, "identity_proof")
+            raise self._refusal("identity_proof", now)
         self._add_used(created_at)
         return thumbprint(public)
 
@@ -152,10 +144,8 @@ class IdentityChecker:
             self._used.discard(oldest)
             self._floor = max(self._floor, oldest)
 
-    def _refusal(self, message: str, now: float, code: str) -> Refusal:
-        nonce = self.challenge(now).encode()
-        headers = ((b"WWW-Authenticate", b"Seance-Agent"), (b"Seance-Nonce", nonce))
-        return Refusal(401, message, code=code, headers=headers)
+    def _refusal(self, kind: str, now: float) -> Refusal:
+        return refusal(kind, headers=((b"Seance-Nonce", self.challenge(now).encode()),))
 
 
 def thumbprint(public: bytes) -> str:

@@ -28,10 +28,10 @@ from seance.auth.fetch import KeySetUrl
 from seance.auth.files import WatchedFile, deny_file, key_file, key_set_file
 from seance.auth.jwks import RemoteKeys
 from seance.auth.keys import Key
-from seance.auth.refusals import not_accepted, not_allowed
 from seance.auth.verifier import Header, read_header, signed_payload
 from seance.core.interfaces import Grant, TokenRole
 from seance.errors import Refusal
+from seance.heads.refusals import refusal
 from seance.net import FileWatcher
 
 if TYPE_CHECKING:
@@ -170,17 +170,17 @@ class AuthService(Service):
     def _admit(self, token: str, header: Header, role: TokenRole, room: str) -> Grant:
         key = self._find(header)
         if key is None:
-            raise not_accepted("token_key_unknown")
+            raise refusal("token_key_unknown")
         payload = signed_payload(token, header, key)
         grant = grant_from_claims(payload, key_id=key.key_id, now=self._now())
         if self._denied.denies_bearer(grant):
-            raise not_accepted("token_denied")
+            raise refusal("token_denied")
         if grant.role is not role:
-            raise not_allowed("token_role")
+            raise refusal("token_role")
         if (room or role is not TokenRole.ADMIN) and not grant.allows_room(room):
-            raise not_allowed("token_room")
+            raise refusal("token_room")
         if self._denied.denies_room(room):
-            raise not_allowed("room_denied")
+            raise refusal("room_denied")
         inherited = {one.name: getattr(grant, one.name) for one in fields(grant)}
         return _Admission(**inherited, key=key, room=room)
 
@@ -226,7 +226,7 @@ def _reword_for_agent(failure: Failure) -> Failure:
     """Replace the message of a 401, which addresses a client's user, by the one for agents."""
     error = failure.value
     if isinstance(error, Refusal) and error.status == 401:
-        raise not_accepted(error.code, TokenRole.AGENT) from error
+        raise refusal(f"{error.code}.agent") from error
     return failure
 
 

@@ -18,8 +18,8 @@ import jwt
 from jwt.utils import base64url_decode
 
 from seance.auth.keys import KEY_ID, Key, KeyAlgorithm
-from seance.auth.refusals import not_accepted
 from seance.auth.strict_json import object_from_json
+from seance.heads.refusals import refusal
 
 __all__ = ["MAX_TOKEN_LENGTH", "Header", "read_header", "signed_payload"]
 
@@ -60,20 +60,20 @@ def read_header(token: str) -> Header:
         Refusal: 401: the token is missing or malformed.
     """
     if not token:
-        raise not_accepted("token_missing")
+        raise refusal("token_missing")
     match = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
     if match is None:
-        raise not_accepted("token_form")
+        raise refusal("token_form")
     try:
         header = object_from_json(base64url_decode(match[1]))
     except ValueError:
-        raise not_accepted("token_header") from None
+        raise refusal("token_header") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
     is_known = header.keys() <= KNOWN_NAMES and header.get("typ", TYPES[0]) in TYPES
     if not is_known or not isinstance(algorithm, str):
-        raise not_accepted("token_header")
+        raise refusal("token_header")
     if "kid" in header and not (isinstance(key_id, str) and KEY_ID.fullmatch(key_id)):
-        raise not_accepted("token_header")
+        raise refusal("token_header")
     return Header(algorithm, key_id if isinstance(key_id, str) else None)
 
 
@@ -89,9 +89,9 @@ def signed_payload(token: str, header: Header, key: Key) -> bytes:
         Refusal: 401: the signature is not valid, or the token claims another algorithm than the key's.
     """
     if header.algorithm != key.algorithm.value:
-        raise not_accepted("token_algorithm")
+        raise refusal("token_algorithm")
     try:
         payload = _READERS[key.algorithm].decode(token, key.verifying, algorithms=[key.algorithm.value])
     except jwt.PyJWTError:
-        raise not_accepted("token_signature") from None
+        raise refusal("token_signature") from None
     return bytes(payload)

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from seance.errors import Refusal, RemoteProtocolError
 from seance.heads import Request, RequestReader, accept_for_key, check_upgrade, refusal_response
-from seance.heads.fields import format_head
+from seance.heads.fields import SWITCHING, format_head
 from seance.net import ProtocolSwitch, end, tune
 from seance.wsclient import Reactor
 from seance.wsclient.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, FrameReader, close_payload, encode
@@ -331,8 +331,7 @@ class _ServerHandshake(ProtocolSwitch):
             return
         connection = self._server.paths.get(path, EchoConnection)(self._server, request)
         fields = [
-            (b"Upgrade", b"websocket"),
-            (b"Connection", b"Upgrade"),
+            *SWITCHING,
             (b"Sec-WebSocket-Accept", accept_for_key(key)),
             (SERVER_FIELD, SERVER_KIND),
         ]

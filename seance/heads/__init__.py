@@ -8,8 +8,9 @@ connection, no keep-alive, no request bodies.
 
 Order of the calls on the relay: `RequestReader`, `resolve_target`, `check_upgrade`, `check_origin`,
 `find_token`, `protocol_to_select`, `without_token`, then `request_for_local` for the stream and
-`LocalResponse` for the response. `refusal_response` formats a `Refusal`; `redact` masks secrets in text
-for logs. On the agent: `RequestReader` for the stream, `request_with_host` for the local server.
+`LocalResponse` for the response. `refusals` is the table of all refusals, and `refusal_response` formats
+one; `redact` masks secrets in text for logs. On the agent: `RequestReader` for the stream,
+`request_with_host` for the local server.
 
 No head is copied from one side to the other. Each one is parsed and written anew, because request
 smuggling works by two parsers that read one copied head differently.

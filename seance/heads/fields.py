@@ -11,10 +11,13 @@ from collections.abc import Iterable
 
 from seance.errors import LocalProtocolError
 
-__all__ = ["Fields", "field_values", "format_head", "is_valid_host", "list_tokens"]
+__all__ = ["SWITCHING", "Fields", "field_values", "format_head", "is_valid_host", "list_tokens"]
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Names and values in wire order and wire case."""
+
+SWITCHING: Fields = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+"""The only hop-by-hop fields that are written into a handshake."""
 
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")

@@ -21,9 +21,10 @@ import h11
 
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from seance.heads.boundary import DEFAULT_HEAD_BYTES, HeadBuffer
-from seance.heads.fields import Fields, field_values, format_head
+from seance.heads.fields import SWITCHING, Fields, field_values, format_head
 from seance.heads.public_form import PublicForm
-from seance.heads.rebuild import SWITCHING, end_to_end_fields, replace_fields
+from seance.heads.rebuild import end_to_end_fields, replace_fields
+from seance.heads.refusals import refusal
 from seance.heads.response_fields import limit_to_room
 from seance.heads.upgrade import accept_for_key, is_upgrade
 
@@ -32,7 +33,7 @@ __all__ = ["LocalResponse"]
 _UPGRADE_REQUEST = h11.Request(
     method=b"GET",
     target=b"/",
-    headers=[(b"Host", b"localhost"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")],
+    headers=[(b"Host", b"localhost"), *SWITCHING],
 )
 """h11 accepts a 101 only as the response to such a request."""
 
@@ -133,9 +134,7 @@ class LocalResponse:
         """
         self._check_open()
         if self._phase is _Phase.HEAD:
-            raise self._refusal(
-                "The local server closed the connection before it answered.", "local_server_gone"
-            )
+            raise self._refusal("local_server_gone.head")
         if self._phase is _Phase.BODY:
             self._reader.receive_data(b"")
             return self._passed_on()
@@ -145,9 +144,9 @@ class LocalResponse:
         if self._phase in (_Phase.SWITCHED, _Phase.REFUSED):
             raise LocalProtocolError("This response has already switched or was refused.", code="answer_over")
 
-    def _refusal(self, message: str, code: str) -> Refusal:
+    def _refusal(self, kind: str) -> Refusal:
         self._phase = _Phase.REFUSED
-        return Refusal(502, message, code=code)
+        return refusal(kind)
 
     def _receive_head(self, data: bytes) -> bytes:
         while True:
@@ -159,7 +158,7 @@ class LocalResponse:
                 # A complete head is one event or an error, never NEED_DATA.
                 event = cast(h11.InformationalResponse | h11.Response, self._reader.next_event())
             except (RemoteProtocolError, h11.RemoteProtocolError) as error:
-                raise self._malformed() from error
+                raise self._refusal("local_server_malformed") from error
             data, self._head.trailing = self._head.trailing, b""
             if isinstance(event, h11.Response):
                 return self._begin(event) + self._receive_body(data)
@@ -168,21 +167,13 @@ class LocalResponse:
             self._limit_bytes -= len(head)
             self._head = HeadBuffer(self._limit_bytes)
 
-    def _malformed(self) -> Refusal:
-        return self._refusal(
-            "The local server sent a response that is not well-formed HTTP.", "local_server_malformed"
-        )
-
     def _switch(self, event: h11.InformationalResponse) -> bytes:
         fields = tuple(event.headers.raw_items())
         # Some servers send HTTP/1.0 with a 101, and clients accept it. The head is written anew as 1.1.
         if not event.http_version.startswith(b"1.") or not is_upgrade(fields):
-            raise self._malformed()
+            raise self._refusal("local_server_malformed")
         if field_values(fields, b"sec-websocket-accept") != [self._accept]:
-            raise self._refusal(
-                "The local server sent a Sec-WebSocket-Accept that does not match the key of this request.",
-                "accept_mismatch",
-            )
+            raise self._refusal("accept_mismatch")
         self._phase = _Phase.SWITCHED
         start_line = b"HTTP/1.1 101 " + (event.reason or b"Switching Protocols")
         ours = SWITCHING
@@ -193,7 +184,7 @@ class LocalResponse:
     def _begin(self, event: h11.Response) -> bytes:
         fields = tuple(event.headers.raw_items())
         if not event.http_version.startswith(b"1."):
-            raise self._malformed()
+            raise self._refusal("local_server_malformed")
         kept = self._kept(fields)
         if field_values(fields, b"transfer-encoding"):
             # Transfer-Encoding overrides Content-Length (RFC 9112, 6.3), and so does h11's reader.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from seance.errors import Refusal
+from seance.heads.refusals import refusal
 from seance.heads.request import Request
 
 __all__ = ["canonical_origin", "check_origin"]
@@ -42,9 +42,7 @@ def check_origin(request: Request, allowed: tuple[str, ...] | None) -> None:
     known = {canonical_origin(entry) for entry in allowed} - {None}
     # If there are several Origin fields, the local server may read any of them, so all must be allowed.
     if not all(canonical_origin(origin.decode("latin-1")) in known for origin in origins):
-        raise Refusal(
-            403, "This web page may not connect here: its Origin is not on the list.", code="origin"
-        )
+        raise refusal("origin")
 
 
 def canonical_origin(origin: str) -> str | None:

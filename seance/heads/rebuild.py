@@ -25,12 +25,11 @@ import re
 from dataclasses import dataclass
 
 from seance.errors import LocalProtocolError
-from seance.heads.fields import Fields, field_values, format_head, is_valid_host, list_tokens
+from seance.heads.fields import SWITCHING, Fields, field_values, format_head, is_valid_host, list_tokens
 from seance.heads.origins import canonical_origin
 from seance.heads.request import Request
 
 __all__ = [
-    "SWITCHING",
     "Forwarded",
     "end_to_end_fields",
     "has_public_origin",
@@ -38,9 +37,6 @@ __all__ = [
     "request_for_local",
     "request_with_host",
 ]
-
-SWITCHING: Fields = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
-"""The only hop-by-hop fields that are written into a handshake."""
 
 _HOP_BY_HOP = frozenset(
     (b"connection", b"http2-settings", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade")

@@ -20,6 +20,7 @@ import h11
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from seance.heads.boundary import DEFAULT_HEAD_BYTES, FIELD_LIMIT, HeadBuffer
 from seance.heads.fields import Fields, field_values, is_valid_host
+from seance.heads.refusals import refusal
 
 __all__ = ["Request", "RequestReader"]
 
@@ -111,12 +112,7 @@ class RequestReader:
 
     def _refusal(self, error: RemoteProtocolError) -> Refusal:
         if error.code == "head_too_long":
-            return Refusal(
-                431,
-                f"The request head is too large: the limits are {self._limit_bytes} bytes"
-                f" and {self._limit_fields} header fields.",
-                code="head_too_long",
-            )
+            return refusal("head_too_long", limit_bytes=self._limit_bytes, limit_fields=self._limit_fields)
         return _malformed(error.sentence)
 
 
@@ -131,14 +127,10 @@ def _parsed(head: bytes) -> Request:
     fields = tuple(event.headers.raw_items())
     target, authority = _origin_form(event.target)
     if not all(is_valid_host(host) for host in field_values(fields, b"host")):
-        raise Refusal(
-            400,
-            "The Host header is not valid; send a host name or an IP address, with an optional port.",
-            code="malformed_host",
-        )
+        raise refusal("malformed_host")
     lengths = field_values(fields, b"content-length")
     if field_values(fields, b"transfer-encoding") or lengths not in ([], [b"0"]):
-        raise Refusal(400, "A request with a body cannot be served here; send none.", code="body_not_allowed")
+        raise refusal("body_not_allowed")
     if authority is not None:
         # The host in an absolute target overrides Host (RFC 9112, 3.2.2). Host is replaced here, so that
         # no later code can read the other value.
@@ -190,12 +182,7 @@ def _refusal_of(head: bytes) -> Refusal:
 
 
 def _malformed_target(why: str) -> Refusal:
-    return Refusal(
-        400,
-        "The request target must be a path, such as /client?room=ID, or an address with this relay's host:"
-        f" {why}.",
-        code="malformed_target",
-    )
+    return refusal("malformed_target", reason=why)
 
 
 def _check_start_line_or_http_10(line: bytes) -> None:
@@ -207,7 +194,7 @@ def _check_start_line(line: bytes, versions: tuple[bytes, ...] = (b"1.1",)) -> N
     if match is None:
         raise _malformed(_wrong_with_start_line(line))
     if match[1] not in versions:
-        raise Refusal(400, "HTTP/1.1 is needed; this request uses another version.", code="http_version")
+        raise refusal("http_version")
 
 
 def _wrong_with_start_line(line: bytes) -> str:
@@ -223,4 +210,4 @@ def _wrong_with_start_line(line: bytes) -> str:
 
 
 def _malformed(why: str) -> Refusal:
-    return Refusal(400, f"This is not a well-formed HTTP/1.1 request: {why}.", code="malformed_request")
+    return refusal("malformed_request", reason=why)

@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from seance.errors import Refusal
+from seance.heads.refusals import refusal
 
 __all__ = ["Route", "RouteKind", "resolve_target"]
 
@@ -83,11 +83,7 @@ def resolve_target(target: bytes) -> Route:
         return _client_route(path.removeprefix(b"/client"), query)
     if path == b"/c" or path.startswith(b"/c/"):
         return _share_route(target)
-    raise Refusal(
-        404,
-        "Unknown path: this relay serves /client?room=ID, /c/ID/, /agent?room=ID and /health.",
-        code="unknown_path",
-    )
+    raise refusal("unknown_path")
 
 
 def _share_route(target: bytes) -> Route:
@@ -104,12 +100,7 @@ def _client_route(path: bytes, query: bytes) -> Route:
         if pieces[-1].startswith(b"room="):
             return _pasted_route(pieces, rest)
         if _split_rooms(pieces[:-1])[0]:
-            raise Refusal(
-                400,
-                "The start of the document's name is ambiguous: use /c/ID as the base address, or give"
-                " the room as a parameter of the provider, or write a slash inside a value as %2F.",
-                code="target_ambiguous",
-            )
+            raise refusal("target_ambiguous")
     rooms, kept = _split_rooms(query.split(b"&"))
     return Route(RouteKind.CLIENT, _one_room(rooms), _joined(path or b"/", kept))
 
@@ -143,20 +134,10 @@ def _joined(path: bytes, pieces: list[bytes]) -> bytes:
 def _one_room(values: list[bytes]) -> str:
     names = {unquote_to_bytes(value) for value in values}
     if not names or names == {b""}:
-        raise Refusal(
-            400,
-            "Missing room parameter: name the room, as in /client?room=ID or /c/ID/.",
-            code="room_missing",
-        )
+        raise refusal("room_missing")
     if len(names) > 1:
-        raise Refusal(
-            400, "The room parameter has several different values; name one room.", code="room_ambiguous"
-        )
+        raise refusal("room_ambiguous")
     name = names.pop()
     if _ROOM.fullmatch(name) is None or name in _DOT_SEGMENTS:
-        raise Refusal(
-            400,
-            "Bad room name: 1 to 128 letters, digits or any of . _ ~ - are allowed.",
-            code="room_invalid",
-        )
+        raise refusal("room_invalid")
     return name.decode("ascii")

@@ -11,8 +11,8 @@ import base64
 import hashlib
 import re
 
-from seance.errors import Refusal
 from seance.heads.fields import Fields, field_values, list_tokens
+from seance.heads.refusals import refusal
 from seance.heads.request import Request
 
 __all__ = ["accept_for_key", "check_upgrade", "is_upgrade"]
@@ -36,39 +36,16 @@ def check_upgrade(request: Request) -> bytes:
     """
     if request.http_version != b"1.1":
         # RFC 9110, 7.8: a server ignores Upgrade in HTTP/1.0. Such a request comes from a proxy.
-        raise Refusal(400, "HTTP/1.1 is needed; this request uses another version.", code="http_version")
+        raise refusal("http_version")
     if request.method != b"GET":
-        raise Refusal(
-            405,
-            "Only GET is served here.",
-            code="method_not_allowed",
-            headers=((b"Allow", b"GET"),),
-        )
+        raise refusal("method_not_allowed")
     if not is_upgrade(request.headers):
-        raise Refusal(
-            426,
-            "A WebSocket is needed: this address speaks WebSocket, and the request does not ask for it.",
-            code="not_a_websocket",
-            headers=((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")),
-        )
+        raise refusal("not_a_websocket")
     if request.values(b"sec-websocket-version") != [b"13"]:
-        raise Refusal(
-            426,
-            "WebSocket version 13 is needed: this address speaks WebSocket as in RFC 6455.",
-            code="websocket_version",
-            headers=(
-                (b"Upgrade", b"websocket"),
-                (b"Connection", b"Upgrade"),
-                (b"Sec-WebSocket-Version", b"13"),
-            ),
-        )
+        raise refusal("websocket_version")
     keys = request.values(b"sec-websocket-key")
     if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
-        raise Refusal(
-            400,
-            "Exactly one Sec-WebSocket-Key of sixteen bytes in base64 is needed.",
-            code="websocket_key",
-        )
+        raise refusal("websocket_key")
     return keys[0]
 
 

@@ -20,8 +20,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from seance.errors import Refusal
 from seance.heads import refusal_response
+from seance.heads.refusals import refusal
 from seance.net.legs import end, unsent_bytes
 
 if TYPE_CHECKING:
@@ -110,9 +110,8 @@ class ServerTlsTransport(TlsTransport):
 
     def _reject_plain_http(self) -> None:
         self.dataReceived = _ignore  # type: ignore[method-assign]  # drop further data
-        message = "This address speaks TLS: write wss:// or https:// in place of ws:// or http://."
         transport: Any = self.transport
-        transport.write(refusal_response(Refusal(400, message, code="tls_expected")))
+        transport.write(refusal_response(refusal("tls_expected")))
         # Only this direction is closed: a close with unread data would reset the connection and destroy the
         # response. The peer closes the other one, or the timeout of the protocol inside does.
         end(transport)

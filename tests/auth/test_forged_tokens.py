@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from seance.auth import service as service_module
-from seance.auth.refusals import not_accepted, not_allowed
 from seance.auth.service import AuthService
 from seance.core.interfaces import TokenRole
 from seance.heads import refusal_response
 from seance.heads.credentials import is_seance_token
+from seance.heads.refusals import refusal as make_refusal
 from tests.auth.tokens import (
     NOW,
     ROOM,
@@ -333,7 +333,7 @@ NOT_ALLOWED: dict[str, tuple[Make, TokenRole, str]] = {
 def test_invalid_tokens_get_the_same_401(code: str, make: Make, service: AuthService) -> None:
     refusal = refusal_of(service.verify(make(), TokenRole.CLIENT, ROOM))
     assert refusal.code == code
-    assert refusal_response(refusal) == refusal_response(not_accepted("token_any"))
+    assert refusal_response(refusal) == refusal_response(make_refusal("token_missing"))
     assert refusal_response(refusal).startswith(b"HTTP/1.1 401 ")
     assert b'\r\nWWW-Authenticate: Bearer realm="seance"\r\n' in refusal_response(refusal)
 
@@ -347,7 +347,7 @@ def test_invalid_tokens_of_agents_get_the_same_401_for_agents(
 ) -> None:
     refusal = refusal_of(service.verify(make(), TokenRole.AGENT, ROOM))
     assert refusal.code == code
-    assert refusal_response(refusal) == refusal_response(not_accepted("token_any", TokenRole.AGENT))
+    assert refusal_response(refusal) == refusal_response(make_refusal("token_missing.agent"))
     assert "invited" not in refusal.sentence
     assert "the relay's clock" in refusal.sentence
 
@@ -357,7 +357,7 @@ def test_valid_tokens_without_permission_get_the_same_403(
     make: Make, role: TokenRole, room: str, service: AuthService
 ) -> None:
     refusal = refusal_of(service.verify(make(), role, room))
-    assert refusal_response(refusal) == refusal_response(not_allowed("any"))
+    assert refusal_response(refusal) == refusal_response(make_refusal("token_role"))
     assert refusal_response(refusal).startswith(b"HTTP/1.1 403 ")
 
 

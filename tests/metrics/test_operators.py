@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from seance.core.events import CLIENT_REASONS, LIMITS, LINK_REASONS, RESUMPTIONS, LinkChange
+from seance.heads.refusals import ADMIN_REFUSALS, REFUSALS
 from seance.metrics.agent import LINK_STATES
 from seance.metrics.catalogue import AGENT, PROCESS, RELAY, Kind, Metric
 from tests.docs.pages import DOCS, table
-from tests.docs.source import refusals, token_codes
 from tests.tools import ROOT, require
 
 PAGE = DOCS / "metrics.md"
@@ -33,9 +33,7 @@ LABEL_VALUES: dict[str, set[str]] = {
     "state": {state.value for state in LINK_STATES},
     "change": {change.value for change in LinkChange},
     "links": {"median", "worst"},
-    "code": {one.code for one in refusals("core", "relay", "agent", "heads", "carrier", "net", "auth")}
-    | token_codes("not_accepted")
-    | token_codes("not_allowed"),
+    "code": {kind.partition(".")[0] for kind in REFUSALS.keys() - ADMIN_REFUSALS.keys()},
 }
 """The values of each label."""
 

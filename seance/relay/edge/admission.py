@@ -17,7 +17,8 @@ from ipaddress import IPv6Address, ip_address
 
 from seance.core.settings import RelaySettings
 from seance.core.token_bucket import TokenBucket
-from seance.relay.refusals import Retry, refusal
+from seance.heads.refusals import Retry
+from seance.relay.refusals import refusal
 
 __all__ = ["LOOPBACK", "Admission", "Visit", "holder_of"]
 

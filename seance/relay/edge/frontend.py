@@ -549,7 +549,7 @@ class Frontend(ProtocolSwitch):
         if request.method == b"HEAD":
             response = without_body(response)
         elif request.method != b"GET":
-            raise refusal("method", headers=((b"Allow", b"GET, HEAD"),))
+            raise refusal("method")
         self._close_gracefully(response)
 
     # -- inside ----------------------------------------------------------------------------

@@ -11,11 +11,10 @@ from __future__ import annotations
 from email.utils import formatdate
 
 from seance.heads import Request, plain_response
+from seance.heads.refusals import ALLOW_HEALTH
 from seance.relay.refusals import refusal
 
 __all__ = ["health_response", "is_health_check", "without_body"]
-
-ALLOW = (b"Allow", b"GET, HEAD, OPTIONS")
 
 
 def is_health_check(request: Request) -> bool:
@@ -35,9 +34,9 @@ def health_response(request: Request, *, is_draining: bool) -> bytes:
         Refusal: 405, the method is not GET, HEAD or OPTIONS.
     """
     if request.method not in (b"GET", b"HEAD", b"OPTIONS"):
-        raise refusal("method.health", headers=(ALLOW,))
+        raise refusal("method.health")
     date = (b"Date", formatdate(usegmt=True).encode())
-    fields = (date, ALLOW) if request.method == b"OPTIONS" else (date,)
+    fields = (date, ALLOW_HEALTH) if request.method == b"OPTIONS" else (date,)
     status, body = (503, "draining") if is_draining else (200, "OK")
     response = plain_response(status, body, headers=fields)
     return without_body(response) if request.method == b"HEAD" else response

@@ -50,11 +50,11 @@ SECTION = re.compile(r"(<!-- states: (\S+) -->\n).*?(<!-- /states -->\n)", re.DO
 
 def render_states(table: Transitions) -> str:
     """Return a diagram of the transitions, and tables of the states and events that have a meaning."""
-    [states] = {type(state) for state, _ in table}
-    [events] = {type(event) for _, event in table}
-    used = {event for _, event in table}
-    parts = ["```text\n" + "".join(f"{line}\n" for line in _diagram(table, list(states))) + "```\n"]
-    for title, members in ("state", states), ("event", (event for event in events if event in used)):
+    states: list[Enum] = [state for kind in {type(state) for state, _ in table} for state in kind]
+    used: set[Enum] = {event for _, event in table}
+    events: list[Enum] = [event for kind in {type(event) for event in used} for event in kind]
+    parts = ["```text\n" + "".join(f"{line}\n" for line in _diagram(table, states)) + "```\n"]
+    for title, members in ("state", states), ("event", [event for event in events if event in used]):
         if rows := [[f"`{_name(one)}`", meaning] for one in members if (meaning := _meaning(one))]:
             parts.append(_table([title, "meaning"], rows))
     return "\n".join(parts)

@@ -90,7 +90,7 @@ async def test_queued_clients_of_a_replaced_agent_are_queued_by_the_next_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The end of the old link does not release all of them: each may begin its initial sync."""
-    monkeypatch.setattr(sync_limiter, "MOST_ROUND_SECONDS", 10.0)
+    monkeypatch.setattr(sync_limiter, "MAX_ROUND_SECONDS", 10.0)
     async with Rig(relay={"initial_syncs": 1}, agent={"resume": False}) as rig:
         _, _, full = await loading(rig)
         held = [await rig.connect(request()) for _ in range(NEWCOMERS + 3)]
@@ -133,6 +133,6 @@ async def test_a_refused_client_does_not_hold_a_slot_in_the_queue() -> None:
         refused = await rig.connect(request())
         await refused.ends()
         assert refused.received.startswith(b"HTTP/1.1 429 ")
-        assert not link.syncs._watched
+        assert not link.syncs._sampled
         link.max_clients = None
         await rig.joined()

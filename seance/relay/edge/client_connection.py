@@ -62,7 +62,7 @@ class ClientConnection:
         reactor: Twisted's reactor or a ``Clock``.
         settings: The settings of the relay.
         upstream: The way to the server of the room.
-        door: The client's connection, held by ``Frontend`` until now.
+        switch: The client's connection, held by ``Frontend`` until now.
         key: The client's ``Sec-WebSocket-Key``.
         departures: Decides when the client is closed during a drain.
         select_protocol: The subprotocol to select if the local server selects none.
@@ -86,7 +86,6 @@ class ClientConnection:
     __slots__ = (
         "_answer",
         "_departures",
-        "_door",
         "_is_closing_gracefully",
         "_observer",
         "_on_end",
@@ -97,6 +96,7 @@ class ClientConnection:
         "_slot",
         "_splice",
         "_stream",
+        "_switch",
         "_sync",
         "_timer",
         "_upstream",
@@ -115,7 +115,7 @@ class ClientConnection:
         reactor: IReactorTime,
         settings: RelaySettings,
         upstream: Upstream,
-        door: ProtocolSwitch,
+        switch: ProtocolSwitch,
         key: bytes,
         *,
         departures: Departures,
@@ -134,7 +134,7 @@ class ClientConnection:
         self._reactor = reactor
         self._settings = settings
         self._upstream = upstream
-        self._door = door
+        self._switch = switch
         self._answer = LocalResponse(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
         self._pending_stream = _StreamUntilSwitch(self)
@@ -199,7 +199,7 @@ class ClientConnection:
         self._observer.client_began(self)
         self._stream.write(head)
         self._timer = self._reactor.callLater(self._upstream.upgrade_seconds, self._timed_out)
-        self._door.hand_over(self._waiting_client)
+        self._switch.hand_over(self._waiting_client)
         self._client.registerProducer(self._pending_stream, True)
         if early:
             self._waiting_client.dataReceived(early)
@@ -342,7 +342,7 @@ class ClientConnection:
 
     @property
     def _client(self) -> Leg:
-        return cast(Leg, self._door.transport) if self._splice is None else self._splice.near.leg
+        return cast(Leg, self._switch.transport) if self._splice is None else self._splice.near.leg
 
     def _join(self, first: bytes) -> None:
         self._stop()
@@ -381,7 +381,7 @@ class ClientConnection:
         if early.has_ended:
             splice.near.readConnectionLost()
         # Free these now: this object outlives the handshake and they hold 4 KB.
-        del self._answer, self._waiting_client, self._pending_stream, self._door, self._stream
+        del self._answer, self._waiting_client, self._pending_stream, self._switch, self._stream
 
     def _check_answer(self) -> None:
         if self._answer.is_finished:
@@ -412,14 +412,14 @@ class ClientConnection:
         self._drop_stream()
         self._waiting_client.leg = None
         self._report_end("broken")
-        self._door.hand_over(ResetAfterFlush(self._reactor, on_end=self._leave))
+        self._switch.hand_over(ResetAfterFlush(self._reactor, on_end=self._leave))
 
     def _close_gracefully(self, answer: bytes, reason: str) -> None:
         self._waiting_client.leg = None
         self._report_end(reason)
         if self._waiting_client.is_paused:
             self._client.resumeProducing()  # unread data would turn the close into a reset
-        self._door.hand_over(LingeringClose(self._reactor, answer, on_end=self._leave))
+        self._switch.hand_over(LingeringClose(self._reactor, answer, on_end=self._leave))
 
     def _closed_gracefully(self) -> None:
         self._slot.release()

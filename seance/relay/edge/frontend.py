@@ -169,8 +169,8 @@ class FrontendFactory(Factory):
     def cut_pending(self) -> None:
         """Cut every connection that has no whole head, is being decided, or was refused; the relay stops."""
         self.pending.cut_all()
-        for front in [*self._deciding, *self.closing]:
-            front.cut()
+        for frontend in [*self._deciding, *self.closing]:
+            frontend.cut()
 
     def _make_room(self) -> None:
         """Close one connection for the next: one that has its refusal, else one that has sent no whole head.
@@ -196,12 +196,12 @@ class FrontendFactory(Factory):
                 event="proxy.unreadable",
             )
 
-    def note_deciding(self, front: Frontend, is_deciding: bool) -> None:
+    def note_deciding(self, frontend: Frontend, is_deciding: bool) -> None:
         """Note whether a connection with a whole head is being decided."""
         if is_deciding:
-            self._deciding[front] = None
+            self._deciding[frontend] = None
         else:
-            self._deciding.pop(front, None)
+            self._deciding.pop(frontend, None)
 
 
 class Frontend(ProtocolSwitch):

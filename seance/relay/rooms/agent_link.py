@@ -126,7 +126,7 @@ class AgentLink:
 
     def when_may_load(self, since_seconds: float) -> Deferred[Sync]:
         """Wait until one more client may load its document; see ``Upstream``."""
-        return self.syncs.when_let_in(since_seconds)
+        return self.syncs.when_may_load(since_seconds)
 
     @property
     def was_attached(self) -> bool:

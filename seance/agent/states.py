@@ -30,7 +30,7 @@ Event = TypeVar("Event", bound=enum.Enum)
 
 
 class AgentPhase(enum.Enum):
-    """What an agent does.
+    """The phase of an agent.
 
     Attributes:
         STOPPED: Not started yet, or stopped.

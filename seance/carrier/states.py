@@ -120,7 +120,7 @@ TRANSPORT: Final[Mapping[tuple[TransportState, TransportStep], TransportState]] 
 
 
 class Flow(enum.Enum):
-    """What a resumable transport does with written data."""
+    """How a resumable transport handles written data."""
 
     BACKLOG = "backlog"
     """It is stored: there is no carrier, or earlier data is still to be sent. The producer is paused."""

@@ -176,8 +176,8 @@ class ClientConnection:
     @property
     def is_in_message(self) -> bool:
         """Whether a message of the local server has arrived only in part."""
-        walk = None if self._splice is None else self._splice.far.watch
-        return isinstance(walk, FrameTracker) and walk.is_in_message
+        tracker = None if self._splice is None else self._splice.far.watch
+        return isinstance(tracker, FrameTracker) and tracker.is_in_message
 
     @property
     def round_trip_seconds(self) -> float:
@@ -223,9 +223,9 @@ class ClientConnection:
         near = splice.near
         if near.is_lost:
             return
-        walk = splice.far.watch
+        tracker = splice.far.watch
         last = b""
-        if (not isinstance(walk, FrameTracker) or walk.is_between_frames) and not splice.far.has_ended:
+        if (not isinstance(tracker, FrameTracker) or tracker.is_between_frames) and not splice.far.has_ended:
             last = close_frame(SERVICE_RESTART, RESTARTING)
         self._is_closing_gracefully = True
         splice.release_near("seen_off")
@@ -308,10 +308,10 @@ class ClientConnection:
     # -- from the splice -------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Note the first data after the 101; from then on only the frame walk sees what passes."""
-        walk = cast(Splice, self._splice).far.watch = FrameTracker()
+        """Note the first data after the 101; from then on only the frame tracker reads the data."""
+        tracker = cast(Splice, self._splice).far.watch = FrameTracker()
         self._observer.client_answered(self, self._reactor.seconds() - self.began_seconds)
-        walk.receive(data)
+        tracker.receive(data)
 
     def far_cut(self) -> bool:
         """The stream was cut; return True if the client is closed gracefully."""

@@ -69,7 +69,7 @@ class AgentLink:
         syncs: Limits how many of its clients load their document at a time.
         came_back_early: Whether the agent resumed, the last time, before the relay noticed its absence.
         address: The address from which the agent attached.
-        local: What the agent said about its local server.
+        local: The facts about the local server that the agent sent.
     """
 
     _log = Logger()

@@ -9,7 +9,7 @@ further upgrades wait here, in order of arrival and for at most fifteen seconds.
 A client *loads* if a WebSocket message for it has been incomplete for a quarter of a second and the client
 reads its data: the frame header has announced bytes that the link has not delivered yet. The relay sees this
 for every agent, also for one that does not use this package. A client that receives whole messages does not
-load, whatever their number.
+load.
 
 A client that has just joined may be about to load. It is a *newcomer* until a round trip has shown whether it
 loads. The number of newcomers at a time is limited as TCP's slow start limits packets in flight: three at

@@ -1,7 +1,7 @@
-"""The compiled form of the pure floors, for whoever asks for it; the rest of the package is in setup.cfg.
+"""Build the compiled form of the pure layer on request; the rest of the package is in setup.cfg.
 
-``SEANCE_COMPILE=1 pip install .`` has mypyc make C of the modules below (decision 20). It takes a C compiler
-and Python's headers, and a minute. The modules are the same, and so are their tests: ``make test-compiled``.
+``SEANCE_COMPILE=1 pip install .`` compiles the modules below with mypyc (decision 20). It needs a C compiler
+and Python's headers, and takes a minute. Modules and tests are the same: ``make test-compiled``.
 """
 
 import os

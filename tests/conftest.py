@@ -185,7 +185,7 @@ def _deadline_seconds() -> float:
     return DEADLINE_SHARE * float(seconds or 60)
 
 
-# What a test leaves behind
+# Leftovers of a test
 
 
 @implementer(ILogObserver)

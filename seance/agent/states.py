@@ -1,7 +1,7 @@
 """The states of an agent and of its link, as tables of transitions.
 
 ``Agent`` and ``RelayLink`` each hold one state and change it with ``next_state`` only. A missing entry is a
-bug in the caller. docs/architecture.md shows both tables.
+bug in the caller. docs/states.md shows both as diagrams.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Event = TypeVar("Event", bound=enum.Enum)
 
 
 class AgentPhase(enum.Enum):
-    """The states of an agent.
+    """The phase of an agent.
 
     Attributes:
         STOPPED: Not started yet, or stopped.

@@ -9,7 +9,7 @@ __all__ = ["AgentState", "AgentStatus"]
 
 
 class AgentState(enum.Enum):
-    """What an agent does, in the words of the public interface. ``AgentPhase`` has finer states."""
+    """The state of an agent in the public interface. ``AgentPhase`` has finer states."""
 
     STOPPED = "stopped"
     CONNECTING = "connecting"
@@ -24,7 +24,7 @@ class AgentStatus:
     """One change of an agent's status.
 
     Attributes:
-        state: What the agent does now. While ``RESUMING`` the relay keeps the clients; neither they nor the
+        state: Its state. While ``RESUMING`` the relay keeps the clients; neither they nor the
             local server see an interruption. ``LOCAL_TROUBLE`` reports a failed dial of the local server and
             does not affect the link; when the trouble ends, the state of the link is reported again.
         sentence: The same as a message for people.

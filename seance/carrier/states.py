@@ -2,6 +2,7 @@
 
 A missing entry means that the step is ignored and the state stays as it is. Twisted's transports ignore a
 second close or abort in the same way, and the layers below may report an end after this side has closed.
+docs/states.md has generated diagrams of all transitions.
 
 ``Carrier``::
 
@@ -9,7 +10,7 @@ second close or abort in the same way, and the layers below may report an end af
      |
      +--ENDED_UNREAD--> UNREAD --CLOSE or ABORT--> ENDING  (LOST leads from all states to LOST)
 
-``ResumableTransport`` has a state of its own, and one for the flow of data to the carrier::
+``ResumableTransport`` has one state for itself, and one for the flow of data to the carrier::
 
     OPEN --BYE--> PEER_CLOSING --CLOSE--> CLOSING         (FINISH leads from all states to CLOSED)
      |                                       ^
@@ -51,7 +52,7 @@ class CarrierState(enum.Enum):
     UNREAD = "unread"
     """The WebSocket has ended normally, but the protocol has not yet received all data."""
     ENDING = "ending"
-    """As UNREAD, but the protocol has closed: its ``connectionLost`` is called in the next turn."""
+    """The same, but the protocol has closed: its ``connectionLost`` is called in the next turn."""
     LOST = "lost"
     """The protocol's ``connectionLost`` was called."""
 
@@ -92,7 +93,7 @@ class TransportState(enum.Enum):
 
     OPEN = "open"
     PEER_CLOSING = "peer closing"
-    """The peer said ``bye``; the protocol may still read data that arrived before it."""
+    """The peer has sent ``bye``; the protocol may still read data that arrived before it."""
     CLOSING = "closing"
     """This side has closed or aborted; received data is dropped."""
     CLOSED = "closed"
@@ -119,7 +120,7 @@ TRANSPORT: Final[Mapping[tuple[TransportState, TransportStep], TransportState]] 
 
 
 class Flow(enum.Enum):
-    """What a resumable transport does with written data."""
+    """How a resumable transport handles written data."""
 
     BACKLOG = "backlog"
     """It is stored: there is no carrier, or earlier data is still to be sent. The producer is paused."""

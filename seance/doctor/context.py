@@ -16,7 +16,7 @@ from seance.wsclient import WsConnection
 __all__ = ["DOCUMENT", "Context", "DoctorOptions", "ok"]
 
 DOCUMENT = "seance-doctor"
-"""The default document. Nobody edits a document of this name, and the doctor leaves it empty."""
+"""The default document. Users do not edit a document of this name, and the doctor leaves it empty."""
 
 RELAY_HOPS = (Hop.URL, Hop.DNS, Hop.TCP, Hop.TLS, Hop.PROXY, Hop.RELAY)
 ROOM_HOPS = (Hop.TOKEN, Hop.AGENT, Hop.LOCAL, Hop.TUNNEL, Hop.SYNC)

@@ -12,10 +12,10 @@ Tasks of the owner:
 * When ``receive_data`` raised RemoteProtocolError: ``take_events``, then ``next_message`` until it is empty
   (this is the GoAway), then flush and close the carrier.
 
-The session sends only what every known peer understands: SYN, ACK, FIN and RST each on a window update of its
-own; ACK once and before our first data; FIN once, followed only by credit; nothing after RST. (yamux-js loses
-data that comes with a SYN; hashicorp/yamux ends the session over a second FIN.) It accepts all of yamux and
-more: :mod:`seance.yamux.inbox`.
+The session sends only what every known peer understands: SYN, ACK, FIN and RST each on a separate
+window update; ACK once and before our first data; FIN once, followed only by credit; nothing after RST.
+(yamux-js loses data that comes with a SYN; hashicorp/yamux ends the session over a second FIN.) It accepts
+all of yamux and more: :mod:`seance.yamux.inbox`.
 
 Receiving never waits for sending: two peers that each wait for the other to read would wait forever. Answers
 to the peer are queued and counted instead, and too many of them are an error.

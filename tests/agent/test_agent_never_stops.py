@@ -1,8 +1,8 @@
 """An agent always has a timer armed while it runs, and reconnects when the network works again.
 
 A story is a sequence of random faults: dials that are refused, hang or fail unexpectedly, carriers that are
-aborted or silently dead, sleep, ``check_now``, drains. After each step the agent must have a timer of its
-own, and at the end it has one minute to reconnect.
+aborted or silently dead, sleep, ``check_now``, drains. After each step the agent must have its own
+timer, and at the end it has one minute to reconnect.
 """
 
 from __future__ import annotations

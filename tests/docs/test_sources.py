@@ -1,4 +1,4 @@
-"""The pages and their examples do not cite research notes that are not in the repository."""
+"""Pages, code and tests do not cite research notes that are not in the repository."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from tests.tools import ROOT
 
 SOURCES = DOCS / "sources.md"
 
-NOTE = re.compile(r"\b(?:yamux|yjs|aesthetics|reliability|field)\.md\b")
+NOTE = re.compile(
+    r"(?<![/\w-])(?:yamux|yjs|aesthetics|reliability|field|house|interop|peers|rivals|speed|cluster|design)\.md\b"
+)
 """The names of these notes. docs/sources.md has the facts that were taken from them."""
+
+SUFFIXES = {".py", ".js", ".mjs", ".go", ".html", ".toml", ".yaml", ".yml", ".sh", ".service", ".conf"}
 
 
 def files() -> Iterator[Path]:
     yield from PAGES
-    for folder in ("docs", "benchmarks"):
-        yield from (path for path in (ROOT / folder).rglob("*.py") if "_build" not in path.parts)
+    for folder in ("docs", "benchmarks", "seance", "tests", "deploy"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in SUFFIXES and not {"_build", "node_modules"} & set(path.parts):
+                yield path
 
 
 @pytest.mark.parametrize(
@@ -32,5 +38,5 @@ def test_every_fact_has_a_subject(heading: str) -> None:
     assert len({subject for subject, _ in rows}) == len(rows)
 
 
-def test_no_page_cites_a_note_that_is_not_in_the_repository() -> None:
+def test_no_file_cites_a_note_that_is_not_in_the_repository() -> None:
     assert [path for path in files() if NOTE.search(path.read_text("utf-8"))] == []

@@ -1,6 +1,6 @@
 """Generates the list of files in docs/architecture.md, with the first line of each docstring.
 
-python -m tests.docs.tree        writes the list, and the tables of states, into the page
+python -m tests.docs.tree        writes the list, and the diagrams of docs/states.md
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.docs.states import replace_states
+from tests.docs.states import STATES_PAGE, replace_states
 from tests.tools import ROOT
 
 __all__ = ["PAGE", "replace_tree", "tree"]
@@ -44,4 +44,5 @@ def _first_line(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(replace_states(replace_tree(PAGE.read_text("utf-8"))), "utf-8")
+    PAGE.write_text(replace_tree(PAGE.read_text("utf-8")), "utf-8")
+    STATES_PAGE.write_text(replace_states(STATES_PAGE.read_text("utf-8")), "utf-8")

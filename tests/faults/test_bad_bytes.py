@@ -1,8 +1,8 @@
 """Bytes between agent and relay are changed, lost, duplicated or reordered.
 
 TCP prevents this; a faulty proxy, a bad memory chip or a bug of this project may cause it. The damage cannot
-be undone. What the tests require: an end that received anything but what was sent loses its connection,
-neither program fails in another way, and the next client is served as usual.
+be undone. The tests require three things: an end that received other bytes than were sent loses its
+connection, neither program fails in another way, and the next client is served as usual.
 
 The exchange is that of ``tests/faults/everything.py``, in memory; only the first carrier has the fault.
 """

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class RoomTable(WebsocketServer):
-    """Stock but for one lock.
+    """The original class with one more lock.
 
     Two clients that ask for a new room in the same turn make pycrdt-websocket 0.16.5 start it twice,
-    and the second start waits for the end of the first: one of the two clients hears nothing, ever.
+    and the second start waits for the end of the first: one of the two clients never receives anything.
     """
 
     def __init__(self) -> None:

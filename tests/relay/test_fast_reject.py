@@ -19,7 +19,7 @@ from twisted.internet.testing import StringTransport
 from seance.core.interfaces import Grant, Page, TokenRole
 from seance.core.settings import RelaySettings
 from seance.relay import refusals
-from seance.relay.edge import fast_reject as doorstep_module
+from seance.relay.edge import fast_reject
 from seance.relay.edge.fast_reject import MAX_HEAD_BYTES, FastReject, upgrade_of
 from seance.relay.service import Relay
 from tests.relay.rig import Player, Rig, request, turn, until
@@ -76,13 +76,13 @@ def make_relay(*, has_keys: bool = False, **settings: Any) -> Relay:
 
 def long_way(relay: Relay, head: bytes, address: str) -> bytes:
     """Return the bytes that ``Frontend`` answers immediately."""
-    front = relay.front.buildProtocol(None)
+    frontend = relay.front.buildProtocol(None)
     transport = Transport(peerAddress=IPv4Address("TCP", address, 1))
-    front.makeConnection(transport)
+    frontend.makeConnection(transport)
     if not transport.disconnecting:
-        front.dataReceived(head)
+        frontend.dataReceived(head)
     answer = cast(bytes, transport.value())
-    front.connectionLost()
+    frontend.connectionLost()
     return answer
 
 
@@ -91,11 +91,11 @@ class Way:
 
     def __init__(self, **settings: Any) -> None:
         self.relay = make_relay(**settings)
-        self.doorstep = FastReject(cast(socket.socket, None), self.relay.front)
+        self.fast_reject = FastReject(cast(socket.socket, None), self.relay.front)
         self.refused_count = 0
 
     def go(self, head: bytes, address: str) -> bytes:
-        answer = self.doorstep._answer_to(head[:MAX_HEAD_BYTES], address)
+        answer = self.fast_reject._answer_to(head[:MAX_HEAD_BYTES], address)
         if answer is None:
             return long_way(self.relay, head, address)
         self.refused_count += 1
@@ -232,14 +232,14 @@ def test_a_room_with_a_full_wait_queue_is_refused_fast(
     monkeypatch.setattr(AgentLink, "is_resuming", is_kept)
     way = Way(**{bound: 1})
     room = request("/c/known" if is_kept else "/c/gone")
-    assert way.doorstep._answer_to(room, "192.0.2.1") is None
+    assert way.fast_reject._answer_to(room, "192.0.2.1") is None
     waiting = way.relay.rooms.wait_queue.when_back("known" if is_kept else "gone")
     answer = way.go(room, "192.0.2.1")
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert answer == long_way(way.relay, room, "192.0.2.1")
     assert way.refused_count == 1
     waiting.addErrback(lambda _: None).cancel()
-    assert way.doorstep._answer_to(room, "192.0.2.1") is None
+    assert way.fast_reject._answer_to(room, "192.0.2.1") is None
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_room_with_a_full_wait_queue_is_refused_fast(
     ],
 )
 def test_every_other_request_is_passed_on(head: bytes) -> None:
-    assert Way().doorstep._answer_to(head[:MAX_HEAD_BYTES], "192.0.2.1") is None
+    assert Way().fast_reject._answer_to(head[:MAX_HEAD_BYTES], "192.0.2.1") is None
 
 
 PRESENTED = {name: request("/c/unknown", bearer(token(name))) for name in ("good", "bad", "bounded")}
@@ -286,14 +286,14 @@ def test_a_valid_token_is_verified_once_and_required_each_time() -> None:
 
 
 def test_a_token_with_a_connection_limit_is_passed_on() -> None:
-    assert Way(has_keys=True).doorstep._answer_to(PRESENTED["bounded"], "192.0.2.1") is None
+    assert Way(has_keys=True).fast_reject._answer_to(PRESENTED["bounded"], "192.0.2.1") is None
 
 
 def test_a_token_that_needs_a_fetch_is_passed_on_without_waiting() -> None:
     way = Way(has_keys=True)
     cancelled: list[object] = []
     cast(Verifier, way.relay.context.verifier).waiting = Deferred(cancelled.append)
-    assert way.doorstep._answer_to(PRESENTED["good"], "192.0.2.1") is None
+    assert way.fast_reject._answer_to(PRESENTED["good"], "192.0.2.1") is None
     assert len(cancelled) == 1
     assert way.relay.front.admission.open_count == 0
 
@@ -301,12 +301,12 @@ def test_a_token_that_needs_a_fetch_is_passed_on_without_waiting() -> None:
 def test_a_stopping_relay_passes_all_requests_on() -> None:
     way = Way()
     way.relay.front.is_draining = True
-    assert way.doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
+    assert way.fast_reject._answer_to(UNKNOWN, "192.0.2.1") is None
 
 
 def test_the_cache_ignores_only_the_websocket_key(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[bytes] = []
-    monkeypatch.setattr(doorstep_module, "upgrade_of", lambda head: judged.append(head) or upgrade_of(head))
+    monkeypatch.setattr(fast_reject, "upgrade_of", lambda head: judged.append(head) or upgrade_of(head))
     way = Way()
     other_key = UNKNOWN.replace(b"Key: MDEy", b"Key: AAAA")
     assert other_key != UNKNOWN
@@ -321,18 +321,18 @@ def test_the_cache_ignores_only_the_websocket_key(monkeypatch: pytest.MonkeyPatc
 def test_the_number_of_cached_verdicts_is_limited_and_the_oldest_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doorstep_module, "MAX_CACHED", 2)
+    monkeypatch.setattr(fast_reject, "MAX_CACHED", 2)
     way = Way()
     for room in ("one", "two", "three"):
         way.go(request(f"/c/{room}"), "192.0.2.1")
-    assert [one.room for one in way.doorstep._upgrades.values() if one] == ["two", "three"]
+    assert [one.room for one in way.fast_reject._upgrades.values() if one] == ["two", "three"]
 
 
 def test_a_room_that_gets_an_agent_is_passed_on() -> None:
     way = Way()
     assert b"404" in way.go(UNKNOWN, "192.0.2.1")
     way.relay.rooms._table.claim("unknown", cast(Any, AgentLink()))
-    assert way.doorstep._answer_to(UNKNOWN, "192.0.2.1") is None
+    assert way.fast_reject._answer_to(UNKNOWN, "192.0.2.1") is None
 
 
 # Over sockets
@@ -356,7 +356,7 @@ class CountingRig(Rig):
         self.relay.front.buildProtocol = count  # type: ignore[method-assign]
 
     @property
-    def doorstep(self) -> FastReject:
+    def fast_reject(self) -> FastReject:
         return cast(FastReject, cast(Any, self.relay._listeners._ports[0]).socket)
 
 
@@ -397,7 +397,7 @@ async def test_later_bytes_of_a_refused_client_do_not_destroy_its_answer() -> No
     async with CountingRig() as rig:
         player = await rig.connect(UNKNOWN)
         player.leg.pauseProducing()
-        await until(lambda: rig.doorstep._held)
+        await until(lambda: rig.fast_reject._held)
         player.send(b"early bird")
         await turn(0.05)
         player.leg.resumeProducing()
@@ -408,30 +408,30 @@ async def test_later_bytes_of_a_refused_client_do_not_destroy_its_answer() -> No
 @needs_linux
 @ensureDeferred
 async def test_answered_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "HELD_SECONDS", 0.05)
+    monkeypatch.setattr(fast_reject, "HELD_SECONDS", 0.05)
     async with CountingRig() as rig:
         for _ in range(3):
             await refused(rig)
-        await until(lambda: not rig.doorstep._held)
+        await until(lambda: not rig.fast_reject._held)
         await refused(rig)
-        await until(lambda: not rig.doorstep._held)
-        assert rig.doorstep._timer is None
+        await until(lambda: not rig.fast_reject._held)
+        assert rig.fast_reject._timer is None
 
 
 @needs_linux
 @ensureDeferred
 async def test_the_number_of_answered_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MAX_HELD", 2)
+    monkeypatch.setattr(fast_reject, "MAX_HELD", 2)
     async with CountingRig() as rig:
         for _ in range(5):
             await refused(rig)
-        assert len(rig.doorstep._held) == 2
+        assert len(rig.fast_reject._held) == 2
 
 
 @needs_linux
 @ensureDeferred
 async def test_many_refusals_do_not_delay_other_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep_module, "MAX_REJECTS_PER_TURN", 2)
+    monkeypatch.setattr(fast_reject, "MAX_REJECTS_PER_TURN", 2)
     async with CountingRig() as rig:
         players = [await rig.connect(UNKNOWN) for _ in range(7)]
         for player in players:

@@ -133,6 +133,6 @@ async def test_a_refused_client_does_not_hold_a_slot_in_the_queue() -> None:
         refused = await rig.connect(request())
         await refused.ends()
         assert refused.received.startswith(b"HTTP/1.1 429 ")
-        assert not link.syncs._watched
+        assert not link.syncs._sampled
         link.max_clients = None
         await rig.joined()

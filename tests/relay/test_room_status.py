@@ -349,11 +349,11 @@ class Stage:
         self.presence = Presence(context, directory, random=lambda least, most: least)
         self.seat = Seat()
         self.wire = Wire()
-        self.door = ProtocolSwitch()
-        self.door.transport = self.wire  # type: ignore[assignment]  # what a watcher asks of one
+        self.switch = ProtocolSwitch()
+        self.switch.transport = self.wire  # type: ignore[assignment]  # what a watcher asks of one
 
     def watch(self) -> None:
-        self.presence._watch("r", self.door, (), None)
+        self.presence._watch("r", self.switch, (), None)
 
     def told(self) -> list[str]:
         return [
@@ -396,7 +396,7 @@ def test_a_watcher_that_does_not_read_is_cut() -> None:
     stage.watch()
     stage.wire.producer.pauseProducing()
     assert stage.wire.is_cut
-    stage.door.connectionLost()
+    stage.switch.connectionLost()
     assert stage.presence.watcher_count == 0
     assert stage.clock.getDelayedCalls() == []
     assert stage.presence._watchers == {}

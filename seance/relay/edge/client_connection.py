@@ -63,7 +63,7 @@ class ClientConnection:
         reactor: Twisted's reactor or a ``Clock``.
         settings: The settings of the relay.
         upstream: The way to the server of the room.
-        door: The client's connection, held by ``Frontend`` until now.
+        switch: The client's connection, held by ``Frontend`` until now.
         key: The client's ``Sec-WebSocket-Key``.
         departures: Decides when the client is closed during a drain.
         select_protocol: The subprotocol to select if the local server selects none.
@@ -87,7 +87,6 @@ class ClientConnection:
     __slots__ = (
         "_answer",
         "_departures",
-        "_door",
         "_is_closing_gracefully",
         "_observer",
         "_on_end",
@@ -98,6 +97,7 @@ class ClientConnection:
         "_slot",
         "_splice",
         "_stream",
+        "_switch",
         "_sync",
         "_timer",
         "_upstream",
@@ -116,7 +116,7 @@ class ClientConnection:
         reactor: IReactorTime,
         settings: RelaySettings,
         upstream: Upstream,
-        door: ProtocolSwitch,
+        switch: ProtocolSwitch,
         key: bytes,
         *,
         departures: Departures,
@@ -135,7 +135,7 @@ class ClientConnection:
         self._reactor = reactor
         self._settings = settings
         self._upstream = upstream
-        self._door = door
+        self._switch = switch
         self._answer = LocalResponse(key, settings.head_bytes, select_protocol, form)
         self._waiting_client = _WaitingClient(settings.early_bytes, self)
         self._pending_stream = _StreamUntilSwitch(self)
@@ -177,8 +177,8 @@ class ClientConnection:
     @property
     def is_in_message(self) -> bool:
         """Whether a message of the local server has arrived only in part."""
-        walk = None if self._splice is None else self._splice.far.watch
-        return isinstance(walk, FrameTracker) and walk.is_in_message
+        tracker = None if self._splice is None else self._splice.far.watch
+        return isinstance(tracker, FrameTracker) and tracker.is_in_message
 
     @property
     def round_trip_seconds(self) -> float:
@@ -200,7 +200,7 @@ class ClientConnection:
         self._observer.notify(ClientBegan(self))
         self._stream.write(head)
         self._timer = self._reactor.callLater(self._upstream.upgrade_seconds, self._timed_out)
-        self._door.hand_over(self._waiting_client)
+        self._switch.hand_over(self._waiting_client)
         self._client.registerProducer(self._pending_stream, True)
         if early:
             self._waiting_client.dataReceived(early)
@@ -224,9 +224,9 @@ class ClientConnection:
         near = splice.near
         if near.is_lost:
             return
-        walk = splice.far.watch
+        tracker = splice.far.watch
         last = b""
-        if (not isinstance(walk, FrameTracker) or walk.is_between_frames) and not splice.far.has_ended:
+        if (not isinstance(tracker, FrameTracker) or tracker.is_between_frames) and not splice.far.has_ended:
             last = close_frame(SERVICE_RESTART, RESTARTING)
         self._is_closing_gracefully = True
         splice.release_near("seen_off")
@@ -309,10 +309,10 @@ class ClientConnection:
     # -- from the splice -------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Note the first data after the 101; from then on only the frame walk sees what passes."""
-        walk = cast(Splice, self._splice).far.watch = FrameTracker()
+        """Note the first data after the 101; from then on only the frame tracker reads the data."""
+        tracker = cast(Splice, self._splice).far.watch = FrameTracker()
         self._observer.notify(ClientAnswered(self, self._reactor.seconds() - self.began_seconds))
-        walk.receive(data)
+        tracker.receive(data)
 
     def far_cut(self) -> bool:
         """The stream was cut; return True if the client is closed gracefully."""
@@ -343,7 +343,7 @@ class ClientConnection:
 
     @property
     def _client(self) -> Leg:
-        return cast(Leg, self._door.transport) if self._splice is None else self._splice.near.leg
+        return cast(Leg, self._switch.transport) if self._splice is None else self._splice.near.leg
 
     def _join(self, first: bytes) -> None:
         self._stop()
@@ -382,7 +382,7 @@ class ClientConnection:
         if early.has_ended:
             splice.near.readConnectionLost()
         # Free these now: this object outlives the handshake and they hold 4 KB.
-        del self._answer, self._waiting_client, self._pending_stream, self._door, self._stream
+        del self._answer, self._waiting_client, self._pending_stream, self._switch, self._stream
 
     def _check_answer(self) -> None:
         if self._answer.is_finished:
@@ -413,14 +413,14 @@ class ClientConnection:
         self._drop_stream()
         self._waiting_client.leg = None
         self._report_end("broken")
-        self._door.hand_over(ResetAfterFlush(self._reactor, on_end=self._leave))
+        self._switch.hand_over(ResetAfterFlush(self._reactor, on_end=self._leave))
 
     def _close_gracefully(self, answer: bytes, reason: str) -> None:
         self._waiting_client.leg = None
         self._report_end(reason)
         if self._waiting_client.is_paused:
             self._client.resumeProducing()  # unread data would turn the close into a reset
-        self._door.hand_over(LingeringClose(self._reactor, answer, on_end=self._leave))
+        self._switch.hand_over(LingeringClose(self._reactor, answer, on_end=self._leave))
 
     def _closed_gracefully(self) -> None:
         self._slot.release()

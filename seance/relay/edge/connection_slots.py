@@ -32,7 +32,7 @@ class ConnectionSlot:
     """The slot of one connection. Its owner releases it.
 
     Attributes:
-        holder: Whom the connection is counted for; see ``seance.relay.edge.admission.holder_of``.
+        holder: The key under which the connection is counted; see ``seance.relay.edge.admission.holder_of``.
     """
 
     __slots__ = ("_slots", "holder")

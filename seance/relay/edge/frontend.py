@@ -170,8 +170,8 @@ class FrontendFactory(Factory):
     def cut_pending(self) -> None:
         """Cut every connection that has no whole head, is being decided, or was refused; the relay stops."""
         self.pending.cut_all()
-        for front in [*self._deciding, *self.closing]:
-            front.cut()
+        for frontend in [*self._deciding, *self.closing]:
+            frontend.cut()
 
     def _free_slot(self) -> None:
         """Close the oldest refused connection, or else the oldest connection without a complete head.
@@ -197,12 +197,12 @@ class FrontendFactory(Factory):
                 event="proxy.unreadable",
             )
 
-    def note_deciding(self, front: Frontend, is_deciding: bool) -> None:
+    def note_deciding(self, frontend: Frontend, is_deciding: bool) -> None:
         """Note whether a connection with a whole head is being decided."""
         if is_deciding:
-            self._deciding[front] = None
+            self._deciding[frontend] = None
         else:
-            self._deciding.pop(front, None)
+            self._deciding.pop(frontend, None)
 
 
 class Frontend(ProtocolSwitch):

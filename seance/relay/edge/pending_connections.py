@@ -48,7 +48,7 @@ class PendingConnections:
 
         Args:
             one: The connection.
-            holder: Whom it is counted for; None for an address that many share, such as a proxy's.
+            holder: The key under which it is counted; None for an address that many share, such as a proxy's.
         """
         self._all[one] = holder
         own = {} if holder is None else self._of_holder.setdefault(holder, {})

@@ -107,15 +107,15 @@ class Presence:
         self,
         request: Request,
         route: Route,
-        door: ProtocolSwitch,
+        switch: ProtocolSwitch,
         admit: Callable[[Request, Route], Awaitable[Grant | None]],
     ) -> bytes | None:
         """Answer a status request, or hand its connection to a watcher.
 
         Args:
-            request: A request for which `is_status` is true; of any method.
+            request: A request for which ``is_status`` is true; of any method.
             route: Its route.
-            door: The connection.
+            switch: The protocol of the connection.
             admit: Makes the checks of a client of the room, and returns its grant.
 
         Returns:
@@ -127,12 +127,12 @@ class Presence:
         check_origin(request, self._settings.origins)
         sharing = cors_fields(request, self._settings.origins)
         if request.method == b"OPTIONS":
-            door.hand_over(LingeringClose(self.reactor, preflight_response(sharing)))
+            switch.hand_over(LingeringClose(self.reactor, preflight_response(sharing)))
             return None
         try:
             grant = await admit(request, route)
             if request.method == b"GET" and wants_events(request):
-                self._watch(route.room, door, sharing, grant)
+                self._watch(route.room, switch, sharing, grant)
                 return None
         except Refusal as refused:
             # A page that may send this request may also read the reason of its refusal.
@@ -144,7 +144,7 @@ class Presence:
     def _watch(
         self,
         room: str,
-        door: ProtocolSwitch,
+        switch: ProtocolSwitch,
         sharing: Fields,
         grant: Grant | None,
     ) -> None:
@@ -154,12 +154,12 @@ class Presence:
         if self._count >= self._max_watchers or of_room >= self._settings.watchers_per_room:
             raise refusal("watchers_full")
         head = event_stream_head(sharing) + b"retry: %d\n\n" % self._random(*RETRY_MILLISECONDS)
-        watcher = Watcher(self, room, door, head)
+        watcher = Watcher(self, room, switch, head)
         grants = self._context.grants
         if grant is not None and grants is not None:
             # Not counted towards the limit of the token: a page has a watcher and a client.
             watcher.on_end = grants.add(grant, watcher.end, is_counted=False).release
-        door.hand_over(watcher)
+        switch.hand_over(watcher)
 
     def open(self) -> None:
         """Accept watchers again after ``close``."""
@@ -194,10 +194,10 @@ class Presence:
 class Watcher(Protocol):
     """One stream of events. Made by ``Presence.answer``."""
 
-    def __init__(self, presence: Presence, room: str, door: ProtocolSwitch, head: bytes) -> None:
+    def __init__(self, presence: Presence, room: str, switch: ProtocolSwitch, head: bytes) -> None:
         self.room = room
         self._presence = presence
-        self._door = door
+        self._switch = switch
         self._head = head
         self.on_end: Callable[[], None] = lambda: None
         self._sent_state: RoomState | None = None
@@ -216,7 +216,7 @@ class Watcher(Protocol):
         if not self._is_over:
             self._stop()
             self._leg.unregisterProducer()
-            self._door.hand_over(LingeringClose(self._presence.reactor, b""))
+            self._switch.hand_over(LingeringClose(self._presence.reactor, b""))
 
     # -- IProtocol -------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class Watcher(Protocol):
 
     @property
     def _leg(self) -> Leg:
-        return cast(Leg, self._door.transport)
+        return cast(Leg, self._switch.transport)
 
     def _schedule_heartbeat(self) -> None:
         self._timer = self._presence.reactor.callLater(HEARTBEAT_SECONDS, self._send_heartbeat)

@@ -70,7 +70,7 @@ class AgentLink:
         syncs: Limits how many of its clients load their document at a time.
         came_back_early: Whether the agent resumed, the last time, before the relay noticed its absence.
         address: The address from which the agent attached.
-        local: What the agent said about its local server.
+        local: The facts about the local server that the agent sent.
     """
 
     _log = Logger()
@@ -127,7 +127,7 @@ class AgentLink:
 
     def when_may_load(self, since_seconds: float) -> Deferred[Sync]:
         """Wait until one more client may load its document; see ``Upstream``."""
-        return self.syncs.when_admitted(since_seconds)
+        return self.syncs.when_may_load(since_seconds)
 
     @property
     def was_attached(self) -> bool:

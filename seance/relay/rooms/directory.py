@@ -57,7 +57,7 @@ class Resumption:
     """The answer to an agent that asks to resume a session.
 
     Attributes:
-        link: The link that goes on; None if the agent has to start a new session.
+        link: The link that continues; None if the agent has to start a new session.
         headers: Fields for the 101, if there is a link.
         reason: Why there is no link: ``unknown`` or ``gap``.
     """

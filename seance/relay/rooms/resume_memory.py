@@ -1,8 +1,8 @@
 """Limits the memory that all links of a relay together hold for resumption.
 
-Each link has a limit of its own (``resume_bytes``, and the queues of its clients' streams), but a relay may
+Each link has its own limit (``resume_bytes``, and the queues of its clients' streams), but a relay may
 have thousands of links. The sum is computed once a second. Above four fifths of the limit the sessions whose
-agents have been away longest are ended, one after the other; at the limit no further agent is accepted. Data
+agents have been away longest end, one after the other; at the limit no further agent is accepted. Data
 of a session that continues is never dropped.
 """
 

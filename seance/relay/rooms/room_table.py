@@ -31,7 +31,7 @@ AgentLink = TypeVar("AgentLink")
 
 
 @dataclass(slots=True)
-class _Seat(Generic[AgentLink]):
+class _ServedRoom(Generic[AgentLink]):
     link: AgentLink
     identity: str | None
     since_seconds: float
@@ -54,18 +54,18 @@ class RoomTable(Generic[AgentLink]):
     def __init__(self, grace_seconds: float = 60.0, known_seconds: float = 600.0) -> None:
         self._grace_seconds = grace_seconds
         self._known_seconds = known_seconds
-        self._seats: dict[str, _Seat[AgentLink]] = {}
+        self._served: dict[str, _ServedRoom[AgentLink]] = {}
         self._reserved: OrderedDict[str, _Reservation] = OrderedDict()
         self._gone_at: OrderedDict[str, float] = OrderedDict()
         self._listeners: dict[Callable[[str], None], None] = {}
 
     def __len__(self) -> int:
         """The number of rooms that are served now."""
-        return len(self._seats)
+        return len(self._served)
 
     def __iter__(self) -> Iterator[AgentLink]:
         """Iterate over a copy of the links, in the order in which they claimed their rooms."""
-        return iter([seat.link for seat in self._seats.values()])
+        return iter([served.link for served in self._served.values()])
 
     def claim(
         self,
@@ -91,11 +91,11 @@ class RoomTable(Generic[AgentLink]):
         Raises:
             Refusal: 409, another agent serves the room, or it is reserved for another agent.
         """
-        seat = self._seats.get(room)
-        if seat is not None:
-            if identity is None or identity != seat.identity or not may_replace:
+        served = self._served.get(room)
+        if served is not None:
+            if identity is None or identity != served.identity or not may_replace:
                 raise refusal("room_taken")
-            stale, seat.link = seat.link, link
+            stale, served.link = served.link, link
             self.note_change(room, link, now)
             return stale
         reservation = self._reserved.get(room)
@@ -103,7 +103,7 @@ class RoomTable(Generic[AgentLink]):
             seconds = round(reservation.until_seconds - now)
             raise refusal("room_reserved.left", seconds=seconds)
         self._reserved.pop(room, None)
-        self._seats[room] = _Seat(link, identity, now)
+        self._served[room] = _ServedRoom(link, identity, now)
         self._notify(room)
         return None
 
@@ -116,12 +116,12 @@ class RoomTable(Generic[AgentLink]):
             now: Seconds, monotonic.
             was_served: Whether the link was ever attached; if not, the room does not become known.
         """
-        seat = self._seats.get(room)
-        if seat is None or seat.link is not link:
+        served = self._served.get(room)
+        if served is None or served.link is not link:
             return
-        del self._seats[room]
-        if seat.identity is not None and self._grace_seconds > 0:
-            self._reserved[room] = _Reservation(seat.identity, now + self._grace_seconds)
+        del self._served[room]
+        if served.identity is not None and self._grace_seconds > 0:
+            self._reserved[room] = _Reservation(served.identity, now + self._grace_seconds)
             self._reserved.move_to_end(room)
         if was_served:
             self._gone_at[room] = now
@@ -131,9 +131,9 @@ class RoomTable(Generic[AgentLink]):
 
     def note_change(self, room: str, link: AgentLink, now: float) -> None:
         """Note that a link has lost or regained its carrier; does nothing if it does not hold the room."""
-        seat = self._seats.get(room)
-        if seat is not None and seat.link is link:
-            seat.since_seconds = now
+        served = self._served.get(room)
+        if served is not None and served.link is link:
+            served.since_seconds = now
             self._notify(room)
 
     def on_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
@@ -147,8 +147,8 @@ class RoomTable(Generic[AgentLink]):
 
     def get(self, room: str) -> AgentLink | None:
         """Return the link that serves a room, or None."""
-        seat = self._seats.get(room)
-        return None if seat is None else seat.link
+        served = self._served.get(room)
+        return None if served is None else served.link
 
     def find(self, room: str) -> AgentLink:
         """Return the link that serves a room.
@@ -156,16 +156,16 @@ class RoomTable(Generic[AgentLink]):
         Raises:
             Refusal: 404, no link serves it.
         """
-        seat = self._seats.get(room)
-        if seat is None:
+        served = self._served.get(room)
+        if served is None:
             raise refusal("room_not_found")
-        return seat.link
+        return served.link
 
     def since(self, room: str, now: float) -> float | None:
         """Return when the link of a room came, changed or left; None if the room is not known."""
-        seat = self._seats.get(room)
-        if seat is not None:
-            return seat.since_seconds
+        served = self._served.get(room)
+        if served is not None:
+            return served.since_seconds
         gone_at = self._gone_at.get(room)
         return None if gone_at is None or gone_at + self._known_seconds <= now else gone_at
 

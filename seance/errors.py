@@ -36,21 +36,21 @@ class SeanceError(Exception):
     """Base class of all errors.
 
     Args:
-        sentence: Message for the user: what happened, where, and what to do.
+        message: Message for the user: what happened, where, and what to do.
         code: Stable identifier for logs and metrics, such as ``"window_exceeded"``.
     """
 
-    def __init__(self, sentence: str, *, code: str) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.message = message
         self.code = code
 
 
 class ConfigError(SeanceError):
     """An option, environment variable or config file entry is wrong."""
 
-    def __init__(self, sentence: str, *, code: str = "config") -> None:
-        super().__init__(sentence, code=code)
+    def __init__(self, message: str, *, code: str = "config") -> None:
+        super().__init__(message, code=code)
 
 
 class ProtocolError(SeanceError):
@@ -72,13 +72,13 @@ class RemoteProtocolError(ProtocolError):
     """The peer broke a rule.
 
     Args:
-        sentence: Describes the violation.
+        message: Describes the violation.
         code: See ``SeanceError``.
         goaway: The yamux GoAway code to send to the peer (1 protocol error, 2 internal error).
     """
 
-    def __init__(self, sentence: str, *, code: str, goaway: int = 1) -> None:
-        super().__init__(sentence, code=code)
+    def __init__(self, message: str, *, code: str, goaway: int = 1) -> None:
+        super().__init__(message, code=code)
         self.goaway = goaway
 
 
@@ -87,7 +87,7 @@ class Refusal(SeanceError):
 
     Args:
         status: The HTTP status, 400 to 599.
-        sentence: Body of the response: one sentence that says what to do.
+        message: Body of the response: one message that says what to do.
         code: See ``SeanceError``.
         headers: Further header fields of the response, such as ``Retry-After``.
     """
@@ -95,12 +95,12 @@ class Refusal(SeanceError):
     def __init__(
         self,
         status: int,
-        sentence: str,
+        message: str,
         *,
         code: str,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        super().__init__(sentence, code=code)
+        super().__init__(message, code=code)
         self.status = status
         self.headers = headers
 
@@ -113,13 +113,13 @@ class CarrierLost(Gone):
     """The WebSocket between agent and relay ended or could not be opened.
 
     Args:
-        sentence: What happened.
+        message: What happened.
         code: See ``SeanceError``.
         is_refused: Whether the connection was refused (ECONNREFUSED): no process listens there.
     """
 
-    def __init__(self, sentence: str, *, code: str = "carrier_lost", is_refused: bool = False) -> None:
-        super().__init__(sentence, code=code)
+    def __init__(self, message: str, *, code: str = "carrier_lost", is_refused: bool = False) -> None:
+        super().__init__(message, code=code)
         self.is_refused = is_refused
 
 
@@ -127,11 +127,11 @@ class NegotiationFailed(CarrierLost):
     """The 101 of a relay selects a subprotocol that was not offered or that the relay does not support.
 
     Args:
-        sentence: Names the subprotocol.
+        message: Names the subprotocol.
         code: See ``SeanceError``.
         server: The ``Server`` field of the 101, or an empty string.
     """
 
-    def __init__(self, sentence: str, *, code: str, server: str) -> None:
-        super().__init__(sentence, code=code)
+    def __init__(self, message: str, *, code: str, server: str) -> None:
+        super().__init__(message, code=code)
         self.server = server

@@ -103,7 +103,7 @@ class AnswerWatch:
             passed_on = answer.receive(data)
         except Refusal as refusal:
             self._side.watch = None
-            self._on_fault(refusal.status, refusal.sentence)
+            self._on_fault(refusal.status, refusal.message)
             return
         if not answer.has_begun:
             return

@@ -98,9 +98,9 @@ class DialResult:
                 raise RemoteProtocolError("The session had ended before it was resumed.", code="resume")
             kept.resume(inlet, session)
         except RemoteProtocolError as error:
-            self._problem = error.sentence
+            self._problem = error.message
             carrier.send_control(BYE)
-            carrier.close(CloseCode.PROTOCOL_ERROR, error.sentence)
+            carrier.close(CloseCode.PROTOCOL_ERROR, error.message)
         else:
             self._relay_link = kept
 

@@ -137,7 +137,7 @@ class LocalConnection(ProtocolSwitch):
         try:
             request = self._reader.receive(data)
         except Refusal as refusal:
-            self._factory.note_refused(refusal.status, f"A client was refused: {refusal.sentence}")
+            self._factory.note_refused(refusal.status, f"A client was refused: {refusal.message}")
             self._refuse(refusal)
             return
         if request is not None:

@@ -259,10 +259,10 @@ class Agent(Service):
             if isinstance(error, Refusal) and not no_relay_answers(error):
                 self._waits.note_rejected()
             self._observer.notify(Refused(error.code))
-            self._log.warn("[Agent] {sentence}", sentence=error.sentence, event="link.refused")
+            self._log.warn("[Agent] {sentence}", sentence=error.message, event="link.refused")
             if (command := self._hint.command(error)) is not None:
                 self._log.info("[Agent] To see why: {command}", command=command, event="link.hint")
-            return error.sentence, error.code
+            return error.message, error.code
 
     async def _reconnect(self) -> RelayLink:
         """Dial the relay: resume the session if it is kept, otherwise open a new one."""

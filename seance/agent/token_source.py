@@ -68,7 +68,7 @@ class TokenSource:
             if not is_slow:
                 raise
             message = (
-                error.sentence
+                error.message
                 if isinstance(error, CarrierLost)
                 else f"The token file {self._path} cannot be read within {READ_SECONDS:g} s."
             )

@@ -141,7 +141,7 @@ class _Attempt:
             return failure
         if isinstance(failure.value, SeanceError):
             # From an endpoint of this project, which knows more, for example the fault of a certificate.
-            return Failure(CarrierLost(failure.value.sentence, code=failure.value.code))
+            return Failure(CarrierLost(failure.value.message, code=failure.value.code))
         where = self._address.host_header
         why = _tls_reason(failure.value) if failure.check(SSL.Error) else failure.getErrorMessage()
         for kind, message in (
@@ -304,7 +304,7 @@ class _ResponseReader:
         offered = "which the agent did not offer" if self._offers else "and the agent offered none"
         message = f"does not accept a WebSocket: it selects the subprotocol {said!r}, {offered}"
         server = self.headers.get("server", "")
-        raise NegotiationFailed(_not_a_relay(message).sentence, code="subprotocol", server=server)
+        raise NegotiationFailed(_not_a_relay(message).message, code="subprotocol", server=server)
 
     def end(self) -> Refusal | CarrierLost | None:
         """Return the error that the response so far amounts to; None if there is no response yet."""

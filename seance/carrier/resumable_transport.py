@@ -414,7 +414,7 @@ class ResumableTransport:
                 raise RemoteProtocolError("The peer sent a malformed acknowledgement.", code="ack_malformed")
             self.continuity.acknowledge(epoch, ack.count, ack.crc)
         except RemoteProtocolError as error:
-            self._fail(error.sentence)
+            self._fail(error.message)
             return
         if not self._has_settled:
             self._has_settled = True

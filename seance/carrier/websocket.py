@@ -241,7 +241,7 @@ class _Socket:
         try:
             message = parse_control(text)
         except RemoteProtocolError as error:
-            self._fail(CloseCode.PROTOCOL_ERROR, error.sentence)
+            self._fail(CloseCode.PROTOCOL_ERROR, error.message)
         else:
             cast(Carrier, self._carrier).control_arrived(message)
 

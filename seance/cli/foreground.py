@@ -89,5 +89,5 @@ def run_in_foreground(
 
 def _report(command: str, error: ConfigError) -> None:
     """Write why the service does not start to the log and to stderr."""
-    _log.error("{sentence}", sentence=error.sentence, event="config.refused")
-    sys.stderr.write(f"{command}: {error.sentence}\n")
+    _log.error("{sentence}", sentence=error.message, event="config.refused")
+    sys.stderr.write(f"{command}: {error.message}\n")

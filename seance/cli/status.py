@@ -61,7 +61,7 @@ def main(arguments: Sequence[str], sleep: Callable[[float], None] = time.sleep) 
         with suppress(KeyboardInterrupt, BrokenPipeError):
             _watch(view, sleep, as_json=parsed.json)
     except ConfigError as error:
-        sys.stderr.write(f"{COMMAND}: {error.sentence}\n")
+        sys.stderr.write(f"{COMMAND}: {error.message}\n")
         return error.status if isinstance(error, StatusError) else 1
     return 0
 
@@ -76,7 +76,7 @@ def _watch(view: _StatusView, sleep: Callable[[float], None], *, as_json: bool) 
         try:
             text = view.fetch()
         except StatusError as error:
-            text = json.dumps({"error": error.sentence}) if as_json else error.sentence
+            text = json.dumps({"error": error.message}) if as_json else error.message
 
 
 class _StatusView:

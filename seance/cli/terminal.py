@@ -179,7 +179,7 @@ def _report_to_stderr(command: str) -> Callable[[Failure], None]:
         if failure.check(CancelledError):
             sys.stderr.write(f"{command}: interrupted.\n")
         elif isinstance(failure.value, SeanceError):
-            sys.stderr.write(f"{command}: {redact(failure.value.sentence)}\n")
+            sys.stderr.write(f"{command}: {redact(failure.value.message)}\n")
         elif failure.check(BrokenPipeError):
             pass  # the reader of stdout has ended; seance.cli sets the exit status
         else:

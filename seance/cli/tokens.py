@@ -166,7 +166,7 @@ class _Parser(Parser):
         try:
             command(self.parse_args(list(arguments)))
         except ConfigError as error:
-            _print_to_stderr(f"{self.prog}: {error.sentence}")
+            _print_to_stderr(f"{self.prog}: {error.message}")
             return 1
         return 0
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         stack = DemoStack(reactor, settings)
     except ConfigError as error:
-        sys.stderr.write(f"{COMMAND}: {error.sentence}\n")
+        sys.stderr.write(f"{COMMAND}: {error.message}\n")
         return 1
     show_warnings_only()
     return _Run(reactor, stack, with_code=not parsed.no_qr).status()
@@ -93,7 +93,7 @@ class _Run:
             return
         self._status = 1
         if isinstance(failure.value, ConfigError):
-            sys.stderr.write(f"{COMMAND}: {failure.value.sentence}\n")
+            sys.stderr.write(f"{COMMAND}: {failure.value.message}\n")
         else:
             sys.stderr.write(redact(failure.getTraceback()))
         self._reactor.stop()

@@ -113,7 +113,7 @@ class RequestReader:
     def _refusal(self, error: RemoteProtocolError) -> Refusal:
         if error.code == "head_too_long":
             return refusal("head_too_long", limit_bytes=self._limit_bytes, limit_fields=self._limit_fields)
-        return _malformed(error.sentence)
+        return _malformed(error.message)
 
 
 def _parsed(head: bytes) -> Request:

@@ -18,7 +18,7 @@ _TEXT = b"text/plain; charset=utf-8"
 
 def refusal_response(refusal: Refusal) -> bytes:
     """Return the response for a refusal. Write it and close the connection."""
-    return plain_response(refusal.status, refusal.sentence + "\n", headers=refusal.headers)
+    return plain_response(refusal.status, refusal.message + "\n", headers=refusal.headers)
 
 
 def plain_response(

@@ -40,7 +40,7 @@ class StreamClientEndpoint:
         try:
             self._mux.open_stream(protocol)
         except LocalProtocolError as error:
-            return fail(ConnectError(string=error.sentence.removesuffix(".")))
+            return fail(ConnectError(string=error.message.removesuffix(".")))
         return succeed(protocol)
 
 

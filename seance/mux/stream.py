@@ -143,7 +143,7 @@ class StreamTransport:
         try:
             queued = mux.session.send_data(self.stream_id, data)
         except LocalProtocolError as error:
-            self._break(Failure(ConnectionLost(error.sentence)))
+            self._break(Failure(ConnectionLost(error.message)))
             return
         mux.flush_soon()
         if self._producer is not None and not self._producer_is_paused:

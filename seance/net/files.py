@@ -122,7 +122,7 @@ class WatchedFiles(Generic[T]):
             return False
         self._last_states = result.states
         if result.error is not None:
-            self._warn(result.error.sentence.rstrip("."))
+            self._warn(result.error.message.rstrip("."))
             return False
         content = cast(T, result.content)
         is_new = content != self.content

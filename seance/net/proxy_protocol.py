@@ -116,7 +116,7 @@ class ProxyProtocol(ProtocolWrapper):
         try:
             header = reader.receive(data)
         except RemoteProtocolError as error:
-            self._refuse(error.sentence)
+            self._refuse(error.message)
             return
         if header is None:
             return

@@ -117,7 +117,7 @@ class ProgramOptions(usage.Options, Generic[Settings]):
                 f"{self.command}: {message}; {self.command} --help-all lists the options."
             ) from error
         except ConfigError as error:
-            raise SystemExit(f"{self.command}: {error.sentence}") from error
+            raise SystemExit(f"{self.command}: {error.message}") from error
 
     def parseArgs(self, *arguments: str) -> None:
         """Reject positional arguments."""
@@ -181,9 +181,9 @@ class ProgramOptions(usage.Options, Generic[Settings]):
                 previous(kind, error, traceback)
                 return
             # sys.stderr is Twisted's log now. A daemon has no other output than the log.
-            self._log.error("{sentence}", sentence=error.sentence, event="config.refused")
+            self._log.error("{sentence}", sentence=error.message, event="config.refused")
             if sys.__stderr__ is not None:
-                sys.__stderr__.write(f"{self.command}: {error.sentence}\n")
+                sys.__stderr__.write(f"{self.command}: {error.message}\n")
 
         sys.excepthook = report
 

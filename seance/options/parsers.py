@@ -232,7 +232,7 @@ def _checked_by(check: Callable[[str], Any], text: str) -> str:
     try:
         check(text)
     except ConfigError as error:
-        raise ValueError(error.sentence.rstrip(".")) from error
+        raise ValueError(error.message.rstrip(".")) from error
     return text
 
 

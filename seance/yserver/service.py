@@ -254,11 +254,11 @@ class YConnection(WebSocketServerProtocol):
         except RemoteProtocolError as error:
             self._log.warn(
                 "A client broke a rule: {sentence}",
-                sentence=error.sentence,
+                sentence=error.message,
                 code=error.code,
                 event="yserver.rule_broken",
             )
-            self.close(INTERNAL_ERROR if error.code == REOPENED else BAD_MESSAGE, error.sentence)
+            self.close(INTERNAL_ERROR if error.code == REOPENED else BAD_MESSAGE, error.message)
 
     # -- from the document and the service -------------------------------------------------
 

@@ -177,7 +177,7 @@ def test_resumed_session_without_a_request_is_refused(stage: Stage) -> None:
     with pytest.raises(CarrierLost) as caught:
         result.result()
     assert caught.value.code == "no_session"
-    assert "ended before it was resumed" in caught.value.sentence
+    assert "ended before it was resumed" in caught.value.message
     assert stage.made == []
 
 
@@ -198,7 +198,7 @@ def test_relay_with_wrong_counts_ends_the_session(stage: Stage, received: int) -
     with pytest.raises(CarrierLost) as caught:
         result.result()
     assert caught.value.code == "no_session"
-    assert str(received) in caught.value.sentence
+    assert str(received) in caught.value.message
     assert kept.is_lost
     assert kept.resume_request() is None
     assert stage.ears[-1].is_lost
@@ -214,7 +214,7 @@ def test_response_without_a_session_raises_with_a_message(stage: Stage, field: s
     with pytest.raises(CarrierLost) as caught:
         result.result()
     assert caught.value.code == "no_session"
-    assert "has no session" in caught.value.sentence
+    assert "has no session" in caught.value.message
     assert stage.ears[-1].is_lost, "the carrier is aborted"
 
 

@@ -33,8 +33,8 @@ def auto(home: Path, **environment: str) -> AgentKey:
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         agent_identity(str(path))
-    assert str(path) in caught.value.sentence
-    return caught.value.sentence
+    assert str(path) in caught.value.message
+    return caught.value.message
 
 
 def test_first_start_creates_the_key_and_later_starts_use_it(tmp_path: Path) -> None:

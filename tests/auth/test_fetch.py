@@ -311,7 +311,7 @@ def test_valid_urls(url: str) -> None:
 def test_invalid_urls_are_config_errors(url: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
         KeySetUrl(url)
-    assert "pw" not in caught.value.sentence
+    assert "pw" not in caught.value.message
 
 
 def test_name_for_the_log_has_no_query() -> None:

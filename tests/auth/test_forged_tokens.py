@@ -348,8 +348,8 @@ def test_invalid_tokens_of_agents_get_the_same_401_for_agents(
     refusal = refusal_of(service.verify(make(), TokenRole.AGENT, ROOM))
     assert refusal.code == code
     assert refusal_response(refusal) == refusal_response(make_refusal("token_missing.agent"))
-    assert "invited" not in refusal.sentence
-    assert "the relay's clock" in refusal.sentence
+    assert "invited" not in refusal.message
+    assert "the relay's clock" in refusal.message
 
 
 @pytest.mark.parametrize(("make", "role", "room"), NOT_ALLOWED.values(), ids=NOT_ALLOWED)

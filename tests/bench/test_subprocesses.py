@@ -32,7 +32,7 @@ async def test_a_process_that_does_not_start_is_reported_with_its_last_warning(
     process = Subprocess(reactor, "agent", [sys.executable, "-c", script, *lines], {})
     with pytest.raises(ConfigError) as caught:
         await process.when_line("Connected")
-    assert caught.value.sentence == f"The agent did not start: {words}"
+    assert caught.value.message == f"The agent did not start: {words}"
 
 
 @ensureDeferred

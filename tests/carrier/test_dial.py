@@ -155,7 +155,7 @@ def test_a_refusal_has_the_message_of_the_relay(status: bytes, code: int) -> Non
     ends.run()
     error = error_of(ends)
     assert isinstance(error, Refusal)
-    assert (error.status, error.sentence, error.code) == (
+    assert (error.status, error.message, error.code) == (
         code,
         "This room has an agent already.",
         f"http_{code}",
@@ -196,7 +196,7 @@ def test_the_message_of_a_refusal_is_readable(response: bytes, sentence: str) ->
     ends.run()
     error = error_of(ends)
     assert isinstance(error, Refusal)
-    assert error.sentence == sentence
+    assert error.message == sentence
     ends.end()
 
 
@@ -207,7 +207,7 @@ def test_a_refusal_may_end_with_the_connection() -> None:
     assert ends.results == []
     ends.far.transport.loseConnection()
     ends.run()
-    assert error_of(ends).sentence == "Come back later."
+    assert error_of(ends).message == "Come back later."
     ends.end()
 
 
@@ -217,7 +217,7 @@ def test_an_endless_refusal_is_read_up_to_a_limit() -> None:
     for _ in range(5):
         ends.far.transport.write(b"and on " * 50)
         ends.run()
-    assert error_of(ends).sentence.startswith("and on and on")
+    assert error_of(ends).message.startswith("and on and on")
     assert ends.far.is_lost
     ends.end()
 
@@ -242,7 +242,7 @@ def test_another_server_is_reported_as_not_a_relay(response: bytes, sentence: st
     error = error_of(ends)
     assert isinstance(error, CarrierLost)
     assert error.code == "not_a_relay"
-    assert sentence in error.sentence
+    assert sentence in error.message
     assert ends.far.is_lost
     ends.end()
 
@@ -253,8 +253,8 @@ def test_a_101_with_a_wrong_accept_is_rejected() -> None:
     ends.run()
     error = error_of(ends)
     assert isinstance(error, CarrierLost)
-    assert "does not accept a WebSocket" in error.sentence
-    assert "Accept" in error.sentence
+    assert "does not accept a WebSocket" in error.message
+    assert "Accept" in error.message
     assert ends.far.is_lost
     assert ends.offered == []
     ends.end()
@@ -276,7 +276,7 @@ def test_a_101_with_unrequested_extensions_is_rejected(field: bytes) -> None:
     ends.run()
     error = error_of(ends)
     assert isinstance(error, CarrierLost)
-    assert "does not accept a WebSocket" in error.sentence
+    assert "does not accept a WebSocket" in error.message
     assert ends.far.is_lost
     ends.end()
 
@@ -309,7 +309,7 @@ def test_a_relay_that_closes_before_the_101_is_an_error(before: bytes, end: str,
     ends.run()
     error = error_of(ends)
     assert isinstance(error, CarrierLost)
-    assert error.sentence.startswith(sentence)
+    assert error.message.startswith(sentence)
     assert error.code == "unreachable"
     ends.end()
 
@@ -323,7 +323,7 @@ def test_a_failing_protocol_factory_is_an_error(watch: Watch) -> None:
     ends.run()
     error = error_of(ends)
     assert isinstance(error, CarrierLost)
-    assert "was cut while it opened" in error.sentence
+    assert "was cut while it opened" in error.message
     assert len(watch.take(ZeroDivisionError)) == 1
     ends.end()
 
@@ -347,7 +347,7 @@ def test_a_relay_that_does_not_answer_in_time_is_an_error() -> None:
     ends.run()
     error = error_of(ends)
     assert isinstance(error, CarrierLost)
-    assert error.sentence == "The relay at relay.example:8080 did not answer within 15 s"
+    assert error.message == "The relay at relay.example:8080 did not answer within 15 s"
     assert ends.far.is_lost
     ends.end()
 
@@ -426,7 +426,7 @@ def attempt(endpoint: Unreachable) -> tuple[Clock, Deferred[Any], list[Any]]:
 def test_a_relay_that_cannot_be_reached_is_one_clear_error(error: Exception, sentence: str) -> None:
     clock, _, (failure,) = attempt(Unreachable(error))
     assert isinstance(failure.value, CarrierLost)
-    assert failure.value.sentence.startswith(sentence)
+    assert failure.value.message.startswith(sentence)
     assert failure.value.code == "unreachable"
     assert clock.getDelayedCalls() == []
 
@@ -456,4 +456,4 @@ def test_connecting_counts_against_the_deadline() -> None:
     clock, _, results = attempt(endpoint)
     clock.advance(10)
     assert endpoint.was_cancelled
-    assert results[0].value.sentence == "The relay at relay.example did not answer within 10 s"
+    assert results[0].value.message == "The relay at relay.example did not answer within 10 s"

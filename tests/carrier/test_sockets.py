@@ -139,7 +139,7 @@ async def fails(relay: Relay, host: str, *, trusts: Any = None) -> str:
     with pytest.raises(CarrierLost) as caught:
         await relay.dial(near, host, trusts=trusts)
     assert near.told == []
-    return caught.value.sentence.replace(str(relay.number), "PORT")
+    return caught.value.message.replace(str(relay.number), "PORT")
 
 
 @pytest_twisted.ensureDeferred

@@ -75,7 +75,7 @@ def outcome(act: Callable[[], Result]) -> Result | tuple[int, str, str]:
     try:
         return act()
     except Refusal as refusal:
-        return (refusal.status, refusal.code, refusal.sentence)
+        return (refusal.status, refusal.code, refusal.message)
 
 
 class Client:

@@ -151,7 +151,7 @@ def test_malformed_head_is_refused(raw: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         RequestReader().receive(raw)
     assert (caught.value.status, caught.value.code) == (400, "malformed_request")
-    assert caught.value.sentence.endswith(".")
+    assert caught.value.message.endswith(".")
 
 
 @pytest.mark.parametrize(("code", "raw"), [(code, raw) for code, raws in REFUSED.items() for raw in raws])
@@ -222,7 +222,7 @@ def test_refusal_names_the_mistake_in_any_segmentation(mistake: str, raw: bytes)
         reader = RequestReader()
         with pytest.raises(Refusal) as caught:
             deque(map(reader.receive, pieces), maxlen=0)
-        assert mistake in caught.value.sentence
+        assert mistake in caught.value.message
 
 
 def test_refusal_of_another_version_names_http_1_1() -> None:

@@ -73,7 +73,7 @@ def test_another_method_is_refused(method: bytes) -> None:
 def test_request_for_another_protocol_is_refused(lines: tuple[bytes, ...]) -> None:
     refusal = refused(head(*lines, VERSION, KEY_LINE))
     assert (refusal.status, refusal.code) == (426, "not_a_websocket")
-    assert "this address speaks WebSocket" in refusal.sentence
+    assert "this address speaks WebSocket" in refusal.message
     assert set(refusal.headers) == {(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")}
 
 

@@ -181,7 +181,7 @@ def test_an_invalid_value_is_reported_in_one_message(
     path.write_text(content, "utf-8", "surrogateescape")
     with pytest.raises(ConfigError) as raised:
         agent_settings(flags | {"config": [str(path)]}, environment)
-    text = raised.value.sentence.replace(str(path), "FILE")
+    text = raised.value.message.replace(str(path), "FILE")
     assert text.startswith(message)
     assert text.endswith(".")
     assert "\n" not in text

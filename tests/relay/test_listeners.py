@@ -148,7 +148,7 @@ async def test_an_address_of_another_machine_has_its_own_message() -> None:
     relay = Relay(reactor, RelaySettings(listen=("tcp:0:interface=192.0.2.1",)))
     with pytest.raises(ConfigError, match="This machine does not have that address; choose another") as found:
         relay.startService()
-    assert "uses it" not in found.value.sentence
+    assert "uses it" not in found.value.message
     await relay.stopService()
 
 

@@ -37,7 +37,7 @@ def unsent(outgoing: Outgoing) -> list[bytes]:
 def code_of(outgoing: Outgoing, count: int, crc: int, *, rewind: bool = False) -> str:
     with pytest.raises(RemoteProtocolError) as caught:
         (outgoing.rewind if rewind else outgoing.acknowledge)(count, crc)
-    assert caught.value.sentence
+    assert caught.value.message
     return caught.value.code
 
 

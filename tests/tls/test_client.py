@@ -72,7 +72,7 @@ class Server:
 async def refused(server: Server, tls: ClientTls) -> str:
     with pytest.raises(Gone) as caught:
         await server.connect(tls)
-    return caught.value.sentence
+    return caught.value.message
 
 
 Make = Callable[[Authority, Path], CertificateFiles]
@@ -181,7 +181,7 @@ async def test_a_certificate_signed_with_sha_1_is_rejected_with_one_message(
     try:
         tls.load()
     except ConfigError as error:
-        problem = error.sentence
+        problem = error.message
     else:
         problem = ""
     if problem:

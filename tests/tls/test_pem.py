@@ -161,7 +161,7 @@ def test_invalid_files_are_one_message(
     cert_file, key_file = make(files)
     with pytest.raises(ConfigError) as caught:
         read_credentials(cert_file, key_file)
-    sentence = caught.value.sentence.replace(str(files.chain), "C").replace(str(files.key), "K")
+    sentence = caught.value.message.replace(str(files.chain), "C").replace(str(files.key), "K")
     assert sentence.replace(str(files.chain.parent), "F") == WRONG[make]
 
 

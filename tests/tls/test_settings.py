@@ -51,7 +51,7 @@ def test_an_empty_file_name_is_refused() -> None:
 def test_conflicting_relay_options_are_one_message(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RelaySettings(**options)
-    assert caught.value.sentence == sentence
+    assert caught.value.message == sentence
 
 
 @pytest.mark.parametrize("listen", [(), (OWN, "tcp:8080"), ("tcp:8080",), ("unix:/run/seance",)])
@@ -81,7 +81,7 @@ NEED_TLS = "--local-ca and --local-insecure need a --local with tls://."
 def test_conflicting_agent_options_are_one_message(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         AgentSettings(room="r", **options)
-    assert caught.value.sentence == sentence
+    assert caught.value.message == sentence
 
 
 @pytest.mark.parametrize(

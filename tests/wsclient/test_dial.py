@@ -33,7 +33,7 @@ def test_at_appends_to_the_path(url: str, path: str, request_target: str) -> Non
 def test_an_invalid_url_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Target.from_url(url)
-    assert "use ws://HOST:PORT/PATH" in raised.value.sentence
+    assert "use ws://HOST:PORT/PATH" in raised.value.message
 
 
 def test_str_of_a_target_has_no_query_and_no_token() -> None:
@@ -78,7 +78,7 @@ async def test_any_response_but_a_valid_101_is_one_error(response: bytes, code: 
         with pytest.raises(SeanceError) as raised:
             await dial(reactor, target, Protocol())
     assert raised.value.code == code
-    assert message in raised.value.sentence
+    assert message in raised.value.message
 
 
 @pytest_twisted.ensureDeferred
@@ -113,7 +113,7 @@ async def test_a_refusal_is_cut_at_four_kib_and_needs_no_end() -> None:
     async with listening(FixedResponse(b"HTTP/1.1 404 No\r\n\r\n" + b"x" * 9000, closes=False)) as target:
         with pytest.raises(Refusal) as raised:
             await dial(reactor, target, Protocol())
-    assert raised.value.sentence == "x" * 4096
+    assert raised.value.message == "x" * 4096
 
 
 @pytest_twisted.ensureDeferred

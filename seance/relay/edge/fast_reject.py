@@ -219,7 +219,7 @@ class FastReject:
         except Refusal as earlier:
             refusal = earlier
         front.context.observer.notify(Refused(refusal.code))
-        return _written(refusal.status, refusal.sentence, refusal.headers)
+        return _written(refusal.status, refusal.message, refusal.headers)
 
     def _passes_checks(self, upgrade: Upgrade, peer: str) -> bool:
         """Make the checks of ``Frontend`` in its order; return False if it has to make them itself.

@@ -137,7 +137,7 @@ class Presence:
         except Refusal as refused:
             # A page that may send this request may also read the reason of its refusal.
             headers = (*sharing, *refused.headers)
-            raise Refusal(refused.status, refused.sentence, code=refused.code, headers=headers) from refused
+            raise Refusal(refused.status, refused.message, code=refused.code, headers=headers) from refused
         content = self._rooms.status(route.room).to_json()
         return plain_response(200, content, content_type=b"application/json", headers=sharing)
 

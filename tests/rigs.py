@@ -28,7 +28,7 @@ from tests.wire import Wire, WireEndpoint, run, run_until
 
 __all__ = [
     "ROOM",
-    "AgentDoor",
+    "AgentFrontend",
     "CarrierRig",
     "ClockRig",
     "MuxRig",
@@ -171,7 +171,7 @@ class WireRig(ClockRig):
         wire.join(near, far)
 
 
-class AgentDoor(ProtocolSwitch):
+class AgentFrontend(ProtocolSwitch):
     """The relay's end of a carrier, reduced to what ``CarrierAnswerer`` needs."""
 
     def __init__(self, answerer: CarrierAnswerer, make_protocol: Callable[[str | None], IProtocol]) -> None:
@@ -196,9 +196,9 @@ class CarrierRig(ClockRig):
     can_half_close = False
 
     async def _connect(self, near: IProtocol, far: IProtocol) -> None:
-        doors = OneByOne()
-        doors.coming.append(AgentDoor(CarrierAnswerer(self.clock), lambda _: far))
-        endpoint = WireEndpoint(self.clock, doors, **self.shape)
+        relay_factory = OneByOne()
+        relay_factory.coming.append(AgentFrontend(CarrierAnswerer(self.clock), lambda _: far))
+        endpoint = WireEndpoint(self.clock, relay_factory, **self.shape)
         address = RelayAddress.from_url("ws://127.0.0.1:1")
         dialled: list[object] = []
         dialling = dial(self.clock, address, ROOM, lambda _: near, deadline_seconds=5, endpoint=endpoint)

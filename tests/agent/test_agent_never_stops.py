@@ -95,16 +95,16 @@ class Relay:
             return fail(ConnectionRefusedError())
         if self.mood == "hangs":
             return Deferred()
-        doors = OneByOne()
-        doors.coming.append(Protocol() if self.mood == "silent" else StubRelayConnection(self))
-        endpoint = WireEndpoint(self.clock, doors)
+        relay_factory = OneByOne()
+        relay_factory.coming.append(Protocol() if self.mood == "silent" else StubRelayConnection(self))
+        endpoint = WireEndpoint(self.clock, relay_factory)
         connecting = endpoint.connect(factory)
         self.wires += endpoint.wires
         if self.mood == "aborted":
             self.clock.callLater(0, endpoint.wires[0].far.abortConnection)
         return connecting
 
-    def serve(self, request: Request, door: StubRelayConnection) -> None:
+    def serve(self, request: Request, connection: StubRelayConnection) -> None:
         if self.mood == "busy":
             retry_after = (b"Retry-After", b"%d" % self._dice.randint(0, 9))
             raise Refusal(503, "Busy; later.", code="busy", headers=(retry_after,))
@@ -123,7 +123,9 @@ class Relay:
             self.links.append(found)
             headers = found.expect(subprotocol)
         make = found.make_protocol
-        self.answerer.answer(request, b"", door.hand_over, make, may_resume=self.may_resume, headers=headers)
+        self.answerer.answer(
+            request, b"", connection.hand_over, make, may_resume=self.may_resume, headers=headers
+        )
         found.watch_carrier()
 
     def cut(self) -> None:

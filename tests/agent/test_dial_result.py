@@ -58,9 +58,9 @@ class Stage:
         headers = (
             {} if field is None else {SESSION_FIELD: field if isinstance(field, str) else field.written()}
         )
-        doors = OneByOne()
-        doors.coming.append(StubRelay(CarrierAnswerer(self.clock), ear, headers, subprotocol))
-        endpoint = WireEndpoint(self.clock, doors)
+        relay_factory = OneByOne()
+        relay_factory.coming.append(StubRelay(CarrierAnswerer(self.clock), ear, headers, subprotocol))
+        endpoint = WireEndpoint(self.clock, relay_factory)
         dialling = dial(
             self.clock,
             RelayAddress.from_url("ws://127.0.0.1:1"),

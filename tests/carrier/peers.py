@@ -25,7 +25,7 @@ from seance.wsclient.frames import (
     encode_header,
 )
 from tests.ears import Ear
-from tests.rigs import ROOM, AgentDoor, OneByOne
+from tests.rigs import ROOM, AgentFrontend, OneByOne
 from tests.wire import Wire, WireEndpoint, run
 
 __all__ = [
@@ -177,8 +177,8 @@ class Answered(_Both):
     ) -> None:
         super().__init__(ear)
         self.wire = Wire(self.clock, **shape)
-        self.door = AgentDoor(CarrierAnswerer(self.clock), self.make_protocol)
-        self.wire.join(self.door, self.far)
+        self.frontend = AgentFrontend(CarrierAnswerer(self.clock), self.make_protocol)
+        self.wire.join(self.frontend, self.far)
         lines = [
             b"GET /agent?room=room-1&token=SECRET HTTP/1.1",
             b"Host: relay.example",

@@ -11,13 +11,13 @@ from twisted.internet.task import Clock
 from seance.carrier import CarrierAnswerer, CarrierProtocol, RelayAddress, ResumableTransport, dial
 from seance.resume import KEPT_BYTES
 from tests.ears import Ear
-from tests.rigs import ROOM, AgentDoor, ClockRig, OneByOne
+from tests.rigs import ROOM, AgentFrontend, ClockRig, OneByOne
 from tests.wire import Wire, WireEndpoint
 
-__all__ = ["LastingPair", "LastingRig"]
+__all__ = ["LastingRig", "ResumablePair"]
 
 
-class LastingPair:
+class ResumablePair:
     """The agent's end is near, the relay's far.
 
     Attributes:
@@ -54,7 +54,7 @@ class LastingPair:
     def note_detached(self, name: str, sentence: str) -> None:
         self.detached.append((name, sentence))
 
-    def connect(self) -> LastingPair:
+    def connect(self) -> ResumablePair:
         """Start another carrier at both ends. Call ``run`` next."""
         if self.near.carrier is not None:
             self.near.carrier.abortConnection()
@@ -72,9 +72,11 @@ class LastingPair:
             self.carrier_protocols.append(("near", carrier_protocol))
             self.near.join(carrier_protocol, self.near.begin(*field))
 
-        doors = OneByOne()
-        doors.coming.append(AgentDoor(CarrierAnswerer(self.clock), lambda _: CarrierProtocol(join_far)))
-        endpoint = WireEndpoint(self.clock, doors, **self._shape)
+        relay_factory = OneByOne()
+        relay_factory.coming.append(
+            AgentFrontend(CarrierAnswerer(self.clock), lambda _: CarrierProtocol(join_far))
+        )
+        endpoint = WireEndpoint(self.clock, relay_factory, **self._shape)
         address = RelayAddress.from_url("ws://127.0.0.1:1")
         dial(
             self.clock,
@@ -87,7 +89,7 @@ class LastingPair:
         self.wires += endpoint.wires
         return self
 
-    def open(self) -> LastingPair:
+    def open(self) -> ResumablePair:
         """Start a carrier and wait until it is open."""
         before = len(self.carrier_protocols)
         self.connect()
@@ -129,7 +131,7 @@ class LastingPair:
             assert not resumable.is_attached
 
 
-class _OverAtOnce(LastingPair):
+class _OverAtOnce(ResumablePair):
     """A cut carrier ends the transport immediately, as the contract requires."""
 
     def note_detached(self, name: str, sentence: str) -> None:

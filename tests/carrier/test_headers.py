@@ -16,7 +16,7 @@ from seance.errors import LocalProtocolError, Refusal
 from seance.heads import Request
 from tests.carrier.peers import Dialled, close, frame
 from tests.ears import Ear
-from tests.rigs import ROOM, AgentDoor, OneByOne
+from tests.rigs import ROOM, AgentFrontend, OneByOne
 from tests.wire import WireEndpoint, run
 
 ILLEGAL = [
@@ -50,9 +50,9 @@ class Pair:
         self.clock = Clock()
         self.near, self.far = Ear(), Ear()
         self.answerer = Answerer(self.clock, answered)
-        doors = OneByOne()
-        doors.coming.append(AgentDoor(self.answerer, lambda _: self.far))
-        self.endpoint = WireEndpoint(self.clock, doors)
+        relay_factory = OneByOne()
+        relay_factory.coming.append(AgentFrontend(self.answerer, lambda _: self.far))
+        self.endpoint = WireEndpoint(self.clock, relay_factory)
         self.results: list[Any] = []
         address = RelayAddress.from_url("ws://relay.example")
         dialling: Deferred[IProtocol] = dial(

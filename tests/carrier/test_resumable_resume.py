@@ -10,19 +10,19 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from seance.carrier import CarrierProtocol
 from seance.errors import LocalProtocolError, RemoteProtocolError
-from tests.carrier.resumable_pair import LastingPair
+from tests.carrier.resumable_pair import ResumablePair
 from tests.conftest import Watch
 from tests.ears import Ear, PullSource, PushSource, pattern
 
 KIB = 1024
 
 
-def story(seed: int, *, seconds: float = 60.0) -> LastingPair:
+def story(seed: int, *, seconds: float = 60.0) -> ResumablePair:
     """Data in both directions at full speed, with cuts at random times."""
     dice = random.Random(seed)
     texts = pattern(300 * KIB, 1), pattern(260 * KIB, 2)
     near, far = Ear(), Ear()
-    pair = LastingPair(
+    pair = ResumablePair(
         near,
         far,
         kept_bytes=dice.choice([10, 50, 200]) * KIB,
@@ -81,7 +81,7 @@ def test_many_more_random_cuts() -> None:
 
 
 def test_protocol_does_not_notice_a_cut() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.near.write(b"before")
     pair.run()
     pair.cut()
@@ -102,7 +102,7 @@ def test_protocol_does_not_notice_a_cut() -> None:
 
 def test_data_in_flight_at_a_cut_is_sent_again_once() -> None:
     for turns in range(6):
-        pair = LastingPair(chop_bytes=7, latency_seconds=0.001).open()
+        pair = ResumablePair(chop_bytes=7, latency_seconds=0.001).open()
         for number in range(10):
             pair.far.write(b"%d" % number)
         pair.run(turns)
@@ -117,7 +117,7 @@ def test_data_in_flight_at_a_cut_is_sent_again_once() -> None:
 
 
 def test_producer_is_paused_while_there_is_no_carrier() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     source = PushSource(pair.near, b"")
     pair.near.registerProducer(source, True)
     pair.cut()
@@ -129,7 +129,7 @@ def test_producer_is_paused_while_there_is_no_carrier() -> None:
 
 
 def test_producer_registered_without_a_carrier_is_paused_immediately() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.cut()
     pair.run()
     source = PushSource(pair.near, b"all of it")
@@ -142,7 +142,7 @@ def test_producer_registered_without_a_carrier_is_paused_immediately() -> None:
 
 
 def test_producer_is_paused_from_begin_until_join() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     source = PushSource(pair.far, b"")
     pair.far.registerProducer(source, True)
     epoch = pair.far.begin(0, 0)
@@ -152,7 +152,7 @@ def test_producer_is_paused_from_begin_until_join() -> None:
 
 
 def test_pull_producer_goes_on_over_the_next_carrier() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pieces = [pattern(1000, number) for number in range(300)]
     text = b"".join(pieces)
     PullSource(pair.near, pieces).start()
@@ -170,7 +170,7 @@ def test_pull_producer_goes_on_over_the_next_carrier() -> None:
 
 
 def test_protocol_that_was_paused_stays_paused_over_the_next_carrier() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.far.pauseProducing()
     pair.near.write(b"not yet")
     pair.run()
@@ -186,7 +186,7 @@ def test_protocol_that_was_paused_stays_paused_over_the_next_carrier() -> None:
 
 
 def test_delayed_acknowledgement_is_not_sent_on_the_next_carrier() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.near.write(b"hello")
     pair.run()
     pair.cut()
@@ -198,7 +198,7 @@ def test_delayed_acknowledgement_is_not_sent_on_the_next_carrier() -> None:
 
 
 def test_close_right_after_a_cut_sends_earlier_data() -> None:
-    pair = LastingPair(room_bytes=8 * KIB, high_water_bytes=8 * KIB, latency_seconds=0.001).open()
+    pair = ResumablePair(room_bytes=8 * KIB, high_water_bytes=8 * KIB, latency_seconds=0.001).open()
     pair.cut()
     pair.run()
     text = pattern(500 * KIB)
@@ -214,7 +214,7 @@ def test_close_right_after_a_cut_sends_earlier_data() -> None:
 
 
 def test_large_counts_work() -> None:
-    pair = LastingPair()
+    pair = ResumablePair()
     for resumable in (pair.near, pair.far):
         for half in (resumable.continuity.outgoing, resumable.continuity.incoming):
             for name in ("base", "sent", "end", "count", "_told"):
@@ -238,7 +238,7 @@ def test_large_counts_work() -> None:
 
 
 def test_new_carrier_replaces_one_that_is_still_open() -> None:
-    pair = LastingPair(latency_seconds=0.001).open()
+    pair = ResumablePair(latency_seconds=0.001).open()
     pair.near.write(b"one")
     pair.run()
     pair.open()
@@ -251,7 +251,7 @@ def test_new_carrier_replaces_one_that_is_still_open() -> None:
 
 
 def test_data_of_a_replaced_carrier_is_dropped() -> None:
-    pair = LastingPair(latency_seconds=0.001).open()
+    pair = ResumablePair(latency_seconds=0.001).open()
     pair.run()
     (old,) = [carrier_protocol for name, carrier_protocol in pair.carrier_protocols if name == "far"]
     old_words = old.carrier.on_control
@@ -272,7 +272,7 @@ def test_data_of_a_replaced_carrier_is_dropped() -> None:
 
 
 def test_replaced_carrier_does_not_pause_the_producer() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.open()
     source = PushSource(pair.far, b"")
     pair.far.registerProducer(source, True)
@@ -288,7 +288,7 @@ def test_replaced_carrier_does_not_pause_the_producer() -> None:
 
 @pytest.mark.parametrize(("count", "code"), [(7, "ack_ahead"), (4, "ack_mismatch"), (1, "ack_gap")])
 def test_carrier_with_wrong_numbers_changes_nothing(count: int, code: str) -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.far.write(b"abcdef")
     pair.far.continuity.acknowledge(1, 2, crc32(b"ab"))
     with pytest.raises(RemoteProtocolError) as caught:
@@ -305,7 +305,7 @@ def test_carrier_with_wrong_numbers_changes_nothing(count: int, code: str) -> No
 
 
 def test_carrier_that_comes_too_late_is_cut() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     carrier_protocol: CarrierProtocol = pair.carrier_protocols[0][1]
     pair.far.begin(0, 0)
     pair.run()
@@ -322,7 +322,7 @@ def test_carrier_that_comes_too_late_is_cut() -> None:
 
 
 def test_second_carrier_for_one_epoch_is_cut() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     far = pair.far.carrier
     pair.far.join(pair.carrier_protocols[1][1], pair.far.continuity.epoch)
     assert pair.far.carrier is far
@@ -330,7 +330,7 @@ def test_second_carrier_for_one_epoch_is_cut() -> None:
 
 
 def test_carrier_that_never_opens_is_given_up_once() -> None:
-    pair = LastingPair()
+    pair = ResumablePair()
     epoch = pair.far.begin(0, 0)
     pair.far.give_up(epoch)
     pair.far.give_up(epoch)
@@ -344,7 +344,7 @@ def test_carrier_that_never_opens_is_given_up_once() -> None:
 
 
 def test_after_the_end_no_carrier_is_taken() -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     carrier_protocol = next(
         carrier_protocol for name, carrier_protocol in pair.carrier_protocols if name == "far"
     )
@@ -362,7 +362,7 @@ def test_after_the_end_no_carrier_is_taken() -> None:
 
 
 def test_end_without_any_carrier_is_not_reported_to_the_protocol() -> None:
-    pair = LastingPair()
+    pair = ResumablePair()
     pair.near.begin(0, 0)
     pair.near.expire("no carrier came")
     assert pair.near_ear.told == []
@@ -370,7 +370,7 @@ def test_end_without_any_carrier_is_not_reported_to_the_protocol() -> None:
 
 
 def test_bytes_that_differ_end_the_link_at_both_ends(watch: Watch) -> None:
-    pair = LastingPair().open()
+    pair = ResumablePair().open()
     pair.far.continuity.incoming.crc ^= 1
     pair.near.write(b"hello")
     pair.pass_time(1)

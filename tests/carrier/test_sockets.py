@@ -19,7 +19,7 @@ from seance.errors import CarrierLost
 from seance.net import tune
 from tests.certificates import make_certificate
 from tests.ears import Ear, PushSource, pattern
-from tests.rigs import ROOM, AgentDoor, OneByOne
+from tests.rigs import ROOM, AgentFrontend, OneByOne
 
 # Twisted passes a server's certificates to pyOpenSSL in a deprecated form.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -38,15 +38,15 @@ class Relay:
         self._certificate = certificate
         self._port: IListeningPort
         self.far = Ear()
-        self.doors = OneByOne()
-        self.doors.coming.append(AgentDoor(CarrierAnswerer(self.reactor), lambda _: self.far))
+        self.relay_factory = OneByOne()
+        self.relay_factory.coming.append(AgentFrontend(CarrierAnswerer(self.reactor), lambda _: self.far))
 
     async def listen(self, factory: Factory | None = None) -> None:
         if self._certificate is None:
             endpoint: Any = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
         else:
             endpoint = SSL4ServerEndpoint(self.reactor, 0, self._certificate.options(), interface="127.0.0.1")
-        self._port = await endpoint.listen(factory or self.doors)
+        self._port = await endpoint.listen(factory or self.relay_factory)
 
     @property
     def number(self) -> int:

@@ -155,28 +155,28 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def module_door(browser: Browser) -> Iterator[RewritingProxy]:
-    with contextlib.closing(RewritingProxy()) as door:
-        browser.ask("open", who="ada", url=door.url)
-        yield door
+def module_proxy(browser: Browser) -> Iterator[RewritingProxy]:
+    with contextlib.closing(RewritingProxy()) as proxy:
+        browser.ask("open", who="ada", url=proxy.url)
+        yield proxy
 
 
 @pytest.fixture
-def door(module_door: RewritingProxy) -> RewritingProxy:
-    module_door.selects = True
-    module_door.passages.clear()
-    return module_door
+def proxy(module_proxy: RewritingProxy) -> RewritingProxy:
+    module_proxy.selects = True
+    module_proxy.passages.clear()
+    return module_proxy
 
 
 def dialled(
-    browser: Browser, door: RewritingProxy, offer: list[str], target: str = "/c/ID/doc"
+    browser: Browser, proxy: RewritingProxy, offer: list[str], target: str = "/c/ID/doc"
 ) -> dict[str, Any]:
     """Let the page open a WebSocket, send a message and close; return the result."""
-    arguments = json.dumps([door.url + target, offer])
+    arguments = json.dumps([proxy.url + target, offer])
     answer: dict[str, Any] = browser.ask("evaluate", who="ada", expression=f"({DIAL})({arguments})")
-    assert len(door.passages) == 1
-    assert OURS not in door.passages[0].head
-    assert b"seance." not in door.passages[0].head
+    assert len(proxy.passages) == 1
+    assert OURS not in proxy.passages[0].head
+    assert b"seance." not in proxy.passages[0].head
     return answer
 
 
@@ -194,12 +194,12 @@ def dialled(
     ids=["token", "token first", "app last", "app first", "among", "app alone", "none"],
 )
 def test_a_browser_connects_to_a_server_that_selects_the_first_offer(
-    browser: Browser, door: RewritingProxy, first_offer_server: int, offer: list[str], selected: str
+    browser: Browser, proxy: RewritingProxy, first_offer_server: int, offer: list[str], selected: str
 ) -> None:
-    door.local_port = first_offer_server
-    assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
+    proxy.local_port = first_offer_server
+    assert dialled(browser, proxy, offer) == {"protocol": selected, "data": "hello"}
     expected = PresentedToken(TOKEN, TokenLocation.SUBPROTOCOL) if OFFER[1] in offer else PresentedToken()
-    assert door.passages[0].presented == expected
+    assert proxy.passages[0].presented == expected
 
 
 @pytest.mark.parametrize(
@@ -208,26 +208,26 @@ def test_a_browser_connects_to_a_server_that_selects_the_first_offer(
     ids=["token", "app not selected", "app selected"],
 )
 def test_a_browser_connects_to_a_server_that_selects_a_known_protocol(
-    browser: Browser, door: RewritingProxy, choosing_server: int, offer: list[str], selected: str
+    browser: Browser, proxy: RewritingProxy, choosing_server: int, offer: list[str], selected: str
 ) -> None:
-    door.local_port = choosing_server
-    assert dialled(browser, door, offer) == {"protocol": selected, "data": "hello"}
+    proxy.local_port = choosing_server
+    assert dialled(browser, proxy, offer) == {"protocol": selected, "data": "hello"}
 
 
 def test_a_browser_fails_if_no_protocol_is_selected(
-    browser: Browser, door: RewritingProxy, choosing_server: int
+    browser: Browser, proxy: RewritingProxy, choosing_server: int
 ) -> None:
     """The reason for the selection, and the proof that the tests above can fail."""
-    door.local_port, door.selects = choosing_server, False
-    assert dialled(browser, door, OFFER) == {"error": True}
+    proxy.local_port, proxy.selects = choosing_server, False
+    assert dialled(browser, proxy, OFFER) == {"error": True}
 
 
 @pytest.mark.parametrize("app", ["token=own", f"access_token={APP.decode()}"])
 def test_a_token_in_the_url_is_found_and_the_apps_token_is_forwarded(
-    browser: Browser, door: RewritingProxy, first_offer_server: int, app: str
+    browser: Browser, proxy: RewritingProxy, first_offer_server: int, app: str
 ) -> None:
-    door.local_port = first_offer_server
+    proxy.local_port = first_offer_server
     target = f"/c/ID/doc?{app}&access_token={TOKEN}"
-    assert dialled(browser, door, [], target) == {"protocol": "", "data": "hello"}
-    assert door.passages[0].presented == PresentedToken(TOKEN, TokenLocation.QUERY)
-    assert door.passages[0].head.startswith(f"GET /doc?{app} HTTP/1.1\r\n".encode())
+    assert dialled(browser, proxy, [], target) == {"protocol": "", "data": "hello"}
+    assert proxy.passages[0].presented == PresentedToken(TOKEN, TokenLocation.QUERY)
+    assert proxy.passages[0].head.startswith(f"GET /doc?{app} HTTP/1.1\r\n".encode())

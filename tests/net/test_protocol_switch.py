@@ -42,7 +42,7 @@ class Head(ProtocolSwitch):
         super().connectionLost(reason)
 
 
-class Door:
+class Rig:
     """A wire with a ``Head`` at one end."""
 
     def __init__(self) -> None:
@@ -62,110 +62,110 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Iterator[Door]:
-    door = Door()
-    yield door
-    door.wire.near.abortConnection()
-    run(door.clock)
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.wire.near.abortConnection()
+    run(rig.clock)
 
 
-def test_later_data_goes_to_the_successor(door: Door) -> None:
-    successor = door.head.successor
-    door.hear(b"he")
+def test_later_data_goes_to_the_successor(rig: Rig) -> None:
+    successor = rig.head.successor
+    rig.hear(b"he")
     assert successor.told == []
-    door.hear(b"ad.and ")
+    rig.hear(b"ad.and ")
     assert successor.told == ["made", "data"]
-    assert successor.transport is door.head.transport
-    door.hear(b"on")
-    assert door.head.read == b"head"
+    assert successor.transport is rig.head.transport
+    rig.hear(b"on")
+    assert rig.head.read == b"head"
     assert successor.data == b"and on"
-    door.far.transport.loseConnection()
-    run(door.clock)
+    rig.far.transport.loseConnection()
+    run(rig.clock)
     assert successor.was_lost_with(ConnectionDone)
-    assert door.head.was_lost, "the first protocol may have something to clean up"
+    assert rig.head.was_lost, "the first protocol may have something to clean up"
 
 
-def test_the_first_protocol_sees_the_end_of_a_connection_that_it_kept(door: Door) -> None:
-    door.hear(b"he")
-    door.far.transport.abortConnection()
-    run(door.clock)
-    assert door.head.was_lost
-    assert door.head.successor.told == []
+def test_the_first_protocol_sees_the_end_of_a_connection_that_it_kept(rig: Rig) -> None:
+    rig.hear(b"he")
+    rig.far.transport.abortConnection()
+    run(rig.clock)
+    assert rig.head.was_lost
+    assert rig.head.successor.told == []
 
 
-def test_a_connection_can_be_handed_over_twice(door: Door) -> None:
-    first, second = door.head.successor, HalfEar()
-    door.hear(b".one")
-    door.head.hand_over(second)
-    door.hear(b"two")
+def test_a_connection_can_be_handed_over_twice(rig: Rig) -> None:
+    first, second = rig.head.successor, HalfEar()
+    rig.hear(b".one")
+    rig.head.hand_over(second)
+    rig.hear(b"two")
     assert first.data == b"one"
     assert second.data == b"two"
-    door.end_of_data()
+    rig.end_of_data()
     assert second.told == ["made", "data", "read ended"]
-    door.head.transport.loseConnection()
-    run(door.clock)
+    rig.head.transport.loseConnection()
+    run(rig.clock)
     assert second.was_lost_with(ConnectionDone)
     assert first.told == ["made", "data"]
 
 
-def test_a_successor_can_hand_over_too(door: Door) -> None:
+def test_a_successor_can_hand_over_too(rig: Rig) -> None:
     """As in an upgrade over TLS: the handshake hands over to the protocol that reads the head."""
     second = Head()
     last = second.successor
-    door.head.successor = second
-    door.hear(b"one.two.thr")
-    door.hear(b"ee.")
-    assert (door.head.read, second.read, last.data) == (b"one", b"two", b"three.")
-    door.head.transport.loseConnection()
-    run(door.clock)
+    rig.head.successor = second
+    rig.hear(b"one.two.thr")
+    rig.hear(b"ee.")
+    assert (rig.head.read, second.read, last.data) == (b"one", b"two", b"three.")
+    rig.head.transport.loseConnection()
+    run(rig.clock)
     assert second.was_lost
     assert last.was_lost_with(ConnectionDone)
 
 
-def test_a_connection_can_be_handed_over_inside_data_received(door: Door) -> None:
+def test_a_connection_can_be_handed_over_inside_data_received(rig: Rig) -> None:
     second = Ear()
-    door.head.successor.on_data = lambda _: door.head.hand_over(second)
-    door.hear(b".one")
-    door.hear(b"two")
+    rig.head.successor.on_data = lambda _: rig.head.hand_over(second)
+    rig.hear(b".one")
+    rig.hear(b"two")
     assert second.data == b"two"
 
 
-def test_an_end_of_data_before_the_switch_closes(door: Door) -> None:
-    assert IHalfCloseableProtocol.providedBy(door.head)
-    door.hear(b"he")
-    door.end_of_data()
-    assert door.head.was_lost
-    assert door.far.told[-1] == "read ended"
+def test_an_end_of_data_before_the_switch_closes(rig: Rig) -> None:
+    assert IHalfCloseableProtocol.providedBy(rig.head)
+    rig.hear(b"he")
+    rig.end_of_data()
+    assert rig.head.was_lost
+    assert rig.far.told[-1] == "read ended"
 
 
-def test_the_end_of_data_is_forwarded_to_a_half_closeable_successor(door: Door) -> None:
-    door.head.successor = successor = HalfEar()
-    door.hear(b".all")
-    door.end_of_data()
+def test_the_end_of_data_is_forwarded_to_a_half_closeable_successor(rig: Rig) -> None:
+    rig.head.successor = successor = HalfEar()
+    rig.hear(b".all")
+    rig.end_of_data()
     assert successor.told == ["made", "data", "read ended"]
     successor.transport.write(b"answer")
     successor.transport.loseWriteConnection()
-    run(door.clock)
+    run(rig.clock)
     assert successor.told == ["made", "data", "read ended", "write ended"]
-    assert door.far.data == b"answer"
+    assert rig.far.data == b"answer"
 
 
-def test_the_end_of_data_closes_the_connection_of_another_successor(door: Door) -> None:
-    successor = door.head.successor
+def test_the_end_of_data_closes_the_connection_of_another_successor(rig: Rig) -> None:
+    successor = rig.head.successor
     successor.on_made = lambda ear: ear.transport.write(b"answer")
-    door.hear(b".all")
-    door.end_of_data()
+    rig.hear(b".all")
+    rig.end_of_data()
     assert successor.told == ["made", "data", "lost"]
     assert successor.was_lost_with(ConnectionDone)
-    assert door.far.data == b"answer"
+    assert rig.far.data == b"answer"
 
 
-def test_our_end_of_data_is_not_forwarded_to_another_successor(door: Door) -> None:
-    door.hear(b".all")
-    door.head.transport.loseWriteConnection()
-    run(door.clock)
-    assert door.head.successor.told == ["made", "data"]
-    assert door.far.told[-1] == "read ended"
+def test_our_end_of_data_is_not_forwarded_to_another_successor(rig: Rig) -> None:
+    rig.hear(b".all")
+    rig.head.transport.loseWriteConnection()
+    run(rig.clock)
+    assert rig.head.successor.told == ["made", "data"]
+    assert rig.far.told[-1] == "read ended"
 
 
 def test_a_protocol_that_is_not_connected_cannot_hand_over() -> None:
@@ -183,31 +183,31 @@ def test_half_closes_before_the_connection_are_ignored() -> None:
 # Switching without an observer
 
 
-def test_a_protocol_that_is_no_observer_is_not_told_of_the_end(door: Door) -> None:
+def test_a_protocol_that_is_no_observer_is_not_told_of_the_end(rig: Rig) -> None:
     last = HalfEar()
-    door.hear(b"he")
-    switch_protocol(door.head.transport, last)
-    door.hear(b"on")
-    door.end_of_data()
-    assert (door.head.read, last.data) == (b"he", b"on")
+    rig.hear(b"he")
+    switch_protocol(rig.head.transport, last)
+    rig.hear(b"on")
+    rig.end_of_data()
+    assert (rig.head.read, last.data) == (b"he", b"on")
     assert last.told == ["made", "data", "read ended"]
-    assert last.transport is door.head.transport
+    assert last.transport is rig.head.transport
     last.transport.loseConnection()
-    run(door.clock)
+    run(rig.clock)
     assert last.was_lost_with(ConnectionDone)
-    assert not door.head.was_lost
+    assert not rig.head.was_lost
 
 
-def test_a_switch_without_an_observer_may_follow_one_with_it(door: Door) -> None:
+def test_a_switch_without_an_observer_may_follow_one_with_it(rig: Rig) -> None:
     last = HalfEar()
-    door.hear(b".one")
-    switch_protocol(door.head.transport, last)
-    door.hear(b"two")
-    assert (door.head.successor.data, last.data) == (b"one", b"two")
+    rig.hear(b".one")
+    switch_protocol(rig.head.transport, last)
+    rig.hear(b"two")
+    assert (rig.head.successor.data, last.data) == (b"one", b"two")
     last.transport.loseConnection()
-    run(door.clock)
+    run(rig.clock)
     assert last.was_lost_with(ConnectionDone)
-    assert not door.head.was_lost
+    assert not rig.head.was_lost
 
 
 def test_a_wrapper_delivers_to_the_successor_of_the_protocol_that_it_wrapped() -> None:

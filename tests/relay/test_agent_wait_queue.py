@@ -24,24 +24,24 @@ def longest_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "randint", lambda least, most: most)
 
 
-class Lot:
+class WaitQueueRig:
     """A wait queue on a clock, and a record of the result for each client."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
         self.back: set[str] = set()
         self.wait_queue = AgentWaitQueue(self.clock, RelaySettings(**settings), self.back.__contains__)
-        self.let_go: list[str] = []
+        self.released: list[str] = []
         self.refused: dict[str, Refusal] = {}
 
-    def park(self, name: str, room: str = "r") -> Deferred[None]:
+    def add_client(self, name: str, room: str = "r") -> Deferred[None]:
         waiting = self.wait_queue.when_back(room)
 
         def refuse(failure: Any) -> None:
             if not failure.check(CancelledError):
                 self.refused[name] = failure.value
 
-        waiting.addCallbacks(lambda _: self.let_go.append(name), refuse)
+        waiting.addCallbacks(lambda _: self.released.append(name), refuse)
         return waiting
 
     def bring_back(self, room: str = "r") -> None:
@@ -55,79 +55,79 @@ class Lot:
 
 
 @pytest.fixture
-def lot() -> Iterator[Lot]:
-    lot = Lot()
-    yield lot
-    lot.wait_queue.close()
-    assert len(lot.wait_queue) == 0
-    assert lot.clock.getDelayedCalls() == []
-    assert lot.wait_queue._rooms == {}
+def queue_rig() -> Iterator[WaitQueueRig]:
+    queue_rig = WaitQueueRig()
+    yield queue_rig
+    queue_rig.wait_queue.close()
+    assert len(queue_rig.wait_queue) == 0
+    assert queue_rig.clock.getDelayedCalls() == []
+    assert queue_rig.wait_queue._rooms == {}
 
 
-def test_a_client_is_released_when_the_agent_is_back(lot: Lot) -> None:
-    lot.park("a")
-    lot.pass_seconds(10.0)
-    assert not lot.let_go
-    lot.bring_back()
-    lot.pass_seconds(RELEASE_SECONDS)
-    assert lot.let_go == ["a"]
-    assert lot.clock.getDelayedCalls() == []
+def test_a_client_is_released_when_the_agent_is_back(queue_rig: WaitQueueRig) -> None:
+    queue_rig.add_client("a")
+    queue_rig.pass_seconds(10.0)
+    assert not queue_rig.released
+    queue_rig.bring_back()
+    queue_rig.pass_seconds(RELEASE_SECONDS)
+    assert queue_rig.released == ["a"]
+    assert queue_rig.clock.getDelayedCalls() == []
 
 
-def test_clients_are_released_in_a_later_turn_of_the_reactor(lot: Lot) -> None:
-    lot.park("a")
-    lot.bring_back()
-    assert not lot.let_go
+def test_clients_are_released_in_a_later_turn_of_the_reactor(queue_rig: WaitQueueRig) -> None:
+    queue_rig.add_client("a")
+    queue_rig.bring_back()
+    assert not queue_rig.released
 
 
-def test_clients_are_released_one_by_one_in_order_of_arrival(lot: Lot) -> None:
+def test_clients_are_released_one_by_one_in_order_of_arrival(queue_rig: WaitQueueRig) -> None:
     names = [f"{number}" for number in range(100)]
     for name in names:
-        lot.park(name)
-    lot.bring_back()
-    lot.clock.advance(0.1)
-    assert lot.let_go == names[:1]
-    lot.pass_seconds(0.1 - RELEASE_SECONDS)
-    assert lot.let_go == names[:20]
-    lot.pass_seconds(0.4)
-    assert lot.let_go == names
+        queue_rig.add_client(name)
+    queue_rig.bring_back()
+    queue_rig.clock.advance(0.1)
+    assert queue_rig.released == names[:1]
+    queue_rig.pass_seconds(0.1 - RELEASE_SECONDS)
+    assert queue_rig.released == names[:20]
+    queue_rig.pass_seconds(0.4)
+    assert queue_rig.released == names
 
 
-def test_rooms_whose_agents_are_back_alternate(lot: Lot) -> None:
+def test_rooms_whose_agents_are_back_alternate(queue_rig: WaitQueueRig) -> None:
     for name in ("a1", "a2", "a3", "b1", "b2"):
-        lot.park(name, name[0])
-    lot.bring_back("a")
-    lot.bring_back("b")
-    lot.pass_seconds(1.0)
-    assert lot.let_go == ["a1", "b1", "a2", "b2", "a3"]
+        queue_rig.add_client(name, name[0])
+    queue_rig.bring_back("a")
+    queue_rig.bring_back("b")
+    queue_rig.pass_seconds(1.0)
+    assert queue_rig.released == ["a1", "b1", "a2", "b2", "a3"]
 
 
-def test_clients_keep_waiting_if_the_agent_disconnects_again(lot: Lot) -> None:
+def test_clients_keep_waiting_if_the_agent_disconnects_again(queue_rig: WaitQueueRig) -> None:
     for name in ("a", "b"):
-        lot.park(name)
-    lot.bring_back()
-    lot.pass_seconds(RELEASE_SECONDS)
-    lot.back.clear()
-    lot.pass_seconds(5.0)
-    assert (lot.let_go, lot.refused) == (["a"], {})
-    lot.bring_back()
-    lot.pass_seconds(RELEASE_SECONDS)
-    assert lot.let_go == ["a", "b"]
+        queue_rig.add_client(name)
+    queue_rig.bring_back()
+    queue_rig.pass_seconds(RELEASE_SECONDS)
+    queue_rig.back.clear()
+    queue_rig.pass_seconds(5.0)
+    assert (queue_rig.released, queue_rig.refused) == (["a"], {})
+    queue_rig.bring_back()
+    queue_rig.pass_seconds(RELEASE_SECONDS)
+    assert queue_rig.released == ["a", "b"]
 
 
-def test_only_clients_that_have_waited_for_15_s_are_refused(lot: Lot) -> None:
-    lot.park("a")
-    lot.pass_seconds(10.0)
-    lot.park("b", "other")
-    lot.pass_seconds(4.9)
-    assert not lot.refused
-    lot.pass_seconds(0.2)
-    assert list(lot.refused) == ["a"]
-    assert (lot.refused["a"].status, lot.refused["a"].code) == (503, "agent_away")
-    lot.pass_seconds(9.7)
-    assert list(lot.refused) == ["a"]
-    lot.pass_seconds(0.3)
-    assert list(lot.refused) == ["a", "b"]
+def test_only_clients_that_have_waited_for_15_s_are_refused(queue_rig: WaitQueueRig) -> None:
+    queue_rig.add_client("a")
+    queue_rig.pass_seconds(10.0)
+    queue_rig.add_client("b", "other")
+    queue_rig.pass_seconds(4.9)
+    assert not queue_rig.refused
+    queue_rig.pass_seconds(0.2)
+    assert list(queue_rig.refused) == ["a"]
+    assert (queue_rig.refused["a"].status, queue_rig.refused["a"].code) == (503, "agent_away")
+    queue_rig.pass_seconds(9.7)
+    assert list(queue_rig.refused) == ["a"]
+    queue_rig.pass_seconds(0.3)
+    assert list(queue_rig.refused) == ["a", "b"]
 
 
 def test_each_refused_client_gets_its_own_retry_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,55 +149,55 @@ def test_retry_time_is_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_waiting_clients_per_room_are_limited() -> None:
-    lot = Lot(parked_per_room=2)
+    queue_rig = WaitQueueRig(parked_per_room=2)
     for name in ("a", "b", "c"):
-        lot.park(name)
-    lot.park("d", "other")
-    assert list(lot.refused) == ["c"]
-    assert (lot.refused["c"].status, lot.refused["c"].code) == (503, "parking_full")
-    assert lot.refused["c"].headers == ((b"Retry-After", b"5"),)
-    lot.wait_queue.close()
+        queue_rig.add_client(name)
+    queue_rig.add_client("d", "other")
+    assert list(queue_rig.refused) == ["c"]
+    assert (queue_rig.refused["c"].status, queue_rig.refused["c"].code) == (503, "parking_full")
+    assert queue_rig.refused["c"].headers == ((b"Retry-After", b"5"),)
+    queue_rig.wait_queue.close()
 
 
 def test_waiting_clients_in_total_are_limited() -> None:
-    lot = Lot(parked=2)
+    queue_rig = WaitQueueRig(parked=2)
     for name in ("a", "b", "c"):
-        lot.park(name, name)
-    assert list(lot.refused) == ["c"]
-    assert lot.refused["c"].code == "parking_full"
-    lot.wait_queue.close()
+        queue_rig.add_client(name, name)
+    assert list(queue_rig.refused) == ["c"]
+    assert queue_rig.refused["c"].code == "parking_full"
+    queue_rig.wait_queue.close()
 
 
 def test_a_client_that_disconnects_frees_its_place_immediately() -> None:
-    lot = Lot(parked=1)
-    lot.park("a").cancel()
-    assert len(lot.wait_queue) == 0
-    assert lot.clock.getDelayedCalls() == []
-    lot.park("b")
-    assert not lot.refused
-    lot.wait_queue.close()
+    queue_rig = WaitQueueRig(parked=1)
+    queue_rig.add_client("a").cancel()
+    assert len(queue_rig.wait_queue) == 0
+    assert queue_rig.clock.getDelayedCalls() == []
+    queue_rig.add_client("b")
+    assert not queue_rig.refused
+    queue_rig.wait_queue.close()
 
 
-def test_a_client_that_disconnects_does_not_delay_the_others(lot: Lot) -> None:
-    places = [lot.park(name) for name in ("a", "b", "c")]
-    lot.bring_back()
+def test_a_client_that_disconnects_does_not_delay_the_others(queue_rig: WaitQueueRig) -> None:
+    places = [queue_rig.add_client(name) for name in ("a", "b", "c")]
+    queue_rig.bring_back()
     places[0].cancel()
-    lot.pass_seconds(RELEASE_SECONDS)
-    assert lot.let_go == ["b"]
+    queue_rig.pass_seconds(RELEASE_SECONDS)
+    assert queue_rig.released == ["b"]
     places[2].cancel()
-    assert lot.clock.getDelayedCalls() == []
+    assert queue_rig.clock.getDelayedCalls() == []
 
 
-def test_closing_refuses_all_waiting_and_later_clients(lot: Lot) -> None:
-    lot.park("a")
-    lot.park("b", "other")
-    lot.wait_queue.close()
-    lot.park("c")
-    assert {one.code for one in lot.refused.values()} == {"relay_stopping"}
-    assert len(lot.refused) == 3
-    lot.wait_queue.open()
-    lot.park("d")
-    assert len(lot.wait_queue) == 1
+def test_closing_refuses_all_waiting_and_later_clients(queue_rig: WaitQueueRig) -> None:
+    queue_rig.add_client("a")
+    queue_rig.add_client("b", "other")
+    queue_rig.wait_queue.close()
+    queue_rig.add_client("c")
+    assert {one.code for one in queue_rig.refused.values()} == {"relay_stopping"}
+    assert len(queue_rig.refused) == 3
+    queue_rig.wait_queue.open()
+    queue_rig.add_client("d")
+    assert len(queue_rig.wait_queue) == 1
 
 
 # In a relay

@@ -54,7 +54,7 @@ def test_fields_of_the_entry_come_first_and_retry_after_last() -> None:
 
 def test_given_seconds_override_the_policy() -> None:
     made = refusal("room_reserved.lost", retry_seconds=7, seconds=7)
-    assert made.sentence.endswith("for another 7 s.")
+    assert made.message.endswith("for another 7 s.")
     assert made.headers == ((b"Retry-After", b"7"),)
 
 

@@ -99,6 +99,16 @@ class Relay(Service):
         """Whether the relay is stopping."""
         return self.front.is_draining
 
+    @property
+    def room_count(self) -> int:
+        """Rooms that are served now."""
+        return self.rooms.room_count
+
+    @property
+    def client_count(self) -> int:
+        """Clients that are connected to an agent now."""
+        return self.rooms.client_count
+
     def when_listening(self) -> Deferred[list[IListeningPort]]:
         """Wait for the listening ports. Fails with ``ConfigError`` if one cannot be had."""
         return self._listening.when()

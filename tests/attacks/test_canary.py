@@ -169,7 +169,7 @@ def test_no_output_of_relay_and_agent_shows_a_token(
             file.write_text(canaries.token(role="agent", agt="somebody-else"))
             relay.when_line("the token of another agent")
             file.write_text(canaries.garbage())
-            relay.when_line("a token that is not good")
+            relay.when_line("an invalid token")
         refused = [canaries.token(role="agent", seconds=-3600)]
         outputs = [refused_agent(relay, "--token", token) for token in refused]
         file.write_text(f"{canaries.garbage()}\n{canaries.garbage()}\n")

@@ -98,7 +98,7 @@ REFUSED = [
     (upgrade("/client?room=a%20b"), 400, "room name"),
     (upgrade("/client?room=" + "r" * 129), 400, "room name"),
     (upgrade("/c/r%00/doc"), 400, "room name"),
-    (upgrade("/client?room=served&room=other"), 400, "twice"),
+    (upgrade("/client?room=served&room=other"), 400, "several different values"),
     (upgrade("/client?room=nobody"), 404, "Room not found"),
     (upgrade("/nowhere"), 404, "Unknown path"),
     (get("/nowhere"), 404, "Unknown path"),

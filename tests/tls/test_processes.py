@@ -149,7 +149,7 @@ def test_invalid_files_are_one_message_and_status_1(argv: list[str]) -> None:
     with Process(argv, name="it", env=environment()) as process:
         assert process.when_exited() == 1
         is_file = "nowhere.pem" in argv
-        wanted = "nowhere.pem cannot be read" if is_file else "relay.example has to be checked"
+        wanted = "nowhere.pem cannot be read" if is_file else "relay.example must be checked"
         [line] = [
             line for line in process.output.splitlines() if line.startswith("seance") and wanted in line
         ]

@@ -1,4 +1,4 @@
-# What to do with a fresh clone. Needs Python >= 3.11, git and make; everything else comes into .venv.
+# Commands for a fresh clone. They need Python >= 3.11, git and make; everything else is installed into .venv.
 #
 #   make demo                       relay, agent and a shared text editor; prints a link
 #   make test                       the tests; PYTEST_FLAGS="-x tests/mux" goes to pytest
@@ -21,7 +21,7 @@ FUZZ_FLAGS ?= tests/yamux tests/heads tests/auth tests/carrier tests/attacks
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types docs check fuzz bench compiled test-compiled install clean
 
-help:  ## say what can be made
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 demo: $(VENV)/.with-demo  ## run the demo: relay, agent and a shared text editor on this machine
@@ -51,11 +51,11 @@ bench: $(VENV)/.with-demo,test  ## measure against the yardstick in Go (YARDSTIC
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/core.py --rounds 3
 
-compiled: | $(BIN)/python  ## make the compiled form of the pure floors, in build/compiled; needs a C compiler
+compiled: | $(BIN)/python  ## compile the data path into build/compiled; needs a C compiler
 	@rm -rf $(COMPILED) build/lib.* build/bdist.*
 	@SEANCE_COMPILE=1 $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(COMPILED) .
 
-test-compiled: compiled $(VENV)/.with-demo,test  ## the tests of these floors, and of what is above them, on that form
+test-compiled: compiled $(VENV)/.with-demo,test  ## run the tests of the compiled packages, and of the packages above them, on that form
 	@cp -r tests pyproject.toml setup.cfg $(COMPILED)
 	@cd $(COMPILED) && '$(abspath $(BIN)/python)' -m seance --version | grep compiled
 	@cd $(COMPILED) && '$(abspath $(BIN)/python)' -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal \

@@ -25,22 +25,22 @@ MODULES = (
     "seance/mux/stream.py",
     "seance/core/splice.py",
 )
-"""What a message passes between the sockets, of what does not inherit from Twisted or Autobahn ..."""
+"""The modules that a message passes between the sockets and that inherit nothing from Twisted or Autobahn."""
 
-AS_THEY_ARE = {"__init__.py", "checksum.py"}
-"""... but for those that do nothing while messages pass."""
+NOT_COMPILED = {"__init__.py", "checksum.py"}
+"""Modules of these folders that no message passes."""
 
-# The types were checked where they are written (``make types``). Here whatever is imported is anything: what
-# is compiled does not depend on what else is installed.
+# ``make types`` checks the types. Here imports are not followed, so that the result does not depend on the
+# installed packages.
 MYPY = ("--config-file=", "--follow-imports=skip", "--ignore-missing-imports")
 
 
 def compiled() -> dict[str, Any]:
-    """Return what setuptools has to know of the compiled form."""
+    """Return the setuptools arguments for the compiled form."""
     if os.environ.get("SEANCE_COMPILE", "0") in ("", "0"):
         return {}
     if {"editable_wheel", "develop"} & set(sys.argv):
-        sys.exit("SEANCE_COMPILE=1 is not for editable installs: C would be run beside sources that change.")
+        sys.exit("SEANCE_COMPILE=1 is not for editable installs: compiled modules do not follow the sources.")
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     headers = Path(sysconfig.get_path("include"), "Python.h")
     if shutil.which(compiler) is None or not headers.exists():
@@ -51,10 +51,10 @@ def compiled() -> dict[str, Any]:
     try:
         from mypyc.build import mypycify  # noqa: PLC0415
     except ImportError:
-        return {"setup_requires": ["mypy >= 1.18"]}  # pip brings it and runs the file again
+        return {"setup_requires": ["mypy >= 1.18"]}  # pip installs it and runs this file again
     for left in (HERE / "build").glob("lib.*"):
-        shutil.rmtree(left)  # what was compiled before and is not any more would be packed too
-    paths = [path for pattern in MODULES for path in HERE.glob(pattern) if path.name not in AS_THEY_ARE]
+        shutil.rmtree(left)  # modules of an earlier build would be packed too
+    paths = [path for pattern in MODULES for path in HERE.glob(pattern) if path.name not in NOT_COMPILED]
     files = sorted(str(path.relative_to(HERE)) for path in paths)
     return {"ext_modules": mypycify([*MYPY, *files], opt_level="3", group_name="seance")}
 

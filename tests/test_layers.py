@@ -125,8 +125,29 @@ def test_a_module_imports_only_lower_layers_and_its_own_package() -> None:
     assert wrong == []
 
 
+def test_the_layers_inside_the_relay() -> None:
+    """The service is above ``edge``, which is above ``rooms``; ``edge`` uses rooms by interfaces."""
+    hidden_from_edge = {
+        "seance.relay.service",
+        "seance.relay.listeners",
+        "seance.relay.rooms.agent_link",
+        "seance.relay.rooms.local_directory",
+    }
+    wrong = [
+        f"{name} imports {one}"
+        for name, path in SOURCES.items()
+        for one in imports_of(path)
+        if (
+            name.startswith("seance.relay.rooms")
+            and one.startswith(("seance.relay.edge", "seance.relay.service"))
+        )
+        or (name.startswith("seance.relay.edge") and one in hidden_from_edge)
+    ]
+    assert wrong == []
+
+
 def test_no_modules_import_each_other() -> None:
-    """Imports for types only count as well. ``seance`` itself imports its public names on first use."""
+    """Imports for types only count as well. Imports of a parent package by its own modules do not count."""
     graph = {
         name: {one for one in imports_of(path) if one in SOURCES and one not in (name, "seance")}
         for name, path in SOURCES.items()

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from seance.errors import CarrierLost, Refusal
-from seance.resume import Drain
+from seance.resume import DrainNotice
 
 __all__ = ["NO_RELAY_SECONDS", "find_relay", "no_relay_answers"]
 
@@ -43,7 +43,7 @@ def no_relay_answers(error: Refusal | CarrierLost) -> bool:
 
 async def find_relay(
     reactor: IReactorTime,
-    drain: Drain,
+    drain: DrainNotice,
     connect: Callable[[], Coroutine[Deferred[Any], Any, Found]],
     random: Callable[[], float],
 ) -> Found | None:

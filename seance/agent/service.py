@@ -51,7 +51,7 @@ from seance.core.settings import AgentSettings
 from seance.errors import CarrierLost, NegotiationFailed, Refusal
 from seance.heads import redact
 from seance.net import OneShotEvent, TlsEndpoint, retrying_endpoint
-from seance.resume import Drain
+from seance.resume import DrainNotice
 from seance.yamux import WindowBudget
 
 __all__ = ["Agent", "AgentState", "AgentStatus"]
@@ -391,14 +391,14 @@ class Agent(Service):
         is_expected = self._phase is AgentPhase.CONNECTED and relay_link is self._relay_link
         if message["t"] != "drain" or not is_expected:
             return
-        drain = Drain.read(message)
+        drain = DrainNotice.read(message)
         if drain is not None:
             self._log.info("[Agent] The relay is going to stop", event="link.draining")
             self._advance(AgentEvent.DRAIN)
             self._search = Deferred.fromCoroutine(self._find_other_relay(relay_link, drain))
             self._search.addErrback(self._log_failed_move)
 
-    async def _find_other_relay(self, old: RelayLink, drain: Drain) -> None:
+    async def _find_other_relay(self, old: RelayLink, drain: DrainNotice) -> None:
         """Dial the relay that replaces the old one, and move there.
 
         Without one, GoAway tells the old relay not to wait: it closes the clients, then this link.

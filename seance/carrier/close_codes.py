@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import enum
 
+from seance.heads import frame_tracker
+
 __all__ = ["CloseCode"]
 
 
@@ -33,7 +35,7 @@ class CloseCode(enum.IntEnum):
     TOO_BIG = 1009
     """A message is too long."""
 
-    SERVICE_RESTART = 1012
+    SERVICE_RESTART = frame_tracker.SERVICE_RESTART
     """The relay is stopping."""
 
     YAMUX_ERROR = 4400

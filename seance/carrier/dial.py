@@ -26,6 +26,7 @@ from seance.carrier.link_control import SUBPROTOCOL, SUBPROTOCOLS
 from seance.carrier.websocket import ClientSocket, make_client_factory
 from seance.errors import CarrierLost, LocalProtocolError, NegotiationFailed, Refusal, SeanceError
 from seance.heads import redact
+from seance.heads.boundary import DEFAULT_HEAD_BYTES
 
 if TYPE_CHECKING:
     from autobahn.twisted.websocket import WebSocketClientFactory
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["dial"]
 
-HEAD_BYTES = 16 * 1024
 REFUSAL_BYTES = 1024
 USER_AGENT = f"seance-agent/{__version__}"
 
@@ -261,7 +261,7 @@ class _ResponseReader:
         self.headers: dict[str, str] = {}
         self._error_response: h11.Response | None = None
         self._body = b""
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=DEFAULT_HEAD_BYTES)
         upgrade = [("Host", "relay"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
         self._http.send(h11.Request(method="GET", target="/agent", headers=upgrade))
         self._http.send(h11.EndOfMessage())

@@ -27,11 +27,9 @@ from zope.interface import classImplements
 
 from seance.carrier.close_codes import CloseCode
 from seance.carrier.states import CARRIER, CarrierState, CarrierStep
+from seance.resume.outgoing import MESSAGE_BYTES
 
-__all__ = ["MESSAGE_BYTES", "Carrier", "Socket"]
-
-MESSAGE_BYTES = 64 * 1024
-"""Maximum length of a sent binary message; all proxies and other implementations accept it."""
+__all__ = ["Carrier", "Socket"]
 
 # A constant for each message's check, because reading an enum's member takes 0.1 us before Python 3.12.
 OPEN: Final = CarrierState.OPEN

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from seance.cli.arguments import Parser
-from seance.cli.status_client import Admin, Client, Room, StatusError
+from seance.cli.status_client import Admin, Room, StatusClient, StatusError
 from seance.errors import ConfigError
 from seance.net import read_bounded
 from seance.options import parsers
@@ -151,7 +151,7 @@ class _StatusView:
 # Tables
 
 
-def _client_table(room: Room, clients: Sequence[Client]) -> str:
+def _client_table(room: Room, clients: Sequence[StatusClient]) -> str:
     if not clients:
         return "No clients are connected."
     head = ("CLIENT", "STATE", "FOR", "TO IT", "FROM IT", "FROM")

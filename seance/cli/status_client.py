@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from seance.errors import ConfigError
 
-__all__ = ["NO_ACCESS", "NO_RELAY", "NO_ROOM", "OTHER", "Admin", "Client", "Room", "StatusError"]
+__all__ = ["NO_ACCESS", "NO_RELAY", "NO_ROOM", "OTHER", "Admin", "Room", "StatusClient", "StatusError"]
 
 NO_RELAY, OTHER, NO_ACCESS, NO_ROOM = 2, 3, 4, 5
 """Exit statuses: no connection, not a relay's admin port, token not accepted, no agent serves the room."""
@@ -58,7 +58,7 @@ class _Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Client(_Answer):
+class StatusClient(_Answer):
     """A client, as in ``/api/openapi.json``."""
 
     client: int
@@ -143,11 +143,11 @@ class Admin:
                 raise self._not_a_relay() from error
         return found
 
-    def room(self, name: str) -> tuple[Room, list[Client]]:
+    def room(self, name: str) -> tuple[Room, list[StatusClient]]:
         """Return a room and its clients, at most a thousand."""
         content = self._json(f"/api/rooms/{quote(name, safe='')}?limit=1000", f"No agent serves room {name}.")
         try:
-            return Room.read(content), [Client.read(one) for one in content["list"]]
+            return Room.read(content), [StatusClient.read(one) for one in content["list"]]
         except (KeyError, TypeError, ValueError) as error:
             raise self._not_a_relay() from error
 

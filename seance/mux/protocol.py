@@ -35,6 +35,7 @@ from zope.interface import implementer
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux.address import StreamAddress
 from seance.mux.stream import StreamTransport
+from seance.resume.outgoing import MESSAGE_BYTES
 from seance.yamux import (
     Bytes,
     DataReceived,
@@ -53,8 +54,6 @@ from seance.yamux import (
 )
 
 __all__ = ["Ending", "Mux"]
-
-MESSAGE_BYTES = 64 * 1024
 
 REFUSALS = ("refused", "open_timeout")
 RESETS_OF_THE_PEER = ("reset", "refused")

@@ -41,7 +41,7 @@ from zope.interface import classImplements
 from seance.errors import LocalProtocolError
 from seance.mux.address import StreamAddress
 from seance.mux.refused import StreamRefused
-from seance.mux.stream_states import LIFECYCLE, READ, WRITE, Lifecycle, ReadState, TransportStep, WriteState
+from seance.mux.stream_states import LIFECYCLE, READ, WRITE, Lifecycle, ReadState, StreamStep, WriteState
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -60,13 +60,13 @@ _READ_END_PENDING: Final = ReadState.END_PENDING
 _READ_ENDED: Final = ReadState.ENDED
 _WRITE_OPEN: Final = WriteState.OPEN
 _WRITE_ENDED: Final = WriteState.ENDED
-_FIN: Final = TransportStep.FIN
-_REPORT: Final = TransportStep.REPORT
-_END: Final = TransportStep.END
-_RESET: Final = TransportStep.RESET
-_CLOSE: Final = TransportStep.CLOSE
-_ABORT: Final = TransportStep.ABORT
-_LOSE: Final = TransportStep.LOSE
+_FIN: Final = StreamStep.FIN
+_REPORT: Final = StreamStep.REPORT
+_END: Final = StreamStep.END
+_RESET: Final = StreamStep.RESET
+_CLOSE: Final = StreamStep.CLOSE
+_ABORT: Final = StreamStep.ABORT
+_LOSE: Final = StreamStep.LOSE
 
 _NOTHING: Final[deque[bytes]] = deque()
 """The shared queue of all streams without waiting data: an empty deque takes 760 bytes."""

@@ -38,10 +38,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["LIFECYCLE", "READ", "WRITE", "Lifecycle", "ReadState", "TransportStep", "WriteState"]
+__all__ = ["LIFECYCLE", "READ", "WRITE", "Lifecycle", "ReadState", "StreamStep", "WriteState"]
 
 
-class TransportStep(enum.IntEnum):
+class StreamStep(enum.IntEnum):
     """A step of a transport."""
 
     FIN = 1
@@ -79,44 +79,44 @@ class Lifecycle(enum.IntEnum):
     LOST = 4
 
 
-READ: Final[Mapping[tuple[ReadState, TransportStep], ReadState]] = MappingProxyType(
+READ: Final[Mapping[tuple[ReadState, StreamStep], ReadState]] = MappingProxyType(
     {
-        (ReadState.OPEN, TransportStep.FIN): ReadState.END_PENDING,
-        (ReadState.END_PENDING, TransportStep.FIN): ReadState.END_PENDING,
-        (ReadState.END_PENDING, TransportStep.REPORT): ReadState.ENDED,
-        (ReadState.ENDED, TransportStep.FIN): ReadState.ENDED,
+        (ReadState.OPEN, StreamStep.FIN): ReadState.END_PENDING,
+        (ReadState.END_PENDING, StreamStep.FIN): ReadState.END_PENDING,
+        (ReadState.END_PENDING, StreamStep.REPORT): ReadState.ENDED,
+        (ReadState.ENDED, StreamStep.FIN): ReadState.ENDED,
     }
 )
 """Transitions of the receiving half."""
 
-WRITE: Final[Mapping[tuple[WriteState, TransportStep], WriteState]] = MappingProxyType(
+WRITE: Final[Mapping[tuple[WriteState, StreamStep], WriteState]] = MappingProxyType(
     {
-        (WriteState.OPEN, TransportStep.END): WriteState.ENDING,
-        (WriteState.OPEN, TransportStep.FIN): WriteState.ENDED,  # a reactor's writeConnectionLost
-        (WriteState.OPEN, TransportStep.RESET): WriteState.CUT,
-        (WriteState.ENDING, TransportStep.END): WriteState.ENDING,
-        (WriteState.ENDING, TransportStep.FIN): WriteState.ENDED,
-        (WriteState.ENDING, TransportStep.RESET): WriteState.CUT,
-        (WriteState.ENDED, TransportStep.END): WriteState.ENDED,
-        (WriteState.ENDED, TransportStep.FIN): WriteState.ENDED,
-        (WriteState.ENDED, TransportStep.RESET): WriteState.ENDED,
-        (WriteState.CUT, TransportStep.END): WriteState.CUT,
-        (WriteState.CUT, TransportStep.FIN): WriteState.CUT,
-        (WriteState.CUT, TransportStep.RESET): WriteState.CUT,
+        (WriteState.OPEN, StreamStep.END): WriteState.ENDING,
+        (WriteState.OPEN, StreamStep.FIN): WriteState.ENDED,  # a reactor's writeConnectionLost
+        (WriteState.OPEN, StreamStep.RESET): WriteState.CUT,
+        (WriteState.ENDING, StreamStep.END): WriteState.ENDING,
+        (WriteState.ENDING, StreamStep.FIN): WriteState.ENDED,
+        (WriteState.ENDING, StreamStep.RESET): WriteState.CUT,
+        (WriteState.ENDED, StreamStep.END): WriteState.ENDED,
+        (WriteState.ENDED, StreamStep.FIN): WriteState.ENDED,
+        (WriteState.ENDED, StreamStep.RESET): WriteState.ENDED,
+        (WriteState.CUT, StreamStep.END): WriteState.CUT,
+        (WriteState.CUT, StreamStep.FIN): WriteState.CUT,
+        (WriteState.CUT, StreamStep.RESET): WriteState.CUT,
     }
 )
 """Transitions of the sending half."""
 
-LIFECYCLE: Final[Mapping[tuple[Lifecycle, TransportStep], Lifecycle]] = MappingProxyType(
+LIFECYCLE: Final[Mapping[tuple[Lifecycle, StreamStep], Lifecycle]] = MappingProxyType(
     {
-        (Lifecycle.OPEN, TransportStep.CLOSE): Lifecycle.CLOSING,
-        (Lifecycle.OPEN, TransportStep.ABORT): Lifecycle.ABORTING,
-        (Lifecycle.OPEN, TransportStep.LOSE): Lifecycle.LOST,
-        (Lifecycle.CLOSING, TransportStep.CLOSE): Lifecycle.CLOSING,
-        (Lifecycle.CLOSING, TransportStep.ABORT): Lifecycle.ABORTING,
-        (Lifecycle.CLOSING, TransportStep.LOSE): Lifecycle.LOST,
-        (Lifecycle.ABORTING, TransportStep.ABORT): Lifecycle.ABORTING,
-        (Lifecycle.ABORTING, TransportStep.LOSE): Lifecycle.LOST,
+        (Lifecycle.OPEN, StreamStep.CLOSE): Lifecycle.CLOSING,
+        (Lifecycle.OPEN, StreamStep.ABORT): Lifecycle.ABORTING,
+        (Lifecycle.OPEN, StreamStep.LOSE): Lifecycle.LOST,
+        (Lifecycle.CLOSING, StreamStep.CLOSE): Lifecycle.CLOSING,
+        (Lifecycle.CLOSING, StreamStep.ABORT): Lifecycle.ABORTING,
+        (Lifecycle.CLOSING, StreamStep.LOSE): Lifecycle.LOST,
+        (Lifecycle.ABORTING, StreamStep.ABORT): Lifecycle.ABORTING,
+        (Lifecycle.ABORTING, StreamStep.LOSE): Lifecycle.LOST,
     }
 )
 """Transitions of the whole transport."""

@@ -3,7 +3,7 @@
 Twisted's ``HostnameEndpoint`` calls the resolver in a thread and creates a class for every connection, even
 if the host is an address. Every endpoint also leaves a wrapper between transport and protocol. This is too
 expensive for an agent, which makes a connection to its local server for each client
-(``seance.core.LocalAddress``).
+(``seance.core.local_address.LocalAddress``).
 """
 
 from __future__ import annotations

@@ -16,7 +16,15 @@ from seance.resume.ack_timeout import AckTimeout
 from seance.resume.continuity import KEPT_BYTES, Continuity
 from seance.resume.heartbeat import CHECK_SECONDS, Heartbeat, HeartbeatAction
 from seance.resume.incoming import ACK_AFTER_BYTES, ACK_AFTER_SECONDS, Incoming
-from seance.resume.messages import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, ResumeRequest, SessionInfo
+from seance.resume.messages import (
+    BYE,
+    RESUME_FIELD,
+    SESSION_FIELD,
+    Ack,
+    DrainNotice,
+    ResumeRequest,
+    SessionInfo,
+)
 from seance.resume.outgoing import Outgoing
 from seance.resume.proof import Proof
 
@@ -31,7 +39,7 @@ __all__ = [
     "Ack",
     "AckTimeout",
     "Continuity",
-    "Drain",
+    "DrainNotice",
     "Heartbeat",
     "HeartbeatAction",
     "Incoming",

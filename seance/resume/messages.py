@@ -19,7 +19,7 @@ import json
 import re
 from dataclasses import dataclass
 
-__all__ = ["BYE", "RESUME_FIELD", "SESSION_FIELD", "Ack", "Drain", "ResumeRequest", "SessionInfo"]
+__all__ = ["BYE", "RESUME_FIELD", "SESSION_FIELD", "Ack", "DrainNotice", "ResumeRequest", "SessionInfo"]
 
 RESUME_FIELD = "Seance-Resume"
 SESSION_FIELD = "Seance-Session"
@@ -153,7 +153,7 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class DrainNotice:
     """``drain``: the relay is about to stop, and the agent should connect elsewhere.
 
     Attributes:
@@ -170,7 +170,7 @@ class Drain:
         return json.dumps(message, separators=(",", ":")).encode()
 
     @classmethod
-    def read(cls, message: dict[str, object]) -> Drain | None:
+    def read(cls, message: dict[str, object]) -> DrainNotice | None:
         """Parse a ``drain`` message. Return None if it is malformed."""
         seconds = []
         for value in (message.get("in"), message.get("try")):

@@ -15,10 +15,10 @@ from collections import deque
 from seance.errors import RemoteProtocolError
 from seance.resume.checksum import crc32
 
-__all__ = ["Outgoing"]
+__all__ = ["MESSAGE_BYTES", "Outgoing"]
 
 MESSAGE_BYTES = 64 * 1024
-"""The largest message on a carrier."""
+"""Maximum length of a binary message on a carrier; all proxies and other implementations accept it."""
 
 
 class Outgoing:

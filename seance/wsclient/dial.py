@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from seance.errors import ConfigError, Gone, LocalProtocolError, Refusal, SeanceError
 from seance.heads import accept_for_key, redact
+from seance.heads.boundary import DEFAULT_HEAD_BYTES
 from seance.heads.fields import Fields
 from seance.net import ClientTls, ProtocolSwitch, TlsEndpoint, tune
 
@@ -36,7 +37,6 @@ DIAL_SECONDS = 20.0
 Reactor = Any
 """A Twisted reactor. Its interfaces for time, TCP and processes have no common type."""
 
-HEAD_BYTES = 16 * 1024
 BODY_BYTES = 4096
 DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 
@@ -259,7 +259,7 @@ class _Exchange(ProtocolSwitch):
     def __init__(
         self, target: str, fields: Mapping[str, str], protocol: IProtocol | None, name: str, first: bytes
     ) -> None:
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=DEFAULT_HEAD_BYTES)
         try:
             request = h11.Request(method="GET", target=target, headers=list(fields.items()))
             head = self._http.send(request) or b""

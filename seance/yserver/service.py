@@ -26,20 +26,17 @@ from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from seance.carrier.close_codes import CloseCode
 from seance.errors import ConfigError, RemoteProtocolError
+from seance.heads.boundary import DEFAULT_HEAD_BYTES
 from seance.net import OneShotEvent
 from seance.yserver.document import REOPENED, Document, YServerLimits
 from seance.yserver.store import Store
 
 __all__ = ["YServer"]
 
-MAX_HEAD_BYTES = 16 * 1024
-"""Bytes of a request head that may have arrived before its end does."""
-
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
-GOING_AWAY = 1001
-UNSUPPORTED_DATA = 1003
 INTERNAL_ERROR = 1011
 
 BAD_MESSAGE = 4400
@@ -149,7 +146,7 @@ class YServer(Service):
         if port is not None:
             await maybeDeferred(port.stopListening)
         for connection in list(self.connections):
-            connection.close(GOING_AWAY, "the document server is stopping")
+            connection.close(CloseCode.GOING_AWAY, "the document server is stopping")
         await DeferredList(list(self.connections.values()))
         self._store.close()
 
@@ -211,7 +208,7 @@ class YConnection(WebSocketServerProtocol):
         self._server.connections[self] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
-        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_BYTES:
+        if self.state == self.STATE_CONNECTING and len(self.data) > DEFAULT_HEAD_BYTES:
             self.failHandshake("The request head is too long", 431)
         super().dataReceived(data)
 
@@ -247,7 +244,7 @@ class YConnection(WebSocketServerProtocol):
         if self._document is None:
             return
         if not isBinary:
-            self.close(UNSUPPORTED_DATA, "y-protocols messages are binary")
+            self.close(CloseCode.UNSUPPORTED_DATA, "y-protocols messages are binary")
             return
         try:
             self._document.receive(self, payload)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from seance.agent.relay_search import NO_RELAY_SECONDS, find_relay, no_relay_answers
 from seance.errors import CarrierLost, Refusal
-from seance.resume import Drain
+from seance.resume import DrainNotice
 from tests.relay.rig import Rig, reactor, turn, until
 
 REFUSED = CarrierLost("Nothing listens there.", code="unreachable", is_refused=True)
@@ -51,7 +51,7 @@ class Search:
             return outcome
 
         self.search = Deferred.fromCoroutine(
-            find_relay(self.clock, Drain(**drain_message), connect, lambda: 1.0)
+            find_relay(self.clock, DrainNotice(**drain_message), connect, lambda: 1.0)
         )
         self.search.addCallback(self._note)
 
@@ -122,7 +122,7 @@ def test_a_cancelled_search_ends_although_its_dial_reports_another_error() -> No
         except CancelledError:
             raise SILENT from None
 
-    search = Deferred.fromCoroutine(find_relay(clock, Drain(0.0, 5.0), connect, lambda: 1.0))
+    search = Deferred.fromCoroutine(find_relay(clock, DrainNotice(0.0, 5.0), connect, lambda: 1.0))
     search.addErrback(failures.append)
     clock.advance(0)
     search.cancel()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import product
 
-from seance.mux.stream_states import LIFECYCLE, READ, WRITE, Lifecycle, ReadState, TransportStep, WriteState
+from seance.mux.stream_states import LIFECYCLE, READ, WRITE, Lifecycle, ReadState, StreamStep, WriteState
 
 
 def test_steps_that_the_peer_can_cause_are_allowed_in_every_state() -> None:
-    assert set(product(ReadState, [TransportStep.FIN])) <= set(READ)
-    assert set(product(WriteState, [TransportStep.END, TransportStep.FIN, TransportStep.RESET])) == set(WRITE)
+    assert set(product(ReadState, [StreamStep.FIN])) <= set(READ)
+    assert set(product(WriteState, [StreamStep.END, StreamStep.FIN, StreamStep.RESET])) == set(WRITE)
 
 
 def test_ended_and_cut_halves_do_not_change() -> None:
@@ -20,7 +20,7 @@ def test_ended_and_cut_halves_do_not_change() -> None:
 
 def test_lifecycle_only_moves_forward_and_ends_lost() -> None:
     assert all(after >= state for (state, _), after in LIFECYCLE.items())
-    assert {state for state, step in LIFECYCLE if step is TransportStep.LOSE} == set(Lifecycle) - {
+    assert {state for state, step in LIFECYCLE if step is StreamStep.LOSE} == set(Lifecycle) - {
         Lifecycle.LOST
     }
     assert Lifecycle.LOST not in {state for state, _ in LIFECYCLE}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seance.resume import BYE, RESUME_FIELD, SESSION_FIELD, Ack, Drain, ResumeRequest, SessionInfo
+from seance.resume import BYE, RESUME_FIELD, SESSION_FIELD, Ack, DrainNotice, ResumeRequest, SessionInfo
 
 SID, TOKEN = "s" * 22, "T_k-" * 11
 WISH = ResumeRequest(SID, TOKEN, 1234, 0x0A1B2C3D)
@@ -45,7 +45,7 @@ def test_fields_look_as_documented() -> None:
 
 def test_messages_look_as_documented() -> None:
     assert Ack(1234, 0x0A1B2C3D).written() == b'{"t":"ack","n":1234,"c":"0a1b2c3d"}'
-    assert Drain(2.5, 20.0).written() == b'{"t":"drain","in":2.5,"try":20.0}'
+    assert DrainNotice(2.5, 20.0).written() == b'{"t":"drain","in":2.5,"try":20.0}'
     assert json.loads(BYE) == {"t": "bye"}
 
 
@@ -89,7 +89,7 @@ def test_acknowledgement_round_trip(count: int, crc: int) -> None:
 
 @given(st.floats(0, 86_400), st.floats(0, 86_400))
 def test_drain_round_trip(in_seconds: float, try_seconds: float) -> None:
-    read = Drain.read(json.loads(Drain(in_seconds, try_seconds).written()))
+    read = DrainNotice.read(json.loads(DrainNotice(in_seconds, try_seconds).written()))
     assert read is not None
     assert read.in_seconds == pytest.approx(in_seconds, abs=0.001)
     assert read.try_seconds == pytest.approx(try_seconds, abs=0.001)
@@ -257,7 +257,7 @@ def test_malformed_acknowledgement_is_none(message: dict[str, object]) -> None:
     ],
 )
 def test_malformed_drain_is_none(message: dict[str, object]) -> None:
-    assert Drain.read({"t": "drain"} | message) is None
+    assert DrainNotice.read({"t": "drain"} | message) is None
 
 
 anything = st.recursive(
@@ -269,11 +269,11 @@ anything = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["t", "n", "c", "in", "try", "x"]), anything))
 def test_any_message_is_parsed_or_none(message: dict[str, object]) -> None:
-    ack, drain = Ack.read(message), Drain.read(message)
+    ack, drain = Ack.read(message), DrainNotice.read(message)
     assert ack is None or 0 <= ack.count < 2**64
     assert drain is None or 0 <= drain.in_seconds <= 86_400
 
 
 def test_unknown_keys_are_ignored() -> None:
     assert Ack.read({"t": "ack", "n": 5, "c": "00000007", "new": []}) == Ack(5, 7)
-    assert Drain.read({"t": "drain", "in": 0, "try": 86_400, "new": {}}) == Drain(0.0, 86_400.0)
+    assert DrainNotice.read({"t": "drain", "in": 0, "try": 86_400, "new": {}}) == DrainNotice(0.0, 86_400.0)

@@ -1,8 +1,8 @@
-"""An upgrade request without its client: that has gone before the local server has answered.
+"""Ends the stream of a client that disconnected before the local server answered its upgrade.
 
-The local server did nothing wrong, so it is not reset for it: in Node, an upgrade socket without an ``error``
-listener ends the whole process. It reads the request to its last byte and then the end of data. Its answer
-decides how the stream ends:
+The local server is not reset for this, because it did nothing wrong: in Node, an upgrade socket without an
+``error`` listener ends the whole process. It reads the request to its last byte and then the end of data. Its
+answer decides how the stream ends:
 
 * a 101 that fits: the bytes that the client sent behind its head are delivered first; then the local server
   sees a reset if the client was reset, else an end;

@@ -137,7 +137,7 @@ class ClientConnection:
         self._upstream = upstream
         self._switch = switch
         self._answer = LocalResponse(key, settings.head_bytes, select_protocol, form)
-        self._waiting_client = _WaitingClient(settings.early_bytes, self)
+        self._waiting_client = _ClientUntilSwitch(settings.early_bytes, self)
         self._pending_stream = _StreamUntilSwitch(self)
         self._stream: StreamTransport | None = None
         self._timer: IDelayedCall | None = None
@@ -464,7 +464,7 @@ class ClientConnection:
 
 
 @implementer(IHalfCloseableProtocol)
-class _WaitingClient(Protocol):
+class _ClientUntilSwitch(Protocol):
     """The client's side until the 101: buffers what it sends, up to a limit."""
 
     def __init__(self, limit_bytes: int, leg: ClientConnection) -> None:

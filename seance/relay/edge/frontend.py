@@ -234,8 +234,8 @@ class Frontend(ProtocolSwitch):
             self._slot = self._factory.slots.take(self._peer)
         except Refusal as refusal:
             self._context.observer.notify(Refused(refusal.code))
-            # It has no slot, so it may not stay: neither until its response has arrived nor for a TLS
-            # handshake. The reset reaches only the client; no local server was asked.
+            # It has no slot, so it is closed without waiting for a TLS handshake or for the response to
+            # arrive. The reset reaches only the client; no local server was asked.
             if ISSLTransport.providedBy(transport):
                 transport.abortConnection()
             else:

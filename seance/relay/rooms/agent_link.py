@@ -39,7 +39,7 @@ from seance.relay.refusals import refusal
 from seance.relay.rooms.active_grants import ActiveGrants, GrantHandle
 from seance.relay.rooms.resumable_session import ResumableSession
 from seance.relay.rooms.sync_limiter import InitialSyncLimiter, Sync
-from seance.resume import SESSION_FIELD, Drain, ResumeRequest
+from seance.resume import SESSION_FIELD, DrainNotice, ResumeRequest
 from seance.yamux import Role, WindowBudget
 
 __all__ = ["AgentLink"]
@@ -408,7 +408,7 @@ class AgentLink:
         if not self.is_attached or self._subprotocol is None:
             return False
         cast(Mux, self._mux).on_peer_leaving = on_moved
-        self._below.send_control(Drain(in_seconds, try_seconds).written())
+        self._below.send_control(DrainNotice(in_seconds, try_seconds).written())
         return True
 
     def open_stream(self, protocol: IProtocol) -> StreamTransport:

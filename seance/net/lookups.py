@@ -172,8 +172,8 @@ def resolve_interface(endpoint: str) -> str:
             found = socket.getaddrinfo(name, 0, socket.AF_INET, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            sentence = f"The listen address {endpoint!r} has an interface that cannot be resolved: {why}."
-            raise ConfigError(sentence, code="listen") from error
+            message = f"The listen address {endpoint!r} has an interface that cannot be resolved: {why}."
+            raise ConfigError(message, code="listen") from error
         return f"interface={found[0][4][0]}"
 
     return _INTERFACE.sub(address, endpoint)

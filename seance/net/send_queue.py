@@ -47,23 +47,23 @@ class SendQueueMonitor:
         max_bytes: Amount of unsent data up to which more is written; the excess is at most one message.
     """
 
-    __slots__ = ("_pace", "_socket", "_unchecked_bytes", "max_bytes")
+    __slots__ = ("_sizer", "_socket", "_unchecked_bytes", "max_bytes")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._pace = MessageSizer()
+        self._sizer = MessageSizer()
         self._unchecked_bytes = 0
         self.max_bytes = 0
-        self._follow_pace()
+        self._update_limit()
 
     def wrote(self, count: int) -> bool:
         """Record that ``count`` bytes were written; return whether the kernel has enough now."""
-        self._pace.sent(count)
+        self._sizer.sent(count)
         self._unchecked_bytes += count
         if self._unchecked_bytes * 4 < self.max_bytes or _ioctl is None:
             return False
         self._unchecked_bytes = 0
-        self._follow_pace()
+        self._update_limit()
         try:
             answer = _ioctl(self._socket.fileno(), SIOCOUTQNSD, b"\0\0\0\0")
         except (OSError, ValueError):  # not a TCP socket, or closed
@@ -72,17 +72,17 @@ class SendQueueMonitor:
 
     def filled(self, now: float) -> None:
         """Record that writing pauses."""
-        self._pace.filled(now)
+        self._sizer.filled(now)
 
     def drained(self, now: float) -> None:
         """Record that the socket is writable again."""
-        self._pace.drained(now)
-        self._follow_pace()
+        self._sizer.drained(now)
+        self._update_limit()
 
-    def _follow_pace(self) -> None:
-        if self.max_bytes == self._pace.message_bytes:
+    def _update_limit(self) -> None:
+        if self.max_bytes == self._sizer.message_bytes:
             return
-        self.max_bytes = self._pace.message_bytes
+        self.max_bytes = self._sizer.message_bytes
         option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
         if option is not None:
             with contextlib.suppress(OSError):

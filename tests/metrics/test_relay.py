@@ -129,7 +129,7 @@ async def test_links_and_resumptions_are_counted_by_outcome() -> None:
 async def test_link_whose_ends_disagree_is_counted_as_desync(detected_by: str, watch: Watch) -> None:
     async with AdminRig(agent=QUICK) as rig:
         link: Any = rig.relay.rooms._table.find("r")
-        at_relay, at_agent = link._session.lasting, rig.agent._relay_link._resumable
+        at_relay, at_agent = link._session.transport, rig.agent._relay_link._resumable
         wrong = at_agent if detected_by == "relay" else at_relay
         wrong.continuity.incoming.crc ^= 1
         link.measure()  # sends a ping, which is answered

@@ -123,8 +123,8 @@ def upgrade_of(head: bytes) -> Upgrade | None:
 
 
 @lru_cache(maxsize=64)
-def _written(status: int, sentence: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    return plain_response(status, sentence + "\n", headers=headers)
+def _written(status: int, message: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return plain_response(status, message + "\n", headers=headers)
 
 
 class FastReject:

@@ -211,7 +211,7 @@ class Watcher(Protocol):
             self._sent_state = status.state
             self._leg.write(b"data: " + status.to_json() + b"\n\n")
 
-    def end(self, sentence: str) -> None:
+    def end(self, message: str) -> None:
         """End the stream: the token is invalid now, or the relay stops. A page may ask again."""
         if not self._is_over:
             self._stop()

@@ -53,8 +53,8 @@ class TrustedProxies:
             try:
                 self._networks.append(ip_network(text, strict=False))
             except ValueError as error:
-                sentence = f"The trusted proxy {text!r} is not an address or network: {error}."
-                raise ConfigError(sentence, code="trusted_proxy") from error
+                message = f"The trusted proxy {text!r} is not an address or network: {error}."
+                raise ConfigError(message, code="trusted_proxy") from error
 
     def trusts(self, address: str) -> bool:
         """Whether an address is in one of the networks."""

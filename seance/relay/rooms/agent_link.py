@@ -188,9 +188,9 @@ class AgentLink:
         if self.change is LinkChange.DETACHED:
             return "expired"
         if self._session is not None:
-            if self._session.lasting.is_broken:
+            if self._session.transport.is_broken:
                 return "desync"
-            return "failed" if self._session.lasting.is_attached else "left"
+            return "failed" if self._session.transport.is_attached else "left"
         carrier = cast(Carrier, self._below)
         if carrier.was_cut:
             return "cut"
@@ -461,26 +461,26 @@ class AgentLink:
         self._below.close(CloseCode.REPLACED, "the same agent has taken the room with another connection")
         mux.end("The same agent has taken the room with another connection.")
 
-    def give_up_waiting(self, sentence: str, why: str = "no_memory") -> None:
+    def give_up_waiting(self, message: str, why: str = "no_memory") -> None:
         """End the session of an agent that is away; ``on_lost`` follows."""
         if self._session is not None and self.is_resuming:
             self._why_lost = why
-            self._session.end(sentence)
+            self._session.end(message)
 
     def cut(self) -> None:
         """Cut the carrier, if there is one: the time of the drain is over."""
         if self.is_alive:
             self._below.abortConnection()
 
-    def _note_lost(self, sentence: str) -> None:
+    def _note_lost(self, message: str) -> None:
         self._next_token = None
         if self._pulse is not None:
             self._pulse.stop()
             self._pulse = None
         if self._session is not None:
-            self._session.end(sentence)
+            self._session.end(message)
         if self._renewal is not None:
             self._renewal.cancel()
-        self._on_lost(self, sentence)
+        self._on_lost(self, message)
         self.syncs.close()
         self._lost.fire(None)

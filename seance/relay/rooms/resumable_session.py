@@ -58,10 +58,10 @@ class ResumableSession:
         self._settings = settings
         self._mux = mux
         self._on_change = on_change
-        self.lasting = ResumableTransport(
+        self.transport = ResumableTransport(
             reactor, mux, on_detached=self._detached, kept_bytes=settings.resume_bytes
         )
-        self.lasting.on_settled = self._settled
+        self.transport.on_settled = self._settled
         self.sid = secrets.token_urlsafe(SID_BYTES)
         self._secret = secrets.token_urlsafe(SECRET_BYTES)
         self._proof = Proof(self._secret)
@@ -82,7 +82,7 @@ class ResumableSession:
     @property
     def kept_bytes(self) -> int:
         """Bytes in memory that the agent has not acknowledged."""
-        return self.lasting.continuity.outgoing.kept_bytes
+        return self.transport.continuity.outgoing.kept_bytes
 
     def begin(self, why: str = "") -> SessionInfo:
         """Expect the first carrier.
@@ -93,7 +93,7 @@ class ResumableSession:
         Returns:
             The field for the 101. ``on_open`` follows.
         """
-        self._epoch = self.lasting.begin(0, 0)
+        self._epoch = self.transport.begin(0, 0)
         return self._field(is_resumed=False, why=why)
 
     def is_asked_for(self, resume_request: ResumeRequest) -> bool:
@@ -116,7 +116,7 @@ class ResumableSession:
         if not self._carriers.take(1, self._reactor.seconds()):
             raise refusal("session_flaps")
         try:
-            self._epoch = self.lasting.begin(resume_request.received, resume_request.crc)
+            self._epoch = self.transport.begin(resume_request.received, resume_request.crc)
         except (LocalProtocolError, RemoteProtocolError) as error:
             self._log.warn("A session cannot be resumed: {reason}", reason=str(error), event="session.gap")
             return None
@@ -128,22 +128,22 @@ class ResumableSession:
         """Continue on the expected carrier, which is open."""
         self._stop_waiting()
         self._mux.resume_clock()
-        self.lasting.join(protocol, self._epoch)
+        self.transport.join(protocol, self._epoch)
         self._on_change()
 
     def give_up(self) -> None:
         """Note that the expected carrier did not open."""
-        self.lasting.give_up(self._epoch)
+        self.transport.give_up(self._epoch)
 
-    def end(self, sentence: str) -> None:
+    def end(self, message: str) -> None:
         """End the session."""
         self._stop_waiting()
-        self.lasting.expire(sentence)
+        self.transport.expire(message)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _field(self, *, is_resumed: bool, why: str = "") -> SessionInfo:
-        incoming = self.lasting.continuity.incoming
+        incoming = self.transport.continuity.incoming
         return SessionInfo(
             sid=self.sid,
             token=self._secret,
@@ -155,7 +155,7 @@ class ResumableSession:
             why=why,
         )
 
-    def _detached(self, sentence: str) -> None:
+    def _detached(self, message: str) -> None:
         self._mux.pause_clock()
         if self._expiry is None:
             self._expiry = self._reactor.callLater(self._settings.resume_seconds, self._expired)
@@ -163,7 +163,7 @@ class ResumableSession:
 
     def _expired(self) -> None:
         self._expiry = None
-        self.lasting.expire("The agent did not come back in time.")
+        self.transport.expire("The agent did not come back in time.")
 
     def _settled(self) -> None:
         self._proof.settle()

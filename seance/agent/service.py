@@ -240,7 +240,7 @@ class Agent(Service):
             except Exception:  # noqa: BLE001  # an unexpected error must not end the loop
                 message = "An attempt to connect failed with an unexpected error; see the log."
                 self._log.failure("[Agent] An attempt to connect failed", event="link.failed")
-            if self._is_running and self._phase is not AgentPhase.SWITCHING:
+            if self._is_running and self._next is None:
                 await self._wait(message, code)
 
     async def _attempt(self) -> tuple[str, str]:
@@ -322,6 +322,9 @@ class Agent(Service):
 
     async def _serve(self, relay_link: RelayLink) -> str:
         """Serve clients over ``relay_link`` until its carrier is lost; return the reason as a message."""
+        if not self._is_running:  # a status listener has stopped the agent while it dialled
+            relay_link.end("The agent is stopping.")
+            raise CancelledError
         is_resumed = relay_link is self._relay_link
         self._advance(AgentEvent.ATTACHED)
         self._relay_link = relay_link

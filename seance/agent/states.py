@@ -88,12 +88,16 @@ class AgentEvent(enum.Enum):
 
 
 _MAY_FAIL = (
+    AgentPhase.WAITING,
+    AgentPhase.WAITING_TO_RESUME,
     AgentPhase.CONNECTING,
     AgentPhase.RESUMING,
     AgentPhase.CONNECTED,
     AgentPhase.SEARCHING,
+    AgentPhase.SWITCHING,
     AgentPhase.DRAINING,
 )
+"""An attempt may fail in each of these, also by an unexpected error."""
 
 AGENT: Final[Mapping[tuple[AgentPhase, AgentEvent], AgentPhase]] = MappingProxyType(
     {

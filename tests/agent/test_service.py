@@ -358,3 +358,20 @@ async def test_stop_does_not_wait_for_a_relay_that_does_not_close() -> None:
         await rig.agent.stopService()
         raw.resumeProducing()
         await until(lambda: rig.relay.rooms.room_count == 0)
+
+
+@ensureDeferred
+async def test_agent_stopped_by_a_status_listener_keeps_no_link() -> None:
+    async with Rig(with_agent=False) as rig:
+        agent = rig.make_agent()
+        stopping: list[object] = []
+
+        def stop(status: AgentStatus) -> None:
+            if status.state is AgentState.CONNECTING and not stopping:
+                stopping.append(agent.stopService())
+
+        agent.on_status(stop)
+        agent.startService()
+        await until(lambda: agent.status.state is AgentState.STOPPED)
+        await turn(0.2)
+        assert rig.relay.rooms.room_count == 0

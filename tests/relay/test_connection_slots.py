@@ -115,6 +115,18 @@ async def test_refused_clients_that_stay_do_not_keep_an_agent_out_of_a_full_rela
         assert len(rig.relay.front.closing) < 4
 
 
+@ensureDeferred
+async def test_each_connection_without_a_slot_closes_another_refused_one() -> None:
+    """Several connections are accepted in one turn, before the first closed one has freed its slot."""
+    async with Rig(with_agent=False) as rig:
+        refused = [await rig.connect(request("/nowhere")) for _ in range(2)]
+        for client in refused:
+            await client.receives(b"Unknown path")
+        rig.relay.front._free_slot()
+        rig.relay.front._free_slot()
+        await until(lambda: rig.relay.front.admission.open_count == 0)
+
+
 # Behind proxies
 
 

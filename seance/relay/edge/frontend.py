@@ -49,6 +49,7 @@ from seance.heads import (
     resolve_target,
     without_token,
 )
+from seance.heads.refusals import Retry
 from seance.net import HandshakeLog, LogLimiter, PeerCertificate, ProtocolSwitch, peer_certificate, tune
 from seance.relay.edge.admission import LOOPBACK, Visit
 from seance.relay.edge.agent_identity import authenticate_agent, challenge
@@ -110,7 +111,8 @@ class FrontendFactory(Factory):
         turns: Bounds how many clients begin in one turn of the reactor.
         pending: The connections without a whole head.
         slots: A slot for each connection.
-        closing: The connections that have their refusal and are not closed yet, the oldest first.
+        closing: The connections that have their response and are not closed yet.
+        refused: Those of them that may be closed early, the oldest first.
         is_draining: Whether the relay is stopping.
     """
 
@@ -144,6 +146,7 @@ class FrontendFactory(Factory):
         )
         self._deciding: dict[Frontend, None] = {}
         self.closing: dict[Frontend, None] = {}
+        self.refused: dict[Frontend, None] = {}
         self.slots = ConnectionSlots(
             admission, accepting, lambda: context.observer, free_slot=self._free_slot
         )
@@ -179,10 +182,11 @@ class FrontendFactory(Factory):
         Otherwise clients that do not close a refused connection would hold the last slots for two seconds
         each, and an agent behind 300 of them would wait 18 s.
         """
-        oldest = next(iter(self.closing), None)
+        oldest = next(iter(self.refused), None)
         if oldest is None:
             self.pending.cut_oldest()
         else:
+            del self.refused[oldest]  # its slot is free in the next turn; until then, another one is chosen
             oldest.close_answered()
 
     def _note_unreadable(self, peer: str, what: str) -> None:
@@ -332,7 +336,8 @@ class Frontend(ProtocolSwitch):
         else:
             route = resolve_target(request.target)
             if self._factory.is_draining:
-                raise refusal("relay_stopping")
+                is_agent = route.kind is RouteKind.AGENT
+                raise refusal("relay_stopping", retry=Retry.SOON if is_agent else None)
             kind = self._kind_of(request, route)
         await HANDLERS[kind](self, request, cast(Route, route))
 
@@ -560,6 +565,7 @@ class Frontend(ProtocolSwitch):
 
     def _refuse(self, refusal: Refusal) -> None:
         self._context.observer.notify(Refused(refusal.code))
+        self._factory.refused[self] = None
         self._close_gracefully(refusal_response(refusal))
 
     def _close_gracefully(self, answer: bytes) -> None:
@@ -568,6 +574,7 @@ class Frontend(ProtocolSwitch):
 
     def _closed_gracefully(self) -> None:
         self._factory.closing.pop(self, None)
+        self._factory.refused.pop(self, None)
 
     def _stop_waiting(self) -> None:
         self._factory.pending.remove(self)

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from seance.core.events import ClientWaiting, LimitHit, LinkChange, LinkChanged, ResumptionEnded
 from seance.core.observers import room_hash
 from seance.errors import Refusal
+from seance.heads.refusals import Retry
 from seance.relay.refusals import refusal
 from seance.relay.rooms.agent_link import AgentLink
 from seance.relay.rooms.agent_wait_queue import AgentWaitQueue
@@ -124,7 +125,7 @@ class LocalRoomDirectory:
     ) -> AgentLink:
         """Assign a room to a new link; see ``RoomDirectory``."""
         if not self._is_open:
-            raise refusal("relay_stopping")
+            raise refusal("relay_stopping", retry=Retry.SOON)
         if self.resume_memory.is_used_up:
             raise refusal("relay_memory")
         link = AgentLink(self._reactor, self._context.settings, room, self._note_lost, self.windows)

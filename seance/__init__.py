@@ -6,8 +6,8 @@ first use, so ``import seance`` imports neither Twisted nor a reactor.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+"""Type checkers treat this name as true. Importing it from ``typing`` would double the import time."""
 
 if TYPE_CHECKING:
     from seance.agent.service import Agent, AgentStatus
@@ -33,6 +33,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use (PEP 562)."""
+    from importlib import import_module  # noqa: PLC0415  # for the import time
+
     if name not in _MODULES:
         raise AttributeError(f"module 'seance' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)

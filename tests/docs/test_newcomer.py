@@ -52,6 +52,7 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pages
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(1500)
 def test_all_commands_of_a_page_work(page: Path, venv: Path, tmp_path: Path) -> None:
     with Newcomer(tmp_path, venv) as person:

@@ -97,6 +97,7 @@ def echo_server() -> Iterator[Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_text_typed_into_wscat_is_echoed(echo_server: Process) -> None:
     check_free(8080)
     node_modules()
@@ -120,6 +121,7 @@ def test_text_typed_into_wscat_is_echoed(echo_server: Process) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_wscat_shows_that_the_room_has_no_agent() -> None:
     check_free(8080)
     node_modules()

@@ -82,8 +82,8 @@ def _query(pid: int, program: str | None, *, attached: bool) -> str | None:
     """Return the message of a healthy process; None if another user or another program runs there.
 
     Raises:
-        CheckError: The process is not healthy, does not answer, or is not connected to its relay with
-        ``attached``.
+        CheckError: The process is not healthy or does not answer; or, with ``attached``, it is not connected
+            to its relay.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)

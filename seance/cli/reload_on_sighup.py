@@ -70,7 +70,12 @@ class ReloadOnSighup(Service):
         previous = signal.signal(signal.SIGHUP, self._on_signal)
         self._restore = lambda: signal.signal(signal.SIGHUP, previous)
         if self._had_terminal:
-            self._checks.start(CHECK_SECONDS, now=False)
+            checking = self._checks.start(CHECK_SECONDS, now=False)
+            checking.addErrback(
+                lambda failure: self._log.failure(
+                    "The terminal could not be checked", failure, event="hangup.mistake"
+                )
+            )
 
     def stopService(self) -> None:
         """Restore the previous handler. By default the next SIGHUP then ends the process immediately."""
@@ -102,7 +107,8 @@ class ReloadOnSighup(Service):
             self._restore = None
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._log.info("SIGHUP: the terminal is closed; stopping", event="process.terminal_closed")
-            self._reactor.stop()
+            with suppress(ReactorNotRunning):  # another signal has stopped it already
+                self._reactor.stop()
 
     def _reread(self) -> None:
         self._log.info("SIGHUP: files are read again", event="hangup.reread")

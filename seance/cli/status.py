@@ -17,9 +17,8 @@ from pathlib import Path
 
 from seance.cli.arguments import Parser
 from seance.cli.status_client import Admin, Room, StatusClient, StatusError
+from seance.cli.terminal import read_token
 from seance.errors import ConfigError
-from seance.net import read_bounded
-from seance.options import parsers
 
 __all__ = ["DEFAULT_URL", "main"]
 
@@ -38,8 +37,6 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 Row = tuple[str, ...]
 
-MAX_TOKEN_BYTES = 4096
-
 
 def main(arguments: Sequence[str], sleep: Callable[[float], None] = time.sleep) -> int:
     """Run ``seance status``; return the exit status.
@@ -53,7 +50,7 @@ def main(arguments: Sequence[str], sleep: Callable[[float], None] = time.sleep) 
     """
     parsed = _parser().parse_args(list(arguments))
     try:
-        admin = Admin(parsed.admin, _token(parsed.token_file), parsed.ca)
+        admin = Admin(parsed.admin, (read_token(parsed.token_file) or ""), parsed.ca)
         view = _StatusView(admin, parsed.room, as_json=parsed.json, is_watch=parsed.watch)
         if not parsed.watch:
             _print(view.fetch())
@@ -213,16 +210,6 @@ def _plural(count: int, what: str) -> str:
 
 
 # The command line
-
-
-def _token(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return parsers.token(read_bounded(path, MAX_TOKEN_BYTES)[0].decode("ascii").strip())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it has no token"
-        raise ConfigError(f"The token file {path} cannot be read: {reason}.") from error
 
 
 def _parser() -> Parser:

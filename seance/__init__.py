@@ -10,7 +10,8 @@ TYPE_CHECKING = False
 """Type checkers treat this name as true. Importing it from ``typing`` would double the import time."""
 
 if TYPE_CHECKING:
-    from seance.agent.service import Agent, AgentStatus
+    from seance.agent.service import Agent
+    from seance.agent.status import AgentStatus
     from seance.auth.agent_key import agent_identity
     from seance.core.settings import AgentSettings, RelaySettings
     from seance.errors import ConfigError
@@ -23,7 +24,7 @@ __version__ = "0.2.0"
 _MODULES = {
     "Agent": "seance.agent.service",
     "AgentSettings": "seance.core.settings",
-    "AgentStatus": "seance.agent.service",
+    "AgentStatus": "seance.agent.status",
     "ConfigError": "seance.errors",
     "Relay": "seance.relay.service",
     "RelaySettings": "seance.core.settings",

@@ -21,7 +21,7 @@ from typing import Any
 from twisted.internet.defer import TimeoutError  # Twisted's own
 from twisted.internet.interfaces import IReactorTime
 
-from seance.core.interfaces import Grant, TokenRole, Verifier
+from seance.core.interfaces import VERIFY_SECONDS, Grant, TokenRole, Verifier
 from seance.errors import Refusal
 from seance.heads.refusals import refusal
 from seance.net import peer_certificate
@@ -34,7 +34,6 @@ CHANGE_FIELD = "Seance-Admin"
 FULL_ACCESS = Grant(TokenRole.ADMIN, ("*",), math.inf)
 """The grant of a request that needs no token."""
 
-VERIFY_SECONDS = 15.0
 MAX_AUTHORIZATION_CHARACTERS = 8192
 
 _OWN_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
@@ -74,8 +73,9 @@ class AccessControl:
             authorization: The ``Authorization`` field; empty if there is none.
             transport: The connection, which may have a client certificate.
 
-        Raises: Refusal: 401 without a valid token, 403 for a token of another role, 503 if the verifier is
-        too slow.
+        Raises:
+            Refusal: 401 without a valid token, 403 for a token of another role, 503 if the verifier is too
+                slow.
         """
         if not self._requires_token or peer_certificate(transport) is not None:
             return FULL_ACCESS

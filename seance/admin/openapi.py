@@ -86,7 +86,7 @@ _ROOM_FIELDS: Json = {
 _SCHEMAS: Json = {
     "Refusal": _object(code={"type": "string"}, error={"type": "string"}),
     "Room": _object(**_ROOM_FIELDS),
-    "RoomTable": _object(
+    "Rooms": _object(
         rooms={"type": "array", "items": _reference("Room")},
         next={"type": ["string", "null"], "description": "Value of `after` for the next page."},
     ),
@@ -148,7 +148,7 @@ def description() -> Json:
             "/api/rooms": {
                 "get": _get(
                     "The rooms with an agent, sorted by name.",
-                    _content(_reference("RoomTable")),
+                    _content(_reference("Rooms")),
                     _LIMIT,
                     {
                         "name": "after",

@@ -42,10 +42,12 @@ NOWHERE = "none"
 class RelayAdmin(MultiService):
     """The admin port of a relay.
 
-    Args: reactor: Twisted's reactor. settings: The relay's settings. The admin port uses ``admin`` (not
-    ``NOWHERE``: the caller checks that), ``admin_token``, ``admin_ca``, ``metrics_rooms``, ``tls_cert`` and
-    ``tls_key``. verifier: Verifies tokens; the relay's own. routes: Further routes, which take precedence;
-    ``page_routes(...)`` for the dashboard.
+    Args:
+        reactor: Twisted's reactor.
+        settings: The settings of the relay. The admin port uses ``admin`` (not ``NOWHERE``: the caller checks
+            that), ``admin_token``, ``admin_ca``, ``metrics_rooms``, ``tls_cert`` and ``tls_key``.
+        verifier: Verifies tokens; the relay's own.
+        routes: Further routes, which take precedence; ``page_routes(...)`` for the dashboard.
 
     Attributes:
         observer: Pass this to the relay.

@@ -41,14 +41,20 @@ DEFAULT_ENDPOINT = "tcp:9090:interface=127.0.0.1"
 class AdminService(Service):
     """Listens between ``startService`` and ``stopService``.
 
-    Args: reactor: Twisted's reactor. endpoint: A Twisted server endpoint string. None for
-    ``DEFAULT_ENDPOINT``; if that is in use, the service logs a warning and does not listen. routes: The
-    routes. verifier: Verifies tokens; None without tokens. requires_token: Whether loopback addresses need a
-    token too. tls: TLS for an endpoint without its own, if it is not a loopback address or
-    ``requests_certificate`` is set. requests_certificate: Whether ``tls`` requests client certificates, which
-    replace a token. risk: What any client could do without a token, for the error message. remedy: What to do
-    about it, for the error message. before_close: Called on stop; the port closes when its Deferred fires.
-    on_close: Called when the port closes.
+    Args:
+        reactor: Twisted's reactor.
+        endpoint: A Twisted server endpoint string. None for ``DEFAULT_ENDPOINT``; if that is in use, the
+            service logs a warning and does not listen.
+        routes: The routes.
+        verifier: Verifies tokens; None without tokens.
+        requires_token: Whether loopback addresses need a token too.
+        tls: TLS for an endpoint without its own, if it is not a loopback address or
+            ``requests_certificate`` is set.
+        requests_certificate: Whether ``tls`` requests client certificates, which replace a token.
+        risk: Access that any client would have without a token, for the error message.
+        remedy: The option that prevents it, for the error message.
+        before_close: Called on stop; the port closes when its Deferred fires.
+        on_close: Called when the port closes.
     """
 
     _log = Logger()

@@ -99,7 +99,7 @@ class RelayLink:
             )
         self._session: SessionInfo | None = None
         self._carrier: Carrier | None = None
-        self._pulse: CarrierHeartbeat | None = None
+        self._heartbeat: CarrierHeartbeat | None = None
         self._expiry: IDelayedCall | None = None
         self._detached: OneShotEvent[str] = OneShotEvent()
 
@@ -163,18 +163,18 @@ class RelayLink:
 
     # -- carriers --------------------------------------------------------------------------
 
-    def attach(self, inlet: CarrierProtocol, session: SessionInfo) -> None:
+    def attach(self, protocol: CarrierProtocol, session: SessionInfo) -> None:
         """Start the session over its first carrier.
 
         Args:
-            inlet: The protocol of the open carrier.
+            protocol: The protocol of the open carrier.
             session: The relay's data about the session.
         """
         resumable = cast(ResumableTransport, self._resumable)
         self._session = session
         resumable.on_control = lambda message: self._on_control(self, message)
-        self._note_carrier(LinkEvent.OPENED, inlet.carrier)
-        resumable.join(inlet, resumable.begin(0, 0))
+        self._note_carrier(LinkEvent.OPENED, protocol.carrier)
+        resumable.join(protocol, resumable.begin(0, 0))
 
     def attach_plain(self) -> None:
         """Note that the only carrier of a link without resumption is open."""
@@ -182,9 +182,9 @@ class RelayLink:
         carrier.on_control = lambda message: self._on_control(self, message)
         self._note_carrier(LinkEvent.OPENED, carrier)
         if self.is_attached:
-            self._pulse = CarrierHeartbeat(self._reactor, carrier)
+            self._heartbeat = CarrierHeartbeat(self._reactor, carrier)
 
-    def resume(self, inlet: CarrierProtocol, session: SessionInfo) -> None:
+    def resume(self, protocol: CarrierProtocol, session: SessionInfo) -> None:
         """Continue the session over another carrier.
 
         Raises:
@@ -199,16 +199,16 @@ class RelayLink:
         self._session = session
         self._detached = OneShotEvent()
         self._stop_expiry()
-        self._note_carrier(LinkEvent.RESUMED, inlet.carrier)
+        self._note_carrier(LinkEvent.RESUMED, protocol.carrier)
         self.mux.resume_clock()
-        resumable.join(inlet, epoch)
+        resumable.join(protocol, epoch)
 
     def probe(self) -> None:
         """Check that the relay responds; the carrier is aborted if it does not within two seconds."""
         if self._resumable is not None:
             self._resumable.probe()
-        elif self._pulse is not None:
-            self._pulse.probe()
+        elif self._heartbeat is not None:
+            self._heartbeat.probe()
 
     def drop_carrier(self) -> None:
         """Abort the carrier without a check; ``when_detached`` fires."""
@@ -318,9 +318,9 @@ class RelayLink:
     def _note_lost(self, message: str) -> None:
         self._advance(LinkEvent.ENDED)
         self._stop_expiry()
-        if self._pulse is not None:
-            self._pulse.stop()
-            self._pulse = None
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
         self._detached.fire(message)
 
     def _stop_expiry(self) -> None:

@@ -65,7 +65,7 @@ RESUME_DIAL_SECONDS = 5.0
 MOVE_SECONDS = 60.0
 """After the agent has moved, the time in which the old relay may disconnect the clients that it still has."""
 
-PROBE_SECONDS = 2.0
+MIN_DIAL_SECONDS = 2.0
 """After an event, an attempt that has already lasted this long is cancelled and a new one starts."""
 
 LOST_AFTER_SECONDS = 10.0
@@ -172,7 +172,7 @@ class Agent(Service):
                 relay_link.probe()
         elif self._dialling is None:
             self._woken.fire(None)
-        elif self._reactor.seconds() - self._dialling_since >= PROBE_SECONDS and self._may_cancel():
+        elif self._reactor.seconds() - self._dialling_since >= MIN_DIAL_SECONDS and self._may_cancel():
             self._waits.skip_next()
             self._dialling.cancel()
 
@@ -204,7 +204,7 @@ class Agent(Service):
         self._loop = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Stop to dial, send what is queued, and close the link, all within ``drain_seconds``."""
+        """Stop dialling, send what is queued, and close the link, all within ``drain_seconds``."""
         super().stopService()
         self._advance(AgentEvent.STOP)
         return Deferred.fromCoroutine(self._close())

@@ -100,7 +100,7 @@ def _check_times(claims: Mapping[str, object], now: float) -> int:
 
 
 def _seconds(claims: Mapping[str, object], name: str) -> int | None:
-    return _number(claims, name, least=0, most=LAST_SECOND)
+    return _number(claims, name, minimum=0, maximum=LAST_SECOND)
 
 
 def _role(claims: Mapping[str, object]) -> TokenRole:
@@ -125,13 +125,13 @@ def _text(claims: Mapping[str, object], name: str) -> str | None:
 
 
 def _strings(
-    claims: Mapping[str, object], name: str, form: re.Pattern[str], most: int
+    claims: Mapping[str, object], name: str, form: re.Pattern[str], maximum: int
 ) -> tuple[str, ...] | None:
     if name not in claims:
         return None
     value = claims[name]
     values = value if isinstance(value, list) else [value]
-    if len(values) > most or not all(isinstance(one, str) and form.fullmatch(one) for one in values):
+    if len(values) > maximum or not all(isinstance(one, str) and form.fullmatch(one) for one in values):
         raise _wrong(name)
     return tuple(values)
 
@@ -140,15 +140,15 @@ def _limit(claims: Mapping[str, object], name: str) -> int | None:
     limits = claims.get("max", {})
     if not isinstance(limits, dict):
         raise _wrong("max")
-    return _number(limits, name, least=1, most=MAX_NUMBER)
+    return _number(limits, name, minimum=1, maximum=MAX_NUMBER)
 
 
-def _number(claims: Mapping[str, object], name: str, *, least: int, most: int) -> int | None:
+def _number(claims: Mapping[str, object], name: str, *, minimum: int, maximum: int) -> int | None:
     if name not in claims:
         return None
     value = claims[name]
     # ``isinstance`` would accept True. Floats such as 1.5 or 1e400 are not accepted either.
-    if type(value) is not int or not least <= value <= most:
+    if type(value) is not int or not minimum <= value <= maximum:
         raise _wrong(name)
     return value
 

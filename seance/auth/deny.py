@@ -52,7 +52,7 @@ def deny_list_from_text(text: bytes) -> DenyList:
     """Return the deny list in a file.
 
     Raises:
-        ValueError: The file is invalid. The message continues a sentence that begins with the file.
+        ValueError: The file is invalid. The message is a predicate that follows the file's name.
     """
     found: dict[str, set[str]] = {"jti": set(), "sub": set(), "room": set()}
     try:

@@ -78,8 +78,9 @@ class KeySetUrl:
             policy: Trusted certificates; those of the system by default.
 
         Returns:
-            The body. The Deferred fails with ValueError for a bad response (its message is the rest of a
-            sentence), or with the error of the connection. Cancelling it aborts the connection.
+            The body. The Deferred fails with ValueError for a bad response (its message is a predicate
+            that follows the name of the key set), or with the error of the connection. Cancelling it aborts
+            the connection.
         """
         endpoint = _AbortableEndpoint(reactor, policy or BrowserLikePolicyForHTTPS())
         return Deferred.fromCoroutine(self._fetch(reactor, endpoint))

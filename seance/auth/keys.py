@@ -144,8 +144,8 @@ def keys_from_text(text: bytes) -> tuple[Key, ...]:
     A set without keys is valid; it revokes the keys that the file contained before.
 
     Raises:
-        ValueError: A key is missing, malformed or not accepted. The message
-            continues a sentence that begins with the file.
+        ValueError: A key is missing, malformed or not accepted. The message is a predicate that follows the
+            file's name.
     """
     if b"-----BEGIN " in text:
         return (_key_from_pem(text),)

@@ -16,8 +16,8 @@ def object_from_json(text: bytes) -> dict[str, object]:
     """Return the object in ``text``; the caller limits its length.
 
     Raises:
-        ValueError: ``text`` is not one JSON object in UTF-8. The message continues a
-            sentence that begins with the text.
+        ValueError: ``text`` is not one JSON object in UTF-8. The message is a predicate that follows a name
+            of the text.
     """
     try:
         value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_reject_constant)

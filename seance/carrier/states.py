@@ -2,23 +2,10 @@
 
 A missing entry means that the step is ignored and the state stays as it is. Twisted's transports ignore a
 second close or abort in the same way, and the layers below may report an end after this side has closed.
-docs/states.md has generated diagrams of all transitions.
+docs/states.md shows all transitions.
 
-``Carrier``::
-
-    OPEN --CLOSE--> CLOSING --SEND_CLOSE--> CLOSE_SENT    (ABORT leads from these three to ABORTING)
-     |
-     +--ENDED_UNREAD--> UNREAD --CLOSE or ABORT--> ENDING  (LOST leads from all states to LOST)
-
-``ResumableTransport`` has one state for itself, and one for the flow of data to the carrier::
-
-    OPEN --BYE--> PEER_CLOSING --CLOSE--> CLOSING         (FINISH leads from all states to CLOSED)
-     |                                       ^
-     +-----------------CLOSE-----------------+
-
-    BACKLOG --CAUGHT_UP--> FULL --DRAINED--> FLOWING      (DETACHED leads from all states to BACKLOG)
-                             ^                  |
-                             +------FILLED------+
+``Carrier`` has one machine. ``ResumableTransport`` has one for itself and one for the flow of data to the
+carrier.
 """
 
 from __future__ import annotations

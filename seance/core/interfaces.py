@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 __all__ = [
+    "VERIFY_SECONDS",
     "AgentIdentity",
     "Grant",
     "IdentityVerifier",
@@ -22,6 +23,9 @@ __all__ = [
     "Verifier",
     "identity_of",
 ]
+
+VERIFY_SECONDS = 15.0
+"""Bound of verifying a token, for verifiers that hang. Fetching a key set has its own bound of 5 s."""
 
 
 class TokenRole(enum.Enum):

@@ -40,11 +40,6 @@ class TokenBucket:
         self._tokens -= count
         return max(0.0, -self._tokens / self._rate)
 
-    def is_full(self, now: float) -> bool:
-        """Whether the bucket is full, so that a new one would behave the same."""
-        self._refill(now)
-        return self._tokens >= self._burst
-
     def _refill(self, now: float) -> None:
         self._tokens = min(self._burst, self._tokens + (now - self._seconds) * self._rate)
         self._seconds = now

@@ -11,10 +11,11 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
+from seance.cli import INTERRUPTED
 from seance.cli.arguments import Parser, checked
 from seance.cli.terminal import run
 from seance.doctor.context import DOCUMENT, DoctorOptions
-from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, Hop
+from seance.doctor.findings import WRONG_OPTIONS, Hop
 from seance.doctor.runner import run_checks
 from seance.doctor.text_output import TextOutput
 from seance.options import parsers

@@ -12,13 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from seance.heads import redact
 
-__all__ = ["INTERRUPTED", "WRONG_OPTIONS", "DoctorReport", "Finding", "Hop", "HopFailed", "HopStatus"]
+__all__ = ["WRONG_OPTIONS", "DoctorReport", "Finding", "Hop", "HopFailed", "HopStatus"]
 
 WRONG_OPTIONS = 2
 """The exit code for invalid options."""
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as in shells: 128 plus the number of the signal."""
 
 
 class Hop(enum.Enum):

@@ -18,7 +18,7 @@ from typing import Any
 
 from seance.errors import Gone, RemoteProtocolError
 from seance.wsclient import WsConnection
-from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
+from seance.wsclient.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload
 from seance.yserver.messages import SyncStep1, SyncStep2, decode, encode
 
 __all__ = ["ProbeResult", "ServerProtocol", "probe_server"]
@@ -37,7 +37,7 @@ CLOSE_SECONDS = 1.0
 MAX_CLOSE_BYTES = 125
 """Largest payload of a control frame (RFC 6455, 5.5); a longer close reason is cut."""
 
-CLOSE_PAYLOAD = (1000).to_bytes(2, "big")
+CLOSE_PAYLOAD = close_payload(1000)
 
 STEP_2 = b"\x00\x01"
 """The beginning of a message with sync step 2."""

@@ -3,21 +3,8 @@
 This file defines *which step may follow which*; ``seance.mux.stream`` applies the tables and acts on them. A
 step that is not in a table is an error of ours: every step that a peer can cause is allowed in every state.
 
-A transport has three small machines. Two are for its halves, one for the whole::
-
-    ReadState, the receiving half
-
-    OPEN --FIN--> END_PENDING --REPORT--> ENDED
-
-    WriteState, the sending half
-
-    OPEN --END--> ENDING --FIN--> ENDED
-      |              |
-      +----RESET-----+----------> CUT
-
-    Lifecycle, the whole transport
-
-    OPEN --CLOSE--> CLOSING --ABORT--> ABORTING --LOSE--> LOST
+A transport has three small machines: ``ReadState`` and ``WriteState`` for its halves, ``Lifecycle`` for the
+whole. docs/states.md shows all transitions.
 
 In ``ReadState``, FIN is the peer's end of data. It is reported after the data before it, for which a paused
 protocol makes it wait. In ``WriteState``, END is the protocol's request to end, and FIN means that our end

@@ -1,9 +1,8 @@
 """Makes the settings of a relay or an agent from flags, environment variables and a config file.
 
 Precedence, highest first: flag, ``SEANCE_<OPTION>``, the option's other environment variables, the TOML file,
-the default. Every error is a ``ConfigError`` with one message
-that names the source, the value and what to write instead. The callers pass the environment; nothing here
-reads ``os.environ``.
+the default. Every error is a ``ConfigError`` with one message that names the source, the value and what to
+write instead. The callers pass the environment; nothing here reads ``os.environ``.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ __all__ = ["Departing", "Departures", "Drain", "DrainedLink", "slots"]
 TICK_SECONDS = 0.02
 """Interval at which clients are closed: 200 a second are four each time."""
 
-LONGEST_TICK_SECONDS = 0.2
+MAX_TICK_SECONDS = 0.2
 
 AGENTS_PER_SECOND = 20.0
 """Rate of slots if the configured spread would be slower: three agents do not need five seconds."""
@@ -47,9 +47,19 @@ AGENTS_PER_SECOND = 20.0
 GRACE_SECONDS = 1.0
 """How much longer than the announced time an agent may take to leave."""
 
-LAST_SLOT, MAX_TRY, ALL_LEAVE, LAST_CLIENT = 0.5, 0.25, 0.75, 0.9
-"""Parts of ``drain_seconds``: the last slot is over; how long an agent may try; all remaining agents are
-disconnected; the last client is closed. The rest is for closing handshakes."""
+# Parts of ``drain_seconds``. The time after the last one is for closing handshakes.
+
+MAX_TRY = 0.25
+"""How long an agent may try to find another relay."""
+
+LAST_SLOT = 0.5
+"""The end of the last agent's slot."""
+
+ALL_LEAVE = 0.75
+"""All remaining agents are disconnected."""
+
+LAST_CLIENT = 0.9
+"""The last client is closed."""
 
 REASON = "the relay is restarting"
 
@@ -89,6 +99,9 @@ class Departures:
 
     Args:
         reactor: Twisted's reactor or a ``Clock``.
+
+    Attributes:
+        on_empty: Called when no client is left and no action is queued.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -172,7 +185,7 @@ class Departures:
         left_seconds = max(self._by_seconds - now, TICK_SECONDS)
         per_second = max(self._per_second or 0.0, len(self._queued) / left_seconds)
         # After a long busy turn the missed clients are not closed in one burst.
-        self._tokens += per_second * min(now - self._ticked_at, LONGEST_TICK_SECONDS)
+        self._tokens += per_second * min(now - self._ticked_at, MAX_TICK_SECONDS)
         self._ticked_at = now
         while self._queue:
             client, act = self._queue[0]

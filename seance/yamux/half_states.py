@@ -1,7 +1,7 @@
 """The state machines of the two halves of a stream, as tables.
 
 This file defines *which step may follow which*. It does not deal with frames, windows, queues, or which side
-opened the stream. The session applies the tables.
+opened the stream. The session applies the tables. docs/states.md shows all transitions.
 
 A yamux stream consists of two one-way pipes that share an id and a reset. So it has two small machines rather
 than one over the product of their states (hashicorp/yamux has one with eight states, and three of its

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
 from seance.agent import service as agent_module
 from seance.agent.service import AgentState
@@ -189,3 +190,37 @@ async def test_renewed_token_changes_the_rate_limit_of_connected_clients(rate: i
         await until(lambda: link.handle is not handle)
         assert link.rate_limit is pace
         assert pace.spend(3_000) == pytest.approx(0.0 if rate != 1_000 else 2.0, rel=0.01)
+
+
+@ensureDeferred
+async def test_a_hanging_verifier_does_not_block_later_renewals(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("seance.relay.rooms.agent_link.VERIFY_SECONDS", 0.05)
+    verifier = Verifier({OLD: AGENT, NEW: AGENT})
+    async with TokenRig(verifier) as rig:
+        agent = await rig.attach(token=OLD)
+        link = rig.relay.rooms._table.find("r")
+        handle, verifier.waiting = link.handle, Deferred()
+        assert agent._relay_link is not None
+        agent._relay_link.send_control(json.dumps({"t": "token", "token": NEW}).encode())
+        await until(lambda: "sent an invalid token" in caplog.text)
+        verifier.waiting = None
+        agent._relay_link.send_control(json.dumps({"t": "token", "token": NEW}).encode())
+        await until(lambda: link.handle is not handle)
+
+
+@ensureDeferred
+async def test_a_link_that_ends_during_a_renewal_logs_no_invalid_token(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    verifier = Verifier({OLD: AGENT, NEW: AGENT})
+    async with TokenRig(verifier, agent={"resume": False}) as rig:
+        agent = await rig.attach(token=OLD)
+        asked, verifier.waiting = len(verifier.asked), Deferred()
+        assert agent._relay_link is not None
+        agent._relay_link.send_control(json.dumps({"t": "token", "token": NEW}).encode())
+        await until(lambda: len(verifier.asked) > asked)
+        await agent.stopService()
+        await until(lambda: rig.relay.rooms.room_count == 0)
+        assert "invalid token" not in caplog.text

@@ -37,7 +37,7 @@ agent passes on as a close, since an end of data came before it."""
 
 
 EARLY_SECONDS: Final = 10.0
-"""How long bytes behind the head wait for the answer: nothing but a stream of the room is held meanwhile."""
+"""How long bytes behind the head wait for the answer. Until then only a stream of the room is held."""
 
 
 @implementer(IHalfCloseableProtocol)

@@ -159,13 +159,12 @@ def holder_of(address: str) -> str:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed  # as a listener for both families shows IPv4
+    if parsed.is_loopback:
+        return LOOPBACK
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        if parsed.is_loopback:
-            return LOOPBACK
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return LOOPBACK if parsed.is_loopback else str(parsed)
+    return str(parsed)
 
 
 def _is_loopback(holder: str) -> bool:

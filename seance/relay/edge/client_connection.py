@@ -68,11 +68,10 @@ class ClientConnection:
         departures: Decides when the client is closed during a drain.
         select_protocol: The subprotocol to select if the local server selects none.
         form: How the client addressed the room, for addresses and cookies in the answer.
-        sync: Its place in the limiter of initial syncs.
+        sync: Its ``Sync`` of the limiter of initial syncs.
         slot: The slot of the connection. From the 101 on this object releases it.
         bytes_per_second: Rate limit of this client, both directions together, in addition to that of its
-            room;
-            None for no limit.
+            room; None for no limit.
         address: The client's address, for operators.
         observer: Receives its events.
         on_end: Called once when the client is gone or was refused.
@@ -90,8 +89,8 @@ class ClientConnection:
         "_is_closing_gracefully",
         "_observer",
         "_on_end",
-        "_pace",
         "_pending_stream",
+        "_rate_limit",
         "_reactor",
         "_settings",
         "_slot",
@@ -145,9 +144,9 @@ class ClientConnection:
         self._departures = departures
         self._sync = sync
         self._is_closing_gracefully = False
-        self._pace = upstream.rate_limit
+        self._rate_limit = upstream.rate_limit
         if bytes_per_second:
-            self._pace = RateLimit(reactor, bytes_per_second, within=upstream.rate_limit)
+            self._rate_limit = RateLimit(reactor, bytes_per_second, within=upstream.rate_limit)
         self._slot = slot
         self._on_end = on_end
         self.began_seconds = reactor.seconds()
@@ -298,7 +297,7 @@ class ClientConnection:
         self._stop()
         if self._stream is not None:
             stream, self._stream = self._stream, None
-            self._pending_stream.leg = None
+            self._pending_stream.owner = None
             early = bytes(self._waiting_client.held)
             is_reset = not self._waiting_client.has_ended and not is_orderly(reason)
             upgrade = AbandonedUpgrade(self._reactor, self._answer, early, is_reset=is_reset, seconds=seconds)
@@ -350,14 +349,14 @@ class ClientConnection:
         stream = self._stream
         assert stream is not None, "an answer comes over the stream"
         early = self._waiting_client
-        early.leg = self._pending_stream.leg = None
+        early.owner = self._pending_stream.owner = None
         client = self._client
         splice = self._splice = Splice(
             self._reactor,
             self,
             half_close_seconds=self._settings.half_close_seconds,
             stalled_seconds=self._settings.stalled_seconds or None,
-            rate_limit=self._pace,
+            rate_limit=self._rate_limit,
             watch=self,
         )
         self.upgrade_seconds = self._reactor.seconds() - self.began_seconds
@@ -411,12 +410,12 @@ class ClientConnection:
         # A truncated body must not look complete to the client, so its connection is reset after it.
         self._stop()
         self._drop_stream()
-        self._waiting_client.leg = None
+        self._waiting_client.owner = None
         self._report_end("broken")
         self._switch.hand_over(ResetAfterFlush(self._reactor, on_end=self._leave))
 
     def _close_gracefully(self, answer: bytes, reason: str) -> None:
-        self._waiting_client.leg = None
+        self._waiting_client.owner = None
         self._report_end(reason)
         if self._waiting_client.is_paused:
             self._client.resumeProducing()  # unread data would turn the close into a reset
@@ -431,7 +430,7 @@ class ClientConnection:
 
     def _drop_stream(self) -> None:
         # In order after any answer: a reset ends a Node server without an ``error`` listener.
-        self._pending_stream.leg = None
+        self._pending_stream.owner = None
         if self._stream is not None:
             self._stream.linger_seconds = ORDERLY_SECONDS
             self._stream.loseConnection()
@@ -467,9 +466,9 @@ class ClientConnection:
 class _ClientUntilSwitch(Protocol):
     """The client's side until the 101: buffers what it sends, up to a limit."""
 
-    def __init__(self, limit_bytes: int, leg: ClientConnection) -> None:
+    def __init__(self, limit_bytes: int, owner: ClientConnection) -> None:
         self._limit_bytes = limit_bytes
-        self.leg: ClientConnection | None = leg
+        self.owner: ClientConnection | None = owner
         self.held = bytearray()
         self.is_paused = False
         self.has_ended = False
@@ -487,31 +486,31 @@ class _ClientUntilSwitch(Protocol):
         pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.leg is not None:
-            self.leg.client_lost(reason)
+        if self.owner is not None:
+            self.owner.client_lost(reason)
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class _StreamUntilSwitch(Protocol):
     """The stream's side until the 101, and the producer of the client's answer."""
 
-    def __init__(self, leg: ClientConnection) -> None:
-        self.leg: ClientConnection | None = leg
+    def __init__(self, owner: ClientConnection) -> None:
+        self.owner: ClientConnection | None = owner
 
     def dataReceived(self, data: bytes) -> None:
-        if self.leg is not None:
-            self.leg.answer_arrived(data)
+        if self.owner is not None:
+            self.owner.answer_arrived(data)
 
     def readConnectionLost(self) -> None:
-        if self.leg is not None:
-            self.leg.answer_ended()
+        if self.owner is not None:
+            self.owner.answer_ended()
 
     def writeConnectionLost(self) -> None:
         pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.leg is not None:
-            self.leg.stream_lost(is_refused=reason.check(StreamRefused) is not None)
+        if self.owner is not None:
+            self.owner.stream_lost(is_refused=reason.check(StreamRefused) is not None)
 
     def pauseProducing(self) -> None:
         cast(IPushProducer, self.transport).pauseProducing()

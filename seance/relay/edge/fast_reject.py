@@ -17,9 +17,8 @@ depends on those sixteen bytes in base64. Addresses and rates are counted for ea
 and the validity of the token are checked each time. Only the result of a signature check is cached, as in
 ``ActiveGrants``.
 
-Without this file and its call in ``Listeners`` the relay behaves the same at a higher cost; with a key and a
-token in every address the cost is a twelfth (``benchmarks/refusals.py --token``; docs/benchmarks.md). A 503
-for a full wait queue costs what a 404 costs.
+Without this file and its call in ``Listeners`` the relay behaves the same at a higher cost
+(``benchmarks/refusals.py``; docs/benchmarks.md). A 503 for a full wait queue costs what a 404 costs.
 """
 
 from __future__ import annotations

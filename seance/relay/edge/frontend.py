@@ -26,7 +26,7 @@ from zope.interface import implementer
 from seance.carrier import RESUMABLE, CarrierAnswerer, negotiated
 from seance.core.events import LimitHit, Refused
 from seance.core.handshake_fields import REPLACE_FIELD
-from seance.core.interfaces import Grant, TokenRole, identity_of
+from seance.core.interfaces import VERIFY_SECONDS, Grant, TokenRole, identity_of
 from seance.core.lingering_close import LingeringClose
 from seance.core.local_info import LocalServerInfo
 from seance.core.per_turn_limiter import PerTurnLimiter
@@ -79,9 +79,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontendFactory", "RequestKind"]
 
-VERIFY_SECONDS = 15.0
-"""Bound of verifying a token, for verifiers that hang. Fetching a key set has its own bound of 5 s."""
-
 
 class RequestKind(enum.Enum):
     """The kind of a request, by its head."""
@@ -106,7 +103,10 @@ class FrontendFactory(Factory):
 
     Attributes:
         context, rooms, admission, departures: See above.
+        reactor: The reactor of the context.
         proxies: The trusted proxies.
+        answerer: Answers agents with a 101.
+        handshakes: Logs failed TLS handshakes.
         presence: Answers requests for the status of a room.
         turns: Bounds how many clients begin in one turn of the reactor.
         pending: The connections without a whole head.
@@ -289,7 +289,7 @@ class Frontend(ProtocolSwitch):
         super().connectionLost(reason)
 
     def cut(self) -> None:
-        """Reset a connection without a whole head, to make room."""
+        """Reset the connection."""
         # A reset frees the descriptor immediately. No local server was asked yet, here and below.
         self._stop_waiting()
         cast(ITCPTransport, self.transport).abortConnection()

@@ -1,10 +1,9 @@
 """The address of a client: that of its socket, or the one that a trusted proxy reports.
 
 Any client can write ``X-Forwarded-For``, so it is read only from proxies in the configured networks, and from
-the
-right: the last entry was written by the connected proxy, the entry before it by that proxy's peer, and so on.
-    The first address that is not trusted is the client. The PROXY protocol (``haproxy:`` listeners) is
-    accepted from the same networks only. A connection over a UNIX socket counts as one from 127.0.0.1.
+the right: the last entry was written by the connected proxy, the entry before it by that proxy's peer, and so
+on. The first address that is not trusted is the client. The PROXY protocol (``haproxy:`` listeners) is
+accepted from the same networks only. A connection over a UNIX socket counts as one from 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ class TrustedProxies:
     Args:
         texts: Addresses or networks in CIDR form.
         on_unreadable: Called with the proxy's address and what it sent, when the address of its client cannot
-            be
-            read.
+            be read.
 
     Raises:
         ConfigError: One of them is no address or network.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # Twisted's own
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,7 +26,7 @@ from seance.carrier import (
 from seance.core.events import LinkChange
 from seance.core.flow_gate import RateLimit
 from seance.core.handshake_fields import REPLACE_FIELD
-from seance.core.interfaces import Grant, TokenRole, Verifier, identity_of
+from seance.core.interfaces import VERIFY_SECONDS, Grant, TokenRole, Verifier, identity_of
 from seance.core.link_session import link_session
 from seance.core.local_info import LocalServerInfo
 from seance.core.observers import room_hash
@@ -69,8 +69,12 @@ class AgentLink:
         change: The latest change of its state.
         syncs: Limits how many of its clients load their document at a time.
         came_back_early: Whether the agent resumed, the last time, before the relay noticed its absence.
+        room: See above.
         address: The address from which the agent attached.
         local: The facts about the local server that the agent sent.
+        on_change: Called with the link after each change of its state.
+        max_clients: The limit of the agent's token; None for no limit.
+        handle: The grant on which the link depends; None if there is none.
     """
 
     _log = Logger()
@@ -91,7 +95,7 @@ class AgentLink:
         self._lost: OneShotEvent[None] = OneShotEvent()
         self._is_leaving = False
         self._session: ResumableSession | None = None
-        self._pulse: CarrierHeartbeat | None = None
+        self._heartbeat: CarrierHeartbeat | None = None
         self._subprotocol: str | None = None
         self._was_attached = False
         self._why_lost = ""
@@ -215,7 +219,7 @@ class AgentLink:
     def watch_carrier(self) -> None:
         """Send heartbeats on the carrier, unless the session does so because it can resume."""
         if self.is_alive and self._session is None:
-            self._pulse = CarrierHeartbeat(self._reactor, cast(Carrier, self._below))
+            self._heartbeat = CarrierHeartbeat(self._reactor, cast(Carrier, self._below))
 
     def take_tokens(self, verifier: Verifier | None, grants: ActiveGrants | None) -> None:
         """Let the agent renew its token over the link: ``{"t": "token", "token": "..."}``."""
@@ -235,6 +239,7 @@ class AgentLink:
             token, self._next_token = self._next_token, None
             if token is not None:
                 deciding = self._renewal = verifier.verify(token, TokenRole.AGENT, self.room)
+                deciding.addTimeout(VERIFY_SECONDS, self._reactor)
                 deciding.addCallback(self._renew, grants).addErrback(self._note_refused)
                 deciding.addCallback(lambda _: verify_next())
 
@@ -260,7 +265,9 @@ class AgentLink:
 
     def _note_refused(self, failure: Failure) -> None:
         self._renewal = None
-        failure.trap(Refusal, CancelledError)
+        if failure.check(CancelledError):  # the link is over
+            return
+        failure.trap(Refusal, TimeoutError)
         self._log.warn(
             "The agent of room {room} sent an invalid token", room=self.room, event="token.refused"
         )
@@ -474,9 +481,9 @@ class AgentLink:
 
     def _note_lost(self, message: str) -> None:
         self._next_token = None
-        if self._pulse is not None:
-            self._pulse.stop()
-            self._pulse = None
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
         if self._session is not None:
             self._session.end(message)
         if self._renewal is not None:

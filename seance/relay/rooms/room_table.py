@@ -27,12 +27,12 @@ MAX_RESERVED = 65536
 MAX_KNOWN = 65536
 """Known rooms without an agent at a time; the oldest is forgotten first."""
 
-AgentLink = TypeVar("AgentLink")
+LinkT = TypeVar("LinkT")
 
 
 @dataclass(slots=True)
-class _ServedRoom(Generic[AgentLink]):
-    link: AgentLink
+class _ServedRoom(Generic[LinkT]):
+    link: LinkT
     identity: str | None
     since_seconds: float
 
@@ -43,7 +43,7 @@ class _Reservation:
     until_seconds: float
 
 
-class RoomTable(Generic[AgentLink]):
+class RoomTable(Generic[LinkT]):
     """The table of rooms. Generic, because it uses no attribute of a link.
 
     Args:
@@ -54,7 +54,7 @@ class RoomTable(Generic[AgentLink]):
     def __init__(self, grace_seconds: float = 60.0, known_seconds: float = 600.0) -> None:
         self._grace_seconds = grace_seconds
         self._known_seconds = known_seconds
-        self._served: dict[str, _ServedRoom[AgentLink]] = {}
+        self._served: dict[str, _ServedRoom[LinkT]] = {}
         self._reserved: OrderedDict[str, _Reservation] = OrderedDict()
         self._gone_at: OrderedDict[str, float] = OrderedDict()
         self._listeners: dict[Callable[[str], None], None] = {}
@@ -63,19 +63,19 @@ class RoomTable(Generic[AgentLink]):
         """The number of rooms that are served now."""
         return len(self._served)
 
-    def __iter__(self) -> Iterator[AgentLink]:
+    def __iter__(self) -> Iterator[LinkT]:
         """Iterate over a copy of the links, in the order in which they claimed their rooms."""
         return iter([served.link for served in self._served.values()])
 
     def claim(
         self,
         room: str,
-        link: AgentLink,
+        link: LinkT,
         *,
         identity: str | None = None,
         now: float = 0.0,
         may_replace: bool = True,
-    ) -> AgentLink | None:
+    ) -> LinkT | None:
         """Give a room to a link. ``release`` it when the link is gone.
 
         Args:
@@ -107,7 +107,7 @@ class RoomTable(Generic[AgentLink]):
         self._notify(room)
         return None
 
-    def release(self, room: str, link: AgentLink, now: float = 0.0, *, was_served: bool = True) -> None:
+    def release(self, room: str, link: LinkT, now: float = 0.0, *, was_served: bool = True) -> None:
         """Free a room if ``link`` still holds it, and reserve it for the identity of the link.
 
         Args:
@@ -129,7 +129,7 @@ class RoomTable(Generic[AgentLink]):
         self._forget_old(now)
         self._notify(room)
 
-    def note_change(self, room: str, link: AgentLink, now: float) -> None:
+    def note_change(self, room: str, link: LinkT, now: float) -> None:
         """Note that a link has lost or regained its carrier; does nothing if it does not hold the room."""
         served = self._served.get(room)
         if served is not None and served.link is link:
@@ -145,12 +145,12 @@ class RoomTable(Generic[AgentLink]):
         self._listeners[listener] = None
         return lambda: self._listeners.pop(listener, None)
 
-    def get(self, room: str) -> AgentLink | None:
+    def get(self, room: str) -> LinkT | None:
         """Return the link that serves a room, or None."""
         served = self._served.get(room)
         return None if served is None else served.link
 
-    def find(self, room: str) -> AgentLink:
+    def find(self, room: str) -> LinkT:
         """Return the link that serves a room.
 
         Raises:

@@ -2,9 +2,9 @@
 
 A Yjs document is one WebSocket message, and a Yjs client that receives no whole message for 30 s reconnects.
 When eight tabs that load 5 MB each share 8 Mbit/s, the last ones are too late in any order in which the
-scheduler serves them, because their 30 s begin with the 101. Before the 101 a browser
-waits for 20 s (Firefox) or more (docs/sources.md). So while two clients of a room load over a full link,
-further upgrades wait here, in order of arrival and for at most fifteen seconds. Decision 19 has the figures.
+scheduler serves them, because their 30 s begin with the 101. Before the 101 a browser waits for 20 s
+(Firefox) or more (docs/sources.md). So while two clients of a room load over a full link, further upgrades
+wait here, in order of arrival and for at most fifteen seconds. Decision 19 has the figures.
 
 A client *loads* if a WebSocket message for it has been incomplete for a quarter of a second and the client
 reads its data: the frame header has announced bytes that the link has not delivered yet. The relay sees this

@@ -55,7 +55,7 @@ class Upstream(Protocol):
             since_seconds: When the client began to wait, by the reactor's clock.
 
         Returns:
-            Fires with the place of the client among those that load; call ``Sync.left`` when it is gone.
+            Fires with a ``Sync``; call its ``left`` when the client is gone.
         """
 
     def open_stream(self, protocol: IProtocol) -> StreamTransport:

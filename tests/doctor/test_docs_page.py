@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from seance.doctor.findings import INTERRUPTED, WRONG_OPTIONS, DoctorReport, Finding, Hop, HopStatus
+from seance.cli import INTERRUPTED
+from seance.doctor.findings import WRONG_OPTIONS, DoctorReport, Finding, Hop, HopStatus
 from tests.docs.pages import DOCS, blocks, code_spans, table
 
 PAGE = DOCS / "doctor.md"

@@ -27,7 +27,6 @@ from seance.auth.deny import deny_list_from_text
 from seance.auth.jwks import keys_from_jwks
 from seance.auth.key_files import signing_key_from_file, write_key
 from seance.auth.keys import make_key
-from seance.cli.status import _token as token_of_status
 from seance.cli.terminal import read_token
 from seance.errors import CarrierLost, ConfigError
 from seance.net import FileWatcher, StillRunning, ThreadRunner, WatchedFiles, file_reads, files, read_bounded
@@ -71,7 +70,6 @@ def test_a_token_file(tmp_path: Path, encode: Any) -> None:
     path = tmp_path / "token"
     path.write_bytes(encode(f"{TOKEN}\n"))
     assert TokenSource("", str(path)).read() == TOKEN
-    assert token_of_status(path) == TOKEN
     assert read_token(path) == TOKEN
 
 

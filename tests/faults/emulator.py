@@ -13,12 +13,55 @@ import random
 import select
 import threading
 import time
+from collections import deque
 from typing import Self
 
-__all__ = ["Line"]
+__all__ = ["Bottleneck", "Line"]
 
 PACKET_BYTES = 16384
-LOOK_SECONDS = 0.05
+MAX_WAIT_SECONDS = 0.05
+
+
+class Bottleneck:
+    """A limited rate with a FIFO queue in front of it. A packet that does not fit into the queue is lost.
+
+    Attributes:
+        bytes_per_second: The rate; 0 for no limit. A new rate applies from the next packet on.
+        queue_bytes: Limit of the packets that wait; the packet on the wire is not counted.
+    """
+
+    def __init__(self, bytes_per_second: float = 0.0, queue_bytes: int = 64 * 1024) -> None:
+        self.bytes_per_second = bytes_per_second
+        self.queue_bytes = queue_bytes
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._free_at = 0.0
+
+    @property
+    def next_at(self) -> float | None:
+        """The time at which the next packet leaves the queue; None if the queue is empty."""
+        return self._free_at if self._waiting else None
+
+    def put(self, packet: bytes, now: float) -> bool:
+        """Queue a packet; return whether there was space. Call ``take`` first."""
+        if not self._waiting:
+            self._free_at = max(self._free_at, now)
+        if self._free_at > now and self._waiting_bytes + len(packet) > self.queue_bytes:
+            return False
+        self._waiting.append(packet)
+        self._waiting_bytes += len(packet)
+        return True
+
+    def take(self, now: float) -> list[tuple[float, bytes]]:
+        """Remove the packets that have left the queue; return each with the time at its end on the wire."""
+        taken = []
+        while self._waiting and self._free_at <= now:
+            packet = self._waiting.popleft()
+            self._waiting_bytes -= len(packet)
+            if self.bytes_per_second:
+                self._free_at += len(packet) / self.bytes_per_second
+            taken.append((self._free_at, packet))
+        return taken
 
 
 class Line:
@@ -33,9 +76,8 @@ class Line:
         cuts_up: Whether packets from near to far are lost.
         cuts_down: Whether packets from far to near are lost.
         delay_seconds: Delay of each packet.
-        up_bytes_per_second: Rate limit from near to far; 0 for none.
-        down_bytes_per_second: Rate limit from far to near; 0 for none.
-        queue_bytes: Limit of the queue before a rate limit, in each direction; packets beyond it are lost.
+        up: Rate and queue from near to far.
+        down: Rate and queue from far to near.
         loss: Share of lost packets, from 0 to 1.
         lost: Number of lost packets.
     """
@@ -46,14 +88,12 @@ class Line:
         self._is_over = False
         self._on_the_way: list[tuple[float, int, int, bytes]] = []
         self._count = 0
-        self._free_at = {near: 0.0, far: 0.0}
         self._thread = threading.Thread(target=self.run, daemon=True)
         self.cuts_up = False
         self.cuts_down = False
         self.delay_seconds = 0.0
-        self.up_bytes_per_second = 0.0
-        self.down_bytes_per_second = 0.0
-        self.queue_bytes = 64 * 1024
+        self.up = Bottleneck()
+        self.down = Bottleneck()
         self.loss = 0.0
         self.lost = 0
 
@@ -81,35 +121,39 @@ class Line:
             poll.register(device, select.EPOLLIN)
         with poll:
             while not self._is_over:
-                wait = self._on_the_way[0][0] - time.monotonic() if self._on_the_way else LOOK_SECONDS
-                for device, _ in poll.poll(min(max(wait, 0.0), LOOK_SECONDS)):
-                    self._take(device)
+                for device, _ in poll.poll(self._wait_seconds()):
+                    self._read(device)
                 self._deliver()
 
-    def _take(self, device: int) -> None:
-        is_cut = self.cuts_up if device == self._near else self.cuts_down
-        out = self._far if device == self._near else self._near
-        rate = self.up_bytes_per_second if device == self._near else self.down_bytes_per_second
+    def _wait_seconds(self) -> float:
+        now = time.monotonic()
+        due = [at for at in (self.up.next_at, self.down.next_at) if at is not None]
+        due += [packet[0] for packet in self._on_the_way[:1]]
+        return max(0.0, min([*due, now + MAX_WAIT_SECONDS]) - now)
+
+    def _read(self, device: int) -> None:
+        is_cut, bottleneck = (self.cuts_up, self.up) if device == self._near else (self.cuts_down, self.down)
         while True:
             try:
                 packet = os.read(device, PACKET_BYTES)
             except BlockingIOError:
                 return
-            if is_cut or (self.loss and self._dice.random() < self.loss):
+            self._forward()
+            is_lost = is_cut or (self.loss and self._dice.random() < self.loss)
+            if is_lost or not bottleneck.put(packet, time.monotonic()):
                 self.lost += 1
-                continue
-            self._count += 1
-            due = time.monotonic()
-            if rate:
-                free_at = max(self._free_at[device], due)
-                if (free_at - due) * rate > self.queue_bytes:
-                    self.lost += 1
-                    continue
-                due = self._free_at[device] = free_at + len(packet) / rate
-            due += self.delay_seconds
-            heapq.heappush(self._on_the_way, (due, self._count, out, packet))
+
+    def _forward(self) -> None:
+        """Move packets from the queues onto the wire."""
+        now = time.monotonic()
+        for bottleneck, device in ((self.up, self._far), (self.down, self._near)):
+            for sent_at, packet in bottleneck.take(now):
+                self._count += 1
+                due = sent_at + self.delay_seconds
+                heapq.heappush(self._on_the_way, (due, self._count, device, packet))
 
     def _deliver(self) -> None:
+        self._forward()
         now = time.monotonic()
         while self._on_the_way and self._on_the_way[0][0] <= now:
             _, _, device, packet = heapq.heappop(self._on_the_way)

@@ -12,8 +12,12 @@ import multiprocessing
 import os
 import ssl
 import subprocess
+import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -34,9 +38,6 @@ MBIT = 1_000_000 / 8
 """Bytes per second of one Mbit/s."""
 
 
-PIECE_BYTES = 64 * 1024
-
-
 @dataclass(frozen=True, slots=True)
 class Link:
     """The properties of the line.
@@ -45,10 +46,11 @@ class Link:
         up_mbit: From the agent to the relay; 0 for no limit.
         down_mbit: From the relay to the agent.
         round_trip_seconds: Without a queue.
-        queue_bytes: Limit of the queue before the narrow line; packets beyond it are lost.
+        queue_bytes: Limit of the FIFO queue before the narrow line; packets beyond it are lost.
         send_buffer_bytes: Limit of the kernels' send buffer per connection; the default of Linux is 4 MiB.
         packet_bytes: The MTU. Large packets are for lines that are too fast for a Python program with small
             ones.
+        congestion: Congestion control of all TCP connections over the line; empty for the kernel's default.
     """
 
     up_mbit: float = 0.0
@@ -57,11 +59,12 @@ class Link:
     queue_bytes: int = 64 * 1024
     send_buffer_bytes: int = 4 * 1024 * 1024
     packet_bytes: int = 1500
+    congestion: str = ""
 
 
 class LocalAddress:
-    """Sends the requested number of bytes (``bytes N``), or an endless stream at ``/stream``; discards
-    input at ``/sink``, and echoes everything else.
+    """Sends the requested number of bytes (``bytes N``), or at ``/stream`` endless messages of the requested
+    size; discards input at ``/sink``, and echoes everything else.
     """
 
     def __init__(self) -> None:
@@ -83,9 +86,9 @@ class LocalAddress:
         is_sink = path.startswith("/sink")
         with contextlib.suppress(ConnectionClosed):
             if path.startswith("/stream"):
-                await connection.recv()
+                piece = bytes(int(await connection.recv()))
                 while True:
-                    await connection.send(bytes(PIECE_BYTES))
+                    await connection.send(piece)
             async for message in connection:
                 if isinstance(message, str) and message.startswith("bytes "):
                     await connection.send(bytes(int(message.split()[1])))
@@ -103,6 +106,7 @@ class Far:
         here: A loop on the relay's machine, for clients.
         there: A loop on the agent's machine.
         trust: The TLS context of clients; None without TLS.
+        line: Receives new rates for ``set_rate``; None with a slow proxy.
     """
 
     relay: Process
@@ -112,11 +116,17 @@ class Far:
     server: LocalAddress
     relay_address: tuple[str, int]
     trust: ssl.SSLContext | None = None
+    line: Connection | None = None
 
     def url(self, path: str = "doc") -> str:
         """Return the URL for a client on the relay's machine."""
         host, port = self.relay_address
         return f"{'wss' if self.trust else 'ws'}://{host}:{port}/c/{ROOM}/{path}"
+
+    def set_rate(self, mbit: float) -> None:
+        """Change the rate of the line, in both directions."""
+        assert self.line is not None
+        self.line.send(mbit * MBIT)
 
     def cpu_seconds(self) -> tuple[float, float]:
         """Return the CPU time of relay and agent."""
@@ -174,9 +184,7 @@ def throttled(
 
 
 @contextlib.contextmanager
-def far(
-    link: Link, *, relay_options: tuple[str, ...] = (), agent_options: tuple[str, ...] = ()
-) -> Iterator[Far]:
+def far(link: Link, *, relay_options: tuple[str, ...] = (), is_tls: bool = False) -> Iterator[Far]:
     """Start a relay, an agent and a local server for a ``with`` block."""
     with contextlib.ExitStack() as stack:
         places = []
@@ -184,37 +192,59 @@ def far(
             place = Namespace(f"shaping-{os.getpid()}-{role}", address)
             stack.callback(place.remove)
             place.ip("link", "set", DEVICE, "mtu", str(link.packet_bytes), "txqueuelen", "20000")
+            if link.congestion:
+                # Only the first namespace may change the default, but a route can name any of them.
+                route = ("192.0.2.0/24", "dev", DEVICE, "src", address, "congctl", link.congestion)
+                place.ip("route", "replace", *route)
             buffers = f"net.ipv4.tcp_wmem=4096 16384 {link.send_buffer_bytes}"
             subprocess.run(place.argv(["sysctl", "-qw", buffers]), check=True)
             places.append(place)
         home, away = places
-        stack.enter_context(_line(home, away, link))
+        line = stack.enter_context(_line(home, away, link))
         here = stack.enter_context(Loop(away.enter))
         there = stack.enter_context(Loop(home.enter))
         server = LocalAddress()
         there.run(server.listen())
         stack.callback(lambda: there.run(server.close()))
+        scheme, trust, agent_options = "ws", None, ()
+        if is_tls:
+            authority = Authority(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            certificate = authority.issue(RELAY_ADDRESS)
+            scheme, trust = "wss", ssl.create_default_context(cafile=str(authority.file))
+            files = ("--tls-cert", str(certificate.chain), "--tls-key", str(certificate.key))
+            relay_options = (*relay_options, *files)
+            agent_options = ("--tls-ca", str(authority.file))
         relay = stack.enter_context(_relay(away, relay_options))
         port = int(relay.when_line(r"starting on port (\d+)")[1])
-        agent = stack.enter_context(_agent(home, port, server.port, agent_options))
+        told = ("--relay", f"{scheme}://{RELAY_ADDRESS}:{port}", "--local", f"127.0.0.1:{server.port}")
+        agent = stack.enter_context(_agent(home, (*told, *agent_options)))
         agent.when_connected()
-        yield Far(relay, agent, here, there, server, (RELAY_ADDRESS, port))
+        yield Far(relay, agent, here, there, server, (RELAY_ADDRESS, port), trust, line)
     for process in (relay, agent):
         process.check_quiet()
 
 
 @contextlib.contextmanager
-def _line(home: Namespace, away: Namespace, link: Link) -> Iterator[None]:
+def _line(home: Namespace, away: Namespace, link: Link) -> Iterator[Connection]:
+    ours, theirs = multiprocessing.Pipe()
+
     def carry() -> None:
         line = Line(home.device, away.device)
-        line.up_bytes_per_second, line.down_bytes_per_second = link.up_mbit * MBIT, link.down_mbit * MBIT
-        line.delay_seconds, line.queue_bytes = link.round_trip_seconds / 2, link.queue_bytes
+        line.up.bytes_per_second, line.down.bytes_per_second = link.up_mbit * MBIT, link.down_mbit * MBIT
+        line.up.queue_bytes = line.down.queue_bytes = link.queue_bytes
+        line.delay_seconds = link.round_trip_seconds / 2
+
+        def follow() -> None:
+            while True:
+                line.up.bytes_per_second = line.down.bytes_per_second = theirs.recv()
+
+        threading.Thread(target=follow, daemon=True).start()
         line.run()
 
     process = multiprocessing.get_context("fork").Process(target=carry, daemon=True)
     process.start()
     try:
-        yield
+        yield ours
     finally:
         process.kill()
         process.join()
@@ -236,9 +266,8 @@ def _relay(place: Namespace, options: tuple[str, ...]) -> _Relay:
     return _Relay(place.argv(twistd("seance-relay", *listen, "--open", *options)))
 
 
-def _agent(place: Namespace, relay_port: int, local_port: int, options: tuple[str, ...]) -> _Agent:
-    told = ("--relay", f"ws://{RELAY_ADDRESS}:{relay_port}", "--local", f"127.0.0.1:{local_port}")
-    return _Agent(place.argv(twistd("seance-agent", "--room", ROOM, *told, *options)))
+def _agent(place: Namespace, options: tuple[str, ...]) -> _Agent:
+    return _Agent(place.argv(twistd("seance-agent", "--room", ROOM, *options)))
 
 
 def _cpu_seconds(pid: int) -> float:

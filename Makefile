@@ -46,7 +46,7 @@ fuzz: $(VENV)/.with-demo,test  ## more than a million random inputs for all that
 	@$(BIN)/python -m pytest --slow --hypothesis-profile=fuzz -m "fuzz or hypothesis" --timeout=7200 \
 		$(FUZZ_FLAGS) $(PYTEST_FLAGS)
 
-bench: $(VENV)/.with-demo,test  ## measure against the yardstick in Go (YARDSTICK=path) and its memory; some minutes
+bench: $(VENV)/.with-demo,test  ## measure against the yardstick in Go (YARDSTICK=path); ten minutes, BENCH_FLAGS="--rounds 1 --loads echo1" for less
 	@$(BIN)/python benchmarks/pairs.py --yardstick '$(YARDSTICK)' $(if $(WRITE),--write '$(WRITE)') $(BENCH_FLAGS)
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/core.py --rounds 3

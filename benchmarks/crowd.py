@@ -32,9 +32,7 @@ from multiprocessing.connection import Connection
 from idle import SAID, SAYS, head, local_server, more
 from programs import ROOT, Running, Yardstick, cpu_seconds, ours, running_pair
 
-sys.path.insert(0, str(ROOT))
-
-from tests.shaping.place import LocalAddress  # the checkout is on the path now
+from tests.shaping.place import LocalAddress
 
 RUNNING = 20
 EVERY_SECONDS = 0.02
@@ -158,7 +156,7 @@ def between(row: str, local: int) -> AbstractContextManager[Running]:
     """Return the pair between the measuring clients and the local server."""
     if row.endswith("-direct"):
         return direct(local)
-    return running_pair(Yardstick.build(YARDSTICK).pair if row.endswith("-go") else ours(), local)
+    return running_pair(Yardstick.build(YARDSTICK).pair(None) if row.endswith("-go") else ours(), local)
 
 
 def measure(row: str) -> None:

@@ -2,7 +2,7 @@
 
 A pair is two commands: ours, or the yardstick's, which is the original design in Go (hashicorp/yamux,
 gorilla/websocket, bytes spliced, no other features). The yardstick is not part of this repository;
-``--yardstick`` names its folder. ``pairs.py`` and ``memory.py`` use this module; it is not a program.
+``--yardstick`` names its folder. This module also writes the tables of a page. It is not a program.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,29 +21,51 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.certificates import Authority  # noqa: E402  # the checkout is on the path now
+
 __all__ = [
     "COMPILED",
     "ROOM",
     "ROOT",
     "Pair",
     "Running",
+    "Tls",
     "Yardstick",
     "cpu_seconds",
     "free_port",
     "ours",
-    "own_and_kernel_seconds",
     "resident_bytes",
     "running",
     "running_pair",
+    "table",
     "why_no_yardstick",
+    "write_between_marks",
 ]
 
-ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "yardstick"
 COMPILED = ROOT / "build" / "compiled"
 ROOM = "test-room"
 
 START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a certificate for 127.0.0.1, with a P-256 key."""
+
+    ca: str
+    cert: str
+    key: str
+
+    @classmethod
+    def make(cls, folder: Path) -> Tls:
+        """Make the files; they are valid for an hour."""
+        authority = Authority(folder)
+        files = authority.issue("127.0.0.1")
+        return cls(str(authority.file), str(files.chain), str(files.key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +77,14 @@ class Pair:
         relay: The relay's command.
         agent: The agent's command.
         folder: Working directory; for our pair the folder of the package.
+        ca: The CA file of its certificate; None without TLS.
     """
 
     name: str
     relay: tuple[str, ...]
     agent: tuple[str, ...]
     folder: Path = ROOT
+    ca: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +95,26 @@ class Running:
         relay: Process id of the relay.
         agent: Process id of the agent.
         port: Port of the relay on 127.0.0.1.
+        ca: The CA file of its certificate; None without TLS.
     """
 
     relay: int
     agent: int
     port: int
+    ca: str | None = None
 
     @property
     def url(self) -> str:
         """Return the address for clients."""
-        return f"ws://127.0.0.1:{self.port}/client?room={ROOM}"
+        return f"{'wss' if self.ca else 'ws'}://127.0.0.1:{self.port}/client?room={ROOM}"
 
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """The yardstick, built: its pair and its load program."""
+    """The yardstick, built: the paths of its programs."""
 
-    pair: Pair
+    relay: str
+    agent: str
     load: str
 
     @classmethod
@@ -101,15 +129,16 @@ class Yardstick:
             _go("mod", "tidy")
             for name, program in programs.items():
                 _go("build", "-o", str(program), f"./{name}")
-        relay = (str(programs["relay"]), "-addr", "127.0.0.1:{relay}")
-        agent = (
-            str(programs["agent"]),
-            "-url",
-            f"ws://127.0.0.1:{{relay}}/agent?room={ROOM}",
-            "-local",
-            "127.0.0.1:{local}",
-        )
-        return cls(Pair("Go", relay, agent), str(programs["load"]))
+        return cls(**{name: str(program) for name, program in programs.items()})
+
+    def pair(self, tls: Tls | None) -> Pair:
+        """Return its relay and agent, with TLS on both legs or on none."""
+        url = f"{'wss' if tls else 'ws'}://127.0.0.1:{{relay}}/agent?room={ROOM}"
+        relay = (self.relay, "-addr", "127.0.0.1:{relay}")
+        agent = (self.agent, "-url", url, "-local", "127.0.0.1:{local}")
+        if tls is None:
+            return Pair("Go", relay, agent)
+        return Pair("Go", (*relay, "-cert", tls.cert, "-key", tls.key), (*agent, "-ca", tls.ca), ca=tls.ca)
 
 
 def why_no_yardstick(source: Path) -> str | None:
@@ -121,16 +150,27 @@ def why_no_yardstick(source: Path) -> str | None:
     return None
 
 
-def ours(name: str = "Seance", folder: Path = ROOT) -> Pair:
+def ours(tls: Tls | None = None, folder: Path = ROOT) -> Pair:
     """Return our own pair, of this checkout, or of another folder with the package in it."""
     seance = (sys.executable, "-m", "seance")
-    agent = ("--relay", "ws://127.0.0.1:{relay}", "--room", ROOM, "--local", "127.0.0.1:{local}")
-    return Pair(
-        name,
-        (*seance, "relay", "--listen", "tcp:{relay}:interface=127.0.0.1", "--admin", "none"),
-        (*seance, "agent", *agent, "--identity", "none"),
-        folder,
+    relay = (*seance, "relay", "--listen", "tcp:{relay}:interface=127.0.0.1", "--admin", "none")
+    url = f"{'wss' if tls else 'ws'}://127.0.0.1:{{relay}}"
+    agent = (
+        *seance,
+        "agent",
+        "--relay",
+        url,
+        "--room",
+        ROOM,
+        "--local",
+        "127.0.0.1:{local}",
+        "--identity",
+        "none",
     )
+    if tls is None:
+        return Pair("Seance", relay, agent, folder)
+    relay = (*relay, "--tls-cert", tls.cert, "--tls-key", tls.key)
+    return Pair("Seance", relay, (*agent, "--tls-ca", tls.ca), folder, tls.ca)
 
 
 @contextlib.contextmanager
@@ -141,7 +181,7 @@ def running_pair(pair: Pair, local_port: int) -> Iterator[Running]:
         relay = stack.enter_context(running([word.format(**ports) for word in pair.relay], pair.folder))
         _until_open(ports["relay"])
         agent = stack.enter_context(running([word.format(**ports) for word in pair.agent], pair.folder))
-        found = Running(relay, agent, ports["relay"])
+        found = Running(relay, agent, ports["relay"], pair.ca)
         _until_connected(found)
         yield found
 
@@ -175,15 +215,9 @@ def running(argv: Sequence[str], folder: Path = ROOT) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process so far."""
-    return sum(own_and_kernel_seconds(pid))
-
-
-def own_and_kernel_seconds(pid: int) -> tuple[float, float]:
     """Return user and system time of a process so far, in seconds (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    return int(fields[11]) / ticks, int(fields[12]) / ticks
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
@@ -199,6 +233,21 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def write_between_marks(page: Path, mark: str, text: str) -> None:
+    """Replace the text between two marks of a page."""
+    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
+    before, found, rest = page.read_text("utf-8").partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not found or not also_found:
+        sys.exit(f"{page} has no marks {begin.strip()} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
 def _until_open(port: int) -> None:
@@ -218,9 +267,11 @@ def _until_connected(pair: Running) -> None:
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
+    context = ssl.create_default_context(cafile=pair.ca) if pair.ca else None
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", pair.port), 2) as client:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", pair.port), 2) as plain:
+            client = context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain
             client.sendall(head.encode())
             if client.recv(64).startswith(b"HTTP/1.1 101"):
                 return

@@ -3,7 +3,8 @@
     python benchmarks/shaping.py                        all rows, one JSON line each; about 20 minutes
     python benchmarks/shaping.py 'keys-*-512k' rate-up-64k
                                                         some of them
-    python benchmarks/shaping.py --write FILE           write the tables between the marks of a page
+    python benchmarks/shaping.py --tables ROWS --write PAGE
+                                                        put tables of a file's rows between a page's marks
 
 The line is emulated in user space between two network namespaces, which needs Linux, root and ``ip``. Each
 direction has a FIFO queue of that many bytes, a rate, and a delay of 20 ms. Relay, agent, local server,
@@ -36,18 +37,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from programs import table, write_between_marks
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.faults.loops import Loop  # noqa: E402  # the checkout is on the path now
-from tests.faults.namespaces import AGENT_ADDRESS  # noqa: E402  # the checkout is on the path now
-from tests.shaping.place import Far, Link, client, far  # noqa: E402  # the checkout is on the path now
+from tests.faults.loops import Loop
+from tests.faults.namespaces import AGENT_ADDRESS
+from tests.shaping.place import Far, Link, client, far
 
 MIB = 1024 * 1024
 
@@ -278,7 +278,7 @@ def keys(direction: str, queue_kib: int, congestion: str, *, is_tls: bool, has_f
                 goal = row["foreign_p99_ms"] + MARGIN_SECONDS * 1000
                 row["foreign_share"] = mbit_between(foreign_marks, *busy) / mbit
             else:
-                goal = row["idle_p99_ms"] + (MARGIN_SECONDS + frame_seconds(mbit)) * 1000
+                goal = row["idle_p50_ms"] + (MARGIN_SECONDS + frame_seconds(mbit)) * 1000
             share = mbit_between(marks, *busy) / mbit
         took = during(echoes, begin, end)
         row |= latency("busy", took)
@@ -313,7 +313,7 @@ def rate(direction: str, queue_kib: int, congestion: str) -> Row:
         row = latency("idle", during(echoes, *idle))
         is_reached = stall <= STALL_SECONDS
         for name, (mbit, (begin, end)) in phases.items():
-            bound = row["idle_p99_ms"] / 1000 + MARGIN_SECONDS + frame_seconds(mbit)
+            bound = row["idle_p50_ms"] / 1000 + MARGIN_SECONDS + frame_seconds(mbit)
             row |= latency(name, during(echoes, begin + SETTLE_SECONDS, end))
             row[f"{name}_goal_ms"] = bound * 1000
             row[f"{name}_settled_s"] = settled_after(echoes, begin, end, bound)
@@ -434,7 +434,7 @@ def measure(row: str, congestion: str) -> Row:
         found = ROWS[row](congestion)
     except (WebSocketException, TimeoutError) as error:
         found = {"reached": False, "lost": str(error) or "an echo"}
-    figures = {"row": row, "congestion": congestion, **found}
+    figures = {"row": row, "date": f"{datetime.now(UTC):%Y-%m-%d}", "congestion": congestion, **found}
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
 
 
@@ -447,6 +447,69 @@ def measure_elsewhere(row: str, congestion: str) -> Row:
     return found
 
 
+def tables(found: Sequence[Row]) -> str:
+    """Return the text for the page. A later row replaces an earlier one of the same name."""
+    rows = {figures["row"]: figures for figures in found}
+    dates, congestion = (
+        " and ".join(sorted({figures[name] for figures in rows.values()})) for name in ("date", "congestion")
+    )
+    columns = [(direction, tls) for direction in ("down", "up") for tls in (False, True)]
+    cells = []
+    for foreign in (False, True):
+        for queue in QUEUES_KIB:
+            names = [keys_row(foreign, tls, direction, queue)[0] for direction, tls in columns]
+            some = [keys_cell(rows[name]) if name in rows else "" for name in names]
+            if any(some):
+                cells.append([f"{queue} KiB", "yes" if foreign else "no", *some])
+    head = [
+        "queue",
+        "foreign flow",
+        *(f"{direction}, {'wss' if tls else 'ws'}" for direction, tls in columns),
+    ]
+    others = [[name, *other_cells(rows[name])] for name in OTHERS if name in rows]
+    text = f"{dates}, congestion control {congestion}, one run of each row."
+    return f"{text}\n\n{table(head, cells)}\n{table(['row', 'goal', 'measured'], others)}"
+
+
+def as_percent(share: float) -> str:
+    """Return a share as text."""
+    return f"{100 * share:.0f} %"
+
+
+def marked(text: str, row: Row) -> str:
+    """Return a text, in bold if the row missed its goal."""
+    return text if row["reached"] else f"**{text}**"
+
+
+def keys_cell(row: Row) -> str:
+    """Return p99, goal and share of a row with keystrokes."""
+    if "lost" in row:
+        return "**connection lost**"
+    p99 = marked(f"{row['busy_p99_ms']:,.0f}", row)
+    return f"{p99} (≤ {row['goal_p99_ms']:,.0f}), {as_percent(row['share'])}"
+
+
+def other_cells(row: Row) -> tuple[str, str]:
+    """Return goal and result of another row."""
+    if "lost" in row:
+        return "", "**connection lost**"
+    if "longest_stall_s" in row:
+        phases = ("before", "slow", "after")
+        goals, results = (
+            ", ".join(f"{row[f'{phase}_{kind}_ms']:,.0f}" for phase in phases) for kind in ("goal", "p99")
+        )
+        stall = f"{row['longest_stall_s']:.1f} s"
+        return f"stall ≤ 2 s; p99 ≤ {goals} ms", marked(f"stall {stall}; p99 {results} ms", row)
+    if "synced" in row:
+        result = f"{row['synced']} of 8 in {row['all_after_s']:.1f} s, {row['dials']} connections"
+        return f"8 of 8 in {row['goal_s']} s", marked(result, row)
+    result = as_percent(row["share"])
+    return (
+        f"≥ {as_percent(row['goal_share'])}",
+        f"{marked(result, row)}; a bare connection {as_percent(row['bare_mbit'] / 100)}",
+    )
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -457,7 +520,15 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=int, default=JOBS, help="rows at 1 Mbit/s that are measured concurrently"
     )
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="print tables of the rows in a file")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put these tables between a page's marks")
     told = parser.parse_args()
+    if told.tables is not None:
+        text = tables([json.loads(line) for line in told.tables.read_text("utf-8").splitlines()])
+        print(text)  # noqa: T201
+        if told.write is not None:
+            write_between_marks(told.write, "shaping", text)
+        return
     rows = [row for row in ROWS if any(fnmatch.fnmatch(row, pattern) for pattern in told.rows)]
     if not rows:
         parser.error("no row has such a name")

@@ -35,7 +35,7 @@ FOREIGN = {
     "--help-reactors",
     "--syslog",
 }
-FOREIGN |= {"--fast", "--follow-imports", "--rundir"}
+FOREIGN |= {"--against", "--compiled", "--follow-imports", "--rundir"}
 """Options of other programs in the pages: pip, towncrier, twistd, mypy, our tests and benchmarks."""
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -76,6 +76,14 @@ def check_make(words: list[str]) -> None:
         assert re.search(rf"^{variable} \?=", MAKEFILE, re.M), variable
         if variable == "DEMO_FLAGS":
             assert flags_in(shlex.split(value)) <= flags_of("demo")
+        if variable == "BENCH_FLAGS":
+            check_python(["benchmarks/pairs.py", *shlex.split(value)])
+
+
+def check_python(words: list[str]) -> None:
+    source = (ROOT / words[0]).read_text("utf-8")
+    for flag in flags_in(words):
+        assert f'"{flag}"' in source, flag
 
 
 def check_twistd(words: list[str]) -> None:
@@ -149,6 +157,7 @@ def check_nothing(words: list[str]) -> None:
 
 
 CHECKS = {
+    "python": check_python,
     "python3": check_venv,
     "install": check_install,
     "systemctl": check_unit,

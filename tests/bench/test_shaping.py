@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.docs.pages import DOCS
 from tests.tools import ROOT
 
 
@@ -104,3 +105,15 @@ def test_a_row_with_changes_of_rate_has_a_goal_for_each_phase(shaping: Any) -> N
     goal, measured = shaping.other_cells(row)
     assert goal == "stall ≤ 2 s; p99 ≤ 114, 228, 114 ms"
     assert measured == "**stall 1.3 s; p99 3,286, 5,389, 580 ms**"
+
+
+def test_the_page_has_every_row(shaping: Any) -> None:
+    page = (DOCS / "benchmarks.md").read_text("utf-8")
+    between = page.partition("<!-- shaping: begin -->")[2].partition("<!-- shaping: end -->")[0]
+    for queue in shaping.QUEUES_KIB:
+        for foreign in ("no", "yes"):
+            cells = between.partition(f"| {queue} KiB | {foreign} | ")[2].partition(" |\n")[0].split(" | ")
+            assert len(cells) == 4
+            assert all(cells)
+    for name in shaping.OTHERS:
+        assert f"| {name} | " in between

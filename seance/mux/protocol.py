@@ -208,6 +208,7 @@ class Mux(Protocol):
         if self._clock_paused_at is not None:
             self._paused_seconds += self._reactor.seconds() - self._clock_paused_at
             self._clock_paused_at = None
+            self.session.restart_bulk_limit()
             self._rearm()
 
     def _now(self) -> float:
@@ -279,8 +280,9 @@ class Mux(Protocol):
             return
         next_message, sizer = self.session.next_message, self._message_sizer
         while not self._carrier_is_full:
-            pieces = next_message(sizer.message_bytes)
+            pieces = next_message(sizer.message_bytes, self._now())
             if not pieces:
+                self._rearm()  # bulk data may be held, which has a deadline
                 break
             message = b"".join(pieces)
             sizer.sent(len(message))

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from seance.errors import RemoteProtocolError
+from seance.yamux.bulk_limit import BULK_PING_VALUE
 from seance.yamux.constants import (
     ACK,
     DATA,
@@ -190,6 +191,9 @@ class Inbox:
             if session_state.outbox.pong_count < session_state.limits.pongs:
                 session_state.outbox.add_pong(value)
         elif flags & ACK:
+            if value >= BULK_PING_VALUE:
+                session_state.outbox.bulk_limit.pong_received(value, now)
+                return
             round_trip_seconds = session_state.keepalive.pong_received(value, now)
             if round_trip_seconds is not None:
                 session_state.events.append(PingAnswered(round_trip_seconds))

@@ -22,7 +22,7 @@ import enum
 from collections import deque
 from typing import Final
 
-from seance.yamux.constants import WINDOW_CEILING_BYTES
+from seance.yamux.bulk_limit import BULK_PING_VALUE
 
 __all__ = ["Keepalive", "Verdict"]
 
@@ -100,7 +100,7 @@ class Keepalive:
         Returns:
             The value of the ping frame.
         """
-        self._sent_value = (self._sent_value + 1) & WINDOW_CEILING_BYTES
+        self._sent_value = (self._sent_value + 1) % BULK_PING_VALUE
         self._ping_value = self._sent_value
         self._ping_at = now
         self._awaits_reply = True

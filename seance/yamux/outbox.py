@@ -5,7 +5,8 @@ Called by :mod:`seance.yamux.session`, which decides *what* is sent. The order o
 1. answers to pings, because a peer that waits too long for one may end the session;
 2. control frames (SYN, ACK, FIN, RST, our pings) in the order in which they were queued;
 3. credit: one window update per stream, for everything consumed until it is sent;
-4. data, frame by frame, in the order of :mod:`seance.yamux.scheduler`;
+4. data, frame by frame, in the order of :mod:`seance.yamux.scheduler`; bulk data only as far as
+   :mod:`seance.yamux.bulk_limit` permits, after a ping that measures the path if one is due;
 5. the GoAway, at the end of its message.
 
 So control frames always overtake data. That is correct for each of them: a SYN or ACK has to, a RST drops the
@@ -18,7 +19,8 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-from seance.yamux.constants import ACK, FIN, HEADER_BYTES, KIB
+from seance.yamux.bulk_limit import BulkLimit
+from seance.yamux.constants import ACK, FIN, HEADER_BYTES, KIB, SYN
 from seance.yamux.frames import Bytes, data_header, ping_frame, window_update_frame
 from seance.yamux.half_states import SENDING, Sending, Step
 from seance.yamux.scheduler import Scheduler
@@ -35,16 +37,28 @@ _SMALLEST_PART_BYTES: Final = 1 * KIB
 class Outbox:
     """Everything that one session has to send."""
 
-    __slots__ = ("_credit", "_drained", "_last_frame", "_pongs", "_scheduler", "control")
+    __slots__ = (
+        "_credit",
+        "_drained",
+        "_has_backlog",
+        "_last_frame",
+        "_pongs",
+        "_scheduler",
+        "bulk_limit",
+        "control",
+    )
 
     def __init__(self) -> None:
         self._pongs: deque[bytes] = deque()
         self.control: deque[bytes] = deque()
         """Control frames; the session limits their number."""
         self._credit: dict[int, Stream] = {}
+        self.bulk_limit = BulkLimit()
         self._scheduler = Scheduler()
         self._last_frame = b""
         self._drained: list[Stream] = []
+        self._has_backlog = False
+        """Whether the latest data left bulk data behind."""
 
     @property
     def wants_to_send(self) -> bool:
@@ -138,14 +152,13 @@ class Outbox:
         if self._credit:
             room = self._write_credit(pieces, room)
         if self._scheduler.interactive or self._scheduler.bulk:
-            if now is not None:
-                self._scheduler.update_time(now)
-            room = self._write_data(pieces, room, low_water_bytes)
+            room = self._write_data(pieces, room, low_water_bytes, now)
             if self.control:
                 room = _move_frames(self.control, pieces, room)  # the FINs of queues that are empty now
         if self._last_frame and room >= 0:
             pieces.append(self._last_frame)
             self._last_frame = b""
+        self.bulk_limit.sent_bytes += limit - room
         return pieces
 
     def _write_credit(self, pieces: list[Bytes], room: int) -> int:
@@ -155,8 +168,16 @@ class Outbox:
             room -= HEADER_BYTES
         return room
 
-    def _write_data(self, pieces: list[Bytes], room: int, low_water_bytes: int) -> int:
-        scheduler = self._scheduler
+    def _write_data(self, pieces: list[Bytes], room: int, low_water_bytes: int, now: float | None) -> int:
+        scheduler, bulk_limit = self._scheduler, self.bulk_limit
+        bulk_room = room
+        if now is not None:
+            scheduler.update_time(now)
+            bulk_room = bulk_limit.room()
+            if bulk_room > 0 and room > 2 * HEADER_BYTES and bulk_limit.is_ping_due(self._has_backlog):
+                pieces.append(ping_frame(SYN, bulk_limit.ping(now)))
+                room -= HEADER_BYTES
+        scheduler.is_bulk_held = bulk_room <= 0
         next_stream, record_turn = scheduler.next_stream, scheduler.record_turn
         has_interactive = has_several_interactive = False
         last: Stream | None = None
@@ -171,6 +192,11 @@ class Outbox:
                 count = max_bytes
             if count > window.available_bytes:
                 count = window.available_bytes
+            if stream.bulk_rank and not scheduler.is_bulk_held:
+                if count > bulk_room:
+                    count = bulk_room
+                bulk_room -= count
+                scheduler.is_bulk_held = bulk_room <= 0
             if stream is not last:
                 room -= HEADER_BYTES
             if count > room:
@@ -200,6 +226,9 @@ class Outbox:
                 stream.is_congested = False
                 if stream.sending is Sending.OPEN:
                     self._drained.append(stream)
+        self._has_backlog = bool(scheduler.bulk)
+        if now is not None:
+            scheduler.end_message(now)
         return room
 
 

@@ -18,10 +18,10 @@ bytes of interactive data: they have a turn when 64 KiB of interactive data exce
 interactive data has a turn again. Of 16 n bulk turns, each of n bulk streams has at least one. A stream that
 was first for 30 s, the timeout of Yjs clients, moves to the end, because its client has given up.
 
-*Recently* is measured in bytes too: the bytes that a stream has sent halve with every 64 KiB that the session
-sends while the stream has nothing to send. While it has data, nothing is deducted. So the rule is the same on
-slow and fast paths, an idle session changes nothing, and a stream that needs at most an eighth of the path,
-and gets it, stays interactive.
+The bytes that a stream has recently sent halve with every 64 KiB that the session sends, and every second,
+while the stream has nothing to send. While it has data, nothing is deducted. So a stream that needs at most
+an eighth of the path, and gets it, stays interactive. The seconds matter when others fill the path: then the
+session sends little, and a stream of keystrokes would become bulk data.
 """
 
 from __future__ import annotations
@@ -79,9 +79,11 @@ class Scheduler:
         "_last_rank",
         "_now",
         "_round_rank",
+        "_second",
         "_sent_bytes",
         "bulk",
         "interactive",
+        "is_bulk_held",
         "max_bytes",
     )
 
@@ -94,6 +96,9 @@ class Scheduler:
         # longer to find its first key after many removals.
         self.bulk: list[Stream] = []
         """Bulk streams by rank, oldest first."""
+        self.is_bulk_held = False
+        """Whether bulk data waits for room on the path; then it has only the turns that its share of the
+        data requires."""
         self._last_rank = 0
         """The highest rank assigned."""
         self._round_rank = 0
@@ -104,6 +109,7 @@ class Scheduler:
         self._interactive_run_bytes = 0
         """Interactive data for which bulk streams have not had their share."""
         self._sent_bytes = 0
+        self._second = 0
         self._now: float | None = None
         """The time of the last ``update_time``; None if there was no bulk stream since."""
 
@@ -120,7 +126,7 @@ class Scheduler:
         if stream.is_scheduled:
             return
         stream.is_scheduled = True
-        period = self._sent_bytes >> _RECENT_SHIFT
+        period = self._period()
         if stream.recent_period != period:
             stream.recent_bytes >>= period - stream.recent_period
         if stream.bulk_rank:
@@ -145,6 +151,10 @@ class Scheduler:
                 bulk.append(first)
         self._now = now
 
+    def end_message(self, now: float) -> None:
+        """Record the time after a message; a stream's recent bytes halve from second to second."""
+        self._second = int(now)
+
     def next_stream(self) -> Stream | None:
         """Return the stream that has the next turn, or None if none waits.
 
@@ -155,7 +165,7 @@ class Scheduler:
         if interactive and (self._interactive_run_bytes < INTERACTIVE_RUN_BYTES or not bulk):
             self.max_bytes = _SMALL_FRAME_BYTES if len(interactive) > 1 else DATA_FRAME_BYTES
             return interactive.popitem(last=False)[1]
-        if not bulk:
+        if not bulk or (self.is_bulk_held and not interactive):
             return None
         self.max_bytes = DATA_FRAME_BYTES
         turn = self._bulk_turn
@@ -180,11 +190,11 @@ class Scheduler:
             count: Bytes of data sent.
             has_more: Whether it still has both data and window.
         """
-        sent_bytes = self._sent_bytes = self._sent_bytes + count
+        self._sent_bytes += count
         recent_bytes = stream.recent_bytes = stream.recent_bytes + count
         if not has_more:
             stream.is_scheduled = False
-            stream.recent_period = sent_bytes >> _RECENT_SHIFT
+            stream.recent_period = self._period()
         if stream.bulk_rank:
             turn = self._bulk_turn
             if turn == _ROUND_ROBIN_TURN:
@@ -224,6 +234,9 @@ class Scheduler:
         """Remove all streams."""
         self.interactive.clear()
         self.bulk.clear()
+
+    def _period(self) -> int:
+        return (self._sent_bytes >> _RECENT_SHIFT) + self._second
 
     def _join_bulk(self, stream: Stream) -> None:
         bulk = self.bulk

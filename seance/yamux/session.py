@@ -317,6 +317,10 @@ class Session:
         self._session_state.queue_ping(now)
         return True
 
+    def restart_bulk_limit(self) -> None:
+        """Forget the measured path: the next message is sent over another carrier."""
+        self._outbox.bulk_limit.restart()
+
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
         """Announce that our side is going away. Idempotent.
 
@@ -344,7 +348,7 @@ class Session:
 
     # Send.
 
-    def next_message(self, limit: int = 64 * KIB) -> list[Bytes]:
+    def next_message(self, limit: int = 64 * KIB, now: float | None = None) -> list[Bytes]:
         """Remove and return the next whole frames, as pieces to join.
 
         Next: send them in one carrier message (yamux-js cannot parse a frame that is split over two), then
@@ -354,13 +358,15 @@ class Session:
         Args:
             limit: Maximum number of bytes; at least 13 so that everything can be sent. Default 64 KiB, where
                 Twisted's transports start to push back.
+            now: Seconds, monotonic. With None the delay of the path is not measured, and bulk data is not
+                limited by it.
 
         Returns:
             Headers and bodies in order; empty if nothing can be sent now.
         """
         session_state = self._session_state
         low_water_bytes = session_state.limits.send_low_water_bytes
-        pieces = self._outbox.next_message(limit, low_water_bytes, session_state.keepalive.received_at)
+        pieces = self._outbox.next_message(limit, low_water_bytes, now)
         for stream in self._outbox.take_drained():
             if stream.resets_when_sent:
                 session_state.abort(stream, "sent")
@@ -382,7 +388,8 @@ class Session:
             return None
         limits = session_state.limits
         keepalive = session_state.keepalive.deadline(limits.ping_after_seconds, limits.dead_after_seconds)
-        deadlines = [due for due in (keepalive, session_state.table.next_deadline()) if due is not None]
+        dues = (keepalive, session_state.table.next_deadline(), self._outbox.bulk_limit.deadline())
+        deadlines = [due for due in dues if due is not None]
         return min(deadlines, default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -398,5 +405,6 @@ class Session:
             return
         if verdict is Verdict.PING:
             session_state.queue_ping(now)
+        self._outbox.bulk_limit.handle_timeout(now)
         for stream in session_state.table.overdue(now):
             session_state.abort(stream, "open_timeout")

@@ -9,10 +9,11 @@ from twisted.internet.task import Clock
 
 from seance.mux import Mux, StreamTransport
 from seance.yamux import Limits, Role
+from seance.yamux.bulk_limit import BULK_PING_VALUE
 from tests.ears import Ear
 from tests.rigs import OneByOne
 from tests.wire import Wire, run
-from tests.yamux.frame_bytes import ACK, PING, SYN, WireFrame, read_frames, window
+from tests.yamux.frame_bytes import ACK, PING, SYN, WireFrame, ping, read_frames, window
 
 __all__ = ["CALM", "AgentLink", "Peer"]
 
@@ -21,11 +22,21 @@ CALM = Limits(ping_after_seconds=None)
 
 
 class Peer(Ear):
-    """Sends and receives single yamux frames."""
+    """Sends and receives single yamux frames, and answers the pings that measure the path."""
 
     def __init__(self) -> None:
         super().__init__()
         self._taken = 0
+        self._answered_bytes = 0
+        self.answers_pings = True
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        frames, rest = read_frames(bytes(self.data[self._answered_bytes :]))
+        self._answered_bytes = len(self.data) - len(rest)
+        values = [one.length for one in frames if _measures(one)]
+        if values and self.answers_pings:
+            self.transport.write(b"".join(ping(ACK, value) for value in values))
 
     @property
     def frames(self) -> list[WireFrame]:
@@ -36,7 +47,7 @@ class Peer(Ear):
     @property
     def pings(self) -> list[WireFrame]:
         frames, _ = read_frames(bytes(self.data))
-        return [frame for frame in frames if frame.kind == PING]
+        return [frame for frame in frames if frame.kind == PING and not _measures(frame)]
 
     def take(self) -> list[WireFrame]:
         """Return the frames received since the last call."""
@@ -46,6 +57,10 @@ class Peer(Ear):
 
     def body(self, stream_id: int) -> bytes:
         return b"".join(frame.body for frame in self.frames if frame.stream_id == stream_id)
+
+
+def _measures(frame: WireFrame) -> bool:
+    return frame.kind == PING and frame.flags == SYN and frame.length >= BULK_PING_VALUE
 
 
 class AgentLink:
@@ -74,6 +89,11 @@ class AgentLink:
     def connect(self) -> None:
         self.wire.join(self.mux, self.peer)
         self.run()
+
+    def lift_bulk_limit(self) -> None:
+        """Let bulk data fill the carrier, as for a peer that answers no pings."""
+        self.peer.answers_pings = False
+        self.mux.session._outbox.bulk_limit._is_off = True
 
     @property
     def messages(self) -> list[bytes]:

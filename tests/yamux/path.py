@@ -84,7 +84,7 @@ class Path:
     def _send(self, role: Role) -> None:
         if role is Role.CLIENT:
             self.before_message()
-        message = b"".join(self.sessions[role].next_message(self.message_bytes))
+        message = b"".join(self.sessions[role].next_message(self.message_bytes, self.now))
         if message:
             seconds = len(message) / self.bytes_per_second if role is Role.CLIENT else 0.0
             self.sent_bytes += len(message) if role is Role.CLIENT else 0

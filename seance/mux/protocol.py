@@ -2,7 +2,8 @@
 
 It drives a ``seance.yamux.Session``: it passes received bytes in, events to ``StreamTransport``s, and
 messages out. It does not depend on WebSocket: the carrier is any ``ITransport``. Each ``write`` to it has
-whole frames of at most 64 KiB, because yamux-js drops a frame that is split over two messages.
+whole frames, because yamux-js drops a frame that is split over two messages. It has at most 64 KiB, or
+``max_message_bytes`` of a carrier that has this attribute.
 
 Two rules keep a link working under load. *Reading never waits for writing*: the carrier is never paused,
 neither for a slow stream nor because our answers cannot be sent. (Otherwise two peers with full buffers block
@@ -35,8 +36,8 @@ from zope.interface import implementer
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux.address import StreamAddress
 from seance.mux.stream import StreamTransport
-from seance.resume.outgoing import MESSAGE_BYTES
 from seance.yamux import (
+    MESSAGE_BYTES,
     Bytes,
     DataReceived,
     EndSent,
@@ -226,6 +227,7 @@ class Mux(Protocol):
         transport = self.transport
         assert transport is not None, "Twisted sets the transport before connectionMade"
         self.link = str(transport.getPeer())
+        self._message_sizer.max_bytes = getattr(transport, "max_message_bytes", MESSAGE_BYTES)
         cast(IConsumer, transport).registerProducer(self, True)
         self.session.handle_timeout(self._now())
         self._rearm()

@@ -301,7 +301,10 @@ class Mux(Protocol):
                 # The most frequent case first; the code below handles it too.
                 if (stream := streams.get(event.stream_id)) is not None:
                     data = event.data
-                    stream.data_arrived(data if isinstance(data, bytes) else bytes(data))
+                    if isinstance(data, bytes):
+                        stream.data_arrived(data)
+                    else:
+                        stream.pieces_arrived([data])
                 continue
             # Join the data of each stream, because each piece would be a write to a socket. Other events of a
             # stream come after its data, as on the wire.
@@ -341,7 +344,10 @@ class Mux(Protocol):
         for stream_id, data in pieces.items():
             if (stream := streams.get(stream_id)) is not None:
                 only = data[0] if len(data) == 1 else None
-                stream.data_arrived(only if isinstance(only, bytes) else b"".join(data))
+                if isinstance(only, bytes):
+                    stream.data_arrived(only)
+                else:
+                    stream.pieces_arrived(data)
         pieces.clear()
 
     def _dispatch_stream_event(

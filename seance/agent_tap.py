@@ -6,6 +6,7 @@ uses ``seance.Agent``.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from seance.agent.service import Agent
 from seance.auth.agent_key import agent_identity
 from seance.cli.foreground import run_in_foreground
 from seance.cli.health_socket import HealthSocket, health_of_agent
+from seance.cli.malloc_thresholds import keep_freed_memory
 from seance.cli.monotonic_clock import use_monotonic_clock
 from seance.cli.reload_on_sighup import ReloadOnSighup
 from seance.cli.status_lines import StatusLines
@@ -59,6 +61,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_clock(reactor)
+    keep_freed_memory(os.environ)
     use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     service = options.make_services()

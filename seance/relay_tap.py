@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from seance.auth.identity import IdentityChecker
 from seance.auth.service import AuthService
 from seance.cli.foreground import run_in_foreground
 from seance.cli.health_socket import HealthSocket, health_of_relay
+from seance.cli.malloc_thresholds import keep_freed_memory
 from seance.cli.monotonic_clock import use_monotonic_clock
 from seance.cli.reload_on_sighup import ReloadOnSighup
 from seance.cli.stop_on_signal import StopOnSignal
@@ -58,6 +60,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415
 
     use_monotonic_clock(reactor)
+    keep_freed_memory(os.environ)
     use_daemon_lookups(reactor)
     raise_descriptor_limit(reactor)
     settings = options.settings

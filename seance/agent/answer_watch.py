@@ -60,7 +60,7 @@ class AnswerWatch:
         self._head = b""
         self._answer: LocalResponse | None = None
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Process the next bytes of the response."""
         if self._answer is None:
             self._head += data
@@ -73,7 +73,7 @@ class AnswerWatch:
                 return
             self._answer = LocalResponse(self._key, self._limit_bytes)
             data, self._head = self._head, b""
-        self._check(self._answer, data)
+        self._check(self._answer, bytes(data))
 
     def note_end(self, reason: str, seconds: float) -> None:
         """The connection ended before the response head was complete: report the fault.

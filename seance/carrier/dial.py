@@ -22,6 +22,7 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from seance import __version__
+from seance.carrier.fast_frames import Bytes
 from seance.carrier.link_control import SUBPROTOCOL, SUBPROTOCOLS
 from seance.carrier.websocket import ClientSocket, make_client_factory
 from seance.errors import CarrierLost, LocalProtocolError, NegotiationFailed, Refusal, SeanceError
@@ -213,10 +214,10 @@ class _DialSocket(ClientSocket):
         if self._opened is not None:
             self.when_open.callback(self._opened)
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: Bytes) -> None:
         if self._response_reader is not None:
             try:
-                switched = self._response_reader.receive(data)
+                switched = self._response_reader.receive(bytes(data))
             except (Refusal, CarrierLost) as error:
                 self._fail_open(error)
                 self.transport.abortConnection()

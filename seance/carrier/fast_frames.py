@@ -51,21 +51,21 @@ def _masker_in_c() -> Any:  # noqa: ANN401  # a module without types
 _nvx = _masker_in_c()
 
 
-def frame(payload: bytes, *, is_text: bool = False) -> list[bytes]:
-    """Return a server's frame in pieces; ``payload`` has at most 64 KiB."""
+def frame(payload: bytes, *, is_text: bool = False) -> list[Bytes]:
+    """Return a server's frame in pieces."""
     return [_header(FIN_TEXT if is_text else FIN_BINARY, len(payload), 0), payload]
 
 
-def masked_frame(payload: bytes, key: bytes, *, is_text: bool = False) -> list[bytes]:
+def masked_frame(payload: bytes, key: bytes, *, is_text: bool = False) -> list[Bytes]:
     """Return a client's frame in pieces.
 
     Args:
-        payload: At most 64 KiB.
+        payload: The payload, which is copied once, to be masked.
         key: Four unpredictable bytes (RFC 6455, 5.3).
         is_text: Whether to send a text frame; ``payload`` is UTF-8 then.
     """
     kind = FIN_TEXT if is_text else FIN_BINARY
-    return [_header(kind, len(payload), MASKED) + key, bytes(_masked(payload, key))]
+    return [_header(kind, len(payload), MASKED) + key, _masked(payload, key)]
 
 
 class FastFrameCodec:
@@ -100,11 +100,13 @@ class FastFrameCodec:
         """Whether a frame is incomplete: all further bytes must go to ``take`` then."""
         return bool(self._left_bytes or self._head)
 
-    def take(self, data: bytes) -> bytes:
+    def take(self, data: Bytes) -> bytes:
         """Decode and deliver the common frames at the beginning of ``data``.
 
         Args:
-            data: Received bytes that begin with a frame, or with the rest of the incomplete one.
+            data: Received bytes that begin with a frame, or with the rest of the incomplete one. If they are
+                writable, large payloads are unmasked in place, which saves a copy. Nothing keeps them after
+                the call: what is delivered or returned is ``bytes``.
 
         Returns:
             The bytes for Autobahn, beginning with a frame; usually none.
@@ -122,7 +124,7 @@ class FastFrameCodec:
         mask_flag, key_bytes = (MASKED, 4) if is_masked else (0, 0)
         while position < end:
             if position + 2 > end:
-                self._head = data[position:]
+                self._head = bytes(data[position:])
                 break
             length = data[position + 1] - mask_flag
             body = position + 2 + key_bytes
@@ -132,17 +134,17 @@ class FastFrameCodec:
                     break
                 after = body + length
                 if after > end:
-                    self._head = data[position:]
+                    self._head = bytes(data[position:])
                     break
                 if pieces and not self._deliver(_joined(pieces)):
-                    return data[position:]
+                    return bytes(data[position:])
                 pieces = []
                 if kind == FIN_TEXT:
-                    if not self._take_text(data[body - key_bytes : after]):
+                    if not self._take_text(bytes(data[body - key_bytes : after])):
                         break
                     position = after
                 else:
-                    control = data[position:after]
+                    control = bytes(data[position:after])
                     position = after
                     if not self._leave_control(control):
                         break
@@ -152,7 +154,7 @@ class FastFrameCodec:
             if not 0 < length < 128:
                 break
             if body >= end:
-                self._head = data[position:]
+                self._head = bytes(data[position:])
                 break
             if length > 125:
                 shortest = 126 if length == 126 else 65536
@@ -162,19 +164,19 @@ class FastFrameCodec:
             position = body + length
             piece = source[body:position]
             if is_masked:
-                key = data[body - 4 : body]
+                key = bytes(data[body - 4 : body])
                 piece = _masked(piece, key)
                 if position > end:
                     self._key = _rotated(key, end - body)
             pieces.append(piece)
             if position > end:
                 self._left_bytes = position - end
-        rest = b"" if self._head else data[position:]
+        rest = b"" if self._head else bytes(data[position:])
         if pieces and not self._deliver(_joined(pieces)):
             rest, self._head = self._head + rest, b""
         return rest
 
-    def _take_rest(self, data: bytes, pieces: list[Bytes]) -> int:
+    def _take_rest(self, data: Bytes, pieces: list[Bytes]) -> int:
         piece: Bytes = data if len(data) <= self._left_bytes else memoryview(data)[: self._left_bytes]
         count = len(piece)
         self._left_bytes -= count
@@ -204,7 +206,7 @@ def _masked(payload: Bytes, key: bytes) -> Bytes:
     if length <= SMALL_BYTES or _nvx is None:
         mask = (key * (length // 4 + 1))[:length]
         return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(length)
-    masked = bytearray(payload)
+    masked = payload if type(payload) is memoryview and not payload.readonly else bytearray(payload)
     masker = _nvx.lib.nvx_xormask_new(key)
     _nvx.lib.nvx_xormask_process(masker, _nvx.ffi.from_buffer(masked), length)
     _nvx.lib.nvx_xormask_free(masker)

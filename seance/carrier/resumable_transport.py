@@ -36,6 +36,7 @@ from seance.carrier.states import FLOW, TRANSPORT, Flow, FlowStep, TransportStat
 from seance.carrier.transport import Carrier
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.resume import ACK_AFTER_BYTES, ACK_AFTER_SECONDS, BYE, KEPT_BYTES, Ack, AckTimeout, Continuity
+from seance.yamux import LARGE_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -73,6 +74,8 @@ class ResumableTransport:
     """
 
     _log = Logger()
+
+    max_message_bytes = LARGE_MESSAGE_BYTES  # as ``Carrier.max_message_bytes``, of every carrier
 
     def __init__(
         self,
@@ -233,7 +236,7 @@ class ResumableTransport:
         return self._state is CLOSED or (self._state is CLOSING and self._producer is None)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send the concatenation of ``iovec``: one message if it has at most 64 KiB."""
+        """Send the concatenation of ``iovec``: one message if it is not longer than ``max_message_bytes``."""
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:

@@ -2,8 +2,8 @@
 
 The WebSocket implementation is Autobahn, behind ``seance.carrier.websocket``. A ``Carrier`` is an
 ``ITransport`` that passes the same contract tests as TCP (``tests/contract.py``), but it has no half-close,
-because a WebSocket ends in both directions together. Each ``write`` or ``writeSequence`` of up to 64 KiB is
-sent as one binary message. Received message boundaries have no meaning.
+because a WebSocket ends in both directions together. Each ``write`` or ``writeSequence`` of up to
+``max_message_bytes`` is sent as one binary message. Received message boundaries have no meaning.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from seance.carrier.close_codes import CloseCode
+from seance.carrier.link_control import RESUMABLE
 from seance.carrier.states import CARRIER, CarrierState, CarrierStep
-from seance.resume.outgoing import MESSAGE_BYTES
+from seance.yamux import LARGE_MESSAGE_BYTES, MESSAGE_BYTES
 
 __all__ = ["Carrier", "Socket"]
 
@@ -71,6 +72,8 @@ class Carrier:
         headers: On the agent's side, the fields of the 101, names in lower case; on the relay's side, the
             fields that the relay added to it.
         on_control: Called with each link control message, a JSON object with a ``t``.
+        max_message_bytes: Maximum length of a binary message: 64 KiB, or 256 KiB for a peer that resumes,
+            which accepts messages of any size.
         peer_close_code: Once the carrier is lost, the code of the peer's close frame; None if there was none.
         was_cut: Once the carrier is lost, whether it ended without a close frame and without a protocol error
             of the peer: the connection below was lost.
@@ -85,6 +88,7 @@ class Carrier:
         self.transport = cast(ITransport, socket.transport)
         self.subprotocol = subprotocol
         self.headers = headers or {}
+        self.max_message_bytes = LARGE_MESSAGE_BYTES if subprotocol == RESUMABLE else MESSAGE_BYTES
         self.on_control: Callable[[dict[str, object]], None] | None = None
         self.peer_close_code: int | None = None
         self.was_cut = False
@@ -115,20 +119,21 @@ class Carrier:
         return self._is_paused or bool(self._waiting)
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, in messages of at most 64 KiB; after the close it is dropped."""
+        """Send ``data``, in messages of at most ``max_message_bytes``; after the close it is dropped."""
         if type(data) is not bytes:
             msg = f"a transport takes bytes, not {type(data).__name__}"
             raise TypeError(msg)
         if not data:
             return
-        if len(data) <= MESSAGE_BYTES:
+        limit = self.max_message_bytes
+        if len(data) <= limit:
             self._socket.send_binary(data)
         else:
-            for start in range(0, len(data), MESSAGE_BYTES):
-                self._socket.send_binary(data[start : start + MESSAGE_BYTES])
+            for start in range(0, len(data), limit):
+                self._socket.send_binary(data[start : start + limit])
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send the concatenation of ``iovec``: one message if it has at most 64 KiB."""
+        """Send the concatenation of ``iovec``: one message if it is not longer than ``max_message_bytes``."""
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:

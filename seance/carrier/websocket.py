@@ -35,7 +35,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from seance.carrier.close_codes import CloseCode
-from seance.carrier.fast_frames import MAX_MESSAGE_BYTES, FastFrameCodec, frame, masked_frame
+from seance.carrier.fast_frames import MAX_MESSAGE_BYTES, Bytes, FastFrameCodec, frame, masked_frame
 from seance.carrier.link_control import MAX_TEXT_BYTES, parse_control
 from seance.carrier.transport import Carrier
 from seance.errors import RemoteProtocolError
@@ -105,6 +105,9 @@ class _Socket:
     websocket_protocol_in_use: str | None
 
     answer_headers: Mapping[str, str] = {}  # of the 101
+    takes_views = False
+    """Whether ``dataReceived`` accepts a writable view, which the transport uses again after the call."""
+
     _carrier: Carrier | None = None
     _frames: FastFrameCodec  # set together with the carrier
     _abort_call: IDelayedCall | None = None
@@ -119,7 +122,7 @@ class _Socket:
 
     # -- from Twisted ----------------------------------------------------------------------
 
-    def dataReceived(self, data: bytes) -> None:
+    def dataReceived(self, data: Bytes) -> None:
         carrier = self._carrier
         if carrier is None:
             self._dataReceived(data)  # type: ignore[attr-defined]  # Autobahn's dataReceived without its logging
@@ -129,7 +132,7 @@ class _Socket:
             if self._is_between_frames() or self._frames.has_begun:
                 data = self._frames.take(data)
             if data:
-                self._dataReceived(data)  # type: ignore[attr-defined]  # as above
+                self._dataReceived(bytes(data))  # type: ignore[attr-defined]  # as above
         except Exception:  # noqa: BLE001  # as in _cut_on_failure, inlined to save two calls per message
             self._log_and_cut()
 
@@ -191,6 +194,8 @@ class _Socket:
             self.factory.isServer, self._deliver, self._deliver_text, self._leave_control
         )
         self._carrier = Carrier(self, subprotocol=self.websocket_protocol_in_use, headers=self.answer_headers)
+        # Without a mask, a view saves no copy.
+        self.takes_views = self.factory.isServer
         self._cut_on_failure(self._start)
 
     def onPing(self, payload: bytes) -> None:
@@ -278,15 +283,18 @@ class _Socket:
         if len(payload) < MAX_JOIN_BYTES:
             self.transport.write(b"".join(pieces))
         else:
-            self.transport.writeSequence(pieces)
+            # The transports of seance.net send a bytearray without a copy, others accept only bytes.
+            takes_buffers = getattr(self.transport, "takes_buffers", False)
+            self.transport.writeSequence(pieces if takes_buffers else list(map(bytes, pieces)))
 
     def send_text(self, payload: bytes) -> None:
         if self.state != self.STATE_OPEN:
             return
         if self.factory.isServer:
-            self.transport.writeSequence(frame(payload, is_text=True))
+            pieces = frame(payload, is_text=True)
         else:
-            self.transport.writeSequence(masked_frame(payload, os.urandom(4), is_text=True))
+            pieces = masked_frame(payload, os.urandom(4), is_text=True)
+        self.transport.write(b"".join(pieces))
 
     def send_ping(self) -> None:
         if self.state == self.STATE_OPEN:

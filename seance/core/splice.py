@@ -38,6 +38,8 @@ from seance.net.lingering_reset import LINGER_SECONDS
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
+    from seance.yamux import Bytes
+
 __all__ = ["Splice", "SpliceOwner", "SpliceSide", "StreamWatcher"]
 
 
@@ -73,8 +75,8 @@ class SpliceOwner(Protocol):
 class StreamWatcher(Protocol):
     """Interface of an object that sees the data of one side after it was passed on."""
 
-    def receive(self, data: bytes) -> None:
-        """Process the next bytes."""
+    def receive(self, data: bytes | memoryview) -> None:
+        """Process the next bytes; a view is not to be kept."""
 
 
 class Splice:
@@ -314,6 +316,18 @@ class SpliceSide:
         if self.watch is not None:
             self.watch.receive(data)
 
+    def pieces_received(self, pieces: list[Bytes], count: int) -> None:
+        """Write ``pieces`` of ``count`` bytes to the other leg; a stream calls it for large data."""
+        self.received_bytes += count
+        leg = self.other.leg
+        if getattr(leg, "takes_buffers", False):
+            leg.writeSequence(pieces)  # type: ignore[attr-defined]  # such a leg has it
+        else:
+            leg.write(b"".join(pieces))
+        for piece in pieces:
+            if self.watch is not None:
+                self.watch.receive(piece)
+
     def readConnectionLost(self) -> None:
         """End of data: end the other leg's direction as well."""
         if not self.has_ended:
@@ -384,7 +398,15 @@ class RateLimitedSide(SpliceSide):
     def dataReceived(self, data: bytes) -> None:
         """Write the data to the other leg and charge it to the rate limit."""
         super().dataReceived(data)
-        seconds = self._rate_limit.spend(len(data))
+        self._charge(len(data))
+
+    def pieces_received(self, pieces: list[Bytes], count: int) -> None:
+        """As ``dataReceived``."""
+        super().pieces_received(pieces, count)
+        self._charge(count)
+
+    def _charge(self, count: int) -> None:
+        seconds = self._rate_limit.spend(count)
         if seconds and not self.is_lost:
             self.gate.pause_for(seconds)
 

@@ -71,7 +71,7 @@ class FrameTracker:
         """Report no position as between frames from now on, for example after the server has ended."""
         self._left, self._split = NEVER, b""
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Process all bytes that pass to the client; the boundaries of the chunks do not matter."""
         at = self._left
         size = len(data)
@@ -103,7 +103,7 @@ class FrameTracker:
                         self._has_more = first < FINAL
                     return
         except IndexError:
-            self._left, self._split = 0, data[at:]
+            self._left, self._split = 0, bytes(data[at:])
         else:
             self._left = NEVER
 

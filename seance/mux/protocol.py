@@ -2,7 +2,8 @@
 
 It drives a ``seance.yamux.Session``: it passes received bytes in, events to ``StreamTransport``s, and
 messages out. It does not depend on WebSocket: the carrier is any ``ITransport``. Each ``write`` to it has
-whole frames of at most 64 KiB, because yamux-js drops a frame that is split over two messages.
+whole frames, because yamux-js drops a frame that is split over two messages. It has at most 64 KiB, or
+``max_message_bytes`` of a carrier that has this attribute.
 
 Two rules keep a link working under load. *Reading never waits for writing*: the carrier is never paused,
 neither for a slow stream nor because our answers cannot be sent. (Otherwise two peers with full buffers block
@@ -35,8 +36,8 @@ from zope.interface import implementer
 from seance.errors import LocalProtocolError, RemoteProtocolError
 from seance.mux.address import StreamAddress
 from seance.mux.stream import StreamTransport
-from seance.resume.outgoing import MESSAGE_BYTES
 from seance.yamux import (
+    MESSAGE_BYTES,
     Bytes,
     DataReceived,
     EndSent,
@@ -227,6 +228,7 @@ class Mux(Protocol):
         transport = self.transport
         assert transport is not None, "Twisted sets the transport before connectionMade"
         self.link = str(transport.getPeer())
+        self._message_sizer.max_bytes = getattr(transport, "max_message_bytes", MESSAGE_BYTES)
         cast(IConsumer, transport).registerProducer(self, True)
         self.session.handle_timeout(self._now())
         self._rearm()
@@ -301,7 +303,10 @@ class Mux(Protocol):
                 # The most frequent case first; the code below handles it too.
                 if (stream := streams.get(event.stream_id)) is not None:
                     data = event.data
-                    stream.data_arrived(data if isinstance(data, bytes) else bytes(data))
+                    if isinstance(data, bytes):
+                        stream.data_arrived(data)
+                    else:
+                        stream.pieces_arrived([data])
                 continue
             # Join the data of each stream, because each piece would be a write to a socket. Other events of a
             # stream come after its data, as on the wire.
@@ -341,7 +346,10 @@ class Mux(Protocol):
         for stream_id, data in pieces.items():
             if (stream := streams.get(stream_id)) is not None:
                 only = data[0] if len(data) == 1 else None
-                stream.data_arrived(only if isinstance(only, bytes) else b"".join(data))
+                if isinstance(only, bytes):
+                    stream.data_arrived(only)
+                else:
+                    stream.pieces_arrived(data)
         pieces.clear()
 
     def _dispatch_stream_event(

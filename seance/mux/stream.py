@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
     from seance.mux.owner import StreamOwner
+    from seance.yamux import Bytes
 
 __all__ = ["StreamTransport"]
 
@@ -67,6 +68,9 @@ _RESET: Final = StreamStep.RESET
 _CLOSE: Final = StreamStep.CLOSE
 _ABORT: Final = StreamStep.ABORT
 _LOSE: Final = StreamStep.LOSE
+
+MIN_PIECE_BYTES: Final = 4096
+"""Average length of pieces from which they are not joined; then they are few enough for ``sendmsg`` too."""
 
 _NOTHING: Final[deque[bytes]] = deque()
 """The shared queue of all streams without waiting data: an empty deque takes 760 bytes."""
@@ -306,6 +310,30 @@ class StreamTransport:
                 self.protocol.dataReceived(data)  # type: ignore[union-attr]  # it is not lost
             except Exception:  # noqa: BLE001  # as in _deliver
                 self._blame_protocol()
+
+    def pieces_arrived(self, pieces: list[Bytes]) -> None:
+        """Handle the bodies of several data frames, or of one that is a view.
+
+        A protocol gets them joined, as ``bytes``. One that has ``pieces_received``, as a splice has, gets
+        large ones as they are; that saves a copy of all bulk data.
+        """
+        count = sum(map(len, pieces))
+        receive: Callable[[list[Bytes], int], object] | None = None
+        if (
+            count >= len(pieces) * MIN_PIECE_BYTES
+            and self._lifecycle is _OPEN
+            and not self._is_paused
+            and not self._incoming
+        ):
+            receive = getattr(self.protocol, "pieces_received", None)
+        if receive is None:
+            self.data_arrived(b"".join(pieces))
+            return
+        try:
+            self._mux.session.data_taken(self.stream_id, count)
+            receive(pieces, count)
+        except Exception:  # noqa: BLE001  # as in _deliver
+            self._blame_protocol()
 
     def end_arrived(self) -> None:
         """Handle the peer's FIN."""

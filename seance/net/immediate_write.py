@@ -41,6 +41,12 @@ MIN_READ_BYTES = 64 * 1024
 MAX_READ_BYTES = 256 * 1024
 """Maximum size of a read; the size doubles while each read is full."""
 
+MIN_VIEW_BYTES = 4096
+"""Below this, a protocol that takes views gets ``bytes``, which are faster to cut into small frames."""
+
+_read_buffer = bytearray(MAX_READ_BYTES)
+"""Shared by all transports whose protocols take views: a read is used up before the next one."""
+
 
 class _ImmediateWrites(ReadsBeforeLoss):
     """A mixin before one of Twisted's TCP transports."""
@@ -48,6 +54,9 @@ class _ImmediateWrites(ReadsBeforeLoss):
     full_above_bytes = 64 * 1024
     """Buffered bytes above which a producer is paused, as in Twisted. It is 0 for a carrier, because no
     stream can overtake buffered data."""
+
+    takes_buffers = True
+    """Whether ``writeSequence`` accepts bytearrays and views too; it does not keep them."""
 
     send_queue: SendQueueMonitor | None = None
     """Limits the unsent data in the kernel; only for carriers."""
@@ -66,6 +75,8 @@ class _ImmediateWrites(ReadsBeforeLoss):
         )
 
     def doRead(self) -> Any:  # noqa: ANN401  # Twisted's
+        if self.send_queue is not None and getattr(self.protocol, "takes_views", False):
+            return self._read_view()
         try:
             data = self.socket.recv(self.bufferSize)
         except BlockingIOError:
@@ -81,6 +92,20 @@ class _ImmediateWrites(ReadsBeforeLoss):
             if not count:
                 return self.handle_end_of_data()
         self.protocol.dataReceived(data)
+        return None
+
+    def _read_view(self) -> Any:  # noqa: ANN401  # as doRead
+        try:
+            count = self.socket.recv_into(_read_buffer)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._is_reset = True
+            return main.CONNECTION_LOST
+        if not count:
+            return self.handle_end_of_data()
+        data = memoryview(_read_buffer)[:count]
+        self.protocol.dataReceived(data if count >= MIN_VIEW_BYTES else bytes(data))
         return None
 
     def write(self, data: bytes) -> None:
@@ -111,7 +136,7 @@ class _ImmediateWrites(ReadsBeforeLoss):
         if self.send_queue is not None:
             self.send_queue.filled(self.reactor.seconds())
 
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+    def writeSequence(self, iovec: Iterable[bytes | bytearray | memoryview]) -> None:
         pieces = list(iovec)
         total = sum(map(len, pieces))
         if total < MIN_GATHER_BYTES or not self._may_write_to_socket():

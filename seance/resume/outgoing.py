@@ -15,10 +15,10 @@ from collections import deque
 from seance.errors import RemoteProtocolError
 from seance.resume.checksum import crc32
 
-__all__ = ["MESSAGE_BYTES", "Outgoing"]
+__all__ = ["Outgoing"]
 
-MESSAGE_BYTES = 64 * 1024
-"""Maximum length of a binary message on a carrier; all proxies and other implementations accept it."""
+RESENT_MESSAGE_BYTES = 64 * 1024
+"""Length of the messages in which data is sent again; the speed of the new carrier is unknown."""
 
 
 class Outgoing:
@@ -139,7 +139,8 @@ class Outgoing:
         self._forget(count, crc)
         # Many small messages are sent again as few large ones; a peer that resumes accepts any cut.
         rest = b"".join(self._kept)[self._skipped :]
-        self._kept = deque(rest[at : at + MESSAGE_BYTES] for at in range(0, len(rest), MESSAGE_BYTES))
+        size = RESENT_MESSAGE_BYTES
+        self._kept = deque(rest[at : at + size] for at in range(0, len(rest), size))
         self._skipped = self._unsent_at = 0
         self.sent = self.base
 

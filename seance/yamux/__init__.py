@@ -43,11 +43,13 @@ from seance.yamux.events import (
 )
 from seance.yamux.frames import Bytes
 from seance.yamux.limits import Limits
-from seance.yamux.message_sizer import MessageSizer
+from seance.yamux.message_sizer import LARGE_MESSAGE_BYTES, MESSAGE_BYTES, MessageSizer
 from seance.yamux.session import Session
 
 __all__ = [
     "KIB",
+    "LARGE_MESSAGE_BYTES",
+    "MESSAGE_BYTES",
     "MIB",
     "Bytes",
     "DataReceived",

@@ -73,8 +73,8 @@ LAST_STREAM_ID: Final = 2**32 - 3
 
 DATA_FRAME_BYTES: Final = 16 * KIB - HEADER_BYTES
 """The body of the largest frame that the scheduler grants in one turn. With its header it is the size that
-rust-yamux chose, with 0.07 % of overhead. Consecutive turns of one stream in a message form one frame
-below 64 KiB, the maximum of go-yamux."""
+rust-yamux chose, with 0.07 % of overhead. Consecutive turns of one stream in a message form one frame,
+which in messages of 64 KiB is below the maximum of go-yamux."""
 
 
 class GoAwayCode(enum.IntEnum):

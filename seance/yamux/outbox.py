@@ -23,6 +23,7 @@ from seance.yamux.bulk_limit import BulkLimit
 from seance.yamux.constants import ACK, FIN, HEADER_BYTES, KIB, SYN
 from seance.yamux.frames import Bytes, data_header, ping_frame, window_update_frame
 from seance.yamux.half_states import SENDING, Sending, Step
+from seance.yamux.message_sizer import MESSAGE_BYTES
 from seance.yamux.scheduler import Scheduler
 from seance.yamux.streams import Stream
 
@@ -144,6 +145,8 @@ class Outbox:
     def next_message(self, limit: int, low_water_bytes: int, now: float | None) -> list[Bytes]:
         """Remove and return the next whole frames; see ``Session.next_message``. Next: ``take_drained``."""
         pieces: list[Bytes] = []
+        if limit > MESSAGE_BYTES and self._scheduler.interactive:
+            limit = MESSAGE_BYTES  # larger ones are for bulk data only, and the rest may wait behind them
         room = limit - len(self._last_frame)
         if self._pongs:
             room = _move_frames(self._pongs, pieces, room)

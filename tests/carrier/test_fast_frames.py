@@ -29,13 +29,28 @@ def ping(payload: bytes, is_masked: bool) -> bytes:
 
 
 class Taker:
-    """A codec and its deliveries, independent of how the frames are split."""
+    """A codec and its deliveries, independent of how the frames are split.
 
-    def __init__(self, is_masked: bool) -> None:
+    Everything is given to a second codec too, as a writable view that is overwritten after the call.
+    """
+
+    def __init__(self, is_masked: bool, twin: Taker | None = None) -> None:
         self.payloads: list[bytes] = []
         self.everything: list[bytes] = []
         self.wants_more = True
         self.frames = FastFrameCodec(is_masked, self.note, self.note_text, self.note_control)
+        self._of_views = Taker(is_masked, self) if twin is None else self
+
+    def take(self, data: bytes) -> bytes:
+        left = self.frames.take(data)
+        of_views, buffer = self._of_views, bytearray(data)
+        of_views.wants_more = self.wants_more
+        assert of_views.frames.take(memoryview(buffer)) == left
+        buffer[:] = b"\xee" * len(buffer)
+        assert of_views.everything == self.everything
+        assert all(type(one) is bytes for one in of_views.everything)
+        assert of_views.frames.has_begun == self.frames.has_begun
+        return left
 
     def note(self, payload: bytes) -> bool:
         self.payloads.append(payload)
@@ -54,7 +69,7 @@ class Taker:
 def taken(data: bytes, is_masked: bool) -> tuple[bytes, list[bytes]]:
     """Return the bytes left to Autobahn and the deliveries."""
     taker = Taker(is_masked)
-    return taker.frames.take(data), taker.payloads
+    return taker.take(data), taker.payloads
 
 
 def test_the_example_of_the_rfc() -> None:
@@ -100,8 +115,18 @@ def test_frames_are_taken_however_they_are_cut(
     stream = b"".join(frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        assert taker.frames.take(stream[start:stop]) == b""
+        assert taker.take(stream[start:stop]) == b""
     assert b"".join(taker.everything) == b"".join(told)
+    assert not taker.frames.has_begun
+
+
+@pytest.mark.parametrize("is_masked", [True, False])
+def test_frames_are_taken_byte_by_byte(is_masked: bool) -> None:
+    taker = Taker(is_masked)
+    stream = frame_of(b"x" * 300, is_masked) + ping(b"p", is_masked) + frame_of(b"y" * 3, is_masked)
+    for byte in stream:
+        assert taker.take(bytes([byte])) == b""
+    assert b"".join(taker.payloads) == b"x" * 300 + b"y" * 3
     assert not taker.frames.has_begun
 
 
@@ -109,7 +134,7 @@ def test_frames_are_taken_however_they_are_cut(
 def test_binary_frames_of_one_read_are_one_delivery(is_masked: bool) -> None:
     taker = Taker(is_masked)
     stream = b"".join(frame_of(bytes([number]) * 3000, is_masked) for number in range(5))
-    assert taker.frames.take(stream + frame_of(b"rest", is_masked)[:-1]) == b""
+    assert taker.take(stream + frame_of(b"rest", is_masked)[:-1]) == b""
     (payload,) = taker.payloads
     assert payload == b"".join(bytes([number]) * 3000 for number in range(5)) + b"res"
 
@@ -118,9 +143,9 @@ def test_binary_frames_of_one_read_are_one_delivery(is_masked: bool) -> None:
 def test_rest_of_a_frame_is_taken_first(is_masked: bool) -> None:
     taker = Taker(is_masked)
     whole = frame_of(b"\x88\x02" * 3000, is_masked)
-    assert taker.frames.take(whole[:100]) == b""
+    assert taker.take(whole[:100]) == b""
     assert taker.frames.has_begun
-    assert taker.frames.take(whole[100:] + b"\x02\x00") == b"\x02\x00"
+    assert taker.take(whole[100:] + b"\x02\x00") == b"\x02\x00"
     assert b"".join(taker.payloads) == b"\x88\x02" * 3000
 
 
@@ -134,7 +159,7 @@ def test_short_text_is_taken_between_binary_frames(is_masked: bool) -> None:
             frame_of(b"two", is_masked),
         ]
     )
-    assert taker.frames.take(stream) == b""
+    assert taker.take(stream) == b""
     assert taker.everything == [b"one", b'{"t":"ack"}', b"two"]
 
 
@@ -143,7 +168,7 @@ def test_control_frames_are_passed_to_autobahn_separately(is_masked: bool) -> No
     taker = Taker(is_masked)
     control = ping(b"still there?", is_masked)
     stream = frame_of(b"one", is_masked) + control + frame_of(b"two", is_masked)
-    assert taker.frames.take(stream) == b""
+    assert taker.take(stream) == b""
     assert taker.everything == [b"one", control, b"two"]
 
 
@@ -151,7 +176,7 @@ def test_control_frames_are_passed_to_autobahn_separately(is_masked: bool) -> No
 def test_text_that_is_long_or_not_ascii_is_left_to_autobahn(text: bytes) -> None:
     taker = Taker(False)
     whole = frame_of(text, False, is_text=True) + frame_of(b"behind", False)
-    assert taker.frames.take(whole) == whole
+    assert taker.take(whole) == whole
     assert taker.everything == []
 
 
@@ -181,10 +206,10 @@ def test_anything_unusual_is_left_to_autobahn(unusual: bytes) -> None:
 def test_incomplete_unusual_frames_are_left_to_autobahn_entirely(unusual: bytes) -> None:
     for cut in range(1, len(unusual)):
         taker = Taker(False)
-        left = taker.frames.take(unusual[:cut])
+        left = taker.take(unusual[:cut])
         if not left:
             assert taker.frames.has_begun
-            left = taker.frames.take(unusual[cut:])
+            left = taker.take(unusual[cut:])
             assert left == unusual
         assert taker.everything == []
 
@@ -192,7 +217,7 @@ def test_incomplete_unusual_frames_are_left_to_autobahn_entirely(unusual: bytes)
 @pytest.mark.parametrize("unfinished", [b"\x82", b"\x82\x7e\x01", b"\x82\x05", b"\x81\x02x", b"\x89\x01"])
 def test_an_incomplete_header_waits(unfinished: bytes) -> None:
     taker = Taker(False)
-    assert taker.frames.take(frame_of(b"good", False) + unfinished) == b""
+    assert taker.take(frame_of(b"good", False) + unfinished) == b""
     assert taker.payloads == [b"good"]
     assert taker.frames.has_begun
 
@@ -208,9 +233,9 @@ def test_a_frame_without_its_mask_is_left_to_autobahn(unmasked: bytes) -> None:
 @given(st.binary(max_size=400), st.binary(max_size=400), st.booleans())
 def test_any_bytes_are_taken_or_left(one: bytes, two: bytes, is_masked: bool) -> None:
     taker = Taker(is_masked)
-    left = taker.frames.take(one)
+    left = taker.take(one)
     if not left:
-        left = taker.frames.take(two)
+        left = taker.take(two)
         assert (one + two).endswith(left)
     else:
         assert one.endswith(left)
@@ -222,9 +247,9 @@ def test_a_callback_that_returns_false_stops_decoding() -> None:
     text = frame_of(b"y", False, is_text=True)
     taker = Taker(False)
     taker.wants_more = False
-    assert taker.frames.take(one * 2 + text + one + b"\x82") == text + one + b"\x82"
+    assert taker.take(one * 2 + text + one + b"\x82") == text + one + b"\x82"
     assert taker.everything == [b"xx"]
-    assert taker.frames.take(one + ping(b"", False) + one) == ping(b"", False) + one
-    assert taker.frames.take(ping(b"", False) + one) == one
-    assert taker.frames.take(one + b"\x82") == b"\x82"
+    assert taker.take(one + ping(b"", False) + one) == ping(b"", False) + one
+    assert taker.take(ping(b"", False) + one) == one
+    assert taker.take(one + b"\x82") == b"\x82"
     assert not taker.frames.has_begun

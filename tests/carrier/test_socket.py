@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.logger import globalLogPublisher
 
-from seance.carrier import Carrier
+from seance.carrier import RESUMABLE, SUBPROTOCOL, Carrier
 from seance.carrier.websocket import CLOSE_SECONDS, MAX_MESSAGE_BYTES
 from tests.carrier.peers import BINARY, CLOSE, CONTINUATION, PING, PONG, Answered, Dialled, close, frame
 from tests.ears import Ear, PushSource, pattern
@@ -59,6 +59,17 @@ def test_a_long_write_is_several_messages(ends: Ends) -> None:
     assert [len(one.payload) for one in heard] == [64 * KIB, 64 * KIB, 22 * KIB]
     assert all(one.is_final and one.opcode == BINARY for one in heard)
     assert b"".join(one.payload for one in heard) == pattern(150 * KIB)
+
+
+@pytest.mark.parametrize(("subprotocol", "kib"), [(None, 64), (SUBPROTOCOL, 64), (RESUMABLE, 256)])
+def test_only_a_peer_that_resumes_gets_messages_of_256_kib(
+    ends: Ends, subprotocol: str | None, kib: int
+) -> None:
+    carrier = Carrier(ends.carrier._socket, subprotocol=subprotocol)
+    carrier.write(pattern(600 * KIB))
+    heard = ends.hear()
+    assert {len(one.payload) for one in heard[:-1]} == {kib * KIB}
+    assert b"".join(one.payload for one in heard) == pattern(600 * KIB)
 
 
 def test_boundaries_of_messages_and_fragments_are_ignored(ends: Ends) -> None:

@@ -18,14 +18,15 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 
+from seance.core.flow_gate import RateLimit
 from seance.core.splice import Splice
 from seance.net import lingering_reset, unsent_bytes
 from seance.net.sockets import tune
 from tests.ears import Ear, pattern
 from tests.mux.peer import AgentLink
-from tests.wire import Wire
+from tests.wire import Wire, run
 from tests.yamux.frame_bytes import FIN, RST, data, window
 
 reactor: Any = _reactor
@@ -229,6 +230,45 @@ def spliced() -> Any:
     spliced = StreamSplice()
     yield spliced
     spliced.end()
+
+
+class Watcher:
+    """Joins what a splice shows it."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def receive(self, data: bytes | memoryview) -> None:
+        self.data += data
+
+
+@pytest.mark.parametrize("takes_buffers", [True, False])
+def test_pieces_of_a_stream_reach_client_and_watcher_in_order(
+    spliced: StreamSplice, takes_buffers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(spliced.wire.near), "takes_buffers", takes_buffers, raising=False)
+    watcher = spliced.splice.far.watch = Watcher()
+    sent = pattern(80_000)
+    spliced.hear(data(1, sent[:30_000]), data(1, sent[30_000:]))
+    assert bytes(spliced.client.data) == watcher.data == sent
+    assert spliced.splice.far.received_bytes == len(sent)
+
+
+def test_pieces_are_charged_to_the_rate_limit() -> None:
+    clock = Clock()
+    splice = Splice(cast(Any, clock), Owner(), half_close_seconds=5.0, rate_limit=RateLimit(clock, 50_000))
+    near_wire, far_wire = Wire(clock), Wire(clock)
+    client, server = Ear(), Ear()
+    near_wire.join(client, cast(Any, splice.near))
+    far_wire.join(server, cast(Any, splice.far))
+    splice.start()
+    splice.far.pieces_received([memoryview(pattern(40_000)), memoryview(pattern(40_000))], 80_000)
+    server.transport.write(LAST)
+    run(clock)
+    assert bytes(client.data) == 2 * pattern(40_000), "the far side is paused"
+    clock.advance(1)
+    run(clock)
+    assert bytes(client.data) == 2 * pattern(40_000) + LAST
 
 
 def test_a_stream_gets_the_last_data_of_its_client_before_the_reset(spliced: StreamSplice) -> None:

@@ -22,7 +22,7 @@ KIB = 1024
 KEPT_BYTES = 64 * KIB
 MUCH = pattern(2048 * KIB)
 TLS_HANDSHAKE = b"\x16\x03"
-ONE_MESSAGE_BYTES = 64 * KIB
+ONE_MESSAGE_BYTES = 256 * KIB
 """The bound is checked when a message is written, so one message may exceed it."""
 
 

@@ -58,10 +58,14 @@ def test_any_split_gives_the_result_of_a_parser(frames: list[tuple[int, int]], d
     stream = b"".join(frame(size, first) for size, first in frames)
     known = boundaries(stream)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
-    tracker = FrameTracker()
+    tracker, of_views = FrameTracker(), FrameTracker()
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         tracker.receive(stream[begin:end])
         assert tracker.is_between_frames == (end in known)
+        view = bytearray(stream[begin:end])
+        of_views.receive(memoryview(view))
+        view[:] = bytes(len(view))  # nothing of it is used later
+        assert of_views.is_between_frames == (end in known)
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 65536])

@@ -16,7 +16,7 @@ from tests.conftest import Watch
 from tests.ears import Ear, HalfEar, pattern
 from tests.mux.peer import CALM, AgentLink
 from tests.rigs import OneByOne, join_muxes
-from tests.wire import Wire, run, run_until
+from tests.wire import Wire, WireEnd, run, run_until
 from tests.yamux.frame_bytes import (
     ACK,
     DATA,
@@ -58,6 +58,17 @@ def test_frames_of_one_turn_are_sent_in_one_message(link: AgentLink) -> None:
         b"hello %d" % number for number in range(5)
     ]
     assert rest == b""
+
+
+def test_a_carrier_that_accepts_larger_messages_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WireEnd, "max_message_bytes", 256 * KIB, raising=False)
+    link = AgentLink(high_water_bytes=16 * MIB)
+    stream = link.open(Ear(), window_bytes=8 * MIB)
+    stream.write(pattern(8 * MIB))
+    link.run()
+    assert link.peer.body(stream.stream_id) == pattern(8 * MIB)
+    assert max(map(len, link.messages)) > 200 * KIB
+    link.end()
 
 
 def test_every_message_is_whole_frames_of_at_most_64_kib(link: AgentLink) -> None:

@@ -272,6 +272,57 @@ def test_frames_of_one_read_are_delivered_together(link: AgentLink) -> None:
     assert pieces == [b"abe", b"cd"]
 
 
+class Gatherer(Ear):
+    """An ear that accepts pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[list[type]] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.calls.append([type(data)])
+        super().dataReceived(data)
+
+    def pieces_received(self, pieces: list[bytes | memoryview], count: int) -> None:
+        self.calls.append([type(piece) for piece in pieces])
+        assert sum(map(len, pieces)) == count
+        super().dataReceived(b"".join(pieces))
+
+
+def test_large_pieces_are_delivered_without_a_join_to_a_protocol_that_accepts_them(link: AgentLink) -> None:
+    ear, plain = Gatherer(), Ear()
+    stream = link.accept(ear)
+    link.accept(plain, 3)
+    large, small = pattern(10 * KIB), b"small"
+    link.hear(data(1, large), data(3, large), data(1, large), data(3, large))
+    link.hear(data(1, large))
+    link.hear(data(1, small), data(1, small))
+    assert ear.calls == [[memoryview, memoryview], [memoryview], [bytes]]
+    assert ear.data == 3 * large + 2 * small
+    assert plain.data == 2 * large
+    stream.pauseProducing()
+    link.hear(data(1, large), data(1, large))
+    stream.resumeProducing()
+    link.run()
+    assert ear.calls[3:] == [[bytes]]
+    assert ear.data == 3 * large + 2 * small + 2 * large
+
+
+def test_pieces_are_credited_like_other_data(link: AgentLink) -> None:
+    link.accept(Gatherer())
+    assert credit(link.hear(*[data(1, pattern(40 * KIB))] * 5)) == 200 * KIB
+
+
+def test_failure_in_pieces_received_resets_the_stream(link: AgentLink, watch: Watch) -> None:
+    class Failing(Gatherer):
+        def pieces_received(self, pieces: list[bytes | memoryview], count: int) -> None:
+            raise ZeroDivisionError
+
+    link.accept(Failing())
+    assert flags(link.hear(data(1, pattern(40 * KIB)), data(1, pattern(40 * KIB)))) == [RST]
+    assert len(watch.take(ZeroDivisionError)) == 1
+
+
 def test_nothing_is_delivered_after_aborting(link: AgentLink) -> None:
     ear = HalfEar(on_data=lambda _: ear.transport.abortConnection())
     link.accept(ear)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
+from twisted.internet import main, tcp
 from twisted.internet import reactor as _reactor
-from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -23,9 +23,11 @@ from seance.net.immediate_write import (
     MAX_READ_BYTES,
     MIN_GATHER_BYTES,
     MIN_READ_BYTES,
+    MIN_VIEW_BYTES,
     accept_immediately,
     write_immediately,
 )
+from seance.net.send_queue import SendQueueMonitor
 from tests.ears import Ear
 
 reactor: Any = _reactor
@@ -73,6 +75,53 @@ def test_pieces_are_sent_together(pair: Pair) -> None:
     for size in (1, MIN_GATHER_BYTES):
         pair.transport.writeSequence([b"a" * size, b"", b"b" * size])
         assert pair.read() == b"a" * size + b"b" * size
+
+
+def test_buffers_are_sent_and_not_kept(pair: Pair) -> None:
+    assert pair.transport.takes_buffers
+    head, body = b"h" * MIN_GATHER_BYTES, bytearray(b"b" * 8_000_000)
+    pair.transport.writeSequence([head, memoryview(body), b"t"])
+    body[:] = b"x" * len(body)
+    assert pair.transport in reactor.getWriters(), "the socket has not accepted everything"
+    received = bytearray()
+    while not received.endswith(b"t"):
+        received += pair.read()
+        pair.transport.doWrite()
+    assert received == head + b"b" * len(body) + b"t"
+
+
+class TakesViews(Protocol):
+    """Copies what it receives, and records the types."""
+
+    takes_views = True
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.kinds: list[type] = []
+
+    def dataReceived(self, data: bytes | memoryview) -> None:
+        self.kinds.append(type(data))
+        self.data += data
+        if isinstance(data, memoryview):
+            data[:] = bytes(len(data))  # it is writable
+
+
+@pytest.mark.parametrize("is_carrier", [True, False])
+def test_only_a_carriers_protocol_that_takes_views_gets_them(pair: Pair, is_carrier: bool) -> None:
+    pair.transport.protocol = protocol = TakesViews()
+    if is_carrier:
+        pair.transport.send_queue = SendQueueMonitor(pair.transport.socket)
+    for sent in (b"long" * MIN_VIEW_BYTES, b"short"):
+        pair.peer.sendall(sent)
+        while not protocol.data.endswith(sent):
+            assert pair.transport.doRead() is None
+    assert protocol.data == b"long" * MIN_VIEW_BYTES + b"short"
+    assert set(protocol.kinds) == ({memoryview, bytes} if is_carrier else {bytes})
+    assert protocol.kinds[-1] is bytes
+    pair.peer.shutdown(socket.SHUT_WR)
+    while (result := pair.transport.doRead()) is None:
+        pass
+    assert result is main.CONNECTION_DONE
 
 
 class FullOf:

@@ -20,13 +20,13 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     importlib.reload(checksum)
 
 
-def test_without_the_extra_crc32_is_zlibs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zlib_ng_crc32_is_zlibs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
     importlib.reload(checksum)
     assert checksum.crc32 is zlib.crc32
 
 
-def test_with_the_extra_crc32_is_zlib_ngs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_zlib_ng_crc32_is_zlib_ngs(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = ModuleType("zlib_ng.zlib_ng")
     quick.crc32 = lambda data, value=0: 7  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "zlib_ng", ModuleType("zlib_ng"))

@@ -22,7 +22,7 @@ MAX_SCHEDULES = MANY
 @pytest.fixture(autouse=True)
 def short_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data is sent again in several messages, although there is little of it."""
-    monkeypatch.setattr(outgoing_module, "MESSAGE_BYTES", 24)
+    monkeypatch.setattr(outgoing_module, "RESENT_MESSAGE_BYTES", 24)
 
 
 def sound(limit_bytes: int, origin: int) -> Continuity:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from seance.yamux import KIB
+from seance.yamux import KIB, LARGE_MESSAGE_BYTES
 from seance.yamux.message_sizer import MessageSizer
 
 
@@ -69,3 +69,35 @@ def test_small_messages_and_those_before_a_full_carrier_do_not_count() -> None:
         pace.filled(0.0)
         pace.drained(0.02)
     assert pace.message_bytes == 4 * KIB
+
+
+def large(messages: int) -> MessageSizer:
+    """A sizer for a peer that accepts 256 KiB, after that many full-size messages without a full carrier."""
+    sizer = MessageSizer(LARGE_MESSAGE_BYTES)
+    for _ in range(messages):
+        sizer.sent(sizer.message_bytes)
+    return sizer
+
+
+def test_messages_above_64_kib_need_a_run_of_64_kib_without_a_full_carrier() -> None:
+    grown = 4 * 16  # from 4 to 64 KiB
+    sizes = [large(grown + count).message_bytes // KIB for count in (15, 16, 31, 32, 1000)]
+    assert sizes == [64, 128, 128, 256, 256]
+
+
+def test_short_waits_do_not_make_messages_larger_than_64_kib() -> None:
+    sizer = MessageSizer(LARGE_MESSAGE_BYTES)
+    for second in range(50):
+        sizer.filled(second)
+        sizer.drained(second + 0.001)
+        for _ in range(15):
+            sizer.sent(sizer.message_bytes)
+    assert sizer.message_bytes == 64 * KIB
+
+
+@pytest.mark.parametrize(("seconds", "kib"), [(0.012, 256), (0.013, 64), (0.02, 64), (3.0, 64)])
+def test_a_wait_that_is_not_short_ends_messages_above_64_kib(seconds: float, kib: int) -> None:
+    sizer = large(1000)
+    sizer.filled(5.0)
+    sizer.drained(5.0 + seconds)
+    assert sizer.message_bytes == kib * KIB

@@ -400,3 +400,20 @@ def test_no_bulk_follows_interactive_data_in_a_message() -> None:
     assert [frame.stream_id for frame in frames] == [typing, new]
     assert session._streams[new].bulk_rank, "the stream becomes bulk in this message"
     assert frames[1].length == FRAME, "the rest of its data comes later"
+
+
+@pytest.mark.parametrize("is_typing", [False, True])
+def test_a_message_with_interactive_data_has_at_most_64_kib(is_typing: bool) -> None:
+    session = Session(Role.CLIENT, limits=CALM)
+    typing, bulk = (session.open_stream(0.0) for _ in range(2))
+    session.send_data(bulk, bytes(16 * KIB))
+    while session.next_message():
+        pass
+    session.send_data(bulk, bytes(200 * KIB))
+    if is_typing:
+        session.send_data(typing, bytes(50))
+        for _ in range(20):
+            session.send_data(session.open_stream(0.0), bytes(10 * KIB))
+    message = b"".join(session.next_message(256 * KIB))
+    assert (len(message) > 64 * KIB) is not is_typing
+    assert {frame.stream_id for frame in read_frames(message)[0]} >= {typing if is_typing else bulk}

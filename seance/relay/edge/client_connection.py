@@ -307,7 +307,7 @@ class ClientConnection:
 
     # -- from the splice -------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Note the first data after the 101; from then on only the frame tracker reads the data."""
         tracker = cast(Splice, self._splice).far.watch = FrameTracker()
         self._observer.notify(ClientAnswered(self, self._reactor.seconds() - self.began_seconds))

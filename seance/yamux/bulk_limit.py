@@ -46,6 +46,9 @@ BULK_PINGS: Final = 16
 
 _PINGS_PER_WINDOW: Final = 8
 
+_MESSAGES_PER_WINDOW: Final = 4
+"""At least, so that the end of one message overlaps the answer to another."""
+
 _SAMPLES: Final = 4
 """The window is the largest of as many results, half a round trip, so that one late ping has no effect."""
 
@@ -134,7 +137,7 @@ class BulkLimit:
         if room <= 0:
             self._held_at = self.sent_bytes
             return 0
-        return min(room, max(KIB, window_bytes // _PINGS_PER_WINDOW))
+        return min(room, max(KIB, window_bytes // _MESSAGES_PER_WINDOW))
 
     def is_ping_due(self, has_backlog: bool) -> bool:
         """Return whether to send a ping before the data of the next message.

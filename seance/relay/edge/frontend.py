@@ -467,7 +467,7 @@ class Frontend(ProtocolSwitch):
                 departures=self._factory.departures,
                 sync=sync,
                 select_protocol=select_protocol,
-                form=PublicForm.of(public.target, route.local, upstream.local_hosts, forwarded.host, token),
+                form=PublicForm.of(public.target, route, upstream.local_hosts, forwarded.host, token),
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
                 address=self._counted_as,
                 observer=context.observer,

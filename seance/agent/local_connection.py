@@ -172,7 +172,8 @@ class LocalConnection(ProtocolSwitch):
         try:
             await factory.turns.acquire()
             connecting = factory.endpoint.connect(_SideFactory(splice.far))
-            connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
+            if not connecting.called:
+                connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
             await connecting
         except Exception as error:  # noqa: BLE001  # any failure of the network: the client gets a response
             self._dialling = None

@@ -30,6 +30,7 @@ from seance.core.interfaces import VERIFY_SECONDS, Grant, TokenRole, identity_of
 from seance.core.lingering_close import LingeringClose
 from seance.core.local_info import LocalServerInfo
 from seance.core.per_turn_limiter import PerTurnLimiter
+from seance.core.shared_timers import SharedTimers
 from seance.errors import Refusal
 from seance.heads import (
     Forwarded,
@@ -104,6 +105,7 @@ class FrontendFactory(Factory):
     Attributes:
         context, rooms, admission, departures: See above.
         reactor: The reactor of the context.
+        timers: The timeouts of clients.
         proxies: The trusted proxies.
         answerer: Answers agents with a 101.
         handshakes: Logs failed TLS handshakes.
@@ -130,6 +132,7 @@ class FrontendFactory(Factory):
         reactor, settings = context.reactor, context.settings
         self.context = context
         self.reactor = reactor
+        self.timers = SharedTimers(reactor)
         self.rooms = rooms
         self.admission = admission
         self.departures = departures
@@ -156,6 +159,7 @@ class FrontendFactory(Factory):
         """Serve agents and clients, also after the relay has stopped."""
         self.is_draining = False
         self.presence.open()
+        self.timers.start()
 
     def buildProtocol(self, addr: IAddress | None) -> Frontend:
         """Make the protocol of one connection."""
@@ -172,6 +176,7 @@ class FrontendFactory(Factory):
 
     def cut_pending(self) -> None:
         """Cut every connection that has no whole head, is being decided, or was refused; the relay stops."""
+        self.timers.stop()
         self.pending.cut_all()
         for frontend in [*self._deciding, *self.closing]:
             frontend.cut()
@@ -248,7 +253,7 @@ class Frontend(ProtocolSwitch):
             return
         self._counted_as = self._peer
         seconds = self._settings.head_seconds
-        self._timer = self._factory.reactor.callLater(seconds, self._head_timed_out)
+        self._timer = self._factory.timers.callLater(seconds, self._head_timed_out)
         is_shared = self._slot.holder == LOOPBACK or self._factory.proxies.trusts(self._peer)
         self._factory.pending.add(self, None if is_shared else self._slot.holder)
 
@@ -459,7 +464,7 @@ class Frontend(ProtocolSwitch):
             )
             head = request_for_local(request, route.local, forwarded)
             client = ClientConnection(
-                self._factory.reactor,
+                self._factory.timers,
                 self._settings,
                 upstream,
                 self,

@@ -252,8 +252,7 @@ class Frontend(ProtocolSwitch):
                 transport.loseConnection()
             return
         self._counted_as = self._peer
-        seconds = self._settings.head_seconds
-        self._timer = self._factory.timers.callLater(seconds, self._head_timed_out)
+        self._timer = self._factory.timers.callLater(self._settings.head_seconds, self._head_timed_out)
         is_shared = self._slot.holder == LOOPBACK or self._factory.proxies.trusts(self._peer)
         self._factory.pending.add(self, None if is_shared else self._slot.holder)
 
@@ -551,9 +550,7 @@ class Frontend(ProtocolSwitch):
 
     def _proto(self, request: Request) -> str:
         scheme = forwarded_proto(request) if self._factory.proxies.trusts(self._peer) else None
-        if scheme is not None:
-            return scheme
-        return "https" if ISSLTransport.providedBy(self.transport) else "http"
+        return scheme or ("https" if ISSLTransport.providedBy(self.transport) else "http")
 
     def _send_response(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
@@ -584,8 +581,7 @@ class Frontend(ProtocolSwitch):
     def _stop_waiting(self) -> None:
         self._factory.pending.remove(self)
         if self._timer is not None:
-            if self._timer.active():
-                self._timer.cancel()
+            self._timer.cancel()
             self._timer = None
 
 

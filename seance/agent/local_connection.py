@@ -27,6 +27,7 @@ from seance.core.local_address import LocalAddress
 from seance.core.observers import NullObserver
 from seance.core.per_turn_limiter import PerTurnLimiter
 from seance.core.settings import AgentSettings
+from seance.core.shared_timers import SharedTimers
 from seance.core.splice import Splice, SpliceSide
 from seance.errors import Refusal
 from seance.heads import (
@@ -72,6 +73,7 @@ class LocalConnectionFactory(Factory):
         observer: Observer | None = None,
     ) -> None:
         self.reactor = reactor
+        self.timers = SharedTimers(reactor)
         self.settings = settings
         self._on_local = on_local
         self.observer = observer or NullObserver()
@@ -130,7 +132,7 @@ class LocalConnection(ProtocolSwitch):
         """Start the timeout for the request head."""
         self._client.begin()
         seconds = self._settings.head_seconds
-        self._timer = self._factory.reactor.callLater(seconds, self._head_timed_out)
+        self._timer = self._factory.timers.callLater(seconds, self._head_timed_out)
 
     def dataReceived(self, data: bytes) -> None:
         """Collect bytes until the head is complete, then pause: further data waits in the stream's window."""
@@ -165,14 +167,15 @@ class LocalConnection(ProtocolSwitch):
         factory = self._factory
         settings = self._settings
         splice = Splice(
-            factory.reactor,
+            factory.timers,
             self._client,
             half_close_seconds=settings.half_close_seconds,
         )
         try:
             await factory.turns.acquire()
             connecting = factory.endpoint.connect(_SideFactory(splice.far))
-            connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
+            if not connecting.called:
+                connecting.addTimeout(settings.local_dial_seconds, factory.reactor)
             await connecting
         except Exception as error:  # noqa: BLE001  # any failure of the network: the client gets a response
             self._dialling = None

@@ -199,6 +199,7 @@ class Agent(Service):
                 tls.load()
         self._advance(AgentEvent.START)
         super().startService()
+        self._streams.timers.start()
         self._waits.usual.reset()
         self._wake_detector.start()
         self._loop = Deferred.fromCoroutine(self._run())
@@ -225,6 +226,7 @@ class Agent(Service):
             if relay_link is not None:
                 relay_link.end("The agent is stopping.")
         self._relay_link = self._next = None
+        self._streams.timers.stop()
         self._advance(AgentEvent.CLOSED)
         self._set_status("The agent has stopped.")
 

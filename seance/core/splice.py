@@ -96,6 +96,7 @@ class Splice:
         watch: Sees all data that is passed from the far side to the near side.
     """
 
+    __deletable__ = ("_owner",)  # for mypyc
     __slots__ = (
         "_bytes_at_timer",
         "_half_close_seconds",
@@ -168,7 +169,7 @@ class Splice:
             far.leg.unregisterProducer()
             far.leg.loseConnection()
         near.leg.resumeProducing()
-        self._finish_if_both_are_lost()
+        self.finish_if_both_are_lost()
 
     # -- called by the sides ---------------------------------------------------------------
 
@@ -207,10 +208,22 @@ class Splice:
             self._timer = self._reactor.callLater(self._half_close_seconds, self._check_half_close)
 
     def side_lost(self, side: SpliceSide) -> None:
-        """A leg is gone, after an end or a reset."""
+        """A leg is gone. ``finish_if_both_are_lost`` follows."""
         if side is self.near:
             self._owner.near_lost()
-        self._finish_if_both_are_lost()
+
+    def finish_if_both_are_lost(self) -> None:
+        """End the splice once."""
+        if self.near.is_lost and self.far.is_lost and not self._is_over:
+            self._is_over = True
+            self._stop_timer()
+            self.near.close_gate()
+            self.far.close_gate()
+            self._owner.splice_ended(self._reason)
+            # Free the client now: these are the cycles that would leave it to the garbage collector.
+            del self._owner
+            for side in (self.near, self.far):
+                del side._splice, side.other
 
     def needs_gate(self, side: SpliceSide) -> bool:
         """Return whether ``side`` pauses for more reasons than a full consumer."""
@@ -234,14 +247,6 @@ class Splice:
         # The first abnormal event is the reason.
         if self._reason == "ended":
             self._reason = reason
-
-    def _finish_if_both_are_lost(self) -> None:
-        if self.near.is_lost and self.far.is_lost and not self._is_over:
-            self._is_over = True
-            self._stop_timer()
-            self.near.close_gate()
-            self.far.close_gate()
-            self._owner.splice_ended(self._reason)
 
     def _close(self, side: SpliceSide) -> None:
         """Close a leg gracefully, and abort it if that takes longer than ``LINGER_SECONDS``."""
@@ -282,6 +287,7 @@ class SpliceSide:
         is_lost: Whether the leg is gone or was released.
     """
 
+    __deletable__ = ("_splice", "other")  # for mypyc
     __slots__ = ("_gate", "_splice", "has_ended", "is_lost", "leg", "other", "received_bytes", "watch")
 
     leg: Leg
@@ -344,14 +350,15 @@ class SpliceSide:
         if self.is_lost:
             return
         self.is_lost = True
-        other = self.other
+        splice, other = self._splice, self.other
+        splice.side_lost(self)
         if not is_orderly(reason):
-            self._splice.side_reset(self)
+            splice.side_reset(self)
         elif not other.is_lost:
             # Both directions of this leg have ended, so further data from the other side has no receiver.
             other.leg.unregisterProducer()
             other.leg.loseConnection()
-        self._splice.side_lost(self)
+        splice.finish_if_both_are_lost()
 
     # -- IPushProducer ---------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 This package contains the part of HTTP that relay and agent need. `RequestReader` turns bytes into a
 `Request` or a `Refusal`. `resolve_target` maps the request target to a room and to the target at the
 local server. `LocalResponse` reads the local server's response and allows raw bytes only after a 101
-that matches the request's key. h11 is the parser. This is not an HTTP server: one exchange for each
-connection, no keep-alive, no request bodies.
+that matches the request's key. h11 is the parser; usual heads are split without it, with the same result.
+This is not an HTTP server: one exchange for each connection, no keep-alive, no request bodies.
 
 Order of the calls on the relay: `RequestReader`, `resolve_target`, `check_upgrade`, `check_origin`,
 `find_token`, `protocol_to_select`, `without_token`, then `request_for_local` for the stream and

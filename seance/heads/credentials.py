@@ -48,6 +48,8 @@ CLIENT_PROTOCOL = b"seance.v1"
 """Subprotocol that a web page offers together with its token. The server must select one, or the browser
 closes the connection, and it must not select the token."""
 
+_AUTHORIZATION = b"authorization"
+_PROTOCOL = b"sec-websocket-protocol"
 _TOKEN_PROTOCOL = b"seance.token."
 _PARAMETER = b"access_token="
 _TYPE = "seance+jwt"
@@ -120,6 +122,9 @@ def without_token(request: Request, route: Route) -> tuple[Request, Route]:
         request: The request of an agent or a client. Its target is cleaned too, because it may be logged.
         route: The route of its target. Give the ``local`` of the returned route to `request_for_local`.
     """
+    names = {_normalized(name) for name, _ in request.headers}
+    if names.isdisjoint((_AUTHORIZATION, _PROTOCOL)) and _PARAMETER not in request.target + route.local:
+        return request, route
     headers = tuple(kept for name, value in request.headers for kept in _cleaned_field(name, value))
     target, local = _split_target(request.target)[0], _split_target(route.local)[0]
     return replace(request, headers=headers, target=target), replace(route, local=local)
@@ -131,7 +136,7 @@ def protocol_to_select(request: Request) -> bytes | None:
     It is ``seance.v1`` if the client has offered that, else None. Call this before `without_token`,
     which removes the offer.
     """
-    offered = (item for value in request.values(b"sec-websocket-protocol") for item in _items(value))
+    offered = (item for value in request.values(_PROTOCOL) for item in _items(value))
     return CLIENT_PROTOCOL if CLIENT_PROTOCOL in offered else None
 
 
@@ -161,7 +166,7 @@ def _json_object(part: bytes) -> dict[str, object] | None:
 
 
 def _bearer_tokens(request: Request) -> list[bytes]:
-    return [token for value in request.values(b"authorization") if (token := _bearer_token(value))]
+    return [token for value in request.values(_AUTHORIZATION) if (token := _bearer_token(value))]
 
 
 def _bearer_token(value: bytes) -> bytes:
@@ -172,7 +177,7 @@ def _bearer_token(value: bytes) -> bytes:
 
 
 def _protocol_tokens(request: Request) -> list[bytes]:
-    items = (item for value in request.values(b"sec-websocket-protocol") for item in _items(value))
+    items = (item for value in request.values(_PROTOCOL) for item in _items(value))
     tokens = (item[len(_TOKEN_PROTOCOL) :] for item in items if _is_token_protocol(item))
     return [token for token in tokens if token]
 
@@ -187,16 +192,20 @@ def _items(value: bytes) -> list[bytes]:
 
 def _cleaned_field(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
     """Return a field without Seance tokens, or an empty list if nothing is left."""
-    # "_" is read as "-", because CGI and WSGI do not distinguish them; `rebuild` does the same.
-    spelled = name.lower().replace(b"_", b"-")
-    if spelled == b"authorization" and _bearer_token(value):
+    spelled = _normalized(name)
+    if spelled == _AUTHORIZATION and _bearer_token(value):
         return []
-    if spelled == b"sec-websocket-protocol":
+    if spelled == _PROTOCOL:
         items = _items(value)
         kept = [item for item in items if item != CLIENT_PROTOCOL and not _is_token_protocol(item)]
         if len(kept) < len(items):
             return [(name, b", ".join(kept))] if kept else []
     return [(name, value)]
+
+
+def _normalized(name: bytes) -> bytes:
+    # "_" is read as "-", because CGI and WSGI do not distinguish them; `rebuild` does the same.
+    return name.lower().replace(b"_", b"-")
 
 
 # The target

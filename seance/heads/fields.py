@@ -1,7 +1,6 @@
-"""Header fields: lookup functions, and the only function that writes a head.
+"""Header fields: lookup functions, the parser of usual heads, and the function that writes a head.
 
-Fields are pairs of name and value, in wire order and wire case. h11 parses heads; `rebuild` decides
-which fields are kept.
+Fields are pairs of name and value, in wire order and wire case. `rebuild` decides which fields are kept.
 """
 
 from __future__ import annotations
@@ -11,7 +10,15 @@ from collections.abc import Iterable
 
 from seance.errors import LocalProtocolError
 
-__all__ = ["SWITCHING", "Fields", "field_values", "format_head", "is_valid_host", "list_tokens"]
+__all__ = [
+    "SWITCHING",
+    "Fields",
+    "field_values",
+    "format_head",
+    "is_valid_host",
+    "list_tokens",
+    "split_fields",
+]
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Names and values in wire order and wire case."""
@@ -20,9 +27,29 @@ SWITCHING: Fields = ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
 """The only hop-by-hop fields that are written into a handshake."""
 
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_FIELD = re.compile(
+    rb"\r\n([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*+((?:[^\r]*[^\r \t])?)[ \t]*+(?=\r)",
+)
+"""One line of a head. The possessive parts keep a value of many spaces linear."""
+
+_BODY = (b"content-length", b"transfer-encoding")
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _START_LINE = re.compile(rb"[!-~][\t -~\x80-\xff]*")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
+
+def split_fields(head: bytes) -> Fields | None:
+    """Return the fields of a usual head, as h11 would; None if only h11 can tell.
+
+    h11 takes 0.1 ms for a head, this function 6 us. It leaves heads with a malformed field, or with a field
+    that describes a body, to h11.
+
+    Args:
+        head: A head that `HeadBuffer` has accepted: every line ends in CR LF, and none is folded.
+    """
+    fields = tuple(_FIELD.findall(head))
+    is_usual = len(fields) == head.count(b"\r\n") - 2 and not any(name.lower() in _BODY for name, _ in fields)
+    return fields if is_usual else None
 
 
 def field_values(fields: Iterable[tuple[bytes, bytes]], name_lowercase: bytes) -> list[bytes]:
@@ -54,12 +81,17 @@ def format_head(start_line: bytes, fields: Iterable[tuple[bytes, bytes]]) -> byt
     Raises:
         LocalProtocolError: ``"field_invalid"``: a name, a value or the start line is not legal.
     """
-    pieces = [start_line]
-    is_legal = _START_LINE.fullmatch(start_line) is not None
+    pieces, names, values = [start_line], [], []
     for name, value in fields:
-        is_legal = is_legal and _NAME.fullmatch(name) is not None and _VALUE.fullmatch(value) is not None
         pieces.append(name + b": " + value)
-    if not is_legal:
+        names.append(name or b" ")  # not legal
+        values.append(value)
+    # One match for all names and one for all values, because each call costs more than the match itself.
+    if (
+        _START_LINE.fullmatch(start_line) is None
+        or _NAME.fullmatch(b"".join(names) or b"-") is None
+        or _VALUE.fullmatch(b"".join(values)) is None
+    ):
         raise LocalProtocolError(
             "The head to be written has a name, value or start line that is not legal HTTP.",
             code="field_invalid",

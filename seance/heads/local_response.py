@@ -3,7 +3,8 @@
 If the response is a 101 with a Sec-WebSocket-Accept that matches the client's key, its head is rebuilt
 and bytes received with it are passed on. After that the caller splices raw bytes. Any other final
 response passes through with its body, framed anew by h11 and with ``Connection: close``. Bytes after
-it are dropped, because the connection ends.
+it are dropped, because the connection ends. `split_fields` reads the head of a usual 101; h11 is only
+created for other heads.
 
 Bytes that the client sends after its head must not reach the local server before `is_switched`. A
 server that rejected the upgrade would read them as the next request (CVE-2018-1002105). The caller
@@ -15,13 +16,15 @@ The agent is not trusted: its bytes are limited and parsed as strictly as the he
 from __future__ import annotations
 
 import enum
+import re
+from functools import cached_property
 from typing import cast
 
 import h11
 
 from seance.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from seance.heads.boundary import DEFAULT_HEAD_BYTES, HeadBuffer
-from seance.heads.fields import SWITCHING, Fields, field_values, format_head
+from seance.heads.fields import SWITCHING, Fields, field_values, format_head, split_fields
 from seance.heads.public_form import PublicForm
 from seance.heads.rebuild import end_to_end_fields, replace_fields
 from seance.heads.refusals import refusal
@@ -39,6 +42,10 @@ _UPGRADE_REQUEST = h11.Request(
 
 _LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 """h11 frames a response only after a request; this one makes it write HTTP/1.1 and ``Connection: close``."""
+
+
+_USUAL = re.compile(rb"HTTP/1\.[01] 101(?: ([^\r]*))?(?=\r)")
+"""The first line of a 101, in a head that `HeadBuffer` has accepted."""
 
 
 class _Phase(enum.Enum):
@@ -78,10 +85,14 @@ class LocalResponse:
         self._form = form
         self._head = HeadBuffer(limit_bytes)
         self._phase = _Phase.HEAD
-        self._reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=limit_bytes)
-        self._reader.send(_UPGRADE_REQUEST)
-        self._reader.send(h11.EndOfMessage())
         self._writer: h11.Connection  # for responses other than 101
+
+    @cached_property
+    def _reader(self) -> h11.Connection:
+        reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limit_bytes)
+        reader.send(_UPGRADE_REQUEST)
+        reader.send(h11.EndOfMessage())
+        return reader
 
     @property
     def is_switched(self) -> bool:
@@ -154,6 +165,10 @@ class LocalResponse:
                 head = self._head.receive(data)
                 if head is None:
                     return b""
+                match = _USUAL.match(head)
+                fields = None if match is None else split_fields(head)
+                if match is not None and fields is not None:
+                    return self._switch(match[1], fields) + self._head.trailing
                 self._reader.receive_data(head)
                 # A complete head is one event or an error, never NEED_DATA.
                 event = cast(h11.InformationalResponse | h11.Response, self._reader.next_event())
@@ -163,19 +178,18 @@ class LocalResponse:
             if isinstance(event, h11.Response):
                 return self._begin(event) + self._receive_body(data)
             if event.status_code == 101:
-                return self._switch(event) + data
+                return self._switch(event.reason, tuple(event.headers.raw_items()), event.http_version) + data
             self._limit_bytes -= len(head)
             self._head = HeadBuffer(self._limit_bytes)
 
-    def _switch(self, event: h11.InformationalResponse) -> bytes:
-        fields = tuple(event.headers.raw_items())
+    def _switch(self, reason: bytes | None, fields: Fields, version: bytes = b"1.1") -> bytes:
         # Some servers send HTTP/1.0 with a 101, and clients accept it. The head is written anew as 1.1.
-        if not event.http_version.startswith(b"1.") or not is_upgrade(fields):
+        if not version.startswith(b"1.") or not is_upgrade(fields):
             raise self._refusal("local_server_malformed")
         if field_values(fields, b"sec-websocket-accept") != [self._accept]:
             raise self._refusal("accept_mismatch")
         self._phase = _Phase.SWITCHED
-        start_line = b"HTTP/1.1 101 " + (event.reason or b"Switching Protocols")
+        start_line = b"HTTP/1.1 101 " + (reason or b"Switching Protocols")
         ours = SWITCHING
         if self._select_protocol is not None and not any(field_values(fields, b"sec-websocket-protocol")):
             ours = ((b"Sec-WebSocket-Protocol", self._select_protocol), *SWITCHING)

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seance.errors import Refusal
-from seance.heads.targets import RouteKind, resolve_target
+from seance.heads.targets import Route, RouteKind, resolve_target
 
 __all__ = ["PublicForm"]
 
@@ -64,7 +64,7 @@ class PublicForm:
     def of(
         cls,
         target: bytes,
-        local: bytes,
+        route: Route,
         own_hosts: Iterable[bytes] = (),
         public_host: bytes = b"",
         token: bytes = b"",
@@ -73,12 +73,12 @@ class PublicForm:
 
         Args:
             target: The request target of a client, accepted by `resolve_target`.
-            local: ``local`` of its route, without a Seance token.
+            route: Its route, without a Seance token.
             own_hosts: See the attribute; ``localhost`` is always included.
             public_host: See the attribute.
             token: See the attribute; empty if the query has none.
         """
-        name = resolve_target(target).room
+        name, local = route.room, route.local
         hosts = (b"localhost", *own_hosts)
         path, _, query = target.partition(b"?")
         if path.startswith(b"/c/"):

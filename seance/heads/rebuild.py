@@ -42,7 +42,8 @@ _HOP_BY_HOP = frozenset(
     (b"connection", b"http2-settings", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 _NOT_FOR_LOCAL = frozenset((b"content-length", b"expect", b"forwarded", b"proxy", b"x-real-ip"))
-_NOT_FOR_LOCAL_PREFIXES = (b"x-forwarded-", b"seance-")
+_HOP_BY_HOP_PREFIX = b"proxy-"
+_NOT_FOR_LOCAL_PREFIXES = (_HOP_BY_HOP_PREFIX, b"x-forwarded-", b"seance-")
 _PROTECTED = frozenset((b"authorization", b"cookie", b"host", b"origin"))
 _TARGET = re.compile(rb"/[!-~]*")
 
@@ -87,14 +88,10 @@ def request_for_local(request: Request, local_target: bytes, forwarded: Forwarde
     """
     if _TARGET.fullmatch(local_target) is None:
         raise LocalProtocolError("The local target is not a path.", code="field_invalid")
-    kept = tuple(
-        (name, value)
-        for name, value in end_to_end_fields(request.headers)
-        if (normalized := _normalized(name)) not in _NOT_FOR_LOCAL
-        and not normalized.startswith(_NOT_FOR_LOCAL_PREFIXES)
-    )
     ours = ((b"Host", b"localhost"), *SWITCHING, *forwarded.fields())
-    return format_head(b"GET %s HTTP/1.1" % local_target, replace_fields(kept, ours))
+    dropped = _hop_by_hop(request.headers) | _NOT_FOR_LOCAL
+    fields = replace_fields(request.headers, ours, dropped, _NOT_FOR_LOCAL_PREFIXES)
+    return format_head(b"GET %s HTTP/1.1" % local_target, fields)
 
 
 def request_with_host(request: Request, host: bytes | None, origin: bytes | None = None) -> bytes:
@@ -143,29 +140,42 @@ def _is_origin(value: bytes, canonical: str) -> bool:
 
 def end_to_end_fields(fields: Fields) -> Fields:
     """Return the fields without hop-by-hop fields."""
-    named = (_normalized(option) for option in list_tokens(field_values(fields, b"connection")))
-    dropped = _HOP_BY_HOP.union(
-        name for name in named if name not in _PROTECTED and not name.startswith(b"sec-websocket-")
-    )
-    return tuple(
-        (name, value)
-        for name, value in fields
-        if (normalized := _normalized(name)) not in dropped and not normalized.startswith(b"proxy-")
-    )
+    return replace_fields(fields, (), _hop_by_hop(fields), _HOP_BY_HOP_PREFIX)
 
 
-def replace_fields(fields: Fields, ours: Fields) -> Fields:
-    """Return the fields with ``ours`` in place of those with the same name; new names come last."""
+def replace_fields(
+    fields: Fields,
+    ours: Fields,
+    dropped: frozenset[bytes] = frozenset(),
+    dropped_prefixes: bytes | tuple[bytes, ...] = (),
+) -> Fields:
+    """Return the fields with ``ours`` in place of those with the same name; new names come last.
+
+    Args:
+        fields: The fields.
+        ours: Fields with names that differ.
+        dropped: Normalized names of fields that are removed before.
+        dropped_prefixes: Prefixes of such names.
+    """
     pending = {_normalized(name): (name, value) for name, value in ours}
     names = frozenset(pending)
     result = []
     for name, value in fields:
         normalized = _normalized(name)
+        if normalized in dropped or normalized.startswith(dropped_prefixes):
+            continue
         if normalized not in names:
             result.append((name, value))
         elif normalized in pending:
             result.append(pending.pop(normalized))
     return (*result, *pending.values())
+
+
+def _hop_by_hop(fields: Fields) -> frozenset[bytes]:
+    named = (_normalized(option) for option in list_tokens(field_values(fields, b"connection")))
+    return _HOP_BY_HOP.union(
+        name for name in named if name not in _PROTECTED and not name.startswith(b"sec-websocket-")
+    )
 
 
 def _normalized(name: bytes) -> bytes:

@@ -15,23 +15,25 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import IO, Any
+from functools import lru_cache
+from typing import IO, Any, cast
 
 from twisted.application.service import MultiService
 from twisted.logger import (
     FileLogObserver,
-    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
-    LogLevelFilterPredicate,
     formatEvent,
-    textFileLogObserver,
+    formatEventAsClassicLogText,
+    formatTime,
 )
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides
 
 from seance.errors import ConfigError
 from seance.heads import redact
@@ -47,6 +49,7 @@ __all__ = [
     "json_line",
     "log_for_twistd",
     "log_observer",
+    "text_line",
     "utc_time",
 ]
 
@@ -60,6 +63,8 @@ MAX_TEXT_LENGTH = 16384
 TWISTD_LOG_FILE = "twistd.log"
 """The default log file of a twistd daemon."""
 
+_SHOWN = frozenset(LogLevel.iterconstants()) - {LogLevel.debug}
+
 _NOT_FIELDS = frozenset(("event", "format", "isError", "message", "system", "time"))
 """Keys of an event that are elsewhere in the line, or that only Twisted's legacy log uses."""
 
@@ -71,12 +76,15 @@ def log_observer(log_format: str, stream: IO[Any]) -> ILogObserver:
         log_format: One of ``FORMATS``.
         stream: A stream of text or bytes.
     """
-    writer = (
-        textFileLogObserver(stream)
-        if log_format == TEXT
-        else FileLogObserver(stream, lambda event: json_line(event) + "\n")
-    )
-    return FilteringLogObserver(writer, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)])
+    line = text_line if log_format == TEXT else lambda event: json_line(event) + "\n"
+    write = FileLogObserver(stream, line)
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level") in _SHOWN and event.get("log_namespace") is not None:
+            write(event)
+
+    directlyProvides(observe, ILogObserver)
+    return cast(ILogObserver, observe)
 
 
 def in_background(stream: IO[Any] | None, log_format: str) -> IO[Any]:
@@ -113,6 +121,35 @@ def _lost_lines(lines: int, log_format: str) -> str:
     return text.getvalue()
 
 
+def text_line(event: LogEvent) -> str | None:
+    """Return an event as a line of text as Twisted writes it, or None for an event without text.
+
+    Twisted's own function takes most of the time of a log line, and each client of a relay has one.
+    """
+    if "log_failure" in event or "log_system" in event:
+        return formatEventAsClassicLogText(event)
+    message = _message(event)
+    if not message:
+        return None
+    level, seconds = event.get("log_level"), event.get("log_time")
+    time = "-" if seconds is None else _text_time(int(seconds))
+    system = f"{event.get('log_namespace', '-')}#{'-' if level is None else level.name}"
+    return f"{time} [{system}] {message}".replace("\n", "\n\t") + "\n"
+
+
+@lru_cache(maxsize=1)
+def _text_time(seconds: int) -> str:
+    return formatTime(float(seconds))
+
+
+def _message(event: LogEvent) -> str:
+    template = event.get("log_format")
+    if type(template) is str and "()" not in template and "log_flattened" not in event:
+        with suppress(Exception):  # Twisted describes an event that cannot be formatted
+            return template.format_map(event)
+    return formatEvent(event)
+
+
 def json_line(event: LogEvent) -> str:
     """Return an event as one line of JSON, in ASCII.
 
@@ -120,7 +157,7 @@ def json_line(event: LogEvent) -> str:
     ``message``, ``fields`` and, for failures, ``traceback``.
     """
     level = event.get("log_level")
-    message = formatEvent(event)
+    message = _message(event)
     line = {
         "time": utc_time(event.get("log_time") or 0.0),
         "level": "info" if level is None else level.name,

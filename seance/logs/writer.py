@@ -38,6 +38,10 @@ FULL_WAIT_SECONDS = 1.0
 BATCH_LINES = 256
 """Maximum number of lines in one system call."""
 
+PAUSE_SECONDS = 0.02
+"""Pause of the thread after it has emptied the queue, in which ``write`` does not wake it. Otherwise each
+line of a burst wakes it, at a twentieth of the CPU time of a client that comes and goes."""
+
 _writers: WeakSet[LogWriter] = WeakSet()
 
 
@@ -73,6 +77,7 @@ class LogWriter:
         self._broken = False
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
+        self._is_hurried = threading.Event()
         self.lost_lines = 0
         _writers.add(self)
 
@@ -101,8 +106,11 @@ class LogWriter:
 
     def drain(self, seconds: float) -> bool:
         """Wait until all lines are written; return False if that takes longer than ``seconds``."""
+        self._is_hurried.set()
         with self._changed:
-            return self._changed.wait_for(lambda: not self._queue and not self._busy, seconds)
+            is_written = self._changed.wait_for(lambda: not self._queue and not self._busy, seconds)
+        self._is_hurried.clear()
+        return is_written
 
     def _append(self, line: bytes) -> None:
         self._queue.append(line)
@@ -145,6 +153,9 @@ class LogWriter:
                     self.lost_lines = 0
                 self._busy = False
                 self._changed.notify_all()
+                is_empty = not self._queue
+            if is_empty:
+                self._is_hurried.wait(PAUSE_SECONDS)
 
     def _next_batch(self) -> list[bytes | int] | Callable[[], None]:
         first = self._queue.popleft()
@@ -187,6 +198,7 @@ class LogWriter:
     def after_fork_in_child(self) -> None:
         """Drop the lines, which the parent writes, and start a new thread with the next line."""
         self._changed = threading.Condition()
+        self._is_hurried = threading.Event()
         self._queue.clear()
         self._queued_bytes = 0
         self._busy = False

@@ -98,4 +98,4 @@ def round_trip_seconds(leg: object) -> float:
 
 def is_orderly(reason: Failure) -> bool:
     """Return whether a ``connectionLost`` reason is a normal end of both directions."""
-    return reason.check(ConnectionDone) is not None
+    return isinstance(reason.value, ConnectionDone)  # ``Failure.check`` compares names of classes

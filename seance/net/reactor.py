@@ -4,8 +4,8 @@ Descriptors, timers, signals and threads are those of Twisted's ``EPollReactor``
 with that reactor. Three operations, each of which a small message needs several times, are faster (figures:
 docs/decisions/0017-*.md):
 
-* *A readable descriptor* is read directly. Twisted sets up a logging context in two layers first; log events
-  of this module have a separate namespace.
+* *A ready descriptor* is processed directly, and a readable one also without Twisted's checks. Twisted sets
+  up a logging context in two layers first; log events of this module have a separate namespace.
 * *A call for this turn*, ``callLater(0, ...)``, is kept in a list and runs after all ready descriptors. In
   Twisted it is a timer, with a heap and a query of the clock.
 * *Timers and calls from threads* are processed only if there is a new or a due one. Twisted does it in each
@@ -26,7 +26,6 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python import log
 
 __all__ = ["FastReactor", "install"]
 
@@ -87,7 +86,7 @@ class FastReactor(EPollReactor):
                 if why:
                     self._disconnectSelectable(selectable, why, True)
             else:
-                log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
+                self._doReadOrWrite(selectable, descriptor, event)
         if self._soon:
             self._run_soon_calls()
 

@@ -6,8 +6,10 @@ is a stream of a yamux session with a ``Clock``, so a test sees which frames wer
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -359,3 +361,25 @@ def test_an_end_and_a_reset_of_a_stream_close_the_client_gracefully(spliced: Str
     assert spliced.client.data == LAST
     assert not spliced.client.was_lost_with(ConnectionLost)
     assert not spliced.client.was_lost_with(ConnectionAborted)
+
+
+@ensureDeferred
+async def test_an_ended_splice_is_freed_without_the_garbage_collector() -> None:
+    class Watcher:
+        def receive(self, data: bytes) -> None:
+            pass
+
+    joined = TcpSplice()
+    await joined.start()
+    joined.splice.far.watch = Watcher()
+    watcher = weakref.ref(joined.splice.far.watch)
+    gc.disable()
+    try:
+        for name in joined.peers:
+            joined.reset(name)
+        await until(lambda: joined.owner.reason)
+        del joined.splice
+        await deferLater(reactor, 0)
+        assert watcher() is None
+    finally:
+        gc.enable()

@@ -25,7 +25,7 @@ HOCUSPOCUS = (b"/client?room=r", b"/client/?room=r", b"/c/r", b"/c/r/")
 
 
 def form_of(target: bytes, *, own: bytes = LOCAL_HOST, token: bytes = b"") -> PublicForm:
-    return PublicForm.of(target, resolve_target(target).local, (own,), PUBLIC_HOST, token)
+    return PublicForm.of(target, resolve_target(target), (own,), PUBLIC_HOST, token)
 
 
 def local_of(reference: bytes, asked: bytes) -> bytes:

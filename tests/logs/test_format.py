@@ -13,9 +13,18 @@ from typing import Any
 
 import pytest
 from twisted.application.service import Application, MultiService
-from twisted.logger import ILogObserver, Logger, LogPublisher, globalLogPublisher
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogPublisher,
+    formatEventAsClassicLogText,
+    globalLogPublisher,
+)
 from twisted.python import log as old_log
 from twisted.python import usage
+from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 from seance.agent_tap import Options as AgentOptions
@@ -30,6 +39,7 @@ from seance.logs.format import (
     json_line,
     log_for_twistd,
     log_observer,
+    text_line,
 )
 from seance.logs.redacting import RedactingObserver
 from seance.logs.writer import drain_all
@@ -331,3 +341,25 @@ def test_rejected_clients_are_not_logged_one_by_one() -> None:
                 assert client.read_head().status == 502
         until("the agent has logged it", lambda: "does not take connections" in agent.output)
         assert len(relay.output.splitlines()) == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"log_format": "{seconds:.1f} s of {name!r}, {name.upper()}", "seconds": 1.25, "name": "a"},
+        {"log_format": "{seconds:.1f} s of {name!r}", "seconds": 1.25, "name": "a"},
+        {"log_format": "two\nlines"},
+        {"log_format": "{missing} {0} {"},
+        {"log_format": b"bytes"},
+        {"log_format": ""},
+        {},
+        {"log_format": "old", "log_system": "-"},
+        {"log_format": "failed", "log_failure": Failure(ValueError("a"))},
+        {"log_format": "no time", "log_time": None},
+        {"log_format": "no level", "log_level": None},
+    ],
+    ids=lambda fields: fields.get("log_format", "nothing"),
+)
+def test_a_line_of_text_is_as_twisted_writes_it(fields: LogEvent) -> None:
+    event = {"log_time": 1e9 + 0.5, "log_namespace": "a.b", "log_level": LogLevel.info, **fields}
+    assert text_line(event) == formatEventAsClassicLogText(event)

@@ -72,10 +72,11 @@ class _Kept(Factory):
 
 async def call(endpoint: CachedEndpoint, server: Server) -> str:
     """Connect, exchange a message, and close; return the address."""
+    count = len(server.players)
     client: Any = await endpoint.connect(_Kept([]))
     assert client.transport.protocol is client, "there is no wrapper in between"
     client.send(b"up")
-    await until(lambda: server.players and b"up" in server.players[-1].received)
+    await until(lambda: len(server.players) > count and b"up" in server.players[-1].received)
     server.players[-1].send(b"down")
     await client.receives(b"down")
     reached: str = client.transport.getPeer().host
@@ -126,6 +127,28 @@ async def test_a_missing_server_is_an_error_until_it_is_back(names: Names) -> No
         assert await call(endpoint, server) == "127.0.0.1"
 
 
+@ensureDeferred
+async def test_a_loopback_server_is_connected_in_the_same_turn() -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        connecting = CachedEndpoint(reactor, "127.0.0.1", port, SECONDS).connect(_Kept([]))
+        assert connecting.called
+        client: Any = await connecting
+        client.leg.abortConnection()
+        await client.goes()
+
+
+@ensureDeferred
+async def test_an_address_that_is_not_loopback_is_connected_by_twisted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    async with server.at("127.0.0.1") as port:
+        endpoint = CachedEndpoint(reactor, "127.0.0.1", port, SECONDS)
+        monkeypatch.setattr(endpoint, "_loopback", None)
+        assert await call(endpoint, server) == "127.0.0.1"
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @ensureDeferred
 async def test_an_address_is_not_resolved(address: str, names: Names) -> None:
@@ -134,7 +157,8 @@ async def test_an_address_is_not_resolved(address: str, names: Names) -> None:
         endpoint = CachedEndpoint(reactor, address, port, SECONDS)
         assert await call(endpoint, server) == address
         client: Any = await endpoint.connect(_Kept([]))
-        assert type(client.transport) is IMMEDIATE[tcp.Client]
+        assert type(client.transport) is IMMEDIATE[tcp.Server]
+        assert client.transport.getPeer().port == port
         client.leg.abortConnection()
         await client.goes()
     assert names.asked == 0
@@ -152,8 +176,10 @@ async def test_a_name_is_resolved_again_after_a_while(names: Names) -> None:
             left = endpoint._cached_until - reactor.seconds()  # type: ignore[attr-defined]
             assert 0 < left <= cached_endpoint.CACHE_SECONDS
             endpoint._cached_until -= left
+            count = len(server.players)
             client: Any = await endpoint.connect(_Kept([]))
             assert client.transport.getPeer().host == "::1"
+            await until(lambda: len(server.players) > count)
             client.leg.abortConnection()
             await client.goes()
             await server.players[-1].goes()

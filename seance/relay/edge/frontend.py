@@ -30,6 +30,7 @@ from seance.core.interfaces import VERIFY_SECONDS, Grant, TokenRole, identity_of
 from seance.core.lingering_close import LingeringClose
 from seance.core.local_info import LocalServerInfo
 from seance.core.per_turn_limiter import PerTurnLimiter
+from seance.core.shared_timers import SharedTimers
 from seance.errors import Refusal
 from seance.heads import (
     Forwarded,
@@ -104,6 +105,7 @@ class FrontendFactory(Factory):
     Attributes:
         context, rooms, admission, departures: See above.
         reactor: The reactor of the context.
+        timers: The timeouts of clients.
         proxies: The trusted proxies.
         answerer: Answers agents with a 101.
         handshakes: Logs failed TLS handshakes.
@@ -130,6 +132,7 @@ class FrontendFactory(Factory):
         reactor, settings = context.reactor, context.settings
         self.context = context
         self.reactor = reactor
+        self.timers = SharedTimers(reactor)
         self.rooms = rooms
         self.admission = admission
         self.departures = departures
@@ -156,6 +159,7 @@ class FrontendFactory(Factory):
         """Serve agents and clients, also after the relay has stopped."""
         self.is_draining = False
         self.presence.open()
+        self.timers.start()
 
     def buildProtocol(self, addr: IAddress | None) -> Frontend:
         """Make the protocol of one connection."""
@@ -172,6 +176,7 @@ class FrontendFactory(Factory):
 
     def cut_pending(self) -> None:
         """Cut every connection that has no whole head, is being decided, or was refused; the relay stops."""
+        self.timers.stop()
         self.pending.cut_all()
         for frontend in [*self._deciding, *self.closing]:
             frontend.cut()
@@ -247,8 +252,7 @@ class Frontend(ProtocolSwitch):
                 transport.loseConnection()
             return
         self._counted_as = self._peer
-        seconds = self._settings.head_seconds
-        self._timer = self._factory.reactor.callLater(seconds, self._head_timed_out)
+        self._timer = self._factory.timers.callLater(self._settings.head_seconds, self._head_timed_out)
         is_shared = self._slot.holder == LOOPBACK or self._factory.proxies.trusts(self._peer)
         self._factory.pending.add(self, None if is_shared else self._slot.holder)
 
@@ -459,7 +463,7 @@ class Frontend(ProtocolSwitch):
             )
             head = request_for_local(request, route.local, forwarded)
             client = ClientConnection(
-                self._factory.reactor,
+                self._factory.timers,
                 self._settings,
                 upstream,
                 self,
@@ -467,7 +471,7 @@ class Frontend(ProtocolSwitch):
                 departures=self._factory.departures,
                 sync=sync,
                 select_protocol=select_protocol,
-                form=PublicForm.of(public.target, route.local, upstream.local_hosts, forwarded.host, token),
+                form=PublicForm.of(public.target, route, upstream.local_hosts, forwarded.host, token),
                 bytes_per_second=None if grant is None else grant.max_bytes_per_second,
                 address=self._counted_as,
                 observer=context.observer,
@@ -546,9 +550,7 @@ class Frontend(ProtocolSwitch):
 
     def _proto(self, request: Request) -> str:
         scheme = forwarded_proto(request) if self._factory.proxies.trusts(self._peer) else None
-        if scheme is not None:
-            return scheme
-        return "https" if ISSLTransport.providedBy(self.transport) else "http"
+        return scheme or ("https" if ISSLTransport.providedBy(self.transport) else "http")
 
     def _send_response(self, request: Request, response: bytes) -> None:
         if request.method == b"HEAD":
@@ -579,8 +581,7 @@ class Frontend(ProtocolSwitch):
     def _stop_waiting(self) -> None:
         self._factory.pending.remove(self)
         if self._timer is not None:
-            if self._timer.active():
-                self._timer.cancel()
+            self._timer.cancel()
             self._timer = None
 
 

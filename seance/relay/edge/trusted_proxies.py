@@ -56,6 +56,8 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether an address is in one of the networks."""
+        if not self._networks:
+            return False
         try:
             parsed = ip_address(address.partition("%")[0])
         except ValueError:

@@ -46,8 +46,8 @@ BULK_PINGS: Final = 16
 
 _PINGS_PER_WINDOW: Final = 8
 
-_MESSAGES_PER_WINDOW: Final = 4
-"""At least, so that the end of one message overlaps the answer to another."""
+_LARGE_PARTS: Final = 4
+"""Messages per window of a megabyte or more, on fast paths; other windows have one for each ping."""
 
 _SAMPLES: Final = 4
 """The window is the largest of as many results, half a round trip, so that one late ping has no effect."""
@@ -78,10 +78,12 @@ class _Ping(NamedTuple):
 class BulkLimit:
     """The window of one session for its bulk data.
 
-    For each message call ``room``; then ``ping``, if ``is_ping_due``; then add to ``sent_bytes``.
+    For each message of a backlog, and for any message once ``sent_bytes`` has reached ``ping_at_bytes``, call
+    ``room``, and ``ping`` if ``is_ping_due``. Add all messages to ``sent_bytes``.
 
     Attributes:
         window_bytes: Bytes in flight up to which bulk data is sent.
+        message_bytes: Bytes of bulk data that one message may have.
         sent_bytes: Bytes of all messages; the caller counts them.
         ping_at_bytes: The value of ``sent_bytes`` from which a ping is due in any message. The first message
             on a carrier has one, which shows the round trip of the empty path.
@@ -100,6 +102,7 @@ class BulkLimit:
         "_pings",
         "_samples",
         "_value",
+        "message_bytes",
         "ping_at_bytes",
         "sent_bytes",
         "window_bytes",
@@ -112,7 +115,7 @@ class BulkLimit:
 
     def restart(self) -> None:
         """Forget the path: the next message is sent over another carrier."""
-        self.window_bytes = _INITIAL_BYTES
+        self._resize(_INITIAL_BYTES)
         self._acked = self.sent_bytes
         self._pings: deque[_Ping] = deque()
         self._pinged = self.sent_bytes
@@ -132,12 +135,11 @@ class BulkLimit:
             return _MAX_BYTES
         if not self._pings:
             self._acked = self.sent_bytes  # whatever was sent without pings was not enough to matter
-        window_bytes = self._drain_bytes or self.window_bytes
-        room = window_bytes - (self.sent_bytes - self._acked)
+        room = (self._drain_bytes or self.window_bytes) - (self.sent_bytes - self._acked)
         if room <= 0:
             self._held_at = self.sent_bytes
             return 0
-        return min(room, max(KIB, window_bytes // _MESSAGES_PER_WINDOW))
+        return min(room, self.message_bytes)
 
     def is_ping_due(self, has_backlog: bool) -> bool:
         """Return whether to send a ping before the data of the next message.
@@ -205,7 +207,7 @@ class BulkLimit:
             return
         self._answered_at = now
         self._is_off = not self._has_answered
-        self.window_bytes = _MIN_BYTES
+        self._resize(_MIN_BYTES)
         self._acked = self.sent_bytes
         if len(self._pings) == BULK_PINGS:
             self._pings.popleft()
@@ -226,3 +228,5 @@ class BulkLimit:
 
     def _resize(self, count: int) -> None:
         self.window_bytes = max(_MIN_BYTES, min(count, _MAX_BYTES))
+        parts = _PINGS_PER_WINDOW if self.window_bytes < MIB else _LARGE_PARTS
+        self.message_bytes = max(KIB, self.window_bytes // parts)

@@ -175,11 +175,15 @@ class Outbox:
         scheduler, bulk_limit = self._scheduler, self.bulk_limit
         bulk_room = room
         if now is not None:
-            scheduler.update_time(now)
-            bulk_room = bulk_limit.room()
-            if bulk_room > 0 and room > 2 * HEADER_BYTES and bulk_limit.is_ping_due(self._has_backlog):
-                pieces.append(ping_frame(SYN, bulk_limit.ping(now)))
-                room -= HEADER_BYTES
+            if scheduler.bulk:
+                scheduler.update_time(now)
+            if self._has_backlog or bulk_limit.sent_bytes >= bulk_limit.ping_at_bytes:
+                bulk_room = bulk_limit.room()
+                if bulk_room > 0 and room > 2 * HEADER_BYTES and bulk_limit.is_ping_due(self._has_backlog):
+                    pieces.append(ping_frame(SYN, bulk_limit.ping(now)))
+                    room -= HEADER_BYTES
+            else:
+                bulk_room = bulk_limit.message_bytes  # without the calls: small messages nearly always
         scheduler.is_bulk_held = bulk_room <= 0
         next_stream, record_turn = scheduler.next_stream, scheduler.record_turn
         has_interactive = has_several_interactive = False
@@ -231,7 +235,7 @@ class Outbox:
                     self._drained.append(stream)
         self._has_backlog = bool(scheduler.bulk)
         if now is not None:
-            scheduler.end_message(now)
+            scheduler.second = int(now)
         return room
 
 

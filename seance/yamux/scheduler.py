@@ -69,8 +69,8 @@ whole message."""
 class Scheduler:
     """The streams that have both data and window, in order.
 
-    Call ``update_time`` for each message. For each frame call ``next_stream``, write at most ``max_bytes``,
-    and call ``record_turn``.
+    Call ``update_time`` for each message if there are bulk streams. For each frame call ``next_stream``,
+    write at most ``max_bytes``, and call ``record_turn``.
     """
 
     __slots__ = (
@@ -79,12 +79,12 @@ class Scheduler:
         "_last_rank",
         "_now",
         "_round_rank",
-        "_second",
         "_sent_bytes",
         "bulk",
         "interactive",
         "is_bulk_held",
         "max_bytes",
+        "second",
     )
 
     def __init__(self) -> None:
@@ -109,7 +109,8 @@ class Scheduler:
         self._interactive_run_bytes = 0
         """Interactive data for which bulk streams have not had their share."""
         self._sent_bytes = 0
-        self._second = 0
+        self.second = 0
+        """The time, in whole seconds; callers set it after each message."""
         self._now: float | None = None
         """The time of the last ``update_time``; None if there was no bulk stream since."""
 
@@ -150,10 +151,6 @@ class Scheduler:
                 first.head_seconds = 0.0
                 bulk.append(first)
         self._now = now
-
-    def end_message(self, now: float) -> None:
-        """Record the time after a message; a stream's recent bytes halve from second to second."""
-        self._second = int(now)
 
     def next_stream(self) -> Stream | None:
         """Return the stream that has the next turn, or None if none waits.
@@ -236,7 +233,7 @@ class Scheduler:
         self.bulk.clear()
 
     def _period(self) -> int:
-        return (self._sent_bytes >> _RECENT_SHIFT) + self._second
+        return (self._sent_bytes >> _RECENT_SHIFT) + self.second
 
     def _join_bulk(self, stream: Stream) -> None:
         bulk = self.bulk

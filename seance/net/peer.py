@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 from twisted.internet.interfaces import ISSLTransport
 
+from seance.net.tls_transport import TlsTransport
+
 __all__ = ["PeerCertificate", "certificate_names", "peer_certificate"]
 
 
@@ -46,10 +48,7 @@ def peer_certificate(transport: object) -> PeerCertificate | None:
     Returns:
         None if there is no TLS, or the peer has presented no certificate, or certificates are not verified.
     """
-    connection = _connection(transport)
-    if connection is None or not connection.get_verify_mode() & SSL.VERIFY_PEER:
-        return None
-    certificate = connection.get_peer_certificate(as_cryptography=True)
+    certificate = _verified_certificate(transport)
     if certificate is None:
         return None
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
@@ -78,13 +77,18 @@ def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
         return x509.SubjectAlternativeName([])
 
 
-def _connection(transport: object) -> SSL.Connection | None:
-    """Return the OpenSSL connection of a transport or of a transport below it."""
+def _verified_certificate(transport: object) -> x509.Certificate | None:
+    """Return the certificate of a TLS transport or of one below it."""
     layer: Any = transport
     while layer is not None:
+        if isinstance(layer, TlsTransport):
+            der = layer.getPeerCertificate()
+            return None if der is None else x509.load_der_x509_certificate(der)
         if ISSLTransport.providedBy(layer):
+            # Twisted's, of an ``ssl:`` endpoint. None after the connection is lost.
             handle = layer.getHandle()  # type: ignore[attr-defined]  # not in the interface, but all providers have it
-            # None after the connection is lost.
-            return handle if isinstance(handle, SSL.Connection) else None
+            if not isinstance(handle, SSL.Connection) or not handle.get_verify_mode() & SSL.VERIFY_PEER:
+                return None
+            return handle.get_peer_certificate(as_cryptography=True)
         layer = getattr(layer, "transport", None)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
@@ -46,10 +47,12 @@ def peer_certificate(transport: object) -> PeerCertificate | None:
         transport: A TLS transport, or a transport above one, such as a carrier.
 
     Returns:
-        None if there is no TLS, or the peer has presented no certificate, or certificates are not verified.
+        None if there is no TLS, or the peer has presented no valid certificate, or certificates are not
+        verified.
     """
     certificate = _verified_certificate(transport)
-    if certificate is None:
+    # A resumed session is not verified again, and the certificate may have expired meanwhile.
+    if certificate is None or certificate.not_valid_after_utc <= datetime.now(UTC):
         return None
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     alternatives = _alternatives(certificate)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -157,16 +158,17 @@ def _in_file(content: bytes) -> Iterator[str]:
     The user's own files are not read again, because they may have changed since they were checked, and a pipe
     can be read only once. On Linux the file is in memory.
     """
-    if hasattr(os, "memfd_create"):
-        with open(os.memfd_create("credentials"), "wb") as file:
-            file.write(content)
-            file.flush()
-            yield f"/proc/self/fd/{file.fileno()}"
-    else:
-        with NamedTemporaryFile() as file:
-            file.write(content)
-            file.flush()
-            yield file.name
+    file: Any
+    try:
+        file = open(os.memfd_create("credentials"), "wb")  # noqa: SIM115  # closed below
+        path = f"/proc/self/fd/{file.fileno()}"
+    except (AttributeError, OSError):  # another system, or forbidden
+        file = NamedTemporaryFile()  # noqa: SIM115  # as above; only its owner can read it
+        path = file.name
+    with file:
+        file.write(content)
+        file.flush()
+        yield path
 
 
 def _certificates(path: Path, what: str) -> tuple[x509.Certificate, ...]:

@@ -46,9 +46,9 @@ SESSION_ID = b"seance"
 """OpenSSL requires a session id context if client certificates are requested."""
 
 RESUME_SECONDS = 300
-"""Lifetime of a ticket if client certificates are requested: a resumed session is not verified again, so an
-expired certificate may be used for this time. Other tickets have OpenSSL's default lifetime, two hours. The
-keys of tickets are deleted with the context."""
+"""Lifetime of a ticket if client certificates are requested: a resumed session is not verified again
+(``peer_certificate`` checks only that the certificate has not expired). Other tickets have OpenSSL's default
+lifetime, two hours. The keys of tickets are deleted with the context."""
 
 
 class ServerTls(WatchedFiles[ssl.SSLContext | SSL.Context]):

@@ -152,7 +152,8 @@ class TlsTransport(ProtocolWrapper):
             self.wrappedProtocol.handshakeCompleted()
         if self.disconnecting and self._producer is None:
             self._send_close()
-        self._receive(b"")
+        if self._is_open:
+            self._receive(b"")
 
     def _receive(self, data: bytes) -> None:
         if len(data) <= MAX_INPUT_BYTES:
@@ -163,6 +164,8 @@ class TlsTransport(ProtocolWrapper):
             pieces = [piece for at in starts for piece in self._records(view[at : at + MAX_INPUT_BYTES])]
         if pieces and not self._is_over:
             self.wrappedProtocol.dataReceived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._is_over:
+            return  # the protocol has aborted the connection
         if self._is_closed_by_peer or self._failure is not None:
             self._end()
         elif self._to_send.pending:
@@ -185,7 +188,7 @@ class TlsTransport(ProtocolWrapper):
         except ssl.SSLZeroReturnError:
             self._is_closed_by_peer = True
         except ssl.SSLError:
-            self._failure = Failure()
+            self._failure = self._failure or Failure()
         return pieces
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

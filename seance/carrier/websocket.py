@@ -122,6 +122,11 @@ class _Socket:
 
     # -- from Twisted ----------------------------------------------------------------------
 
+    def connectionMade(self) -> None:
+        # Autobahn's own method computes a channel ID for WAMP, which works with pyOpenSSL only.
+        self.peer = ""
+        self._connectionMade()  # type: ignore[attr-defined]  # Autobahn's
+
     def dataReceived(self, data: Bytes) -> None:
         carrier = self._carrier
         if carrier is None:

@@ -271,7 +271,7 @@ async def certificate_at(
             f"The connection was lost during the TLS handshake: {cause}.", "Try again."
         ) from error
     try:
-        certificate = protocol.transport.getHandle().get_peer_certificate(as_cryptography=True)
+        certificate = x509.load_der_x509_certificate(protocol.transport.getPeerCertificate())
         return Certificate(certificate.not_valid_after_utc.timestamp(), _issuer(certificate))
     finally:
         protocol.transport.abortConnection()

@@ -1,8 +1,12 @@
 """TLS for clients: trusted authorities, a client certificate, and errors that name the fault.
 
-``ClientTls`` holds the settings, ``TlsEndpoint`` connects with them. OpenSSL and service-identity check the
-certificate and the name, as in Twisted's ``optionsForClientTLS``. That function however reports every bad
-certificate as "certificate verify failed". An agent runs unattended, so its log must name the fault.
+``ClientTls`` holds the settings, ``TlsEndpoint`` connects with them. OpenSSL checks the certificate and the
+name during the handshake, but its error has neither the names nor the dates of the certificate. An agent runs
+unattended, so its log must name the fault.
+
+A ``ClientTls`` resumes the session of its last connection, which saves both sides the certificate and its
+signatures. OpenSSL does not verify a resumed session again, so a session is used only with the settings and
+files with which it was verified, and for a limited time.
 
 The Deferred of ``TlsEndpoint.connect`` fires after the handshake. Used by the agent, for its relay and for
 its local server.
@@ -10,19 +14,21 @@ its local server.
 
 from __future__ import annotations
 
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography import x509
-from OpenSSL import SSL, crypto
-from service_identity import CertificateError, VerificationError
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
+    IAddress,
     IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -35,38 +41,39 @@ from zope.interface import implementer
 from seance.errors import ConfigError, Gone
 from seance.net.files import WatchedFiles
 from seance.net.peer import certificate_names
-from seance.net.pem import PathLike, openssl_message, read_authorities, read_credentials, tls_context
+from seance.net.pem import PathLike, load_authorities, load_credentials, read_credentials
 from seance.net.protocol_switch import ProtocolSwitch
+from seance.net.tls_connection import TlsConnection, tls_context, tls_message
 from seance.net.tls_transport import TlsFactory
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
-    from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 __all__ = ["ClientTls", "TlsEndpoint", "is_loopback_host"]
 
 MAX_NAMES_SHOWN = 5
 MAX_NAME_CHARACTERS = 80
 
-Codes = SSL.X509VerificationCodes
+RESUME_SECONDS = 3600.0
+"""Maximum time for which sessions are resumed after a certificate was verified."""
+
+EARLY, EXPIRED, SELF_SIGNED = 9, 10, 18
+OTHER_NAME = (62, 64)
 
 UNTRUSTED = "comes from an authority that is not trusted here"
 
 FAULTS = {
-    Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "is self-signed and not in the list of trusted certificates",
-    Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
-    Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
-    Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
-    Codes.ERR_CERT_SIGNATURE_FAILURE: "has an invalid signature",
-    Codes.ERR_INVALID_CA: "was issued by a certificate that is not an authority's",
-    Codes.ERR_INVALID_PURPOSE: "is not a server certificate",
+    SELF_SIGNED: "is self-signed and not in the list of trusted certificates",
+    19: UNTRUSTED,  # self-signed certificate in the chain
+    2: UNTRUSTED,  # no issuer
+    20: UNTRUSTED,  # no local issuer
+    21: UNTRUSTED,  # no signature of the first certificate
+    7: "has an invalid signature",
+    24: "was issued by a certificate that is not an authority's",
+    79: "was issued by a certificate that is not an authority's",
+    26: "is not a server certificate",
     66: "has a key that is too short to be safe",
     67: "comes from an authority whose key is too short to be safe",
     68: "is signed with an algorithm that is no longer safe",
 }
-"""Verification errors of OpenSSL (x509_vfy.h), as text that follows "The certificate of ...". The last three
-have no names in pyOpenSSL."""
+"""Verification errors of OpenSSL (x509_vfy.h), as text that follows "The certificate of ..."."""
 
 NOT_TLS = (
     "wrong version number",
@@ -82,7 +89,16 @@ CLIENT_CERTIFICATE_ALERTS = ("unknown ca", "certificate", "access denied")
 """Parts of the alerts with which a server rejects the client certificate, or requires one."""
 
 
-class ClientTls(WatchedFiles[SSL.Context]):
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A session to resume, and the monotonic time until which it may be."""
+
+    session: ssl.SSLSession
+    context: ssl.SSLContext
+    usable_until: float
+
+
+class ClientTls(WatchedFiles[ssl.SSLContext]):
     """The TLS settings for one server; used with a ``TlsEndpoint``.
 
     The files are read by ``load`` or for the first connection, and again after they have changed.
@@ -116,11 +132,36 @@ class ClientTls(WatchedFiles[SSL.Context]):
         # A trailing dot means "fully qualified" to a name server; certificates do not have it.
         self.host = host.rstrip(".")
         self.insecure = insecure
+        self._session: _Session | None = None
 
-        def read() -> SSL.Context:
-            return _client_context(ca_file, cert_file, key_file)
+        def read() -> ssl.SSLContext:
+            return _client_context(ca_file, cert_file, key_file, is_checked=not insecure)
 
         super().__init__([Path(path) for path in (ca_file, cert_file, key_file) if path is not None], read)
+
+    def make_connection(self) -> TlsConnection:
+        """Return OpenSSL's part of one connection; it resumes the session of an earlier one if it can."""
+        last = self._session
+        if last is None or last.context is not self.content or time.monotonic() >= last.usable_until:
+            self._session = last = None  # changed files have made a new context
+        return TlsConnection(self.content, self.host, None if last is None else last.session)
+
+    def keep_session(self, connection: TlsConnection) -> None:
+        """Keep the session of a connection that has received data after the handshake, in place of the last.
+
+        With TLS 1.3 the server sends its ticket after the handshake.
+        """
+        tls = connection.tls
+        session = tls.session
+        if session is None or tls.context is not self.content:
+            return
+        if not tls.session_reused:
+            usable_until = time.monotonic() + RESUME_SECONDS
+        elif self._session is not None:
+            usable_until = self._session.usable_until
+        else:
+            return
+        self._session = _Session(session, tls.context, usable_until)
 
 
 @implementer(IStreamClientEndpoint)
@@ -158,9 +199,8 @@ class TlsEndpoint:
             await self._tls.check_in_thread(self._reactor)
         else:
             self._tls.load()
-        check = _Check(self._tls)
-        handshakes = _Handshakes(factory, check, self._name)
-        wrapped = TlsFactory(check, True, handshakes, self._reactor)
+        handshakes = _Handshakes(factory, self._tls, self._name)
+        wrapped = TlsFactory(self._tls.make_connection, handshakes, self._reactor)
         outer: Any = await self._endpoint.connect(wrapped)
         handshake: _Handshake = outer.wrappedProtocol
         try:
@@ -177,84 +217,28 @@ def is_loopback_host(host: str) -> bool:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
-@implementer(IOpenSSLClientConnectionCreator)
-class _Check:
-    """Creates the OpenSSL connection, and records the fault of the server's certificate.
-
-    Attributes:
-        fault: Text that follows "The certificate of ..."; None if the certificate is good.
-        code: The same for programs: ``certificate_expired``, ``certificate_early``, ``certificate_name``,
-            ``certificate_authority``, or ``certificate`` for other faults.
-    """
-
-    def __init__(self, tls: ClientTls) -> None:
-        self._host = tls.host
-        self._insecure = tls.insecure
-        self._context = tls.content
-        self.fault: str | None = None
-        self.code = "certificate"
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803  # Twisted's names
-        connection = SSL.Connection(self._context, None)
-        if not _is_address(self._host):
-            # Server name indication allows no addresses (RFC 6066, 3).
-            connection.set_tlsext_host_name(self._host.encode("ascii"))
-        if self._insecure:
-            connection.set_verify(SSL.VERIFY_NONE, None)
-        else:
-            connection.set_verify(SSL.VERIFY_PEER, self._verify)
-        return connection
-
-    def _verify(
-        self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, is_good: int
-    ) -> bool:
-        try:
-            shown = certificate.to_cryptography()
-            if not is_good:
-                self.fault = _fault(shown, error)
-                self.code = _code(error)
-            elif depth == 0:
-                self.fault = self._fault_of_name(shown)
-                self.code = "certificate_name"
-        except Exception:  # noqa: BLE001  # any parser error; nothing may be raised through OpenSSL
-            self.fault = "cannot be read"
-        return self.fault is None
-
-    def _fault_of_name(self, certificate: x509.Certificate) -> str | None:
-        try:
-            if _is_address(self._host):
-                verify_certificate_ip_address(certificate, self._host)
-            else:
-                verify_certificate_hostname(certificate, self._host)
-        except (VerificationError, CertificateError):
-            names = certificate_names(certificate)
-            shown = [name[:MAX_NAME_CHARACTERS] for name in names[:MAX_NAMES_SHOWN] if name.isprintable()]
-            return f"is for another name: it is for {', '.join(shown) or 'no host at all'}"
-        return None
-
-
 class _Handshakes(Factory):
     """Makes the ``_Handshake`` of a connection together with the protocol that follows it."""
 
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, check: _Check, name: str) -> None:
+    def __init__(self, factory: IProtocolFactory, tls: ClientTls, name: str) -> None:
         self._factory = factory
-        self._check = check
+        self._tls = tls
         self._name = name
 
     def buildProtocol(self, addr: IAddress | None) -> _Handshake | None:
         protocol = self._factory.buildProtocol(addr)  # type: ignore[arg-type]  # passed on unchanged
-        return None if protocol is None else _Handshake(protocol, self._check, self._name)
+        return None if protocol is None else _Handshake(protocol, self._tls, self._name)
 
 
 @implementer(IHandshakeListener)
 class _Handshake(ProtocolSwitch):
     """Waits for the end of the handshake, then hands the connection over."""
 
-    def __init__(self, protocol: IProtocol, check: _Check, name: str) -> None:
+    def __init__(self, protocol: IProtocol, tls: ClientTls, name: str) -> None:
         self._protocol = protocol
-        self._check = check
+        self._tls = tls
         self._name = name
         self._is_over = False
         self.done: Deferred[IProtocol] = Deferred()
@@ -265,6 +249,14 @@ class _Handshake(ProtocolSwitch):
             return
         self._is_over = True
         self.hand_over(self._protocol)
+        receive = self.dataReceived
+
+        def receive_first(data: bytes) -> None:
+            self.dataReceived = receive  # type: ignore[method-assign]  # without a call in between
+            self._tls.keep_session(self._connection())
+            receive(data)
+
+        self.dataReceived = receive_first  # type: ignore[method-assign]  # as above
         self.done.callback(self._protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -287,12 +279,13 @@ class _Handshake(ProtocolSwitch):
 
     def _explain(self, reason: Failure) -> Failure:
         error = reason.value
-        if not isinstance(error, SSL.Error):
+        if not isinstance(error, ssl.SSLError):
             return reason
-        if self._check.fault is not None:
-            message = f"The certificate of {self._name} {self._check.fault}."
-            return Failure(Gone(message, code=self._check.code))
-        text = openssl_message(error)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            fault = _fault(error.verify_code, self._connection().unverified_chain())
+            message = f"The certificate of {self._name} {fault}."
+            return Failure(Gone(message, code=_code(error.verify_code)))
+        text = tls_message(error)
         if "alert" in text and any(part in text for part in CLIENT_CERTIFICATE_ALERTS):
             message = f"{self._capital_name} rejected the client certificate, or requires one: {text}."
         elif any(part in text for part in NOT_TLS):
@@ -301,45 +294,54 @@ class _Handshake(ProtocolSwitch):
             message = f"The TLS handshake with {self._name} failed: {text}."
         return Failure(Gone(message, code="tls"))
 
+    def _connection(self) -> TlsConnection:
+        transport: Any = self.transport
+        connection: TlsConnection = transport.getHandle()
+        return connection
+
     @property
     def _capital_name(self) -> str:
         return self._name[:1].upper() + self._name[1:]
 
 
 def _client_context(
-    ca_file: PathLike | None, cert_file: PathLike | None, key_file: PathLike | None
-) -> SSL.Context:
-    credentials = None if cert_file is None else read_credentials(cert_file, key_file)
-    authorities = () if ca_file is None else read_authorities(ca_file)
+    ca_file: PathLike | None, cert_file: PathLike | None, key_file: PathLike | None, *, is_checked: bool
+) -> ssl.SSLContext:
+    context = tls_context(is_server=False)
+    if is_checked:
+        context.hostname_checks_common_name = False
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if cert_file is not None:
+        load_credentials(context, read_credentials(cert_file, key_file))
+    load_authorities(context, ca_file)
+    return context
 
-    def prepare(context: SSL.Context) -> None:
-        if not authorities:
-            context.set_default_verify_paths()
 
-    return tls_context(credentials, authorities, prepare)
-
-
-def _fault(certificate: x509.Certificate, error: int) -> str:
-    if error == Codes.ERR_CERT_HAS_EXPIRED:
-        return f"has expired, on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-    if error == Codes.ERR_CERT_NOT_YET_VALID:
-        start = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        return f"is not valid before {start}; check the clock of this machine"
+def _fault(error: int, chain: list[bytes]) -> str:
+    """Return the text that follows "The certificate of ..." for an error of OpenSSL."""
+    certificates = []
+    with suppress(ValueError):  # the parser rejects a certificate that OpenSSL has parsed
+        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+    now = datetime.now(UTC)
+    if error == EXPIRED:
+        ends = [one.not_valid_after_utc for one in certificates if one.not_valid_after_utc < now]
+        return "has expired" + (f", on {ends[0]:%Y-%m-%d %H:%M} UTC" if ends else "")
+    if error == EARLY:
+        starts = [one.not_valid_before_utc for one in certificates if one.not_valid_before_utc > now]
+        start = f"before {starts[0]:%Y-%m-%d %H:%M} UTC" if starts else "yet"
+        return f"is not valid {start}; check the clock of this machine"
+    if error in OTHER_NAME:
+        names = certificate_names(certificates[0]) if certificates else []
+        shown = [name[:MAX_NAME_CHARACTERS] for name in names[:MAX_NAMES_SHOWN] if name.isprintable()]
+        return f"is for another name: it is for {', '.join(shown) or 'no host at all'}"
     return FAULTS.get(error, f"cannot be verified (OpenSSL error {error})")
 
 
 def _code(error: int) -> str:
-    if error == Codes.ERR_CERT_HAS_EXPIRED:
-        return "certificate_expired"
-    if error == Codes.ERR_CERT_NOT_YET_VALID:
-        return "certificate_early"
-    is_untrusted = error == Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT or FAULTS.get(error) == UNTRUSTED
-    return "certificate_authority" if is_untrusted else "certificate"
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    """Return the code of a fault for programs."""
+    codes = {EXPIRED: "certificate_expired", EARLY: "certificate_early", SELF_SIGNED: "certificate_authority"}
+    if error in OTHER_NAME:
+        return "certificate_name"
+    return codes.get(error, "certificate_authority" if FAULTS.get(error) == UNTRUSTED else "certificate")

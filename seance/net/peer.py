@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 from twisted.internet.interfaces import ISSLTransport
+
+from seance.net.tls_transport import TlsTransport
 
 __all__ = ["PeerCertificate", "certificate_names", "peer_certificate"]
 
@@ -44,13 +47,12 @@ def peer_certificate(transport: object) -> PeerCertificate | None:
         transport: A TLS transport, or a transport above one, such as a carrier.
 
     Returns:
-        None if there is no TLS, or the peer has presented no certificate, or certificates are not verified.
+        None if there is no TLS, or the peer has presented no valid certificate, or certificates are not
+        verified.
     """
-    connection = _connection(transport)
-    if connection is None or not connection.get_verify_mode() & SSL.VERIFY_PEER:
-        return None
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    if certificate is None:
+    certificate = _verified_certificate(transport)
+    # A resumed session is not verified again, and the certificate may have expired meanwhile.
+    if certificate is None or certificate.not_valid_after_utc <= datetime.now(UTC):
         return None
     names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     alternatives = _alternatives(certificate)
@@ -78,13 +80,18 @@ def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
         return x509.SubjectAlternativeName([])
 
 
-def _connection(transport: object) -> SSL.Connection | None:
-    """Return the OpenSSL connection of a transport or of a transport below it."""
+def _verified_certificate(transport: object) -> x509.Certificate | None:
+    """Return the certificate of a TLS transport or of one below it."""
     layer: Any = transport
     while layer is not None:
+        if isinstance(layer, TlsTransport):
+            der = layer.getPeerCertificate()
+            return None if der is None else x509.load_der_x509_certificate(der)
         if ISSLTransport.providedBy(layer):
+            # Twisted's, of an ``ssl:`` endpoint. None after the connection is lost.
             handle = layer.getHandle()  # type: ignore[attr-defined]  # not in the interface, but all providers have it
-            # None after the connection is lost.
-            return handle if isinstance(handle, SSL.Connection) else None
+            if not isinstance(handle, SSL.Connection) or not handle.get_verify_mode() & SSL.VERIFY_PEER:
+                return None
+            return handle.get_peer_certificate(as_cryptography=True)
         layer = getattr(layer, "transport", None)
     return None

@@ -9,26 +9,36 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from seance.errors import ConfigError
 from seance.net.file_reads import read_bounded
+from seance.net.tls_connection import tls_message
 
 __all__ = [
     "Credentials",
     "PathLike",
-    "openssl_message",
+    "load_authorities",
+    "load_credentials",
     "read_authorities",
     "read_credentials",
-    "tls_context",
+    "unusable",
 ]
 
 PathLike = str | os.PathLike[str]
@@ -36,9 +46,14 @@ PathLike = str | os.PathLike[str]
 MAX_FILE_BYTES = 1024 * 1024
 """The authority bundles of operating systems have about 250 KiB."""
 
-CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2: only authenticated encryption with forward secrecy, which every client since 2015 supports.
-TLS 1.3 has no other ciphers."""
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where the authorities are on Debian, Fedora, openSUSE, CentOS, and on Alpine, macOS and the BSDs."""
 
 PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?P<kind>(?:[A-Z0-9]+ )?PRIVATE KEY)-----.+?-----END (?P=kind)-----", re.DOTALL
@@ -61,6 +76,11 @@ class Credentials:
     chain: tuple[x509.Certificate, ...]
     key: PrivateKey
     path: Path
+
+    def pem(self) -> bytes:
+        """Return the chain and the key in PEM format, the key without a passphrase."""
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.chain) + key
 
 
 def read_credentials(cert_file: PathLike, key_file: PathLike | None = None) -> Credentials:
@@ -92,53 +112,63 @@ def read_authorities(ca_file: PathLike) -> tuple[x509.Certificate, ...]:
     return _certificates(Path(ca_file), "authority")
 
 
-def tls_context(
-    credentials: Credentials | None,
-    authorities: Iterable[x509.Certificate],
-    prepare: Callable[[SSL.Context], None],
-) -> SSL.Context:
-    """Return a context with the settings that clients and servers share: versions, ciphers, certificates.
+def load_authorities(context: ssl.SSLContext, ca_file: PathLike | None) -> None:
+    """Let a context trust the authorities in a file, or those of the system for None.
 
-    Args:
-        credentials: The own certificate; None for none.
-        authorities: The trusted authorities; those of the system are not added.
-        prepare: Applies the settings of one side.
+    Raises:
+        ConfigError: The file cannot be read or has other content.
+    """
+    if ca_file is not None:
+        authorities = read_authorities(ca_file)
+        context.load_verify_locations(cadata=b"".join(one.public_bytes(Encoding.DER) for one in authorities))
+        return
+    context.set_default_verify_paths()
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile is None and not (paths.capath and os.listdir(paths.capath)):
+        # Python was built for another system, as portable builds are.
+        for bundle in SYSTEM_BUNDLES:
+            if os.path.exists(bundle):
+                context.load_verify_locations(bundle)
+                return
+
+
+def load_credentials(context: ssl.SSLContext, credentials: Credentials) -> None:
+    """Let connections of a context present a certificate.
 
     Raises:
         ConfigError: OpenSSL rejects the certificate, for example because its key is too short.
     """
-    context = SSL.Context(SSL.TLS_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # Renegotiation costs a server more than a client, and TLS 1.3 has removed it. Compression reveals
-    # information about the compressed data (CRIME).
-    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
-    # Saves 34 KiB per idle connection.
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    if credentials is not None:
+    with _in_file(credentials.pem()) as path:
         try:
-            context.use_certificate(credentials.chain[0])
-            context.use_privatekey(credentials.key)
-            for certificate in credentials.chain[1:]:
-                context.add_extra_chain_cert(certificate)
-        except (SSL.Error, crypto.Error) as error:
-            message = f"The certificate in {credentials.path} cannot be used: {openssl_message(error)}."
-            raise ConfigError(message, code="tls_file") from error
-    store = context.get_cert_store()
-    assert store is not None, "a new context has a store"
-    for certificate in authorities:
-        store.add_cert(crypto.X509.from_cryptography(certificate))
-    prepare(context)
-    # This is the last step, because some releases of pyOpenSSL create a connection to test the list. After
-    # that the context cannot be changed.
-    context.set_cipher_list(CIPHERS)
-    return context
+            context.load_cert_chain(path)
+        except ssl.SSLError as error:
+            raise unusable(credentials, error) from error
 
 
-def openssl_message(error: BaseException) -> str:
-    """Return the message of an OpenSSL error, which is a list of triples that end in a text."""
-    last = error.args[-1] if error.args else ""
-    texts: Iterable[str] = (str(triple[-1]) for triple in last) if isinstance(last, list) else [str(last)]
-    return ", ".join(text for text in texts if text) or "OpenSSL gives no reason"
+def unusable(credentials: Credentials, error: Exception) -> ConfigError:
+    """Return the error for a certificate that OpenSSL rejects."""
+    message = f"The certificate in {credentials.path} cannot be used: {tls_message(error)}."
+    return ConfigError(message, code="tls_file")
+
+
+@contextmanager
+def _in_file(content: bytes) -> Iterator[str]:
+    """Write ``content`` to a file for ``ssl``, which reads keys from files only.
+
+    The user's own files are not read again, because they may have changed since they were checked, and a pipe
+    can be read only once. On Linux the file is in memory.
+    """
+    file: Any
+    try:
+        file = open(os.memfd_create("credentials"), "wb")  # noqa: SIM115  # closed below
+        path = f"/proc/self/fd/{file.fileno()}"
+    except (AttributeError, OSError):  # another system, or forbidden
+        file = NamedTemporaryFile()  # noqa: SIM115  # as above; only its owner can read it
+        path = file.name
+    with file:
+        file.write(content)
+        file.flush()
+        yield path
 
 
 def _certificates(path: Path, what: str) -> tuple[x509.Certificate, ...]:

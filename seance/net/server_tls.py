@@ -10,24 +10,30 @@ same port without one. The handshake fails if a presented certificate is not val
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from seance.net.files import WatchedFiles
 from seance.net.log_limiter import REFUSED_SECONDS, LogLimiter
-from seance.net.pem import PathLike, openssl_message, read_authorities, read_credentials, tls_context
+from seance.net.pem import PathLike, load_credentials, read_authorities, read_credentials, unusable
+from seance.net.tls_connection import (
+    CIPHERS,
+    AnyTlsConnection,
+    RequestingConnection,
+    TlsConnection,
+    tls_context,
+    tls_message,
+)
 from seance.net.tls_transport import TlsFactory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 __all__ = ["HandshakeLog", "ServerTls"]
 
@@ -37,17 +43,15 @@ PROTOCOL = b"http/1.1"
 MAX_CHAIN_DEPTH = 9
 
 SESSION_ID = b"seance"
-"""OpenSSL requires a session id context if client certificates are requested. Sessions are resumed by
-tickets, whose keys are deleted with the context."""
-
+"""OpenSSL requires a session id context if client certificates are requested."""
 
 RESUME_SECONDS = 300
-"""Lifetime of a ticket; enough to reconnect after a short outage. A resumed session is not verified again, so
-an expired client certificate may be used for this time."""
+"""Lifetime of a ticket if client certificates are requested: a resumed session is not verified again
+(``peer_certificate`` checks only that the certificate has not expired). Other tickets have OpenSSL's default
+lifetime, two hours. The keys of tickets are deleted with the context."""
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class ServerTls(WatchedFiles[SSL.Context]):
+class ServerTls(WatchedFiles[ssl.SSLContext | SSL.Context]):
     """A server certificate with its key, and the authority of client certificates.
 
     Call ``load``, then ``wrap`` the factory that listens. Call ``check`` every second to use changed files
@@ -64,8 +68,10 @@ class ServerTls(WatchedFiles[SSL.Context]):
     ) -> None:
         paths = [Path(path) for path in (cert_file, key_file, client_ca_file) if path is not None]
 
-        def read() -> SSL.Context:
-            return _server_context(cert_file, key_file, client_ca_file)
+        def read() -> ssl.SSLContext | SSL.Context:
+            if client_ca_file is None:
+                return _server_context(cert_file, key_file)
+            return _requesting_context(cert_file, key_file, client_ca_file)
 
         super().__init__(paths, read)
 
@@ -75,11 +81,14 @@ class ServerTls(WatchedFiles[SSL.Context]):
         These protocols are connected at accept, before the handshake, and have to limit the time that it
         takes.
         """
-        return TlsFactory(self, False, factory, reactor)
+        return TlsFactory(self.make_connection, factory, reactor, is_server=True)
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803  # Twisted's names
-        """Return the OpenSSL connection for one transport."""
-        return SSL.Connection(self.content, None)
+    def make_connection(self) -> AnyTlsConnection:
+        """Return OpenSSL's part of one connection."""
+        context = self.content
+        return (
+            TlsConnection(context) if isinstance(context, ssl.SSLContext) else RequestingConnection(context)
+        )
 
 
 class HandshakeLog:
@@ -102,35 +111,59 @@ class HandshakeLog:
             peer: The peer's address.
         """
         error = reason.value
-        if not isinstance(error, SSL.Error) or (suppressed := self._limit.admit("failed")) is None:
+        # Those of pyOpenSSL come from ``ssl:`` endpoints.
+        if (
+            not isinstance(error, (ssl.SSLError, SSL.Error))
+            or (suppressed := self._limit.admit("failed")) is None
+        ):
             return
         self._log.info(
             "A TLS handshake with {peer} failed: {reason} ({untold} more since the last such line)",
             peer=peer,
-            reason=openssl_message(error),
+            reason=tls_message(error),
             untold=suppressed,
             event="tls.handshake_failed",
         )
 
 
-def _server_context(
-    cert_file: PathLike, key_file: PathLike | None, client_ca_file: PathLike | None
+def _server_context(cert_file: PathLike, key_file: PathLike | None) -> ssl.SSLContext:
+    context = tls_context(is_server=True)
+    context.set_alpn_protocols([PROTOCOL.decode()])
+    load_credentials(context, read_credentials(cert_file, key_file))
+    return context
+
+
+def _requesting_context(
+    cert_file: PathLike, key_file: PathLike | None, client_ca_file: PathLike
 ) -> SSL.Context:
-    authorities = () if client_ca_file is None else read_authorities(client_ca_file)
-
-    def prepare(context: SSL.Context) -> None:
-        context.set_alpn_select_callback(_select_protocol)
-        context.set_session_id(SESSION_ID)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_timeout(RESUME_SECONDS)
-        if authorities:
-            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
-            context.set_verify_depth(MAX_CHAIN_DEPTH)
-        for authority in authorities:
-            # Sent to the client, so a browser offers its user only certificates of these authorities.
-            context.add_client_ca(authority)
-
-    return tls_context(read_credentials(cert_file, key_file), authorities, prepare)
+    credentials = read_credentials(cert_file, key_file)
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)  # see tls_context
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 34 KiB per idle connection; ``ssl`` does the same
+    context.set_alpn_select_callback(_select_protocol)
+    context.set_session_id(SESSION_ID)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_timeout(RESUME_SECONDS)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
+    context.set_verify_depth(MAX_CHAIN_DEPTH)
+    store = context.get_cert_store()
+    assert store is not None, "a new context has a store"
+    for authority in read_authorities(client_ca_file):
+        store.add_cert(crypto.X509.from_cryptography(authority))
+        # Sent to the client, so a browser offers its user only certificates of these authorities.
+        context.add_client_ca(authority)
+    try:
+        context.use_certificate(credentials.chain[0])
+        context.use_privatekey(credentials.key)
+        for certificate in credentials.chain[1:]:
+            context.add_extra_chain_cert(certificate)
+    except (SSL.Error, crypto.Error) as error:
+        raise unusable(credentials, error) from error
+    # This is the last step, because some releases of pyOpenSSL create a connection to test the list. After
+    # that the context cannot be changed.
+    context.set_cipher_list(CIPHERS.encode())
+    return context
 
 
 def _select_protocol(connection: SSL.Connection, offered: Sequence[bytes]) -> Any:  # noqa: ANN401  # bytes or a mark

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import quote, urlsplit
@@ -114,9 +115,15 @@ class Target:
             reactor, self.host, self.port, timeout=DIAL_SECONDS, attemptDelay=0.1
         )
         if self.is_secure:
-            tls = ClientTls(self.host, ca_file=self.ca_file)
+            tls = _client_tls(self.host, self.port, self.ca_file)
             endpoint = TlsEndpoint(reactor, endpoint, tls, self.host)
         return endpoint
+
+
+@lru_cache(maxsize=8)
+def _client_tls(host: str, port: int, ca_file: Path | None) -> ClientTls:
+    """Return the settings for a server, which read the authorities once and resume the last session."""
+    return ClientTls(host, ca_file=ca_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def test_autobahn_has_the_names_that_we_override() -> None:
         WebSocketServerProtocol, "_dataReceived"
     )
     assert hasattr(WebSocketServerProtocol, "consumeData")
+    assert hasattr(WebSocketServerProtocol, "_connectionMade")
 
 
 def test_setup_cfg_bounds_the_versions_whose_private_names_we_use() -> None:

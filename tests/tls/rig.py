@@ -7,18 +7,16 @@ context with a client of the standard library in memory, so the two sides are di
 from __future__ import annotations
 
 import ssl
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
-from zope.interface import implementer
 
 from seance.net import ServerTls
+from seance.net.tls_connection import AnyTlsConnection
+from seance.net.tls_transport import TlsTransport
 from tests.certificates import Authority, CertificateFiles
 from tests.relay.rig import Player, Rig, reactor, until
 
@@ -104,18 +102,19 @@ class One(Factory):
         return self._protocol
 
 
-@implementer(ISSLTransport)
-class Shaken:
-    """A handshake in memory, and its results.
+class Shaken(TlsTransport):
+    """A handshake in memory, and its results; a transport without a network.
 
     Attributes:
-        server: The OpenSSL connection of the server, with the interface of a transport.
+        server: The server's part of the connection.
         client: The client of the standard library.
         server_error: The exception of the server.
         client_error: The exception of the client.
     """
 
-    def __init__(self, server: Any, client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> None:
+    def __init__(
+        self, server: AnyTlsConnection, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> None:
         self.server = server
         self._to_client, self._to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(
@@ -125,19 +124,17 @@ class Shaken:
         self.client_error: Exception | None = None
         self._is_client_done = False
 
-    def getHandle(self) -> Any:  # noqa: N802  # as a transport has it
-        return self.server
+    def getPeerCertificate(self) -> bytes | None:  # noqa: N802  # Twisted's name
+        return self.server.verified_certificate()
 
     def run(self) -> Shaken:
         """Move bytes between both sides until neither has any."""
         for _ in range(10):
             self._turn_client()
             if data := self._to_server.read():
-                self.server.bio_write(data)
+                self.server.received.write(data)
             self._turn_server()
-            with suppress(SSL.WantReadError):
-                while True:
-                    self._to_client.write(self.server.bio_read(65536))
+            self._to_client.write(self.server.to_send.read())
         return self
 
     def _turn_client(self) -> None:
@@ -154,16 +151,16 @@ class Shaken:
 
     def _turn_server(self) -> None:
         try:
-            self.server.recv(100)
-            self.server.send(b"hello")
-        except SSL.WantReadError:
+            self.server.do_handshake()
+            self.server.write(b"hello")
+            while self.server.read(100):
+                pass
+        except ssl.SSLWantReadError:
             pass
-        except SSL.Error as error:
+        except ssl.SSLError as error:
             self.server_error = self.server_error or error
 
 
 def shake_hands(tls: ServerTls, client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Shaken:
     """Connect a client of the standard library to a server of this project."""
-    server: Any = tls.serverConnectionForTLS(None)  # type: ignore[arg-type]  # no transport here
-    server.set_accept_state()
-    return Shaken(server, client, session).run()
+    return Shaken(tls.make_connection(), client, session).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from seance.errors import ConfigError
 from seance.net import ServerTls
-from seance.net.pem import read_authorities, read_credentials
+from seance.net.pem import load_authorities, read_authorities, read_credentials
 from tests.certificates import Authority, CertificateFiles
 
 KINDS: dict[str, Callable[[], Any]] = {
@@ -176,3 +177,31 @@ def test_a_short_key_is_one_message(authority: Authority) -> None:
     tls = ServerTls(files.chain, files.key)
     with pytest.raises(ConfigError, match=r"^The certificate in .*chain.pem cannot be used: .*too small\.$"):
         tls.load()
+
+
+@pytest.mark.parametrize("error", [AttributeError, PermissionError])
+def test_credentials_are_loaded_without_files_in_memory(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: type[Exception]
+) -> None:
+    def fail(name: str) -> int:
+        raise error
+
+    monkeypatch.setattr(os, "memfd_create", fail, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files = authority.issue("localhost")
+    before = set(tmp_path.iterdir())
+    ServerTls(files.chain, files.key).load()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_authorities_of_the_system_are_found_by_a_python_of_another_system(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nothing = ssl.DefaultVerifyPaths(None, str(tmp_path / "empty"), "", "", "", "")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
+    monkeypatch.setattr(ssl.SSLContext, "set_default_verify_paths", lambda context: None)
+    monkeypatch.setattr("seance.net.pem.SYSTEM_BUNDLES", (str(tmp_path / "no"), str(authority.file)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    load_authorities(context, None)
+    assert context.get_ca_certs(True) == [authority.certificate.public_bytes(Encoding.DER)]

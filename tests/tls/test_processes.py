@@ -6,6 +6,7 @@ import contextlib
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from tests.processes import (
     until,
 )
 from tests.tls_in_threads import safe_in_threads, trusting
+from tests.tools import require
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +116,29 @@ def test_seance_relay_loads_a_changed_certificate_but_not_an_invalid_one(
         renewed = authority.issue("localhost")
         relay.when_line("The certificate was read again and holds from now on")
         assert serial(authority, port) == renewed.certificate.serial_number
+    relay.check_quiet()
+
+
+def test_openssl_resumes_its_session(authority: Authority, tmp_path: Path) -> None:
+    require("openssl")
+    files = authority.issue("localhost")
+    with running_relay("--tls-cert", str(files.chain), "--tls-key", str(files.key)) as relay:
+
+        def connect_with(*options: str) -> str:
+            argv = ["openssl", "s_client", "-connect", f"localhost:{relay.port}", "-CAfile", authority.file]
+            request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            done = subprocess.run(
+                [*argv, "-ign_eof", *options],
+                input=request,
+                cwd=tmp_path,
+                timeout=DEADLINE_SECONDS,
+                capture_output=True,
+            )
+            assert b"HTTP/1.1 200 OK" in done.stdout
+            return done.stdout.decode()
+
+        assert "\nNew, TLSv1.3" in connect_with("-sess_out", "session")
+        assert "\nReused, TLSv1.3" in connect_with("-sess_in", "session")
     relay.check_quiet()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
@@ -40,6 +43,16 @@ def test_str_of_a_target_has_no_query_and_no_token() -> None:
     target = Target.from_url("wss://h/c/r?access_token=secret", token="hidden")
     assert str(target) == "wss://h:443/c/r"
     assert "hidden" not in repr(target)
+
+
+def test_only_connections_to_one_server_share_a_tls_session(tmp_path: Path) -> None:
+    def settings(target: Target) -> object:
+        return target.endpoint(reactor)._tls  # type: ignore[attr-defined]  # to compare
+
+    target = Target.from_url("wss://h/a")
+    assert settings(target) is settings(target.at("b", "c=d"))
+    others = [replace(target, host="i"), replace(target, port=444), replace(target, ca_file=tmp_path / "ca")]
+    assert all(settings(other) is not settings(target) for other in others)
 
 
 @pytest_twisted.ensureDeferred

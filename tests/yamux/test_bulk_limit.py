@@ -45,7 +45,7 @@ def test_jitter_does_not_slow_the_transfer(jitter_seconds: float) -> None:
 
 
 def test_transfer_of_minutes_does_not_raise_the_delay() -> None:
-    """Its queue is never empty by itself, so without draining the base would rise by 50 ms each minute."""
+    """Its queue is never empty by itself, so without draining the base would rise by 60 ms each minute."""
     line = typing_beside_a_transfer(buffer_bytes=512 * KIB)
     line.run(until=150.0)
     assert p99(line.waits(90.0)) <= IDLE_SECONDS + 0.1
@@ -81,7 +81,7 @@ def test_call_on_the_same_line_keeps_its_rate_and_waits_little() -> None:
     line.run(until=40.0)
     waits = sorted(waited for sent_at, waited in line.foreign if sent_at >= 12.0)
     assert p99(waits) <= 0.1
-    assert line.share(12.0, 40.0) >= 0.45
+    assert line.share(12.0, 40.0) >= 0.42
 
 
 @pytest.mark.parametrize("buffer_kib", [64, 512])

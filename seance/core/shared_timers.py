@@ -65,8 +65,8 @@ class SharedTimers:
     def drop_if_unused(self, queue: _Queue, *, is_due: bool = False) -> None:
         """Drop a queue without calls, if its timer is due or the service has stopped; only for ``_Queue``."""
         if not queue.calls and (is_due or not self._is_started):
-            del self._queues[queue.delay]
-            if not is_due:
+            self._queues.pop(queue.delay, None)
+            if queue.timer.active():
                 queue.timer.cancel()
 
 

@@ -102,9 +102,12 @@ class CachedEndpoint:
         except OSError:
             return None
         sock.setblocking(False)
-        result = sock.connect_ex((self._host, self._port))
-        if result == errno.EINPROGRESS:
+        try:
             result = sock.connect_ex((self._host, self._port))
+            if result == errno.EINPROGRESS:
+                result = sock.connect_ex((self._host, self._port))
+        except OSError:  # an IPv6 scope that does not exist
+            result = errno.EINVAL
         if result in (0, errno.EISCONN):
             return sock
         sock.close()

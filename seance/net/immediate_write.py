@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["accept_immediately", "dial_immediately", "write_immediately"]
 
+MAX_PIECES = 1024
+"""Pieces that one ``sendmsg`` takes on Linux (``IOV_MAX``)."""
+
 MIN_GATHER_BYTES = 4096
 """From this length on, pieces are passed to ``sendmsg``; below it, joining them is cheaper."""
 
@@ -139,7 +142,7 @@ class _ImmediateWrites(ReadsBeforeLoss):
     def writeSequence(self, iovec: Iterable[bytes | bytearray | memoryview]) -> None:
         pieces = list(iovec)
         total = sum(map(len, pieces))
-        if total < MIN_GATHER_BYTES or not self._may_write_to_socket():
+        if total < MIN_GATHER_BYTES or len(pieces) > MAX_PIECES or not self._may_write_to_socket():
             self.write(b"".join(pieces))
             return
         try:

@@ -162,6 +162,9 @@ def _in_file(content: bytes) -> Iterator[str]:
     try:
         file = open(os.memfd_create("credentials"), "wb")  # noqa: SIM115  # closed below
         path = f"/proc/self/fd/{file.fileno()}"
+        if not os.path.exists(path):  # /proc is not mounted
+            file.close()
+            raise FileNotFoundError(path)
     except (AttributeError, OSError):  # another system, or forbidden
         file = NamedTemporaryFile()  # noqa: SIM115  # as above; only its owner can read it
         path = file.name

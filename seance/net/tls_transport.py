@@ -150,10 +150,10 @@ class TlsTransport(ProtocolWrapper):
                 self._producer.resumeProducing()
         if IHandshakeListener.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.handshakeCompleted()
-        if self.disconnecting and self._producer is None:
-            self._send_close()
         if self._is_open:
             self._receive(b"")
+        if self.disconnecting and self._producer is None:
+            self._send_close()
 
     def _receive(self, data: bytes) -> None:
         if len(data) <= MAX_INPUT_BYTES:
@@ -253,7 +253,7 @@ class TlsTransport(ProtocolWrapper):
 
     def loseConnection(self) -> None:
         """Send ``close_notify`` after all written data, and wait a limited time for the answer."""
-        if self.disconnecting or not self.connected:
+        if self.disconnecting or self._is_over or not self.connected:
             return
         if not self._is_open and not self._appSendBuffer:
             self.abortConnection()  # a handshake without data after it is not worth its end
@@ -286,6 +286,12 @@ class TlsTransport(ProtocolWrapper):
         self._flush()  # an alert
         self._stop()
         self.transport.loseConnection()
+        if self._producer is not None:
+            # Twisted would ask the producer for more when the buffer is empty, and not close.
+            self._producer = None
+            self.transport.unregisterProducer()
+        if self._check_call is None:
+            self._check_later()
 
     def _stop(self) -> None:
         self._is_over, self._is_open = True, False
@@ -299,7 +305,9 @@ class TlsTransport(ProtocolWrapper):
     def _check_close(self) -> None:
         self._check_call = None
         unsent = unsent_bytes(self)
-        if not self._has_sent_close or 0 < unsent < self._unsent_bytes:
+        if not self._is_open and not self._is_over:
+            self.abortConnection()  # the handshake did not complete
+        elif not (self._has_sent_close or self._is_over) or 0 < unsent < self._unsent_bytes:
             self._check_later()
         elif unsent:
             self.abortConnection()  # no progress since the last check

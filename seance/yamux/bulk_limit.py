@@ -69,6 +69,9 @@ _SILENCE_SECONDS: Final = 1.5
 """Time without an answer after which a minimum window is sent in any case. Answers may be late, on a path
 that others have filled, or missing: go-yamux drops pings under load."""
 
+_SILENT_LIMIT: Final = 20
+"""After as many of these times without an answer, 30 s, nothing is held: the peer answers no more."""
+
 BULK_PING_VALUE: Final = 0x8000_0000
 """Marks the values of these pings; those of the keepalive are smaller."""
 
@@ -106,6 +109,7 @@ class BulkLimit:
         "_pinged",
         "_pings",
         "_samples",
+        "_silent_count",
         "_value",
         "message_bytes",
         "ping_at_bytes",
@@ -132,6 +136,7 @@ class BulkLimit:
         self._base_at = 0.0
         self._answered_at = 0.0
         self._has_answered = self._is_off = False
+        self._silent_count = 0
         self._drain_bytes = 0
 
     def room(self) -> int:
@@ -179,6 +184,7 @@ class BulkLimit:
         self._acked = max(self._acked, ping.mark)
         self._answered_at = now
         self._has_answered, self._is_off = True, False
+        self._silent_count = 0
         round_trip = max(now - ping.sent_at, 1e-6)
         base = self._update_base(round_trip, now)
         if self._drain_bytes:
@@ -211,7 +217,8 @@ class BulkLimit:
         if due is None or now < due:
             return
         self._answered_at = now
-        self._is_off = not self._has_answered
+        self._silent_count += 1
+        self._is_off = not self._has_answered or self._silent_count >= _SILENT_LIMIT
         self._resize(_MIN_BYTES)
         self._acked = self.sent_bytes
         if len(self._pings) == BULK_PINGS:

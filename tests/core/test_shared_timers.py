@@ -103,3 +103,12 @@ def test_a_call_without_a_delay_is_the_reactors() -> None:
     assert len(clock.getDelayedCalls()) == 1
     clock.advance(0)
     assert called == [1]
+
+
+def test_service_that_stops_during_a_call() -> None:
+    clock = Clock()
+    timers = SharedTimers(clock)
+    timers.start()
+    timers.callLater(1, timers.stop)
+    clock.advance(1)
+    assert clock.getDelayedCalls() == []

@@ -250,6 +250,43 @@ def test_data_that_crosses_a_close_is_delivered(pair: Pair) -> None:
     assert pair.a.was_lost_with(ConnectionDone)
 
 
+def test_close_after_the_peers_close_keeps_the_data_on_its_way(pair: Pair) -> None:
+    producer = Producer()
+    pair.server.registerProducer(producer, True)
+    pair.server.write(LONG)
+    pair.client.loseConnection()
+    pair.server.dataReceived(pair.to_b.take())
+    assert pair.to_a.told == ["lose"]
+    assert pair.to_a.producer is None, "the transport would ask it for more data and stay open"
+    pair.server.unregisterProducer()
+    pair.server.loseConnection()
+    assert pair.to_a.told == ["lose"]
+    pair.move()
+    assert pair.a.data == LONG
+
+
+def test_peer_that_closes_and_does_not_read_is_waited_for_a_limited_time(pair: Pair) -> None:
+    pair.client.loseConnection()
+    pair.server.dataReceived(pair.to_b.take())
+    assert len(pair.clock.getDelayedCalls()) == 2
+    pair.to_a._tempDataLen = 1000  # bytes that the transport could not write yet
+    pair.clock.pump([60.0] * 3)
+    assert pair.to_a.told[0] == "lose"
+    assert pair.to_a.told[-1] == "abort"
+
+
+def test_close_with_data_before_a_handshake_that_never_completes_is_limited(
+    server: ServerTls, authority: Authority
+) -> None:
+    pair = Pair(server, authority, shake=False)
+    pair.client.write(b"early")
+    pair.client.loseConnection()
+    pair.clock.advance(60.0)
+    assert pair.to_b.told == ["abort"]
+    pair.lose()
+    assert pair.clock.getDelayedCalls() == []
+
+
 def test_both_sides_may_close_at_the_same_time(pair: Pair) -> None:
     pair.client.loseConnection()
     pair.server.loseConnection()

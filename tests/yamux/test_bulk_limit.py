@@ -186,12 +186,17 @@ def test_peer_that_stops_answering_gets_a_minimum_window_at_intervals() -> None:
     ends.advance(0.1)
     ends.send_all()
     ends.pongs.clear()
-    for _ in range(100):
+    for _ in range(19):
         due = ends.limit.deadline()
         assert due is not None
         ends.limit.handle_timeout(due)
         assert 0 < ends.send_all() <= 4 * KIB
         ends.pongs.clear()
+    due = ends.limit.deadline()
+    assert due is not None
+    assert 25.0 <= due <= 35.0
+    ends.limit.handle_timeout(due)
+    assert ends.limit.room() > 1_000_000, "it answers no more"
 
 
 def test_restart_forgets_the_path_and_the_pings() -> None:
